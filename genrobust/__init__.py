@@ -1,0 +1,72 @@
+"""genrobust: measure how robust generative encoder-decoder models are to adversarial examples.
+
+Everything here is imported when first used, so that ``import genrobust`` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from genrobust._version import __version__
+
+if TYPE_CHECKING:
+    from genrobust.attacks import ATTACKS, Attack, AttackResult, attack
+    from genrobust.bench import Record, bench
+    from genrobust.data import load_images
+    from genrobust.errors import GenrobustError
+    from genrobust.judges import load_judge
+    from genrobust.models import MODELS, GenerativeModel, load_model, wrap
+    from genrobust.posterior import Categorical, Gaussian, Point, Posterior
+    from genrobust.threat import ThreatModel
+
+_WHERE = {
+    "ATTACKS": "genrobust.attacks",
+    "Attack": "genrobust.attacks",
+    "AttackResult": "genrobust.attacks",
+    "attack": "genrobust.attacks",
+    "Record": "genrobust.bench",
+    "bench": "genrobust.bench",
+    "load_images": "genrobust.data",
+    "GenrobustError": "genrobust.errors",
+    "load_judge": "genrobust.judges",
+    "MODELS": "genrobust.models",
+    "GenerativeModel": "genrobust.models",
+    "load_model": "genrobust.models",
+    "wrap": "genrobust.models",
+    "Categorical": "genrobust.posterior",
+    "Gaussian": "genrobust.posterior",
+    "Point": "genrobust.posterior",
+    "Posterior": "genrobust.posterior",
+    "ThreatModel": "genrobust.threat",
+}
+
+__all__ = [
+    "ATTACKS",
+    "MODELS",
+    "Attack",
+    "AttackResult",
+    "Categorical",
+    "Gaussian",
+    "GenerativeModel",
+    "GenrobustError",
+    "Point",
+    "Posterior",
+    "Record",
+    "ThreatModel",
+    "__version__",
+    "attack",
+    "bench",
+    "load_images",
+    "load_judge",
+    "load_model",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'genrobust' has no attribute '{name}'")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,149 @@
+"""The contract of attacks: the base class checks, counts and asserts; a subclass only searches."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from genrobust.attacks.batch import AttackResult, Batch, Context
+from genrobust.errors import GenrobustError
+from genrobust.models.model import GenerativeModel
+from genrobust.optimizers.problem import Minimum, Problem
+from genrobust.registry import Registry
+from genrobust.threat import NORMS, Norm, ThreatModel
+
+Goal = Literal["targeted", "untargeted"]
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """A published attack. Its fields are its settings, with the paper's values as defaults.
+
+    A subclass states what it is and implements :meth:`search`::
+
+        @ATTACKS.register("my-attack")
+        @dataclass(frozen=True)
+        class MyAttack(Attack):
+            name = "my-attack"
+            paper = "Doe 2026"
+            goals = ("targeted",)
+            steps: int = 100
+
+            def search(self, context, threat):
+                problem = Problem.of(LatentDistance(), context)
+                return problem, apgd(problem, context.batch.x, threat, self.steps)
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    #: What it can aim at.
+    goals: ClassVar[tuple[Goal, ...]] = ("targeted", "untargeted")
+    norms: ClassVar[tuple[Norm, ...]] = NORMS
+    #: Whether it needs the attacker's judge, and labels for it to be wrong about.
+    needs_judge: ClassVar[bool] = False
+
+    @abstractmethod
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        """Find images inside the threat model; return them with the problem that counted."""
+
+    def __call__(self, model: GenerativeModel, batch: Batch, threat: ThreatModel) -> AttackResult:
+        """Attack a batch.
+
+        Raises:
+            GenrobustError: the attack cannot do what is asked (goal, norm, judge), or left the
+                threat model.
+        """
+        self._refuse_impossible(batch, threat)
+        context = Context(model, batch)
+        problem, minimum = self.search(context, threat)
+        threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
+        success = attacker_success(context, minimum.x)
+        return AttackResult(
+            minimum.x, minimum.loss, success, problem.forwards, problem.backwards
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by name."""
+        return dataclasses.asdict(self)
+
+    def _refuse_impossible(self, batch: Batch, threat: ThreatModel) -> None:
+        goal: Goal = "targeted" if batch.targeted else "untargeted"
+        if goal not in self.goals:
+            wanted = "give it a target" if goal == "untargeted" else "leave the target out"
+            raise GenrobustError(f"the attack '{self.name}' is {self.goals[0]} only; {wanted}")
+        if threat.norm not in self.norms:
+            raise GenrobustError(
+                f"the attack '{self.name}' works under {' and '.join(self.norms)}, not "
+                f"{threat.norm}; choose another norm or attack"
+            )
+        if self.needs_judge and batch.judge is None:
+            raise GenrobustError(
+                f"the attack '{self.name}' needs a judge; pass judge=, such as "
+                "genrobust.load_judge('mnist', 'lenet')"
+            )
+        if self.needs_judge and goal == "untargeted" and batch.labels is None:
+            raise GenrobustError(f"the attack '{self.name}' needs the sources' labels; pass labels=")
+        if self.needs_judge and goal == "targeted" and batch.target_labels is None:
+            raise GenrobustError(
+                f"the attack '{self.name}' needs the targets' labels; pass target_labels="
+            )
+        if not self.needs_judge and goal == "targeted" and batch.target_x is None:
+            raise GenrobustError(f"the attack '{self.name}' needs target images; pass target=")
+
+
+ATTACKS: Registry[type[Attack]] = Registry(
+    "attack",
+    {
+        "noise": "genrobust.attacks.noise:Noise",
+        "latent": "genrobust.attacks.latent:Latent",
+        "output": "genrobust.attacks.output:Output",
+        "classifier": "genrobust.attacks.classifier:Classifier",
+        "thesis": "genrobust.attacks.thesis:Thesis",
+    },
+)
+
+
+def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
+    """The registered attack with these settings.
+
+    Raises:
+        GenrobustError: no such attack or setting.
+
+    Example:
+        >>> make_attack("latent", {"steps": 10}).settings()["steps"]
+        10
+    """
+    kind = ATTACKS.get(name)
+    allowed = [field.name for field in dataclasses.fields(kind)]
+    for given in settings or {}:
+        if given not in allowed:
+            near = difflib.get_close_matches(given, allowed, n=1)
+            hint = f" did you mean '{near[0]}'?" if near else ""
+            raise GenrobustError(
+                f"the attack '{name}' has no setting '{given}';{hint} "
+                f"Settings: {', '.join(allowed) or 'none'}"
+            )
+    return kind(**(settings or {}))
+
+
+@torch.no_grad()
+def attacker_success(context: Context, x_adv: Tensor) -> Tensor | None:
+    """What the attacker can tell of its success on the deployed path; see AttackResult."""
+    batch = context.batch
+    found = context.model.reconstruct(x_adv)
+    if batch.judge is not None and batch.target_labels is not None:
+        return batch.judge.labels(found) == batch.target_labels
+    if batch.judge is not None and batch.labels is not None and not batch.targeted:
+        return batch.judge.labels(found) != batch.labels
+    if batch.target_x is None:
+        return None
+    to_target = (found - context.target_reconstruction).flatten(1).norm(dim=1)
+    to_source = (found - context.source_reconstruction).flatten(1).norm(dim=1)
+    return to_target < to_source

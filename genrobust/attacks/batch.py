@@ -1,0 +1,137 @@
+"""What an attack is given, what it hands on to its objective, what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from genrobust.judges.judge import Judge
+from genrobust.models.model import GenerativeModel
+from genrobust.posterior import Posterior
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images to attack. With ``target_x`` the attack is targeted, without it untargeted.
+
+    Args:
+        x: sources, (B, C, H, W) in [0, 1].
+        sample_ids: one a source: with the seed, they key every random draw.
+        seed: of the run.
+        labels: the sources' classes, (B,) int64.
+        target_x: images whose reconstructions to imitate, (B, C, H, W) in [0, 1].
+        target_labels: their classes, (B,) int64.
+        judge: the attacker's classifier.
+    """
+
+    x: Tensor
+    sample_ids: tuple[int, ...]
+    seed: int = 0
+    labels: Tensor | None = None
+    target_x: Tensor | None = None
+    target_labels: Tensor | None = None
+    judge: Judge | None = None
+
+    @property
+    def targeted(self) -> bool:
+        return self.target_x is not None or self.target_labels is not None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        """The batch of the samples at ``index`` (a mask or positions)."""
+
+        def take(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[index]
+
+        ids = torch.tensor(self.sample_ids)[index.cpu()].tolist()
+        return Batch(
+            self.x[index],
+            tuple(ids),
+            self.seed,
+            take(self.labels),
+            take(self.target_x),
+            take(self.target_labels),
+            self.judge,
+        )
+
+    def untargeted(self) -> Batch:
+        """The same sources without their targets."""
+        return Batch(self.x, self.sample_ids, self.seed, self.labels, None, None, self.judge)
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """A batch and what the model makes of its sources and targets, computed once.
+
+    Reconstructions are deployed ones; nothing here carries gradients.
+    """
+
+    model: GenerativeModel
+    batch: Batch
+
+    @cached_property
+    def source_posterior(self) -> Posterior:
+        return self._posterior(self.batch.x)
+
+    @cached_property
+    def target_posterior(self) -> Posterior:
+        return self._posterior(self._target_x)
+
+    @cached_property
+    def source_reconstruction(self) -> Tensor:
+        return self._reconstruction(self.batch.x)
+
+    @cached_property
+    def target_reconstruction(self) -> Tensor:
+        return self._reconstruction(self._target_x)
+
+    def __getitem__(self, index: Tensor) -> Context:
+        """The context of the samples at ``index``; what was computed is kept."""
+        part = Context(self.model, self.batch[index])
+        for name in (
+            *("source_posterior", "target_posterior"),
+            *("source_reconstruction", "target_reconstruction"),
+        ):
+            if name in self.__dict__:
+                part.__dict__[name] = self.__dict__[name][index]
+        return part
+
+    @property
+    def _target_x(self) -> Tensor:
+        assert self.batch.target_x is not None, "attacks check that they have a target"
+        return self.batch.target_x
+
+    @torch.no_grad()
+    def _posterior(self, x: Tensor) -> Posterior:
+        return self.model.encode(x).detach()
+
+    @torch.no_grad()
+    def _reconstruction(self, x: Tensor) -> Tensor:
+        return self.model.reconstruct(x)
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack found, one entry a source.
+
+    Args:
+        x_adv: adversarial images, (B, C, H, W), inside the threat model.
+        loss: the objective's value at ``x_adv``, (B,); lower is better for the attacker.
+        success: the attacker's own view on the deployed path, (B,) bool: with a judge, the
+            reconstruction's class is the target's (targeted) or not the source's; without, it is
+            nearer to the target's reconstruction than to the source's. None where neither can be
+            told. Scores do not use it.
+        forwards: passes through the model, (B,) int64.
+        backwards: gradients taken, (B,) int64.
+    """
+
+    x_adv: Tensor
+    loss: Tensor
+    success: Tensor | None
+    forwards: Tensor
+    backwards: Tensor

@@ -1,0 +1,47 @@
+"""The classifier attack: fool a judge that looks at the reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from genrobust.attacks.base import Attack
+from genrobust.attacks.batch import Context
+from genrobust.attacks.search import restarted_apgd
+from genrobust.models.model import Surrogate
+from genrobust.objectives.classifier import JudgeMargin
+from genrobust.optimizers import Minimum, Problem
+from genrobust.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Classifier(Attack):
+    """Lower the judge's margin on the reconstruction by adaptive PGD.
+
+    Args:
+        steps: gradients per restart.
+        restarts: random starts.
+        confidence: how far the margin must fall below 0, in logits, before a sample is done;
+            judges that the attack does not see are fooled only by clear cases.
+        surrogate: what stands in for a categorical's argmax while searching.
+        temperature: of the softmax surrogate.
+
+    Reference:
+        Kos, Fischer & Song 2018, with the margin loss and the confidence of Carlini & Wagner 2017
+        and the classifier on pixels rather than codes. Searched by APGD.
+    """
+
+    name = "classifier"
+    paper = "Kos, Fischer & Song 2018"
+    needs_judge = True
+
+    steps: int = 100
+    restarts: int = 1
+    confidence: float = 4.0
+    surrogate: Surrogate = "softmax"
+    temperature: float = 1.0
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        objective = JudgeMargin(self.surrogate, self.temperature)
+        return restarted_apgd(
+            objective, context, threat, self.steps, self.restarts, stop_below=-self.confidence
+        )

@@ -1,0 +1,60 @@
+"""The thesis' attack: the latent distance by Adam in an L-infinity box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.attacks.base import Attack
+from genrobust.attacks.batch import Context
+from genrobust.objectives.latent import LatentDistance
+from genrobust.optimizers import Minimum, Problem, adam
+from genrobust.seeding import per_sample
+from genrobust.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Thesis(Attack):
+    """Minimise distance_weight * ||x_adv - x||_2 + ||h(x_adv) - h(x_t)||_2 by Adam.
+
+    h is the vector of means and categorical logits; norms are not squared. The start is
+    clamp(x + N(0, start_noise^2), 0, 1); each step is projected to the box. The thesis' eps is
+    0.1. Gradients are those of the current step and the best iterate is returned: the published
+    code adds up the gradients of all steps and returns the last.
+
+    Args:
+        steps: of Adam.
+        learning_rate: Adam's.
+        distance_weight: lambda.
+        start_noise: standard deviation, in pixel units.
+
+    Reference:
+        Sootla 2018, "Investigating the robustness of disentangled variational autoencoders to
+        adversarial examples", section 3 (MSc thesis, UCL).
+    """
+
+    name = "thesis"
+    paper = "Sootla 2018"
+    goals = ("targeted",)
+    norms = ("linf",)
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    distance_weight: float = 1.0
+    start_noise: float = 0.2
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        batch = context.batch
+        shape = batch.x.shape[1:]
+
+        def draw(generator: torch.Generator) -> Tensor:
+            return torch.randn(shape, generator=generator)
+
+        noise = per_sample(draw, batch.sample_ids, "thesis", batch.seed).to(batch.x)
+        start = (batch.x + self.start_noise * noise).clamp(0, 1)
+        problem = Problem.of(LatentDistance(), context)
+        return problem, adam(
+            problem, start, threat, self.steps, self.learning_rate, self.distance_weight
+        )

@@ -1,0 +1,32 @@
+"""The two kinds of trouble a user meets: an error that ends the command, a warning that does not.
+
+Everything else that is raised is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GenrobustError(Exception):
+    """A mistake of the user's: one sentence with what was given, what is allowed, what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class GenrobustWarning(UserWarning):
+    """Something was set right without the user: a corrupt shard recomputed, a plugin left out."""
+
+
+def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustError:
+    """The error for a name that is not registered, with the nearest names that are.
+
+    >>> print(unknown_name("attack", "latnet", ["latent", "output"]))
+    unknown attack 'latnet'; did you mean 'latent'? Known: latent, output
+    """
+    names = sorted(allowed)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f" did you mean '{near[0]}'?" if near else ""
+    return GenrobustError(f"unknown {kind} '{given}';{hint} Known: {', '.join(names) or 'none'}")

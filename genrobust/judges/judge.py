@@ -1,0 +1,99 @@
+"""A judge, and a panel of judges that must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from genrobust import files
+from genrobust.errors import GenrobustError, unknown_name
+from genrobust.judges.networks import ARCHITECTURES
+from genrobust.models.weights import half_precision, load_state_dict, read_state_dict
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+#: What a panel says of an image on which its judges differ.
+NO_VERDICT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A frozen classifier of images (B, C, H, W) in [0, 1]."""
+
+    name: str
+    module: nn.Module
+    sha256: str
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Unnormalised scores, (B, classes)."""
+        scores: Tensor = self.module(x)
+        return scores
+
+    def labels(self, x: Tensor) -> Tensor:
+        """The most likely class, (B,) int64."""
+        return self.logits(x).argmax(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Judges that speak only where they agree."""
+
+    judges: tuple[Judge, ...]
+
+    @torch.no_grad()
+    def verdict(self, x: Tensor) -> Tensor:
+        """The class all judges see, (B,) int64; ``NO_VERDICT`` where they differ."""
+        votes = torch.stack([judge.labels(x) for judge in self.judges])
+        agreed = (votes == votes[0]).all(0)
+        return torch.where(agreed, votes[0], torch.full_like(votes[0], NO_VERDICT))
+
+
+@cache
+def load_judge(dataset: str, architecture: str) -> Judge:
+    """A judge that ships with genrobust, in eval mode and frozen.
+
+    Raises:
+        GenrobustError: none ships for that dataset or of that architecture.
+
+    Example:
+        >>> judge = load_judge("digits", "lenet")
+        >>> judge.labels(torch.zeros(1, 1, 32, 32)).shape
+        torch.Size([1])
+    """
+    if architecture not in ARCHITECTURES:
+        raise unknown_name("judge", architecture, ARCHITECTURES)
+    path = WEIGHTS / dataset / f"judge-{architecture}.safetensors"
+    if not path.is_file():
+        shipped = sorted(p.parent.name for p in WEIGHTS.glob(f"*/judge-{architecture}.safetensors"))
+        raise GenrobustError(
+            f"no judge '{architecture}' ships for '{dataset}'; there are some for "
+            f"{', '.join(shipped)}: use one of those datasets"
+        )
+    state = read_state_dict(path)
+    name = f"{dataset}/{architecture}"
+    network = ARCHITECTURES[architecture](*_sizes(state))
+    load_state_dict(network, state, path)
+    network.eval().requires_grad_(False)
+    return Judge(name, network, files.sha256_of_tensors(half_precision(network)))
+
+
+def to_device(judges: Sequence[Judge], device: torch.device) -> tuple[Judge, ...]:
+    """The judges on a device; those that are there already stay as they are."""
+    if device.type == "cpu":
+        return tuple(judges)
+    import copy
+
+    return tuple(Judge(j.name, copy.deepcopy(j.module).to(device), j.sha256) for j in judges)
+
+
+def _sizes(state: dict[str, Tensor]) -> tuple[int, int]:
+    """Channels and classes, read off the first and the last layer."""
+    tensors = list(state.values())
+    first = next(t for t in tensors if t.ndim == 4)
+    last = next(t for t in reversed(tensors) if t.ndim == 2)
+    return first.shape[1], last.shape[0]

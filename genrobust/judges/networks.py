@@ -1,0 +1,64 @@
+"""Three classifiers of different build: what fools one of them need not fool the others."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LeNet(nn.Sequential):
+    """Two strided 5x5 convolutions and a dense layer: small and smooth, the attacker's judge."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(
+            *(nn.Conv2d(channels, 16, 5, 2, 2), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 5, 2, 2), nn.ReLU()),
+            nn.Flatten(),
+            *(nn.Linear(32 * 8 * 8, 128), nn.ReLU()),
+            nn.Linear(128, classes),
+        )
+
+
+class VGG(nn.Sequential):
+    """Stacked 3x3 convolutions with batch norm and max pooling."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        layers: list[nn.Module] = []
+        for before, after in ((channels, 24), (24, 48), (48, 64)):
+            layers += [nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+        super().__init__(
+            *layers,
+            nn.Flatten(),
+            *(nn.Linear(64 * 4 * 4, 96), nn.ReLU(), nn.Dropout(0.3)),
+            nn.Linear(96, classes),
+        )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            *(nn.GroupNorm(4, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, 1, 1)),
+            *(nn.GroupNorm(4, channels), nn.SiLU(), nn.Conv2d(channels, channels, 3, 1, 1)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.block(x)
+        return out
+
+
+class ResNet(nn.Sequential):
+    """Two residual blocks with group norm and global average pooling."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, 24, 4, 2, 1),
+            _Residual(24),
+            *(nn.SiLU(), nn.Conv2d(24, 64, 4, 2, 1)),
+            _Residual(64),
+            *(nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()),
+            nn.Linear(64 * 4, classes),
+        )
+
+
+ARCHITECTURES: dict[str, type[nn.Sequential]] = {"lenet": LeNet, "vgg": VGG, "resnet": ResNet}

@@ -1,0 +1,8 @@
+"""Models: how a user's is wrapped, which are shipped, how a name becomes one."""
+
+from genrobust.models.check import ModelCheck, check_model
+from genrobust.models.model import GenerativeModel
+from genrobust.models.wrap import wrap
+from genrobust.models.zoo import MODELS, load_model
+
+__all__ = ["MODELS", "GenerativeModel", "ModelCheck", "check_model", "load_model", "wrap"]

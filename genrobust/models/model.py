@@ -1,0 +1,86 @@
+"""GenerativeModel: the one face that every encoder-decoder shows to the rest of the library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from genrobust import files
+from genrobust.posterior import Posterior
+
+Surrogate = Literal["deployed", "softmax", "straight-through"]
+
+
+@dataclass(frozen=True, eq=False)
+class GenerativeModel:
+    """An encoder and a decoder in genrobust's terms; made by :func:`genrobust.wrap`.
+
+    Images are (B, C, H, W) in [0, 1]. There are two paths from an image to its reconstruction:
+    the *deployed* one (``reconstruct``), on which alone models are scored, and *surrogate* ones
+    (``surrogate``), which attacks may differentiate through where the deployed path has no
+    gradient: through a categorical's argmax, or a clamp.
+
+    Args:
+        name: for tables and folders.
+        module: the user's module: holds the weights, decides the device.
+        input_shape: (channels, height, width).
+        encoder: images to posterior.
+        decoder: codes to mean images, in [0, 1] up to what ``clamp`` clips.
+        clamp: the deployment clips reconstructions to [0, 1].
+        spec: what the fingerprint covers besides the weights.
+    """
+
+    name: str
+    module: nn.Module
+    input_shape: tuple[int, int, int]
+    encoder: Callable[[Tensor], Posterior] = field(repr=False)
+    decoder: Callable[[Tensor], Tensor] = field(repr=False)
+    clamp: bool = False
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """q(code | x)."""
+        return self.encoder(x)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """The mean image of each code, before any clamp."""
+        return self.decoder(code)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The deployed reconstruction: decode the posterior's mode, clip if the deployment does."""
+        image = self.decode(self.encode(x).mode())
+        return image.clamp(0, 1) if self.clamp else image
+
+    def surrogate(self, x: Tensor, kind: Surrogate, temperature: float = 1.0) -> Tensor:
+        """A reconstruction to differentiate through: no clamp, and the named surrogate code."""
+        posterior = self.encode(x)
+        if kind == "softmax":
+            return self.decode(posterior.relaxed(temperature))
+        if kind == "straight-through":
+            return self.decode(posterior.straight_through())
+        return self.decode(posterior.mode())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        tensor = next(self.module.parameters(), None)
+        return tensor.device if tensor is not None else torch.device("cpu")
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has learned."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    def fingerprint(self) -> str:
+        """sha256 of the spec and the weights: two models with one fingerprint are the same."""
+        weights = files.sha256_of_tensors(self.module.state_dict())
+        spec = json.dumps(
+            {**self.spec, "input_shape": self.input_shape, "clamp": self.clamp}, sort_keys=True
+        )
+        return hashlib.sha256(f"{spec}\n{weights}".encode()).hexdigest()

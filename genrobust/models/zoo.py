@@ -1,0 +1,165 @@
+"""The models that ship with genrobust, and how a command's MODEL becomes a GenerativeModel.
+
+A registered model is a function from a dataset's name to a torch module or a GenerativeModel.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from genrobust.data.base import DATASETS
+from genrobust.errors import GenrobustError
+from genrobust.models.card import Card
+from genrobust.models.check import check_model
+from genrobust.models.model import GenerativeModel
+from genrobust.models.networks import ConvVAE
+from genrobust.models.weights import load_state_dict, read_state_dict
+from genrobust.models.wrap import adapt
+from genrobust.registry import Registry
+from genrobust.training.recipes import FAMILIES, recipe
+
+ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
+
+MODELS: Registry[ModelBuilder] = Registry(
+    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in FAMILIES}
+)
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+def _family(name: str) -> ModelBuilder:
+    def build(dataset: str) -> ConvVAE:
+        return ConvVAE(recipe(name, dataset).network)
+
+    build.__name__ = name
+    build.__doc__ = f"The thesis' network as {name}."
+    return build
+
+
+vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
+
+
+def load_model(
+    model: str, dataset: str = "digits", weights: str | Path | None = None
+) -> GenerativeModel:
+    """A model by name or by place, wrapped and checked.
+
+    Args:
+        model: a zoo name such as ``"jointvae"``, ``"path/to/file.py:function"`` or
+            ``"package.module:function"``; the function takes no arguments and returns a module or
+            a wrapped model.
+        dataset: which trained weights of a zoo model, and which image shape a module is wrapped
+            with if it does not say.
+        weights: a state dict to load into it: ``.safetensors`` or ``.pt``.
+
+    Raises:
+        GenrobustError: no such model, file or function; the weights do not fit; a check failed.
+
+    Example:
+        >>> model = load_model("jointvae", dataset="digits")
+        >>> model.input_shape
+        (1, 32, 32)
+    """
+    shape = DATASETS.get(dataset).image_shape
+    built = _build_from_code(model) if ":" in model else _build_registered(model, dataset, weights)
+    name = model.rpartition(":")[2]
+    if weights is not None:
+        module = built.module if isinstance(built, GenerativeModel) else built
+        load_state_dict(module, read_state_dict(weights), weights)
+        name = Path(weights).stem
+    if isinstance(built, GenerativeModel):
+        wrapped = built
+    else:
+        own = getattr(built, "input_shape", None) or getattr(built, "img_size", None)
+        wrapped = adapt(built, input_shape=own or shape, name=name)
+    check_model(wrapped)
+    return wrapped
+
+
+def zoo_card(name: str, dataset: str) -> Card | None:
+    """The card of shipped weights; None where none ship."""
+    path = WEIGHTS / dataset / f"{name}.json"
+    return Card.model_validate_json(path.read_text()) if path.is_file() else None
+
+
+def _build_registered(
+    name: str, dataset: str, weights: str | Path | None
+) -> nn.Module | GenerativeModel:
+    if name.endswith(".py"):
+        raise GenrobustError(
+            f"'{name}' names a file but no function in it; type {name}:FUNCTION, a function "
+            "without arguments that returns the model"
+        )
+    built = MODELS.get(name)(dataset)
+    if name in FAMILIES and weights is None:
+        shipped = WEIGHTS / dataset / f"{name}.safetensors"
+        if not shipped.is_file():
+            raise GenrobustError(
+                f"no weights of '{name}' for '{dataset}' ship with genrobust; train them with "
+                f"'genrobust train --model {name} --dataset {dataset}' and pass --weights"
+            )
+        assert isinstance(built, nn.Module)
+        load_state_dict(built, read_state_dict(shipped), shipped)
+    return built
+
+
+def _build_from_code(reference: str) -> nn.Module | GenerativeModel:
+    place, _, function = reference.rpartition(":")
+    is_file = place.endswith(".py") or "/" in place
+    try:
+        module = _import_file(Path(place)) if is_file else import_module(place)
+        build = getattr(module, function, None)
+    except GenrobustError:
+        raise
+    except Exception as problem:
+        raise _failed(f"'{place}' cannot be imported", problem) from problem
+    if not callable(build):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise GenrobustError(
+            f"'{place}' has no function '{function}'; it has {', '.join(known) or 'none'}"
+        )
+    try:
+        built: Any = build()
+    except GenrobustError:
+        raise
+    except Exception as problem:
+        raise _failed(f"'{reference}' failed", problem) from problem
+    if not isinstance(built, (nn.Module, GenerativeModel)):
+        raise GenrobustError(
+            f"'{reference}' returned a {type(built).__name__}; it must return a torch.nn.Module, "
+            "or what genrobust.wrap gives"
+        )
+    return built
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise GenrobustError(f"there is no file '{path}'; check the path before ':'")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))  # so that the file can import its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _failed(what: str, problem: Exception) -> GenrobustError:
+    frame = traceback.extract_tb(problem.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    reason = str(problem).splitlines()[0] if str(problem) else ""
+    return GenrobustError(
+        f"{what} ({type(problem).__name__}: {reason}; {place}); make it run without arguments in "
+        "this environment"
+    )

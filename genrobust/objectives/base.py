@@ -1,0 +1,31 @@
+"""The contract of objectives, and their registry."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from genrobust.attacks.batch import Context
+from genrobust.registry import Registry
+
+
+class Objective(Protocol):
+    """A function of adversarial images, differentiable with respect to them.
+
+    Its loss must not couple samples: entry i depends on image i alone.
+    """
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        """The loss of each image, (B,); ``context`` holds model, sources, targets, judge."""
+        ...
+
+
+OBJECTIVES: Registry[type[Objective]] = Registry(
+    "objective",
+    {
+        "latent-distance": "genrobust.objectives.latent:LatentDistance",
+        "output-distance": "genrobust.objectives.output:OutputDistance",
+        "judge-margin": "genrobust.objectives.classifier:JudgeMargin",
+    },
+)

@@ -1,0 +1,29 @@
+"""Objectives on the reconstruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from genrobust.attacks.batch import Context
+from genrobust.models.model import Surrogate
+from genrobust.objectives.latent import distance
+
+
+@dataclass(frozen=True)
+class OutputDistance:
+    """The Euclidean distance of reconstructions: to the target's, or away from the source's.
+
+    Targeted it is the output attack of Gondim-Ribeiro, Tabacof & Valle 2018 with the target's
+    reconstruction in place of the target; untargeted the maximum damage of Camuto et al. 2021.
+    """
+
+    surrogate: Surrogate = "softmax"
+    temperature: float = 1.0
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
+        if context.batch.target_x is not None:
+            return distance(image, context.target_reconstruction)
+        return -distance(image, context.source_reconstruction)

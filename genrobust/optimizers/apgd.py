@@ -1,0 +1,102 @@
+"""Projected gradient descent with momentum and a step size that adapts to each sample.
+
+Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+parameter-free attacks", Algorithm 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genrobust.optimizers.problem import Minimum, Problem
+from genrobust.threat import ThreatModel
+
+MOMENTUM = 0.75
+SUFFICIENT = 0.75
+
+
+def apgd(
+    problem: Problem,
+    start: Tensor,
+    threat: ThreatModel,
+    steps: int,
+    stop_below: float | None = None,
+) -> Minimum:
+    """Minimise inside the threat model; at checkpoints, halve step sizes that no longer pay.
+
+    Args:
+        problem: the loss, and the samples to search.
+        start: their first iterates, (B, C, H, W), inside the threat model.
+        threat: the ball and box around the sources.
+        steps: gradients to take.
+        stop_below: a sample whose loss is below this at a checkpoint is done.
+
+    Returns:
+        The best iterate of each sample.
+    """
+    minimum = Minimum(problem, start)
+    source = problem.context.batch.x
+    x, previous = start, start
+    step = torch.full((len(start),), 2 * threat.eps, device=start.device)
+    loss, gradient = problem.gradient(x)
+    minimum.update(problem.index, x, loss)
+    improved = torch.zeros_like(step)
+    best_before, halved_before = loss, torch.zeros_like(step, dtype=torch.bool)
+    checkpoints = _checkpoints(steps)
+    last = 0
+    for k in range(1, steps):
+        moved = threat.project(x - _scale(step, _direction(gradient, threat)), source)
+        if k > 1:
+            moved = threat.project(
+                x + MOMENTUM * (moved - x) + (1 - MOMENTUM) * (x - previous), source
+            )
+        x, previous = moved, x
+        before = loss
+        loss, gradient = problem.gradient(x)
+        improved += loss < before
+        minimum.update(problem.index, x, loss)
+        if k not in checkpoints:
+            continue
+        index = problem.index
+        best = minimum.loss[index]
+        halve = (improved < SUFFICIENT * (k - last)) | (~halved_before & (best >= best_before))
+        step = torch.where(halve, step / 2, step)
+        # A halved sample goes on from its best iterate, whose gradient is recomputed below.
+        x = torch.where(_like(halve, x), minimum.x[index], x)
+        best_before, halved_before, improved, last = best, halve, torch.zeros_like(improved), k
+        keep = torch.ones_like(halve) if stop_below is None else best >= stop_below
+        if not keep.all():
+            problem = problem.narrow(keep)
+            if not len(problem.index):
+                break
+            source, x, previous, step = source[keep], x[keep], previous[keep], step[keep]
+            improved, best_before = improved[keep], best_before[keep]
+            halved_before = halved_before[keep]
+        previous = torch.where(_like(halved_before, x), x, previous)
+        loss, gradient = problem.gradient(x)
+    return minimum
+
+
+def _checkpoints(steps: int) -> frozenset[int]:
+    """The paper's schedule: p_0 = 0, p_1 = 0.22, p_j+1 = p_j + max(p_j - p_j-1 - 0.03, 0.06)."""
+    shares, gap = [0.22], 0.22
+    while shares[-1] < 1:
+        gap = max(gap - 0.03, 0.06)
+        shares.append(shares[-1] + gap)
+    return frozenset(max(1, round(share * steps)) for share in shares)
+
+
+def _direction(gradient: Tensor, threat: ThreatModel) -> Tensor:
+    if threat.norm == "linf":
+        return gradient.sign()
+    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
+    return gradient / _like(length, gradient)
+
+
+def _scale(step: Tensor, direction: Tensor) -> Tensor:
+    return _like(step, direction) * direction
+
+
+def _like(per_sample: Tensor, images: Tensor) -> Tensor:
+    return per_sample.view(-1, *[1] * (images.ndim - 1))

@@ -1,0 +1,110 @@
+"""One registry for every kind of plugin: models, attacks, objectives, datasets, suites, executors.
+
+A name comes from one of three places, looked at in this order: what was registered in this
+process with the decorator, what genrobust ships (named as ``module:attribute`` and imported only
+when asked for), and what installed packages offer through the entry-point group
+``genrobust.<kind>s``. A plugin package that fails to import is a warning, not a crash.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar, cast
+
+from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
+
+T = TypeVar("T")
+Registered = TypeVar("Registered")
+
+
+class Registry(Generic[T]):
+    """Names to objects of one kind.
+
+    >>> shapes: Registry[type] = Registry("shape")
+    >>> @shapes.register("square")
+    ... class Square: ...
+    >>> shapes.get("square").__name__
+    'Square'
+    >>> shapes.get("sqare")
+    Traceback (most recent call last):
+    genrobust.errors.GenrobustError: unknown shape 'sqare'; did you mean 'square'? Known: square
+    """
+
+    def __init__(self, kind: str, builtin: Mapping[str, str] | None = None) -> None:
+        self.kind = kind
+        self._builtin = dict(builtin or {})
+        self._registered: dict[str, T] = {}
+        self._plugins: dict[str, EntryPoint] | None = None
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """Decorator: make the object available under ``name``.
+
+        Raises:
+            GenrobustError: the name is taken by another object.
+        """
+
+        def decorate(item: Registered) -> Registered:
+            taken = name in self._builtin or name in self._entry_points()
+            known = self._registered.get(name)
+            # A module that is reloaded (a notebook) defines the same object again: allow that.
+            same = known is not None and _origin(known) == _origin(item)
+            if (taken or known is not None) and not same:
+                raise GenrobustError(
+                    f"the {self.kind} name '{name}' is already taken; register it under another"
+                )
+            self._registered[name] = cast(T, item)
+            return item
+
+        return decorate
+
+    def get(self, name: str) -> T:
+        """The object of that name.
+
+        Raises:
+            GenrobustError: nobody registered the name; or the plugin that offers it cannot be
+                imported.
+        """
+        if name in self._registered:
+            return self._registered[name]
+        if name in self._builtin:
+            module, _, attribute = self._builtin[name].partition(":")
+            return cast(T, getattr(import_module(module), attribute))
+        plugin = self._entry_points().get(name)
+        if plugin is None:
+            raise unknown_name(self.kind, name, self.names())
+        try:
+            return cast(T, plugin.load())
+        except Exception as problem:
+            raise GenrobustError(
+                f"the {self.kind} '{name}' comes from the plugin '{plugin.value}', which cannot be "
+                f"imported ({type(problem).__name__}: {problem}); repair or uninstall that package"
+            ) from problem
+
+    def names(self) -> list[str]:
+        """All names, sorted; nothing is imported for it."""
+        return sorted({*self._registered, *self._builtin, *self._entry_points()})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._registered or name in self._builtin or name in self._entry_points()
+
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        if self._plugins is None:
+            self._plugins = {}
+            for point in entry_points(group=f"genrobust.{self.kind}s"):
+                if point.name in self._builtin:
+                    warnings.warn(
+                        f"the plugin '{point.value}' offers a {self.kind} named '{point.name}', "
+                        "which genrobust itself has; the plugin's is left out",
+                        GenrobustWarning,
+                        stacklevel=2,
+                    )
+                    continue
+                self._plugins[point.name] = point
+        return self._plugins
+
+
+def _origin(item: object) -> tuple[str, str]:
+    return getattr(item, "__module__", ""), getattr(item, "__qualname__", repr(item))

@@ -1,0 +1,117 @@
+"""Train the judges: classifiers that must read sharp images and blurred reconstructions alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from genrobust import files
+from genrobust._version import __version__
+from genrobust.data.base import DATASETS, Images, load_images
+from genrobust.errors import unknown_name
+from genrobust.judges.networks import ARCHITECTURES
+from genrobust.models.card import Card
+from genrobust.models.weights import half_precision, round_to_half, save_weights
+from genrobust.seeding import generator, seed_of
+from genrobust.training.augment import blur_and_noise, move
+
+BATCH_SIZE = 128
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.01
+STEPS = {"digits": 2500, "mnist": 2800}
+
+
+def train_judge(
+    architecture: str,
+    dataset: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    data_root: str | Path | None = None,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> Card:
+    """Train a classifier and write ``judge-ARCHITECTURE.safetensors`` and its card.
+
+    Args:
+        architecture: ``lenet``, ``vgg`` or ``resnet``.
+        dataset: a registered dataset.
+        out: the folder to write to.
+        seed: of weights, batches and augmentation.
+        steps: default by dataset.
+        data_root: see :func:`genrobust.data.load_images`.
+        on_step: called with the step and its loss.
+
+    Raises:
+        GenrobustError: no such architecture or dataset; ``out`` cannot be written.
+    """
+    if architecture not in ARCHITECTURES:
+        raise unknown_name("judge", architecture, ARCHITECTURES)
+    train = load_images(dataset, "train", data_root)
+    classes = len(DATASETS.get(dataset).classes)
+    steps = steps or STEPS.get(dataset, STEPS["mnist"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of("judge", architecture, seed))  # weights and dropout
+        network = ARCHITECTURES[architecture](train.shape[0], classes).train()
+        _fit(network, train, steps, seed, on_step)
+    round_to_half(network)
+    test = load_images(dataset, "test", data_root)
+    card = Card(
+        name=f"judge-{architecture}",
+        kind="judge",
+        dataset=dataset,
+        train_sha256=train.sha256,
+        test_sha256=test.sha256,
+        architecture={"name": architecture, "channels": train.shape[0], "classes": classes},
+        recipe={
+            "batch_size": BATCH_SIZE,
+            "learning_rate": LEARNING_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "augment": "moved, turned, scaled, blurred, noised",
+        },
+        seed=seed,
+        steps=steps,
+        metrics={"accuracy": accuracy(network, test)},
+        parameters=sum(p.numel() for p in network.parameters()),
+        weights_sha256=files.sha256_of_tensors(half_precision(network)),
+        genrobust_version=__version__,
+        torch_version=torch.__version__,
+    )
+    save_weights(out, network, card)
+    return card
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: Images, batch_size: int = 500) -> float:
+    """Share of the images that the network labels right, in eval mode."""
+    network.eval()
+    right = 0
+    for ids in torch.arange(len(images)).split(batch_size):
+        right += int((network(images.take(ids)).argmax(1) == images.labels[ids]).sum())
+    return round(right / len(images), 4)
+
+
+def _fit(
+    network: nn.Module,
+    train: Images,
+    steps: int,
+    seed: int,
+    on_step: Callable[[int, float], None],
+) -> None:
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    for step in range(steps):
+        draws = generator("judge", seed, step)
+        ids = torch.randint(len(train), (BATCH_SIZE,), generator=draws)
+        x = move(train.take(ids), draws, degrees=15, shift=0.08, scale=0.15)
+        x = blur_and_noise(x, draws)
+        loss = F.cross_entropy(network(x), train.labels[ids], label_smoothing=0.05)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        on_step(step + 1, loss.item())

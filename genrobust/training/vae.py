@@ -1,0 +1,215 @@
+"""Train a VAE of the zoo: exactly resumable, every draw keyed by the seed and the step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genrobust import files
+from genrobust._version import __version__
+from genrobust.data.base import Images, load_images
+from genrobust.errors import GenrobustError
+from genrobust.models.card import Card
+from genrobust.models.networks import ConvVAE, initialised
+from genrobust.models.weights import half_precision, round_to_half, save_weights
+from genrobust.seeding import generator
+from genrobust.training.augment import move
+from genrobust.training.recipes import Recipe
+
+Progress = Callable[[int, float], None]
+
+
+@dataclass
+class _State:
+    step: int
+    network: ConvVAE
+    optimizer: torch.optim.Optimizer
+
+
+def train_vae(
+    name: str,
+    dataset: str,
+    recipe: Recipe,
+    out: Path,
+    *,
+    seed: int = 0,
+    data_root: str | Path | None = None,
+    log_every: int = 500,
+    checkpoint_every: int = 1000,
+    on_step: Progress = lambda step, loss: None,
+) -> Card:
+    """Train, and write ``NAME.safetensors``, ``NAME.json`` (the card) and ``log.jsonl``.
+
+    If ``out`` holds a checkpoint of the same run, training goes on from there and ends with the
+    weights it would have had without the stop.
+
+    Args:
+        name: the model's name, for its files.
+        dataset: a registered dataset.
+        recipe: network, loss and settings.
+        out: the folder to write to.
+        seed: of weights, batches and noise.
+        data_root: see :func:`genrobust.data.load_images`.
+        log_every: steps between lines of the log: loss, KL per latent (nats), capacities.
+        checkpoint_every: steps between checkpoints.
+        on_step: called with the step and its loss.
+
+    Raises:
+        GenrobustError: ``out`` cannot be written, holds another run's checkpoint, or the loss is
+            no longer finite.
+    """
+    train = load_images(dataset, "train", data_root)
+    run = json.dumps(
+        {"name": name, "recipe": recipe.model_dump(), "seed": seed, "data": train.sha256},
+        sort_keys=True,
+    )
+    state = _start(recipe, seed)
+    checkpoint = out / "checkpoint.safetensors"
+    log = out / "log.jsonl"
+    if checkpoint.exists():
+        _restore(state, checkpoint, run)
+    lines = _log_until(log, state.step)
+    while state.step < recipe.steps:
+        loss, entry = _train_step(state, recipe, train, seed)
+        on_step(state.step, loss)
+        if state.step % log_every == 0 or state.step == recipe.steps:
+            lines.append(json.dumps(entry))
+        if state.step % checkpoint_every == 0 or state.step == recipe.steps:
+            files.write_text(log, "".join(f"{line}\n" for line in lines))
+            files.write_tensors(checkpoint, _tensors(state), {"run": run, "step": str(state.step)})
+    round_to_half(state.network)
+    test = load_images(dataset, "test", data_root)
+    card = Card(
+        name=name,
+        kind="vae",
+        dataset=dataset,
+        train_sha256=train.sha256,
+        test_sha256=test.sha256,
+        architecture=recipe.network.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json", exclude={"network"}),
+        seed=seed,
+        steps=recipe.steps,
+        metrics=evaluate(state.network, test, seed),
+        parameters=sum(p.numel() for p in state.network.parameters()),
+        weights_sha256=files.sha256_of_tensors(half_precision(state.network)),
+        genrobust_version=__version__,
+        torch_version=torch.__version__,
+    )
+    save_weights(out, state.network, card)
+    return card
+
+
+@torch.no_grad()
+def evaluate(network: ConvVAE, images: Images, seed: int, batch_size: int = 500) -> dict[str, float]:
+    """Test metrics per image.
+
+    Returns:
+        ``elbo``: nats, one posterior draw an image; ``kl``: nats; ``bce`` and
+        ``squared_error``: of the deployed reconstruction, summed over pixels.
+    """
+    network.eval()
+    totals = dict.fromkeys(("elbo", "kl", "bce", "squared_error"), 0.0)
+    for first in range(0, len(images), batch_size):
+        x = images.take(torch.arange(first, min(first + batch_size, len(images))))
+        posterior = network.encode(x)
+        noise = posterior.draw_noise(generator("evaluate", seed, first))
+        kl = posterior.kl_to_prior().sum()
+        deployed = network.decode(posterior.mode())
+        drawn = network.decode(posterior.sample(noise))
+        totals["elbo"] -= (F.binary_cross_entropy(drawn, x, reduction="sum") + kl).item()
+        totals["kl"] += kl.item()
+        totals["bce"] += F.binary_cross_entropy(deployed, x, reduction="sum").item()
+        totals["squared_error"] += F.mse_loss(deployed, x, reduction="sum").item()
+    return {key: round(value / len(images), 4) for key, value in totals.items()}
+
+
+def _start(recipe: Recipe, seed: int) -> _State:
+    network = initialised(recipe.network, seed).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    return _State(0, network, optimizer)
+
+
+def _train_step(
+    state: _State, recipe: Recipe, train: Images, seed: int
+) -> tuple[float, dict[str, object]]:
+    x = train.take(_batch_ids(len(train), recipe.batch_size, state.step, seed))
+    draws = generator("train", seed, state.step)
+    if recipe.augment:
+        x = move(x, draws, degrees=12, shift=0.08, scale=0.1)
+    posterior = state.network.encode(x)
+    code = posterior.rsample(posterior.draw_noise(draws), recipe.temperature)
+    bce = F.binary_cross_entropy(state.network.decode(code), x, reduction="sum") / len(x)
+    loss = bce + recipe.penalty(posterior, state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.optimizer.step()
+    state.step += 1
+    value = loss.item()
+    if not value < float("inf"):
+        raise GenrobustError(
+            f"the loss is {value} at step {state.step}; choose a smaller --learning-rate"
+        )
+    per_latent = posterior.kl_to_prior().mean(0).tolist()
+    return value, {
+        "step": state.step,
+        "loss": round(value, 3),
+        "bce": round(bce.item(), 3),
+        "kl_per_latent": [round(kl, 4) for kl in per_latent],
+        "capacity": recipe.penalty.capacities(posterior, state.step),
+    }
+
+
+def _batch_ids(count: int, batch_size: int, step: int, seed: int) -> Tensor:
+    """The ids of a step's batch: each epoch is a permutation keyed by (seed, epoch)."""
+    size = min(batch_size, count)
+    per_epoch = count // size
+    epoch, index = divmod(step, per_epoch)
+    order = torch.randperm(count, generator=generator("epoch", seed, epoch))
+    return order[index * size : (index + 1) * size]
+
+
+def _tensors(state: _State) -> dict[str, Tensor]:
+    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    return tensors
+
+
+def _restore(state: _State, path: Path, run: str) -> None:
+    try:
+        tensors, metadata = files.read_tensors(path)
+    except (OSError, ValueError) as problem:
+        raise GenrobustError(
+            f"the checkpoint '{path}' cannot be read ({problem}); delete it to start afresh"
+        ) from problem
+    if metadata.get("run") != run:
+        raise GenrobustError(
+            f"'{path.parent}' holds a checkpoint of another run (model, data, seed or settings "
+            "differ); choose another --out, or delete that folder"
+        )
+    state.step = int(metadata["step"])
+    prefix = "network."
+    network = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    state.network.load_state_dict(network)
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = tensor
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _log_until(path: Path, step: int) -> list[str]:
+    """The log's lines up to the step: what came after a lost checkpoint is trained again."""
+    if step == 0 or not path.exists():
+        return []
+    return [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]

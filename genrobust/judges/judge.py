@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,12 @@ class Judge:
     def labels(self, x: Tensor) -> Tensor:
         """The most likely class, (B,) int64."""
         return self.logits(x).argmax(1)
+
+    def to(self, device: torch.device) -> Judge:
+        """The judge on a device; this one stays where it is."""
+        if device.type == "cpu":
+            return self
+        return Judge(self.name, copy.deepcopy(self.module).to(device), self.sha256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,15 +86,6 @@ def load_judge(dataset: str, architecture: str) -> Judge:
     load_state_dict(network, state, path)
     network.eval().requires_grad_(False)
     return Judge(name, network, files.sha256_of_tensors(half_precision(network)))
-
-
-def to_device(judges: Sequence[Judge], device: torch.device) -> tuple[Judge, ...]:
-    """The judges on a device; those that are there already stay as they are."""
-    if device.type == "cpu":
-        return tuple(judges)
-    import copy
-
-    return tuple(Judge(j.name, copy.deepcopy(j.module).to(device), j.sha256) for j in judges)
 
 
 def _sizes(state: dict[str, Tensor]) -> tuple[int, int]:

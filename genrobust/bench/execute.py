@@ -1,0 +1,42 @@
+"""Run shards side by side: threads, as torch's kernels release Python's lock.
+
+Each worker computes with one thread of its own, so that neither their number nor their order
+changes a bit of the results.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_all(
+    items: Iterable[Item],
+    work: Callable[[Item, Callable[[], bool]], Result | None],
+    workers: int,
+) -> Iterator[tuple[Item, Result]]:
+    """Yield (item, result) as they finish.
+
+    ``work`` gets the item and a function that says whether to give up. After an error, or when the
+    caller stops iterating (Ctrl-C), work that has not begun is dropped and what runs is told.
+    """
+    stop = threading.Event()
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "genrobust", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        futures = {pool.submit(work, item, stop.is_set): item for item in items}
+        for future in as_completed(futures):
+            result = future.result()
+            if result is not None:
+                yield futures[future], result
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)

@@ -1,0 +1,61 @@
+"""Cut a suite into shards: pure data, each named by the hash of all that its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+
+from genrobust._version import __version__
+from genrobust.data.base import Split
+from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Suite
+from genrobust.threat import Norm
+
+
+class ShardSpec(Frozen):
+    """Some samples of a suite, at every radius: a smaller one's success counts for the larger.
+
+    The chunk of samples is part of the protocol, not of the run: floating-point results may depend
+    on the batch they were computed in, and so any number of workers gives the same bytes.
+    """
+
+    genrobust: str
+    model_fingerprint: str
+    device: str
+    dataset: str
+    split: Split
+    data_sha256: str
+    sample_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    norm: Norm
+    eps: tuple[float, ...]
+    attacks: tuple[AttackEntry, ...]
+    attacker_judge: JudgeRef
+    scoring_judges: tuple[JudgeRef, ...]
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """The shard's name."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+
+
+def plan(suite: Suite, model_fingerprint: str, seed: int, device: str) -> list[ShardSpec]:
+    """The shards of a run, in the order of the suite's samples."""
+    return [
+        ShardSpec(
+            genrobust=__version__,
+            model_fingerprint=model_fingerprint,
+            device=device,
+            dataset=suite.dataset,
+            split=suite.split,
+            data_sha256=suite.data_sha256,
+            sample_ids=suite.sample_ids[first : first + suite.chunk_size],
+            target_ids=suite.target_ids[first : first + suite.chunk_size],
+            norm=suite.norm,
+            eps=suite.eps,
+            attacks=suite.attacks,
+            attacker_judge=suite.attacker_judge,
+            scoring_judges=suite.scoring_judges,
+            seed=seed,
+        )
+        for first in range(0, len(suite.sample_ids), suite.chunk_size)
+    ]

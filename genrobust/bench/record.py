@@ -1,0 +1,168 @@
+"""The record of a run: what was measured, on what, how, at what cost. Its fields are its docs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from genrobust.suites.suite import Frozen, Suite
+
+SCHEMA_VERSION = 1
+
+
+class Estimate(Frozen):
+    """A mean over sources with its bootstrap interval (percentile, over sources)."""
+
+    value: float
+    low: float
+    high: float
+    n: Annotated[int, Field(description="sources in the mean")]
+
+
+class PairMatrix(Frozen):
+    """A rate per (source class, target class): rows are sources; None where n is 0."""
+
+    rate: tuple[tuple[float | None, ...], ...]
+    n: tuple[tuple[int, ...], ...]
+
+
+class EpsScores(Frozen):
+    """The worst case over all attacks of the suite at one radius, smaller radii included."""
+
+    eps: float
+    robust_accuracy: Annotated[
+        Estimate,
+        Field(
+            description="share of all sources whose clean reconstruction shows their class and "
+            "whose reconstruction no attack changed to another"
+        ),
+    ]
+    as_ignore_target: Annotated[
+        Estimate | None,
+        Field(
+            description="share of the eligible sources (input and clean reconstruction judged "
+            "right) for which an attack's reconstruction shows another class; None without "
+            "eligible sources"
+        ),
+    ]
+    as_target: Annotated[
+        Estimate | None, Field(description="likewise, showing the target's class")
+    ]
+    as_ignore_target_macro: Annotated[
+        float | None, Field(description="the unweighted mean of the pairs' rates")
+    ]
+    as_target_macro: float | None
+    as_target_of_wrong: Annotated[
+        float | None,
+        Field(description="share of those with another class that show the target's"),
+    ]
+    as_ignore_target_pairs: PairMatrix
+    as_target_pairs: PairMatrix
+    linf: Annotated[
+        float | None, Field(description="mean L-inf norm of the successful perturbations")
+    ]
+    l2: Annotated[float | None, Field(description="mean L2 norm of the successful perturbations")]
+    reconstruction_shift: Annotated[
+        float | None,
+        Field(description="mean L2 distance of worst-case to clean reconstruction, eligible ones"),
+    ]
+
+
+class Scores(Frozen):
+    """What the suite measured."""
+
+    sources: int
+    eligible: int
+    clean_accuracy: Annotated[
+        Estimate, Field(description="share of sources whose clean reconstruction shows their class")
+    ]
+    reconstruction_error: Annotated[
+        Estimate, Field(description="squared error of the clean reconstruction, summed over pixels")
+    ]
+    per_eps: tuple[EpsScores, ...]
+
+
+class AttackCost(Frozen):
+    """One attack of the suite. It runs only on sources that those before it left standing."""
+
+    label: str
+    settings: dict[str, Any]
+    tried: Annotated[tuple[int, ...], Field(description="sources attacked, per eps")]
+    succeeded: Annotated[
+        tuple[int, ...], Field(description="of these, how many reached the goal, per eps")
+    ]
+    forwards: Annotated[int, Field(description="images passed through the model")]
+    backwards: Annotated[int, Field(description="gradients taken with respect to an image")]
+
+
+class ModelInfo(Frozen):
+    """The model as it was scored."""
+
+    name: str
+    reference: str
+    fingerprint: str
+    spec: dict[str, Any]
+    input_shape: tuple[int, int, int]
+    latents: str
+    code_size: int
+    parameters: int
+    card: dict[str, Any] | None
+
+
+class DataInfo(Frozen):
+    """The split the samples were taken from."""
+
+    name: str
+    split: str
+    sha256: str
+
+
+class JudgeInfo(Frozen):
+    name: str
+    sha256: str
+    role: str
+
+
+class Provenance(Frozen):
+    """What a rerun needs besides the suite and the model; equal for equal commands on a machine."""
+
+    command: str
+    genrobust: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    processor: str
+    device: str
+    shards: Annotated[tuple[str, ...], Field(description="keys of the shard files, in order")]
+
+
+class Times(Frozen):
+    """The only part that differs when the same run is repeated."""
+
+    created: Annotated[str, Field(description="UTC, ISO 8601")]
+    attack_seconds: Annotated[float, Field(description="summed over shards")]
+
+
+class Record(Frozen):
+    """The result of benchmarking one model on one suite with one seed."""
+
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    official: Annotated[
+        bool, Field(description="the frozen suite, whole: comparable with other records of it")
+    ]
+    deviations: Annotated[
+        tuple[str, ...], Field(description="how the run departs from the suite, if it does")
+    ]
+    model: ModelInfo
+    suite: Suite
+    suite_sha256: str
+    seed: int
+    data: DataInfo
+    judges: tuple[JudgeInfo, ...]
+    scores: Scores
+    attacks: tuple[AttackCost, ...]
+    forwards: int
+    backwards: int
+    provenance: Provenance
+    times: Times

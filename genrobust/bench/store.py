@@ -1,0 +1,49 @@
+"""Shard results on disk: written atomically; present and valid means done."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from genrobust import files
+from genrobust.bench.plan import ShardSpec
+from genrobust.bench.shard import Measured
+from genrobust.errors import GenrobustWarning
+
+
+class Store:
+    """The shard files of a run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, spec: ShardSpec) -> Path:
+        return self.folder / "shards" / f"{spec.key}.safetensors"
+
+    def write(self, spec: ShardSpec, measured: Measured) -> None:
+        """Raises GenrobustError if the folder cannot be written."""
+        metadata = {
+            "spec": spec.model_dump_json(),
+            "sha256": files.sha256_of_tensors(measured.tensors),
+            "seconds": repr(measured.seconds),
+        }
+        files.write_tensors(self.path(spec), measured.tensors, metadata)
+
+    def read(self, spec: ShardSpec) -> Measured | None:
+        """The result; None if it is not there, or is damaged (with a warning)."""
+        path = self.path(spec)
+        if not path.exists():
+            return None
+        try:
+            tensors, metadata = files.read_tensors(path)
+            whole = metadata["sha256"] == files.sha256_of_tensors(tensors)
+            if metadata["spec"] != spec.model_dump_json() or not whole:
+                raise ValueError("its content does not match its hash")
+            return Measured(tensors, float(metadata["seconds"]))
+        except (OSError, ValueError, KeyError) as problem:
+            warnings.warn(
+                f"the shard '{path}' is damaged ({problem}); it is computed again",
+                GenrobustWarning,
+                stacklevel=2,
+            )
+            return None

@@ -1,0 +1,29 @@
+"""The pictures of a report: a few sources and what became of them at each radius."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """A source's worst case at one radius. Images are (C, H, W) in [0, 1]."""
+
+    eps: float
+    x_adv: Tensor
+    reconstruction: Tensor
+    shows: int  # the class the judges agree on; NO_VERDICT (-1) where they do not
+    success: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A source with its clean reconstruction, and its worst case at each radius, ascending."""
+
+    sample_id: int
+    label: int
+    source: Tensor
+    reconstruction: Tensor
+    attacked: tuple[Attacked, ...]

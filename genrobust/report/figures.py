@@ -1,0 +1,233 @@
+"""The geometry of the figures. The templates draw them as inline SVG and tables.
+
+Drawn in the page, they take its fonts and colours, follow its dark mode, and stay text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from genrobust.bench.record import Estimate, PairMatrix, Record
+
+WIDTH, HEIGHT = 680.0, 330.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 22.0, 14.0, 62.0
+
+#: A chart's labels need this much room, also in the larger letters of a phone.
+LABEL_ROOM = 56.0
+
+NORM_NAMES = {"linf": "L∞", "l2": "L2"}
+
+#: Circle, square, triangle, diamond, cross: curves differ in more than colour.
+MARKS = (
+    "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",
+    "M-4-4h8v8h-8z",
+    "M0-5.5L5 4H-5z",
+    "M0-6L5 0L0 6L-5 0z",
+    "M-1.5-5h3v3.5h3.5v3h-3.5v3.5h-3v-3.5h-3.5v-3h3.5z",
+)
+#: How many colours and dashes the style sheet has.
+HUES = 6
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve is told from the others."""
+
+    hue: int
+    mark: str
+
+    @classmethod
+    def of(cls, number: int) -> Look:
+        """A look of its own for each of the first 30 curves."""
+        return cls(number % HUES, MARKS[number % len(MARKS)])
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A measured point of a curve, and what it says when pointed at."""
+
+    x: float
+    y: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve, its interval as a band (or none), and its points."""
+
+    label: str
+    look: Look
+    path: str
+    band: str | None
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis; its text is empty where a label would not fit."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Rates over the radius."""
+
+    says: str
+    x_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = LEFT
+    right: float = WIDTH - RIGHT
+    top: float = TOP
+    bottom: float = HEIGHT - BOTTOM
+
+
+@dataclass(frozen=True)
+class Point:
+    """A rate at a radius, with its interval."""
+
+    eps: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a heat map: a rate, an empty pair (hatched) or the empty diagonal."""
+
+    kind: Literal["rate", "empty", "diagonal"]
+    source: int
+    target: int
+    rate: float
+    n: int
+
+
+def model_chart(record: Record) -> Chart:
+    """Robust accuracy with its interval, and both attack success rates, over eps."""
+    per_eps = record.scores.per_eps
+    ignore_target = _known((scores.eps, scores.as_ignore_target) for scores in per_eps)
+    target = _known((scores.eps, scores.as_target) for scores in per_eps)
+    scale = Scale(record.suite.eps)
+    lines = [
+        scale.line("robust accuracy", Look.of(0), robust_points(record), band=True),
+        scale.line("as_ignore_target", Look.of(1), _from_zero(ignore_target)),
+        scale.line("as_target", Look.of(2), _from_zero(target)),
+    ]
+    return Chart(
+        says=f"Robust accuracy and attack success rates of {record.model.name} over eps; "
+        "the table below holds the numbers",
+        x_label=f"eps ({NORM_NAMES[record.suite.norm]})",
+        x_ticks=scale.x_ticks(),
+        y_ticks=scale.y_ticks(),
+        lines=tuple(line for line in lines if line.marks),
+    )
+
+
+def comparison_chart(named: Sequence[tuple[str, Record]]) -> Chart:
+    """The robust accuracy of each model over eps. All must be measured under one norm."""
+    scale = Scale([eps for _, record in named for eps in record.suite.eps])
+    return Chart(
+        says=f"Robust accuracy of {len(named)} models over eps; the table below holds the numbers",
+        x_label=f"eps ({NORM_NAMES[named[0][1].suite.norm]})",
+        x_ticks=scale.x_ticks(),
+        y_ticks=scale.y_ticks(),
+        lines=tuple(
+            scale.line(name, Look.of(number), robust_points(record), band=True)
+            for number, (name, record) in enumerate(named)
+        ),
+    )
+
+
+def heat_map(pairs: PairMatrix) -> tuple[tuple[Cell, ...], ...]:
+    """The cells of a matrix, sources down and targets across."""
+    return tuple(
+        tuple(
+            _cell(source, target, rate, n)
+            for target, (rate, n) in enumerate(zip(rates, counts, strict=True))
+        )
+        for source, (rates, counts) in enumerate(zip(pairs.rate, pairs.n, strict=True))
+    )
+
+
+def robust_points(record: Record) -> list[Point]:
+    """Robust accuracy over eps. It starts at eps 0, where by definition it is clean accuracy."""
+    measured = _known((scores.eps, scores.robust_accuracy) for scores in record.scores.per_eps)
+    if measured[0].eps == 0:
+        return measured
+    return [_point(0.0, record.scores.clean_accuracy), *measured]
+
+
+class Scale:
+    """From rates and radii to places in the drawing."""
+
+    def __init__(self, radii: Iterable[float]) -> None:
+        self.radii = sorted({0.0, *radii})
+        self.largest = self.radii[-1] or 1.0
+
+    def x(self, eps: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * eps / self.largest, 1)
+
+    def y(self, rate: float) -> float:
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - rate), 1)
+
+    def x_ticks(self) -> tuple[Tick, ...]:
+        """A tick for each radius, labelled where there is room: both ends, then from the right."""
+        labelled: list[float] = []
+        for eps in (0.0, *reversed(self.radii)):
+            if all(abs(self.x(eps) - self.x(other)) >= LABEL_ROOM for other in labelled):
+                labelled.append(eps)
+        return tuple(
+            Tick(self.x(eps), f"{eps:.4g}" if eps in labelled else "") for eps in self.radii
+        )
+
+    def y_ticks(self) -> tuple[Tick, ...]:
+        return tuple(Tick(self.y(p / 100), f"{p}%") for p in (0, 25, 50, 75, 100))
+
+    def line(self, label: str, look: Look, points: Sequence[Point], band: bool = False) -> Line:
+        return Line(
+            label=label,
+            look=look,
+            path=self._path((p.eps, p.value) for p in points),
+            band=self._band(points) if band else None,
+            marks=tuple(
+                Mark(self.x(p.eps), self.y(p.value), f"{label} at eps {p.eps:.4g}: {p.value:.1%}")
+                for p in points
+            ),
+        )
+
+    def _band(self, points: Sequence[Point]) -> str:
+        there = [(p.eps, p.high) for p in points]
+        back = [(p.eps, p.low) for p in reversed(points)]
+        return self._path(there + back) + "Z"
+
+    def _path(self, places: Iterable[tuple[float, float]]) -> str:
+        return "M" + "L".join(f"{self.x(eps)} {self.y(rate)}" for eps, rate in places)
+
+
+def _known(estimates: Iterable[tuple[float, Estimate | None]]) -> list[Point]:
+    return [_point(eps, estimate) for eps, estimate in estimates if estimate is not None]
+
+
+def _point(eps: float, estimate: Estimate) -> Point:
+    return Point(eps, estimate.value, estimate.low, estimate.high)
+
+
+def _from_zero(measured: list[Point]) -> list[Point]:
+    """With the point at eps 0, where by definition no attack succeeds on an eligible source."""
+    if not measured or measured[0].eps == 0:
+        return measured
+    return [Point(0.0, 0.0, 0.0, 0.0), *measured]
+
+
+def _cell(source: int, target: int, rate: float | None, n: int) -> Cell:
+    if rate is not None and n:
+        return Cell("rate", source, target, rate, n)
+    return Cell("diagonal" if source == target else "empty", source, target, 0.0, 0)

@@ -1,0 +1,200 @@
+"""The report: records and pictures as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from genrobust.bench.record import EpsScores, Estimate, Record, Scores
+from genrobust.errors import GenrobustError
+from genrobust.judges.judge import NO_VERDICT
+from genrobust.report.examples import Attacked, Example
+from genrobust.report.figures import (
+    NORM_NAMES,
+    Chart,
+    comparison_chart,
+    heat_map,
+    model_chart,
+)
+from genrobust.report.pictures import data_uri
+
+#: Stands where there is no number.
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one model."""
+
+    number: int
+    name: str
+    record: Record
+    verdict: str
+    chart: Chart
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models side by side. No chart where their radii are of different norms."""
+
+    chart: Chart | None
+    radii: tuple[float, ...]
+    same_protocol: bool
+
+
+def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
+    """The page. It loads nothing: its policy forbids the browser any request, and any script.
+
+    Raises:
+        GenrobustError: there is nothing to report.
+    """
+    if not reports:
+        raise GenrobustError("there is nothing to report; give at least one record")
+    sections = tuple(
+        _section(number, record, examples, several=len(reports) > 1)
+        for number, (record, examples) in enumerate(reports, 1)
+    )
+    comparison = _comparison(sections) if len(sections) > 1 else None
+    template = _environment().get_template("report.html")
+    return template.render(sections=sections, comparison=comparison, title=_title(sections))
+
+
+def verdict(record: Record) -> str:
+    """What was found, in a sentence: how many reconstructions survive the largest radius."""
+    sources, clean = record.scores.sources, _count(record.scores.clean_accuracy)
+    last = record.scores.per_eps[-1]
+    surviving = _count(last.robust_accuracy)
+    kept = f"{clean} of {sources} clean reconstructions show the class of their source"
+    if clean == 0:
+        return f"There is nothing to break: none of the {sources} clean reconstructions shows the \
+class of its source."
+    if surviving == 0:
+        return (
+            f"{_where_all_fall(record)} no reconstruction survives: {kept}, and the attacks of the "
+            f"suite {'turn it' if clean == 1 else 'turn every one of them'} into another class."
+        )
+    where = f"At eps {_number(last.eps)} ({NORM_NAMES[record.suite.norm]})"
+    if surviving == clean:
+        return f"{where} every reconstruction survives: {kept}, and no attack changes one of them."
+    survive = "reconstruction survives" if surviving == 1 else "reconstructions survive"
+    return (
+        f"{where} {surviving} of {sources} {survive}: {kept}, and the attacks of the suite turn "
+        f"{clean - surviving} of these into another class."
+    )
+
+
+def _where_all_fall(record: Record) -> str:
+    fallen = [s.eps for s in record.scores.per_eps if _count(s.robust_accuracy) == 0]
+    first, norm = _number(fallen[0]), NORM_NAMES[record.suite.norm]
+    return f"At eps {first} ({norm})" if len(fallen) == 1 else f"From eps {first} ({norm}) on"
+
+
+def _title(sections: Sequence[Section]) -> str:
+    suites = {f"{s.record.suite.name} v{s.record.suite.version}": None for s in sections}
+    who = sections[0].record.model.name if len(sections) == 1 else f"{len(sections)} models"
+    return f"{who} on {' and '.join(suites)}"
+
+
+def _section(number: int, record: Record, examples: Sequence[Example], several: bool) -> Section:
+    return Section(
+        number=number,
+        name=f"{number}. {record.model.name}" if several else record.model.name,
+        record=record,
+        verdict=verdict(record),
+        chart=model_chart(record),
+        examples=tuple(examples),
+    )
+
+
+def _comparison(sections: Sequence[Section]) -> Comparison:
+    records = [section.record for section in sections]
+    one_norm = len({record.suite.norm for record in records}) == 1
+    return Comparison(
+        chart=comparison_chart([(s.name, s.record) for s in sections]) if one_norm else None,
+        radii=tuple(sorted({eps for record in records for eps in record.suite.eps})),
+        same_protocol=len({record.suite_sha256 for record in records}) == 1,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("genrobust", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "number": _number,
+        "count": _thousands,
+        "seconds": _seconds,
+        "pretty": _pretty,
+        "picture": data_uri,
+        "heat_map": heat_map,
+        "unanimous": _unanimous,
+        "sees": _sees,
+    }
+    environment.tests["without_width"] = _without_width
+    environment.globals |= {"norm_names": NORM_NAMES, "nothing": NOTHING, "scores_at": _scores_at}
+    return environment
+
+
+def _count(share: Estimate) -> int:
+    """How many of its sources a share stands for."""
+    return round(share.value * share.n)
+
+
+def _percent(share: float | None) -> str:
+    return NOTHING if share is None else f"{share:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4g}"
+
+
+def _thousands(value: int) -> str:
+    # A narrow no-break space: the separator that no country reads as a decimal mark.
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def _seconds(value: float) -> str:
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def _without_width(estimate: Estimate | None) -> bool:
+    """Whether all sources agree, which leaves the bootstrap nothing to vary."""
+    return estimate is not None and estimate.low == estimate.high
+
+
+def _unanimous(scores: Scores) -> list[tuple[int, float]]:
+    """The sample sizes of shares on which all sources agree, each with its rule-of-three bound."""
+    shares: list[Estimate | None] = [scores.clean_accuracy]
+    for at in scores.per_eps:
+        shares += [at.robust_accuracy, at.as_ignore_target, at.as_target]
+    sizes: Iterable[int] = {share.n for share in shares if share and _without_width(share)}
+    return [(n, min(1.0, 3 / n)) for n in sorted(sizes, reverse=True)]
+
+
+def _sees(attacked: Attacked) -> str:
+    """What the judges say of a reconstruction."""
+    return "judges differ" if attacked.shows == NO_VERDICT else f"shows {attacked.shows}"
+
+
+def _scores_at(record: Record, eps: float) -> EpsScores | None:
+    return next((scores for scores in record.scores.per_eps if scores.eps == eps), None)

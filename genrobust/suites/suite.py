@@ -1,0 +1,146 @@
+"""What a suite says: every choice of a measurement but the model and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from genrobust.attacks.base import Goal, make_attack
+from genrobust.data.base import Split
+from genrobust.errors import GenrobustError
+from genrobust.registry import Registry
+from genrobust.threat import Norm
+
+
+class Frozen(BaseModel):
+    """Data that does not change: immutable, and no field that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttackEntry(Frozen):
+    """An attack of a suite, what it aims at, and its settings."""
+
+    attack: str
+    goal: Goal
+    settings: dict[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """How tables call it."""
+        changed = ", ".join(f"{k}={v}" for k, v in self.settings.items() if k != "steps")
+        return f"{self.attack} {self.goal}" + (f" ({changed})" if changed else "")
+
+
+class JudgeRef(Frozen):
+    """A judge by architecture and by the hash of its weights."""
+
+    architecture: str
+    sha256: str
+
+
+class Suite(Frozen):
+    """A protocol. Changing any field makes another protocol: give it a new version.
+
+    ``sample_ids`` and ``target_ids`` are positions in the dataset's split; source i aims at target
+    i in targeted attacks. Success is judged by the scorers, which attacks never see.
+    """
+
+    name: str
+    version: int
+    description: str
+    dataset: str
+    split: Split
+    data_sha256: str
+    sample_ids: tuple[int, ...] = Field(min_length=1)
+    target_ids: tuple[int, ...]
+    norm: Norm
+    eps: tuple[float, ...] = Field(min_length=1)
+    attacks: tuple[AttackEntry, ...] = Field(min_length=1)
+    attacker_judge: JudgeRef
+    scoring_judges: tuple[JudgeRef, ...] = Field(min_length=1)
+    chunk_size: int = Field(gt=0)
+    confidence: float = Field(gt=0, lt=1)
+    resamples: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Suite:
+        if len(self.target_ids) != len(self.sample_ids):
+            raise ValueError("target_ids and sample_ids must be of one length")
+        if list(self.eps) != sorted(set(self.eps)) or self.eps[0] < 0:
+            raise ValueError("eps must be ascending, from 0 up")
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """The identity of the protocol."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def limited(self, limit: int) -> Suite:
+        """The suite on its first ``limit`` samples."""
+        if limit < 1:
+            raise GenrobustError(f"--limit is {limit}; it must be 1 or more")
+        return self.model_copy(
+            update={
+                "sample_ids": self.sample_ids[:limit],
+                "target_ids": self.target_ids[:limit],
+            }
+        )
+
+    def with_attacks(self, names: list[str]) -> Suite:
+        """The suite with these attacks in place of its own: each for every goal it has."""
+        entries = [
+            AttackEntry(attack=name, goal=goal)
+            for name in names
+            for goal in make_attack(name).goals
+        ]
+        return self.model_copy(update={"attacks": tuple(entries)})
+
+    def with_eps(self, eps: list[float]) -> Suite:
+        """The suite on another grid."""
+        if min(eps) < 0:
+            raise GenrobustError(f"--eps is {min(eps)}; it must be a number from 0 up, such as 0.1")
+        return self.model_copy(update={"eps": tuple(sorted(set(eps)))})
+
+
+#: A suite is registered as a function that gives it.
+SUITES: Registry[Callable[[], Suite]] = Registry(
+    "suite",
+    {"digits": "genrobust.suites.builtin:digits", "mnist": "genrobust.suites.builtin:mnist"},
+)
+
+
+def load_suite(name: str) -> Suite:
+    """A registered suite, or one in a JSON file of the same form.
+
+    Raises:
+        GenrobustError: no such suite; the file is not one.
+
+    Example:
+        >>> load_suite("digits").dataset
+        'digits'
+    """
+    if not name.endswith(".json"):
+        return SUITES.get(name)()
+    return read_suite(Path(name))
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite in a JSON file."""
+    try:
+        return Suite.model_validate_json(path.read_text())
+    except OSError as problem:
+        raise GenrobustError(
+            f"the suite '{path}' cannot be read ({problem.strerror}); check the path"
+        ) from problem
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise GenrobustError(
+            f"'{path}' is not a suite: {where}: {first['msg']}; compare it with the output of "
+            "'genrobust show suite digits'"
+        ) from problem

@@ -10,7 +10,7 @@ from genrobust._version import __version__
 
 if TYPE_CHECKING:
     from genrobust.attacks import ATTACKS, Attack, AttackResult, attack
-    from genrobust.bench import Record, bench
+    from genrobust.benchmark import Record, bench
     from genrobust.data import load_images
     from genrobust.errors import GenrobustError
     from genrobust.judges import load_judge
@@ -23,8 +23,8 @@ _WHERE = {
     "Attack": "genrobust.attacks",
     "AttackResult": "genrobust.attacks",
     "attack": "genrobust.attacks",
-    "Record": "genrobust.bench",
-    "bench": "genrobust.bench",
+    "Record": "genrobust.benchmark",
+    "bench": "genrobust.benchmark",
     "load_images": "genrobust.data",
     "GenrobustError": "genrobust.errors",
     "load_judge": "genrobust.judges",

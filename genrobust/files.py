@@ -32,13 +32,15 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_UMASK)  # noqa: PTH101 - mkstemp gives 0600
         os.replace(temporary, path)  # noqa: PTH105
+        temporary = None
     except OSError as problem:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise GenrobustError(
             f"cannot write '{path}' ({problem.strerror or problem}); choose a folder with --out "
             "that can be written to and has space left"
         ) from problem
+    finally:  # also after an interrupt
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -80,8 +82,6 @@ def _read_umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
-
-
 
 
 _UMASK = _read_umask()

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Independent, Normal, OneHotCategorical, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, OneHotCategorical, kl_divergence
 
 from genrobust.errors import GenrobustError
 
@@ -77,7 +77,7 @@ class Gaussian(Part):
     mean: Tensor
     logvar: Tensor
 
-    def distribution(self) -> Independent:
+    def distribution(self) -> Distribution:
         normal = Normal(self.mean, (0.5 * self.logvar).exp(), validate_args=False)
         return Independent(normal, self.mean.ndim - 1, validate_args=False)
 

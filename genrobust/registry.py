@@ -47,7 +47,10 @@ class Registry(Generic[T]):
         """
 
         def decorate(item: Registered) -> Registered:
-            taken = name in self._builtin or name in self._entry_points()
+            point = self._entry_points().get(name)
+            # A plugin's own module may use the decorator beside its entry point.
+            foreign = point is not None and point.module != _origin(item)[0]
+            taken = name in self._builtin or foreign
             known = self._registered.get(name)
             # A module that is reloaded (a notebook) defines the same object again: allow that.
             same = known is not None and _origin(known) == _origin(item)

@@ -77,8 +77,8 @@ class ThreatModel:
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The norm of each change, (B,)."""
-        change = (x_adv - x).flatten(1)
-        return change.abs().amax(1) if self.norm == "linf" else change.norm(dim=1)
+        order = float("inf") if self.norm == "linf" else 2
+        return torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
 
     def check(self, x_adv: Tensor, x: Tensor, who: str) -> None:
         """Assert that every image is finite, in the box and in the ball.
@@ -102,5 +102,5 @@ class ThreatModel:
             )
 
     def _shrink(self, change: Tensor) -> Tensor:
-        length = change.flatten(1).norm(dim=1).clamp_min(1e-12)
+        length = torch.linalg.vector_norm(change.flatten(1), dim=1).clamp_min(1e-12)
         return (self.eps / length).clamp_max(1).view(-1, *[1] * (change.ndim - 1))

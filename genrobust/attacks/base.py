@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from genrobust.attacks.batch import AttackResult, Batch, Context
+from genrobust.batch import Batch, Context
+from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.optimizers.problem import Minimum, Problem
@@ -20,6 +21,28 @@ from genrobust.registry import Registry
 from genrobust.threat import NORMS, Norm, ThreatModel
 
 Goal = Literal["targeted", "untargeted"]
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack found, one entry a source.
+
+    Args:
+        x_adv: adversarial images, (B, C, H, W), inside the threat model.
+        loss: the objective's value at ``x_adv``, (B,); lower is better for the attacker.
+        success: the attacker's own view on the deployed path, (B,) bool: with a judge, the
+            reconstruction's class is the target's (targeted) or not the source's; without, it is
+            nearer to the target's reconstruction than to the source's. None where neither can be
+            told. Scores do not use it.
+        forwards: passes through the model, (B,) int64.
+        backwards: gradients taken, (B,) int64.
+    """
+
+    x_adv: Tensor
+    loss: Tensor
+    success: Tensor | None
+    forwards: Tensor
+    backwards: Tensor
 
 
 @dataclass(frozen=True)
@@ -65,9 +88,7 @@ class Attack(ABC):
         problem, minimum = self.search(context, threat)
         threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
         success = attacker_success(context, minimum.x)
-        return AttackResult(
-            minimum.x, minimum.loss, success, problem.forwards, problem.backwards
-        )
+        return AttackResult(minimum.x, minimum.loss, success, problem.forwards, problem.backwards)
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
@@ -89,7 +110,9 @@ class Attack(ABC):
                 "genrobust.load_judge('mnist', 'lenet')"
             )
         if self.needs_judge and goal == "untargeted" and batch.labels is None:
-            raise GenrobustError(f"the attack '{self.name}' needs the sources' labels; pass labels=")
+            raise GenrobustError(
+                f"the attack '{self.name}' needs the sources' labels; pass labels="
+            )
         if self.needs_judge and goal == "targeted" and batch.target_labels is None:
             raise GenrobustError(
                 f"the attack '{self.name}' needs the targets' labels; pass target_labels="
@@ -144,6 +167,5 @@ def attacker_success(context: Context, x_adv: Tensor) -> Tensor | None:
         return batch.judge.labels(found) != batch.labels
     if batch.target_x is None:
         return None
-    to_target = (found - context.target_reconstruction).flatten(1).norm(dim=1)
-    to_source = (found - context.source_reconstruction).flatten(1).norm(dim=1)
-    return to_target < to_source
+    to_target = euclidean(found, context.target_reconstruction)
+    return to_target < euclidean(found, context.source_reconstruction)

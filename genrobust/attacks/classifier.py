@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from genrobust.attacks.base import Attack
-from genrobust.attacks.batch import Context
 from genrobust.attacks.search import restarted_apgd
+from genrobust.batch import Context
 from genrobust.models.model import Surrogate
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Minimum, Problem

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.threat import ThreatModel
 

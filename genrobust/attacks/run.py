@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.attacks.base import make_attack
-from genrobust.attacks.batch import AttackResult, Batch
+from genrobust.attacks.base import AttackResult, make_attack
+from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel
@@ -67,7 +67,9 @@ def attack(
     count = len(x)
     for what, given in (("target", target), ("labels", labels), ("target_labels", target_labels)):
         if given is not None and len(given) != count:
-            raise GenrobustError(f"{what} has {len(given)} entries for {count} images; give one each")
+            raise GenrobustError(
+                f"{what} has {len(given)} entries for {count} images; give one each"
+            )
     ids = tuple(range(count)) if sample_ids is None else tuple(int(i) for i in sample_ids)
     if len(ids) != count:
         raise GenrobustError(f"sample_ids has {len(ids)} entries for {count} images; give one each")
@@ -86,7 +88,7 @@ def _check_images(x: Tensor, model: GenerativeModel, what: str) -> None:
             f"{what} is {x.dtype}; pass floats in [0, 1], such as {what}.float() / 255"
         )
     low, high = float(x.min()), float(x.max())
-    if not (torch.isfinite(x).all() and 0 <= low and high <= 1):
+    if not (torch.isfinite(x).all() and low >= 0 and high <= 1):
         raise GenrobustError(
             f"{what} has pixels from {low:.4g} to {high:.4g}; [0, 1] is allowed: divide bytes by "
             "255, or give wrap() the model's value_range and keep images in [0, 1]"

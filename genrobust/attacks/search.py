@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
 from genrobust.objectives.base import Objective
 from genrobust.optimizers import Minimum, Problem, apgd
 from genrobust.threat import ThreatModel

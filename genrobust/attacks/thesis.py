@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
 from genrobust.objectives.latent import LatentDistance
 from genrobust.optimizers import Minimum, Problem, adam
 from genrobust.seeding import per_sample

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 
@@ -61,4 +63,8 @@ class ResNet(nn.Sequential):
         )
 
 
-ARCHITECTURES: dict[str, type[nn.Sequential]] = {"lenet": LeNet, "vgg": VGG, "resnet": ResNet}
+ARCHITECTURES: dict[str, Callable[[int, int], nn.Module]] = {
+    "lenet": LeNet,
+    "vgg": VGG,
+    "resnet": ResNet,
+}

@@ -2,7 +2,7 @@
 
 from genrobust.models.check import ModelCheck, check_model
 from genrobust.models.model import GenerativeModel
-from genrobust.models.wrap import wrap
+from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import MODELS, load_model
 
 __all__ = ["MODELS", "GenerativeModel", "ModelCheck", "check_model", "load_model", "wrap"]

@@ -166,4 +166,3 @@ def _latents(posterior: Posterior) -> str:
         return f"one {size}-way categorical" if isinstance(part, Categorical) else f"{size} point"
 
     return " + ".join(name(part) for part in posterior.parts)
-

@@ -87,7 +87,9 @@ def half_precision(module: nn.Module) -> dict[str, Tensor]:
 
 def round_to_half(module: nn.Module) -> None:
     """Round the weights to half precision in place, so that metrics are those of the file."""
-    module.load_state_dict({k: v.to(module.state_dict()[k]) for k, v in half_precision(module).items()})
+    module.load_state_dict(
+        {k: v.to(module.state_dict()[k]) for k, v in half_precision(module).items()}
+    )
 
 
 def _some(names: list[str]) -> str:

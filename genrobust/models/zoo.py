@@ -22,7 +22,7 @@ from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE
 from genrobust.models.weights import load_state_dict, read_state_dict
-from genrobust.models.wrap import adapt
+from genrobust.models.wrapping import adapt
 from genrobust.registry import Registry
 from genrobust.training.recipes import FAMILIES, recipe
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
 from genrobust.registry import Registry
 
 

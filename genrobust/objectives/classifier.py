@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
 from genrobust.models.model import Surrogate
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
+from genrobust.distance import euclidean
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,5 @@ class LatentDistance:
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv).vector()
         if context.batch.target_x is not None:
-            return distance(found, context.target_posterior.vector())
-        return -distance(found, context.source_posterior.vector())
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean distance per sample, (B,), with a gradient of 0 instead of NaN where a = b."""
-    squares = (a - b).flatten(1).square().sum(1)
-    return (squares + 1e-24).sqrt()
+            return euclidean(found, context.target_posterior.vector())
+        return -euclidean(found, context.source_posterior.vector())

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genrobust.attacks.batch import Context
+from genrobust.batch import Context
+from genrobust.distance import euclidean
 from genrobust.models.model import Surrogate
-from genrobust.objectives.latent import distance
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,5 @@ class OutputDistance:
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
         if context.batch.target_x is not None:
-            return distance(image, context.target_reconstruction)
-        return -distance(image, context.source_reconstruction)
+            return euclidean(image, context.target_reconstruction)
+        return -euclidean(image, context.source_reconstruction)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genrobust.objectives.latent import distance
+from genrobust.distance import euclidean
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.threat import ThreatModel
 
@@ -38,13 +38,13 @@ def adam(
     for _ in range(steps):
         loss, gradient = problem.gradient(x)
         with torch.enable_grad():
-            change = distance_weight * distance(x, source)
+            change = distance_weight * euclidean(x, source)
             (shrink,) = torch.autograd.grad(change.sum(), x)
         minimum.update(problem.index, x.detach(), loss + change.detach())
         x.grad = gradient + shrink
         optimizer.step()
         with torch.no_grad():
             x.copy_(threat.project(x, source))
-    final = problem.loss(x.detach()) + distance_weight * distance(x, source).detach()
+    final = problem.loss(x.detach()) + distance_weight * euclidean(x, source).detach()
     minimum.update(problem.index, x.detach(), final)
     return minimum

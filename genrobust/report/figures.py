@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from genrobust.bench.record import Estimate, PairMatrix, Record
+from genrobust.benchmark.record import Estimate, PairMatrix, Record
 
 WIDTH, HEIGHT = 680.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 62.0, 22.0, 14.0, 62.0
@@ -117,9 +117,9 @@ def model_chart(record: Record) -> Chart:
     target = _known((scores.eps, scores.as_target) for scores in per_eps)
     scale = Scale(record.suite.eps)
     lines = [
-        scale.line("robust accuracy", Look.of(0), robust_points(record), band=True),
-        scale.line("as_ignore_target", Look.of(1), _from_zero(ignore_target)),
-        scale.line("as_target", Look.of(2), _from_zero(target)),
+        _robust_line(scale, "robust accuracy", Look.of(0), record),
+        scale.line("as_ignore_target", Look.of(1), ignore_target, at_zero=0.0),
+        scale.line("as_target", Look.of(2), target, at_zero=0.0),
     ]
     return Chart(
         says=f"Robust accuracy and attack success rates of {record.model.name} over eps; "
@@ -140,7 +140,7 @@ def comparison_chart(named: Sequence[tuple[str, Record]]) -> Chart:
         x_ticks=scale.x_ticks(),
         y_ticks=scale.y_ticks(),
         lines=tuple(
-            scale.line(name, Look.of(number), robust_points(record), band=True)
+            _robust_line(scale, name, Look.of(number), record)
             for number, (name, record) in enumerate(named)
         ),
     )
@@ -157,12 +157,11 @@ def heat_map(pairs: PairMatrix) -> tuple[tuple[Cell, ...], ...]:
     )
 
 
-def robust_points(record: Record) -> list[Point]:
-    """Robust accuracy over eps. It starts at eps 0, where by definition it is clean accuracy."""
-    measured = _known((scores.eps, scores.robust_accuracy) for scores in record.scores.per_eps)
-    if measured[0].eps == 0:
-        return measured
-    return [_point(0.0, record.scores.clean_accuracy), *measured]
+def _robust_line(scale: Scale, label: str, look: Look, record: Record) -> Line:
+    """Robust accuracy with its band. At eps 0 it is, by definition, the share of the eligible."""
+    scores = record.scores
+    measured = _known((at.eps, at.robust_accuracy) for at in scores.per_eps)
+    return scale.line(label, look, measured, at_zero=scores.eligible / scores.sources, band=True)
 
 
 class Scale:
@@ -191,15 +190,21 @@ class Scale:
     def y_ticks(self) -> tuple[Tick, ...]:
         return tuple(Tick(self.y(p / 100), f"{p}%") for p in (0, 25, 50, 75, 100))
 
-    def line(self, label: str, look: Look, points: Sequence[Point], band: bool = False) -> Line:
+    def line(
+        self, label: str, look: Look, points: Sequence[Point], at_zero: float, band: bool = False
+    ) -> Line:
+        """A curve through the points, from what is known without a measurement at eps 0."""
+        places = [(p.eps, p.value) for p in points]
+        if places and places[0][0] > 0:
+            places.insert(0, (0.0, at_zero))
         return Line(
             label=label,
             look=look,
-            path=self._path((p.eps, p.value) for p in points),
+            path=self._path(places),
             band=self._band(points) if band else None,
             marks=tuple(
-                Mark(self.x(p.eps), self.y(p.value), f"{label} at eps {p.eps:.4g}: {p.value:.1%}")
-                for p in points
+                Mark(self.x(eps), self.y(rate), f"{label} at eps {eps:.4g}: {rate:.1%}")
+                for eps, rate in places
             ),
         )
 
@@ -218,13 +223,6 @@ def _known(estimates: Iterable[tuple[float, Estimate | None]]) -> list[Point]:
 
 def _point(eps: float, estimate: Estimate) -> Point:
     return Point(eps, estimate.value, estimate.low, estimate.high)
-
-
-def _from_zero(measured: list[Point]) -> list[Point]:
-    """With the point at eps 0, where by definition no attack succeeds on an eligible source."""
-    if not measured or measured[0].eps == 0:
-        return measured
-    return [Point(0.0, 0.0, 0.0, 0.0), *measured]
 
 
 def _cell(source: int, target: int, rate: float | None, n: int) -> Cell:

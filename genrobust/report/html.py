@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from genrobust.bench.record import EpsScores, Estimate, Record, Scores
+from genrobust.benchmark.record import EpsScores, Estimate, Record
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT
 from genrobust.report.examples import Attacked, Example
@@ -62,30 +62,39 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
     )
     comparison = _comparison(sections) if len(sections) > 1 else None
     template = _environment().get_template("report.html")
-    return template.render(sections=sections, comparison=comparison, title=_title(sections))
+    return template.render(
+        title=_title(sections),
+        sections=sections,
+        comparison=comparison,
+        unanimous=_unanimous(record for record, _ in reports),
+    )
 
 
 def verdict(record: Record) -> str:
     """What was found, in a sentence: how many reconstructions survive the largest radius."""
-    sources, clean = record.scores.sources, _count(record.scores.clean_accuracy)
+    sources, eligible = record.scores.sources, record.scores.eligible
+    if eligible == 0:
+        return (
+            f"There is nothing to break: for none of the {sources} sources do the judges see its "
+            "class both in the image and in its clean reconstruction."
+        )
     last = record.scores.per_eps[-1]
     surviving = _count(last.robust_accuracy)
-    kept = f"{clean} of {sources} clean reconstructions show the class of their source"
-    if clean == 0:
-        return f"There is nothing to break: none of the {sources} clean reconstructions shows the \
-class of its source."
+    recognised = (
+        f"the judges recognise {eligible} of {sources} sources both as they are and in their clean "
+        "reconstruction"
+    )
     if surviving == 0:
         return (
-            f"{_where_all_fall(record)} no reconstruction survives: {kept}, and the attacks of the "
-            f"suite {'turn it' if clean == 1 else 'turn every one of them'} into another class."
+            f"{_where_all_fall(record)} no reconstruction survives: {recognised}, and the attacks "
+            "turn every one of these into another class."
         )
     where = f"At eps {_number(last.eps)} ({NORM_NAMES[record.suite.norm]})"
-    if surviving == clean:
-        return f"{where} every reconstruction survives: {kept}, and no attack changes one of them."
-    survive = "reconstruction survives" if surviving == 1 else "reconstructions survive"
+    if surviving == eligible:
+        return f"{where} every reconstruction survives: {recognised}, and no attack changes one."
     return (
-        f"{where} {surviving} of {sources} {survive}: {kept}, and the attacks of the suite turn "
-        f"{clean - surviving} of these into another class."
+        f"{where} {surviving} of {sources} reconstructions survive: {recognised}, and the attacks "
+        f"turn {eligible - surviving} of these into another class."
     )
 
 
@@ -139,7 +148,6 @@ def _environment() -> Environment:
         "pretty": _pretty,
         "picture": data_uri,
         "heat_map": heat_map,
-        "unanimous": _unanimous,
         "sees": _sees,
     }
     environment.tests["without_width"] = _without_width
@@ -182,12 +190,14 @@ def _without_width(estimate: Estimate | None) -> bool:
     return estimate is not None and estimate.low == estimate.high
 
 
-def _unanimous(scores: Scores) -> list[tuple[int, float]]:
+def _unanimous(records: Iterable[Record]) -> list[tuple[int, float]]:
     """The sample sizes of shares on which all sources agree, each with its rule-of-three bound."""
-    shares: list[Estimate | None] = [scores.clean_accuracy]
-    for at in scores.per_eps:
-        shares += [at.robust_accuracy, at.as_ignore_target, at.as_target]
-    sizes: Iterable[int] = {share.n for share in shares if share and _without_width(share)}
+    shares: list[Estimate | None] = []
+    for record in records:
+        shares.append(record.scores.clean_accuracy)
+        for at in record.scores.per_eps:
+            shares += [at.robust_accuracy, at.as_ignore_target, at.as_target]
+    sizes = {share.n for share in shares if share and _without_width(share)}
     return [(n, min(1.0, 3 / n)) for n in sorted(sizes, reverse=True)]
 
 

@@ -111,7 +111,7 @@ def _fit(
         x = blur_and_noise(x, draws)
         loss = F.cross_entropy(network(x), train.labels[ids], label_smoothing=0.05)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         on_step(step + 1, loss.item())

@@ -106,7 +106,9 @@ def train_vae(
 
 
 @torch.no_grad()
-def evaluate(network: ConvVAE, images: Images, seed: int, batch_size: int = 500) -> dict[str, float]:
+def evaluate(
+    network: ConvVAE, images: Images, seed: int, batch_size: int = 500
+) -> dict[str, float]:
     """Test metrics per image.
 
     Returns:
@@ -149,7 +151,7 @@ def _train_step(
     bce = F.binary_cross_entropy(state.network.decode(code), x, reduction="sum") / len(x)
     loss = bce + recipe.penalty(posterior, state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     state.optimizer.step()
     state.step += 1
     value = loss.item()

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrobust.bench.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
-from genrobust.bench.shard import Measured
+from genrobust.benchmark.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
+from genrobust.benchmark.shard import Measured
 from genrobust.report.examples import Attacked, Example
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite
@@ -43,9 +43,7 @@ def score(suite: Suite, joined: dict[str, Tensor], classes: int) -> Scores:
         eligible=int(eligible.sum()),
         clean_accuracy=_mean(recognised, suite),
         reconstruction_error=_mean(error, suite),
-        per_eps=tuple(
-            _at_eps(suite, joined, eligible, e, classes) for e in range(len(suite.eps))
-        ),
+        per_eps=tuple(_at_eps(suite, joined, eligible, e, classes) for e in range(len(suite.eps))),
     )
 
 

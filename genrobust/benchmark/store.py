@@ -6,8 +6,8 @@ import warnings
 from pathlib import Path
 
 from genrobust import files
-from genrobust.bench.plan import ShardSpec
-from genrobust.bench.shard import Measured
+from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.shard import Measured
 from genrobust.errors import GenrobustWarning
 
 

@@ -1,4 +1,4 @@
-"""What an attack is given, what it hands on to its objective, what it gives back."""
+"""What is attacked, and what objectives may know of it."""
 
 from __future__ import annotations
 
@@ -113,25 +113,3 @@ class Context:
     @torch.no_grad()
     def _reconstruction(self, x: Tensor) -> Tensor:
         return self.model.reconstruct(x)
-
-
-@dataclass(frozen=True, eq=False)
-class AttackResult:
-    """What an attack found, one entry a source.
-
-    Args:
-        x_adv: adversarial images, (B, C, H, W), inside the threat model.
-        loss: the objective's value at ``x_adv``, (B,); lower is better for the attacker.
-        success: the attacker's own view on the deployed path, (B,) bool: with a judge, the
-            reconstruction's class is the target's (targeted) or not the source's; without, it is
-            nearer to the target's reconstruction than to the source's. None where neither can be
-            told. Scores do not use it.
-        forwards: passes through the model, (B,) int64.
-        backwards: gradients taken, (B,) int64.
-    """
-
-    x_adv: Tensor
-    loss: Tensor
-    success: Tensor | None
-    forwards: Tensor
-    backwards: Tensor

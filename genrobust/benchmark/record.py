@@ -46,9 +46,7 @@ class EpsScores(Frozen):
             "eligible sources"
         ),
     ]
-    as_target: Annotated[
-        Estimate | None, Field(description="likewise, showing the target's class")
-    ]
+    as_target: Annotated[Estimate | None, Field(description="likewise, showing the target's class")]
     as_ignore_target_macro: Annotated[
         float | None, Field(description="the unweighted mean of the pairs' rates")
     ]

@@ -28,15 +28,21 @@ def run_all(
     caller stops iterating (Ctrl-C), work that has not begun is dropped and what runs is told.
     """
     stop = threading.Event()
+    patient = True
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "genrobust", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(
+        workers, "genrobust", initializer=torch.set_num_threads, initargs=(1,)
+    )
     try:
         futures = {pool.submit(work, item, stop.is_set): item for item in items}
         for future in as_completed(futures):
             result = future.result()
             if result is not None:
                 yield futures[future], result
+    except (KeyboardInterrupt, GeneratorExit):
+        patient = False  # the user wants the prompt back; what runs ends by itself
+        raise
     finally:
         stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=patient, cancel_futures=True)
         torch.set_num_threads(threads)

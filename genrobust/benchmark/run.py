@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shlex
 import sys
@@ -17,10 +18,10 @@ from torch import nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.bench import collect
-from genrobust.bench.execute import run_all
-from genrobust.bench.plan import ShardSpec, plan
-from genrobust.bench.record import (
+from genrobust.benchmark import collect
+from genrobust.benchmark.execute import run_all
+from genrobust.benchmark.plan import ShardSpec, plan
+from genrobust.benchmark.record import (
     DataInfo,
     JudgeInfo,
     ModelInfo,
@@ -28,20 +29,24 @@ from genrobust.bench.record import (
     Record,
     Times,
 )
-from genrobust.bench.shard import Measured, Setting, run_shard
-from genrobust.bench.store import Store
+from genrobust.benchmark.shard import Measured, Setting, run_shard
+from genrobust.benchmark.store import Store
 from genrobust.data.base import DATASETS, load_images
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge, Panel, load_judge
-from genrobust.models.check import ModelCheck, check_model
+from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
-from genrobust.models.wrap import wrap
+from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.report.examples import Example
 from genrobust.suites.suite import JudgeRef, Suite, load_suite
 
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
+
+
+def _silent(done: int, total: int) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,19 @@ class Options:
     workers: int | None = None
     data_root: str | Path | None = None
     weights: str | Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that has everything it needs."""
+
+    setting: Setting
+    options: Options
+    suite: Suite
+    workers: int
+    deviations: tuple[str, ...]
+    model: ModelInfo
+    command: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,92 +125,111 @@ def bench(
         >>> record.scores.sources, record.official
         (4, False)
     """
-    options = Options(
-        limit, seed, tuple(attacks), tuple(eps), device, workers, data_root
-    )
+    options = Options(limit, seed, tuple(attacks), tuple(eps), device, workers, data_root)
     chosen = load_suite(suite) if isinstance(suite, str) else suite
-    if out is not None:
-        return bench_into(Path(out), model, chosen, options).record
-    with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
-        return bench_into(Path(folder), model, chosen, options, report=False).record
+    prepared = prepare(model, chosen, options)
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
+            return execute(prepared, Path(folder)).record
+    run = execute(prepared, Path(out))
+    write_report(Path(out), [run])
+    return run.record
 
 
-def bench_into(
-    folder: Path,
-    model: str | nn.Module | GenerativeModel,
-    suite: Suite,
-    options: Options,
-    on_progress: Progress = lambda done, total: None,
-    report: bool = True,
-) -> Run:
-    """Run what is missing in ``folder`` and write its record and report."""
+def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Options) -> Prepared:
+    """Load and check all that a run needs; nothing is written.
+
+    Raises:
+        GenrobustError: the model, the data or a judge is missing or not what the suite says.
+    """
     used, deviations = _adjusted(suite, options)
-    setting, checked = prepare(model, used, options)
-    fingerprint = setting.model.fingerprint()
-    shards = plan(used, fingerprint, options.seed, _device_kind(options.device))
-    measured = _run_missing(Store(folder), shards, setting, options, on_progress)
-    joined = collect.join(measured)
-    classes = len(DATASETS.get(used.dataset).classes)
-    record = Record(
-        official=not deviations,
-        deviations=deviations,
-        model=_model_info(model, setting.model, checked, fingerprint, used.dataset),
+    device = _device(options.device)
+    images = load_images(used.dataset, used.split, options.data_root)
+    if images.sha256 != used.data_sha256:
+        raise GenrobustError(
+            f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
+            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
+        )
+    ready = _wrapped(model, used.dataset, images.shape, options.weights)
+    ready.module.to(device)
+    if ready.input_shape != images.shape:
+        raise GenrobustError(
+            f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
+            f"{images.shape}; resize inside encode= and decode= when you wrap it"
+        )
+    checked = check_model(ready, images.take(used.sample_ids[:8]))
+    attacker = _judge(used, used.attacker_judge, device)
+    panel = Panel(tuple(_judge(used, ref, device) for ref in used.scoring_judges))
+    reference = model if isinstance(model, str) else None
+    card = zoo_card(model, used.dataset) if isinstance(model, str) else None
+    return Prepared(
+        setting=Setting(ready, images, attacker, panel),
+        options=options,
         suite=used,
-        suite_sha256=used.sha256,
-        seed=options.seed,
-        data=DataInfo(name=used.dataset, split=used.split, sha256=used.data_sha256),
-        judges=(
-            JudgeInfo(name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker"),
-            *(
-                JudgeInfo(name=judge.name, sha256=judge.sha256, role="scorer")
-                for judge in setting.panel.judges
-            ),
+        workers=_workers(options),
+        deviations=deviations,
+        model=ModelInfo(
+            name=ready.name,
+            reference=reference or "a live object",
+            fingerprint=ready.fingerprint(),
+            spec=ready.spec,
+            input_shape=ready.input_shape,
+            latents=checked.latents,
+            code_size=checked.code_size,
+            parameters=ready.parameters,
+            card=card.model_dump(mode="json") if card and options.weights is None else None,
         ),
-        scores=collect.score(used, joined, classes),
-        attacks=collect.attack_costs(used, joined),
+        command=command(reference or "FILE.py:FUNCTION", suite, options),
+    )
+
+
+def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -> Run:
+    """Run what is missing in ``folder``, and write ``plan.json`` and ``record.json`` there.
+
+    Raises:
+        GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
+    """
+    suite, setting = prepared.suite, prepared.setting
+    device = _device_kind(prepared.options.device)
+    shards = plan(suite, prepared.model.fingerprint, prepared.options.seed, device)
+    outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
+    files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
+    measured = _run_missing(Store(folder), shards, prepared, on_progress)
+    joined = collect.join(measured)
+    attacker = JudgeInfo(
+        name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker"
+    )
+    scorers = [JudgeInfo(name=j.name, sha256=j.sha256, role="scorer") for j in setting.panel.judges]
+    record = Record(
+        official=not prepared.deviations,
+        deviations=prepared.deviations,
+        model=prepared.model,
+        suite=suite,
+        suite_sha256=suite.sha256,
+        seed=prepared.options.seed,
+        data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
+        judges=(attacker, *scorers),
+        scores=collect.score(suite, joined, len(DATASETS.get(suite.dataset).classes)),
+        attacks=collect.attack_costs(suite, joined),
         forwards=int(joined["forwards"].sum()),
         backwards=int(joined["backwards"].sum()),
-        provenance=_provenance(model, suite, options, shards),
+        provenance=_provenance(prepared.command, device, shards),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             attack_seconds=round(sum(m.seconds for m in measured), 3),
         ),
     )
-    run = Run(record, collect.examples(used, joined))
     files.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
-    if report:
-        from genrobust.report.html import render
-
-        files.write_text(folder / "report.html", render([(record, run.examples)]))
-    return run
+    return Run(record, collect.examples(suite, joined))
 
 
-def prepare(
-    model: str | nn.Module | GenerativeModel, suite: Suite, options: Options
-) -> tuple[Setting, ModelCheck]:
-    """Load and check all that a run needs, before anything is written.
+def write_report(folder: Path, runs: Sequence[Run]) -> Path:
+    """Write ``report.html`` on one run, or comparing several."""
+    from genrobust.report.html import render
 
-    Raises:
-        GenrobustError: the model, the data or a judge is missing or not what the suite says.
-    """
-    device = _device(options.device)
-    images = load_images(suite.dataset, suite.split, options.data_root)
-    if images.sha256 != suite.data_sha256:
-        raise GenrobustError(
-            f"the {suite.split} images of '{suite.dataset}' are not those of the suite (sha256 "
-            f"{images.sha256[:12]}, expected {suite.data_sha256[:12]}); fetch the data set anew"
-        )
-    ready = _wrapped(model, suite.dataset, images.shape, options.weights)
-    ready.module.to(device)
-    if ready.input_shape != images.shape:
-        raise GenrobustError(
-            f"the model takes images of shape {ready.input_shape} and the suite '{suite.name}' has "
-            f"{images.shape}; resize inside encode= and decode= when you wrap it"
-        )
-    checked = check_model(ready, images.take(suite.sample_ids[:8]))
-    attacker = _judge(suite, suite.attacker_judge, device)
-    scorers = tuple(_judge(suite, ref, device) for ref in suite.scoring_judges)
-    return Setting(ready, images, attacker, Panel(scorers)), checked
+    path = folder / "report.html"
+    files.write_text(path, render([(run.record, run.examples) for run in runs]))
+    return path
 
 
 def _wrapped(
@@ -237,23 +274,19 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
 
 
 def _run_missing(
-    store: Store,
-    shards: list[ShardSpec],
-    setting: Setting,
-    options: Options,
-    on_progress: Progress,
+    store: Store, shards: list[ShardSpec], prepared: Prepared, on_progress: Progress
 ) -> list[Measured]:
     done = {spec.key: found for spec in shards if (found := store.read(spec)) is not None}
     missing = [spec for spec in shards if spec.key not in done]
     on_progress(len(done), len(shards))
 
     def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
-        measured = run_shard(spec, setting, cancelled)
+        measured = run_shard(spec, prepared.setting, cancelled)
         if measured is not None:
             store.write(spec, measured)
         return measured
 
-    for spec, measured in run_all(missing, work, _workers(options)):
+    for spec, measured in run_all(missing, work, prepared.workers):
         done[spec.key] = measured
         on_progress(len(done), len(shards))
     return [done[spec.key] for spec in shards]
@@ -285,42 +318,16 @@ def _device_kind(name: str) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _model_info(
-    given: str | nn.Module | GenerativeModel,
-    model: GenerativeModel,
-    checked: ModelCheck,
-    fingerprint: str,
-    dataset: str,
-) -> ModelInfo:
-    card = zoo_card(given, dataset) if isinstance(given, str) else None
-    return ModelInfo(
-        name=model.name,
-        reference=given if isinstance(given, str) else "a live object",
-        fingerprint=fingerprint,
-        spec=model.spec,
-        input_shape=model.input_shape,
-        latents=checked.latents,
-        code_size=checked.code_size,
-        parameters=model.parameters,
-        card=card.model_dump(mode="json") if card is not None else None,
-    )
-
-
-def _provenance(
-    model: str | nn.Module | GenerativeModel,
-    suite: Suite,
-    options: Options,
-    shards: list[ShardSpec],
-) -> Provenance:
+def _provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
     packages = ("torch", "numpy", "scipy", "safetensors", "pydantic")
     return Provenance(
-        command=command(model if isinstance(model, str) else "FILE.py:FUNCTION", suite, options),
+        command=command,
         genrobust=__version__,
         python=platform.python_version(),
         packages={name: version(name) for name in packages},
         platform=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
-        device=_device_kind(options.device),
+        device=device,
         shards=tuple(spec.key for spec in shards),
     )
 

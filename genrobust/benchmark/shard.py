@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import make_attack
-from genrobust.attacks.batch import Batch
-from genrobust.bench.plan import ShardSpec
+from genrobust.batch import Batch
+from genrobust.benchmark.plan import ShardSpec
 from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge, Panel

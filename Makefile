@@ -1,0 +1,29 @@
+# Every target makes the environment first. Paths are relative, so that a folder with a space works.
+PYTHON ?= python3
+ENV := .venv/bin/python
+
+.PHONY: bench test test-slow lint clean
+
+bench: .venv/installed
+	$(ENV) -m genrobust bench --model jointvae
+
+test: .venv/installed
+	$(ENV) -m pytest
+
+test-slow: .venv/installed
+	$(ENV) -m pytest -m slow
+
+lint: .venv/installed
+	$(ENV) -m ruff check .
+	$(ENV) -m ruff format --check .
+	$(ENV) -m mypy
+
+# torch first and alone: the constraint then keeps every later package from fetching another build.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(ENV) || $(PYTHON) -m venv .venv
+	$(ENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(ENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch .venv/installed
+
+clean:
+	rm -rf .venv build genrobust.egg-info

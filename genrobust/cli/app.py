@@ -1,0 +1,188 @@
+"""The commands and their options; the work is done elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from genrobust.cli.errors import command
+
+app = typer.Typer(
+    name="genrobust",
+    help="Measure how robust generative encoder-decoder models are to adversarial examples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
+DataRoot = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
+    typer.Option(
+        help="Folder that holds the data set, such as MNIST/raw.", envvar="GENROBUST_DATA"
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from genrobust._version import __version__
+
+        print(f"genrobust {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@command
+def bench(
+    model: Annotated[list[str], typer.Option(help=f"{MODEL_HELP} Repeat to compare.")],
+    suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
+    weights: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="State dict to load into the model; one per --model, in order."),
+    ] = None,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Only the first so many samples."),
+    ] = None,
+    attack: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="This attack in place of the suite's. May be repeated."),
+    ] = None,
+    eps: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(help="This radius in place of the suite's grid. May be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for results: OUT/SUITE/MODEL.")] = Path(
+        "genrobust-runs"
+    ),
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Shards at a time; default the number of cores."),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Score models under a suite's protocol; write record.json and report.html.
+
+    Run again, the same command does only what is missing.
+    """
+    from genrobust.benchmark.run import Options
+    from genrobust.cli.bench import bench_models
+
+    options = Options(
+        limit=limit,
+        seed=seed,
+        attacks=tuple(attack or ()),
+        eps=tuple(eps or ()),
+        device=device,
+        workers=workers,
+        data_root=data_root,
+    )
+    bench_models(model, weights or [], suite, options, out)
+
+
+@app.command()
+@command
+def check(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)],
+    weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="State dict to load."),
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(help="Try the model on this data set's images.")
+    ] = "digits",
+    data_root: DataRoot = None,
+) -> None:
+    """Try whether a model can be benchmarked, and say how it was understood."""
+    from genrobust.data import load_images
+    from genrobust.models import check_model, load_model
+
+    images = load_images(dataset, "test", data_root)
+    loaded = load_model(model, dataset, weights)
+    found = check_model(loaded, images.take(range(8)))
+    print(f"model         {loaded.name}")
+    print(f"fingerprint   {loaded.fingerprint()}")
+    print(f"images        {' x '.join(map(str, loaded.input_shape))}")
+    print(f"latents       {found.latents}")
+    print(f"parameters    {loaded.parameters:,}")
+    print(f"pixels        {found.lowest:.3f} to {found.highest:.3f}")
+    print(f"gradient      mean norm {found.gradient:.3g} of the squared reconstruction")
+    print("ready: the checks of shapes, range, determinism and gradients passed")
+
+
+@app.command()
+@command
+def train(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A zoo name, such as jointvae."),
+    ] = None,
+    judge: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="A judge's architecture instead: lenet, vgg or resnet."),
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="A registered data set.")] = "digits",
+    change: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--set", help="Change the recipe: steps=500, penalty.beta=8, network.gaussian=16."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder; default genrobust-training/DATASET/NAME."),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Train a model of the zoo, or a judge; write weights and card.
+
+    Stopped, the same command goes on from the last checkpoint.
+    """
+    from genrobust.cli.train import train_one
+
+    train_one(model, judge, dataset, change or [], seed, out, data_root)
+
+
+@app.command("list")
+@command
+def list_names(
+    kind: Annotated[str, typer.Argument(help="models, attacks, objectives, datasets or suites.")],
+) -> None:
+    """List what is registered, plugins included."""
+    from genrobust.cli.show import print_names
+
+    print_names(kind)
+
+
+@app.command()
+@command
+def show(
+    kind: Annotated[str, typer.Argument(help="suite, attack, model or schema.")],
+    name: Annotated[str, typer.Argument(help="Its name; for schema: record or suite.")],
+    dataset: Annotated[str, typer.Option(help="Of a model's card.")] = "digits",
+) -> None:
+    """Print a suite, an attack's settings, a model's card, or a JSON schema."""
+    from genrobust.cli.show import print_one
+
+    print_one(kind, name, dataset)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,52 @@
+"""The work of ``genrobust bench``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from genrobust.benchmark.run import Options, Prepared, execute, prepare, write_report
+from genrobust.cli.progress import progress
+from genrobust.errors import GenrobustError
+from genrobust.suites.suite import load_suite
+
+
+def bench_models(
+    models: list[str], weights: list[Path], suite: str, options: Options, out: Path
+) -> None:
+    """Prepare all models, so that a mistake in the last is found before the first runs; run."""
+    from rich.console import Console
+
+    from genrobust.report.terminal import score_table
+
+    if weights and len(weights) != len(models):
+        raise GenrobustError(
+            f"{len(weights)} --weights for {len(models)} --model; give each model its own, in order"
+        )
+    protocol = load_suite(suite)
+    given: list[Path | None] = [*weights] or [None] * len(models)
+    prepared = [
+        prepare(model, protocol, replace(options, weights=path))
+        for model, path in zip(models, given, strict=True)
+    ]
+    home = out / f"{protocol.name}-v{protocol.version}"
+    runs = []
+    for one, folder in zip(prepared, _folders(home, prepared), strict=True):
+        with progress(one.model.name) as advance:
+            runs.append(execute(one, folder, advance))
+        write_report(folder, runs[-1:])
+        print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
+    if len(runs) > 1:
+        print(write_report(home, runs), file=sys.stderr)
+    Console().print(score_table([run.record for run in runs]))
+
+
+def _folders(home: Path, prepared: list[Prepared]) -> list[Path]:
+    """A folder a model; models of one name are told apart by fingerprint."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", one.model.name).strip(".-") for one in prepared]
+    return [
+        home / (name if names.count(name) == 1 else f"{name}-{one.model.fingerprint[:8]}")
+        for name, one in zip(names, prepared, strict=True)
+    ]

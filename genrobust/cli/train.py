@@ -1,0 +1,117 @@
+"""The work of ``genrobust train``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from genrobust.cli.progress import progress
+from genrobust.errors import GenrobustError
+from genrobust.models.card import Card
+from genrobust.training.judge import STEPS, train_judge
+from genrobust.training.recipes import Recipe, recipe
+from genrobust.training.vae import train_vae
+
+
+def train_one(
+    model: str | None,
+    judge: str | None,
+    dataset: str,
+    changes: list[str],
+    seed: int,
+    out: Path | None,
+    data_root: Path | None,
+) -> None:
+    """Train and say where the weights are and how good they are."""
+    if (model is None) == (judge is None):
+        raise GenrobustError("give one of --model NAME and --judge ARCHITECTURE")
+    name = model or f"judge-{judge}"
+    folder = out or Path("genrobust-training") / dataset / name
+    card = (
+        _train_judge(judge, dataset, changes, seed, folder, data_root)
+        if judge is not None
+        else _train_model(name, dataset, changes, seed, folder, data_root)
+    )
+    metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
+    print(f"{folder / name}.safetensors\n{metrics}")
+
+
+def _train_model(
+    name: str, dataset: str, changes: list[str], seed: int, folder: Path, data_root: Path | None
+) -> Card:
+    chosen = changed(recipe(name, dataset), changes)
+    with progress(name) as advance:
+        return train_vae(
+            name,
+            dataset,
+            chosen,
+            folder,
+            seed=seed,
+            data_root=data_root,
+            on_step=lambda step, loss: advance(step, chosen.steps, f"loss {loss:.1f}"),
+        )
+
+
+def _train_judge(
+    architecture: str,
+    dataset: str,
+    changes: list[str],
+    seed: int,
+    folder: Path,
+    data_root: Path | None,
+) -> Card:
+    steps = STEPS.get(dataset, STEPS["mnist"])
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key != "steps" or not value.isdigit() or int(value) < 1:
+            raise GenrobustError(f"--set {change} is not for judges; only steps=NUMBER is")
+        steps = int(value)
+    with progress(f"judge-{architecture}") as advance:
+        return train_judge(
+            architecture,
+            dataset,
+            folder,
+            seed=seed,
+            steps=steps,
+            data_root=data_root,
+            on_step=lambda step, loss: advance(step, steps, f"loss {loss:.2f}"),
+        )
+
+
+def changed(given: Recipe, changes: list[str]) -> Recipe:
+    """The recipe with ``KEY=VALUE`` changes; a dot reaches into its network and penalty.
+
+    Raises:
+        GenrobustError: no such key, or a value of the wrong kind.
+    """
+    content = given.model_dump(mode="json")
+    for change in changes:
+        path, equals, text = change.partition("=")
+        *outer, last = path.split(".")
+        place: Any = content
+        for key in outer:
+            place = place.get(key) if isinstance(place, dict) else None
+        if not equals or not isinstance(place, dict) or last not in place:
+            raise GenrobustError(
+                f"--set {change} changes nothing; give KEY=VALUE with a key of {_keys(given)}"
+            )
+        try:
+            place[last] = json.loads(text)
+        except json.JSONDecodeError:
+            place[last] = text
+    try:
+        return Recipe.model_validate_json(json.dumps(content))
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise GenrobustError(f"--set {where}={first['input']}: {first['msg']}") from problem
+
+
+def _keys(given: Recipe) -> str:
+    keys: list[str] = []
+    for key, value in given.model_dump().items():
+        keys += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
+    return ", ".join(keys)

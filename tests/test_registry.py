@@ -1,0 +1,162 @@
+"""The registry: names from the process, from genrobust, and from installed plugins."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
+from genrobust.registry import Registry
+
+
+@pytest.fixture
+def shapes() -> Registry[object]:
+    return Registry("shape")
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *points: EntryPoint) -> None:
+    """Act as if installed packages offered these entry points."""
+    monkeypatch.setattr(
+        "genrobust.registry.entry_points",
+        lambda group: [point for point in points if point.group == group],
+    )
+
+
+def module_file(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def test_a_decorated_object_is_found_and_returned_unchanged(shapes: Registry[object]) -> None:
+    class Square: ...
+
+    assert shapes.register("square")(Square) is Square
+    assert shapes.get("square") is Square
+    assert "square" in shapes
+    assert "circle" not in shapes
+    assert shapes.names() == ["square"]
+
+
+def test_a_name_cannot_be_taken_twice_by_different_objects(shapes: Registry[object]) -> None:
+    class Square: ...
+
+    class Other: ...
+
+    shapes.register("square")(Square)
+    with pytest.raises(GenrobustError, match="shape name 'square' is already taken"):
+        shapes.register("square")(Other)
+    assert shapes.get("square") is Square
+
+
+def test_the_same_definition_run_again_replaces_the_first(shapes: Registry[object]) -> None:
+    def define() -> type:
+        class Square: ...
+
+        return shapes.register("square")(Square)
+
+    first, second = define(), define()
+    assert first is not second
+    assert shapes.get("square") is second
+
+
+def test_a_builtin_name_cannot_be_taken() -> None:
+    shapes: Registry[object] = Registry("shape", {"square": "math:sqrt"})
+    with pytest.raises(GenrobustError, match="already taken"):
+        shapes.register("square")(object())
+
+
+def test_an_unknown_name_suggests_the_nearest(shapes: Registry[object]) -> None:
+    shapes.register("square")(object())
+    shapes.register("circle")(object())
+    with pytest.raises(GenrobustError, match=r"unknown shape 'sqare'; did you mean 'square'\?"):
+        shapes.get("sqare")
+    with pytest.raises(GenrobustError, match=r"unknown shape 'xyz'; Known: circle, square"):
+        shapes.get("xyz")
+
+
+def test_an_empty_registry_says_that_nothing_is_known() -> None:
+    assert "Known: none" in str(unknown_name("shape", "square", []))
+
+
+def test_a_builtin_is_imported_only_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module_file(tmp_path, monkeypatch, "lazy_shapes", "square = 'a square'\n")
+    shapes: Registry[object] = Registry("shape", {"square": "lazy_shapes:square"})
+    assert shapes.names() == ["square"]
+    assert "square" in shapes
+    with pytest.raises(GenrobustError, match="unknown shape"):
+        shapes.get("circle")
+    assert "lazy_shapes" not in sys.modules
+    assert shapes.get("square") == "a square"
+    assert "lazy_shapes" in sys.modules
+
+
+def test_a_plugin_is_listed_and_loaded_from_its_own_group(
+    shapes: Registry[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module_file(tmp_path, monkeypatch, "plugged_shapes", "hexagon = 'six corners'\n")
+    offer(
+        monkeypatch,
+        EntryPoint("hexagon", "plugged_shapes:hexagon", "genrobust.shapes"),
+        EntryPoint("red", "plugged_shapes:red", "genrobust.colours"),
+    )
+    assert shapes.names() == ["hexagon"]
+    assert "plugged_shapes" not in sys.modules
+    assert shapes.get("hexagon") == "six corners"
+
+
+def test_a_plugin_may_also_register_itself_with_the_decorator(
+    shapes: Registry[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import builtins\n@builtins.shapes_under_test.register('star')\nclass Star: ...\n"
+    module_file(tmp_path, monkeypatch, "decorated_shapes", text)
+    monkeypatch.setattr("builtins.shapes_under_test", shapes, raising=False)
+    offer(monkeypatch, EntryPoint("star", "decorated_shapes:Star", "genrobust.shapes"))
+    assert shapes.get("star").__name__ == "Star"  # type: ignore[attr-defined]
+
+
+def test_a_plugins_name_cannot_be_taken_by_another_object(
+    shapes: Registry[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, EntryPoint("star", "somewhere:Star", "genrobust.shapes"))
+    with pytest.raises(GenrobustError, match="already taken"):
+        shapes.register("star")(object())
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('out of paint')", "RuntimeError: out of paint"),
+        ("import a_module_that_nobody_has", "ModuleNotFoundError"),
+        ("", "AttributeError"),
+    ],
+)
+def test_a_broken_plugin_breaks_only_its_own_name(
+    text: str,
+    reason: str,
+    shapes: Registry[object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module_file(tmp_path, monkeypatch, "broken_shapes", text)
+    offer(monkeypatch, EntryPoint("blob", "broken_shapes:blob", "genrobust.shapes"))
+    square = shapes.register("square")(object())
+    assert shapes.names() == ["blob", "square"]
+    assert shapes.get("square") is square
+    with pytest.raises(GenrobustError, match=f"'broken_shapes:blob'.*{reason}.*repair"):
+        shapes.get("blob")
+
+
+def test_a_plugin_with_a_builtin_name_is_left_out_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offer(monkeypatch, EntryPoint("root", "evil:root", "genrobust.shapes"))
+    shapes: Registry[object] = Registry("shape", {"root": "math:sqrt"})
+    with pytest.warns(GenrobustWarning, match="evil:root"):
+        assert shapes.names() == ["root"]
+    assert shapes.get("root") is __import__("math").sqrt

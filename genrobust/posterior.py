@@ -37,7 +37,7 @@ class Part(ABC):
         """A reparameterised draw from standard noise shaped like ``mode()``."""
 
     def sample(self, noise: Tensor) -> Tensor:
-        """An exact draw from the same noise: ``rsample`` but for categoricals, which are one-hot."""
+        """An exact draw from the same noise: as ``rsample``, but categoricals are one-hot."""
         return self.rsample(noise, 1.0)
 
     @abstractmethod

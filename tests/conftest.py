@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.suites import Suite, load_suite
 
 torch.set_num_threads(1)
 settings.register_profile("genrobust", deadline=None, max_examples=30, derandomize=True)
@@ -58,3 +60,35 @@ def tiny_vae() -> genrobust.GenerativeModel:
 def repository() -> Path:
     """The root of the working tree."""
     return Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The folder that holds MNIST/raw; the test is skipped where there is none."""
+    found = os.environ.get("GENROBUST_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    if not (Path(found) / "MNIST" / "raw").is_dir():
+        pytest.skip("needs MNIST: set GENROBUST_DATA to the folder that holds MNIST/raw")
+    return Path(found)
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """The folder with published checkpoints; the test is skipped where there is none."""
+    found = Path(__file__).parents[2] / "shared" / "checkpoints"
+    if not found.is_dir():
+        pytest.skip("needs the published checkpoints, which do not ship with genrobust")
+    return found
+
+
+@pytest.fixture(scope="session")
+def small_suite() -> Suite:
+    """The digits protocol cut to 6 sources in 3 shards, 2 radii and few steps."""
+    whole = load_suite("digits")
+    cheap = [
+        entry.model_copy(update={"settings": {**entry.settings, "steps": 6}})
+        if "steps" in entry.settings
+        else entry
+        for entry in whole.attacks
+    ]
+    update = {"chunk_size": 2, "eps": (0.05, 0.2), "attacks": tuple(cheap), "resamples": 200}
+    return whole.limited(6).model_copy(update=update)

@@ -260,12 +260,12 @@ def test_only_a_categorical_makes_a_posterior_discrete() -> None:
     ids=["positions", "mask", "none"],
 )
 def test_indexing_takes_samples_of_every_part(index: Tensor) -> None:
-    q = Posterior(
-        (Gaussian(torch.randn(3, 2), torch.randn(3, 2)), Categorical(torch.randn(3, 4)))
-    )
+    mean, logvar, logits = (torch.arange(3.0 * n).view(3, n) for n in (2, 2, 4))
+    q = Posterior((Gaussian(mean, logvar), Categorical(logits)))
     chosen = q[index]
     assert torch.equal(chosen.mode(), q.mode()[index])
-    assert torch.equal(chosen.kl_to_prior(), q.kl_to_prior()[index])
+    assert torch.equal(chosen.vector(), q.vector()[index])
+    assert len(chosen) == len(q.mode()[index])
 
 
 def test_detach_cuts_every_part_from_its_gradients() -> None:

@@ -37,7 +37,7 @@ def test_a_projection_lies_in_the_ball_and_in_the_box(
     threat: ThreatModel, x: Tensor, x_adv: Tensor
 ) -> None:
     found = threat.project(x_adv, x)
-    assert 0 <= float(found.min())
+    assert float(found.min()) >= 0
     assert float(found.max()) <= 1
     assert (length(found - x, threat.norm) <= threat.eps + 1e-6).all()
     threat.check(found, x, "the projection")

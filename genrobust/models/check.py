@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.models.adapters import describe
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Categorical, Gaussian, Part, Posterior
 from genrobust.seeding import generator
@@ -86,17 +87,18 @@ def _run(what: str, call: Callable[[], T], shape: torch.Size) -> T:
 
 def _check_posterior(posterior: Posterior, count: int) -> None:
     for part in posterior.parts:
-        vector = part.vector()
-        if len(vector) != count:
-            raise GenrobustError(
-                f"the encoder gave {len(vector)} codes for {count} images; it must give one an "
-                "image, batch first"
-            )
-        if not vector.isfinite().all():
-            raise GenrobustError(
-                "the encoder gave NaN or infinite values on images in [0, 1]; check the weights "
-                "and value_range"
-            )
+        tensors = [getattr(part, field.name) for field in fields(part)]  # type: ignore[arg-type]
+        for tensor in tensors:
+            if tensor.ndim < 2 or len(tensor) != count or tensor.shape != tensors[0].shape:
+                raise GenrobustError(
+                    f"the encoder gave {describe(tensor)} for {count} images; it must give one "
+                    "code an image, batch first, and a mean and a log-variance of one shape"
+                )
+            if not tensor.isfinite().all():
+                raise GenrobustError(
+                    "the encoder gave NaN or infinite values on images in [0, 1]; check the "
+                    "weights and value_range"
+                )
 
 
 def _check_image(image: Tensor, x: Tensor, clamp: bool) -> None:
@@ -121,7 +123,8 @@ def _check_image(image: Tensor, x: Tensor, clamp: bool) -> None:
 
 
 def _check_repeatable(model: GenerativeModel, x: Tensor) -> None:
-    once, again, alone = (model.reconstruct(batch) for batch in (x, x, x[:1]))
+    once, again = model.reconstruct(x), model.reconstruct(x)
+    alone = _run("encode or decode", lambda: model.reconstruct(x[:1]), x[:1].shape)
     moved = float((once - again).abs().max())
     if moved > REPEAT_TOLERANCE:
         raise GenrobustError(
@@ -140,16 +143,20 @@ def _check_repeatable(model: GenerativeModel, x: Tensor) -> None:
 
 def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
     x = x.clone().requires_grad_()
-    image = model.surrogate(x, "softmax")
-    gradient = None
-    if image.requires_grad:
-        (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
+    gradient, problem = None, None
+    try:
+        image = model.surrogate(x, "softmax")
+        if image.requires_grad:
+            (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
+    except RuntimeError as raised:  # such as numpy() of a tensor that requires a gradient
+        problem = raised
     if gradient is None or not gradient.any():
+        reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""
         raise GenrobustError(
-            "no gradient reaches the image from its reconstruction; remove torch.no_grad, detach, "
-            "rounding or .data from the path through encode and decode, or pass encode= and "
-            "decode= without them"
-        )
+            f"no gradient reaches the image from its reconstruction{reason}; remove "
+            "torch.no_grad, detach, numpy, rounding or .data from the path through encode and "
+            "decode, or pass encode= and decode= without them"
+        ) from problem
     if not gradient.isfinite().all():
         raise GenrobustError(
             "the gradient of the reconstruction with respect to the image is NaN or infinite; "

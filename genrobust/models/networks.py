@@ -63,7 +63,7 @@ class ConvVAE(nn.Module):
         latents = self.spec.gaussian
         mean, logvar, *logits = self.encoder(x).split([latents, latents, *self.spec.categorical], 1)
         parts: list[Part] = [Gaussian(mean, logvar)] if latents else []
-        return Posterior((*parts, *(Categorical(l) for l in logits)))
+        return Posterior((*parts, *map(Categorical, logits)))
 
     def decode(self, code: Tensor) -> Tensor:
         reconstruction: Tensor = self.decoder(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -28,8 +27,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return files.read_tensors(path)[0]
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (ValueError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as problem:
-        reason = str(problem).splitlines()[0]
+    except Exception as problem:  # a damaged pickle can raise anything
+        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise GenrobustError(
             f"the weights file '{path}' cannot be read ({reason}); give a .safetensors file, or a "
             ".pt file written by torch.save(module.state_dict(), path)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -96,9 +97,9 @@ def adapt(
             f"wrap takes a torch.nn.Module, not a {type(module).__name__}; for functions pass the "
             "module that holds their weights, and encode= and decode="
         )
-    low, high = value_range
-    if not low < high:
+    if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
+    low, high = value_range
     shape = _shape_of(module, input_shape)
     run_encoder = encode or _method(module, "encode", "encoder")
     run_decoder = decode or _method(module, "decode", "decoder")

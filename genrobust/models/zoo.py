@@ -8,11 +8,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from pydantic import ValidationError
+from pydantic import ValidationError
+from pydantic import ValidationError
 from torch import nn
 
 from genrobust.data.base import DATASETS
@@ -20,7 +25,7 @@ from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
-from genrobust.models.networks import ConvVAE
+from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.registry import Registry
@@ -79,7 +84,8 @@ def load_model(
         wrapped = built
     else:
         own = getattr(built, "input_shape", None) or getattr(built, "img_size", None)
-        wrapped = adapt(built, input_shape=own or shape, name=name)
+        known = own if own and not isinstance(own, int) else shape
+        wrapped = adapt(built, input_shape=known, name=name)
     check_model(wrapped)
     return wrapped
 
@@ -99,7 +105,9 @@ def _build_registered(
             "without arguments that returns the model"
         )
     built = MODELS.get(name)(dataset)
-    if name in FAMILIES and weights is None:
+    if name in FAMILIES and weights is not None:
+        return ConvVAE(_network_of(Path(weights)) or recipe(name, dataset).network)
+    if name in FAMILIES:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():
             raise GenrobustError(
@@ -111,11 +119,45 @@ def _build_registered(
     return built
 
 
+def _network_of(weights: Path) -> NetworkSpec | None:
+    """The network that the card beside trained weights names, if there is a card."""
+    try:
+        card = Card.model_validate_json(weights.with_suffix(".json").read_text())
+        return NetworkSpec.model_validate(card.architecture)
+    except (OSError, ValidationError):
+        return None
+
+
+def _network_of(weights: Path) -> NetworkSpec | None:
+    """The network that the card beside trained weights names, if there is a card."""
+    try:
+        card = Card.model_validate_json(weights.with_suffix(".json").read_text())
+        return NetworkSpec.model_validate(card.architecture)
+    except (OSError, ValidationError):
+        return None
+
+
+def _network_of(weights: Path) -> NetworkSpec | None:
+    """The network that the card beside trained weights names, if there is a card."""
+    try:
+        card = Card.model_validate_json(weights.with_suffix(".json").read_text())
+        return NetworkSpec.model_validate(card.architecture)
+    except (OSError, ValidationError):
+        return None
+
+
 def _build_from_code(reference: str) -> nn.Module | GenerativeModel:
     place, _, function = reference.rpartition(":")
-    is_file = place.endswith(".py") or "/" in place
+    if not (place.endswith(".py") or "/" in place):
+        return _call(lambda: import_module(place), place, function)
+    with _importable(Path(place).parent):
+        return _call(lambda: _import_file(Path(place)), place, function)
+
+
+def _call(load: Callable[[], ModuleType], place: str, function: str) -> nn.Module | GenerativeModel:
+    reference = f"{place}:{function}"
     try:
-        module = _import_file(Path(place)) if is_file else import_module(place)
+        module = load()
         build = getattr(module, function, None)
     except GenrobustError:
         raise
@@ -140,18 +182,32 @@ def _build_from_code(reference: str) -> nn.Module | GenerativeModel:
     return built
 
 
-def _import_file(path: Path) -> Any:
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a file and the function in it import the file's neighbours."""
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(place)
+
+
+def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise GenrobustError(f"there is no file '{path}'; check the path before ':'")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.resolve()))  # so that the file can import its neighbours
+    # Dataclasses look their module up while it runs; a module of that name in use stays.
+    registered = sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
     finally:
-        sys.path.pop(0)
+        if registered is module:
+            sys.modules.pop(path.stem, None)
     return module
 
 

@@ -41,6 +41,7 @@ def apgd(
     step = torch.full((len(start),), 2 * threat.eps, device=start.device)
     loss, gradient = problem.gradient(x)
     minimum.update(problem.index, x, loss)
+    best_gradient = gradient
     improved = torch.zeros_like(step)
     best_before, halved_before = loss, torch.zeros_like(step, dtype=torch.bool)
     checkpoints = _checkpoints(steps)
@@ -55,6 +56,8 @@ def apgd(
         before = loss
         loss, gradient = problem.gradient(x)
         improved += loss < before
+        better = loss < minimum.loss[problem.index]
+        best_gradient = torch.where(_like(better, x), gradient, best_gradient)
         minimum.update(problem.index, x, loss)
         if k not in checkpoints:
             continue
@@ -62,8 +65,10 @@ def apgd(
         best = minimum.loss[index]
         halve = (improved < SUFFICIENT * (k - last)) | (~halved_before & (best >= best_before))
         step = torch.where(halve, step / 2, step)
-        # A halved sample goes on from its best iterate, whose gradient is recomputed below.
+        # A halved sample goes on from its best iterate.
         x = torch.where(_like(halve, x), minimum.x[index], x)
+        gradient = torch.where(_like(halve, x), best_gradient, gradient)
+        loss = torch.where(halve, best, loss)
         best_before, halved_before, improved, last = best, halve, torch.zeros_like(improved), k
         keep = torch.ones_like(halve) if stop_below is None else best >= stop_below
         if not keep.all():
@@ -72,9 +77,9 @@ def apgd(
                 break
             source, x, previous, step = source[keep], x[keep], previous[keep], step[keep]
             improved, best_before = improved[keep], best_before[keep]
-            halved_before = halved_before[keep]
+            halved_before, loss = halved_before[keep], loss[keep]
+            gradient, best_gradient = gradient[keep], best_gradient[keep]
         previous = torch.where(_like(halved_before, x), x, previous)
-        loss, gradient = problem.gradient(x)
     return minimum
 
 

@@ -38,7 +38,7 @@ class Problem:
         """The loss of each image, (B,), without a gradient."""
         self.forwards[self.index] += 1
         with torch.no_grad():
-            return self.objective(x_adv, self.context)
+            return self.objective(x_adv, self.context).to(x_adv.dtype)
 
     def gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each image, (B,), and its gradient with respect to that image alone."""
@@ -48,7 +48,7 @@ class Problem:
             x_adv = x_adv.detach().requires_grad_()
             loss = self.objective(x_adv, self.context)
             (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
-        return loss.detach(), gradient
+        return loss.detach().to(x_adv.dtype), gradient
 
     def narrow(self, keep: Tensor) -> Problem:
         """The problem of the samples where ``keep``, a mask over the current ones, holds."""

@@ -11,8 +11,8 @@ from typing import Literal
 
 from genrobust.benchmark.record import Estimate, PairMatrix, Record
 
-WIDTH, HEIGHT = 680.0, 330.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 22.0, 14.0, 62.0
+WIDTH, HEIGHT = 680.0, 328.0
+LEFT, RIGHT, TOP, BOTTOM = 70.0, 22.0, 14.0, 58.0
 
 #: A chart's labels need this much room, also in the larger letters of a phone.
 LABEL_ROOM = 56.0

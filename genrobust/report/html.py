@@ -24,7 +24,7 @@ from genrobust.report.figures import (
 from genrobust.report.pictures import data_uri
 
 #: Stands where there is no number.
-NOTHING = "–"
+NOTHING = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def verdict(record: Record) -> str:
         )
     where = f"At eps {_number(last.eps)} ({NORM_NAMES[record.suite.norm]})"
     if surviving == eligible:
-        return f"{where} every reconstruction survives: {recognised}, and no attack changes one."
+        return f"{where} every reconstruction survives: {recognised}, and no attack changes any."
     return (
         f"{where} {surviving} of {sources} reconstructions survive: {recognised}, and the attacks "
         f"turn {eligible - surviving} of these into another class."

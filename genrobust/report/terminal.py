@@ -38,9 +38,9 @@ def score_table(records: Sequence[Record]) -> Table:
 
 def _caption(records: Sequence[Record]) -> str:
     lines = [
-        "robust accuracy: of all sources, clean reconstruction right and no attack changed it "
-        "[95% interval];\nchanged, to target: of the sources reconstructed right (as_ignore_target, "
-        "as_target)"
+        "robust accuracy: of all sources, clean reconstruction right and no attack changed it",
+        "[95% interval]; changed, to target: of the sources reconstructed right",
+        "(as_ignore_target, as_target)",
     ]
     odd = {d for record in records for d in record.deviations}
     if odd:

@@ -1,0 +1,286 @@
+"""Optimizers on losses whose minimum inside the threat model has a closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from conftest import LinearBuilder
+from torch import Tensor
+
+import genrobust
+from genrobust.batch import Batch, Context
+from genrobust.optimizers import Minimum, Problem, adam, apgd
+from genrobust.seeding import generator
+from genrobust.threat import NORMS, Norm, ThreatModel
+
+COUNT = 6
+
+
+class Linear:
+    """<w, D E x> + a constant a sample; it counts its own calls."""
+
+    def __init__(self, weights: Tensor, constants: Tensor | None = None) -> None:
+        self.weights, self.constants = weights, constants
+        self.forwards: dict[int, int] = dict.fromkeys(range(COUNT), 0)
+        self.backwards: dict[int, int] = dict.fromkeys(range(COUNT), 0)
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        ids = context.batch.sample_ids
+        for i in ids:
+            self.forwards[i] += 1
+
+        def count(gradient: Tensor) -> None:
+            for i in ids:
+                self.backwards[i] += 1
+
+        if x_adv.requires_grad:
+            x_adv.register_hook(count)
+        loss = (context.model.reconstruct(x_adv).flatten(1) - 0.5) @ self.weights.to(x_adv)
+        return loss if self.constants is None else loss + self.constants[list(ids)]
+
+
+@pytest.fixture
+def slope() -> Tensor:
+    """The gradient of ``Linear`` with respect to the image."""
+    return _decoder().matmul(_encoder()).T @ _weights()
+
+
+def _encoder() -> Tensor:
+    return 0.1 * torch.randn(5, 16, generator=generator("E"))
+
+
+def _decoder() -> Tensor:
+    return 0.1 * torch.randn(16, 5, generator=generator("D"))
+
+
+def _weights() -> Tensor:
+    return torch.randn(16, generator=generator("w"))
+
+
+@pytest.fixture
+def model(linear_vae: LinearBuilder) -> genrobust.GenerativeModel:
+    return linear_vae(_encoder(), _decoder())
+
+
+def sources(low: float, high: float) -> Tensor:
+    return low + (high - low) * torch.rand(COUNT, 1, 4, 4, generator=generator("x"))
+
+
+def problem(
+    model: genrobust.GenerativeModel, x: Tensor, constants: Tensor | None = None
+) -> Problem:
+    batch = Batch(x, tuple(range(len(x))))
+    return Problem.of(Linear(_weights(), constants), Context(model, batch))
+
+
+def start_of(x: Tensor, threat: ThreatModel) -> Tensor:
+    return threat.random_start(x, range(len(x)), seed=0)
+
+
+# The closed form
+
+
+@pytest.mark.parametrize("eps", [0.03, 0.3])
+def test_apgd_finds_the_worst_linf_change_where_the_box_cuts_the_ball(
+    eps: float, model: genrobust.GenerativeModel, slope: Tensor
+) -> None:
+    x, threat = sources(0, 1), ThreatModel("linf", eps)
+    found = apgd(problem(model, x), start_of(x, threat), threat, steps=30)
+    worst = (x.flatten(1) - eps * slope.sign()).clamp(0, 1) @ slope
+    gain = x.flatten(1) @ slope - worst
+    assert ((found.loss - worst).abs() <= 0.01 * gain).all()
+
+
+def test_apgd_finds_the_worst_l2_change_inside_the_box(
+    model: genrobust.GenerativeModel, slope: Tensor
+) -> None:
+    x, threat = sources(0.4, 0.6), ThreatModel("l2", 0.3)
+    found = apgd(problem(model, x), start_of(x, threat), threat, steps=50)
+    gain = x.flatten(1) @ slope - found.loss
+    torch.testing.assert_close(gain, (0.3 * slope.norm()).expand(COUNT), rtol=0.01, atol=0)
+
+
+def test_apgd_comes_near_the_worst_l2_change_where_the_box_cuts_the_ball(
+    model: genrobust.GenerativeModel, slope: Tensor
+) -> None:
+    x, threat = sources(0, 1), ThreatModel("l2", 1.0)
+    found = apgd(problem(model, x), start_of(x, threat), threat, steps=100)
+    for i in range(COUNT):
+        source, g = x[i].flatten().double().numpy(), slope.double().numpy()
+
+        # For each multiplier the best change is clipped; the multiplier makes it of length eps.
+        def change(step: float, source=source, g=g):  # type: ignore[no-untyped-def]
+            return np.clip(source - step * g, 0, 1) - source
+
+        def surplus(step: float, change=change) -> float:  # type: ignore[no-untyped-def]
+            return float(np.linalg.norm(change(step)) - 1.0)
+
+        best = change(scipy.optimize.brentq(surplus, 0, 1e4)) @ g
+        ours = float(found.loss[i]) - float(x[i].flatten() @ slope)
+        assert best - 1e-5 <= ours <= 0.95 * best
+
+
+def test_adam_reaches_the_worst_linf_change_too(
+    model: genrobust.GenerativeModel, slope: Tensor
+) -> None:
+    x, threat = sources(0, 1), ThreatModel("linf", 0.1)
+    found = adam(problem(model, x), x, threat, steps=100, learning_rate=0.02)
+    worst = (x.flatten(1) - 0.1 * slope.sign()).clamp(0, 1) @ slope
+    torch.testing.assert_close(found.loss, worst, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("share", [3.0, 0.6, 0.2])
+def test_adam_weighs_the_length_of_the_change_against_the_loss(
+    share: float, model: genrobust.GenerativeModel, slope: Tensor
+) -> None:
+    x, threat, weight = sources(0.4, 0.6), ThreatModel("linf", 0.1), share * float(slope.norm())
+    found = adam(problem(model, x), start_of(x, threat), threat, 400, 2e-3, weight)
+    g = slope.double().numpy()
+
+    def whole(change: np.ndarray) -> float:  # type: ignore[type-arg]
+        return float(g @ change + weight * np.sqrt(change @ change + 1e-20))
+
+    best = scipy.optimize.minimize(whole, -0.05 * np.sign(g), bounds=[(-0.1, 0.1)] * 16).fun
+    ours = found.loss - x.flatten(1) @ slope
+    assert (ours >= best - 1e-4).all()
+    assert (ours <= best + 0.03 * 0.1 * float(slope.abs().sum())).all()
+    assert share < 1 or (threat.distance(found.x, x) < 0.01).all()
+
+
+# What is kept
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_best_iterate_is_kept_on_a_jagged_loss(
+    norm: Norm, model: genrobust.GenerativeModel
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def jagged(x_adv: Tensor, context: Context) -> Tensor:
+        loss = (300 * x_adv).sin().flatten(1).sum(1)
+        seen.append((x_adv.detach().clone(), loss.detach().clone()))
+        return loss
+
+    x, threat = sources(0, 1), ThreatModel(norm, 0.1)
+    context = Context(model, Batch(x, tuple(range(COUNT))))
+    for search in (
+        lambda p: apgd(p, start_of(x, threat), threat, steps=20),
+        lambda p: adam(p, start_of(x, threat), threat, steps=20, learning_rate=0.05),
+    ):
+        seen.clear()
+        found = search(Problem.of(jagged, context))
+        losses = torch.stack([loss for _, loss in seen])
+        torch.testing.assert_close(found.loss, losses.amin(0))
+        best = torch.stack([seen[int(losses[:, i].argmin())][0][i] for i in range(COUNT)])
+        torch.testing.assert_close(found.x, best)
+        torch.testing.assert_close(jagged(found.x, context), found.loss)
+        assert (found.loss <= losses[0]).all()
+        threat.check(found.x, x, "the search")
+
+
+def test_iterates_with_a_nan_loss_are_never_the_best(model: genrobust.GenerativeModel) -> None:
+    def half_defined(x_adv: Tensor, context: Context) -> Tensor:
+        total = (x_adv - context.batch.x).flatten(1).sum(1)
+        return torch.where(total < -0.1, torch.nan * total, total)
+
+    x, threat = sources(0.4, 0.6), ThreatModel("linf", 0.1)
+    context = Context(model, Batch(x, tuple(range(COUNT))))
+    found = apgd(Problem.of(half_defined, context), x, threat, steps=20)
+    assert found.loss.isfinite().all()
+    assert (found.loss <= 0).all()
+    threat.check(found.x, x, "the search")
+
+
+def test_merging_keeps_the_better_of_each_sample(model: genrobust.GenerativeModel) -> None:
+    x = sources(0, 1)
+    of = problem(model, x)
+    a, b = Minimum(of, x), Minimum(of, x)
+    everyone = torch.arange(COUNT)
+    a.update(everyone, x, torch.tensor([1.0, 2, 3, 4, 5, 6]))
+    b.update(everyone, x + 1, torch.tensor([6.0, 5, 4, 3, 2, torch.nan]))
+    a.merge(b)
+    assert a.loss.tolist() == [1, 2, 3, 3, 2, 6]
+    assert torch.equal(a.x[:3], x[:3])
+    assert torch.equal(a.x[3:5], x[3:5] + 1)
+
+
+# What it costs
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("steps", [1, 2, 9, 40, 100])
+def test_apgd_takes_as_many_gradients_as_it_is_told_and_counts_them(
+    norm: Norm, steps: int, model: genrobust.GenerativeModel
+) -> None:
+    x, threat = sources(0, 1), ThreatModel(norm, 0.2)
+    of = problem(model, x)
+    apgd(of, start_of(x, threat), threat, steps)
+    assert of.forwards.tolist() == of.backwards.tolist() == [steps] * COUNT
+    assert list(of.objective.forwards.values()) == of.forwards.tolist()  # type: ignore[attr-defined]
+    assert list(of.objective.backwards.values()) == of.backwards.tolist()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7])
+def test_adam_takes_its_steps_and_one_look_at_the_end(
+    steps: int, model: genrobust.GenerativeModel
+) -> None:
+    x, threat = sources(0, 1), ThreatModel("linf", 0.2)
+    of = problem(model, x)
+    adam(of, x, threat, steps, learning_rate=0.01, distance_weight=1.0)
+    assert of.forwards.tolist() == list(of.objective.forwards.values()) == [steps + 1] * COUNT  # type: ignore[attr-defined]
+    assert of.backwards.tolist() == list(of.objective.backwards.values()) == [steps] * COUNT  # type: ignore[attr-defined]
+
+
+def test_samples_below_the_stop_are_dropped_and_the_others_searched_on(
+    model: genrobust.GenerativeModel,
+) -> None:
+    x, threat = sources(0, 1), ThreatModel("linf", 0.2)
+    hard = torch.tensor([False, True, False, True, True, False])
+    of = problem(model, x, constants=torch.where(hard, 100.0, -100.0))
+    found = apgd(of, start_of(x, threat), threat, steps=50, stop_below=0.0)
+    assert (of.forwards[hard] == 50).all()
+    assert (of.forwards[~hard] < 20).all()
+    assert list(of.objective.forwards.values()) == of.forwards.tolist()  # type: ignore[attr-defined]
+    assert torch.equal(found.loss < 0, ~hard)
+
+    plain = apgd(problem(model, x), start_of(x, threat), threat, steps=50)
+    torch.testing.assert_close(found.loss[hard] - 100, plain.loss[hard], atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.x[hard], plain.x[hard])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_eps_0_leaves_the_images_alone(norm: Norm, model: genrobust.GenerativeModel) -> None:
+    x, threat = sources(0, 1), ThreatModel(norm, 0.0)
+    assert torch.equal(apgd(problem(model, x), x, threat, steps=10).x, x)
+    assert torch.equal(adam(problem(model, x), x, threat, 10, learning_rate=0.1).x, x)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_loss_without_slope_ends_inside_the_threat_model(
+    norm: Norm, model: genrobust.GenerativeModel
+) -> None:
+    x, threat = sources(0, 1), ThreatModel(norm, 0.1)
+    context = Context(model, Batch(x, tuple(range(COUNT))))
+    of = Problem.of(lambda x_adv, context: 0 * x_adv.flatten(1).sum(1), context)
+    for found in (
+        apgd(of, start_of(x, threat), threat, steps=10),
+        adam(of, start_of(x, threat), threat, 10, learning_rate=0.1, distance_weight=1.0),
+    ):
+        threat.check(found.x, x, "the search")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_loss_in_another_precision_than_the_images_is_fine(
+    dtype: torch.dtype, model: genrobust.GenerativeModel
+) -> None:
+    x, threat = sources(0.4, 0.6), ThreatModel("linf", 0.1)
+    context = Context(model, Batch(x, tuple(range(COUNT))))
+    of = Problem.of(lambda x_adv, context: x_adv.to(dtype).flatten(1).sum(1), context)
+    for found in (
+        apgd(of, x, threat, steps=10),
+        adam(of, x, threat, steps=50, learning_rate=0.02, distance_weight=0.1),
+    ):
+        assert found.x.dtype == torch.float32
+        torch.testing.assert_close(found.x, x - 0.1, atol=1e-3, rtol=0)

@@ -1,0 +1,71 @@
+"""Suites are frozen data: what is in the files is what their makers give, and it is sound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from genrobust.data import load_images
+from genrobust.errors import GenrobustError
+from genrobust.suites import Suite, load_suite, make
+
+
+def test_the_digits_file_is_what_its_maker_gives() -> None:
+    assert load_suite("digits") == make.digits()
+
+
+def test_the_mnist_file_is_what_its_maker_gives(mnist_root: Path) -> None:
+    assert load_suite("mnist") == make.mnist(str(mnist_root))
+
+
+def test_digits_has_every_ordered_pair_of_classes_equally_often() -> None:
+    suite, images = load_suite("digits"), load_images("digits")
+    source, target = images.labels[list(suite.sample_ids)], images.labels[list(suite.target_ids)]
+    assert not (source == target).any()
+    assert (10 * source + target).bincount(minlength=100).unique().tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": [0.2, 0.1]}, "ascending"),
+        ({"target_ids": [1]}, "one length"),
+        ({"attacks": []}, "at least 1"),
+        ({"colour": "red"}, "not permitted"),
+        ({"norm": "l7"}, "norm"),
+    ],
+)
+def test_a_file_that_is_no_suite_is_refused(tmp_path: Path, change: dict, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({**json.loads(load_suite("digits").model_dump_json()), **change}))
+    with pytest.raises(GenrobustError, match=message):
+        load_suite(str(path))
+
+
+def test_a_suite_survives_its_file(tmp_path: Path) -> None:
+    suite = load_suite("digits")
+    path = tmp_path / "copy.json"
+    path.write_text(suite.model_dump_json())
+    assert load_suite(str(path)) == suite
+    assert load_suite(str(path)).sha256 == suite.sha256
+
+
+def test_every_change_is_another_protocol() -> None:
+    suite = load_suite("digits")
+    changed = [suite.limited(5), suite.with_eps([0.1]), suite.with_attacks(["noise"])]
+    assert len({suite.sha256, *(s.sha256 for s in changed)}) == 4
+
+
+def test_unknown_suite_and_missing_file_name_what_to_do() -> None:
+    with pytest.raises(GenrobustError, match="did you mean 'digits'"):
+        load_suite("digit")
+    with pytest.raises(GenrobustError, match="check the path"):
+        load_suite("nowhere.json")
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    suite: Suite = load_suite("digits")
+    with pytest.raises(GenrobustError, match="1 or more"):
+        suite.limited(0)

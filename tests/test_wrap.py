@@ -1,0 +1,757 @@
+"""wrap() and load_model(): every form of user model, and one clear sentence for each mistake."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributions as D
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError
+from genrobust.models import check_model, load_model, wrap
+from genrobust.models.networks import ConvVAE, NetworkSpec
+from genrobust.models.weights import load_state_dict, read_state_dict
+from genrobust.posterior import Categorical, Gaussian, Point, Posterior
+
+
+class Toy(nn.Module):
+    """8x8 images, three latents; the expected answers come from its four linear maps."""
+
+    input_shape: Any = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            self.to_mean, self.to_logvar = nn.Linear(64, 3), nn.Linear(64, 3)
+            self.from_code = nn.Linear(3, 64)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self.to_mean(x.flatten(1))
+
+    def logvar(self, x: Tensor) -> Tensor:
+        return self.to_logvar(x.flatten(1))
+
+    def image(self, z: Tensor) -> Tensor:
+        return self.from_code(z.flatten(1)).sigmoid().view(-1, 1, 8, 8)
+
+
+class Usual(Toy):
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mean(x), self.logvar(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.image(z)
+
+
+class ModelOutput(OrderedDict[str, Any]):
+    """As pythae's: a mapping whose entries are attributes too."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        super().__setattr__(key, value)
+
+
+class LatentDist:
+    """As diffusers' DiagonalGaussianDistribution, whose ``sample`` is a method."""
+
+    def __init__(self, mean: Tensor, logvar: Tensor) -> None:
+        self.mean, self.logvar = mean, logvar
+
+    def sample(self) -> Tensor:
+        return self.mean + torch.randn_like(self.mean)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+GAUSSIAN_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
+    "tuple": lambda t, x: (t.mean(x), t.logvar(x)),
+    "list": lambda t, x: [t.mean(x), t.logvar(x)],
+    "tuple with the sample third": lambda t, x: (t.mean(x), t.logvar(x), torch.zeros(5, 3)),
+    "joint-vae, continuous alone": lambda t, x: {"cont": [t.mean(x), t.logvar(x)]},
+    "diffusers": lambda t, x: SimpleNamespace(latent_dist=LatentDist(t.mean(x), t.logvar(x))),
+    "latent_dist of torch": lambda t, x: SimpleNamespace(
+        latent_dist=D.Normal(t.mean(x), (0.5 * t.logvar(x)).exp())
+    ),
+    "pythae": lambda t, x: ModelOutput(embedding=t.mean(x), log_covariance=t.logvar(x)),
+    "Normal": lambda t, x: D.Normal(t.mean(x), (0.5 * t.logvar(x)).exp()),
+    "Independent": lambda t, x: D.Independent(D.Normal(t.mean(x), (t.logvar(x) / 2).exp()), 1),
+    "Posterior": lambda t, x: Posterior((Gaussian(t.mean(x), t.logvar(x)),)),
+}
+POINT_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
+    "tensor": lambda t, x: t.mean(x),
+    "tuple of one": lambda t, x: (t.mean(x),),
+    "pythae's plain autoencoder": lambda t, x: ModelOutput(embedding=t.mean(x)),
+    "Posterior": lambda t, x: Posterior((Point(t.mean(x)),)),
+}
+CATEGORICAL_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
+    "OneHotCategorical": lambda t, x: D.OneHotCategorical(logits=t.mean(x)),
+    "Categorical": lambda t, x: D.Categorical(logits=t.mean(x)),
+    "relaxed": lambda t, x: D.RelaxedOneHotCategorical(torch.tensor(0.5), logits=t.mean(x)),
+    "joint-vae": lambda t, x: {"disc": [t.mean(x).softmax(1)]},
+    "Posterior": lambda t, x: Posterior((Categorical(t.mean(x)),)),
+}
+DECODED_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
+    "tensor": lambda t, z: t.image(z),
+    "flattened": lambda t, z: t.image(z).flatten(1),
+    "diffusers": lambda t, z: SimpleNamespace(sample=t.image(z)),
+    "pythae": lambda t, z: ModelOutput(reconstruction=t.image(z)),
+    "tuple": lambda t, z: (t.image(z), None),
+    "Bernoulli": lambda t, z: D.Bernoulli(t.image(z)),
+    "Independent Normal": lambda t, z: D.Independent(D.Normal(t.image(z), 0.1), 3),
+}
+
+
+@pytest.mark.parametrize("form", GAUSSIAN_FORMS)
+def test_every_form_of_gaussian_is_read(form: str, x: Tensor) -> None:
+    toy = Toy()
+    encode = GAUSSIAN_FORMS[form]
+    # The third tensor of that form must match the batch of the probe, so it is made to measure.
+    model = wrap(toy, encode=lambda x: encode(toy, x), decode=toy.image)
+    posterior = model.encode(x)
+    assert [type(part) for part in posterior.parts] == [Gaussian]
+    torch.testing.assert_close(posterior.parts[0].mean, toy.mean(x))  # type: ignore[attr-defined]
+    torch.testing.assert_close(posterior.parts[0].logvar, toy.logvar(x))  # type: ignore[attr-defined]
+    torch.testing.assert_close(model.reconstruct(x), toy.image(toy.mean(x)))
+
+
+@pytest.mark.parametrize("form", POINT_FORMS)
+def test_every_form_of_plain_autoencoder_is_read(form: str, x: Tensor) -> None:
+    toy = Toy()
+    model = wrap(toy, encode=lambda x: POINT_FORMS[form](toy, x), decode=toy.image)
+    assert [type(part) for part in model.encode(x).parts] == [Point]
+    torch.testing.assert_close(model.reconstruct(x), toy.image(toy.mean(x)))
+
+
+@pytest.mark.parametrize("form", CATEGORICAL_FORMS)
+def test_every_form_of_categorical_is_deployed_as_its_argmax(form: str, x: Tensor) -> None:
+    toy = Toy()
+    model = wrap(toy, encode=lambda x: CATEGORICAL_FORMS[form](toy, x), decode=toy.image)
+    (part,) = model.encode(x).parts
+    assert isinstance(part, Categorical)
+    torch.testing.assert_close(part.logits.softmax(1), toy.mean(x).softmax(1))
+    hot = torch.eye(3)[toy.mean(x).argmax(1)]
+    torch.testing.assert_close(model.reconstruct(x), toy.image(hot))
+
+
+@pytest.mark.parametrize("form", DECODED_FORMS)
+def test_every_form_of_decoder_is_read(form: str, x: Tensor) -> None:
+    toy = Toy()
+    model = wrap(toy, encode=toy.mean, decode=lambda z: DECODED_FORMS[form](toy, z))
+    torch.testing.assert_close(model.reconstruct(x), toy.image(toy.mean(x)))
+
+
+def test_a_joint_vae_has_its_gaussians_before_its_categoricals(x: Tensor) -> None:
+    class JointVAE(Toy):
+        input_shape = None
+        img_size = (1, 8, 8)  # the name that repository uses
+
+        def encode(self, x: Tensor) -> dict[str, list[Tensor]]:
+            mean = self.mean(x)
+            return {
+                "cont": [mean[:, :1], self.logvar(x)[:, :1]],
+                "disc": [(50 * mean[:, 1:]).softmax(1)],
+            }
+
+        def decode(self, z: Tensor) -> Tensor:
+            return self.image(z)
+
+    module = JointVAE()
+    model = wrap(module)
+    mean = module.mean(x)
+    code = torch.cat([mean[:, :1], torch.eye(2)[mean[:, 1:].argmax(1)]], 1)
+    torch.testing.assert_close(model.encode(x).mode(), code)
+    torch.testing.assert_close(model.reconstruct(x), module.image(code))
+    assert check_model(model).latents == "1 Gaussian + one 2-way categorical"
+    assert model.encode(x).vector().isfinite().all()
+
+
+def test_modules_called_encoder_and_decoder_are_found(x: Tensor) -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+            self.decoder = nn.Sequential(nn.Linear(3, 64), nn.Sigmoid())
+
+    module = Plain()
+    model = wrap(module, input_shape=(1, 8, 8))
+    expected = module.decoder(module.encoder(x)).view(-1, 1, 8, 8)
+    torch.testing.assert_close(model.reconstruct(x), expected)
+    assert model.name == "Plain"
+    assert wrap(module, input_shape=(1, 8, 8), name="mine").name == "mine"
+
+
+def test_encode_wins_over_encoder_and_an_argument_over_both(x: Tensor) -> None:
+    class Both(Usual):
+        def encoder(self, x: Tensor) -> Tensor:
+            raise AssertionError("not asked for")
+
+    module = Both()
+    torch.testing.assert_close(wrap(module).encode(x).mode(), module.mean(x))
+    given = wrap(module, encode=lambda x: 2 * module.mean(x))
+    torch.testing.assert_close(given.encode(x).mode(), 2 * module.mean(x))
+
+
+def test_spatial_latents_reach_the_decoder_in_their_shape(x: Tensor) -> None:
+    class Spatial(nn.Module):
+        input_shape = (1, 8, 8)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.up = nn.Conv2d(1, 4, 2, 2), nn.ConvTranspose2d(4, 1, 2, 2)
+
+        def encode(self, x: Tensor) -> Any:
+            mean, logvar = self.down(2 * x - 1).chunk(2, 1)
+            return SimpleNamespace(latent_dist=LatentDist(torch.cat([mean, logvar], 1), mean))
+
+        def decode(self, z: Tensor) -> Any:
+            assert z.shape[1:] == (4, 4, 4)
+            return SimpleNamespace(sample=self.up(z).sigmoid())
+
+    module = Spatial()
+    module.encode = lambda x: (module.down(x), 0 * module.down(x))  # type: ignore[method-assign]
+    model = wrap(module)
+    torch.testing.assert_close(model.reconstruct(x), module.up(module.down(x)).sigmoid())
+
+
+# Ranges
+
+
+def test_a_model_in_minus_one_to_one_sees_and_gives_its_own_range(x: Tensor) -> None:
+    class Signed(Toy):
+        def encode(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return self.mean(x)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return 2 * self.image(z) - 1
+
+    seen: list[Tensor] = []
+    module = Signed()
+    model = wrap(module, value_range=(-1, 1))
+    found = model.reconstruct(x)
+    torch.testing.assert_close(seen[-1], 2 * x - 1)
+    torch.testing.assert_close(found, module.image(module.mean(2 * x - 1)))
+    with pytest.raises(GenrobustError, match=r"where \[0, 1\] is allowed; pass value_range"):
+        wrap(module)
+
+
+def test_clamp_clips_the_deployed_image_but_not_what_attacks_differentiate(x: Tensor) -> None:
+    toy = Toy()
+    with pytest.raises(GenrobustError, match="reconstructions reach from .*clamp=True"):
+        wrap(toy, encode=toy.mean, decode=lambda z: 4 * toy.image(z) - 1.5)
+    model = wrap(toy, encode=toy.mean, decode=lambda z: 4 * toy.image(z) - 1.5, clamp=True)
+    raw = 4 * toy.image(toy.mean(x)) - 1.5
+    assert raw.min() < 0
+    assert raw.max() > 1
+    torch.testing.assert_close(model.reconstruct(x), raw.clamp(0, 1))
+    torch.testing.assert_close(model.surrogate(x, "softmax"), raw)
+
+
+@pytest.mark.parametrize(
+    "value_range", [(1, 0), (0.5, 0.5), (0, float("nan")), (0, 1, 2), (0, float("inf"))]
+)
+def test_a_bad_value_range_is_refused(value_range: Any) -> None:
+    with pytest.raises(GenrobustError, match="value_range is"):
+        wrap(Usual(), value_range=value_range)
+
+
+def test_surrogates_differ_from_the_deployed_path_only_in_the_categorical(x: Tensor) -> None:
+    toy = Toy()
+    model = wrap(toy, encode=lambda x: D.OneHotCategorical(logits=toy.mean(x)), decode=toy.image)
+    deployed = model.reconstruct(x)
+    torch.testing.assert_close(model.surrogate(x, "deployed"), deployed)
+    torch.testing.assert_close(model.surrogate(x, "straight-through"), deployed)
+    soft = toy.image((toy.mean(x) / 0.5).softmax(1))
+    torch.testing.assert_close(model.surrogate(x, "softmax", 0.5), soft)
+
+
+# What wrapping does to the module
+
+
+def test_the_module_is_put_in_eval_mode_and_frozen(x: Tensor) -> None:
+    class Dropping(Usual):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return self.drop(self.image(z))
+
+    module = Dropping().train()
+    model = wrap(module)
+    assert not any(m.training for m in module.modules())
+    assert not any(p.requires_grad for p in module.parameters())
+    assert torch.equal(model.reconstruct(x), model.reconstruct(x))
+
+
+def test_the_weights_are_left_as_they_were() -> None:
+    module = Usual()
+    before = {k: v.clone() for k, v in module.state_dict().items()}
+    wrap(module)
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+def test_parameters_are_counted() -> None:
+    assert wrap(Usual()).parameters == 2 * (64 * 3 + 3) + 3 * 64 + 64
+
+
+def test_the_fingerprint_is_that_of_weights_and_settings() -> None:
+    def changed() -> Usual:
+        module = Usual()
+        with torch.no_grad():
+            module.from_code.bias[7] += 1e-6
+        return module
+
+    fingerprint = wrap(Usual()).fingerprint()
+    assert fingerprint == wrap(Usual(), name="another name").fingerprint()
+    others = [
+        wrap(changed()),
+        wrap(Usual(), clamp=True),
+        wrap(Usual(), value_range=(0.0, 1.1)),
+        wrap(Usual(), encode=Usual().mean),
+        wrap(Toy(), encode=Toy().mean, decode=Toy().image),
+    ]
+    prints = {model.fingerprint() for model in others}
+    assert len(prints) == len(others)
+    assert fingerprint not in prints
+
+
+# Mistakes
+
+
+class NoEncode(Toy):
+    decode = Toy.image
+
+
+class NoDecode(Toy):
+    encode = Toy.mean
+
+
+class Normalised(Usual):
+    """Batch norm without running statistics, so that images depend on one another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3, track_running_stats=False)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.norm(self.mean(x)), self.logvar(x)
+
+
+class NoShape(Usual):
+    input_shape = None
+
+
+class SideAlone(Usual):
+    input_shape = None
+    img_size = 8
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (NoEncode, "NoEncode has neither 'encode' nor 'encoder'; pass encode="),
+        (NoDecode, "NoDecode has neither 'decode' nor 'decoder'; pass decode="),
+        (NoShape, r"image shape of NoShape is not known; pass input_shape="),
+        (SideAlone, r"image shape of SideAlone is not known; pass input_shape="),
+        (Normalised, r"failed on a batch of shape \(1, 1, 8, 8\)"),
+        (lambda: Usual().encode, "takes a torch.nn.Module, not a method"),
+        (lambda: None, "takes a torch.nn.Module, not a NoneType"),
+    ],
+)
+def test_a_module_that_cannot_be_wrapped(build: Callable[[], Any], words: str) -> None:
+    with pytest.raises(GenrobustError, match=words):
+        wrap(build())
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8, 1), (1, 0, 8), (), 8])
+def test_an_input_shape_that_is_none_is_refused(shape: Any) -> None:
+    with pytest.raises(GenrobustError, match="input_shape"):
+        wrap(Usual(), input_shape=shape)
+
+
+def test_another_input_shape_than_the_models_is_refused() -> None:
+    with pytest.raises(GenrobustError, match=r"encode failed on .*\(4, 3, 16, 16\).*input_shape"):
+        wrap(Usual(), input_shape=(3, 16, 16))
+
+
+@torch.no_grad()
+def _without_gradient(toy: Toy, x: Tensor) -> Tensor:
+    return toy.mean(x)
+
+
+@torch.inference_mode()
+def _inference(toy: Toy, x: Tensor) -> Tensor:
+    return toy.mean(x)
+
+
+BAD_ENCODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
+    "None": (lambda t, x: None, "encoder returned a NoneType; known are"),
+    "number": (lambda t, x: 3.0, "encoder returned a float; known are"),
+    "unknown mapping": (lambda t, x: {"mu": t.mean(x)}, r"dict with keys \['mu'\]; known are"),
+    "empty tuple": (lambda t, x: (), "encoder returned a tuple"),
+    "shapes differ": (lambda t, x: (t.mean(x), t.logvar(x)[:, :2]), r"\(4, 3\).*\(4, 2\)"),
+    "Gamma": (lambda t, x: D.Gamma(t.mean(x).exp(), 1.0), "distribution Gamma"),
+    "many categoricals": (
+        lambda t, x: D.OneHotCategorical(logits=t.mean(x)[:, None].expand(-1, 2, -1)),
+        r"logits of shape \(4, 2, 3\)",
+    ),
+    "raises": (lambda t, x: t.to_mean(x), r"encode failed on .*\(4, 1, 8, 8\)"),
+    "one code": (lambda t, x: t.mean(x).mean(0, keepdim=True), r"tensor of shape \(1, 3\) for 4 images"),
+    "one log-variance": (
+        lambda t, x: Posterior((Gaussian(t.mean(x), t.logvar(x)[:1]),)),
+        r"tensor of shape \(1, 3\) for 4 images",
+    ),
+    "other log-variance": (
+        lambda t, x: ModelOutput(embedding=t.mean(x), log_covariance=t.logvar(x)[:, :1]),
+        r"\(4, 1\) for 4 images.*of one shape",
+    ),
+    "no batch": (lambda t, x: t.mean(x)[:, 0], "batch first"),
+    "scalar": (lambda t, x: t.mean(x).sum(), "batch first"),
+    "NaN": (lambda t, x: t.mean(x) / 0 * 0, "encoder gave NaN"),
+    "NaN log-variance": (lambda t, x: (t.mean(x), t.logvar(x).abs().neg().log()), "gave NaN"),
+    "random": (lambda t, x: t.mean(x) + torch.randn(len(x), 3), "draws random numbers"),
+    "batch-coupled": (lambda t, x: t.mean(x) - t.mean(x).mean(0), "others in its batch"),
+    "no_grad": (_without_gradient, "no gradient reaches the image"),
+    "inference_mode": (_inference, "no gradient reaches the image"),
+    "rounded": (lambda t, x: t.mean(x).round(), "no gradient reaches the image"),
+    "detached": (lambda t, x: t.mean(x).detach(), "no gradient reaches the image"),
+    "numpy": (lambda t, x: t.mean(torch.from_numpy(x.numpy())), "gradient"),
+    "ignored image": (lambda t, x: t.mean(torch.ones_like(x)), "no gradient reaches the image"),
+    "infinite gradient": (lambda t, x: t.mean((x - x.detach()).sqrt()), "gradient .* is NaN"),
+}
+BAD_DECODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
+    "None": (lambda t, z: None, "decoder returned a NoneType; known are"),
+    "empty tuple": (lambda t, z: (), "decoder returned a tuple"),
+    "other mapping": (lambda t, z: {"image": t.image(z)}, r"dict with keys \['image'\]"),
+    "raises": (lambda t, z: t.image(z[:, :2]), r"decode failed on .*\(4, 3\)"),
+    "too few pixels": (lambda t, z: t.image(z)[..., :6], r"\(4, 1, 8, 6\) for images of shape"),
+    "flat, too few": (lambda t, z: t.image(z).flatten(1)[:, 1:], r"\(4, 63\) for images of"),
+    "one image": (lambda t, z: t.image(z)[:1], r"\(1, 1, 8, 8\) for images of shape"),
+    "scalar": (lambda t, z: t.image(z).sum(), "for images of shape"),
+    "NaN": (lambda t, z: t.image(z) * torch.nan, "NaN or infinite pixels"),
+    "no sigmoid": (lambda t, z: 20 * t.image(z) - 10, "missing sigmoid"),
+    "bytes": (lambda t, z: 255 * t.image(z), r"value_range=\(lowest, highest\)"),
+    "random": (lambda t, z: t.image(z) * torch.rand(1), "draws random numbers"),
+    "thresholded": (lambda t, z: (t.image(z) > 0.5).float(), "no gradient reaches the image"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD_ENCODERS)
+def test_a_wrong_encoder_is_one_clear_sentence(mistake: str) -> None:
+    toy = Toy()
+    encode, words = BAD_ENCODERS[mistake]
+    with pytest.raises(GenrobustError, match=words):
+        wrap(toy, encode=lambda x: encode(toy, x), decode=toy.image)
+
+
+@pytest.mark.parametrize("mistake", BAD_DECODERS)
+def test_a_wrong_decoder_is_one_clear_sentence(mistake: str) -> None:
+    toy = Toy()
+    decode, words = BAD_DECODERS[mistake]
+    with pytest.raises(GenrobustError, match=words):
+        wrap(toy, encode=toy.mean, decode=lambda z: decode(toy, z))
+
+
+def test_the_check_describes_what_it_found() -> None:
+    toy = Toy()
+    weak = check_model(wrap(toy, encode=lambda x: 0.1 * toy.mean(x), decode=toy.image))
+    found = check_model(wrap(Usual()))
+    assert (found.latents, found.code_size) == ("3 Gaussian", 3)
+    assert 0 <= found.lowest < found.highest <= 1
+    assert weak.latents == "3 point"
+    assert 0 < weak.gradient < found.gradient
+
+
+# Models by reference
+
+FILE = """
+import torch, genrobust
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.enc, self.dec = nn.Linear(1024, 3), nn.Linear(3, 1024)
+    def encode(self, x):
+        return self.enc(x.flatten(1))
+    def decode(self, z):
+        return self.dec(z).sigmoid()
+
+def plain():
+    return Net()
+
+def wrapped():
+    return genrobust.wrap(Net(), input_shape=(1, 32, 32), name="chosen")
+
+def sided():
+    net = Net()
+    net.img_size = 32
+    return net
+
+def broken():
+    raise RuntimeError("no weights here")
+
+def number():
+    return 3
+
+def wants(path):
+    return Net()
+
+def refused():
+    return genrobust.wrap(Net())
+
+constant = 4
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "my_models.py"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def keep_rng() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@pytest.mark.usefixtures("keep_rng")
+def test_a_function_of_a_file_gives_the_model_with_the_datasets_shape(file: Path) -> None:
+    model = load_model(f"{file}:plain")
+    assert model.name == "plain"
+    assert model.input_shape == (1, 32, 32)
+    assert model.reconstruct(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)
+    assert load_model(f"{file}:wrapped").name == "chosen"
+    assert load_model(f"{file}:sided").input_shape == (1, 32, 32)
+
+
+@pytest.mark.usefixtures("keep_rng")
+def test_a_function_of_an_importable_module_gives_the_same_model(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(file.parent))
+    by_module, by_file = load_model("my_models:plain"), load_model(f"{file}:plain")
+    assert by_module.fingerprint() == by_file.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("{}:missing", "has no function 'missing'; it has .*plain"),
+        ("{}:constant", "has no function 'constant'"),
+        ("{}:", "has no function ''"),
+        ("{}:broken", r"failed \(RuntimeError: no weights here; my_models.py, line \d+\)"),
+        ("{}:wants", "TypeError.*without arguments"),
+        ("{}:number", "returned a int; it must return a torch.nn.Module"),
+        ("{}:refused", "image shape of Net is not known"),
+        ("{}", "names a file but no function in it"),
+        ("{}.py:plain", "there is no file"),
+        ("nowhere/models.py:plain", "there is no file 'nowhere/models.py'"),
+        ("no_such_module_at_all:plain", "'no_such_module_at_all' cannot be imported"),
+        ("math:nothing", "'math' has no function 'nothing'"),
+        ("jointva", "unknown model 'jointva'; did you mean 'jointvae'"),
+    ],
+)
+@pytest.mark.usefixtures("keep_rng")
+def test_a_reference_that_leads_nowhere(reference: str, words: str, file: Path) -> None:
+    with pytest.raises(GenrobustError, match=words):
+        load_model(reference.format(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def f(:\n", r"cannot be imported \(SyntaxError"),
+        ("import torch\n1 / 0\n", r"ZeroDivisionError: division by zero; bad.py, line 2"),
+        ("import a_module_that_nobody_has\n", "ModuleNotFoundError"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_names_the_line(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(GenrobustError, match=words):
+        load_model(f"{tmp_path / 'bad.py'}:f")
+
+
+@pytest.mark.usefixtures("keep_rng")
+@pytest.mark.parametrize("late", [False, True], ids=["at the top", "inside the function"])
+def test_a_file_can_import_its_neighbours(late: bool, tmp_path: Path) -> None:
+    neighbour = f"neighbour_{'late' if late else 'early'}"
+    (tmp_path / f"{neighbour}.py").write_text(FILE)
+    line = f"from {neighbour} import Net"
+    text = f"def f():\n    {line}\n    return Net()\n" if late else f"{line}\nf = Net\n"
+    (tmp_path / "main.py").write_text(text)
+    assert load_model(f"{tmp_path / 'main.py'}:f").input_shape == (1, 32, 32)
+
+
+@pytest.mark.usefixtures("keep_rng")
+def test_a_file_may_define_dataclasses_with_postponed_annotations(tmp_path: Path) -> None:
+    head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    config = "\n@dataclass\nclass Config:\n    latents: int = 3\n"
+    (tmp_path / "postponed.py").write_text(head + FILE + config)
+    assert load_model(f"{tmp_path / 'postponed.py'}:plain").name == "plain"
+
+
+@pytest.mark.usefixtures("keep_rng")
+def test_loading_a_file_leaves_the_import_path_alone(file: Path) -> None:
+    import sys
+
+    before = list(sys.path)
+    load_model(f"{file}:plain")
+    with pytest.raises(GenrobustError):
+        load_model(f"{file}:broken")
+    assert sys.path == before
+    assert "my_models" not in sys.modules or sys.modules["my_models"].__spec__ is not None
+
+
+def test_a_zoo_model_that_does_not_ship_says_how_to_train_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genrobust.models.zoo.WEIGHTS", tmp_path)
+    with pytest.raises(GenrobustError, match="genrobust train --model vae-wd --dataset mnist"):
+        load_model("vae-wd", "mnist")
+
+
+# Weights
+
+
+@pytest.fixture
+def network() -> ConvVAE:
+    from genrobust.models.networks import initialised
+
+    return initialised(NetworkSpec(), seed=4)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_weights_are_loaded_into_a_zoo_model(
+    suffix: str, nested: bool, network: ConvVAE, tmp_path: Path
+) -> None:
+    path = tmp_path / f"trained.{suffix}"
+    state = network.state_dict()
+    if suffix == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state, "epoch": 3} if nested else state, path)
+    model = load_model("vae", weights=path)
+    x = torch.rand(2, 1, 32, 32)
+    torch.testing.assert_close(model.reconstruct(x), network(x))
+    assert model.name == "trained"
+
+
+def test_weights_of_another_architecture_are_refused(network: ConvVAE, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(network.state_dict(), path)
+    with pytest.raises(GenrobustError, match=r"do not fit ConvVAE: '\S+' is .* the model has"):
+        load_model("jointvae", weights=path)
+
+
+def test_missing_and_left_over_keys_are_named(network: ConvVAE) -> None:
+    state = network.state_dict()
+    state["decoder.0.scale"] = state.pop("decoder.0.bias")
+    with pytest.raises(
+        GenrobustError, match=r"lacks 'decoder.0.bias'; it has 'decoder.0.scale' that the model"
+    ):
+        load_state_dict(network, state, "w.pt")
+    with pytest.raises(GenrobustError, match="and 17 more"):
+        load_state_dict(network, {}, "w.pt")
+
+
+def test_a_missing_weights_file_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(GenrobustError, match=r"there is no weights file .*none\.pt"):
+        load_model("vae", weights=tmp_path / "none.pt")
+
+
+class _Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.path, "code was run"))
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))])
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(write: Any, tmp_path: Path) -> None:
+    path, trace = tmp_path / "trap.pt", tmp_path / "trace"
+    write({"w": torch.ones(2), "x": _Trap(trace)}, path)
+    with pytest.raises(GenrobustError, match="trap.pt' cannot be read"):
+        read_state_dict(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_weights_file_is_a_clear_error(
+    suffix: str, share: float, network: ConvVAE, tmp_path: Path
+) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    save = save_file if suffix == "safetensors" else torch.save
+    save(network.state_dict(), path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(GenrobustError, match="cannot be read"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@given(content=st.binary(max_size=200))
+def test_any_junk_is_a_clear_error(
+    suffix: str, content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"junk.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(GenrobustError, match="junk"):
+        read_state_dict(path)
+
+
+@given(position=st.integers(0, 400), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_pickle_is_read_or_refused_and_raises_nothing_else(
+    position: int, byte: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.pt"
+    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] = byte
+    path.write_bytes(content[: position + 1] if cut else content)
+    try:
+        assert all(isinstance(tensor, Tensor) for tensor in read_state_dict(path).values())
+    except GenrobustError as problem:
+        assert "damaged.pt" in str(problem)
+
+
+@pytest.mark.parametrize("content", [[torch.ones(2)], {"step": 3}, torch.ones(2)])
+def test_a_file_without_a_state_dict_is_refused(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(GenrobustError, match="holds no state dict but a"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+def test_a_registered_builder_is_a_model_by_name() -> None:
+    @genrobust.MODELS.register("toy-of-this-test")
+    def build(dataset: str) -> nn.Module:
+        assert dataset == "digits"
+        return Usual()
+
+    try:
+        assert load_model("toy-of-this-test").input_shape == (1, 8, 8)
+    finally:
+        genrobust.MODELS._registered.pop("toy-of-this-test")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -25,6 +25,8 @@ class Batch:
         target_x: images whose reconstructions to imitate, (B, C, H, W) in [0, 1].
         target_labels: their classes, (B,) int64.
         judge: the attacker's classifier.
+        references: labelled training images, (N, C, H, W) and (N,), for attacks that aim at a
+            class's mean or that train a probe.
     """
 
     x: Tensor
@@ -34,6 +36,7 @@ class Batch:
     target_x: Tensor | None = None
     target_labels: Tensor | None = None
     judge: Judge | None = None
+    references: tuple[Tensor, Tensor] | None = None
 
     @property
     def targeted(self) -> bool:
@@ -49,19 +52,18 @@ class Batch:
             return None if tensor is None else tensor[index]
 
         ids = torch.tensor(self.sample_ids)[index.cpu()].tolist()
-        return Batch(
-            self.x[index],
-            tuple(ids),
-            self.seed,
-            take(self.labels),
-            take(self.target_x),
-            take(self.target_labels),
-            self.judge,
+        return replace(
+            self,
+            x=self.x[index],
+            sample_ids=tuple(ids),
+            labels=take(self.labels),
+            target_x=take(self.target_x),
+            target_labels=take(self.target_labels),
         )
 
     def untargeted(self) -> Batch:
         """The same sources without their targets."""
-        return Batch(self.x, self.sample_ids, self.seed, self.labels, None, None, self.judge)
+        return replace(self, target_x=None, target_labels=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,10 +25,11 @@ class ThreatModel:
 
     Args:
         norm: ``"linf"`` (largest change of a pixel) or ``"l2"`` (Euclidean length of the change).
-        eps: the radius, in pixel units where white is 1.
+        eps: the radius, in pixel units where white is 1; ``inf`` leaves only the box, as attacks
+            with a penalty on the distance are published.
 
     Raises:
-        GenrobustError: an unknown norm; a negative or infinite radius.
+        GenrobustError: an unknown norm; a negative radius.
 
     Example:
         >>> threat = ThreatModel("linf", 0.1)
@@ -42,7 +43,7 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise GenrobustError(f"unknown norm '{self.norm}'; allowed are {', '.join(NORMS)}")
-        if not 0 <= self.eps < float("inf"):
+        if not self.eps >= 0:
             raise GenrobustError(f"eps is {self.eps}; it must be a number from 0 up, such as 0.1")
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -60,7 +61,10 @@ class ThreatModel:
     def random_start(
         self, x: Tensor, sample_ids: Sequence[int], seed: int, restart: int = 0
     ) -> Tensor:
-        """A point in the ball for each image, keyed by (seed, sample id, restart)."""
+        """A point in the ball for each image, keyed by (seed, sample id, restart).
+
+        Without a ball it is a point within 1 of the source, cut to the box.
+        """
         shape = x.shape[1:]
         if self.norm == "linf":
 
@@ -73,7 +77,7 @@ class ThreatModel:
                 return direction / direction.norm().clamp_min(1e-12)
 
         noise = per_sample(draw, sample_ids, "start", self.norm, seed, restart).to(x)
-        return self.project(x + self.eps * noise, x)
+        return self.project(x + min(self.eps, 1.0) * noise, x)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The norm of each change, (B,)."""

@@ -71,6 +71,8 @@ class Attack(ABC):
     norms: ClassVar[tuple[Norm, ...]] = NORMS
     #: Whether it needs the attacker's judge, and labels for it to be wrong about.
     needs_judge: ClassVar[bool] = False
+    #: Whether it needs labelled training images.
+    needs_references: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
@@ -116,6 +118,11 @@ class Attack(ABC):
         if self.needs_judge and goal == "targeted" and batch.target_labels is None:
             raise GenrobustError(
                 f"the attack '{self.name}' needs the targets' labels; pass target_labels="
+            )
+        if self.needs_references and batch.references is None:
+            raise GenrobustError(
+                f"the attack '{self.name}' needs labelled training images; pass "
+                "references=(images, labels)"
             )
         if not self.needs_judge and goal == "targeted" and batch.target_x is None:
             raise GenrobustError(f"the attack '{self.name}' needs target images; pass target=")

@@ -25,6 +25,7 @@ def attack(
     labels: Tensor | None = None,
     target_labels: Tensor | None = None,
     judge: Judge | None = None,
+    references: tuple[Tensor, Tensor] | None = None,
     eps: float = 0.1,
     norm: Norm = "linf",
     seed: int = 0,
@@ -42,7 +43,8 @@ def attack(
         labels: the sources' classes, (B,) int64, for attacks that use a judge.
         target_labels: the targets' classes, likewise.
         judge: the attacker's classifier.
-        eps: the radius, in pixel units where white is 1.
+        references: labelled training images, for attacks on a class's mean or a probe.
+        eps: the radius, in pixel units where white is 1; ``inf`` leaves only the box.
         norm: ``"linf"`` or ``"l2"``.
         seed: of every random draw, together with the sample's id.
         sample_ids: one a source; default 0, 1, ...
@@ -73,7 +75,7 @@ def attack(
     ids = tuple(range(count)) if sample_ids is None else tuple(int(i) for i in sample_ids)
     if len(ids) != count:
         raise GenrobustError(f"sample_ids has {len(ids)} entries for {count} images; give one each")
-    batch = Batch(x, ids, seed, labels, target, target_labels, judge)
+    batch = Batch(x, ids, seed, labels, target, target_labels, judge, references)
     return recipe(model, batch, ThreatModel(norm, eps))
 
 
@@ -83,6 +85,8 @@ def _check_images(x: Tensor, model: GenerativeModel, what: str) -> None:
             f"{what} has shape {tuple(x.shape)}; the model takes (B, "
             f"{', '.join(map(str, model.input_shape))})"
         )
+    if not len(x):
+        raise GenrobustError(f"{what} holds no images; pass at least one")
     if not x.is_floating_point():
         raise GenrobustError(
             f"{what} is {x.dtype}; pass floats in [0, 1], such as {what}.float() / 255"

@@ -34,8 +34,8 @@ class EpsScores(Frozen):
     robust_accuracy: Annotated[
         Estimate,
         Field(
-            description="share of all sources whose clean reconstruction shows their class and "
-            "whose reconstruction no attack changed to another"
+            description="share of all sources that are eligible and whose reconstruction no attack "
+            "changed to another class"
         ),
     ]
     as_ignore_target: Annotated[

@@ -14,10 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.attacks.base import ATTACKS
 from genrobust.benchmark import collect
 from genrobust.benchmark.execute import run_all
 from genrobust.benchmark.plan import ShardSpec, plan
@@ -40,6 +41,9 @@ from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.report.examples import Example
 from genrobust.suites.suite import JudgeRef, Suite, load_suite
+
+#: How many training images are handed to attacks that need some.
+REFERENCES = 1000
 
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
@@ -163,7 +167,7 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
     reference = model if isinstance(model, str) else None
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
-        setting=Setting(ready, images, attacker, panel),
+        setting=Setting(ready, images, attacker, panel, _references(used, options, device)),
         options=options,
         suite=used,
         workers=_workers(options),
@@ -221,6 +225,17 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
     )
     files.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
     return Run(record, collect.examples(suite, joined))
+
+
+def _references(
+    suite: Suite, options: Options, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """The first training images, if an attack of the suite needs some."""
+    if not any(ATTACKS.get(entry.attack).needs_references for entry in suite.attacks):
+        return None
+    images = load_images(suite.dataset, "train", options.data_root)
+    ids = torch.arange(min(REFERENCES, len(images)))
+    return images.take(ids).to(device), images.labels[ids].to(device)
 
 
 def write_report(folder: Path, runs: Sequence[Run]) -> Path:

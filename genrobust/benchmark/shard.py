@@ -28,6 +28,7 @@ class Setting:
     images: Images
     attacker: Judge
     panel: Panel
+    references: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +176,7 @@ def _batch(spec: ShardSpec, setting: Setting) -> Batch:
         images.take(targets).to(device),
         images.labels[targets].to(device),
         setting.attacker,
+        setting.references,
     )
 
 

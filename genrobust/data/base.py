@@ -102,4 +102,6 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
 def _load(name: str, split: Split, root: Path | None) -> Images:
     if split not in ("train", "test"):
         raise GenrobustError(f"a split is 'train' or 'test', not '{split}'")
-    return DATASETS.get(name).load(split, root)
+    found = DATASETS.get(name)
+    source = found() if isinstance(found, type) else found
+    return source.load(split, root)

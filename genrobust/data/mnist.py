@@ -41,7 +41,8 @@ def _read(folder: Path, train: bool) -> Any:
         for created in (folder / "MNIST" / "raw", folder / "MNIST"):
             with suppress(OSError):
                 created.rmdir()  # only if empty
-        reason = next((line for line in str(problem).splitlines() if "rror" in line), problem)
+        reasons = [line for line in str(problem).splitlines() if "rror" in line]
+        reason = reasons[-1] if reasons else problem
         raise GenrobustError(
             f"MNIST is not under '{folder}' and cannot be downloaded ({reason}); give the folder "
             "that holds MNIST/raw with --data-root, or set GENROBUST_DATA"

@@ -23,7 +23,7 @@ def score_table(records: Sequence[Record]) -> Table:
     table.add_column("to target %", justify="right")
     for record in records:
         scores = record.scores
-        table.add_row(record.model.name, "0", _percent(scores.clean_accuracy), "", "")
+        table.add_row(record.model.name, "clean", _percent(scores.clean_accuracy), "", "")
         for at in scores.per_eps:
             table.add_row(
                 "",
@@ -38,7 +38,7 @@ def score_table(records: Sequence[Record]) -> Table:
 
 def _caption(records: Sequence[Record]) -> str:
     lines = [
-        "robust accuracy: of all sources, clean reconstruction right and no attack changed it",
+        "robust accuracy: of all sources, reconstructed right and no attack changed that",
         "[95% interval]; changed, to target: of the sources reconstructed right",
         "(as_ignore_target, as_target)",
     ]

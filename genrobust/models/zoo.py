@@ -16,8 +16,6 @@ from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic import ValidationError
-from pydantic import ValidationError
 from torch import nn
 
 from genrobust.data.base import DATASETS
@@ -117,24 +115,6 @@ def _build_registered(
         assert isinstance(built, nn.Module)
         load_state_dict(built, read_state_dict(shipped), shipped)
     return built
-
-
-def _network_of(weights: Path) -> NetworkSpec | None:
-    """The network that the card beside trained weights names, if there is a card."""
-    try:
-        card = Card.model_validate_json(weights.with_suffix(".json").read_text())
-        return NetworkSpec.model_validate(card.architecture)
-    except (OSError, ValidationError):
-        return None
-
-
-def _network_of(weights: Path) -> NetworkSpec | None:
-    """The network that the card beside trained weights names, if there is a card."""
-    try:
-        card = Card.model_validate_json(weights.with_suffix(".json").read_text())
-        return NetworkSpec.model_validate(card.architecture)
-    except (OSError, ValidationError):
-        return None
 
 
 def _network_of(weights: Path) -> NetworkSpec | None:

@@ -84,6 +84,8 @@ def train_vae(
             files.write_text(log, "".join(f"{line}\n" for line in lines))
             files.write_tensors(checkpoint, _tensors(state), {"run": run, "step": str(state.step)})
     round_to_half(state.network)
+    if not all(weights.isfinite().all() for weights in state.network.parameters()):
+        raise _diverged("not finite", state.step)
     test = load_images(dataset, "test", data_root)
     card = Card(
         name=name,
@@ -148,7 +150,10 @@ def _train_step(
         x = move(x, draws, degrees=12, shift=0.08, scale=0.1)
     posterior = state.network.encode(x)
     code = posterior.rsample(posterior.draw_noise(draws), recipe.temperature)
-    bce = F.binary_cross_entropy(state.network.decode(code), x, reduction="sum") / len(x)
+    image = state.network.decode(code)
+    if not image.isfinite().all():  # binary_cross_entropy would raise a RuntimeError
+        raise _diverged("not finite", state.step + 1)
+    bce = F.binary_cross_entropy(image, x, reduction="sum") / len(x)
     loss = bce + recipe.penalty(posterior, state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -156,9 +161,7 @@ def _train_step(
     state.step += 1
     value = loss.item()
     if not value < float("inf"):
-        raise GenrobustError(
-            f"the loss is {value} at step {state.step}; choose a smaller --learning-rate"
-        )
+        raise _diverged(str(value), state.step)
     per_latent = posterior.kl_to_prior().mean(0).tolist()
     return value, {
         "step": state.step,
@@ -167,6 +170,10 @@ def _train_step(
         "kl_per_latent": [round(kl, 4) for kl in per_latent],
         "capacity": recipe.penalty.capacities(posterior, state.step),
     }
+
+
+def _diverged(loss: str, step: int) -> GenrobustError:
+    return GenrobustError(f"the loss is {loss} at step {step}; choose a smaller --learning-rate")
 
 
 def _batch_ids(count: int, batch_size: int, step: int, seed: int) -> Tensor:

@@ -30,7 +30,7 @@ class Part(ABC):
 
     @abstractmethod
     def vector(self) -> Tensor:
-        """The parameters a latent attack matches, (B, n): means, logits, values."""
+        """The parameters a latent attack matches, (B, n): means, centred logits, values."""
 
     @abstractmethod
     def rsample(self, noise: Tensor, temperature: float) -> Tensor:
@@ -121,7 +121,10 @@ class Categorical(Part):
         return F.one_hot(self.logits.argmax(-1), self.logits.shape[-1]).to(self.logits)
 
     def vector(self) -> Tensor:
-        return self.logits.flatten(1)
+        # Logits are defined up to a constant. Centred, they are the same whether an encoder gives
+        # them or their softmax; and a distance of log-probabilities instead, in which every entry
+        # moves with the largest one, makes latent attacks much weaker.
+        return self.logits - self.logits.mean(-1, keepdim=True)
 
     def relaxed(self, temperature: float) -> Tensor:
         return (self.logits / temperature).softmax(-1)
@@ -263,7 +266,7 @@ class Posterior:
         return self._join([part.straight_through() for part in self.parts])
 
     def vector(self) -> Tensor:
-        """Means and logits side by side, (B, n): what latent attacks match (Kos et al. 2018)."""
+        """Means and centred logits side by side, (B, n): what latent attacks match."""
         return torch.cat([part.vector() for part in self.parts], 1)
 
     def kl(self, other: Posterior) -> Tensor:

@@ -41,7 +41,7 @@ class LinearVAE(nn.Module):
 
 @pytest.fixture
 def linear_vae() -> LinearBuilder:
-    """Builds the model x_hat = D E x + 1/2 on 4x4 images from E (latents, 16) and D (16, latents)."""
+    """Builds x_hat = D E x + 1/2 on 4x4 images from E (latents, 16) and D (16, latents)."""
 
     def build(encoder: Tensor, decoder: Tensor) -> genrobust.GenerativeModel:
         return genrobust.wrap(LinearVAE(encoder, decoder), clamp=True)

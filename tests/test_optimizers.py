@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -11,7 +13,7 @@ from torch import Tensor
 
 import genrobust
 from genrobust.batch import Batch, Context
-from genrobust.optimizers import Minimum, Problem, adam, apgd
+from genrobust.optimizers import Minimum, Penalty, Problem, adam, apgd
 from genrobust.seeding import generator
 from genrobust.threat import NORMS, Norm, ThreatModel
 
@@ -69,10 +71,13 @@ def sources(low: float, high: float) -> Tensor:
 
 
 def problem(
-    model: genrobust.GenerativeModel, x: Tensor, constants: Tensor | None = None
+    model: genrobust.GenerativeModel,
+    x: Tensor,
+    constants: Tensor | None = None,
+    penalty: Penalty | None = None,
 ) -> Problem:
     batch = Batch(x, tuple(range(len(x))))
-    return Problem.of(Linear(_weights(), constants), Context(model, batch))
+    return Problem.of(Linear(_weights(), constants), Context(model, batch), penalty)
 
 
 def start_of(x: Tensor, threat: ThreatModel) -> Tensor:
@@ -136,7 +141,8 @@ def test_adam_weighs_the_length_of_the_change_against_the_loss(
     share: float, model: genrobust.GenerativeModel, slope: Tensor
 ) -> None:
     x, threat, weight = sources(0.4, 0.6), ThreatModel("linf", 0.1), share * float(slope.norm())
-    found = adam(problem(model, x), start_of(x, threat), threat, 400, 2e-3, weight)
+    of = problem(model, x, penalty=Penalty(weight))
+    found = adam(of, start_of(x, threat), threat, 400, 2e-3)
     g = slope.double().numpy()
 
     def whole(change: np.ndarray) -> float:  # type: ignore[type-arg]
@@ -147,6 +153,79 @@ def test_adam_weighs_the_length_of_the_change_against_the_loss(
     assert (ours >= best - 1e-4).all()
     assert (ours <= best + 0.03 * 0.1 * float(slope.abs().sum())).all()
     assert share < 1 or (threat.distance(found.x, x) < 0.01).all()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_apgd_shortens_its_steps_to_settle_in_a_narrow_valley(
+    norm: Norm, model: genrobust.GenerativeModel
+) -> None:
+    x = torch.full((COUNT, 1, 4, 4), 0.5)
+    threat = ThreatModel(norm, 0.3 if norm == "linf" else 1.2)
+    bottom = x + 0.15 * (2 * sources(0, 1) - 1)
+    curvature = torch.logspace(0, 1.5, 16).view(1, 4, 4)
+
+    def valley(x_adv: Tensor, context: Context) -> Tensor:
+        return (curvature * (x_adv - bottom) ** 2).flatten(1).sum(1)
+
+    of = Problem.of(valley, Context(model, Batch(x, tuple(range(COUNT)))))
+    start = start_of(x, threat)
+    found = apgd(of, start, threat, steps=100)
+    assert (found.loss < 2e-3 * valley(start, of.context)).all()
+
+
+def algorithm_1(
+    loss: Callable[[Tensor], Tensor], source: Tensor, x: Tensor, threat: ThreatModel
+) -> tuple[float, Tensor]:
+    """One image, 100 steps, as Croce & Hein 2020 print it, with their checkpoints in figures.
+
+    The one choice of our own: a search that goes back to its best point arrives there at rest.
+    """
+
+    def slope_at(x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(x), x)
+        return gradient.sign() if threat.norm == "linf" else gradient / gradient.norm()
+
+    def inside(x: Tensor) -> Tensor:
+        return threat.project(x, source)
+
+    step, before = 2 * threat.eps, x
+    best, lowest = x, float(loss(x))
+    step_then, lowest_then, fell = step, lowest, []
+    for k in range(1, 100):
+        z = inside(x - step * slope_at(x))
+        after = z if k == 1 else inside(x + 0.75 * (z - x) + 0.25 * (x - before))
+        before, x = x, after
+        fell.append(bool(loss(x) < loss(before)))
+        if float(loss(x)) < lowest:
+            best, lowest = x, float(loss(x))
+        if k in (22, 41, 57, 70, 80, 87, 93, 99):
+            rarely = sum(fell) < 0.75 * len(fell)
+            stuck = step == step_then and lowest == lowest_then
+            step_then, lowest_then, fell = step, lowest, []
+            if rarely or stuck:
+                step, x, before = step / 2, best, best
+    return lowest, best
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_apgd_walks_as_the_papers_algorithm_does(
+    norm: Norm, model: genrobust.GenerativeModel
+) -> None:
+    first, second = (torch.randn(16, 16, generator=generator(key)).double() for key in "ab")
+
+    def rugged(x_adv: Tensor) -> Tensor:
+        return ((x_adv.flatten(1) @ first).sin() @ second).square().sum(1)
+
+    x = sources(0, 1).double()
+    threat = ThreatModel(norm, 0.125 if norm == "linf" else 0.5)  # exact in any precision
+    start = start_of(x, threat)
+    context = Context(model, Batch(x, tuple(range(COUNT))))
+    found = apgd(Problem.of(lambda x_adv, _: rugged(x_adv), context), start, threat, steps=100)
+    for i in range(COUNT):
+        lowest, best = algorithm_1(rugged, x[i : i + 1], start[i : i + 1], threat)
+        assert float(found.loss[i]) == pytest.approx(lowest, rel=1e-6)
+        torch.testing.assert_close(found.x[i : i + 1], best, atol=1e-5, rtol=0)
 
 
 # What is kept
@@ -227,8 +306,8 @@ def test_adam_takes_its_steps_and_one_look_at_the_end(
     steps: int, model: genrobust.GenerativeModel
 ) -> None:
     x, threat = sources(0, 1), ThreatModel("linf", 0.2)
-    of = problem(model, x)
-    adam(of, x, threat, steps, learning_rate=0.01, distance_weight=1.0)
+    of = problem(model, x, penalty=Penalty(1.0))
+    adam(of, x, threat, steps, learning_rate=0.01)
     assert of.forwards.tolist() == list(of.objective.forwards.values()) == [steps + 1] * COUNT  # type: ignore[attr-defined]
     assert of.backwards.tolist() == list(of.objective.backwards.values()) == [steps] * COUNT  # type: ignore[attr-defined]
 
@@ -263,10 +342,11 @@ def test_a_loss_without_slope_ends_inside_the_threat_model(
 ) -> None:
     x, threat = sources(0, 1), ThreatModel(norm, 0.1)
     context = Context(model, Batch(x, tuple(range(COUNT))))
-    of = Problem.of(lambda x_adv, context: 0 * x_adv.flatten(1).sum(1), context)
+    flat = lambda x_adv, context: 0 * x_adv.flatten(1).sum(1)  # noqa: E731
+    of, penalised = Problem.of(flat, context), Problem.of(flat, context, Penalty(1.0))
     for found in (
         apgd(of, start_of(x, threat), threat, steps=10),
-        adam(of, start_of(x, threat), threat, 10, learning_rate=0.1, distance_weight=1.0),
+        adam(penalised, start_of(x, threat), threat, 10, learning_rate=0.1),
     ):
         threat.check(found.x, x, "the search")
 
@@ -277,10 +357,11 @@ def test_a_loss_in_another_precision_than_the_images_is_fine(
 ) -> None:
     x, threat = sources(0.4, 0.6), ThreatModel("linf", 0.1)
     context = Context(model, Batch(x, tuple(range(COUNT))))
-    of = Problem.of(lambda x_adv, context: x_adv.to(dtype).flatten(1).sum(1), context)
+    total = lambda x_adv, context: x_adv.to(dtype).flatten(1).sum(1)  # noqa: E731
+    of, penalised = Problem.of(total, context), Problem.of(total, context, Penalty(0.1))
     for found in (
         apgd(of, x, threat, steps=10),
-        adam(of, x, threat, steps=50, learning_rate=0.02, distance_weight=0.1),
+        adam(penalised, x, threat, steps=50, learning_rate=0.02),
     ):
         assert found.x.dtype == torch.float32
         torch.testing.assert_close(found.x, x - 0.1, atol=1e-3, rtol=0)

@@ -123,7 +123,7 @@ def test_a_sure_categorical_with_a_huge_logit_has_finite_divergences() -> None:
 
 def test_a_point_has_no_kl_and_says_what_to_use_instead() -> None:
     q = one(Point(torch.zeros(2, 3)))
-    with pytest.raises(GenrobustError, match="needs a density.*'latent'"):
+    with pytest.raises(GenrobustError, match=r"needs a density.*'latent'"):
         q.kl(q)
 
 
@@ -244,8 +244,15 @@ def test_several_parts_are_flattened_side_by_side_in_their_order() -> None:
     assert torch.equal(q.mode(), expected)
     assert q.size == 7
     assert len(q) == 2
-    assert torch.equal(q.vector()[:, 4:6], torch.tensor([[0.0, 3.0], [2.0, 1.0]]))
+    assert torch.equal(q.vector()[:, 4:6], torch.tensor([[-1.5, 1.5], [0.5, -0.5]]))
     assert q.rsample(q.draw_noise(generator(0))).shape == (2, 7)
+
+
+def test_the_vector_is_the_same_from_logits_and_from_their_softmax() -> None:
+    logits = 5 * torch.randn(6, 10, generator=generator("gauge"))
+    from_softmax = Categorical(logits.softmax(1).log()).vector()
+    torch.testing.assert_close(Categorical(logits).vector(), from_softmax, atol=1e-4, rtol=0)
+    torch.testing.assert_close(Categorical(logits + 3).vector(), from_softmax, atol=1e-4, rtol=0)
 
 
 def test_only_a_categorical_makes_a_posterior_discrete() -> None:

@@ -87,6 +87,14 @@ def test_the_distance_is_numpys_norm(norm: Norm, x: Tensor, x_adv: Tensor) -> No
     np.testing.assert_allclose(found, length(x_adv - x, norm), rtol=1e-5, atol=1e-6)
 
 
+@given(st.sampled_from(NORMS), sources, anywhere)
+def test_an_infinite_radius_leaves_only_the_box(norm: Norm, x: Tensor, x_adv: Tensor) -> None:
+    threat = ThreatModel(norm, float("inf"))
+    found = threat.project(x_adv, x)
+    torch.testing.assert_close(found, x_adv.clamp(0, 1), atol=1e-6, rtol=0)
+    threat.check(found, x, "the projection")
+
+
 # Random starts
 
 
@@ -170,11 +178,11 @@ def test_the_edge_of_the_ball_is_allowed_and_a_thousandth_beyond_is_not() -> Non
 
 @pytest.mark.parametrize("norm", ["l1", "Linf", "", None])
 def test_an_unknown_norm_is_refused(norm: Any) -> None:
-    with pytest.raises(GenrobustError, match="unknown norm.*linf, l2"):
+    with pytest.raises(GenrobustError, match=r"unknown norm.*linf, l2"):
         ThreatModel(norm, 0.1)
 
 
-@pytest.mark.parametrize("eps", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("eps", [-0.1, float("nan"), -float("inf")])
 def test_a_radius_that_is_none_is_refused(eps: float) -> None:
-    with pytest.raises(GenrobustError, match="eps is .* from 0 up"):
+    with pytest.raises(GenrobustError, match=r"eps is .* from 0 up"):
         ThreatModel("linf", eps)

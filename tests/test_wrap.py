@@ -81,7 +81,7 @@ def x() -> Tensor:
 GAUSSIAN_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
     "tuple": lambda t, x: (t.mean(x), t.logvar(x)),
     "list": lambda t, x: [t.mean(x), t.logvar(x)],
-    "tuple with the sample third": lambda t, x: (t.mean(x), t.logvar(x), torch.zeros(5, 3)),
+    "tuple with the sample third": lambda t, x: (t.mean(x), t.logvar(x), 7 * t.mean(x)),
     "joint-vae, continuous alone": lambda t, x: {"cont": [t.mean(x), t.logvar(x)]},
     "diffusers": lambda t, x: SimpleNamespace(latent_dist=LatentDist(t.mean(x), t.logvar(x))),
     "latent_dist of torch": lambda t, x: SimpleNamespace(
@@ -120,7 +120,6 @@ DECODED_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
 def test_every_form_of_gaussian_is_read(form: str, x: Tensor) -> None:
     toy = Toy()
     encode = GAUSSIAN_FORMS[form]
-    # The third tensor of that form must match the batch of the probe, so it is made to measure.
     model = wrap(toy, encode=lambda x: encode(toy, x), decode=toy.image)
     posterior = model.encode(x)
     assert [type(part) for part in posterior.parts] == [Gaussian]
@@ -164,7 +163,7 @@ def test_a_joint_vae_has_its_gaussians_before_its_categoricals(x: Tensor) -> Non
             mean = self.mean(x)
             return {
                 "cont": [mean[:, :1], self.logvar(x)[:, :1]],
-                "disc": [(50 * mean[:, 1:]).softmax(1)],
+                "disc": [(5000 * mean[:, 1:]).softmax(1)],  # some underflow to 0
             }
 
         def decode(self, z: Tensor) -> Tensor:
@@ -215,16 +214,16 @@ def test_spatial_latents_reach_the_decoder_in_their_shape(x: Tensor) -> None:
             self.down, self.up = nn.Conv2d(1, 4, 2, 2), nn.ConvTranspose2d(4, 1, 2, 2)
 
         def encode(self, x: Tensor) -> Any:
-            mean, logvar = self.down(2 * x - 1).chunk(2, 1)
-            return SimpleNamespace(latent_dist=LatentDist(torch.cat([mean, logvar], 1), mean))
+            mean = self.down(x)
+            return SimpleNamespace(latent_dist=LatentDist(mean, -mean.abs()))
 
         def decode(self, z: Tensor) -> Any:
             assert z.shape[1:] == (4, 4, 4)
             return SimpleNamespace(sample=self.up(z).sigmoid())
 
     module = Spatial()
-    module.encode = lambda x: (module.down(x), 0 * module.down(x))  # type: ignore[method-assign]
     model = wrap(module)
+    assert model.encode(x).kl_to_prior().shape == (5, 64)
     torch.testing.assert_close(model.reconstruct(x), module.up(module.down(x)).sigmoid())
 
 
@@ -252,7 +251,7 @@ def test_a_model_in_minus_one_to_one_sees_and_gives_its_own_range(x: Tensor) -> 
 
 def test_clamp_clips_the_deployed_image_but_not_what_attacks_differentiate(x: Tensor) -> None:
     toy = Toy()
-    with pytest.raises(GenrobustError, match="reconstructions reach from .*clamp=True"):
+    with pytest.raises(GenrobustError, match=r"reconstructions reach from .*clamp=True"):
         wrap(toy, encode=toy.mean, decode=lambda z: 4 * toy.image(z) - 1.5)
     model = wrap(toy, encode=toy.mean, decode=lambda z: 4 * toy.image(z) - 1.5, clamp=True)
     raw = 4 * toy.image(toy.mean(x)) - 1.5
@@ -412,7 +411,10 @@ BAD_ENCODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
         r"logits of shape \(4, 2, 3\)",
     ),
     "raises": (lambda t, x: t.to_mean(x), r"encode failed on .*\(4, 1, 8, 8\)"),
-    "one code": (lambda t, x: t.mean(x).mean(0, keepdim=True), r"tensor of shape \(1, 3\) for 4 images"),
+    "one code": (
+        lambda t, x: t.mean(x).mean(0, keepdim=True),
+        r"tensor of shape \(1, 3\) for 4 images",
+    ),
     "one log-variance": (
         lambda t, x: Posterior((Gaussian(t.mean(x), t.logvar(x)[:1]),)),
         r"tensor of shape \(1, 3\) for 4 images",
@@ -690,11 +692,12 @@ class _Trap:
         return (Path.write_text, (self.path, "code was run"))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle")
 @pytest.mark.parametrize("write", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))])
 def test_a_pickle_with_code_in_it_is_refused_and_not_run(write: Any, tmp_path: Path) -> None:
     path, trace = tmp_path / "trap.pt", tmp_path / "trace"
     write({"w": torch.ones(2), "x": _Trap(trace)}, path)
-    with pytest.raises(GenrobustError, match="trap.pt' cannot be read"):
+    with pytest.raises(GenrobustError, match=r"trap\.pt' cannot be read"):
         read_state_dict(path)
     assert not trace.exists()
 
@@ -708,7 +711,7 @@ def test_a_truncated_weights_file_is_a_clear_error(
     save = save_file if suffix == "safetensors" else torch.save
     save(network.state_dict(), path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(GenrobustError, match="cannot be read"):
+    with pytest.raises(GenrobustError, match=r"cannot be read"):
         read_state_dict(path)
 
 
@@ -723,6 +726,7 @@ def test_any_junk_is_a_clear_error(
         read_state_dict(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle")
 @given(position=st.integers(0, 400), byte=st.integers(0, 255), cut=st.booleans())
 def test_a_damaged_pickle_is_read_or_refused_and_raises_nothing_else(
     position: int, byte: int, cut: bool, tmp_path_factory: pytest.TempPathFactory
@@ -733,9 +737,10 @@ def test_a_damaged_pickle_is_read_or_refused_and_raises_nothing_else(
     content[position % len(content)] = byte
     path.write_bytes(content[: position + 1] if cut else content)
     try:
-        assert all(isinstance(tensor, Tensor) for tensor in read_state_dict(path).values())
-    except GenrobustError as problem:
-        assert "damaged.pt" in str(problem)
+        state = read_state_dict(path)
+    except GenrobustError:
+        return
+    assert all(isinstance(tensor, Tensor) for tensor in state.values())
 
 
 @pytest.mark.parametrize("content", [[torch.ones(2)], {"step": 3}, torch.ones(2)])

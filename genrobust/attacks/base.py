@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from genrobust.registry import Registry
 from genrobust.threat import NORMS, Norm, ThreatModel
 
 Goal = Literal["targeted", "untargeted"]
+
+#: The labels that a classifier is to be wrong about, or to be led to.
+LABELS: dict[Goal, str] = {"targeted": "target_labels", "untargeted": "labels"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,8 @@ class Attack(ABC):
     needs_judge: ClassVar[bool] = False
     #: Whether it needs labelled training images.
     needs_references: ClassVar[bool] = False
+    #: Whether it has steps in units of the ball, so that the box alone will not do.
+    needs_ball: ClassVar[bool] = False
 
     @abstractmethod
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
@@ -82,8 +88,8 @@ class Attack(ABC):
         """Attack a batch.
 
         Raises:
-            GenrobustError: the attack cannot do what is asked (goal, norm, judge), or left the
-                threat model.
+            GenrobustError: the attack cannot do what is asked (goal, norm, what it needs), or left
+                the threat model.
         """
         self._refuse_impossible(batch, threat)
         context = Context(model, batch)
@@ -91,6 +97,17 @@ class Attack(ABC):
         threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
         success = attacker_success(context, minimum.x)
         return AttackResult(minimum.x, minimum.loss, success, problem.forwards, problem.backwards)
+
+    def needs(self, goal: Goal) -> tuple[str, ...]:
+        """The batch's fields that it cannot do without, besides the sources.
+
+        They follow from the flags; an attack whose settings or goals decide says so itself.
+        """
+        if self.needs_judge:
+            found: tuple[str, ...] = ("judge", LABELS[goal])
+        else:
+            found = ("target_x",) if goal == "targeted" else ()
+        return (*found, "references") if self.needs_references else found
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
@@ -106,26 +123,24 @@ class Attack(ABC):
                 f"the attack '{self.name}' works under {' and '.join(self.norms)}, not "
                 f"{threat.norm}; choose another norm or attack"
             )
-        if self.needs_judge and batch.judge is None:
+        if self.needs_ball and math.isinf(threat.eps):
             raise GenrobustError(
-                f"the attack '{self.name}' needs a judge; pass judge=, such as "
-                "genrobust.load_judge('mnist', 'lenet')"
+                f"the attack '{self.name}' needs a finite eps; give one, or choose an attack with "
+                "a penalty on the distance, such as 'carlini-wagner'"
             )
-        if self.needs_judge and goal == "untargeted" and batch.labels is None:
-            raise GenrobustError(
-                f"the attack '{self.name}' needs the sources' labels; pass labels="
-            )
-        if self.needs_judge and goal == "targeted" and batch.target_labels is None:
-            raise GenrobustError(
-                f"the attack '{self.name}' needs the targets' labels; pass target_labels="
-            )
-        if self.needs_references and batch.references is None:
-            raise GenrobustError(
-                f"the attack '{self.name}' needs labelled training images; pass "
-                "references=(images, labels)"
-            )
-        if not self.needs_judge and goal == "targeted" and batch.target_x is None:
-            raise GenrobustError(f"the attack '{self.name}' needs target images; pass target=")
+        for name in self.needs(goal):
+            if getattr(batch, name) is None:
+                raise GenrobustError(f"the attack '{self.name}' needs {_WANTED[name]}")
+
+
+#: The fields of a batch that attacks may need, in a user's words.
+_WANTED = {
+    "judge": "a judge; pass judge=, such as genrobust.load_judge('mnist', 'lenet')",
+    "labels": "the sources' labels; pass labels=",
+    "target_labels": "the targets' labels; pass target_labels=",
+    "references": "labelled training images; pass references=(images, labels)",
+    "target_x": "target images; pass target=",
+}
 
 
 ATTACKS: Registry[type[Attack]] = Registry(
@@ -136,6 +151,18 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "output": "genrobust.attacks.output:Output",
         "classifier": "genrobust.attacks.classifier:Classifier",
         "thesis": "genrobust.attacks.thesis:Thesis",
+        "szegedy": "genrobust.attacks.szegedy:Szegedy",
+        "fgsm": "genrobust.attacks.fgsm:FGSM",
+        "bim": "genrobust.attacks.bim:BIM",
+        "pgd": "genrobust.attacks.pgd:PGD",
+        "carlini-wagner": "genrobust.attacks.carlini_wagner:CarliniWagner",
+        "sabour": "genrobust.attacks.sabour:Sabour",
+        "tabacof": "genrobust.attacks.tabacof:Tabacof",
+        "gondim-latent": "genrobust.attacks.gondim_latent:GondimLatent",
+        "gondim-output": "genrobust.attacks.gondim_output:GondimOutput",
+        "kos-classifier": "genrobust.attacks.kos_classifier:KosClassifier",
+        "kos-lvae": "genrobust.attacks.kos_lvae:KosLVAE",
+        "kos-latent": "genrobust.attacks.kos_latent:KosLatent",
     },
 )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.objectives.latent import LatentDistance
-from genrobust.optimizers import Minimum, Problem, adam
+from genrobust.optimizers import Minimum, Penalty, Problem, adam
 from genrobust.seeding import per_sample
 from genrobust.threat import ThreatModel
 
@@ -21,14 +21,17 @@ class Thesis(Attack):
 
     h is the vector of means and categorical logits; norms are not squared. The start is
     clamp(x + N(0, start_noise^2), 0, 1); each step is projected to the box. The thesis' eps is
-    0.1. Gradients are those of the current step and the best iterate is returned: the published
-    code adds up the gradients of all steps and returns the last.
+    0.1. Gradients are those of the current step and the best iterate is returned.
 
     Args:
         steps: of Adam.
         learning_rate: Adam's.
         distance_weight: lambda.
         start_noise: standard deviation, in pixel units.
+        as_published: search as the published code does, which never zeroes the gradient, so that
+            each step of Adam takes the sum of all gradients so far, and returns the last iterate.
+            Its other departures (codes of categorical latents drawn at random, a judge with
+            dropout live) are in how it scores, not in how it searches.
 
     Reference:
         Sootla 2018, "Investigating the robustness of disentangled variational autoencoders to
@@ -44,6 +47,7 @@ class Thesis(Attack):
     learning_rate: float = 1e-3
     distance_weight: float = 1.0
     start_noise: float = 0.2
+    as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch
@@ -54,7 +58,13 @@ class Thesis(Attack):
 
         noise = per_sample(draw, batch.sample_ids, "thesis", batch.seed).to(batch.x)
         start = (batch.x + self.start_noise * noise).clamp(0, 1)
-        problem = Problem.of(LatentDistance(), context)
+        problem = Problem.of(LatentDistance(), context, Penalty(self.distance_weight))
         return problem, adam(
-            problem, start, threat, self.steps, self.learning_rate, self.distance_weight
+            problem,
+            start,
+            threat,
+            self.steps,
+            self.learning_rate,
+            accumulate=self.as_published,
+            last=self.as_published,
         )

@@ -25,7 +25,14 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
     "objective",
     {
         "latent-distance": "genrobust.objectives.latent:LatentDistance",
+        "latent-squared-distance": "genrobust.objectives.latent:SquaredLatentDistance",
+        "latent-divergence": "genrobust.objectives.divergence:LatentDivergence",
         "output-distance": "genrobust.objectives.output:OutputDistance",
+        "output-squared-error": "genrobust.objectives.output:SquaredOutputError",
         "judge-margin": "genrobust.objectives.classifier:JudgeMargin",
+        "judge-cross-entropy": "genrobust.objectives.classifier:JudgeCrossEntropy",
+        "kos-classifier": "genrobust.objectives.kos:ProbeLoss",
+        "kos-lvae": "genrobust.objectives.kos:VAELoss",
+        "kos-latent": "genrobust.objectives.kos:LatentMatch",
     },
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.batch import Context
+from genrobust.batch import Batch, Context
 from genrobust.models.model import Surrogate
 
 
@@ -23,15 +24,45 @@ class JudgeMargin:
     temperature: float = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
-        image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
-        batch = context.batch
-        assert batch.judge is not None, "attacks check that they have a judge"
-        logits = batch.judge.logits(image)
-        if batch.targeted:
-            assert batch.target_labels is not None, "attacks check that they have target labels"
-            return -margin(logits, batch.target_labels)
-        assert batch.labels is not None, "attacks check that they have labels"
-        return margin(logits, batch.labels)
+        logits = judge_logits(
+            context.model.surrogate(x_adv, self.surrogate, self.temperature), context
+        )
+        labels, sign = aim(context.batch)
+        return -sign * margin(logits, labels)
+
+
+@dataclass(frozen=True)
+class JudgeCrossEntropy:
+    """The judge's cross-entropy to the target's class; untargeted, minus that to the source's.
+
+    -log p_t(x_hat(x_adv)) or log p_y(x_hat(x_adv)): Szegedy et al. 2014, Goodfellow et al. 2015,
+    Kurakin et al. 2017, Madry et al. 2018 on the model followed by the judge.
+    """
+
+    surrogate: Surrogate = "softmax"
+    temperature: float = 1.0
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        logits = judge_logits(
+            context.model.surrogate(x_adv, self.surrogate, self.temperature), context
+        )
+        labels, sign = aim(context.batch)
+        return sign * F.cross_entropy(logits, labels, reduction="none")
+
+
+def judge_logits(image: Tensor, context: Context) -> Tensor:
+    """What the attacker's judge makes of reconstructions, (B, classes)."""
+    assert context.batch.judge is not None, "attacks check that they have a judge"
+    return context.batch.judge.logits(image)
+
+
+def aim(batch: Batch) -> tuple[Tensor, int]:
+    """Labels, and 1 to reach them (targeted) or -1 to leave them (untargeted)."""
+    if batch.targeted:
+        assert batch.target_labels is not None, "attacks check that they have target labels"
+        return batch.target_labels, 1
+    assert batch.labels is not None, "attacks check that they have labels"
+    return batch.labels, -1
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

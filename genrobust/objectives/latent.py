@@ -23,3 +23,17 @@ class LatentDistance:
         if context.batch.target_x is not None:
             return euclidean(found, context.target_posterior.vector())
         return -euclidean(found, context.source_posterior.vector())
+
+
+@dataclass(frozen=True)
+class SquaredLatentDistance:
+    """The square of :class:`LatentDistance`: ||h(x_adv) - h(x_t)||_2^2 (Sabour et al. 2016).
+
+    Untargeted it is -||h(x_adv) - h(x)||_2^2.
+    """
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        found = context.model.encode(x_adv).vector()
+        if context.batch.target_x is not None:
+            return (found - context.target_posterior.vector()).square().sum(1)
+        return -(found - context.source_posterior.vector()).square().sum(1)

@@ -27,3 +27,19 @@ class OutputDistance:
         if context.batch.target_x is not None:
             return euclidean(image, context.target_reconstruction)
         return -euclidean(image, context.source_reconstruction)
+
+
+@dataclass(frozen=True)
+class SquaredOutputError:
+    """||x_t - x_hat(x_adv)||_2^2: the target image itself, not its reconstruction.
+
+    Gondim-Ribeiro, Tabacof & Valle 2018, the output attack as coded. Targeted only.
+    """
+
+    surrogate: Surrogate = "softmax"
+    temperature: float = 1.0
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
+        assert context.batch.target_x is not None, "attacks check that they have a target"
+        return (image - context.batch.target_x).flatten(1).square().sum(1)

@@ -2,6 +2,8 @@
 
 from genrobust.optimizers.adam import adam
 from genrobust.optimizers.apgd import apgd
-from genrobust.optimizers.problem import Minimum, Problem
+from genrobust.optimizers.lbfgsb import lbfgsb
+from genrobust.optimizers.pgd import pgd
+from genrobust.optimizers.problem import Minimum, Penalty, Problem
 
-__all__ = ["Minimum", "Problem", "adam", "apgd"]
+__all__ = ["Minimum", "Penalty", "Problem", "adam", "apgd", "lbfgsb", "pgd"]

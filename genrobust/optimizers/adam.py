@@ -1,11 +1,13 @@
-"""Adam on the image itself, projected after each step: how the thesis' attack searches."""
+"""Adam on the image itself or on its tanh variable, projected after each step."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from genrobust.distance import euclidean
+from genrobust.optimizers import tanh
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.threat import ThreatModel
 
@@ -16,35 +18,50 @@ def adam(
     threat: ThreatModel,
     steps: int,
     learning_rate: float,
-    distance_weight: float = 0.0,
+    *,
+    in_tanh: bool = False,
+    adjust: Callable[[Tensor], Tensor] | None = None,
+    accumulate: bool = False,
+    last: bool = False,
 ) -> Minimum:
-    """Minimise distance_weight * ||x_adv - x||_2 + loss inside the threat model.
+    """Minimise inside the threat model.
 
     Args:
         problem: the loss, and the samples to search.
         start: their first iterates, (B, C, H, W).
         threat: the ball and box around the sources.
         steps: gradients to take.
-        learning_rate: Adam's, in pixel units.
-        distance_weight: the weight of the Euclidean length of the change (not squared).
+        learning_rate: Adam's, in pixel units; with ``in_tanh`` in units of w.
+        in_tanh: search w with x = (tanh(w) + 1) / 2 in place of x.
+        adjust: applied to the gradient with respect to the variable, (B, C, H, W), such as
+            clipping.
+        accumulate: never zero the gradient: each step takes the sum of all so far.
+        last: return the last iterate of each sample.
 
     Returns:
-        The best iterate of each sample, by the whole loss.
+        The best iterate of each sample, by the whole loss; or the last.
     """
     source = problem.context.batch.x
-    x = threat.project(start, source).clone().requires_grad_()
-    minimum = Minimum(problem, x.detach())
-    optimizer = torch.optim.Adam([x], lr=learning_rate)
+    x = threat.project(start, source)
+    minimum = Minimum(problem, x)
+    variable = (tanh.from_image(x) if in_tanh else x).clone()
+    optimizer = torch.optim.Adam([variable], lr=learning_rate)
     for _ in range(steps):
         loss, gradient = problem.gradient(x)
-        with torch.enable_grad():
-            change = distance_weight * euclidean(x, source)
-            (shrink,) = torch.autograd.grad(change.sum(), x)
-        minimum.update(problem.index, x.detach(), loss + change.detach())
-        x.grad = gradient + shrink
+        minimum.update(problem.index, x, loss)
+        if in_tanh:
+            gradient = tanh.chain(variable, gradient)
+        if adjust is not None:
+            gradient = adjust(gradient)
+        if accumulate and variable.grad is not None:
+            gradient = gradient + variable.grad
+        variable.grad = gradient
         optimizer.step()
-        with torch.no_grad():
-            x.copy_(threat.project(x, source))
-    final = problem.loss(x.detach()) + distance_weight * euclidean(x, source).detach()
-    minimum.update(problem.index, x.detach(), final)
+        x = threat.project(tanh.to_image(variable) if in_tanh else variable, source)
+        variable.copy_(tanh.follow(variable, x) if in_tanh else x)
+    loss = problem.loss(x)
+    if last:
+        minimum.replace(problem.index, x, loss)
+    else:
+        minimum.update(problem.index, x, loss)
     return minimum

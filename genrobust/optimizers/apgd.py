@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genrobust.optimizers.pgd import steepest
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.threat import ThreatModel
 
@@ -47,7 +48,7 @@ def apgd(
     checkpoints = _checkpoints(steps)
     last = 0
     for k in range(1, steps):
-        moved = threat.project(x - _scale(step, _direction(gradient, threat)), source)
+        moved = threat.project(x - _scale(step, steepest(gradient, threat)), source)
         if k > 1:
             moved = threat.project(
                 x + MOMENTUM * (moved - x) + (1 - MOMENTUM) * (x - previous), source
@@ -90,13 +91,6 @@ def _checkpoints(steps: int) -> frozenset[int]:
         gap = max(gap - 0.03, 0.06)
         shares.append(shares[-1] + gap)
     return frozenset(max(1, round(share * steps)) for share in shares)
-
-
-def _direction(gradient: Tensor, threat: ThreatModel) -> Tensor:
-    if threat.norm == "linf":
-        return gradient.sign()
-    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
-    return gradient / _like(length, gradient)
 
 
 def _scale(step: Tensor, direction: Tensor) -> Tensor:

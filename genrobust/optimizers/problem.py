@@ -2,24 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from genrobust.batch import Context
+from genrobust.distance import euclidean
 from genrobust.objectives.base import Objective
+
+
+@dataclass(frozen=True, eq=False)
+class Penalty:
+    """weight * ||x_adv - x||_2^power: what the published attacks have in place of a ball.
+
+    Args:
+        weight: one for all samples, or one a sample, (b,).
+        power: 1 for the length of the change, 2 for its square.
+    """
+
+    weight: float | Tensor
+    power: Literal[1, 2] = 1
+
+    def __call__(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        if self.power == 1:
+            return self.weight * euclidean(x_adv, x)
+        return self.weight * (x_adv - x).flatten(1).square().sum(1)
+
+    def __getitem__(self, index: Tensor) -> Penalty:
+        """The penalty of the samples at ``index``."""
+        if isinstance(self.weight, Tensor):
+            return Penalty(self.weight[index], self.power)
+        return self
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """An objective on a batch, of which some samples are still being searched.
 
+    Its loss is the objective plus, where there is one, the penalty.
+
     Args:
         objective: what to minimise.
         context: the samples still searched.
         index: their positions in the whole batch.
         forwards, backwards: counts for the whole batch, (B,) int64, written in place.
+        penalty: on the distance of the samples still searched from their sources.
     """
 
     objective: Objective
@@ -27,18 +56,20 @@ class Problem:
     index: Tensor
     forwards: Tensor
     backwards: Tensor
+    penalty: Penalty | None = None
 
     @staticmethod
-    def of(objective: Objective, context: Context) -> Problem:
+    def of(objective: Objective, context: Context, penalty: Penalty | None = None) -> Problem:
         count, device = len(context.batch), context.batch.x.device
         counts = torch.zeros(2, count, dtype=torch.int64, device=device)
-        return Problem(objective, context, torch.arange(count, device=device), *counts)
+        everyone = torch.arange(count, device=device)
+        return Problem(objective, context, everyone, counts[0], counts[1], penalty)
 
     def loss(self, x_adv: Tensor) -> Tensor:
         """The loss of each image, (B,), without a gradient."""
         self.forwards[self.index] += 1
         with torch.no_grad():
-            return self.objective(x_adv, self.context).to(x_adv.dtype)
+            return self._loss(x_adv).to(x_adv.dtype)
 
     def gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each image, (B,), and its gradient with respect to that image alone."""
@@ -46,15 +77,28 @@ class Problem:
         self.backwards[self.index] += 1
         with torch.enable_grad():
             x_adv = x_adv.detach().requires_grad_()
-            loss = self.objective(x_adv, self.context)
+            loss = self._loss(x_adv)
             (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
         return loss.detach().to(x_adv.dtype), gradient
 
     def narrow(self, keep: Tensor) -> Problem:
         """The problem of the samples where ``keep``, a mask over the current ones, holds."""
-        return Problem(
-            self.objective, self.context[keep], self.index[keep], self.forwards, self.backwards
+        return replace(
+            self,
+            context=self.context[keep],
+            index=self.index[keep],
+            penalty=None if self.penalty is None else self.penalty[keep],
         )
+
+    def penalised(self, penalty: Penalty | None) -> Problem:
+        """The same samples and counts under another penalty, or none."""
+        return replace(self, penalty=penalty)
+
+    def _loss(self, x_adv: Tensor) -> Tensor:
+        loss = self.objective(x_adv, self.context)
+        if self.penalty is None:
+            return loss
+        return loss + self.penalty(x_adv, self.context.batch.x)
 
 
 class Minimum:
@@ -77,6 +121,11 @@ class Minimum:
         positions = index[better]
         self.x[positions] = x[better]
         self.loss[positions] = loss[better]
+
+    def replace(self, index: Tensor, x: Tensor, loss: Tensor) -> None:
+        """Keep these images whatever their loss, as attacks do that return the last iterate."""
+        self.x[index] = x
+        self.loss[index] = loss
 
     def merge(self, other: Minimum) -> None:
         """Keep the better of each sample's two iterates."""

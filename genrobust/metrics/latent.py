@@ -1,0 +1,246 @@
+"""How far an attack moves the posterior, and what a linear probe still reads from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.errors import GenrobustError
+from genrobust.metrics.checks import require_same_shape
+from genrobust.posterior import Gaussian, Posterior
+
+
+def latent_displacement(clean: Posterior, adversarial: Posterior) -> Tensor:
+    r"""The Euclidean distance of latent means: :math:`\|\mu(x') - \mu(x)\|_2`.
+
+    Of a categorical part it takes the centred logits, as latent attacks do; of a plain
+    autoencoder the point.
+
+    Args:
+        clean: q(code | x) of B images.
+        adversarial: q(code | x') of their adversarial images.
+
+    Returns:
+        (B,), in latent units: compare models only where their latents have one scale.
+
+    Raises:
+        GenrobustError: the posteriors differ in size.
+
+    Example:
+        >>> q = Posterior((Gaussian(torch.zeros(1, 2), torch.zeros(1, 2)),))
+        >>> p = Posterior((Gaussian(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)),))
+        >>> latent_displacement(q, p)
+        tensor([5.])
+    """
+    a, b = clean.vector(), adversarial.vector()
+    require_same_shape(clean=a, adversarial=b)
+    return torch.linalg.vector_norm(b - a, dim=1)
+
+
+def mahalanobis_displacement(clean: Posterior, adversarial: Posterior) -> Tensor:
+    r"""The distance of latent means in units of the clean posterior's standard deviation.
+
+    .. math:: \Bigl(\sum_j (\mu_j(x') - \mu_j(x))^2 / \sigma_j^2(x)\Bigr)^{1/2}
+
+    It does not change when a latent is rescaled. Above :math:`\sqrt n` for n latents, the
+    adversarial mean is farther away than a draw of the clean posterior typically is.
+
+    Args:
+        clean: q(code | x) of B images; its Gaussian parts are measured.
+        adversarial: q(code | x') of their adversarial images.
+
+    Returns:
+        (B,), from 0, without units.
+
+    Raises:
+        GenrobustError: the posterior has no Gaussian part, or the posteriors differ in size.
+
+    Example:
+        >>> q = Posterior((Gaussian(torch.zeros(1, 1), torch.full((1, 1), 0.25).log()),))
+        >>> p = Posterior((Gaussian(torch.ones(1, 1), torch.zeros(1, 1)),))
+        >>> mahalanobis_displacement(q, p)
+        tensor([2.])
+    """
+    mean, std = gaussian_moments(clean)
+    moved, _ = gaussian_moments(adversarial)
+    require_same_shape(clean=mean, adversarial=moved)
+    return torch.linalg.vector_norm((moved - mean) / std, dim=1)
+
+
+def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
+    r"""Half the sum of both KL divergences between clean and adversarial posterior.
+
+    .. math:: \tfrac12 \mathrm{KL}(q(z|x) \| q(z|x')) + \tfrac12 \mathrm{KL}(q(z|x') \| q(z|x))
+
+    Kuzina, Welling & Tomczak 2021 call it Omega.
+
+    Args:
+        clean: q(code | x) of B images.
+        adversarial: q(code | x') of their adversarial images.
+
+    Returns:
+        (B,), in nats, from 0.
+
+    Raises:
+        GenrobustError: the encoder gives a point, which has no density.
+
+    Example:
+        >>> q = Posterior((Gaussian(torch.zeros(1, 2), torch.zeros(1, 2)),))
+        >>> p = Posterior((Gaussian(torch.ones(1, 2), torch.zeros(1, 2)),))
+        >>> symmetric_kl(q, p)
+        tensor([1.])
+    """
+    return clean.symmetric_kl(adversarial)
+
+
+def gaussian_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of the Gaussian parts, (B, n) each.
+
+    Raises:
+        GenrobustError: there is no Gaussian part.
+
+    Example:
+        >>> gaussian_moments(Posterior((Gaussian(torch.ones(1, 2), torch.zeros(1, 2)),)))
+        (tensor([[1., 1.]]), tensor([[1., 1.]]))
+    """
+    parts = [part for part in posterior.parts if isinstance(part, Gaussian)]
+    if not parts:
+        kinds = ", ".join(type(part).__name__ for part in posterior.parts)
+        raise GenrobustError(
+            f"this needs a standard deviation, and the posterior has only parts of kind {kinds}; "
+            "use latent_displacement, or a model with Gaussian latents"
+        )
+    mean = torch.cat([part.mean.flatten(1) for part in parts], 1)
+    logvar = torch.cat([part.logvar.flatten(1) for part in parts], 1)
+    return mean, (0.5 * logvar).exp()
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A linear classifier of latent vectors, differentiable in them.
+
+    Args:
+        weight: (classes, n).
+        bias: (classes,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, vectors: Tensor) -> Tensor:
+        """Unnormalised scores of vectors (B, n): (B, classes)."""
+        return vectors @ self.weight.to(vectors).T + self.bias.to(vectors)
+
+    def labels(self, vectors: Tensor) -> Tensor:
+        """The most likely class of vectors (B, n): (B,) int64."""
+        return self.logits(vectors).argmax(1)
+
+
+def fit_probe(vectors: Tensor, labels: Tensor, strength: float = 1.0) -> Probe:
+    r"""Fit multinomial logistic regression on latent vectors, as scikit-learn does.
+
+    It minimises :math:`\sum_i -\log p(y_i | v_i) + \|W\|^2 / (2 C)` over standardised vectors;
+    the standardisation is folded into the probe's weights.
+
+    Args:
+        vectors: latent vectors such as ``model.encode(x).vector()``, (N, n); gradients stop here.
+        labels: their classes, (N,) int64: 0 to K - 1, each at least once.
+        strength: C, the inverse of the regularisation; above 0.
+
+    Returns:
+        The probe, in the vectors' precision and on their device.
+
+    Raises:
+        GenrobustError: shapes do not fit, a class is missing, there are fewer than two, or the
+            strength is not above 0.
+
+    Example:
+        >>> probe = fit_probe(torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]),
+        ...                   torch.tensor([0, 0, 1, 1]))
+        >>> probe.labels(torch.tensor([[-0.5], [0.5]]))
+        tensor([0, 1])
+    """
+    if vectors.ndim != 2 or labels.shape != vectors.shape[:1]:
+        raise GenrobustError(
+            f"vectors are {tuple(vectors.shape)} and labels {tuple(labels.shape)}; give (N, n) and "
+            "(N,)"
+        )
+    found = labels.unique().tolist()
+    if len(found) < 2 or found != list(range(len(found))):
+        raise GenrobustError(
+            f"the labels hold the classes {found}; a probe needs two or more, numbered from 0 "
+            "without a gap"
+        )
+    if not strength > 0:
+        raise GenrobustError(f"strength is {strength}; it must be above 0, such as 1")
+    from sklearn.linear_model import LogisticRegression
+
+    data = vectors.detach().double().cpu()
+    mean, std = data.mean(0), data.std(0, correction=0)
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    fitted = LogisticRegression(C=strength, max_iter=2000)
+    fitted.fit(((data - mean) / std).numpy(), labels.cpu().numpy())
+    weight, bias = torch.from_numpy(fitted.coef_), torch.from_numpy(fitted.intercept_)
+    if len(found) == 2:  # scikit-learn keeps only the second of two classes
+        weight = torch.cat([torch.zeros_like(weight), weight])
+        bias = torch.cat([torch.zeros_like(bias), bias])
+    weight = weight / std
+    return Probe(weight.to(vectors), (bias - weight @ mean).to(vectors))
+
+
+def probe_accuracy(probe: Probe, vectors: Tensor, labels: Tensor) -> float:
+    r"""How often the probe reads the true class from (adversarial) latent vectors.
+
+    .. math:: \frac1B \#\{i : f(\mu(x'_i)) = y_i\}
+
+    The downstream accuracy of Cemgil et al. 2020.
+
+    Args:
+        probe: fitted on clean training vectors.
+        vectors: latent vectors, (B, n).
+        labels: the sources' classes, (B,) int64.
+
+    Returns:
+        A number in [0, 1]; NaN without samples.
+
+    Raises:
+        GenrobustError: fewer or more labels than vectors.
+
+    Example:
+        >>> probe = Probe(torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
+        >>> probe_accuracy(probe, torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 0]))
+        0.5
+    """
+    seen = probe.labels(vectors)
+    require_same_shape(predicted=seen, labels=labels)
+    return float((seen == labels).double().mean())
+
+
+def probe_agreement(probe: Probe, clean: Tensor, adversarial: Tensor) -> float:
+    r"""How often the probe reads the same class from clean and adversarial latent vectors.
+
+    .. math:: \frac1B \#\{i : f(\mu(x'_i)) = f(\mu(x_i))\}
+
+    What Kuzina, Welling & Tomczak 2022 publish as adversarial accuracy: it is 1 without an
+    attack, even for a probe that is mostly wrong.
+
+    Args:
+        probe: fitted on clean training vectors.
+        clean: latent vectors of the sources, (B, n).
+        adversarial: latent vectors of their adversarial images, (B, n).
+
+    Returns:
+        A number in [0, 1]; NaN without samples.
+
+    Raises:
+        GenrobustError: the shapes differ.
+
+    Example:
+        >>> probe = Probe(torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
+        >>> probe_agreement(probe, torch.tensor([[-1.0], [2.0]]), torch.tensor([[-3.0], [-1.0]]))
+        0.5
+    """
+    require_same_shape(clean=clean, adversarial=adversarial)
+    return probe_accuracy(probe, adversarial, probe.labels(clean))

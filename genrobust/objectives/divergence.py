@@ -1,0 +1,45 @@
+"""Divergences between posteriors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.batch import Context
+from genrobust.posterior import Gaussian, Part, Point
+
+
+@dataclass(frozen=True)
+class LatentDivergence:
+    """KL(q(z | x_adv) || q(z | x_t)) in nats; a part without density gives its squared distance.
+
+    Tabacof, Tavares & Valle 2016 (who use ||z_adv - z_t||^2 for autoencoders) and Gondim-Ribeiro,
+    Tabacof & Valle 2018. Untargeted it is -KL(q(z | x_adv) || q(z | x)).
+
+    Args:
+        as_published: for Gaussian parts what the code of 2016 sums over latents,
+            (s_adv + (m_adv - m_t)^2) / s_t + log v_t - log v_adv - 1/2, with s the standard
+            deviation and v the variance. The divergence is
+            1/2 ((v_adv + (m_adv - m_t)^2) / v_t + log v_t - log v_adv - 1).
+    """
+
+    as_published: bool = False
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        found = context.model.encode(x_adv)
+        targeted = context.batch.target_x is not None
+        other = context.target_posterior if targeted else context.source_posterior
+        pairs = zip(found.parts, other.parts, strict=True)
+        total = torch.stack([self._part(a, b) for a, b in pairs]).sum(0)
+        return total if targeted else -total
+
+    def _part(self, found: Part, other: Part) -> Tensor:
+        if isinstance(found, Point):
+            return found.squared_wasserstein2(other)
+        if self.as_published and isinstance(found, Gaussian) and isinstance(other, Gaussian):
+            spread, other_spread = (0.5 * found.logvar).exp(), (0.5 * other.logvar).exp()
+            ratio = (spread + (found.mean - other.mean) ** 2) / other_spread
+            return (ratio + other.logvar - found.logvar - 0.5).flatten(1).sum(1)
+        return found.kl(other)

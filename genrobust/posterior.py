@@ -237,7 +237,7 @@ class Posterior:
 
     def mode(self) -> Tensor:
         """The deployed code: means and one-hot argmaxes."""
-        return self._join([part.mode() for part in self.parts])
+        return self.join([part.mode() for part in self.parts])
 
     def rsample(self, noise: Sequence[Tensor], temperature: float = 0.67) -> Tensor:
         """A reparameterised code from standard noise, one tensor a part (see ``draw_noise``).
@@ -245,13 +245,13 @@ class Posterior:
         Gaussian parts use mean + std * noise (Kingma & Welling 2014); categorical parts the
         Concrete sample with uniform noise at ``temperature`` (Maddison et al. 2017).
         """
-        return self._join(
+        return self.join(
             [part.rsample(n, temperature) for part, n in zip(self.parts, noise, strict=True)]
         )
 
     def sample(self, noise: Sequence[Tensor]) -> Tensor:
         """An exact draw of a code from standard noise; categorical parts are one-hot."""
-        return self._join([part.sample(n) for part, n in zip(self.parts, noise, strict=True)])
+        return self.join([part.sample(n) for part, n in zip(self.parts, noise, strict=True)])
 
     def draw_noise(self, generator: torch.Generator) -> list[Tensor]:
         """Standard noise for ``rsample``: normal for Gaussians, uniform for categoricals."""
@@ -259,11 +259,11 @@ class Posterior:
 
     def relaxed(self, temperature: float = 1.0) -> Tensor:
         """Surrogate code: categorical parts as softmax(logits / temperature)."""
-        return self._join([part.relaxed(temperature) for part in self.parts])
+        return self.join([part.relaxed(temperature) for part in self.parts])
 
     def straight_through(self) -> Tensor:
         """Surrogate code: the deployed code forward, softmax gradients backward."""
-        return self._join([part.straight_through() for part in self.parts])
+        return self.join([part.straight_through() for part in self.parts])
 
     def vector(self) -> Tensor:
         """Means and centred logits side by side, (B, n): what latent attacks match."""
@@ -303,5 +303,6 @@ class Posterior:
     def _pairs(self, other: Posterior) -> zip[tuple[Part, Part]]:
         return zip(self.parts, other.parts, strict=True)
 
-    def _join(self, codes: list[Tensor]) -> Tensor:
+    def join(self, codes: Sequence[Tensor]) -> Tensor:
+        """One code from the parts' codes."""
         return codes[0] if len(codes) == 1 else torch.cat([c.flatten(1) for c in codes], 1)

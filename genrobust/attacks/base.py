@@ -18,6 +18,7 @@ from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.optimizers.problem import Minimum, Problem
+from genrobust.posterior import Posterior
 from genrobust.registry import Registry
 from genrobust.threat import NORMS, Norm, ThreatModel
 
@@ -79,6 +80,10 @@ class Attack(ABC):
     needs_references: ClassVar[bool] = False
     #: Whether it has steps in units of the ball, so that the box alone will not do.
     needs_ball: ClassVar[bool] = False
+
+    def applies_to(self, posterior: Posterior) -> bool:
+        """Whether a model with such posteriors can be attacked; ensembles leave the rest out."""
+        return True
 
     @abstractmethod
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
@@ -151,6 +156,11 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "output": "genrobust.attacks.output:Output",
         "classifier": "genrobust.attacks.classifier:Classifier",
         "thesis": "genrobust.attacks.thesis:Thesis",
+        "code-switch": "genrobust.attacks.code_switch:CodeSwitch",
+        "multi-target": "genrobust.attacks.multitarget:MultiTarget",
+        "nearest": "genrobust.attacks.nearest:Nearest",
+        "standard": "genrobust.attacks.standard:Standard",
+        "square": "genrobust.attacks.square:Square",
         "szegedy": "genrobust.attacks.szegedy:Szegedy",
         "fgsm": "genrobust.attacks.fgsm:FGSM",
         "bim": "genrobust.attacks.bim:BIM",

@@ -10,6 +10,7 @@ from genrobust.batch import Context
 from genrobust.models.model import Surrogate
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Minimum, Problem
+from genrobust.posterior import Posterior
 from genrobust.threat import ThreatModel
 
 
@@ -32,6 +33,7 @@ class Classifier(Attack):
 
     name = "classifier"
     paper = "Kos, Fischer & Song 2018"
+    needs_ball = True
     needs_judge = True
 
     steps: int = 100
@@ -39,6 +41,11 @@ class Classifier(Attack):
     confidence: float = 4.0
     surrogate: Surrogate = "softmax"
     temperature: float = 1.0
+
+    def applies_to(self, posterior: Posterior) -> bool:
+        # Without a categorical all surrogates are one: an ensemble needs it but once.
+        is_first = self.surrogate == "softmax" and self.temperature == 1
+        return is_first or posterior.is_discrete
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         objective = JudgeMargin(self.surrogate, self.temperature)

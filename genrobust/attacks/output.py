@@ -31,6 +31,7 @@ class Output(Attack):
 
     name = "output"
     paper = "Gondim-Ribeiro, Tabacof & Valle 2018"
+    needs_ball = True
 
     steps: int = 100
     restarts: int = 1

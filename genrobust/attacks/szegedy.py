@@ -42,7 +42,7 @@ class Szegedy(Attack):
     goals = ("targeted",)
     needs_judge = True
 
-    searches: int = 10
+    searches: int = 15
     iterations: int = 100
     initial: float = 1.0
     surrogate: Surrogate = "straight-through"

@@ -124,6 +124,7 @@ def run_shard(
     input_verdict = setting.panel.verdict(batch.x)
     clean, clean_verdict = ignore.reconstruction.clone(), ignore.verdict.clone()
     eligible = (input_verdict == batch.labels) & (clean_verdict == batch.labels)
+    posterior = setting.model.encode(batch.x)
     counts = torch.zeros(4, len(spec.attacks), len(spec.eps), dtype=torch.int64)
     tried, succeeded, forwards, backwards = counts
     snapshots: dict[str, list[Tensor]] = {}
@@ -132,12 +133,15 @@ def run_shard(
         for a, entry in enumerate(spec.attacks):
             if cancelled():
                 return None
+            attack = make_attack(entry.attack, entry.settings)
+            if not attack.applies_to(posterior):
+                continue
             aim = target if entry.goal == "targeted" else ignore
             standing = (eligible & ~aim.success).nonzero()[:, 0]
             if not len(standing):
                 continue
             part = batch[standing] if aim is target else batch.untargeted()[standing]
-            found = make_attack(entry.attack, entry.settings)(setting.model, part, threat)
+            found = attack(setting.model, part, threat)
             reached = aim.offer(standing, found.x_adv, part.sample_ids)
             if aim is target:  # a targeted attack that misses may still change the class
                 ignore.offer(standing, found.x_adv, part.sample_ids)

@@ -160,7 +160,7 @@ def von_neumann_entropy(spectrum: Spectrum) -> Tensor:
         spectrum: from :func:`pullback_spectrum`.
 
     Returns:
-        (B,), in nats, from 0 (all eigenvalues are equal or 0) to k / e for k of them.
+        (B,), in nats, from 0 (all eigenvalues are equal or 0) to (k - 1) / e for k of them.
 
     Example:
         >>> spectrum = Spectrum(torch.tensor([[2.0, 1.0, 0.0]]), torch.zeros(1, 3, 1, 1, 1))

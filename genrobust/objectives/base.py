@@ -29,6 +29,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "latent-divergence": "genrobust.objectives.divergence:LatentDivergence",
         "output-distance": "genrobust.objectives.output:OutputDistance",
         "output-squared-error": "genrobust.objectives.output:SquaredOutputError",
+        "code-switch": "genrobust.objectives.code_switch:CodeSwitch",
         "judge-margin": "genrobust.objectives.classifier:JudgeMargin",
         "judge-cross-entropy": "genrobust.objectives.classifier:JudgeCrossEntropy",
         "kos-classifier": "genrobust.objectives.kos:ProbeLoss",

@@ -24,11 +24,8 @@ class JudgeMargin:
     temperature: float = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
-        logits = judge_logits(
-            context.model.surrogate(x_adv, self.surrogate, self.temperature), context
-        )
-        labels, sign = aim(context.batch)
-        return -sign * margin(logits, labels)
+        image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
+        return judge_margin(image, context)
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,12 @@ def judge_logits(image: Tensor, context: Context) -> Tensor:
     """What the attacker's judge makes of reconstructions, (B, classes)."""
     assert context.batch.judge is not None, "attacks check that they have a judge"
     return context.batch.judge.logits(image)
+
+
+def judge_margin(image: Tensor, context: Context) -> Tensor:
+    """JudgeMargin of given reconstructions, in logits, (B,): below 0 the goal is reached."""
+    labels, sign = aim(context.batch)
+    return -sign * margin(judge_logits(image, context), labels)
 
 
 def aim(batch: Batch) -> tuple[Tensor, int]:

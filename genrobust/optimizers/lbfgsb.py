@@ -67,7 +67,7 @@ def _search_one(
     high = (source.double() + reach).clamp_max(1)
 
     def evaluate(flat: np.ndarray[Any, Any]) -> tuple[float, np.ndarray[Any, Any]]:
-        point = torch.from_numpy(flat).view(start.shape).to(start)
+        point = torch.tensor(flat).view(start.shape).to(start)
         with torch.enable_grad():
             point.requires_grad_(round_ball)
             inside = threat.project(point, source)

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from genrobust.attacks.base import Goal, make_attack
+from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import Split
 from genrobust.errors import GenrobustError
 from genrobust.registry import Registry
@@ -32,7 +33,7 @@ class AttackEntry(Frozen):
     @property
     def label(self) -> str:
         """How tables call it."""
-        changed = ", ".join(f"{k}={v}" for k, v in self.settings.items() if k != "steps")
+        changed = ", ".join(f"{key}={value}" for key, value in self.settings.items())
         return f"{self.attack} {self.goal}" + (f" ({changed})" if changed else "")
 
 
@@ -94,9 +95,10 @@ class Suite(Frozen):
     def with_attacks(self, names: list[str]) -> Suite:
         """The suite with these attacks in place of its own: each for every goal it has."""
         entries = [
-            AttackEntry(attack=name, goal=goal)
+            entry
             for name in names
             for goal in make_attack(name).goals
+            for entry in entries_of(name, goal)
         ]
         return self.model_copy(update={"attacks": tuple(entries)})
 
@@ -105,6 +107,16 @@ class Suite(Frozen):
         if min(eps) < 0:
             raise GenrobustError(f"--eps is {min(eps)}; it must be a number from 0 up, such as 0.1")
         return self.model_copy(update={"eps": tuple(sorted(set(eps)))})
+
+
+def entries_of(name: str, goal: Goal) -> tuple[AttackEntry, ...]:
+    """An attack as entries of a suite: of the ensemble its members, so that each is scored."""
+    if name != "standard":
+        return (AttackEntry(attack=name, goal=goal),)
+    return tuple(
+        AttackEntry(attack=member, goal=goal, settings=settings)
+        for member, settings in MEMBERS[goal]
+    )
 
 
 #: A suite is registered as a function that gives it.

@@ -1,0 +1,68 @@
+"""standard: one strong ensemble without parameters, so that nobody has to choose an attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from genrobust.attacks.base import Attack, Goal, make_attack
+from genrobust.attacks.search import BestOf
+from genrobust.batch import Context
+from genrobust.optimizers import Minimum, Problem
+from genrobust.threat import ThreatModel
+
+#: Members by goal, cheapest first: name and settings. Each runs on what the ones before it left.
+#: The judge attacks break most continuous models; the categorical ones need the warmer softmax,
+#: the straight-through code and above all the code switch; the last is there to unmask a model
+#: whose gradients lie.
+MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "untargeted": (
+        ("noise", {}),
+        ("classifier", {}),
+        ("classifier", {"temperature": 5.0}),
+        ("classifier", {"surrogate": "straight-through"}),
+        ("output", {}),
+        ("code-switch", {}),
+        ("nearest", {"objective": "latent"}),
+        ("nearest", {"objective": "output"}),
+        ("multi-target", {}),
+        ("square", {}),
+    ),
+    "targeted": (
+        ("latent", {}),
+        ("classifier", {}),
+        ("output", {}),
+        ("code-switch", {"categories": 2}),
+    ),
+}
+
+#: How far below 0 the judge's margin must fall before the ensemble leaves a sample alone.
+CONFIDENCE = 4.0
+
+
+@dataclass(frozen=True)
+class Standard(Attack):
+    """The ensemble of latent, output and judge attacks in a cascade; the worst case is kept.
+
+    In a suite its members are listed one by one, so that the runner scores each and runs the next
+    on the sources that still stand; as an attack of its own it goes by the attacker's judge.
+
+    Reference:
+        genrobust, after Croce & Hein 2020 (AutoAttack).
+    """
+
+    name = "standard"
+    paper = "genrobust"
+    needs_judge = True
+    needs_references = True
+    needs_ball = True
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        best = BestOf(context, CONFIDENCE)
+        goal: Goal = "targeted" if context.batch.targeted else "untargeted"
+        for name, settings in MEMBERS[goal]:
+            member = make_attack(name, settings)
+            if member.applies_to(context.source_posterior):
+                best.search(partial(member.search, threat=threat))
+        return best.problem, best.minimum

@@ -4,6 +4,9 @@ A name comes from one of three places, looked at in this order: what was registe
 process with the decorator, what genrobust ships (named as ``module:attribute`` and imported only
 when asked for), and what installed packages offer through the entry-point group
 ``genrobust.<kind>s``. A plugin package that fails to import is a warning, not a crash.
+
+Names such as ``foolbox:LinfPGD`` belong to a family: what follows the colon is looked up by a
+function of genrobust, in another library.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
 
@@ -33,9 +36,19 @@ class Registry(Generic[T]):
     genrobust.errors.GenrobustError: unknown shape 'sqare'; did you mean 'square'? Known: square
     """
 
-    def __init__(self, kind: str, builtin: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        builtin: Mapping[str, str] | None = None,
+        families: Mapping[str, str] | None = None,
+    ) -> None:
+        """``families``: the word before a colon to ``module:function``, from the rest to an object.
+
+        The function raises a GenrobustError for a rest that it does not know.
+        """
         self.kind = kind
         self._builtin = dict(builtin or {})
+        self._families = dict(families or {})
         self._registered: dict[str, T] = {}
         self._plugins: dict[str, EntryPoint] | None = None
 
@@ -50,7 +63,7 @@ class Registry(Generic[T]):
             point = self._entry_points().get(name)
             # A plugin's own module may use the decorator beside its entry point.
             foreign = point is not None and point.module != _origin(item)[0]
-            taken = name in self._builtin or foreign
+            taken = name in self._builtin or self._family(name) is not None or foreign
             known = self._registered.get(name)
             # A module that is reloaded (a notebook) defines the same object again: allow that.
             same = known is not None and _origin(known) == _origin(item)
@@ -73,11 +86,13 @@ class Registry(Generic[T]):
         if name in self._registered:
             return self._registered[name]
         if name in self._builtin:
-            module, _, attribute = self._builtin[name].partition(":")
-            return cast(T, getattr(import_module(module), attribute))
+            return cast(T, _load(self._builtin[name]))
+        family = self._family(name)
+        if family is not None:
+            return cast(T, _load(self._families[family])(name.partition(":")[2]))
         plugin = self._entry_points().get(name)
         if plugin is None:
-            raise unknown_name(self.kind, name, self.names())
+            raise unknown_name(self.kind, name, [*self.names(), *self.families()])
         try:
             return cast(T, plugin.load())
         except Exception as problem:
@@ -90,8 +105,24 @@ class Registry(Generic[T]):
         """All names, sorted; nothing is imported for it."""
         return sorted({*self._registered, *self._builtin, *self._entry_points()})
 
+    def families(self) -> list[str]:
+        """What names of a family look like, such as ``foolbox:*``."""
+        return [f"{family}:*" for family in sorted(self._families)]
+
     def __contains__(self, name: object) -> bool:
-        return name in self._registered or name in self._builtin or name in self._entry_points()
+        if name in self._registered or name in self._builtin or name in self._entry_points():
+            return True
+        if not isinstance(name, str) or self._family(name) is None:
+            return False
+        try:
+            self.get(name)
+        except GenrobustError:
+            return False
+        return True
+
+    def _family(self, name: str) -> str | None:
+        family, colon, _ = name.partition(":")
+        return family if colon and family in self._families else None
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         if self._plugins is None:
@@ -107,6 +138,11 @@ class Registry(Generic[T]):
                     continue
                 self._plugins[point.name] = point
         return self._plugins
+
+
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _origin(item: object) -> tuple[str, str]:

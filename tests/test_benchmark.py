@@ -255,6 +255,7 @@ def test_scores_of_hand_made_outcomes() -> None:
         "target_label": torch.tensor([1, 1, 0, 0]),
         "input_verdict": torch.tensor([0, 0, 1, 1]),
         "clean_verdict": torch.tensor([0, 0, 1, -1]),
+        "eligible": torch.tensor([yes, yes, yes, no]),
         "source": x,
         "reconstruction": x + torch.tensor([0.5, 0.0]),
         "ignore.success": torch.tensor([[no, yes, no, no]]),
@@ -268,6 +269,9 @@ def test_scores_of_hand_made_outcomes() -> None:
     assert (scores.sources, scores.eligible, scores.clean_accuracy.value) == (4, 3, 0.75)
     assert scores.reconstruction_error.value == pytest.approx(0.25)
     assert at.robust_accuracy.value == 0.5
+    assert scores.robust_area is not None
+    assert scores.robust_area.value == pytest.approx((0.75 + 0.5) / 2)
+    assert scores.eps50 is None  # two of three eligible ones still stand at the largest radius
     assert at.as_ignore_target is not None
     assert at.as_ignore_target.value == pytest.approx(1 / 3)
     assert at.as_ignore_target_macro == pytest.approx((1 / 2 + 0) / 2)

@@ -18,6 +18,7 @@ from genrobust.benchmark.record import (
     DataInfo,
     EpsScores,
     Estimate,
+    Flag,
     JudgeInfo,
     ModelInfo,
     PairMatrix,
@@ -116,8 +117,11 @@ def record(
             eligible=eligible,
             clean_accuracy=share(eligible, sources, spread=0.013),
             reconstruction_error=Estimate(value=23.45, low=21.5, high=25.25, n=sources),
+            robust_area=share(eligible // 3, sources, spread=0.017),
+            eps50=0.0375,
             per_eps=tuple(per_eps),
         ),
+        "flags": (),
         "attacks": (
             AttackCost(
                 label="latent targeted",
@@ -425,3 +429,19 @@ def test_twelve_examples_fit_in_half_a_megabyte():
 def test_nothing_to_report_is_refused():
     with pytest.raises(GenrobustError, match="at least one record"):
         render([])
+
+
+def test_a_flag_is_shown_with_its_evidence_and_without_flags_nothing_is() -> None:
+    flag = Flag(name="gradients vanish", evidence="for 62% of <sources>", value=0.62, limit=0.1)
+    flagged = page((record(flags=(flag,)), [])).text
+    assert "Not reliable." in flagged
+    assert "gradients vanish: for 62% of <sources>." in flagged
+    assert "Not reliable" not in page((record(), [])).text
+
+
+def test_the_area_and_eps50_are_shown() -> None:
+    text = page((record(), [])).text
+    assert "32.0%" in text
+    assert "0.0375" in text
+    scores = record().scores.model_copy(update={"eps50": None})
+    assert "above 0.125" in page((record(scores=scores), [])).text

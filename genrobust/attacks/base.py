@@ -80,6 +80,8 @@ class Attack(ABC):
     needs_references: ClassVar[bool] = False
     #: Whether it has steps in units of the ball, so that the box alone will not do.
     needs_ball: ClassVar[bool] = False
+    #: Whether a sample's result depends on the others in its batch, as a universal change does.
+    couples_samples: ClassVar[bool] = False
 
     def applies_to(self, posterior: Posterior) -> bool:
         """Whether a model with such posteriors can be attacked; ensembles leave the rest out."""
@@ -173,6 +175,21 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "kos-classifier": "genrobust.attacks.kos_classifier:KosClassifier",
         "kos-lvae": "genrobust.attacks.kos_lvae:KosLVAE",
         "kos-latent": "genrobust.attacks.kos_latent:KosLatent",
+        "willetts-kl": "genrobust.attacks.willetts_kl:WillettsKL",
+        "willetts-w2": "genrobust.attacks.willetts_w2:WillettsW2",
+        "willetts-output": "genrobust.attacks.willetts_output:WillettsOutput",
+        "camuto": "genrobust.attacks.camuto:Camuto",
+        "kuzina-supervised": "genrobust.attacks.kuzina_supervised:KuzinaSupervised",
+        "kuzina-linearised": "genrobust.attacks.kuzina_linearised:KuzinaLinearised",
+        "kuzina": "genrobust.attacks.kuzina:Kuzina",
+        "khan": "genrobust.attacks.khan:Khan",
+        "photoguard": "genrobust.attacks.photoguard:PhotoGuard",
+        "alma": "genrobust.attacks.alma:Alma",
+        "grill": "genrobust.attacks.grill:Grill",
+    },
+    families={
+        "foolbox": "genrobust.attacks.bridges.foolbox:bridge",
+        "art": "genrobust.attacks.bridges.art:bridge",
     },
 )
 

@@ -1,11 +1,11 @@
-"""Attacks that sweep the weight of a squared distance, and the curve that a sweep draws."""
+"""Attacks that sweep the weight of a distance, and the curve that a sweep draws."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -58,6 +58,8 @@ class PenaltySweep(Attack):
     goals = ("targeted",)
     #: Whether C = 0 is tried before the others.
     tries_zero: ClassVar[bool] = False
+    #: 2 for the squared length of the change, 1 for the length.
+    power: ClassVar[Literal[1, 2]] = 2
 
     points: int = 50
     lowest: float = 2.0**-20
@@ -116,7 +118,7 @@ class PenaltySweep(Attack):
         grid = (len(weights), count)
         tiles = torch.arange(count, device=batch.x.device).repeat(len(weights))
         wide = Problem.of(self.objective(), context[tiles])
-        penalty = Penalty(weights.repeat_interleave(count), 2)
+        penalty = Penalty(weights.repeat_interleave(count), self.power)
         found = self.minimise(wide.penalised(penalty), self._start(batch)[tiles], threat).x
         loss = wide.loss(found).view(grid)
         problem = Problem.of(self.objective(), context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from genrobust.benchmark.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.benchmark.shard import Measured
+from genrobust.metrics.distances import l2, linf
+from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
 from genrobust.report.examples import Attacked, Example
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite
@@ -34,16 +37,17 @@ def join(shards: Sequence[Measured]) -> dict[str, Tensor]:
 
 def score(suite: Suite, joined: dict[str, Tensor], classes: int) -> Scores:
     """The suite's scores from joined shard results."""
-    label = joined["label"]
-    recognised = joined["clean_verdict"] == label
-    eligible = recognised & (joined["input_verdict"] == label)
+    recognised = joined["clean_verdict"] == joined["label"]
+    eligible = joined["eligible"]
     error = (joined["reconstruction"] - joined["source"]).flatten(1).square().sum(1)
     return Scores(
-        sources=len(label),
+        sources=len(eligible),
         eligible=int(eligible.sum()),
         clean_accuracy=_mean(recognised, suite),
         reconstruction_error=_mean(error, suite),
-        per_eps=tuple(_at_eps(suite, joined, eligible, e, classes) for e in range(len(suite.eps))),
+        robust_area=_area(suite, joined),
+        eps50=_eps50(suite, joined),
+        per_eps=tuple(_at_eps(suite, joined, e, classes) for e in range(len(suite.eps))),
     )
 
 
@@ -65,10 +69,9 @@ def attack_costs(suite: Suite, joined: dict[str, Tensor]) -> tuple[AttackCost, .
 def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
     """The first eligible source of each class: chosen before anything is known of its attack."""
     label = joined["label"]
-    eligible = (joined["clean_verdict"] == label) & (joined["input_verdict"] == label)
     chosen = []
     for c in label.unique().tolist():
-        positions = (eligible & (label == c)).nonzero()[:, 0]
+        positions = (joined["eligible"] & (label == c)).nonzero()[:, 0]
         chosen += positions[:1].tolist()
     return [
         Example(
@@ -91,30 +94,66 @@ def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
     ]
 
 
-def _at_eps(
-    suite: Suite, joined: dict[str, Tensor], eligible: Tensor, e: int, classes: int
-) -> EpsScores:
+def _at_eps(suite: Suite, joined: dict[str, Tensor], e: int, classes: int) -> EpsScores:
+    eligible = joined["eligible"]
     ignore, target = joined["ignore.success"][e], joined["target.success"][e]
-    pair = joined["label"] * classes + joined["target_label"]
-    ignore_pairs = _pairs(ignore, pair, eligible, classes)
-    target_pairs = _pairs(target, pair, eligible, classes)
-    change = (joined["ignore.x_adv"][e] - joined["source"]).flatten(1)[ignore]
-    shift = (joined["ignore.reconstruction"][e] - joined["reconstruction"]).flatten(1).norm(dim=1)
-    wrong = int((ignore & eligible).sum())
+    pairs = (joined["label"], joined["target_label"], eligible, classes)
+    of_ignore, of_target = success_rate(ignore, *pairs), success_rate(target, *pairs)
+    of_wrong = success_rate(target, *pairs[:2], eligible & ignore, classes)
+    x_adv, source = joined["ignore.x_adv"][e][ignore], joined["source"][ignore]
+    shift = l2(joined["ignore.reconstruction"][e], joined["reconstruction"])[eligible]
     return EpsScores(
         eps=suite.eps[e],
         robust_accuracy=_mean(eligible & ~ignore, suite),
         as_ignore_target=_mean(ignore[eligible], suite) if eligible.any() else None,
         as_target=_mean(target[eligible], suite) if eligible.any() else None,
-        as_ignore_target_macro=_macro(ignore_pairs),
-        as_target_macro=_macro(target_pairs),
-        as_target_of_wrong=float((target & ignore & eligible).sum()) / wrong if wrong else None,
-        as_ignore_target_pairs=ignore_pairs,
-        as_target_pairs=target_pairs,
-        linf=float(change.abs().amax(1).mean()) if len(change) else None,
-        l2=float(change.norm(dim=1).mean()) if len(change) else None,
-        reconstruction_shift=float(shift[eligible].mean()) if eligible.any() else None,
+        as_ignore_target_macro=_number(of_ignore.macro),
+        as_target_macro=_number(of_target.macro),
+        as_target_of_wrong=_number(of_wrong.pooled),
+        as_ignore_target_pairs=_matrix(of_ignore),
+        as_target_pairs=_matrix(of_target),
+        linf=_number(float(linf(x_adv, source).mean())),
+        l2=_number(float(l2(x_adv, source).mean())),
+        reconstruction_shift=_number(float(shift.mean())),
     )
+
+
+def _area(suite: Suite, joined: dict[str, Tensor]) -> Estimate | None:
+    """The mean over sources of each one's own area: the trapezoids are linear in the sources."""
+    standing = joined["eligible"] & ~joined["ignore.success"]
+    radii, shares = _above_zero(suite, standing.double())
+    if not radii:
+        return None
+    clean = joined["eligible"].double()
+    areas = [
+        robust_area(radii, column.tolist(), float(start))
+        for column, start in zip(shares.T, clean, strict=True)
+    ]
+    return _mean(torch.tensor(areas, dtype=torch.float64), suite)
+
+
+def _eps50(suite: Suite, joined: dict[str, Tensor]) -> float | None:
+    standing = (joined["eligible"] & ~joined["ignore.success"]).double()
+    radii, shares = _above_zero(suite, standing)
+    if not radii:
+        return None
+    return _number(eps50(radii, shares.mean(1).tolist(), float(joined["eligible"].double().mean())))
+
+
+def _above_zero(suite: Suite, per_eps: Tensor) -> tuple[list[float], Tensor]:
+    """The radii above 0 and their rows: the value at 0 is known without an attack."""
+    chosen = [e for e, radius in enumerate(suite.eps) if radius > 0]
+    return [suite.eps[e] for e in chosen], per_eps[chosen]
+
+
+def _number(value: float) -> float | None:
+    """JSON has neither NaN nor infinity: None says that there is no such number."""
+    return value if math.isfinite(value) else None
+
+
+def _matrix(rate: SuccessRate) -> PairMatrix:
+    rates = tuple(tuple(_number(value) for value in row) for row in rate.pairs.tolist())
+    return PairMatrix(rate=rates, n=tuple(map(tuple, rate.n.tolist())))
 
 
 def _mean(values: Tensor, suite: Suite) -> Estimate:
@@ -138,19 +177,3 @@ def _mean(values: Tensor, suite: Suite) -> Estimate:
         rng=np.random.default_rng(seed_of("bootstrap", suite.name, suite.version)),
     ).confidence_interval
     return Estimate(value=value, low=float(found.low), high=float(found.high), n=len(data))
-
-
-def _pairs(success: Tensor, pair: Tensor, eligible: Tensor, classes: int) -> PairMatrix:
-    chosen = pair[eligible]
-    total = torch.bincount(chosen, minlength=classes**2).view(classes, classes)
-    hits = torch.bincount(chosen[success[eligible]], minlength=classes**2).view(classes, classes)
-    rate = tuple(
-        tuple(h / n if n else None for h, n in zip(hit_row, n_row, strict=True))
-        for hit_row, n_row in zip(hits.tolist(), total.tolist(), strict=True)
-    )
-    return PairMatrix(rate=rate, n=tuple(map(tuple, total.tolist())))
-
-
-def _macro(pairs: PairMatrix) -> float | None:
-    rates = [rate for row in pairs.rate for rate in row if rate is not None]
-    return sum(rates) / len(rates) if rates else None

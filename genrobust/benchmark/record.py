@@ -67,6 +67,15 @@ class EpsScores(Frozen):
     ]
 
 
+class Flag(Frozen):
+    """A sign that a score may be too high, because attacks were hindered or sources are few."""
+
+    name: str
+    evidence: Annotated[str, Field(description="what was measured, in words")]
+    value: Annotated[float, Field(description="the share that was measured")]
+    limit: Annotated[float, Field(description="the share beyond which the flag is raised")]
+
+
 class Scores(Frozen):
     """What the suite measured."""
 
@@ -77,6 +86,20 @@ class Scores(Frozen):
     ]
     reconstruction_error: Annotated[
         Estimate, Field(description="squared error of the clean reconstruction, summed over pixels")
+    ]
+    robust_area: Annotated[
+        Estimate | None,
+        Field(
+            description="robust accuracy averaged over radii from 0 to the largest (trapezoids); "
+            "None if the grid has no radius above 0"
+        ),
+    ]
+    eps50: Annotated[
+        float | None,
+        Field(
+            description="the radius, interpolated, at which half of the eligible sources have "
+            "fallen; None if it is above the largest"
+        ),
     ]
     per_eps: tuple[EpsScores, ...]
 
@@ -159,6 +182,9 @@ class Record(Frozen):
     data: DataInfo
     judges: tuple[JudgeInfo, ...]
     scores: Scores
+    flags: Annotated[
+        tuple[Flag, ...], Field(description="if there are any, the scores are not reliable")
+    ]
     attacks: tuple[AttackCost, ...]
     forwards: int
     backwards: int

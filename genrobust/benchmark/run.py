@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.attacks.base import ATTACKS
-from genrobust.benchmark import collect
+from genrobust.benchmark import collect, flags
 from genrobust.benchmark.execute import run_all
 from genrobust.benchmark.plan import ShardSpec, plan
 from genrobust.benchmark.record import (
@@ -213,6 +213,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=(attacker, *scorers),
+        flags=flags.raised(suite, joined),
         scores=collect.score(suite, joined, len(DATASETS.get(suite.dataset).classes)),
         attacks=collect.attack_costs(suite, joined),
         forwards=int(joined["forwards"].sum()),

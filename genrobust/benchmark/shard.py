@@ -12,6 +12,7 @@ from torch import Tensor
 from genrobust.attacks.base import make_attack
 from genrobust.batch import Batch
 from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.probes import diagnose
 from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge, Panel
@@ -36,10 +37,11 @@ class Measured:
     """A shard's result.
 
     ``tensors`` holds, for B samples, E radii and A attacks: ``label``, ``target_label``,
-    ``input_verdict``, ``clean_verdict`` (B,); ``source``, ``reconstruction`` (B, C, H, W); for each
-    goal g of ``ignore`` and ``target``: ``g.x_adv``, ``g.reconstruction`` (E, B, C, H, W),
-    ``g.verdict`` (E, B), ``g.success`` (E, B) bool; and ``tried``, ``succeeded`` (A, E),
-    ``forwards``, ``backwards`` (A,).
+    ``input_verdict``, ``clean_verdict``, ``eligible`` (B,); ``source``, ``reconstruction``
+    (B, C, H, W); for each goal g of ``ignore`` and ``target``: ``g.x_adv``,
+    ``g.reconstruction`` (E, B, C, H, W), ``g.verdict`` (E, B), ``g.success`` (E, B) bool; and
+    ``tried``, ``succeeded`` (A, E), ``forwards``, ``backwards`` (A,); and
+    what :func:`genrobust.benchmark.probes.diagnose` gives.
     """
 
     tensors: dict[str, Tensor]
@@ -159,6 +161,8 @@ def run_shard(
         "clean_verdict": clean_verdict,
         "source": batch.x,
         "reconstruction": clean,
+        "eligible": eligible,
+        **diagnose(setting.model, batch.untargeted(), eligible, spec.norm, spec.eps),
         **{name: torch.stack(parts) for name, parts in snapshots.items()},
         "tried": tried,
         "succeeded": succeeded,

@@ -14,7 +14,7 @@ def print_names(kind: str) -> None:
     registries = _registries()
     if kind not in registries:
         raise unknown_name("kind", kind, registries)
-    for name in registries[kind].names():
+    for name in [*registries[kind].names(), *registries[kind].families()]:
         print(name)
 
 

@@ -35,5 +35,12 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "kos-classifier": "genrobust.objectives.kos:ProbeLoss",
         "kos-lvae": "genrobust.objectives.kos:VAELoss",
         "kos-latent": "genrobust.objectives.kos:LatentMatch",
+        "latent-wasserstein": "genrobust.objectives.divergence:LatentWasserstein",
+        "target-elbo": "genrobust.objectives.elbo:TargetELBO",
+        "drawn-output-distance": "genrobust.objectives.draws:DrawnOutputDistance",
+        "posterior-match": "genrobust.objectives.kuzina:PosteriorMatch",
+        "probe-cross-entropy": "genrobust.objectives.kuzina:ProbeCrossEntropy",
+        "photoguard": "genrobust.objectives.photoguard:EncoderDistance",
+        "universal-damage": "genrobust.objectives.universal:UniversalDamage",
     },
 )

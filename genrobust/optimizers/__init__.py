@@ -5,5 +5,6 @@ from genrobust.optimizers.apgd import apgd
 from genrobust.optimizers.lbfgsb import lbfgsb
 from genrobust.optimizers.pgd import pgd
 from genrobust.optimizers.problem import Minimum, Penalty, Problem
+from genrobust.optimizers.sgd import sgd
 
-__all__ = ["Minimum", "Penalty", "Problem", "adam", "apgd", "lbfgsb", "pgd"]
+__all__ = ["Minimum", "Penalty", "Problem", "adam", "apgd", "lbfgsb", "pgd", "sgd"]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genrobust.optimizers import tanh
+from genrobust.optimizers.plateau import Plateau
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.threat import ThreatModel
 
@@ -22,6 +23,8 @@ def adam(
     in_tanh: bool = False,
     adjust: Callable[[Tensor], Tensor] | None = None,
     accumulate: bool = False,
+    patience: int | None = None,
+    free: bool = False,
     last: bool = False,
 ) -> Minimum:
     """Minimise inside the threat model.
@@ -36,6 +39,8 @@ def adam(
         adjust: applied to the gradient with respect to the variable, (B, C, H, W), such as
             clipping.
         accumulate: never zero the gradient: each step takes the sum of all so far.
+        patience: halve a sample's learning rate after more than so many steps without gain.
+        free: search without the threat model; only the last iterate is projected, and returned.
         last: return the last iterate of each sample.
 
     Returns:
@@ -46,6 +51,7 @@ def adam(
     minimum = Minimum(problem, x)
     variable = (tanh.from_image(x) if in_tanh else x).clone()
     optimizer = torch.optim.Adam([variable], lr=learning_rate)
+    plateau = None if patience is None else Plateau(len(minimum.loss), x, learning_rate, patience)
     for _ in range(steps):
         loss, gradient = problem.gradient(x)
         minimum.update(problem.index, x, loss)
@@ -56,11 +62,22 @@ def adam(
         if accumulate and variable.grad is not None:
             gradient = gradient + variable.grad
         variable.grad = gradient
+        before = variable.clone()
         optimizer.step()
-        x = threat.project(tanh.to_image(variable) if in_tanh else variable, source)
+        if plateau is not None:
+            # Adam's step is proportional to its rate, and its moments do not depend on it.
+            share = (plateau.rates[problem.index] / learning_rate).view(-1, *[1] * (x.ndim - 1))
+            variable.copy_(before + share * (variable - before))
+            plateau.update(problem.index, loss)
+        x = tanh.to_image(variable) if in_tanh else variable.clone()
+        if free:
+            continue
+        x = threat.project(x, source)
         variable.copy_(tanh.follow(variable, x) if in_tanh else x)
+    if free:
+        x = threat.project(x, source)
     loss = problem.loss(x)
-    if last:
+    if last or free:
         minimum.replace(problem.index, x, loss)
     else:
         minimum.update(problem.index, x, loss)

@@ -25,6 +25,7 @@ def lbfgsb(
     iterations: int = 15_000,
     factr: float = 1e7,
     history: int = 10,
+    pgtol: float = 1e-5,
 ) -> Minimum:
     """Minimise inside the threat model.
 
@@ -38,6 +39,7 @@ def lbfgsb(
         iterations: at most so many a sample; the line search takes one or more gradients each.
         factr: stop when an iteration gains less than factr * 2.2e-16 of the loss.
         history: corrections kept, scipy's m.
+        pgtol: stop when no entry of the projected gradient is larger than this.
 
     Returns:
         The best point of each sample of all that were evaluated.
@@ -45,7 +47,8 @@ def lbfgsb(
     source = problem.context.batch.x
     start = threat.project(start, source)
     minimum = Minimum(problem, start)
-    options = {"maxiter": iterations, "maxfun": 15_000, "ftol": factr * UNIT, "maxcor": history}
+    options = {"maxiter": iterations, "maxfun": 15_000, "maxcor": history}
+    options.update(ftol=factr * UNIT, gtol=pgtol)
     for position in range(len(start)):
         only = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         only[position] = True

@@ -15,6 +15,7 @@ def pgd(
     steps: int,
     step_size: float,
     *,
+    final_share: float = 1.0,
     last: bool = False,
 ) -> Minimum:
     """Step against the gradient's sign (L-infinity) or direction (L2), and project.
@@ -24,7 +25,8 @@ def pgd(
         start: their first iterates, (B, C, H, W), inside the threat model.
         threat: the ball and box around the sources.
         steps: gradients to take.
-        step_size: in pixel units.
+        step_size: the first, in pixel units.
+        final_share: of it, to which steps fall evenly; 1 leaves them as they are.
         last: return the last iterate of each sample.
 
     Returns:
@@ -33,10 +35,11 @@ def pgd(
     source = problem.context.batch.x
     x = start
     minimum = Minimum(problem, x)
-    for _ in range(steps):
+    for k in range(steps):
         loss, gradient = problem.gradient(x)
         minimum.update(problem.index, x, loss)
-        x = threat.project(x - step_size * steepest(gradient, threat), source)
+        size = step_size * (1 - (1 - final_share) * k / steps)
+        x = threat.project(x - size * steepest(gradient, threat), source)
     loss = problem.loss(x)
     if last:
         minimum.replace(problem.index, x, loss)

@@ -28,7 +28,7 @@ def score_table(records: Sequence[Record]) -> Table:
             table.add_row(
                 "",
                 f"{at.eps:g}",
-                _percent(at.robust_accuracy),
+                _percent(at.robust_accuracy) + (" ?" if record.flags else ""),
                 _percent(at.as_ignore_target),
                 _percent(at.as_target),
             )
@@ -42,6 +42,8 @@ def _caption(records: Sequence[Record]) -> str:
         "[95% interval]; changed, to target: of the sources reconstructed right",
         "(as_ignore_target, as_target)",
     ]
+    for record in records:
+        lines += [f"UNRELIABLE {record.model.name}: {f.name}: {f.evidence}" for f in record.flags]
     odd = {d for record in records for d in record.deviations}
     if odd:
         lines.append(f"not official: {'; '.join(sorted(odd))}")

@@ -1,0 +1,48 @@
+"""The zoo's models side by side on a suite: ``python benchmarks/zoo.py --suite digits``.
+
+Writes ``benchmarks/zoo-SUITE.md``. On MNIST give ``--data-root`` and, for a quick look, ``--limit``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import genrobust
+from genrobust.training.recipes import FAMILIES
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--suite", default="digits")
+    parser.add_argument("--data-root")
+    parser.add_argument("--limit", type=int)
+    given = parser.parse_args()
+    rows = []
+    for family in FAMILIES:
+        record = genrobust.bench(family, given.suite, limit=given.limit, data_root=given.data_root)
+        scores = record.scores
+        robust = [at.robust_accuracy for at in scores.per_eps]
+        cells = [f"{100 * r.value:.0f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in robust]
+        clean, error = scores.clean_accuracy.value, scores.reconstruction_error.value
+        seconds = f"{record.times.attack_seconds:.0f}"
+        rows.append([family, f"{100 * clean:.0f}", *cells, f"{error:.1f}", seconds])
+    grid = [f"eps {at.eps:g}" for at in scores.per_eps]
+    head = ["model", "clean", *grid, "squared error", "CPU s"]
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    suite = record.suite
+    command = f"python benchmarks/zoo.py --suite {suite.name}"
+    command += f" --limit {given.limit}" if given.limit else ""
+    path = HERE / f"zoo-{suite.name}.md"
+    path.write_text(
+        f"{suite.name} v{suite.version}, {scores.sources} sources, {suite.norm}: robust accuracy in "
+        f"percent with 95% interval. genrobust {genrobust.__version__}, `{command}`.\n\n{table}\n"
+    )
+    print(path.read_text())
+
+
+if __name__ == "__main__":
+    main()

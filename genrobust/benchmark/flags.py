@@ -1,0 +1,128 @@
+"""Signs that an attack was fooled rather than the model robust: each with its evidence.
+
+After Carlini et al. 2019, "On evaluating adversarial robustness", and the checks of AutoAttack
+(Croce & Hein 2020). A flagged score is an upper bound that may be far too high.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from torch import Tensor
+
+from genrobust.benchmark.record import Flag
+from genrobust.suites.suite import Suite
+
+#: Shares above which a flag is raised.
+VANISHED = 0.1
+DISAGREE = 0.1
+BLACK_BOX = 0.05
+FEWER = 0.05
+RESTARTS = 0.25
+#: Eligible sources below which intervals say little, in number and as a share of the sources.
+FEW, FEW_SHARE = 20, 0.5
+#: Attacks that use no gradient.
+GRADIENT_FREE = ("noise", "square")
+
+
+def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
+    """The flags of a run, from its joined shard results."""
+    eligible = joined["eligible"]
+    checks = (_few(suite, eligible), _gradients(joined, eligible), _surrogate(joined, eligible))
+    probes = (_larger_eps(suite, joined, eligible), _restarts(suite, joined, eligible))
+    found = (*checks, *probes, *_black_box(suite, joined))
+    return tuple(flag for flag in found if flag is not None)
+
+
+def _few(suite: Suite, eligible: Tensor) -> Flag | None:
+    count, total = int(eligible.sum()), len(eligible)
+    if count >= FEW and count >= FEW_SHARE * total:
+        return None
+    return Flag(
+        name="few eligible sources",
+        evidence=f"{count} of {total} sources are reconstructed right without an attack",
+        value=count / total,
+        limit=max(FEW_SHARE, FEW / total),
+    )
+
+
+def _gradients(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    norm = joined["gradient_norm"][eligible]
+    share = _share((norm == 0) | ~norm.isfinite())
+    if share <= VANISHED:
+        return None
+    return Flag(
+        name="gradients vanish",
+        evidence=f"for {share:.0%} of the eligible sources the judge's margin on the surrogate "
+        "reconstruction has a zero or infinite gradient",
+        value=share,
+        limit=VANISHED,
+    )
+
+
+def _surrogate(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    share = _share((joined["surrogate_label"] != joined["deployed_label"])[eligible])
+    if share <= DISAGREE:
+        return None
+    return Flag(
+        name="surrogate and deployed path disagree",
+        evidence=f"on {share:.0%} of the eligible sources the attacker's judge sees different "
+        "classes in the two reconstructions",
+        value=share,
+        limit=DISAGREE,
+    )
+
+
+def _larger_eps(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    shares = [_share(success[eligible]) for success in joined["probe.success"]]
+    drops = [before - after for before, after in pairwise(shares)]
+    worst = max(drops, default=0.0)
+    if worst <= FEWER:
+        return None
+    e = drops.index(worst)
+    return Flag(
+        name="a larger eps succeeds less",
+        evidence=f"a short attack changes {shares[e]:.0%} at eps {suite.eps[e]:g} and "
+        f"{shares[e + 1]:.0%} at eps {suite.eps[e + 1]:g}",
+        value=worst,
+        limit=FEWER,
+    )
+
+
+def _restarts(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    differ = joined["probe.success"] != joined["probe.again"]
+    shares = [_share(mask[eligible]) for mask in differ]
+    worst = max(shares, default=0.0)
+    if worst <= RESTARTS:
+        return None
+    return Flag(
+        name="restarts disagree",
+        evidence=f"at eps {suite.eps[shares.index(worst)]:g} two starts of a short attack differ "
+        f"on {worst:.0%} of the eligible sources",
+        value=worst,
+        limit=RESTARTS,
+    )
+
+
+def _black_box(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
+    labels = [entry.attack for entry in suite.attacks]
+    if not set(labels) - set(GRADIENT_FREE):
+        return  # no gradient attack ran that could be beaten
+    for a, entry in enumerate(suite.attacks):
+        if entry.attack != "square":
+            continue
+        for e, eps in enumerate(suite.eps):
+            tried, succeeded = int(joined["tried"][a, e]), int(joined["succeeded"][a, e])
+            if succeeded >= 2 and succeeded > BLACK_BOX * tried:
+                yield Flag(
+                    name="a gradient-free attack beats the gradient ones",
+                    evidence=f"at eps {eps:g} {entry.label} changed {succeeded} of the {tried} "
+                    "sources that all gradient attacks before it had left",
+                    value=succeeded / tried,
+                    limit=BLACK_BOX,
+                )
+
+
+def _share(mask: Tensor) -> float:
+    return float(mask.double().mean()) if len(mask) else 0.0

@@ -1,0 +1,160 @@
+"""What every model must do, however it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from genrobust.models.check import BATCH_TOLERANCE, REPEAT_TOLERANCE, check_model, probe_images
+from genrobust.models.model import GenerativeModel
+from genrobust.posterior import Point
+from genrobust.seeding import generator
+
+
+class ModelConformance:
+    """Tests of a wrapped model. Subclass it in a test file.
+
+    The subclass gives the fixture ``build``: a function without arguments that makes the model,
+    the same one each time. It may override ``images``.
+
+    Example:
+        >>> import genrobust
+        >>> class TestMine(ModelConformance):
+        ...     @pytest.fixture
+        ...     def build(self):
+        ...         return lambda: genrobust.load_model("vae")
+    """
+
+    @pytest.fixture
+    def build(self) -> Callable[[], GenerativeModel]:
+        """Makes the model under test."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must give a fixture 'build' that returns a function which "
+            "makes the model to test"
+        )
+
+    @pytest.fixture
+    def model(self, build: Callable[[], GenerativeModel]) -> GenerativeModel:
+        """The model under test."""
+        return build()
+
+    @pytest.fixture
+    def images(self, model: GenerativeModel) -> Tensor:
+        """Four images in [0, 1] of the model's shape."""
+        return probe_images(model.input_shape).to(model.device)
+
+    def test_it_passes_the_checks_of_wrap(self, model: GenerativeModel, images: Tensor) -> None:
+        check_model(model, images)
+
+    def test_its_posterior_keeps_its_contract(self, model: GenerativeModel, images: Tensor) -> None:
+        posterior = model.encode(images)
+        count = len(images)
+        assert len(posterior) == count, "encode must give one posterior an image"
+        code = posterior.mode()
+        assert code[0].numel() == posterior.size, "mode() must hold posterior.size numbers an image"
+        for name, stand_in in (
+            ("relaxed", posterior.relaxed()),
+            ("straight_through", posterior.straight_through()),
+        ):
+            assert stand_in.shape == code.shape, f"{name}() must have the shape of mode()"
+        torch.testing.assert_close(
+            posterior.straight_through(), code, msg="straight_through() must be mode() forward"
+        )
+        noise = posterior.draw_noise(generator("conformance"))
+        assert posterior.sample(noise).shape == code.shape, "samples must be shaped like mode()"
+        assert posterior.vector().shape[0] == count, "vector() must be (B, n)"
+        alone = posterior[torch.tensor([1])].mode()
+        assert torch.equal(alone, code[1:2]), "indexing must give the posterior of that image"
+
+    def test_divergences_of_its_posterior_are_none_from_itself(
+        self, model: GenerativeModel, images: Tensor
+    ) -> None:
+        posterior = model.encode(images)
+        zero = torch.zeros(len(images)).to(images)
+        torch.testing.assert_close(
+            posterior.wasserstein2(posterior), zero, atol=1e-4, rtol=0,
+            msg="the posterior must be at distance 0 from itself",
+        )  # fmt: skip
+        if any(isinstance(part, Point) for part in posterior.parts):
+            return  # a point has no density
+        torch.testing.assert_close(
+            posterior.kl(posterior), zero, atol=1e-3, rtol=0,
+            msg="the KL divergence of the posterior from itself must be 0",
+        )  # fmt: skip
+        assert (posterior.kl_to_prior() > -1e-3).all(), "KL to the prior must not be negative"
+
+    def test_a_reconstruction_is_the_decoded_mode(
+        self, model: GenerativeModel, images: Tensor
+    ) -> None:
+        image = model.decode(model.encode(images).mode())
+        expected = image.clamp(0, 1) if model.clamp else image
+        torch.testing.assert_close(
+            model.reconstruct(images), expected, atol=REPEAT_TOLERANCE, rtol=0,
+            msg="reconstruct must be decode(encode(x).mode()), clipped where clamp is set",
+        )  # fmt: skip
+
+    def test_it_draws_nothing(self, model: GenerativeModel, images: Tensor) -> None:
+        torch.manual_seed(1)
+        state = torch.get_rng_state()
+        first = model.reconstruct(images)
+        assert torch.equal(torch.get_rng_state(), state), (
+            "encode and decode must draw no random numbers: give the posterior, not a sample"
+        )
+        torch.testing.assert_close(
+            model.reconstruct(images), first, atol=REPEAT_TOLERANCE, rtol=0,
+            msg="the same image must always have the same reconstruction",
+        )  # fmt: skip
+
+    def test_images_do_not_depend_on_each_other(
+        self, model: GenerativeModel, images: Tensor
+    ) -> None:
+        whole = model.reconstruct(images)
+        message = "an image's reconstruction must not depend on the others in its batch"
+        for chosen in ([3, 0], [2]):
+            torch.testing.assert_close(
+                model.reconstruct(images[chosen]), whole[chosen], atol=BATCH_TOLERANCE, rtol=0,
+                msg=message,
+            )  # fmt: skip
+
+    def test_it_is_frozen_and_stays_as_it_is(self, model: GenerativeModel, images: Tensor) -> None:
+        assert not model.module.training, "the module must be in eval mode"
+        for name, parameter in model.module.named_parameters():
+            assert not parameter.requires_grad, f"{name} must be frozen: requires_grad_(False)"
+        before = model.fingerprint()
+        model.reconstruct(images)
+        assert model.fingerprint() == before, "a reconstruction must not change weights or buffers"
+
+    def test_its_fingerprint_is_that_of_its_weights(
+        self, build: Callable[[], GenerativeModel]
+    ) -> None:
+        model, again = build(), build()
+        assert model.fingerprint() == again.fingerprint(), (
+            "a model made twice must have one fingerprint: load fixed weights, or seed their draw"
+        )
+        parameter = next(model.module.parameters(), None)
+        if parameter is None:
+            return
+        first, old = parameter.view(-1)[0], float(parameter.view(-1)[0])
+        with torch.no_grad():
+            first.fill_(old + 1)
+            changed = model.fingerprint()
+            first.fill_(old)
+        assert changed != again.fingerprint(), "another weight must give another fingerprint"
+
+    def test_it_moves_to_another_device(
+        self, build: Callable[[], GenerativeModel], images: Tensor
+    ) -> None:
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+        expected = build().reconstruct(images)
+        model = build()
+        model.module.to("cuda")
+        found = model.reconstruct(images.to("cuda"))
+        assert found.device.type == "cuda", "reconstructions must be where the module is"
+        torch.testing.assert_close(
+            found.cpu(), expected.cpu(), atol=1e-2, rtol=0,
+            msg="a model must give the same reconstruction on a GPU, but for rounding",
+        )  # fmt: skip

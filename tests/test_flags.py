@@ -1,0 +1,130 @@
+"""Flags: raised by the sign they are named after, silent on sound models."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.benchmark import flags
+from genrobust.models.wrapping import adapt
+from genrobust.suites import AttackEntry, Suite
+
+
+def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tensor]:
+    """A run without any sign."""
+    success = torch.zeros(radii, count, dtype=torch.bool)
+    success[1, : count // 2] = True
+    return {
+        "eligible": torch.ones(count, dtype=torch.bool),
+        "gradient_norm": torch.ones(count),
+        "surrogate_label": torch.arange(count) % 10,
+        "deployed_label": torch.arange(count) % 10,
+        "probe.success": success,
+        "probe.again": success.clone(),
+        "tried": torch.full((attacks, radii), 30),
+        "succeeded": torch.zeros(attacks, radii, dtype=torch.int64),
+    }
+
+
+@pytest.fixture
+def suite(small_suite: Suite) -> Suite:
+    entries = tuple(AttackEntry(attack=a, goal="untargeted") for a in ("classifier", "square"))
+    return small_suite.model_copy(update={"attacks": entries})
+
+
+def names(suite: Suite, joined: dict[str, Tensor]) -> list[str]:
+    return [flag.name for flag in flags.raised(suite, joined)]
+
+
+def test_no_sign_no_flag(suite: Suite) -> None:
+    assert names(suite, outcome()) == []
+
+
+def test_few_eligible_sources(suite: Suite) -> None:
+    joined = outcome()
+    joined["eligible"][15:] = False
+    assert names(suite, joined) == ["few eligible sources"]
+    assert names(suite, outcome(count=12)) == ["few eligible sources"]
+    joined["eligible"][:] = False
+    assert names(suite, joined) == ["few eligible sources"]
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
+def test_vanishing_gradients_on_eligible_sources_alone(suite: Suite, bad: float) -> None:
+    joined = outcome()
+    joined["eligible"][:5] = False
+    joined["gradient_norm"][:5] = bad
+    assert names(suite, joined) == []
+    joined["gradient_norm"][5:15] = bad
+    assert names(suite, joined) == ["gradients vanish"]
+
+
+def test_a_surrogate_that_shows_something_else(suite: Suite) -> None:
+    joined = outcome()
+    joined["surrogate_label"][:6] += 1
+    assert names(suite, joined) == ["surrogate and deployed path disagree"]
+
+
+def test_a_larger_radius_that_succeeds_less(suite: Suite) -> None:
+    joined = outcome()
+    joined["probe.success"] = joined["probe.success"].flip(0)
+    joined["probe.again"] = joined["probe.success"]
+    (flag,) = flags.raised(suite, joined)
+    assert flag.name == "a larger eps succeeds less"
+    assert flag.value == pytest.approx(0.5)
+    assert "50% at eps 0.05 and 0% at eps 0.2" in flag.evidence
+
+
+def test_restarts_that_disagree(suite: Suite) -> None:
+    joined = outcome()
+    joined["probe.again"] = joined["probe.success"].roll(10, dims=1)
+    assert names(suite, joined) == ["restarts disagree"]
+
+
+def test_a_gradient_free_attack_that_beats_the_gradient_ones(suite: Suite) -> None:
+    joined = outcome()
+    joined["succeeded"][1, 0] = 3
+    (flag,) = flags.raised(suite, joined)
+    assert flag.name == "a gradient-free attack beats the gradient ones"
+    assert "3 of the 30" in flag.evidence
+    alone = suite.model_copy(update={"attacks": suite.attacks[1:]})
+    joined["tried"], joined["succeeded"] = joined["tried"][1:], joined["succeeded"][1:]
+    assert names(alone, joined) == []
+
+
+class Rounded(nn.Module):
+    """A sound VAE whose reconstruction is rounded to black and white with a sliver of gradient."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = genrobust.load_model("vae").module
+
+    def encode(self, x: Tensor) -> object:
+        return self.inner.encode((x * 8).round() / 8)  # type: ignore[operator]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.inner.decode(z)  # type: ignore[operator]
+
+
+def test_a_rounding_model_is_flagged_when_measured_and_a_sound_one_is_not(
+    small_suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genrobust.benchmark.run.check_model", passing_check)
+    quick = small_suite.model_copy(
+        update={"attacks": (AttackEntry(attack="noise", goal="untargeted"),)}
+    )
+    masked = genrobust.bench(adapt(Rounded()), quick)
+    assert "gradients vanish" in [flag.name for flag in masked.flags]
+    sound = genrobust.bench("vae", quick)
+    assert "gradients vanish" not in [flag.name for flag in sound.flags]
+
+
+def passing_check(model: object, x: Tensor) -> object:
+    """What a model without gradients would meet first is the check: step over it."""
+    from genrobust.models import ModelCheck
+
+    return ModelCheck("latents", 10, 0.0, 1.0, 0.0)

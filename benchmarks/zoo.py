@@ -1,6 +1,6 @@
 """The zoo's models side by side on a suite: ``python benchmarks/zoo.py --suite digits``.
 
-Writes ``benchmarks/zoo-SUITE.md``. On MNIST give ``--data-root`` and, for a quick look, ``--limit``.
+Writes ``benchmarks/zoo-SUITE.md``. MNIST needs ``--data-root``; ``--limit`` gives a quick look.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import genrobust
-from genrobust.training.recipes import FAMILIES
+from genrobust.models.families import FAMILIES
 
 HERE = Path(__file__).parent
 
@@ -38,8 +38,8 @@ def main() -> None:
     command += f" --limit {given.limit}" if given.limit else ""
     path = HERE / f"zoo-{suite.name}.md"
     path.write_text(
-        f"{suite.name} v{suite.version}, {scores.sources} sources, {suite.norm}: robust accuracy in "
-        f"percent with 95% interval. genrobust {genrobust.__version__}, `{command}`.\n\n{table}\n"
+        f"{suite.name} v{suite.version}, {scores.sources} sources, {suite.norm}: robust accuracy "
+        f"in percent with 95% interval. genrobust {genrobust.__version__}, `{command}`.\n\n{table}\n"
     )
     print(path.read_text())
 

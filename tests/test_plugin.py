@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,16 +13,30 @@ from pathlib import Path
 import pytest
 
 
+def install(source: Path, site: Path) -> Path:
+    """Let pip install a package into a folder, with nothing from outside."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    options = ["--no-build-isolation", "--disable-pip-version-check", "--target"]
+    subprocess.run([*command, *options, str(site), str(source)], check=True)
+    return site
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip has installed the demo plugin."""
     folder = tmp_path_factory.mktemp("plugin")
     source = folder / "source"  # setuptools writes beside what it builds
     shutil.copytree(Path(__file__).parent / "demo_plugin", source)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-    options = ["--no-build-isolation", "--disable-pip-version-check", "--target"]
-    subprocess.run([*command, *options, str(folder / "site"), str(source)], check=True)
-    return folder / "site"
+    return install(source, folder / "site")
+
+
+@pytest.fixture
+def guide(repository: Path) -> str:
+    return (repository / "docs" / "plugins.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
 def genrobust(site: Path, *words: str) -> tuple[int, str, str]:
@@ -34,6 +49,21 @@ def genrobust(site: Path, *words: str) -> tuple[int, str, str]:
         check=False,
     )
     return found.returncode, found.stdout, found.stderr
+
+
+def run_pytest(path: Path, site: Path | None = None) -> str:
+    """What pytest says of a file, which must pass, in a process of its own."""
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
+        cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": str(site or path.parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout
+    return found.stdout
 
 
 def test_a_plugins_names_are_listed_beside_our_own(site: Path) -> None:
@@ -52,7 +82,7 @@ def test_a_plugins_model_is_benched_with_a_plugins_attack(site: Path, tmp_path: 
     assert code == 0, errors
     (path,) = tmp_path.rglob("record.json")
     record = json.loads(path.read_text())
-    assert [entry["attack"] for entry in record["attacks"]] == ["demo-blend"]
+    assert [entry["label"] for entry in record["attacks"]] == ["demo-blend targeted"]
 
 
 def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(site: Path) -> None:
@@ -80,14 +110,37 @@ def test_the_demo_conforms(site: Path, tmp_path: Path) -> None:
         "    def build(self):\n"
         "        return lambda: genrobust.load_model('demo')\n"
     )
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    assert "failed" not in run_pytest(path, site)
+
+
+def test_the_attack_of_the_guide_is_short_and_is_benched_once_installed(
+    guide: str, tmp_path: Path
+) -> None:
+    code = blocks(guide, "python")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) < 30
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "my_attack.py").write_text(code)
+    (source / "pyproject.toml").write_text(blocks(guide, "toml")[0])
+    site = install(source, tmp_path / "site")
+    status, _, errors = genrobust(
+        site,
+        *("bench", "--model", "jointvae", "--attack", "my-attack", "--limit", "2"),
+        *("--eps", "0.2", "--out", str(tmp_path / "out")),
     )
-    assert found.returncode == 0, found.stdout
-    assert "failed" not in found.stdout
+    assert status == 0, errors
+    (path,) = (tmp_path / "out").rglob("record.json")
+    labels = [entry["label"] for entry in json.loads(path.read_text())["attacks"]]
+    assert labels == ["my-attack targeted", "my-attack untargeted"]
+
+
+def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_path: Path) -> None:
+    attack, *others = blocks(guide, "python")
+    (tmp_path / "my_attack.py").write_text(attack)
+    (tmp_path / "test_guide.py").write_text(
+        "\n".join(others)
+        + "\nassert len(genrobust.load_images('bars')) == 20"
+        + "\nassert load_suite('digits-brief').eps == (0.1, 0.3)\n"
+    )
+    output = run_pytest(tmp_path / "test_guide.py")
+    assert "failed" not in output

@@ -160,3 +160,30 @@ def test_a_plugin_with_a_builtin_name_is_left_out_with_a_warning(
     with pytest.warns(GenrobustWarning, match="evil:root"):
         assert shapes.names() == ["root"]
     assert shapes.get("root") is __import__("math").sqrt
+
+
+def test_a_family_looks_up_what_follows_the_colon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "from genrobust.errors import unknown_name\n"
+        "def find(name):\n"
+        "    if name != 'ring':\n"
+        "        raise unknown_name('shape', f'round:{name}', ['round:ring'])\n"
+        "    return 'a ring'\n"
+    )
+    module_file(tmp_path, monkeypatch, "round_shapes", text)
+    shapes: Registry[object] = Registry("shape", families={"round": "round_shapes:find"})
+    assert shapes.names() == []
+    assert shapes.families() == ["round:*"]
+    assert "round_shapes" not in sys.modules
+    assert shapes.get("round:ring") == "a ring"
+    assert "round:ring" in shapes
+    assert "round:rng" not in shapes
+    assert "round" not in shapes
+    with pytest.raises(GenrobustError, match="did you mean 'round:ring'"):
+        shapes.get("round:rng")
+    with pytest.raises(GenrobustError, match=r"unknown shape 'rond:ring'; did you mean 'round:\*'"):
+        shapes.get("rond:ring")
+    with pytest.raises(GenrobustError, match="already taken"):
+        shapes.register("round:disc")(object())

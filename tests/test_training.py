@@ -20,6 +20,7 @@ from genrobust.judges import Panel, load_judge
 from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
+from genrobust.models.families import FAMILIES
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.posterior import Categorical, Gaussian, Point, Posterior
@@ -27,7 +28,7 @@ from genrobust.seeding import generator
 from genrobust.training.augment import blur_and_noise, move
 from genrobust.training.judge import train_judge
 from genrobust.training.losses import Beta, Capacity
-from genrobust.training.recipes import FAMILIES, Recipe, recipe
+from genrobust.training.recipes import Recipe, recipe
 from genrobust.training.vae import evaluate, train_vae
 
 

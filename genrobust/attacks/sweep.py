@@ -44,6 +44,8 @@ class Sweep:
 class PenaltySweep(Attack):
     """Minimise an objective + C * ||x_adv - x||_2^2 for a row of C; return the best C's image.
 
+    Some attacks penalise ||x_adv - x||_2, not squared.
+
     Inside a ball the best C is the one of lowest objective. Without a ball it is the one that
     Tabacof et al. 2016 show: the last before the reconstruction is no longer nearer to the target
     than to the source, or the one of lowest objective if it is so at no C. The result's loss is

@@ -22,12 +22,12 @@ from genrobust.data.base import DATASETS
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
+from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.registry import Registry
-from genrobust.training.recipes import FAMILIES, recipe
 
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
 
@@ -40,7 +40,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 def _family(name: str) -> ModelBuilder:
     def build(dataset: str) -> ConvVAE:
-        return ConvVAE(recipe(name, dataset).network)
+        return ConvVAE(FAMILIES[name])
 
     build.__name__ = name
     build.__doc__ = f"The thesis' network as {name}."
@@ -104,7 +104,7 @@ def _build_registered(
         )
     built = MODELS.get(name)(dataset)
     if name in FAMILIES and weights is not None:
-        return ConvVAE(_network_of(Path(weights)) or recipe(name, dataset).network)
+        return ConvVAE(_network_of(Path(weights)) or FAMILIES[name])
     if name in FAMILIES:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():

@@ -1,4 +1,4 @@
-"""Divergences between posteriors."""
+"""Divergences and distances between posteriors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from genrobust.batch import Context
 from genrobust.posterior import Gaussian, Part, Point
+
+#: Added under the root, whose gradient is then 0 instead of NaN where posteriors agree.
+SMALLEST = 1e-24
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,20 @@ class LatentDivergence:
             ratio = (spread + (found.mean - other.mean) ** 2) / other_spread
             return (ratio + other.logvar - found.logvar - 0.5).flatten(1).sum(1)
         return found.kl(other)
+
+
+@dataclass(frozen=True)
+class LatentWasserstein:
+    """W2(q(z | x_adv), q(z | x_t)), the 2-Wasserstein distance: Willetts et al. 2021.
+
+    Untargeted it is -W2(q(z | x_adv), q(z | x)).
+    """
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        found = context.model.encode(x_adv)
+        targeted = context.batch.target_x is not None
+        other = context.target_posterior if targeted else context.source_posterior
+        pairs = zip(found.parts, other.parts, strict=True)
+        squared = torch.stack([a.squared_wasserstein2(b) for a, b in pairs]).sum(0)
+        distance = (squared + SMALLEST).sqrt()
+        return distance if targeted else -distance

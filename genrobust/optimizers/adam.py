@@ -62,18 +62,17 @@ def adam(
         if accumulate and variable.grad is not None:
             gradient = gradient + variable.grad
         variable.grad = gradient
-        before = variable.clone()
+        before = variable.clone() if plateau is not None else variable
         optimizer.step()
         if plateau is not None:
             # Adam's step is proportional to its rate, and its moments do not depend on it.
             share = (plateau.rates[problem.index] / learning_rate).view(-1, *[1] * (x.ndim - 1))
             variable.copy_(before + share * (variable - before))
             plateau.update(problem.index, loss)
-        x = tanh.to_image(variable) if in_tanh else variable.clone()
-        if free:
-            continue
-        x = threat.project(x, source)
-        variable.copy_(tanh.follow(variable, x) if in_tanh else x)
+        x = tanh.to_image(variable) if in_tanh else variable
+        if not free:
+            x = threat.project(x, source)
+            variable.copy_(tanh.follow(variable, x) if in_tanh else x)
     if free:
         x = threat.project(x, source)
     loss = problem.loss(x)

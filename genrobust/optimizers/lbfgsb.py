@@ -47,8 +47,10 @@ def lbfgsb(
     source = problem.context.batch.x
     start = threat.project(start, source)
     minimum = Minimum(problem, start)
-    options = {"maxiter": iterations, "maxfun": 15_000, "maxcor": history}
-    options.update(ftol=factr * UNIT, gtol=pgtol)
+    options = {
+        **{"maxiter": iterations, "maxfun": 15_000, "maxcor": history},
+        **{"ftol": factr * UNIT, "gtol": pgtol},
+    }
     for position in range(len(start)):
         only = torch.zeros(len(start), dtype=torch.bool, device=start.device)
         only[position] = True

@@ -12,6 +12,7 @@ from genrobust.models.check import BATCH_TOLERANCE, REPEAT_TOLERANCE, check_mode
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Point
 from genrobust.seeding import generator
+from genrobust.testing.compare import assert_close
 
 
 class ModelConformance:
@@ -60,8 +61,11 @@ class ModelConformance:
             ("straight_through", posterior.straight_through()),
         ):
             assert stand_in.shape == code.shape, f"{name}() must have the shape of mode()"
-        torch.testing.assert_close(
-            posterior.straight_through(), code, msg="straight_through() must be mode() forward"
+        assert_close(
+            posterior.straight_through(),
+            code,
+            REPEAT_TOLERANCE,
+            "straight_through() must be mode() forward",
         )
         noise = posterior.draw_noise(generator("conformance"))
         assert posterior.sample(noise).shape == code.shape, "samples must be shaped like mode()"
@@ -74,16 +78,20 @@ class ModelConformance:
     ) -> None:
         posterior = model.encode(images)
         zero = torch.zeros(len(images)).to(images)
-        torch.testing.assert_close(
-            posterior.wasserstein2(posterior), zero, atol=1e-4, rtol=0,
-            msg="the posterior must be at distance 0 from itself",
-        )  # fmt: skip
+        assert_close(
+            posterior.wasserstein2(posterior),
+            zero,
+            1e-4,
+            "the posterior must be at distance 0 from itself",
+        )
         if any(isinstance(part, Point) for part in posterior.parts):
             return  # a point has no density
-        torch.testing.assert_close(
-            posterior.kl(posterior), zero, atol=1e-3, rtol=0,
-            msg="the KL divergence of the posterior from itself must be 0",
-        )  # fmt: skip
+        assert_close(
+            posterior.kl(posterior),
+            zero,
+            1e-3,
+            "the KL divergence of the posterior from itself must be 0",
+        )
         assert (posterior.kl_to_prior() > -1e-3).all(), "KL to the prior must not be negative"
 
     def test_a_reconstruction_is_the_decoded_mode(
@@ -91,10 +99,12 @@ class ModelConformance:
     ) -> None:
         image = model.decode(model.encode(images).mode())
         expected = image.clamp(0, 1) if model.clamp else image
-        torch.testing.assert_close(
-            model.reconstruct(images), expected, atol=REPEAT_TOLERANCE, rtol=0,
-            msg="reconstruct must be decode(encode(x).mode()), clipped where clamp is set",
-        )  # fmt: skip
+        assert_close(
+            model.reconstruct(images),
+            expected,
+            REPEAT_TOLERANCE,
+            "reconstruct must be decode(encode(x).mode()), clipped where clamp is set",
+        )
 
     def test_it_draws_nothing(self, model: GenerativeModel, images: Tensor) -> None:
         torch.manual_seed(1)
@@ -103,10 +113,12 @@ class ModelConformance:
         assert torch.equal(torch.get_rng_state(), state), (
             "encode and decode must draw no random numbers: give the posterior, not a sample"
         )
-        torch.testing.assert_close(
-            model.reconstruct(images), first, atol=REPEAT_TOLERANCE, rtol=0,
-            msg="the same image must always have the same reconstruction",
-        )  # fmt: skip
+        assert_close(
+            model.reconstruct(images),
+            first,
+            REPEAT_TOLERANCE,
+            "the same image must always have the same reconstruction",
+        )
 
     def test_images_do_not_depend_on_each_other(
         self, model: GenerativeModel, images: Tensor
@@ -114,10 +126,12 @@ class ModelConformance:
         whole = model.reconstruct(images)
         message = "an image's reconstruction must not depend on the others in its batch"
         for chosen in ([3, 0], [2]):
-            torch.testing.assert_close(
-                model.reconstruct(images[chosen]), whole[chosen], atol=BATCH_TOLERANCE, rtol=0,
-                msg=message,
-            )  # fmt: skip
+            assert_close(
+                model.reconstruct(images[chosen]),
+                whole[chosen],
+                BATCH_TOLERANCE,
+                message,
+            )
 
     def test_it_is_frozen_and_stays_as_it_is(self, model: GenerativeModel, images: Tensor) -> None:
         assert not model.module.training, "the module must be in eval mode"
@@ -154,7 +168,9 @@ class ModelConformance:
         model.module.to("cuda")
         found = model.reconstruct(images.to("cuda"))
         assert found.device.type == "cuda", "reconstructions must be where the module is"
-        torch.testing.assert_close(
-            found.cpu(), expected.cpu(), atol=1e-2, rtol=0,
-            msg="a model must give the same reconstruction on a GPU, but for rounding",
-        )  # fmt: skip
+        assert_close(
+            found.cpu(),
+            expected.cpu(),
+            1e-2,
+            "a model must give the same reconstruction on a GPU, but for rounding",
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from genrobust.errors import unknown_name
+from genrobust.models.families import FAMILIES
 from genrobust.models.networks import NetworkSpec
 from genrobust.training.losses import Beta, Capacity, Penalty
 
@@ -29,28 +30,19 @@ class Recipe(BaseModel):
     augment: bool = False
 
 
-_GAUSSIAN = NetworkSpec(gaussian=10)
-_JOINT = NetworkSpec(gaussian=10, categorical=(10,))
-
-
-def _families(steps: int) -> dict[str, Recipe]:
+def _penalties(steps: int) -> dict[str, Penalty]:
     ramp = steps * 5 // 6  # 25,000 of 30,000 steps on MNIST, JointVAE's published schedule
-    capacity = Capacity(gamma=30, gaussian=10, ramp_steps=ramp)
-    joint = Capacity(gamma=30, gaussian=5, categorical=5, ramp_steps=ramp)
     return {
-        "vae": Recipe(network=_GAUSSIAN, penalty=Beta(), steps=steps),
-        "vae-wd": Recipe(network=_GAUSSIAN, penalty=Beta(), steps=steps, weight_decay=0.1),
-        "betavae": Recipe(network=_GAUSSIAN, penalty=Beta(beta=4), steps=steps),
-        "betavae-capacity": Recipe(network=_GAUSSIAN, penalty=capacity, steps=steps),
-        "jointvae": Recipe(network=_JOINT, penalty=joint, steps=steps),
+        "vae": Beta(),
+        "vae-wd": Beta(),
+        "betavae": Beta(beta=4),
+        "betavae-capacity": Capacity(gamma=30, gaussian=10, ramp_steps=ramp),
+        "jointvae": Capacity(gamma=30, gaussian=5, categorical=5, ramp_steps=ramp),
     }
 
 
 #: Steps on each dataset that the zoo is trained on.
 STEPS = {"digits": 12_000, "mnist": 30_000}
-
-FAMILIES = tuple(_families(1))
-
 
 def recipe(family: str, dataset: str) -> Recipe:
     """The recipe of a zoo model on a dataset; other datasets get MNIST's.
@@ -58,7 +50,13 @@ def recipe(family: str, dataset: str) -> Recipe:
     Raises:
         GenrobustError: no such family.
     """
-    families = _families(STEPS.get(dataset, STEPS["mnist"]))
-    if family not in families:
-        raise unknown_name("model", family, families)
-    return families[family].model_copy(update={"augment": dataset == "digits"})
+    if family not in FAMILIES:
+        raise unknown_name("model", family, FAMILIES)
+    steps = STEPS.get(dataset, STEPS["mnist"])
+    return Recipe(
+        network=FAMILIES[family],
+        penalty=_penalties(steps)[family],
+        steps=steps,
+        weight_decay=0.1 if family == "vae-wd" else 0.0,
+        augment=dataset == "digits",
+    )

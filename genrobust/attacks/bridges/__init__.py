@@ -5,7 +5,11 @@ Neither library is imported before one of its attacks is asked for.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from genrobust.attacks.bridges.base import Bridge, call_seed
+from genrobust.errors import unknown_name
 
 LIBRARIES = ("art", "foolbox")
 
@@ -25,11 +29,11 @@ def names(library: str | None = None) -> list[str]:
         >>> "foolbox:LinfPGD" in names("foolbox")
         True
     """
-    from genrobust.attacks.bridges import art, foolbox
-    from genrobust.errors import unknown_name
-
-    known = {"art": art.names, "foolbox": foolbox.names}
-    if library is not None and library not in known:
-        raise unknown_name("library", library, known)
+    if library not in (None, *LIBRARIES):
+        raise unknown_name("library", library, LIBRARIES)
     wanted = LIBRARIES if library is None else (library,)
-    return [f"{one}:{name}" for one in wanted for name in known[one]()]
+    return [f"{one}:{name}" for one in wanted for name in _bridge_module(one).names()]
+
+
+def _bridge_module(library: str) -> Any:
+    return import_module(f"genrobust.attacks.bridges.{library}")

@@ -193,7 +193,7 @@ def _refusal(name: str, wrapped: Any) -> str | None:
         if not issubclass(PyTorchClassifier, kind)
     ]
     if missing:
-        return f"needs a {missing[0]}, and a judge is a classifier of images"
+        return f"needs an estimator of another kind ({missing[0]}) than a classifier of images"
     return None
 
 

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genrobust.attacks.base import Attack
 from genrobust.batch import Batch, Context
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, unknown_name
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel, Surrogate
 from genrobust.objectives.classifier import judge_margin
@@ -102,6 +102,8 @@ class Bridge(Attack):
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.surrogate not in get_args(Surrogate):
+            raise unknown_name("surrogate", self.surrogate, get_args(Surrogate))
         for setting in self.required:
             if getattr(self, setting) is None:
                 raise GenrobustError(

@@ -1,0 +1,94 @@
+"""Real models on real images: what is claimed of published checkpoints and of our own weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import genrobust
+from genrobust.benchmark.record import Record
+
+pytestmark = pytest.mark.slow
+
+#: Robust accuracy among sources reconstructed right, that an independent attack with one judge
+#: reached on the first 100 test images: what `standard` must be at or below.
+REFERENCE = {
+    ("jointvae", "jointvae_mnist"): {0.02: 0.91, 0.05: 0.29, 0.1: 0.01},
+    ("disvae", "disvae_VAE_mnist"): {0.02: 0.75, 0.05: 0.03, 0.1: 0.0},
+}
+
+
+def load(repository: Path, published: Path, family: str, weights: str) -> genrobust.GenerativeModel:
+    place = repository / "examples" / f"{family}_checkpoint.py"
+    return genrobust.load_model(f"{place}:build", "mnist", published / f"{weights}.pt")
+
+
+def as_ignore_target(record: Record) -> float:
+    found = record.scores.per_eps[-1].as_ignore_target
+    assert found is not None
+    return found.value
+
+
+def test_our_jointvae_and_the_published_one_reconstruct_mnist(
+    repository: Path, published: Path, mnist_root: Path
+) -> None:
+    theirs = load(repository, published, "jointvae", "jointvae_mnist")
+    for model in ("jointvae", theirs):
+        record = genrobust.bench(
+            model, "mnist", limit=100, attacks=["noise"], eps=[0.1], data_root=mnist_root
+        )
+        assert record.scores.clean_accuracy.value > 0.9
+
+
+def test_the_thesis_attack_beats_no_attack_by_far(
+    repository: Path, published: Path, mnist_root: Path
+) -> None:
+    model = load(repository, published, "jointvae", "jointvae_mnist")
+    rates = {
+        attack: as_ignore_target(
+            genrobust.bench(
+                model, "mnist", limit=100, attacks=[attack], eps=[0.1], data_root=mnist_root
+            )
+        )
+        for attack in ("noise", "thesis")
+    }
+    assert rates["thesis"] > rates["noise"] + 0.3
+
+
+@pytest.mark.parametrize(("family", "weights"), REFERENCE)
+def test_standard_is_at_or_below_the_reference(
+    repository: Path, published: Path, mnist_root: Path, family: str, weights: str
+) -> None:
+    model = load(repository, published, family, weights)
+    expected = REFERENCE[family, weights]
+    record = genrobust.bench(
+        model, "mnist", limit=100, attacks=["standard"], eps=list(expected), data_root=mnist_root
+    )
+    assert record.flags == ()
+    for at in record.scores.per_eps:
+        standing = at.robust_accuracy.value * record.scores.sources / record.scores.eligible
+        assert standing <= expected[at.eps] + 0.005, (at.eps, standing)
+
+
+def test_make_bench_on_a_clean_clone_in_a_path_with_a_space_and_again(
+    repository: Path, tmp_path: Path
+) -> None:
+    if not (repository / ".git").exists():
+        pytest.skip("needs a git checkout")
+    clone = tmp_path / "a clone"
+    subprocess.run(["git", "clone", "-q", str(repository), str(clone)], check=True)
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("GENROBUST_DATA", "VIRTUAL_ENV")
+    }
+    for _ in range(2):
+        done = subprocess.run(
+            ["make", "bench"], cwd=clone, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "robust accuracy" in done.stdout
+    home = clone / "genrobust-runs" / "digits-v1" / "jointvae"
+    assert Record.model_validate_json((home / "record.json").read_text()).official
+    assert (home / "report.html").stat().st_size > 50_000

@@ -1,0 +1,71 @@
+"""The structure: any module can be imported first, and imports point one way."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import genrobust
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(genrobust.__path__, "genrobust.")
+    if not module.name.endswith("__main__")
+)
+
+#: From the bottom up; a room may import those before it (and itself).
+ROOMS = (
+    *("_version", "errors", "registry", "seeding", "files", "distance", "posterior", "threat"),
+    *("data", "models", "judges", "batch", "metrics"),
+    *("objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
+    *("training", "testing", "cli"),
+)
+
+#: What one room shares with a higher one as data: the record and the panels of its verdicts.
+SHARED = {("report", "genrobust.benchmark.record")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_any_module_can_be_imported_first(module: str) -> None:
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_ours(name)}
+    try:
+        importlib.import_module(module)
+    finally:
+        for name in [n for n in sys.modules if _is_ours(n)]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    room = module.split(".")[1]
+    assert room in ROOMS, f"{room} is a new room: give it its place in ROOMS"
+    for imported in _imports(module):
+        other = imported.split(".")[1]
+        if (room, imported) not in SHARED:
+            assert ROOMS.index(other) <= ROOMS.index(room), f"{module} imports {imported}"
+
+
+def _is_ours(name: str) -> bool:
+    return name == "genrobust" or name.startswith("genrobust.")
+
+
+def _imports(module: str) -> set[str]:
+    """The modules of genrobust that a module imports at its top level."""
+    place = importlib.util.find_spec(module)
+    assert place is not None
+    assert place.origin is not None
+    found: set[str] = set()
+    for node in ast.parse(Path(place.origin).read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
+            if node.module == "genrobust":
+                found |= {f"genrobust.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found

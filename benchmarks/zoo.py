@@ -39,7 +39,8 @@ def main() -> None:
     path = HERE / f"zoo-{suite.name}.md"
     path.write_text(
         f"{suite.name} v{suite.version}, {scores.sources} sources, {suite.norm}: robust accuracy "
-        f"in percent with 95% interval. genrobust {genrobust.__version__}, `{command}`.\n\n{table}\n"
+        f"in percent with 95% interval. genrobust {genrobust.__version__}, "
+        f"`{command}`.\n\n{table}\n"
     )
     print(path.read_text())
 

@@ -138,9 +138,21 @@ def test_another_seed_or_model_does_not_reuse_shards(
 def test_a_limit_makes_the_record_unofficial_and_reuses_shards(small_suite: Suite) -> None:
     record = genrobust.bench("jointvae", small_suite, limit=2, attacks=["noise"], eps=[0.01])
     assert not record.official
-    assert len(record.deviations) == 3
+    assert len(record.deviations) == 4
     whole = genrobust.bench("jointvae", small_suite, limit=600, attacks=["noise"])
-    assert whole.deviations == ("attacks noise in place of the suite's",)
+    own = ("a suite of one's own", "attacks noise in place of the suite's")
+    assert whole.deviations == own
+
+
+def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
+    from genrobust.benchmark.options import Options
+    from genrobust.benchmark.prepare import _adjusted
+    from genrobust.suites import load_suite
+
+    assert _adjusted(load_suite("digits"), Options())[1] == ()
+    assert _adjusted(load_suite("digits"), Options(limit=500))[1] == ()
+    assert _adjusted(load_suite("digits"), Options(limit=5))[1] != ()
+    assert _adjusted(small_suite, Options())[1] == ("a suite of one's own",)
 
 
 def test_noise_alone_hardly_changes_a_class(small_suite: Suite) -> None:

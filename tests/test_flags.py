@@ -113,7 +113,7 @@ class Rounded(nn.Module):
 def test_a_rounding_model_is_flagged_when_measured_and_a_sound_one_is_not(
     small_suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genrobust.benchmark.run.check_model", passing_check)
+    monkeypatch.setattr("genrobust.benchmark.prepare.check_model", passing_check)
     quick = small_suite.model_copy(
         update={"attacks": (AttackEntry(attack="noise", goal="untargeted"),)}
     )

@@ -58,7 +58,7 @@ QUICK: dict[str, tuple[str, dict[str, Any]]] = {
     "willetts-output": ("willetts-output", SWEEP),
     "willetts-output-drawn": (
         "willetts-output",
-        {**SWEEP, "points": 1, "draws": 1, "likelihood": "gaussian"},
+        {"points": 1, "iterations": 2, "draws": 1, "likelihood": "gaussian"},
     ),
     "camuto": ("camuto", {"restarts": 2, "iterations": 4}),
     "camuto-published": ("camuto", {"restarts": 2, "iterations": 3, "as_published": True}),
@@ -343,7 +343,8 @@ def test_camuto_finds_the_top_singular_direction(plain: Plain, linear_vae: Linea
     model = linear_vae(plain.E, D)
     sigma = torch.linalg.svdvals(D @ plain.E)[0]
     found = genrobust.attack("camuto", model, plain.x, eps=eps, norm="l2")
-    close(found.loss, -(eps * sigma).double().expand(COUNT))
+    torch.testing.assert_close(-found.loss, (eps * sigma).expand(COUNT), rtol=0.01, atol=0)
+    assert (-found.loss <= eps * sigma * (1 + 1e-4)).all()
     moved = (model.reconstruct(found.x_adv) - model.reconstruct(plain.x)).flatten(1)
     torch.testing.assert_close(moved.norm(dim=1), -found.loss, atol=1e-5, rtol=1e-3)
 

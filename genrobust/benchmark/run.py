@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import json
-import platform
-import shlex
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genrobust import files
-from genrobust._version import __version__
-from genrobust.attacks.base import ATTACKS
 from genrobust.benchmark import collect, flags
 from genrobust.benchmark.execute import run_all
+from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import ShardSpec, plan
-from genrobust.benchmark.record import (
-    DataInfo,
-    JudgeInfo,
-    ModelInfo,
-    Provenance,
-    Record,
-    Times,
-)
-from genrobust.benchmark.shard import Measured, Setting, run_shard
+from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.provenance import device_kind, provenance
+from genrobust.benchmark.record import DataInfo, JudgeInfo, Record, Times
+from genrobust.benchmark.shard import Measured, run_shard
 from genrobust.benchmark.store import Store
-from genrobust.data.base import DATASETS, load_images
-from genrobust.errors import GenrobustError
-from genrobust.judges.judge import Judge, Panel, load_judge
-from genrobust.models.check import check_model
+from genrobust.data.base import DATASETS
 from genrobust.models.model import GenerativeModel
-from genrobust.models.wrapping import wrap
-from genrobust.models.zoo import load_model, zoo_card
 from genrobust.report.examples import Example
-from genrobust.suites.suite import JudgeRef, Suite, load_suite
-
-#: How many training images are handed to attacks that need some.
-REFERENCES = 1000
+from genrobust.suites.suite import Suite, load_suite
 
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
@@ -51,33 +32,6 @@ Progress = Callable[[int, int], None]
 
 def _silent(done: int, total: int) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run a suite: which part of it, where to, with how many hands."""
-
-    limit: int | None = None
-    seed: int = 0
-    attacks: tuple[str, ...] = ()
-    eps: tuple[float, ...] = ()
-    device: str = "cpu"
-    workers: int | None = None
-    data_root: str | Path | None = None
-    weights: str | Path | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A run that has everything it needs."""
-
-    setting: Setting
-    options: Options
-    suite: Suite
-    workers: int
-    deviations: tuple[str, ...]
-    model: ModelInfo
-    command: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,53 +94,6 @@ def bench(
     return run.record
 
 
-def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Options) -> Prepared:
-    """Load and check all that a run needs; nothing is written.
-
-    Raises:
-        GenrobustError: the model, the data or a judge is missing or not what the suite says.
-    """
-    used, deviations = _adjusted(suite, options)
-    device = _device(options.device)
-    images = load_images(used.dataset, used.split, options.data_root)
-    if images.sha256 != used.data_sha256:
-        raise GenrobustError(
-            f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
-            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
-        )
-    ready = _wrapped(model, used.dataset, images.shape, options.weights)
-    ready.module.to(device)
-    if ready.input_shape != images.shape:
-        raise GenrobustError(
-            f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
-            f"{images.shape}; resize inside encode= and decode= when you wrap it"
-        )
-    checked = check_model(ready, images.take(used.sample_ids[:8]))
-    attacker = _judge(used, used.attacker_judge, device)
-    panel = Panel(tuple(_judge(used, ref, device) for ref in used.scoring_judges))
-    reference = model if isinstance(model, str) else None
-    card = zoo_card(model, used.dataset) if isinstance(model, str) else None
-    return Prepared(
-        setting=Setting(ready, images, attacker, panel, _references(used, options, device)),
-        options=options,
-        suite=used,
-        workers=_workers(options),
-        deviations=deviations,
-        model=ModelInfo(
-            name=ready.name,
-            reference=reference or "a live object",
-            fingerprint=ready.fingerprint(),
-            spec=ready.spec,
-            input_shape=ready.input_shape,
-            latents=checked.latents,
-            code_size=checked.code_size,
-            parameters=ready.parameters,
-            card=card.model_dump(mode="json") if card and options.weights is None else None,
-        ),
-        command=command(reference or "FILE.py:FUNCTION", suite, options),
-    )
-
-
 def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -> Run:
     """Run what is missing in ``folder``, and write ``plan.json`` and ``record.json`` there.
 
@@ -194,7 +101,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
     """
     suite, setting = prepared.suite, prepared.setting
-    device = _device_kind(prepared.options.device)
+    device = device_kind(prepared.options.device)
     shards = plan(suite, prepared.model.fingerprint, prepared.options.seed, device)
     outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
     files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
@@ -218,7 +125,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
         attacks=collect.attack_costs(suite, joined),
         forwards=int(joined["forwards"].sum()),
         backwards=int(joined["backwards"].sum()),
-        provenance=_provenance(prepared.command, device, shards),
+        provenance=provenance(prepared.command, device, shards),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             attack_seconds=round(sum(m.seconds for m in measured), 3),
@@ -228,17 +135,6 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
     return Run(record, collect.examples(suite, joined))
 
 
-def _references(
-    suite: Suite, options: Options, device: torch.device
-) -> tuple[Tensor, Tensor] | None:
-    """The first training images, if an attack of the suite needs some."""
-    if not any(ATTACKS.get(entry.attack).needs_references for entry in suite.attacks):
-        return None
-    images = load_images(suite.dataset, "train", options.data_root)
-    ids = torch.arange(min(REFERENCES, len(images)))
-    return images.take(ids).to(device), images.labels[ids].to(device)
-
-
 def write_report(folder: Path, runs: Sequence[Run]) -> Path:
     """Write ``report.html`` on one run, or comparing several."""
     from genrobust.report.html import render
@@ -246,47 +142,6 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
     path = folder / "report.html"
     files.write_text(path, render([(run.record, run.examples) for run in runs]))
     return path
-
-
-def _wrapped(
-    model: str | nn.Module | GenerativeModel,
-    dataset: str,
-    shape: tuple[int, int, int],
-    weights: str | Path | None,
-) -> GenerativeModel:
-    if isinstance(model, GenerativeModel):
-        return model
-    if isinstance(model, nn.Module):
-        known = hasattr(model, "input_shape") or hasattr(model, "img_size")
-        return wrap(model, input_shape=None if known else shape)
-    return load_model(model, dataset, weights)
-
-
-def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
-    judge = load_judge(suite.dataset, ref.architecture)
-    if judge.sha256 != ref.sha256:
-        raise GenrobustError(
-            f"the judge '{judge.name}' is not the one the suite '{suite.name}' names (sha256 "
-            f"{judge.sha256[:12]}, expected {ref.sha256[:12]}); install the genrobust version that "
-            "the suite belongs to"
-        )
-    return judge.to(device)
-
-
-def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
-    """The suite as it is run, and how that departs from the suite."""
-    used, deviations = suite, []
-    if options.attacks:
-        used = used.with_attacks(list(options.attacks))
-        deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
-    if options.eps:
-        used = used.with_eps(list(options.eps))
-        deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
-    if options.limit is not None:
-        used = used.limited(options.limit)
-        if used != suite.model_copy(update={"attacks": used.attacks, "eps": used.eps}):
-            deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
-    return used, tuple(deviations)
 
 
 def _run_missing(
@@ -306,69 +161,3 @@ def _run_missing(
         done[spec.key] = measured
         on_progress(len(done), len(shards))
     return [done[spec.key] for spec in shards]
-
-
-def _workers(options: Options) -> int:
-    if options.workers is not None:
-        if options.workers < 1:
-            raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
-        return options.workers
-    return 1 if options.device != "cpu" else max(1, torch.get_num_threads())
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, ValueError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise GenrobustError(
-            f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"
-        ) from problem
-    return device
-
-
-def _device_kind(name: str) -> str:
-    """What results may depend on: the kind of device, not its number."""
-    device = torch.device(name)
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
-    packages = ("torch", "numpy", "scipy", "safetensors", "pydantic")
-    return Provenance(
-        command=command,
-        genrobust=__version__,
-        python=platform.python_version(),
-        packages={name: version(name) for name in packages},
-        platform=f"{platform.system()} {platform.machine()}",
-        processor=_processor(),
-        device=device,
-        shards=tuple(spec.key for spec in shards),
-    )
-
-
-def command(model: str, suite: Suite, options: Options) -> str:
-    """The shell command that repeats the run."""
-    words = ["genrobust", "bench", "--model", model]
-    if options.weights is not None:
-        words += ["--weights", str(options.weights)]
-    words += ["--suite", suite.name]
-    for name in options.attacks:
-        words += ["--attack", name]
-    for radius in options.eps:
-        words += ["--eps", str(radius)]
-    if options.limit is not None:
-        words += ["--limit", str(options.limit)]
-    if options.device != "cpu":
-        words += ["--device", options.device]
-    return shlex.join([*words, "--seed", str(options.seed)])
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

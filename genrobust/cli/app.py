@@ -80,7 +80,7 @@ def bench(
 
     Run again, the same command does only what is missing.
     """
-    from genrobust.benchmark.run import Options
+    from genrobust.benchmark.options import Options
     from genrobust.cli.bench import bench_models
 
     options = Options(

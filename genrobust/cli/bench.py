@@ -7,7 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from genrobust.benchmark.run import Options, Prepared, execute, prepare, write_report
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.run import execute, write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.suites.suite import load_suite

@@ -1,0 +1,160 @@
+"""Everything that can go wrong before a run does so here: names, files, data, model, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from genrobust.attacks.base import ATTACKS
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.provenance import command
+from genrobust.benchmark.record import ModelInfo
+from genrobust.benchmark.shard import Setting
+from genrobust.data.base import load_images
+from genrobust.errors import GenrobustError
+from genrobust.judges.judge import Judge, Panel, load_judge
+from genrobust.models.check import check_model
+from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import wrap
+from genrobust.models.zoo import load_model, zoo_card
+from genrobust.suites.suite import SUITES, JudgeRef, Suite
+
+#: How many training images are handed to attacks that need some.
+REFERENCES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that has everything it needs."""
+
+    setting: Setting
+    options: Options
+    suite: Suite
+    workers: int
+    deviations: tuple[str, ...]
+    model: ModelInfo
+    command: str
+
+
+def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Options) -> Prepared:
+    """Load and check all that a run needs; nothing is written.
+
+    Raises:
+        GenrobustError: the model, the data or a judge is missing or not what the suite says.
+    """
+    used, deviations = _adjusted(suite, options)
+    device = _device(options.device)
+    images = load_images(used.dataset, used.split, options.data_root)
+    if images.sha256 != used.data_sha256:
+        raise GenrobustError(
+            f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
+            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
+        )
+    ready = _wrapped(model, used.dataset, images.shape, options.weights)
+    ready.module.to(device)
+    if ready.input_shape != images.shape:
+        raise GenrobustError(
+            f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
+            f"{images.shape}; resize inside encode= and decode= when you wrap it"
+        )
+    checked = check_model(ready, images.take(used.sample_ids[:8]))
+    attacker = _judge(used, used.attacker_judge, device)
+    panel = Panel(tuple(_judge(used, ref, device) for ref in used.scoring_judges))
+    reference = model if isinstance(model, str) else None
+    card = zoo_card(model, used.dataset) if isinstance(model, str) else None
+    return Prepared(
+        setting=Setting(ready, images, attacker, panel, _references(used, options, device)),
+        options=options,
+        suite=used,
+        workers=_workers(options),
+        deviations=deviations,
+        model=ModelInfo(
+            name=ready.name,
+            reference=reference or "a live object",
+            fingerprint=ready.fingerprint(),
+            spec=ready.spec,
+            input_shape=ready.input_shape,
+            latents=checked.latents,
+            code_size=checked.code_size,
+            parameters=ready.parameters,
+            card=card.model_dump(mode="json") if card and options.weights is None else None,
+        ),
+        command=command(reference or "FILE.py:FUNCTION", suite, options),
+    )
+
+
+def _references(
+    suite: Suite, options: Options, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """The first training images, if an attack of the suite needs some."""
+    if not any(ATTACKS.get(entry.attack).needs_references for entry in suite.attacks):
+        return None
+    images = load_images(suite.dataset, "train", options.data_root)
+    ids = torch.arange(min(REFERENCES, len(images)))
+    return images.take(ids).to(device), images.labels[ids].to(device)
+
+
+def _wrapped(
+    model: str | nn.Module | GenerativeModel,
+    dataset: str,
+    shape: tuple[int, int, int],
+    weights: str | Path | None,
+) -> GenerativeModel:
+    if isinstance(model, GenerativeModel):
+        return model
+    if isinstance(model, nn.Module):
+        known = hasattr(model, "input_shape") or hasattr(model, "img_size")
+        return wrap(model, input_shape=None if known else shape)
+    return load_model(model, dataset, weights)
+
+
+def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
+    judge = load_judge(suite.dataset, ref.architecture)
+    if judge.sha256 != ref.sha256:
+        raise GenrobustError(
+            f"the judge '{judge.name}' is not the one the suite '{suite.name}' names (sha256 "
+            f"{judge.sha256[:12]}, expected {ref.sha256[:12]}); install the genrobust version that "
+            "the suite belongs to"
+        )
+    return judge.to(device)
+
+
+def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
+    """The suite as it is run, and how that departs from the suite."""
+    used, deviations = suite, []
+    if suite.name not in SUITES or SUITES.get(suite.name)() != suite:
+        deviations.append("a suite of one's own")
+    if options.attacks:
+        used = used.with_attacks(list(options.attacks))
+        deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
+    if options.eps:
+        used = used.with_eps(list(options.eps))
+        deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
+    if options.limit is not None:
+        used = used.limited(options.limit)
+        if used != suite.model_copy(update={"attacks": used.attacks, "eps": used.eps}):
+            deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
+    return used, tuple(deviations)
+
+
+def _workers(options: Options) -> int:
+    if options.workers is not None:
+        if options.workers < 1:
+            raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
+        return options.workers
+    return 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise GenrobustError(
+            f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"
+        ) from problem
+    return device

@@ -1,0 +1,63 @@
+"""Where a record comes from: the command, the machine, the versions."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from genrobust._version import __version__
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.record import Provenance
+from genrobust.suites.suite import Suite
+
+
+def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
+    packages = ("torch", "numpy", "scipy", "safetensors", "pydantic")
+    return Provenance(
+        command=command,
+        genrobust=__version__,
+        python=platform.python_version(),
+        packages={name: version(name) for name in packages},
+        platform=f"{platform.system()} {platform.machine()}",
+        processor=processor(),
+        device=device,
+        shards=tuple(spec.key for spec in shards),
+    )
+
+
+def command(model: str, suite: Suite, options: Options) -> str:
+    """The shell command that repeats the run."""
+    words = ["genrobust", "bench", "--model", model]
+    if options.weights is not None:
+        words += ["--weights", str(options.weights)]
+    words += ["--suite", suite.name]
+    for name in options.attacks:
+        words += ["--attack", name]
+    for radius in options.eps:
+        words += ["--eps", str(radius)]
+    if options.limit is not None:
+        words += ["--limit", str(options.limit)]
+    if options.device != "cpu":
+        words += ["--device", options.device]
+    return shlex.join([*words, "--seed", str(options.seed)])
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_kind(name: str) -> str:
+    """What results may depend on: the kind of device, not its number."""
+    device = torch.device(name)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -36,7 +36,8 @@ class Kuzina(Attack):
         patience: steps without gain before the rate is halved.
         smallest: a rate below this ends a sample's run.
         start_noise: standard deviation, in pixel units.
-        as_published: each restart gives its last iterate in place of its best.
+        as_published: each restart gives its last iterate in place of its best. The published code's
+            other departure (reconstructions from drawn codes) is in how it scores.
 
     Reference:
         Kuzina, Welling & Tomczak 2022, "Alleviating adversarial attacks on variational

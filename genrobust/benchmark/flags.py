@@ -41,7 +41,8 @@ def _few(suite: Suite, eligible: Tensor) -> Flag | None:
         return None
     return Flag(
         name="few eligible sources",
-        evidence=f"{count} of {total} sources are reconstructed right without an attack",
+        evidence=f"only {count} sources (of {total}) are reconstructed right without an attack; "
+        f"{FEW}, and half of them, are the least that say something",
         value=count / total,
         limit=max(FEW_SHARE, FEW / total),
     )

@@ -1,53 +1,48 @@
-"""The table at the end of a bench."""
+"""What a bench prints at its end: a table, and what must be known to read it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from genrobust.benchmark.record import Estimate, Record
 
+LEGEND = """\
+robust accuracy: of all sources, reconstructed right and not changed by any attack
+changed, to target: of the sources reconstructed right; [95% interval]"""
 
-def score_table(records: Sequence[Record]) -> Table:
-    """A row per model and radius; all numbers are percentages but the error."""
+
+def score_table(records: Sequence[Record]) -> Group:
+    """A row per model and radius, in percent; below it, what makes a number unreliable."""
     suite = records[0].suite
     norm = {"linf": "L-inf", "l2": "L2"}[suite.norm]
-    table = Table(
-        title=f"{suite.name} v{suite.version}", caption=_caption(records), show_lines=False
-    )
-    table.add_column("model")
-    table.add_column(f"{norm} eps", justify="right")
-    table.add_column("robust accuracy %", justify="right")
-    table.add_column("changed %", justify="right")
-    table.add_column("to target %", justify="right")
+    table = Table(title=f"{suite.name} v{suite.version}")
+    table.add_column("model", overflow="fold", min_width=8)
+    for head in (f"{norm} eps", "robust accuracy %", "changed %", "to target %"):
+        table.add_column(head, justify="right", no_wrap=True)
     for record in records:
-        scores = record.scores
-        table.add_row(record.model.name, "clean", _percent(scores.clean_accuracy), "", "")
-        for at in scores.per_eps:
+        mark = " ?" if record.flags else ""
+        clean = _percent(record.scores.clean_accuracy)
+        table.add_row(record.model.name, "clean", clean + mark, "", "")
+        for at in record.scores.per_eps:
             table.add_row(
                 "",
                 f"{at.eps:g}",
-                _percent(at.robust_accuracy) + (" ?" if record.flags else ""),
+                _percent(at.robust_accuracy) + mark,
                 _percent(at.as_ignore_target),
                 _percent(at.as_target),
             )
         table.add_section()
-    return table
+    return Group(table, Text("\n".join([LEGEND, *_notes(records)])))
 
 
-def _caption(records: Sequence[Record]) -> str:
-    lines = [
-        "robust accuracy: of all sources, reconstructed right and no attack changed that",
-        "[95% interval]; changed, to target: of the sources reconstructed right",
-        "(as_ignore_target, as_target)",
-    ]
-    for record in records:
-        lines += [f"UNRELIABLE {record.model.name}: {f.name}: {f.evidence}" for f in record.flags]
-    odd = {d for record in records for d in record.deviations}
-    if odd:
-        lines.append(f"not official: {'; '.join(sorted(odd))}")
-    return "\n".join(lines)
+def _notes(records: Sequence[Record]) -> list[str]:
+    flags = [f"? {r.model.name} is not reliable: {f.evidence}" for r in records for f in r.flags]
+    deviations = sorted({d for record in records for d in record.deviations})
+    return flags + ([f"not official: {'; '.join(deviations)}"] if deviations else [])
 
 
 def _percent(estimate: Estimate | None) -> str:

@@ -44,6 +44,7 @@ def _penalties(steps: int) -> dict[str, Penalty]:
 #: Steps on each dataset that the zoo is trained on.
 STEPS = {"digits": 12_000, "mnist": 30_000}
 
+
 def recipe(family: str, dataset: str) -> Recipe:
     """The recipe of a zoo model on a dataset; other datasets get MNIST's.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ app = typer.Typer(
 
 MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
 DataRoot = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads annotations at run time on Python 3.10
+    Path | None,
     typer.Option(
         help="Folder that holds the data set, such as MNIST/raw.", envvar="GENROBUST_DATA"
     ),
@@ -50,19 +50,19 @@ def bench(
     model: Annotated[list[str], typer.Option(help=f"{MODEL_HELP} Repeat to compare.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
     weights: Annotated[
-        Optional[list[Path]],  # noqa: UP045
+        list[Path] | None,
         typer.Option(help="State dict to load into the model; one per --model, in order."),
     ] = None,
     limit: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Only the first so many samples."),
     ] = None,
     attack: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="This attack in place of the suite's. May be repeated."),
     ] = None,
     eps: Annotated[
-        Optional[list[float]],  # noqa: UP045
+        list[float] | None,
         typer.Option(help="This radius in place of the suite's grid. May be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
@@ -71,7 +71,7 @@ def bench(
     ),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     workers: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
     data_root: DataRoot = None,
@@ -100,7 +100,7 @@ def bench(
 def check(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     weights: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="State dict to load."),
     ] = None,
     dataset: Annotated[
@@ -129,23 +129,23 @@ def check(
 @command
 def train(
     model: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="A zoo name, such as jointvae."),
     ] = None,
     judge: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="A judge's architecture instead: lenet, vgg or resnet."),
     ] = None,
     dataset: Annotated[str, typer.Option(help="A registered data set.")] = "digits",
     change: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
             "--set", help="Change the recipe: steps=500, penalty.beta=8, network.gaussian=16."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder; default genrobust-training/DATASET/NAME."),
     ] = None,
     data_root: DataRoot = None,

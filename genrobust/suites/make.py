@@ -74,7 +74,7 @@ def digits() -> Suite:
         images.sha256,
         sources,
         paired(images.labels, sources),
-        eps=(0.02, 0.05, 0.1, 0.2),
+        eps=(0.02, 0.04, 0.06, 0.1),
         chunk_size=45,
         attacks=tuple(quick(entry) for entry in standard()),
     )

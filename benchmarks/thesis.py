@@ -61,7 +61,7 @@ def percent(estimate: Estimate | None, interval: bool = True) -> str:
 
 
 def table(rows: list[list[str]], limit: int) -> str:
-    head = ["model, sha256", "clean %", *ATTACKS, "CPU s"]
+    head = ["model, sha256", "clean %", *ATTACKS, "attack s"]
     lines = [head, ["---"] * len(head), *rows]
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     return (

@@ -30,7 +30,7 @@ def main() -> None:
         seconds = f"{record.times.attack_seconds:.0f}"
         rows.append([family, f"{100 * clean:.0f}", *cells, f"{error:.1f}", seconds])
     grid = [f"eps {at.eps:g}" for at in scores.per_eps]
-    head = ["model", "clean", *grid, "squared error", "CPU s"]
+    head = ["model", "clean", *grid, "squared error", "attack s"]
     lines = [head, ["---"] * len(head), *rows]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     suite = record.suite

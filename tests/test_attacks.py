@@ -573,3 +573,29 @@ def test_the_encoder_runs_once_for_each_gradient_that_is_counted(
     with_gradient = [count for count, needs in seen if needs]
     assert with_gradient == [COUNT] * 12
     assert len(seen) - 12 <= 4  # targets, and the final look at the deployed path
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("latent", {"steps": "10"}, "valid integer"),
+        ("latent", {"steps": 1.5}, "valid integer"),
+        ("latent", {"steps": 0}, "1 or more"),
+        ("latent", {"restarts": -1}, "1 or more"),
+        ("bim", {"steps": -1}, "0 or more"),
+        ("classifier", {"confidence": float("nan")}, "must be a number"),
+        ("classifier", {"surrogate": "sofmax"}, "softmax"),
+        ("thesis", {"as_published": "yes"}, "valid boolean"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused(
+    name: str, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(GenrobustError, match=message):
+        make_attack(name, settings)
+
+
+def test_whole_numbers_do_for_real_ones() -> None:
+    assert make_attack("classifier", {"confidence": 2}).settings()["confidence"] == 2
+    assert make_attack("bim", {"steps": 0}).settings()["steps"] == 0
+    assert make_attack("kuzina", {"steps": None}).settings()["steps"] is None

@@ -8,9 +8,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from genrobust.batch import Batch, Context
@@ -198,7 +199,7 @@ def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
     """The registered attack with these settings.
 
     Raises:
-        GenrobustError: no such attack or setting.
+        GenrobustError: no such attack or setting; a value of the wrong kind.
 
     Example:
         >>> make_attack("latent", {"steps": 10}).settings()["steps"]
@@ -214,7 +215,30 @@ def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
                 f"the attack '{name}' has no setting '{given}';{hint} "
                 f"Settings: {', '.join(allowed) or 'none'}"
             )
+    _check_values(name, kind, settings or {})
     return kind(**(settings or {}))
+
+
+def _check_values(name: str, kind: type[Attack], settings: Mapping[str, Any]) -> None:
+    """Refuse values of another type than declared, NaN, and counts below 1 (or their default)."""
+    hints = get_type_hints(kind)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    for key, value in settings.items():
+        try:
+            TypeAdapter(hints.get(key, Any)).validate_python(value, strict=True)
+        except ValidationError as problem:
+            raise GenrobustError(
+                f"the attack '{name}' got {key}={value!r}: {problem.errors()[0]['msg']}; its "
+                f"default is {defaults[key]!r}"
+            ) from problem
+        default = defaults[key]
+        lowest = min(1, default) if type(default) is int else 1
+        is_count = hints.get(key) in (int, int | None)
+        if (is_count and value is not None and value < lowest) or value != value:
+            raise GenrobustError(
+                f"the attack '{name}' got {key}={value!r}; "
+                + (f"it must be {lowest} or more" if is_count else "it must be a number")
+            )
 
 
 @torch.no_grad()

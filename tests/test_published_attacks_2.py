@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -483,7 +484,8 @@ def test_all_samples_share_one_change(key: str) -> None:
     change = found.x_adv - x
     torch.testing.assert_close(change, change[:1].expand_as(change), atol=1e-6, rtol=0)
     assert float(change.abs().max()) > 0.02
-    start = genrobust.attack(name, model, x, eps=0.1, **{**settings, "passes": 0})
+    unmoved = replace(make_attack(name, settings), passes=0)  # type: ignore[call-arg]
+    start = unmoved(model, Batch(x, tuple(range(len(x)))), ThreatModel("linf", 0.1))
     assert found.loss.mean() < start.loss.mean()
     assert found.forwards.tolist() == [6] * COUNT
     assert found.backwards.tolist() == [5] * COUNT

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -227,9 +227,10 @@ def _check_values(name: str, kind: type[Attack], settings: Mapping[str, Any]) ->
         try:
             TypeAdapter(hints.get(key, Any)).validate_python(value, strict=True)
         except ValidationError as problem:
+            near = difflib.get_close_matches(str(value), map(str, get_args(hints[key])), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"its default is {defaults[key]!r}"
             raise GenrobustError(
-                f"the attack '{name}' got {key}={value!r}: {problem.errors()[0]['msg']}; its "
-                f"default is {defaults[key]!r}"
+                f"the attack '{name}' got {key}={value!r}: {problem.errors()[0]['msg']}; {hint}"
             ) from problem
         default = defaults[key]
         lowest = min(1, default) if type(default) is int else 1

@@ -126,6 +126,17 @@ class Attack(ABC):
         if goal not in self.goals:
             wanted = "give it a target" if goal == "untargeted" else "leave the target out"
             raise GenrobustError(f"the attack '{self.name}' is {self.goals[0]} only; {wanted}")
+        self.refuse_threat(threat)
+        for name in self.needs(goal):
+            if getattr(batch, name) is None:
+                raise GenrobustError(f"the attack '{self.name}' needs {_WANTED[name]}")
+
+    def refuse_threat(self, threat: ThreatModel) -> None:
+        """Say so if it cannot work in the threat model; a runner asks before it starts.
+
+        Raises:
+            GenrobustError: another norm, or no ball where its steps need one.
+        """
         if threat.norm not in self.norms:
             raise GenrobustError(
                 f"the attack '{self.name}' works under {' and '.join(self.norms)}, not "
@@ -136,9 +147,6 @@ class Attack(ABC):
                 f"the attack '{self.name}' needs a finite eps; give one, or choose an attack with "
                 "a penalty on the distance, such as 'carlini-wagner'"
             )
-        for name in self.needs(goal):
-            if getattr(batch, name) is None:
-                raise GenrobustError(f"the attack '{self.name}' needs {_WANTED[name]}")
 
 
 #: The fields of a batch that attacks may need, in a user's words.

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from genrobust.attacks.base import ATTACKS
+from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
 from genrobust.benchmark.record import ModelInfo
@@ -21,6 +21,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.suites.suite import SUITES, JudgeRef, Suite
+from genrobust.threat import ThreatModel
 
 #: How many training images are handed to attacks that need some.
 REFERENCES = 1000
@@ -46,6 +47,10 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
     used, deviations = _adjusted(suite, options)
+    for entry in used.attacks:
+        for radius in used.eps:
+            attack = make_attack(entry.attack, entry.settings)
+            attack.refuse_threat(ThreatModel(used.norm, radius))
     device = _device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
     if images.sha256 != used.data_sha256:

@@ -24,7 +24,7 @@ ROOMS = (
     *("_version", "errors", "registry", "seeding", "files", "distance", "posterior", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
-    *("training", "testing", "cli"),
+    *("training", "testing", "leaderboard", "cli"),
 )
 
 #: What one room shares with a higher one as data: the record and the panels of its verdicts.

@@ -1,0 +1,1 @@
+"""The leaderboard: entries as data, their verification, and the static site."""

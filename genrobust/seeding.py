@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -30,3 +31,15 @@ def per_sample(
 ) -> Tensor:
     """Stack one draw per sample, keyed by (key, sample id): batch positions do not matter."""
     return torch.stack([draw(generator(*key, int(i))) for i in sample_ids])
+
+
+@contextmanager
+def seeded(device: torch.device, *key: object) -> Iterator[None]:
+    """Key torch's own generators, which models of other people draw from, and put them back.
+
+    They are the process's: whoever uses this must be alone.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed_of(*key))
+        yield

@@ -71,12 +71,13 @@ def test_every_adversarial_image_is_inside_the_threat_model(
 
     for path in (finished / "shards").iterdir():
         tensors, _ = read_tensors(path)
+        eps = torch.tensor([*small_suite.eps, 0.0])
         for goal in ("ignore", "target"):
-            images = tensors[f"{goal}.x_adv"]
+            images, radius = tensors[f"{goal}.x_adv"], tensors[f"{goal}.radius"]
             assert images.min() >= 0
             assert images.max() <= 1
-            for e, eps in enumerate(small_suite.eps):
-                assert (images[e] - tensors["source"]).abs().max() <= eps + 1e-6
+            moved = (images - tensors["source"]).flatten(1).abs().amax(1)
+            assert (moved <= eps[radius] + 1e-6).all()
 
 
 def test_stored_reconstructions_are_those_of_the_deployed_path(finished: Path) -> None:
@@ -84,8 +85,8 @@ def test_stored_reconstructions_are_those_of_the_deployed_path(finished: Path) -
 
     model = load_model("jointvae")
     tensors, _ = read_tensors(next((finished / "shards").iterdir()))
-    again = model.reconstruct(tensors["ignore.x_adv"][1])
-    torch.testing.assert_close(again, tensors["ignore.reconstruction"][1], atol=1e-5, rtol=0)
+    again = model.reconstruct(tensors["ignore.x_adv"])
+    torch.testing.assert_close(again, tensors["ignore.reconstruction"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -270,13 +271,19 @@ def test_scores_of_hand_made_outcomes() -> None:
         "eligible": torch.tensor([yes, yes, yes, no]),
         "source": x,
         "reconstruction": x + torch.tensor([0.5, 0.0]),
-        "ignore.success": torch.tensor([[no, yes, no, no]]),
-        "target.success": torch.tensor([[no, no, no, no]]),
-        "ignore.x_adv": x_adv[None],
-        "ignore.reconstruction": (x + torch.tensor([0.5, 0.0]))[None],
+        "kl": torch.tensor([1.0, 2.0, 3.0, 6.0]),
+        "mean": torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]),
+        "ignore.radius": torch.tensor([1, 0, 1, 1]),
+        "target.radius": torch.tensor([1, 1, 1, 1]),
+        "ignore.x_adv": x_adv,
+        "ignore.reconstruction": x + torch.tensor([0.5, 0.0]) + x_adv,
+        "ignore.source_similarity": torch.tensor([0.0, 0.75, 0.0, 0.0]),
+        "ignore.reconstruction_similarity": torch.tensor([0.0, 0.5, 0.0, 0.0]),
+        "ignore.displacement": torch.tensor([9.0, 2.0, 9.0, 9.0]),
+        "ignore.symmetric_kl": torch.full((4,), torch.nan),
     }
     suite = genrobust_suite().model_copy(update={"eps": (0.5,)})
-    scores = score(suite, join([Measured(tensors, 0.0)]), classes=2)
+    scores = score(suite, join([Measured(tensors, 0.0)]))
     at = scores.per_eps[0]
     assert (scores.sources, scores.eligible, scores.clean_accuracy.value) == (4, 3, 0.75)
     assert scores.reconstruction_error.value == pytest.approx(0.25)
@@ -287,8 +294,12 @@ def test_scores_of_hand_made_outcomes() -> None:
     assert at.as_ignore_target is not None
     assert at.as_ignore_target.value == pytest.approx(1 / 3)
     assert at.as_ignore_target_macro == pytest.approx((1 / 2 + 0) / 2)
-    assert at.as_ignore_target_pairs.rate == ((None, 0.5), (0.0, None))
-    assert at.as_ignore_target_pairs.n == ((0, 2), (1, 0))
+    assert [row[:2] for row in at.as_ignore_target_pairs.rate[:2]] == [(None, 0.5), (0.0, None)]
+    assert [row[:2] for row in at.as_ignore_target_pairs.n[:2]] == [(0, 2), (1, 0)]
+    assert (scores.kl.value, scores.total_correlation) == (3, 0)
+    assert at.reconstruction_shift == pytest.approx(0.5)
+    assert (at.source_similarity, at.reconstruction_similarity) == (0.75, 0.5)
+    assert (at.latent_displacement, at.symmetric_kl) == (2, None)
     assert at.as_target_of_wrong == 0
     assert at.linf == pytest.approx(0.4)
     assert at.l2 == pytest.approx(0.5)

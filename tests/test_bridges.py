@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,57 @@ def test_what_fails_in_a_library_is_one_sentence(digits: Setting) -> None:
         digits.attack("foolbox:LinfPGD", steps="many")
     with pytest.raises(GenrobustError, match=r"'art:DeepFool' failed in its library \(ValueError"):
         digits.attack("art:DeepFool", max_iter=-1)
+
+
+def test_autoattack_runs_until_every_sample_falls(digits: Setting) -> None:
+    found = digits.attack("art:AutoAttack", eps=0.5)
+    assert found.success is not None
+    assert found.success.all()
+    assert ATTACKS.get("art:AutoAttack").goals == ("untargeted",)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "package"),
+    [
+        ("art:AutoAttack", {}, "multiprocess"),
+        ("art:PixelAttack", {"es": 1}, "cma"),
+        ("foolbox:LinfinityBrendelBethgeAttack", {}, "numba"),
+    ],
+)
+def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(
+    name: str,
+    settings: dict[str, Any],
+    package: str,
+    digits: Setting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from foolbox.attacks import brendel_bethge
+
+    missing = ModuleNotFoundError(f"No module named '{package}'", name=package)
+    if package == "numba":  # foolbox looks for it when it is itself imported
+        monkeypatch.setattr(brendel_bethge, "NUMBA_IMPORT_ERROR", missing)
+    else:
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(GenrobustError, match=rf"'{package}'.*install \"genrobust\[bridges\]\""):
+        digits.attack(name, **settings)
+    extra = [line for line in requires("genrobust") or [] if 'extra == "bridges"' in line]
+    assert any(line.startswith(package) for line in extra)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["foolbox:LinfinityBrendelBethgeAttack", "art:BrendelBethgeAttack"]
+)
+def test_attacks_that_compile_run(name: str, digits: Setting) -> None:
+    found = digits.attack(name, eps=0.5, steps=3)
+    assert found.success is not None
+    assert found.success.any()
+
+
+@pytest.mark.slow
+def test_an_attack_by_evolution_runs(digits: Setting) -> None:
+    found = digits.attack("art:PixelAttack", es=1, th=1, max_iter=2)
+    assert (found.forwards > 100).all()
 
 
 def test_arts_step_keeps_its_proportion_to_the_radius(digits: Setting) -> None:

@@ -19,6 +19,9 @@ def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tens
     return {
         "eligible": torch.ones(count, dtype=torch.bool),
         "gradient_norm": torch.ones(count),
+        "gradient_cosine": torch.full((count,), 0.9),
+        "longer.tried": torch.ones(count, dtype=torch.bool),
+        "longer.success": torch.arange(count) < 1,
         "surrogate_label": torch.arange(count) % 10,
         "deployed_label": torch.arange(count) % 10,
         "probe.success": success,
@@ -81,6 +84,27 @@ def test_restarts_that_disagree(suite: Suite) -> None:
     joined = outcome()
     joined["probe.again"] = joined["probe.success"].roll(10, dims=1)
     assert names(suite, joined) == ["restarts disagree"]
+
+
+def test_gradients_that_turn_right_beside(suite: Suite) -> None:
+    joined = outcome()
+    joined["gradient_cosine"][:10] = 0.1
+    assert names(suite, joined) == []
+    joined["gradient_cosine"][:11] = 0.1
+    assert names(suite, joined) == ["gradients are random"]
+
+
+def test_twice_the_steps_that_break_more(suite: Suite) -> None:
+    joined = outcome()
+    joined["longer.success"][:3] = True
+    (flag,) = flags.raised(suite, joined)
+    assert flag.name == "loss still falling at the last step"
+    assert "3 of the 40" in flag.evidence
+
+
+def test_without_an_attackers_judge_only_counts_are_asked(suite: Suite) -> None:
+    joined = {name: outcome()[name] for name in ("eligible", "tried", "succeeded")}
+    assert names(suite, joined) == []
 
 
 def test_a_gradient_free_attack_that_beats_the_gradient_ones(suite: Suite) -> None:

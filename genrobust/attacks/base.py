@@ -7,6 +7,7 @@ import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -21,6 +22,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.posterior import Posterior
 from genrobust.registry import Registry
+from genrobust.seeding import seeded
 from genrobust.threat import NORMS, Norm, ThreatModel
 
 Goal = Literal["targeted", "untargeted"]
@@ -101,9 +103,13 @@ class Attack(ABC):
         """
         self._refuse_impossible(batch, threat)
         context = Context(model, batch)
-        problem, minimum = self.search(context, threat)
-        threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
-        success = attacker_success(context, minimum.x)
+        key = ("attack", self.name, batch.seed, batch.sample_ids, threat.eps)
+        # What a random model draws is keyed too, by the batch it is attacked in.
+        alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, *key)
+        with alone:
+            problem, minimum = self.search(context, threat)
+            threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
+            success = attacker_success(context, minimum.x)
         return AttackResult(minimum.x, minimum.loss, success, problem.forwards, problem.backwards)
 
     def needs(self, goal: Goal) -> tuple[str, ...]:

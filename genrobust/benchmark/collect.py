@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from genrobust.benchmark.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.benchmark.shard import Measured
+from genrobust.data.base import DATASETS
 from genrobust.metrics.distances import l2, linf
+from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
 from genrobust.report.examples import Attacked, Example
 from genrobust.seeding import seed_of
@@ -21,6 +24,12 @@ from genrobust.suites.suite import Suite
 Array = NDArray[np.float64]
 
 _PER_ATTACK = ("tried", "succeeded", "forwards", "backwards")
+
+#: Signs with a row a radius.
+_PER_RADIUS = ("probe.success", "probe.again")
+
+#: What the last two rows of the counts are: work done for the flags.
+DIAGNOSTICS = ("short attacks, for the flags", "twice the steps, for a flag")
 
 
 def join(shards: Sequence[Measured]) -> dict[str, Tensor]:
@@ -31,12 +40,14 @@ def join(shards: Sequence[Measured]) -> dict[str, Tensor]:
         if name in _PER_ATTACK:
             joined[name] = torch.stack(parts).sum(0)
         else:
-            joined[name] = torch.cat(parts, 1 if "." in name else 0)
+            joined[name] = torch.cat(parts, 1 if name in _PER_RADIUS else 0)
     return joined
 
 
-def score(suite: Suite, joined: dict[str, Tensor], classes: int) -> Scores:
+def score(suite: Suite, joined: dict[str, Tensor]) -> Scores:
     """The suite's scores from joined shard results."""
+    # Without labels there are two: the source's side and the target's.
+    classes = 2 if suite.rule == "distance" else len(DATASETS.get(suite.dataset).classes)
     recognised = joined["clean_verdict"] == joined["label"]
     eligible = joined["eligible"]
     error = (joined["reconstruction"] - joined["source"]).flatten(1).square().sum(1)
@@ -45,6 +56,8 @@ def score(suite: Suite, joined: dict[str, Tensor], classes: int) -> Scores:
         eligible=int(eligible.sum()),
         clean_accuracy=_mean(recognised, suite),
         reconstruction_error=_mean(error, suite),
+        kl=_mean(joined["kl"], suite),
+        total_correlation=_number(gaussian_total_correlation(joined["mean"])),
         robust_area=_area(suite, joined),
         eps50=_eps50(suite, joined),
         per_eps=tuple(_at_eps(suite, joined, e, classes) for e in range(len(suite.eps))),
@@ -53,16 +66,18 @@ def score(suite: Suite, joined: dict[str, Tensor], classes: int) -> Scores:
 
 def attack_costs(suite: Suite, joined: dict[str, Tensor]) -> tuple[AttackCost, ...]:
     """What each attack tried, reached and cost."""
+    rows: list[tuple[str, dict[str, Any]]] = [(e.label, e.settings) for e in suite.attacks]
+    rows += [(label, {}) for label in DIAGNOSTICS]
     return tuple(
         AttackCost(
-            label=entry.label,
-            settings=entry.settings,
+            label=label,
+            settings=settings,
             tried=tuple(joined["tried"][a].tolist()),
             succeeded=tuple(joined["succeeded"][a].tolist()),
-            forwards=int(joined["forwards"][a]),
-            backwards=int(joined["backwards"][a]),
+            forwards=int(joined["forwards"][a].sum()),
+            backwards=int(joined["backwards"][a].sum()),
         )
-        for a, entry in enumerate(suite.attacks)
+        for a, (label, settings) in enumerate(rows)
     )
 
 
@@ -81,13 +96,13 @@ def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
             reconstruction=joined["reconstruction"][i],
             attacked=tuple(
                 Attacked(
-                    eps=eps,
-                    x_adv=joined["ignore.x_adv"][e, i],
-                    reconstruction=joined["ignore.reconstruction"][e, i],
-                    shows=int(joined["ignore.verdict"][e, i]),
-                    success=bool(joined["ignore.success"][e, i]),
+                    eps=suite.eps[e],
+                    x_adv=joined["ignore.x_adv"][i],
+                    reconstruction=joined["ignore.reconstruction"][i],
+                    shows=int(joined["ignore.verdict"][i]),
                 )
-                for e, eps in enumerate(suite.eps)
+                for e in [int(joined["ignore.radius"][i])]
+                if e < len(suite.eps)
             ),
         )
         for i in chosen
@@ -96,12 +111,15 @@ def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
 
 def _at_eps(suite: Suite, joined: dict[str, Tensor], e: int, classes: int) -> EpsScores:
     eligible = joined["eligible"]
-    ignore, target = joined["ignore.success"][e], joined["target.success"][e]
+    ignore, target = joined["ignore.radius"] <= e, joined["target.radius"] <= e
     pairs = (joined["label"], joined["target_label"], eligible, classes)
     of_ignore, of_target = success_rate(ignore, *pairs), success_rate(target, *pairs)
     of_wrong = success_rate(target, *pairs[:2], eligible & ignore, classes)
-    x_adv, source = joined["ignore.x_adv"][e][ignore], joined["source"][ignore]
-    shift = l2(joined["ignore.reconstruction"][e], joined["reconstruction"])[eligible]
+    x_adv, source = joined["ignore.x_adv"][ignore], joined["source"][ignore]
+
+    def over_successes(values: Tensor) -> float | None:
+        return _number(float(values[ignore].double().mean()))
+
     return EpsScores(
         eps=suite.eps[e],
         robust_accuracy=_mean(eligible & ~ignore, suite),
@@ -114,14 +132,19 @@ def _at_eps(suite: Suite, joined: dict[str, Tensor], e: int, classes: int) -> Ep
         as_target_pairs=_matrix(of_target),
         linf=_number(float(linf(x_adv, source).mean())),
         l2=_number(float(l2(x_adv, source).mean())),
-        reconstruction_shift=_number(float(shift.mean())),
+        reconstruction_shift=over_successes(
+            l2(joined["ignore.reconstruction"], joined["reconstruction"])
+        ),
+        source_similarity=over_successes(joined["ignore.source_similarity"]),
+        reconstruction_similarity=over_successes(joined["ignore.reconstruction_similarity"]),
+        latent_displacement=over_successes(joined["ignore.displacement"]),
+        symmetric_kl=over_successes(joined["ignore.symmetric_kl"]),
     )
 
 
 def _area(suite: Suite, joined: dict[str, Tensor]) -> Estimate | None:
     """The mean over sources of each one's own area: the trapezoids are linear in the sources."""
-    standing = joined["eligible"] & ~joined["ignore.success"]
-    radii, shares = _above_zero(suite, standing.double())
+    radii, shares = _above_zero(suite, _standing(suite, joined))
     if not radii:
         return None
     clean = joined["eligible"].double()
@@ -133,11 +156,16 @@ def _area(suite: Suite, joined: dict[str, Tensor]) -> Estimate | None:
 
 
 def _eps50(suite: Suite, joined: dict[str, Tensor]) -> float | None:
-    standing = (joined["eligible"] & ~joined["ignore.success"]).double()
-    radii, shares = _above_zero(suite, standing)
+    radii, shares = _above_zero(suite, _standing(suite, joined))
     if not radii:
         return None
     return _number(eps50(radii, shares.mean(1).tolist(), float(joined["eligible"].double().mean())))
+
+
+def _standing(suite: Suite, joined: dict[str, Tensor]) -> Tensor:
+    """Which eligible sources stand at each radius, (E, N), as numbers."""
+    positions = torch.arange(len(suite.eps))[:, None]
+    return (joined["eligible"] & (joined["ignore.radius"] > positions)).double()
 
 
 def _above_zero(suite: Suite, per_eps: Tensor) -> tuple[list[float], Tensor]:

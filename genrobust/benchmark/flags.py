@@ -20,6 +20,9 @@ DISAGREE = 0.1
 BLACK_BOX = 0.05
 FEWER = 0.05
 RESTARTS = 0.25
+LONGER = 0.05
+#: Cosine of two gradients a thousandth of the pixel range apart, and the share below it.
+ALIKE, RANDOM = 0.5, 0.25
 #: Eligible sources below which intervals say little, in number and as a share of the sources.
 FEW, FEW_SHARE = 20, 0.5
 #: Attacks that use no gradient.
@@ -29,9 +32,14 @@ GRADIENT_FREE = ("noise", "square")
 def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
     """The flags of a run, from its joined shard results."""
     eligible = joined["eligible"]
-    checks = (_few(suite, eligible), _gradients(joined, eligible), _surrogate(joined, eligible))
-    probes = (_larger_eps(suite, joined, eligible), _restarts(suite, joined, eligible))
-    found = (*checks, *probes, *_black_box(suite, joined))
+    found: list[Flag | None] = [_few(suite, eligible)]
+    if "gradient_norm" in joined:  # an attacker's judge was at hand
+        found += [_gradients(joined, eligible), _random(joined, eligible)]
+        found += [_surrogate(joined, eligible)]
+        found += [_larger_eps(suite, joined, eligible), _restarts(suite, joined, eligible)]
+    if "longer.success" in joined:
+        found += [_longer(joined, eligible)]
+    found += _black_box(suite, joined)
     return tuple(flag for flag in found if flag is not None)
 
 
@@ -59,6 +67,35 @@ def _gradients(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
         "reconstruction has a zero or infinite gradient",
         value=share,
         limit=VANISHED,
+    )
+
+
+def _random(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    """A gradient that is another one right beside says nothing of where the loss falls."""
+    usable = eligible & (joined["gradient_norm"] > 0)
+    share = _share(joined["gradient_cosine"][usable] < ALIKE)
+    if share <= RANDOM:
+        return None
+    return Flag(
+        name="gradients are random",
+        evidence=f"for {share:.0%} of the eligible sources the gradient of the judge's margin "
+        f"turns by more than 60 degrees within a thousandth of the pixel range",
+        value=share,
+        limit=RANDOM,
+    )
+
+
+def _longer(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    tried, fell = joined["longer.tried"][eligible], joined["longer.success"][eligible]
+    share = _share(fell)
+    if share <= LONGER or int(fell.sum()) < 2:
+        return None
+    return Flag(
+        name="loss still falling at the last step",
+        evidence=f"with twice the steps the attack on the judge broke {int(fell.sum())} of the "
+        f"{int(tried.sum())} sources that had stood at the radius it was given",
+        value=share,
+        limit=LONGER,
     )
 
 

@@ -14,6 +14,7 @@ class Options:
     seed: int = 0
     attacks: tuple[str, ...] = ()
     eps: tuple[float, ...] = ()
+    judge: str | None = None
     device: str = "cpu"
     workers: int | None = None
     data_root: str | Path | None = None

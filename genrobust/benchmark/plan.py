@@ -6,7 +6,7 @@ import hashlib
 
 from genrobust._version import __version__
 from genrobust.data.base import Split
-from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Suite
+from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Rule, Suite
 from genrobust.threat import Norm
 
 
@@ -28,7 +28,9 @@ class ShardSpec(Frozen):
     norm: Norm
     eps: tuple[float, ...]
     attacks: tuple[AttackEntry, ...]
-    attacker_judge: JudgeRef
+    ensemble: bool
+    rule: Rule
+    attacker_judge: JudgeRef | None
     scoring_judges: tuple[JudgeRef, ...]
     seed: int
 
@@ -53,6 +55,8 @@ def plan(suite: Suite, model_fingerprint: str, seed: int, device: str) -> list[S
             norm=suite.norm,
             eps=suite.eps,
             attacks=suite.attacks,
+            ensemble=suite.ensemble,
+            rule=suite.rule,
             attacker_judge=suite.attacker_judge,
             scoring_judges=suite.scoring_judges,
             seed=seed,

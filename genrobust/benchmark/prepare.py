@@ -12,6 +12,7 @@ from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
 from genrobust.benchmark.record import ModelInfo
+from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Setting
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError
@@ -48,9 +49,14 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
     """
     used, deviations = _adjusted(suite, options)
     for entry in used.attacks:
+        attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
-            attack = make_attack(entry.attack, entry.settings)
             attack.refuse_threat(ThreatModel(used.norm, radius))
+        if used.rule == "distance" and {"judge", "labels"} & set(attack.needs(entry.goal)):
+            raise GenrobustError(
+                f"the attack '{entry.attack}' needs a judge, and the suite '{used.name}' scores by "
+                "distance; leave it out, or choose one such as 'latent' or 'output'"
+            )
     device = _device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
     if images.sha256 != used.data_sha256:
@@ -66,15 +72,21 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
     checked = check_model(ready, images.take(used.sample_ids[:8]))
-    attacker = _judge(used, used.attacker_judge, device)
-    panel = Panel(tuple(_judge(used, ref, device) for ref in used.scoring_judges))
+    attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
+    scorers = tuple(_judge(used, ref, device) for ref in used.scoring_judges)
+    panel = Panel(scorers) if scorers else None
     reference = model if isinstance(model, str) else None
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
-        setting=Setting(ready, images, attacker, panel, _references(used, options, device)),
+        setting=Setting(
+            Scorer(used.rule, panel, ready, options.seed),
+            images,
+            attacker,
+            _references(used, options, device),
+        ),
         options=options,
         suite=used,
-        workers=_workers(options),
+        workers=_workers(options, ready),
         deviations=deviations,
         model=ModelInfo(
             name=ready.name,
@@ -85,6 +97,8 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
             latents=checked.latents,
             code_size=checked.code_size,
             parameters=ready.parameters,
+            draws=ready.draws,
+            deploy=ready.deploy is not None,
             card=card.model_dump(mode="json") if card and options.weights is None else None,
         ),
         command=command(reference or "FILE.py:FUNCTION", suite, options),
@@ -135,17 +149,23 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
     if options.attacks:
         used = used.with_attacks(list(options.attacks))
         deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
+    if options.judge is not None:
+        sha256 = load_judge(used.dataset, options.judge).sha256
+        used = used.judged_by(JudgeRef(architecture=options.judge, sha256=sha256))
+        deviations.append(f"success by the judge {options.judge} alone")
     if options.eps:
         used = used.with_eps(list(options.eps))
         deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
     if options.limit is not None:
         used = used.limited(options.limit)
-        if used != suite.model_copy(update={"attacks": used.attacks, "eps": used.eps}):
+        if len(used.sample_ids) < len(suite.sample_ids):
             deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
     return used, tuple(deviations)
 
 
-def _workers(options: Options) -> int:
+def _workers(options: Options, model: GenerativeModel) -> int:
+    if model.draws > 1:
+        return 1  # its random numbers come from the process's generators, which threads share
     if options.workers is not None:
         if options.workers < 1:
             raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")

@@ -41,6 +41,8 @@ def command(model: str, suite: Suite, options: Options) -> str:
         words += ["--attack", name]
     for radius in options.eps:
         words += ["--eps", str(radius)]
+    if options.judge is not None:
+        words += ["--judge", options.judge]
     if options.limit is not None:
         words += ["--limit", str(options.limit)]
     if options.device != "cpu":

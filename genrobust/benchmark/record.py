@@ -63,7 +63,22 @@ class EpsScores(Frozen):
     l2: Annotated[float | None, Field(description="mean L2 norm of the successful perturbations")]
     reconstruction_shift: Annotated[
         float | None,
-        Field(description="mean L2 distance of worst-case to clean reconstruction, eligible ones"),
+        Field(description="mean L2 distance of attacked to clean reconstructions, of successes"),
+    ]
+    source_similarity: Annotated[
+        float | None,
+        Field(description="MS-SSIM for small images of source and attacked image, of successes"),
+    ]
+    reconstruction_similarity: Annotated[
+        float | None, Field(description="likewise of clean and attacked reconstruction")
+    ]
+    latent_displacement: Annotated[
+        float | None,
+        Field(description="mean distance of means and centred logits, of successes"),
+    ]
+    symmetric_kl: Annotated[
+        float | None,
+        Field(description="mean symmetric KL of the two posteriors in nats, of successes"),
     ]
 
 
@@ -87,6 +102,14 @@ class Scores(Frozen):
     reconstruction_error: Annotated[
         Estimate, Field(description="squared error of the clean reconstruction, summed over pixels")
     ]
+    kl: Annotated[Estimate, Field(description="KL of the clean posterior to the prior, in nats")]
+    total_correlation: Annotated[
+        float | None,
+        Field(
+            description="of the latent means over the sources, taken as Gaussian, in nats; lower "
+            "is more disentangled; None with too few sources for the latents"
+        ),
+    ]
     robust_area: Annotated[
         Estimate | None,
         Field(
@@ -105,7 +128,9 @@ class Scores(Frozen):
 
 
 class AttackCost(Frozen):
-    """One attack of the suite. It runs only on sources that those before it left standing."""
+    """One attack of the suite, on sources that those before it left standing; the last two rows
+    are what the flags cost. In an ensemble a source is attacked at a radius if it fell at the next
+    larger one."""
 
     label: str
     settings: dict[str, Any]
@@ -128,6 +153,12 @@ class ModelInfo(Frozen):
     latents: str
     code_size: int
     parameters: int
+    draws: Annotated[
+        int, Field(description="draws of a random deployment for each score; 1 if not random")
+    ]
+    deploy: Annotated[
+        bool, Field(description="whether the deployed path is one of its own, not differentiated")
+    ]
     card: dict[str, Any] | None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,9 +19,8 @@ from genrobust.benchmark.plan import ShardSpec, plan
 from genrobust.benchmark.prepare import Prepared, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import DataInfo, JudgeInfo, Record, Times
-from genrobust.benchmark.shard import Measured, run_shard
+from genrobust.benchmark.shard import Measured, Setting, run_shard
 from genrobust.benchmark.store import Store
-from genrobust.data.base import DATASETS
 from genrobust.models.model import GenerativeModel
 from genrobust.report.examples import Example
 from genrobust.suites.suite import Suite, load_suite
@@ -50,6 +49,7 @@ def bench(
     seed: int = 0,
     attacks: Sequence[str] = (),
     eps: Sequence[float] = (),
+    judge: str | None = None,
     device: str = "cpu",
     workers: int | None = None,
     data_root: str | Path | None = None,
@@ -65,6 +65,7 @@ def bench(
         seed: of every random draw.
         attacks: these in place of the suite's (not official either).
         eps: these radii in place of the suite's grid (likewise).
+        judge: score by this one judge, the rule of the published attacks (likewise).
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -83,7 +84,7 @@ def bench(
         >>> record.scores.sources, record.official
         (4, False)
     """
-    options = Options(limit, seed, tuple(attacks), tuple(eps), device, workers, data_root)
+    options = Options(limit, seed, tuple(attacks), tuple(eps), judge, device, workers, data_root)
     chosen = load_suite(suite) if isinstance(suite, str) else suite
     prepared = prepare(model, chosen, options)
     if out is None:
@@ -107,10 +108,6 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
     files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
     measured = _run_missing(Store(folder), shards, prepared, on_progress)
     joined = collect.join(measured)
-    attacker = JudgeInfo(
-        name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker"
-    )
-    scorers = [JudgeInfo(name=j.name, sha256=j.sha256, role="scorer") for j in setting.panel.judges]
     record = Record(
         official=not prepared.deviations,
         deviations=prepared.deviations,
@@ -119,9 +116,9 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
         suite_sha256=suite.sha256,
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
-        judges=(attacker, *scorers),
+        judges=tuple(_judges(setting)),
         flags=flags.raised(suite, joined),
-        scores=collect.score(suite, joined, len(DATASETS.get(suite.dataset).classes)),
+        scores=collect.score(suite, joined),
         attacks=collect.attack_costs(suite, joined),
         forwards=int(joined["forwards"].sum()),
         backwards=int(joined["backwards"].sum()),
@@ -133,6 +130,14 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
     )
     files.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
     return Run(record, collect.examples(suite, joined))
+
+
+def _judges(setting: Setting) -> Iterator[JudgeInfo]:
+    if setting.attacker is not None:
+        yield JudgeInfo(name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker")
+    if setting.scorer.panel is not None:
+        for judge in setting.scorer.panel.judges:
+            yield JudgeInfo(name=judge.name, sha256=judge.sha256, role="scorer")
 
 
 def write_report(folder: Path, runs: Sequence[Run]) -> Path:

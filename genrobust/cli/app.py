@@ -65,6 +65,10 @@ def bench(
         list[float] | None,
         typer.Option(help="This radius in place of the suite's grid. May be repeated."),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Success by this one judge, the rule of the published attacks."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results: OUT/SUITE/MODEL.")] = Path(
         "genrobust-runs"
@@ -88,6 +92,7 @@ def bench(
         seed=seed,
         attacks=tuple(attack or ()),
         eps=tuple(eps or ()),
+        judge=judge,
         device=device,
         workers=workers,
         data_root=data_root,

@@ -64,6 +64,10 @@ class Submission(Frozen):
     name: Annotated[str, Field(min_length=1, max_length=80)]
     authors: Annotated[tuple[Author, ...], Field(min_length=1, max_length=40)]
     links: Annotated[tuple[Link, ...], Field(max_length=10)] = ()
+    family: Annotated[
+        str | None,
+        Field(min_length=1, max_length=40, description="kind of model; boards can be filtered"),
+    ] = None
     licence: Annotated[str, Field(min_length=1, max_length=80)]
     training_data: Annotated[str, Field(min_length=1, max_length=300)]
     note: Annotated[str, Field(max_length=2000)] = ""

@@ -95,6 +95,35 @@ def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
     return clean.symmetric_kl(adversarial)
 
 
+def gaussian_total_correlation(codes: Tensor) -> float:
+    r"""How much the latents tell of one another over a data set, as if they were Gaussian.
+
+    .. math:: \tfrac12 \Bigl(\sum_j \log \Sigma_{jj} - \log \det \Sigma\Bigr)
+
+    with the covariance of the codes: the unsupervised score of disentanglement of Locatello et al.
+    2019. Latents that do not move (variance below 1e-8) are left out: they carry nothing.
+
+    Args:
+        codes: (N, L), one code a sample, such as posterior means.
+
+    Returns:
+        In nats, from 0 (no pair correlates); NaN without a latent that moves, or with fewer than
+        two samples for each.
+
+    Example:
+        >>> corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> gaussian_total_correlation(corners)
+        0.0
+    """
+    spread = codes.double() - codes.double().mean(0)
+    spread = spread[:, spread.square().mean(0) > 1e-8]
+    count, latents = spread.shape
+    if not latents or count < 2 * latents:
+        return float("nan")
+    correlation = torch.corrcoef(spread.T).reshape(latents, latents)
+    return float(-0.5 * torch.linalg.slogdet(correlation).logabsdet)
+
+
 def gaussian_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:
     """Means and standard deviations of the Gaussian parts, (B, n) each.
 

@@ -61,8 +61,11 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
         code = posterior.mode()
         image = _run("decode", lambda: model.decode(code), code.shape)
         _check_image(image, x, model.clamp)
-        _check_repeatable(model, x)
-    gradient = _check_gradient(model, x)
+        if model.deploy is not None:
+            _check_image(_run("deploy", lambda: model.reconstruct(x), x.shape), x, model.clamp)
+        if model.draws == 1:
+            _check_repeatable(model, x)
+    gradient = _check_gradient(model, x) if model.differentiable else 0.0
     return ModelCheck(
         latents=_latents(posterior),
         code_size=posterior.size,
@@ -130,7 +133,7 @@ def _check_repeatable(model: GenerativeModel, x: Tensor) -> None:
         raise GenrobustError(
             f"the model gives another reconstruction each time (they differ by up to {moved:.2g}); "
             "it draws random numbers in eval mode: pass encode= and decode= that do not, such as "
-            "an encode that returns (mean, logvar)"
+            "an encode that returns (mean, logvar); or, if the deployment is random, draws=16"
         )
     moved = float((once[:1] - alone).abs().max())
     if moved > BATCH_TOLERANCE:
@@ -155,7 +158,7 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
         raise GenrobustError(
             f"no gradient reaches the image from its reconstruction{reason}; remove "
             "torch.no_grad, detach, numpy, rounding or .data from the path through encode and "
-            "decode, or pass encode= and decode= without them"
+            "decode, or pass encode= and decode= without them, and the path with them as deploy="
         ) from problem
     if not gradient.isfinite().all():
         raise GenrobustError(

@@ -33,6 +33,10 @@ class GenerativeModel:
         encoder: images to posterior.
         decoder: codes to mean images, in [0, 1] up to what ``clamp`` clips.
         clamp: the deployment clips reconstructions to [0, 1].
+        deploy: images to the reconstructions that the deployment gives, where that is not
+            ``decode(encode(x).mode())``; it is scored and never differentiated.
+        draws: how often a random deployment is drawn; 1 says that it is not random.
+        differentiable: whether gradients reach the image through encoder and decoder.
         spec: what the fingerprint covers besides the weights.
     """
 
@@ -42,6 +46,9 @@ class GenerativeModel:
     encoder: Callable[[Tensor], Posterior] = field(repr=False)
     decoder: Callable[[Tensor], Tensor] = field(repr=False)
     clamp: bool = False
+    deploy: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+    draws: int = 1
+    differentiable: bool = True
     spec: dict[str, Any] = field(default_factory=dict)
 
     def encode(self, x: Tensor) -> Posterior:
@@ -53,8 +60,11 @@ class GenerativeModel:
         return self.decoder(code)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The deployed reconstruction: decode the posterior's mode, clip if the deployment does."""
-        image = self.decode(self.encode(x).mode())
+        """The deployed reconstruction: of the posterior's mode, clipped if the deployment does.
+
+        A random deployment gives one draw from torch's own generators.
+        """
+        image = self.deploy(x) if self.deploy else self.decode(self.encode(x).mode())
         return image.clamp(0, 1) if self.clamp else image
 
     def surrogate(self, x: Tensor, kind: Surrogate, temperature: float = 1.0) -> Tensor:
@@ -81,6 +91,12 @@ class GenerativeModel:
         """sha256 of the spec and the weights: two models with one fingerprint are the same."""
         weights = files.sha256_of_tensors(self.module.state_dict())
         spec = json.dumps(
-            {**self.spec, "input_shape": self.input_shape, "clamp": self.clamp}, sort_keys=True
+            {
+                **self.spec,
+                "input_shape": self.input_shape,
+                "clamp": self.clamp,
+                "draws": self.draws,
+            },
+            sort_keys=True,
         )
         return hashlib.sha256(f"{spec}\n{weights}".encode()).hexdigest()

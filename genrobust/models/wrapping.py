@@ -24,6 +24,9 @@ def wrap(
     input_shape: tuple[int, int, int] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
+    deploy: Callable[[Tensor], Any] | None = None,
+    draws: int = 1,
+    differentiable: bool = True,
     name: str | None = None,
 ) -> GenerativeModel:
     """Make a module attackable: put it in eval mode, freeze it, find its posterior, check it.
@@ -45,6 +48,15 @@ def wrap(
         value_range: lowest and highest pixel the module works with, such as (-1, 1).
         clamp: clip reconstructions to that range, as the deployment does. Attacks still
             differentiate through the unclipped image.
+        deploy: images in the module's own range to the reconstructions that the deployment really
+            gives, where that is not ``decode`` of the posterior's mode: with a quantised input, a
+            purified one, a sampled code. It is what is scored. Attacks differentiate through
+            ``encode`` and ``decode`` in its place (Athalye, Carlini & Wagner 2018, BPDA).
+        draws: for a deployment that draws random numbers, how often it is drawn for each score;
+            attacks then follow the mean over as many draws (expectation over transformation).
+        differentiable: False for a model through which no gradient reaches the image, with no
+            stand-in for it at hand. Only attacks that need no gradient can do something then, and
+            the record is flagged.
         name: for tables and folders; default the class's name.
 
     Returns:
@@ -75,6 +87,9 @@ def wrap(
         input_shape=input_shape,
         value_range=value_range,
         clamp=clamp,
+        deploy=deploy,
+        draws=draws,
+        differentiable=differentiable,
         name=name,
     )
     check_model(model)
@@ -89,6 +104,9 @@ def adapt(
     input_shape: tuple[int, int, int] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
+    deploy: Callable[[Tensor], Any] | None = None,
+    draws: int = 1,
+    differentiable: bool = True,
     name: str | None = None,
 ) -> GenerativeModel:
     """:func:`wrap` without the checks."""
@@ -99,6 +117,8 @@ def adapt(
         )
     if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
+    if draws < 1:
+        raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
     low, high = value_range
     shape = _shape_of(module, input_shape)
     run_encoder = encode or _method(module, "encode", "encoder")
@@ -108,10 +128,13 @@ def adapt(
     def encoder(x: Tensor) -> Posterior:
         return posterior_of(run_encoder(x * (high - low) + low))
 
-    def decoder(code: Tensor) -> Tensor:
-        image = (image_of(run_decoder(code)) - low) / (high - low)
+    def to_image(output: Any) -> Tensor:
+        image = (image_of(output) - low) / (high - low)
         fits = image.ndim == 2 and image[0].numel() == torch.Size(shape).numel()
         return image.view(-1, *shape) if fits else image
+
+    def decoder(code: Tensor) -> Tensor:
+        return to_image(run_decoder(code))
 
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     spec = {
@@ -121,7 +144,20 @@ def adapt(
         "value_range": [low, high],
     }
     chosen = name or type(module).__name__
-    return GenerativeModel(chosen, module, shape, encoder, decoder, clamp, spec)
+    if deploy is not None:
+        spec["deploy"] = _qualified_name(deploy)
+    return GenerativeModel(
+        chosen,
+        module,
+        shape,
+        encoder,
+        decoder,
+        clamp=clamp,
+        deploy=None if deploy is None else lambda x: to_image(deploy(x * (high - low) + low)),
+        draws=draws,
+        differentiable=differentiable,
+        spec=spec,
+    )
 
 
 def _method(module: nn.Module, *names: str) -> Callable[[Tensor], Any]:

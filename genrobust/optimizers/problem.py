@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genrobust.batch import Context
 from genrobust.distance import euclidean
+from genrobust.errors import GenrobustError
 from genrobust.objectives.base import Objective
 
 
@@ -67,18 +68,33 @@ class Problem:
 
     def loss(self, x_adv: Tensor) -> Tensor:
         """The loss of each image, (B,), without a gradient."""
-        self.forwards[self.index] += 1
+        self.forwards[self.index] += self.context.model.draws
         with torch.no_grad():
             return self._loss(x_adv).to(x_adv.dtype)
 
     def gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each image, (B,), and its gradient with respect to that image alone."""
-        self.forwards[self.index] += 1
-        self.backwards[self.index] += 1
+        """The loss of each image, (B,), and its gradient with respect to that image alone.
+
+        Of a model that is declared not to be differentiable the gradient may be 0.
+
+        Raises:
+            GenrobustError: no gradient reaches the image of a model that should have one.
+        """
+        model = self.context.model
+        self.forwards[self.index] += model.draws
+        self.backwards[self.index] += model.draws
         with torch.enable_grad():
             x_adv = x_adv.detach().requires_grad_()
             loss = self._loss(x_adv)
-            (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
+            if loss.requires_grad:
+                (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
+            elif model.differentiable:
+                raise GenrobustError(
+                    f"no gradient of the objective reaches the image through '{model.name}'; wrap "
+                    "it with differentiable=False, or with encode= and decode= that let it through"
+                )
+            else:
+                gradient = torch.zeros_like(x_adv)
         return loss.detach().to(x_adv.dtype), gradient
 
     def narrow(self, keep: Tensor) -> Problem:
@@ -95,7 +111,11 @@ class Problem:
         return replace(self, penalty=penalty)
 
     def _loss(self, x_adv: Tensor) -> Tensor:
+        """Of a random model the mean over its draws (Athalye et al. 2018, EoT)."""
         loss = self.objective(x_adv, self.context)
+        for _ in range(self.context.model.draws - 1):
+            loss = loss + self.objective(x_adv, self.context)
+        loss = loss / self.context.model.draws
         if self.penalty is None:
             return loss
         return loss + self.penalty(x_adv, self.context.batch.x)

@@ -9,18 +9,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """A source's worst case at one radius. Images are (C, H, W) in [0, 1]."""
+    """A source's attacked image at the smallest radius at which it fell, (C, H, W) in [0, 1]."""
 
     eps: float
     x_adv: Tensor
     reconstruction: Tensor
-    shows: int  # the class the judges agree on; NO_VERDICT (-1) where they do not
-    success: bool
+    shows: int  # the class the judges agree on
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A source with its clean reconstruction, and its worst case at each radius, ascending."""
+    """A source with its clean reconstruction; ``attacked`` is empty if it stood at every radius."""
 
     sample_id: int
     label: int

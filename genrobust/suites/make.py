@@ -121,6 +121,8 @@ def _suite(
         norm="linf",
         eps=eps,
         attacks=attacks,
+        ensemble=True,
+        rule="agreement",
         attacker_judge=judge(ATTACKER),
         scoring_judges=tuple(judge(architecture) for architecture in SCORERS),
         chunk_size=chunk_size,

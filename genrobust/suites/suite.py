@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -44,11 +44,25 @@ class JudgeRef(Frozen):
     sha256: str
 
 
+#: How a suite tells what a reconstruction shows.
+Rule = Literal["agreement", "single", "distance"]
+
+
 class Suite(Frozen):
     """A protocol. Changing any field makes another protocol: give it a new version.
 
     ``sample_ids`` and ``target_ids`` are positions in the dataset's split; source i aims at target
-    i in targeted attacks. Success is judged by the scorers, which attacks never see.
+    i in targeted attacks.
+
+    ``rule`` says what success is. ``agreement``: all scoring judges, which attacks never see, agree
+    on a class that is not the source's (or is the target's), and still see the source's in the
+    attacked image. ``single``: one judge says so, and the attacked image is not looked at: the
+    rule of the published attacks. ``distance``: the reconstruction is nearer to the target's than
+    to the source's, for data without labels.
+
+    ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the radii
+    go from the largest down and short attacks made for the flags count too; else each attack is
+    run at each radius, as for measuring the attacks themselves.
     """
 
     name: str
@@ -62,8 +76,10 @@ class Suite(Frozen):
     norm: Norm
     eps: tuple[float, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)
-    attacker_judge: JudgeRef
-    scoring_judges: tuple[JudgeRef, ...] = Field(min_length=1)
+    ensemble: bool
+    rule: Rule
+    attacker_judge: JudgeRef | None
+    scoring_judges: tuple[JudgeRef, ...]
     chunk_size: int = Field(gt=0)
     confidence: float = Field(gt=0, lt=1)
     resamples: int = Field(gt=0)
@@ -74,6 +90,15 @@ class Suite(Frozen):
             raise ValueError("target_ids and sample_ids must be of one length")
         if list(self.eps) != sorted(set(self.eps)) or self.eps[0] < 0:
             raise ValueError("eps must be ascending, from 0 up")
+        judges = len(self.scoring_judges)
+        if self.rule == "agreement" and not judges:
+            raise ValueError("the rule 'agreement' needs scoring_judges")
+        if self.rule == "single" and judges != 1:
+            raise ValueError("the rule 'single' needs exactly one of scoring_judges")
+        if self.rule == "distance" and (judges or self.attacker_judge is not None):
+            raise ValueError("the rule 'distance' has no judges: leave them out")
+        if (self.rule != "distance") and self.attacker_judge is None:
+            raise ValueError(f"the rule '{self.rule}' needs an attacker_judge")
         return self
 
     @property
@@ -100,7 +125,12 @@ class Suite(Frozen):
             for goal in make_attack(name).goals
             for entry in entries_of(name, goal)
         ]
-        return self.model_copy(update={"attacks": tuple(entries)})
+        update = {"attacks": tuple(entries), "ensemble": names == ["standard"]}
+        return self.model_copy(update=update)
+
+    def judged_by(self, judge: JudgeRef) -> Suite:
+        """The suite with one judge's word for success, as published attacks are scored."""
+        return self.model_copy(update={"rule": "single", "scoring_judges": (judge,)})
 
     def with_eps(self, eps: list[float]) -> Suite:
         """The suite on another grid."""

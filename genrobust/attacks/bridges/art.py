@@ -31,6 +31,7 @@ _NORMS: dict[str, Norm] = {
 
 #: Attacks whose goals do not follow from whether there is a setting ``targeted``.
 _GOALS: dict[str, tuple[Goal, ...]] = {
+    "AutoAttack": ("untargeted",),  # its own setting tries all classes, not one target
     "SaliencyMapMethod": ("targeted", "untargeted"),
     "SignOPTAttack": ("untargeted",),  # targeted it needs images of the target to start from
     "TargetedUniversalPerturbation": ("targeted",),

@@ -26,6 +26,9 @@ from genrobust.optimizers import Minimum, Problem
 from genrobust.seeding import seed_of
 from genrobust.threat import ThreatModel
 
+#: Packages that some attacks need and their libraries do not install: the extra ``bridges``.
+EXTRA = ("cma", "multiprocess", "numba")
+
 #: The libraries draw from the process's global generators, which threads share.
 _LOCK = threading.Lock()
 
@@ -148,9 +151,11 @@ class Bridge(Attack):
         except GenrobustError:
             raise
         except ModuleNotFoundError as problem:
+            package = (problem.name or "").split(".")[0]
+            source = '"genrobust[bridges]"' if package in EXTRA else package
             raise GenrobustError(
-                f"the attack '{self.name}' needs the package '{problem.name}'; install it with "
-                f"'pip install {problem.name}'"
+                f"the attack '{self.name}' needs the package '{package}'; install it with: pip "
+                f"install {source}"
             ) from problem
         except Exception as problem:
             reason = str(problem).splitlines()[0] if str(problem) else "no reason given"

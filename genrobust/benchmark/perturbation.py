@@ -1,0 +1,58 @@
+"""Perturbations as whole numbers of a step: small to keep, and the same wherever they are read.
+
+Under L-inf a step is 1/127 of the radius, so that what an attack puts on the ball's surface stays
+there, and no stored perturbation can leave the ball. Under L2 it is 1/32767.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from genrobust.threat import ThreatModel
+
+_LEVELS = {"linf": (127, torch.int8), "l2": (32767, torch.int16)}
+
+#: Part of a step by which rounding in the attack's own arithmetic may fall short.
+_SLACK = 1e-3
+
+
+def quantise(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """The perturbation in steps, rounded towards 0, which leads out of neither ball nor box.
+
+    Args:
+        x_adv: images inside the threat model, (B, C, H, W).
+        x: their sources.
+        threat: norm and radius.
+
+    Returns:
+        (B, C, H, W), int8 under L-inf and int16 under L2.
+
+    Example:
+        >>> x = torch.full((1, 1, 1, 2), 0.5)
+        >>> quantise(x + torch.tensor([0.1, -0.05]), x, ThreatModel("linf", 0.1)).tolist()
+        [[[[127, -63]]]]
+    """
+    levels, dtype = _LEVELS[threat.norm]
+    if threat.eps == 0:
+        return torch.zeros_like(x, dtype=dtype)
+    steps = (x_adv - x).double() / step_of(threat)
+    return (steps + _SLACK * steps.sign()).trunc().clamp(-levels, levels).to(dtype)
+
+
+def restore(perturbation: Tensor, x: Tensor, step: float | Tensor) -> Tensor:
+    """The images again: x + perturbation * step, in the sources' precision, in the box.
+
+    Args:
+        perturbation: from :func:`quantise`, (B, C, H, W).
+        x: the sources.
+        step: from :func:`step_of`; one for all, or one a sample, (B,).
+    """
+    if isinstance(step, Tensor):
+        step = step.view(-1, 1, 1, 1).to(x)
+    return (x + perturbation.to(x) * step).clamp(0, 1)
+
+
+def step_of(threat: ThreatModel) -> float:
+    """The step in pixel units. Without a ball the box bounds a change by 1."""
+    return min(threat.eps, 1.0 if threat.norm == "linf" else 32.0) / _LEVELS[threat.norm][0]

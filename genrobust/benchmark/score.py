@@ -1,0 +1,165 @@
+"""From stored perturbations to outcomes: all that is scored, and all that a replay recomputes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.batch import Batch
+from genrobust.benchmark.perturbation import restore, step_of
+from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.scoring import SOURCE, TARGET, Scorer
+from genrobust.metrics.latent import latent_displacement, symmetric_kl
+from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
+from genrobust.posterior import Categorical, Point, Posterior
+from genrobust.threat import ThreatModel
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """What the model makes of a batch without an attack. Tensors are (B,) or (B, C, H, W).
+
+    Without judges the labels are ``SOURCE`` and ``TARGET``, and ``anchors`` are the clean
+    reconstructions of sources and targets.
+    """
+
+    labels: Tensor
+    target_labels: Tensor
+    input_verdict: Tensor
+    reconstruction: Tensor
+    clean_verdict: Tensor
+    anchors: tuple[Tensor, Tensor] | None
+
+    @property
+    def eligible(self) -> Tensor:
+        """Whose class is seen both in the input and in its reconstruction."""
+        return (self.input_verdict == self.labels) & (self.clean_verdict == self.labels)
+
+    def __getitem__(self, index: Tensor) -> Baseline:
+        """The part at ``index``."""
+        anchors = self.anchors
+        return Baseline(
+            self.labels[index],
+            self.target_labels[index],
+            self.input_verdict[index],
+            self.reconstruction[index],
+            self.clean_verdict[index],
+            None if anchors is None else (anchors[0][index], anchors[1][index]),
+        )
+
+    def reached(self, verdict: Tensor, wanted: Tensor | None) -> Tensor:
+        """Whether verdicts reach a goal: the wanted class, or any that is not the source's."""
+        if wanted is not None:
+            return verdict == wanted
+        return (verdict != self.labels) & (verdict >= 0)
+
+
+def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
+    """The clean reconstructions of a batch and what they show."""
+    images = scorer.reconstruct(batch.x, batch.sample_ids)
+    if scorer.panel is None:
+        assert batch.target_x is not None, "suites name a target for each source"
+        ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
+        anchors = (images[0], scorer.reconstruct(batch.target_x, ids)[0])
+        zeros = torch.zeros(len(batch), dtype=torch.int64, device=batch.x.device)
+        verdict = scorer.verdict(images, anchors)
+        return Baseline(zeros + SOURCE, zeros + TARGET, zeros + SOURCE, images[0], verdict, anchors)
+    assert batch.labels is not None
+    assert batch.target_labels is not None
+    return Baseline(
+        batch.labels,
+        batch.target_labels,
+        scorer.panel.verdict(batch.x) if scorer.rule == "agreement" else batch.labels,
+        images[0],
+        scorer.verdict(images, None),
+        None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Fallen:
+    """For one goal, the perturbation of the smallest radius that reached it.
+
+    Args:
+        perturbation: in steps of that radius, (B, C, H, W); 0 where none did.
+        radius: its position in the suite's eps, (B,); the number of radii where none did.
+    """
+
+    perturbation: Tensor
+    radius: Tensor
+
+
+@torch.no_grad()
+def measure_outcomes(
+    spec: ShardSpec,
+    scorer: Scorer,
+    batch: Batch,
+    baseline: Baseline,
+    goals: dict[str, Fallen],
+) -> dict[str, Tensor]:
+    """Score perturbations on the deployed path, from nothing but themselves.
+
+    Returns:
+        Tensors over B samples: ``label``, ``target_label``, ``input_verdict``, ``clean_verdict``,
+        ``eligible``, ``kl`` (nats, of the clean posterior to the prior) (B,); ``mean``, of the
+        parts that have one (B, L);
+        ``source``, ``reconstruction`` (B, C, H, W). For each goal g: ``g.perturbation``,
+        ``g.x_adv``, ``g.reconstruction`` (B, C, H, W); ``g.verdict``, ``g.radius`` (B,): the
+        position of the smallest radius that reached it, the number of radii where none did; and
+        what changed: ``g.source_similarity``, ``g.reconstruction_similarity``,
+        ``g.displacement``, ``g.symmetric_kl`` (B,).
+    """
+    posterior = scorer.model.encode(batch.x)
+    tensors = {
+        "label": baseline.labels,
+        "target_label": baseline.target_labels,
+        "input_verdict": baseline.input_verdict,
+        "clean_verdict": baseline.clean_verdict,
+        "eligible": baseline.eligible,
+        "source": batch.x,
+        "reconstruction": baseline.reconstruction,
+        "kl": posterior.kl_to_prior().sum(1),
+        "mean": _means(posterior),
+    }
+    steps = torch.tensor([step_of(ThreatModel(spec.norm, e)) for e in spec.eps] + [0.0]).to(batch.x)
+    for goal, given in goals.items():
+        x_adv = restore(given.perturbation, batch.x, steps[given.radius])
+        images = scorer.reconstruct(x_adv, batch.sample_ids)
+        verdict = scorer.verdict(images, baseline.anchors)
+        wanted = baseline.target_labels if goal == "target" else None
+        hit = baseline.reached(verdict, wanted) & baseline.eligible
+        hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))
+        moved = scorer.model.encode(x_adv)
+        tensors |= {
+            f"{goal}.perturbation": given.perturbation,
+            f"{goal}.x_adv": x_adv,
+            f"{goal}.reconstruction": images[0],
+            f"{goal}.verdict": verdict,
+            f"{goal}.radius": torch.where(hit, given.radius, len(spec.eps)),
+            f"{goal}.source_similarity": _similarity(batch.x, x_adv),
+            f"{goal}.reconstruction_similarity": _similarity(baseline.reconstruction, images[0]),
+            f"{goal}.displacement": latent_displacement(posterior, moved),
+            f"{goal}.symmetric_kl": _symmetric_kl(posterior, moved),
+        }
+    return tensors
+
+
+def _means(posterior: Posterior) -> Tensor:
+    parts = [p.vector() for p in posterior.parts if not isinstance(p, Categorical)]
+    return torch.cat(parts, 1) if parts else posterior.vector()[:, :0]
+
+
+def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:
+    """NaN for a plain autoencoder, whose points have no density."""
+    if any(isinstance(part, Point) for part in posterior.parts):
+        return posterior.vector().new_full((len(posterior),), torch.nan)
+    return symmetric_kl(posterior, other)
+
+
+def _similarity(x: Tensor, y: Tensor) -> Tensor:
+    """MS-SSIM for small images; NaN where they are too small even for it."""
+    if min(x.shape[-2:]) < SMALL_WINDOW:
+        return x.new_full((len(x),), torch.nan)
+    return ms_ssim_small(x, y)

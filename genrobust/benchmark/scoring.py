@@ -1,0 +1,97 @@
+"""What an image shows, by the suite's rule: judges that agree, one judge, or the nearer target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.distance import euclidean
+from genrobust.errors import GenrobustError
+from genrobust.judges.judge import NO_VERDICT, Panel
+from genrobust.models.model import GenerativeModel
+from genrobust.seeding import seeded
+from genrobust.suites.suite import Rule
+
+#: The two "classes" of a suite without labels.
+SOURCE, TARGET = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Says of reconstructions what they show, on the path that the model really uses.
+
+    Args:
+        rule: the suite's.
+        panel: the scoring judges; None where the rule is distance.
+        model: the model that is scored.
+        seed: of the run; keys the draws of a random deployment.
+    """
+
+    rule: Rule
+    panel: Panel | None
+    model: GenerativeModel
+    seed: int
+
+    def reconstruct(self, x: Tensor, sample_ids: Sequence[int]) -> Tensor:
+        """Deployed reconstructions, (D, B, C, H, W): D draws of a random deployment, else one.
+
+        A sample's draws are keyed by its id, whatever else is in the batch.
+
+        Raises:
+            GenrobustError: the model gave NaN or infinite pixels.
+        """
+        draws = self.model.draws
+        with torch.no_grad():
+            if draws == 1:
+                images = self.model.reconstruct(x)[None]
+            else:
+                each = []
+                for i, image in zip(sample_ids, x, strict=True):
+                    with seeded(x.device, "deployed", self.seed, int(i)):
+                        each.append(self.model.reconstruct(image.expand(draws, *image.shape)))
+                images = torch.stack(each, 1)
+        _require_finite(images, sample_ids)
+        return images
+
+    def verdict(self, images: Tensor, anchors: tuple[Tensor, Tensor] | None) -> Tensor:
+        """What most draws of (D, B, C, H, W) show, (B,) int64; NO_VERDICT without a majority.
+
+        ``anchors`` are the clean reconstructions of sources and targets, for the distance rule:
+        it says ``TARGET`` where an image is nearer to the target's.
+        """
+        votes = torch.stack([self._look(image, anchors) for image in images])
+        first = votes.mode(0).values
+        majority = (votes == first).sum(0) * 2 > len(votes)
+        return torch.where(majority, first, torch.full_like(first, NO_VERDICT))
+
+    def keeps_label(self, x_adv: Tensor, labels: Tensor) -> Tensor:
+        """Whether attacked images still show their source's class, (B,) bool.
+
+        Only judges that must agree are asked: the published single-judge rule does not, and
+        without labels the ball stands for it.
+        """
+        if self.rule != "agreement":
+            return torch.ones_like(labels, dtype=torch.bool)
+        assert self.panel is not None
+        return self.panel.verdict(x_adv) == labels
+
+    def _look(self, image: Tensor, anchors: tuple[Tensor, Tensor] | None) -> Tensor:
+        if self.panel is not None:
+            return self.panel.verdict(image)
+        assert anchors is not None, "the distance rule has anchors"
+        nearer = euclidean(image, anchors[1]) < euclidean(image, anchors[0])
+        return torch.where(nearer, TARGET, SOURCE)
+
+
+def _require_finite(images: Tensor, ids: Sequence[int]) -> None:
+    bad = ~images.transpose(0, 1).flatten(1).isfinite().all(1)
+    if bad.any():
+        which = [i for i, b in zip(ids, bad.tolist(), strict=True) if b]
+        raise GenrobustError(
+            f"the model gave NaN or infinite pixels for {len(which)} of {len(ids)} images (sample "
+            f"ids {', '.join(map(str, which[:5]))}{', ...' if len(which) > 5 else ''}); a model "
+            "that does so cannot be scored: check its weights, and divisions and logarithms in it"
+        )

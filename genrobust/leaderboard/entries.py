@@ -1,0 +1,315 @@
+"""Entries as they lie in a folder: read, and refused in one sentence where they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from genrobust.benchmark.record import Record
+from genrobust.errors import GenrobustError
+from genrobust.leaderboard.entry import Depth, Entry, Outcomes, Verification
+
+#: A board's folder is that of its suite.
+BOARD = re.compile(r"[a-z0-9][a-z0-9_-]*-v[0-9]+")
+
+#: The pictures: what the columns' sources became, from the top. One column a class: its first
+#: eligible source (`example_positions`), attacked at the middle radius (`example_radius`).
+PICTURE_ROWS = (
+    "source",
+    "attacked",
+    "reconstruction of the source",
+    "reconstruction of the attacked",
+)
+PICTURES = "thumbnails.png"
+TRAVERSALS = "traversals.png"
+#: Files beside entry.json that a page shows or offers.
+SHOWN = ("record.json", "outcomes.json", PICTURES, TRAVERSALS)
+
+MAX_BYTES = 64 * 2**20
+MAX_PICTURE_BYTES = 2 * 2**20
+MAX_PICTURE_SIDE = 4096
+#: Recomputed scores are sums of a few thousand doubles.
+TOLERANCE = 1e-9
+
+Model = TypeVar("Model", bound=BaseModel)
+State = Depth | Literal["unverified", "failed"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file's bytes and size in pixels."""
+
+    content: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class LoadedEntry:
+    """An entry with what lies beside it. Attacks are entries of their own, on this model."""
+
+    folder: Path
+    entry: Entry
+    record: Record
+    outcomes: Outcomes
+    verification: Verification | None
+    pictures: Picture | None
+    traversals: Picture | None
+    attacks: tuple[LoadedEntry, ...]
+
+    @property
+    def current_verification(self) -> Verification | None:
+        """The verification, if it is of the entry as it is now."""
+        found = self.verification
+        if found is None or found.entry_sha256 != _sha256(self.folder / "entry.json"):
+            return None
+        return found
+
+    @property
+    def state(self) -> State:
+        """How deep it was verified, and whether it passed."""
+        found = self.current_verification
+        if found is None:
+            return "unverified"
+        return found.depth if found.passed else "failed"
+
+
+def read_entries(root: Path) -> tuple[LoadedEntry, ...]:
+    """All entries below ``root``: ``SUITE-vVERSION/SLUG/``, in the order of their paths.
+
+    Raises:
+        GenrobustError: there is no such folder, or one of the entries does not fit.
+    """
+    if not root.is_dir():
+        raise GenrobustError(
+            f"there is no folder '{root}'; run this in a clone of the repository, or name the "
+            "folder with --entries"
+        )
+    return tuple(
+        read_entry(folder)
+        for board in _folders(root)
+        if _is_board(board)
+        for folder in _folders(board)
+    )
+
+
+def read_entry(folder: Path) -> LoadedEntry:
+    """The entry of a folder, with the attacks on it.
+
+    Raises:
+        GenrobustError: what does not fit, and where.
+    """
+    loaded = _read(folder, folder.parent.name)
+    if loaded.entry.kind != "model":
+        raise _refused(folder, "entry.json says kind 'attack'; it belongs into a model's attacks/")
+    attacks = tuple(_read(path, folder.parent.name) for path in _folders(folder / "attacks"))
+    for attack in attacks:
+        _check_attack(attack, loaded)
+    return replace(loaded, attacks=attacks)
+
+
+def check_outcomes(record: Record, outcomes: Outcomes) -> None:
+    """Whether outcomes are those that the record's scores were taken from.
+
+    Raises:
+        ValueError: they are not; what differs.
+    """
+    suite = record.suite
+    if outcomes.sample_ids != suite.sample_ids or outcomes.eps != suite.eps:
+        raise ValueError("outcomes.json is not on the sources and radii of the record's suite")
+    lengths = {len(values) for name, values in outcomes if name != "eps"}
+    if len(lengths) != 1:
+        raise ValueError("the lists of outcomes.json are of different lengths")
+    places = [*outcomes.ignore_target, *outcomes.target]
+    if any(place is not None and not 0 <= place < len(suite.eps) for place in places):
+        raise ValueError("outcomes.json names a radius that the suite does not have")
+    for name, claimed, found in _recounted(record, outcomes):
+        if not math.isclose(claimed, found, rel_tol=0, abs_tol=TOLERANCE):
+            raise ValueError(
+                f"record.json claims {name} {claimed:.6g} and outcomes.json gives {found:.6g}"
+            )
+
+
+def example_positions(outcomes: Outcomes) -> tuple[int, ...]:
+    """Positions of the sources that pictures show: the first eligible one of each class."""
+    first: dict[int, int] = {}
+    for position, (label, eligible) in enumerate(
+        zip(outcomes.labels, outcomes.eligible, strict=True)
+    ):
+        if eligible:
+            first.setdefault(label, position)
+    return tuple(first[label] for label in sorted(first))
+
+
+def example_radius(eps: Iterable[float]) -> int:
+    """The position of the radius at which pictures show the attack.
+
+    Example:
+        >>> example_radius([0.02, 0.04, 0.06, 0.1])
+        2
+    """
+    return len(tuple(eps)) // 2
+
+
+def _recounted(record: Record, outcomes: Outcomes) -> Iterable[tuple[str, float, float]]:
+    """Names of scores, what the record claims, and what the outcomes give."""
+    pairs = list(zip(outcomes.eligible, outcomes.ignore_target, outcomes.target, strict=True))
+    eligible = sum(outcomes.eligible)
+    yield "sources", record.scores.sources, len(pairs)
+    yield "eligible sources", record.scores.eligible, eligible
+    if len(record.scores.per_eps) != len(outcomes.eps):
+        yield "radii", len(record.scores.per_eps), len(outcomes.eps)
+    for e, at in enumerate(record.scores.per_eps[: len(outcomes.eps)]):
+        changed = sum(1 for on, any_, _ in pairs if on and any_ is not None and any_ <= e)
+        aimed = sum(1 for on, _, target in pairs if on and target is not None and target <= e)
+        shares = {
+            "robust accuracy": (at.robust_accuracy, eligible - changed, len(pairs)),
+            "as_ignore_target": (at.as_ignore_target, changed, eligible),
+            "as_target": (at.as_target, aimed, eligible),
+        }
+        for name, (claimed, count, n) in shares.items():
+            if claimed is not None and n:
+                yield f"{name} at eps {at.eps:g}", claimed.value, count / n
+
+
+def _read(folder: Path, board: str) -> LoadedEntry:
+    for path in (folder, *sorted(folder.iterdir())):
+        if path.is_symlink():
+            raise _refused(folder, f"{path.name} is a link; put the file itself there")
+    entry = _parse(folder, "entry.json", Entry)
+    record = _parse(folder, "record.json", Record)
+    outcomes = _parse(folder, "outcomes.json", Outcomes)
+    _check_entry(folder, board, entry, record)
+    try:
+        check_outcomes(record, outcomes)
+    except ValueError as problem:
+        raise _refused(folder, str(problem)) from problem
+    verified = (folder / "verification.json").exists()
+    return LoadedEntry(
+        folder=folder,
+        entry=entry,
+        record=record,
+        outcomes=outcomes,
+        verification=_parse(folder, "verification.json", Verification) if verified else None,
+        pictures=read_picture(folder / PICTURES),
+        traversals=read_picture(folder / TRAVERSALS),
+        attacks=(),
+    )
+
+
+def _check_entry(folder: Path, board: str, entry: Entry, record: Record) -> None:
+    suite = f"{record.suite.name}-v{record.suite.version}"
+    if entry.slug != folder.name:
+        raise _refused(folder, f"entry.json says slug '{entry.slug}'; name the folder so")
+    if not board == entry.suite == suite:
+        raise _refused(
+            folder, f"it is on the board '{board}', for '{entry.suite}', and measured on '{suite}'"
+        )
+    if entry.fingerprint != record.model.fingerprint:
+        raise _refused(folder, "entry.json and record.json name different fingerprints")
+    if record.suite_sha256 != record.suite.sha256:
+        raise _refused(folder, "record.json names a suite_sha256 that is not its suite's")
+    if entry.kind == "model" and not record.official:
+        why = "; ".join(record.deviations) or "no reason is given"
+        raise _refused(folder, f"its run was not official ({why}); boards take whole suites only")
+    for name in SHOWN:
+        path = folder / name
+        if path.exists() and entry.files.get(name) != _sha256(path):
+            raise _refused(folder, f"{name} is not the file that entry.json names by its hash")
+
+
+def _check_attack(attack: LoadedEntry, model: LoadedEntry) -> None:
+    """Only what the attacks are may differ from the model's own run."""
+    if attack.entry.kind != "attack":
+        raise _refused(attack.folder, "entry.json says kind 'model'; attacks/ holds attacks only")
+    if attack.entry.fingerprint != model.entry.fingerprint:
+        raise _refused(attack.folder, "it attacked another model than the one it lies with")
+    if measurement(attack.record) != measurement(model.record):
+        raise _refused(attack.folder, "it was measured on other sources, radii or judges")
+
+
+def measurement(record: Record) -> dict[str, Any]:
+    """The suite without what attacks are: what must be equal for outcomes to be merged."""
+    attacks = {"attacks", "ensemble", "chunk_size"}
+    return record.suite.model_dump(exclude=attacks)
+
+
+def read_picture(path: Path) -> Picture | None:
+    """A PNG file as it is, never decoded; None if there is none.
+
+    Raises:
+        GenrobustError: it is no PNG file, or too large.
+    """
+    if not path.exists():
+        return None
+    content = _bytes(path, MAX_PICTURE_BYTES)
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < 24:
+        raise _refused(path.parent, f"{path.name} is not a PNG file")
+    width, height = struct.unpack(">II", content[16:24])
+    if not (0 < width <= MAX_PICTURE_SIDE and 0 < height <= MAX_PICTURE_SIDE):
+        raise _refused(
+            path.parent, f"{path.name} is {width} by {height}; {MAX_PICTURE_SIDE} is the most"
+        )
+    return Picture(content, width, height)
+
+
+def _parse(folder: Path, name: str, model: type[Model]) -> Model:
+    """A JSON file as what it should be."""
+    path = folder / name
+    if not path.is_file():
+        raise _refused(folder, f"{name} is missing")
+    content = _bytes(path, MAX_BYTES)
+    try:
+        found = model.model_validate_json(content)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise _refused(folder, f"{name}: {where}: {first['msg']}") from problem
+    if not _finite(found.model_dump()):
+        raise _refused(folder, f"{name} has a number that is NaN or infinite")
+    return found
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    size = path.stat().st_size
+    if size > most:
+        raise _refused(path.parent, f"{path.name} has {size:,} bytes; {most:,} is the most")
+    return path.read_bytes()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _is_board(folder: Path) -> bool:
+    if BOARD.fullmatch(folder.name) is None:
+        raise GenrobustError(
+            f"'{folder}' is not a board's folder; name it after its suite, such as digits-v1"
+        )
+    return True
+
+
+def _refused(folder: Path, why: str) -> GenrobustError:
+    return GenrobustError(f"the entry '{folder}' cannot be shown: {why}")

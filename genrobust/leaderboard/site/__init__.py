@@ -1,0 +1,1 @@
+"""The site: every board as static pages that load nothing but themselves."""

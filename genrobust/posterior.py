@@ -148,7 +148,10 @@ class Categorical(Part):
         return noise.to(self.logits)
 
     def kl(self, other: Part) -> Tensor:
-        return kl_divergence(self.distribution(), _same_kind(self, other).distribution())
+        # Not torch's, which is infinite where a probability of the other underflows to 0.
+        log_p = self.logits.log_softmax(-1)
+        log_q = _same_kind(self, other).logits.log_softmax(-1)
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
 
     def squared_wasserstein2(self, other: Part) -> Tensor:
         # Between one-hot codes every move costs squared distance 2, so the optimal plan moves

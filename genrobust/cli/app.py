@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from genrobust.cli.errors import command
+from genrobust.cli.leaderboard import leaderboard
 
 app = typer.Typer(
     name="genrobust",
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(leaderboard, name="leaderboard")
 
 MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
 DataRoot = Annotated[

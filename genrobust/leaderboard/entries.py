@@ -69,7 +69,7 @@ class LoadedEntry:
     def current_verification(self) -> Verification | None:
         """The verification, if it is of the entry as it is now."""
         found = self.verification
-        if found is None or found.entry_sha256 != _sha256(self.folder / "entry.json"):
+        if found is None or found.entry_sha256 != sha256_of(self.folder / "entry.json"):
             return None
         return found
 
@@ -159,6 +159,11 @@ def example_radius(eps: Iterable[float]) -> int:
     return len(tuple(eps)) // 2
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, as entries name it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _recounted(record: Record, outcomes: Outcomes) -> Iterable[tuple[str, float, float]]:
     """Names of scores, what the record claims, and what the outcomes give."""
     pairs = list(zip(outcomes.eligible, outcomes.ignore_target, outcomes.target, strict=True))
@@ -222,7 +227,7 @@ def _check_entry(folder: Path, board: str, entry: Entry, record: Record) -> None
         raise _refused(folder, f"its run was not official ({why}); boards take whole suites only")
     for name in SHOWN:
         path = folder / name
-        if path.exists() and entry.files.get(name) != _sha256(path):
+        if path.exists() and entry.files.get(name) != sha256_of(path):
             raise _refused(folder, f"{name} is not the file that entry.json names by its hash")
 
 
@@ -291,10 +296,6 @@ def _bytes(path: Path, most: int) -> bytes:
     if size > most:
         raise _refused(path.parent, f"{path.name} has {size:,} bytes; {most:,} is the most")
     return path.read_bytes()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _folders(path: Path) -> list[Path]:

@@ -91,7 +91,7 @@ def mnist(data_root: str) -> Suite:
         sources,
         paired(images.labels, sources),
         eps=(0.01, 0.02, 0.05, 0.1),
-        chunk_size=50,
+        chunk_size=100,
         attacks=standard(),
     )
 

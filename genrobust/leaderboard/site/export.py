@@ -173,7 +173,11 @@ def _interval(value: float, low: float, high: float) -> dict[str, float | None]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    """To six decimals; a whole number without a point, as scripts write it."""
+    if value is None:
+        return None
+    short = round(value, 6)
+    return int(short) if short == int(short) else short
 
 
 def _cell(value: Value) -> Value:

@@ -28,7 +28,7 @@ from genrobust.leaderboard.entries import (
     example_radius,
 )
 from genrobust.leaderboard.entry import ExternalModel, Outcomes, ZooModel
-from genrobust.leaderboard.site.export import script_data, scores_at, to_csv, to_json
+from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to_json
 from genrobust.leaderboard.site.tradeoffs import trade_offs
 from genrobust.report.figures import NORM_NAMES, Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, unanimous, verdict
@@ -94,7 +94,7 @@ def columns(board: Board) -> tuple[Column, ...]:
         Column("latent", "Latents", "Numbers in the code"),
         Column("parameters", "Parameters", "Numbers in the model"),
         Column("cost", "Cost", "Images passed through the model and gradients taken, per source"),
-        Column("verified", "Verified", "How deep the entry was verified, and when", kind="text"),
+        Column("verified", "Verified", "How deep the entry was verified, and when"),
         Column("flags", "Flags", "Signs that attacks were hindered: the score may be too high"),
     )
 

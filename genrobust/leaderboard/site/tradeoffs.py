@@ -181,7 +181,7 @@ def _label(
         ),
     )
     for label, box in candidates:
-        inside = LEFT < box[0] and box[2] < WIDTH and TOP < box[1] and box[3] < HEIGHT - BOTTOM
+        inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP and box[3] < HEIGHT - BOTTOM
         if inside and not any(_overlap(box, other) for other in taken):
             return label, box
     return None, None

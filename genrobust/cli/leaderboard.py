@@ -1,0 +1,57 @@
+"""The commands of ``genrobust leaderboard``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genrobust.cli.errors import command
+
+ENTRIES = Path("leaderboard/entries")
+
+leaderboard = typer.Typer(
+    help="Make or show the leaderboard's site.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@leaderboard.command()
+@command
+def build(
+    entries: Annotated[
+        Path, typer.Option(help="Folder of the entries: SUITE-vVERSION/NAME/entry.json.")
+    ] = ENTRIES,
+    out: Annotated[Path, typer.Option(help="Folder for the site.")] = Path("leaderboard/site"),
+) -> None:
+    """Make the static site: pages that work from any server, and without one.
+
+    A site that is there is replaced; a folder that holds anything else is left alone.
+    """
+    from genrobust.leaderboard.site.build import build as build_site
+
+    boards = build_site(entries, out)
+    for board in boards:
+        print(f"{board.name}: {len(board.rows)} entries, {len(board.ranked)} ranked")
+    print(out / "index.html")
+
+
+@leaderboard.command()
+@command
+def serve(
+    entries: Annotated[
+        Path | None, typer.Option(help=f"Folder of the entries; default {ENTRIES}, if there.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of your own runs.")] = Path("genrobust-runs"),
+    port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
+) -> None:
+    """Show the site on this machine, with your own runs marked on its boards.
+
+    Stop it with Ctrl-C.
+    """
+    from genrobust.leaderboard.serve import boards_with_runs
+    from genrobust.leaderboard.serve import serve as serve_site
+
+    chosen = entries if entries is not None else (ENTRIES if ENTRIES.is_dir() else None)
+    boards = boards_with_runs(chosen, runs)
+    serve_site(boards, port, lambda url: print(f"{url} (Ctrl-C stops it)", flush=True))

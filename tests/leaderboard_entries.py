@@ -145,6 +145,11 @@ def fake_record(suite: Suite, outcomes: Outcomes, fake: Fake, fingerprint: str) 
         }
     )
     model = {"name": fake.slug, "fingerprint": fingerprint}
+    count = len(suite.eps)
+    attacks = tuple(
+        cost.model_copy(update={"tried": (n,) * count, "succeeded": (0,) * count})
+        for cost in real.attacks
+    )
     update = {
         "official": True,
         "deviations": (),
@@ -153,6 +158,7 @@ def fake_record(suite: Suite, outcomes: Outcomes, fake: Fake, fingerprint: str) 
         "suite_sha256": suite.sha256,
         "scores": scores,
         "flags": fake.flags,
+        "attacks": attacks,
         "forwards": 1000 * n + fake.seed,
         "backwards": 900 * n,
     }

@@ -258,7 +258,7 @@ def test_autoattack_runs_until_every_sample_falls(digits: Setting) -> None:
     ("name", "settings", "package"),
     [
         ("art:AutoAttack", {}, "multiprocess"),
-        ("art:PixelAttack", {"es": 1}, "cma"),
+        ("art:PixelAttack", {"es": 0, "th": 1}, "cma"),
         ("foolbox:LinfinityBrendelBethgeAttack", {}, "numba"),
     ],
 )
@@ -293,9 +293,10 @@ def test_attacks_that_compile_run(name: str, digits: Setting) -> None:
 
 
 @pytest.mark.slow
-def test_an_attack_by_evolution_runs(digits: Setting) -> None:
-    found = digits.attack("art:PixelAttack", es=1, th=1, max_iter=2)
-    assert (found.forwards > 100).all()
+def test_an_attack_by_evolution_changes_as_many_pixels_as_it_may(digits: Setting) -> None:
+    found = digits.attack("art:PixelAttack", es=0, th=1, max_iter=2)
+    assert (found.forwards > 10).all()
+    assert ((found.x_adv != digits.x).flatten(1).sum(1) <= 1).all()
 
 
 def test_arts_step_keeps_its_proportion_to_the_radius(digits: Setting) -> None:

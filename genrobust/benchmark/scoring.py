@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,12 @@ class Scorer:
     model: GenerativeModel
     seed: int
 
+    def keyed(self, *key: object) -> AbstractContextManager[None]:
+        """Within it, what a random model draws is keyed; others draw nothing."""
+        if self.model.draws == 1:
+            return nullcontext()
+        return seeded(self.model.device, *key, self.seed)
+
     def reconstruct(self, x: Tensor, sample_ids: Sequence[int]) -> Tensor:
         """Deployed reconstructions, (D, B, C, H, W): D draws of a random deployment, else one.
 
@@ -50,7 +57,7 @@ class Scorer:
             else:
                 each = []
                 for i, image in zip(sample_ids, x, strict=True):
-                    with seeded(x.device, "deployed", self.seed, int(i)):
+                    with self.keyed("deployed", int(i)):
                         each.append(self.model.reconstruct(image.expand(draws, *image.shape)))
                 images = torch.stack(each, 1)
         _require_finite(images, sample_ids)

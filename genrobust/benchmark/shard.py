@@ -51,7 +51,8 @@ def run_shard(
     began = time.perf_counter()
     batch = make_batch(spec, setting)
     baseline = measure_baseline(setting.scorer, batch)
-    found = search(spec, setting.scorer, batch, baseline, cancelled)
+    with setting.scorer.keyed("search", spec.sample_ids):
+        found = search(spec, setting.scorer, batch, baseline, cancelled)
     if found is None:
         return None
     goals = {"ignore": found.ignore, "target": found.target}

@@ -151,16 +151,29 @@ _PRIVATE = {
     "aten._upsample_bicubic2d_aa.default",
 }
 
-#: Operators that follow the rule but are not core: torch leaves them whole in its core graphs.
-_BESIDE_CORE = {
+#: Operators that follow the rule but are not core: torch's decomposition to core ones loses a
+#: gradient's stop, rounds otherwise, is slower, or depends on how a tensor lies in memory; or has
+#: none.
+WHOLE = (
     "aten.detach.default",
+    "aten.reshape.default",
+    "aten.linear.default",
+    "aten.group_norm.default",
+    "aten.scaled_dot_product_attention.default",
+    "aten.silu.default",
+    "aten.mish.default",
+    "aten.softplus.default",
+    "aten.log_sigmoid.default",
+    "aten.hardswish.default",
+    "aten.hardsigmoid.default",
     "aten.max.default",
     "aten.min.default",
     "aten.linalg_vector_norm.default",
     "aten.adaptive_max_pool2d.default",
+    "aten.upsample_bicubic2d.vec",
     "aten._upsample_bilinear2d_aa.default",
     "aten._upsample_bicubic2d_aa.default",
-}
+)
 
 #: Their results hold what memory held before, read memory by raw strides, or trust indices that a
 #: forward pass made.
@@ -205,9 +218,11 @@ def _lookup(name: str) -> OpOverload | None:
 def _is_allowed(name: str, op: OpOverload) -> bool:
     """The rule; the module's docstring has it in words."""
     tags = set(op.tags)
+    # Attention is random where it has dropout, which `_check_node` refuses.
+    tags -= {torch.Tag.nondeterministic_seeded} if "dropout_p" in _types(op) else set()
     private = op.name().removeprefix("aten::").startswith("_")
     return (
-        (torch.Tag.core in tags or name in _BESIDE_CORE)
+        (torch.Tag.core in tags or name in WHOLE)
         and (not private or name in _PRIVATE)
         and not _RAW_MEMORY.fullmatch(name)
         and not op._schema.is_mutable
@@ -340,12 +355,12 @@ class _Meter:
 
 def _check_node(index: int, node: Node, weights: Mapping[str, Tensor]) -> None:
     place = f"node {index} ({node.op})"
-    declared = operation(node.op)._schema.arguments
-    types = {argument.name: str(argument.type) for argument in declared}
-    if len(node.args) > len(declared) or not node.kwargs.keys() <= types.keys():
+    types = _types(operation(node.op))
+    if len(node.args) > len(types) or not node.kwargs.keys() <= types.keys():
         raise _failed(place, TypeError("it has arguments that the operation does not know"))
-    given = [(d.name, value) for d, value in zip(declared, node.args, strict=False)]
-    for name, value in [*given, *node.kwargs.items()]:
+    for name, value in [*zip(types, node.args, strict=False), *node.kwargs.items()]:
+        if name == "dropout_p" and value != 0:
+            raise _failed(place, TypeError("dropout draws random numbers"))
         if name in PLACEMENT:
             raise _failed(place, TypeError(f"it sets '{name}', which is not for a graph to say"))
         for item in _items(value):
@@ -364,8 +379,13 @@ def _check_ref(index: int, ref: Ref, weights: Mapping[str, Tensor], place: str) 
 
 def _makes_tensors(op: OpOverload) -> bool:
     """Whether it makes a tensor from none, and so must be told where."""
-    types = {argument.name: str(argument.type) for argument in op._schema.arguments}
+    types = _types(op)
     return "device" in types and "Tensor" not in types.values()
+
+
+def _types(op: OpOverload) -> dict[str, str]:
+    """Its arguments in their order, and what each takes."""
+    return {argument.name: str(argument.type) for argument in op._schema.arguments}
 
 
 def _last_uses(graph: Graph) -> dict[int, list[int]]:

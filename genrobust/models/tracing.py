@@ -25,6 +25,7 @@ from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 from genrobust.errors import GenrobustError
 from genrobust.models.graph import (
     PLACEMENT,
+    WHOLE,
     Argument,
     BatchSize,
     Dtype,
@@ -107,8 +108,11 @@ def _lowered(
     try:
         with _quiet():
             program = torch.export.export(_Function(function, module), (x,), strict=False)
-            stops = _mark_stops(program.graph_module)
-            program = program.run_decompositions()
+            _stop_gradients(program.graph_module)
+            table = torch.export.default_decompositions()
+            for kept in WHOLE:
+                table.pop(operation(kept), None)
+            program = program.run_decompositions(table)
     except GenrobustError:
         raise
     except Exception as problem:  # user code under a tracer can raise anything
@@ -118,7 +122,7 @@ def _lowered(
             f"{reason[:300]}); write it with torch operations on tensors alone, or submit the "
             "model as an external model"
         ) from problem
-    return _Lowering(program, stops, name).traced()
+    return _Lowering(program, name).traced()
 
 
 @contextmanager
@@ -138,11 +142,8 @@ def _quiet() -> Iterator[None]:
         Distribution.set_default_validate_args(checks)
 
 
-def _mark_stops(graph_module: fx.GraphModule) -> bool:
-    """Detach what comes out of ``torch.no_grad``; whether anything is detached.
-
-    Decomposition drops the grad mode, and turns ``detach`` into ``alias``.
-    """
+def _stop_gradients(graph_module: fx.GraphModule) -> None:
+    """Detach what comes out of ``torch.no_grad``: the decomposition drops the grad mode."""
     graph = graph_module.graph
     for region in graph.find_nodes(
         op="call_function", target=torch.ops.higher_order.wrap_with_set_grad_enabled
@@ -153,14 +154,13 @@ def _mark_stops(graph_module: fx.GraphModule) -> bool:
             stop.meta = dict(result.meta)
             result.replace_all_uses_with(stop, lambda user, stop=stop: user is not stop)
     graph_module.recompile()
-    return bool(graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default))
 
 
 class _Lowering:
     """Turns an exported program into a :class:`Graph`: only what its outputs need."""
 
-    def __init__(self, program: ExportedProgram, stops: bool, name: str) -> None:
-        self._program, self._stops, self._name = program, stops, name
+    def __init__(self, program: ExportedProgram, name: str) -> None:
+        self._program, self._name = program, name
         self._nodes: list[Node] = []
         self._values: dict[fx.Node, Any] = {}
         self._weights: dict[str, Tensor] = {}
@@ -217,9 +217,6 @@ class _Lowering:
             assert isinstance(whole, NodeRef)
             assert isinstance(item, int)
             return NodeRef(node=whole.node, item=item)
-        if target is aten.alias.default:
-            source = self._value(node.args[0])
-            return self._append("aten.detach.default", (source,)) if self._stops else source
         if target is aten.copy.default:  # has no derivative
             source, like = self._value(node.args[1]), node.meta["val"]
             grown = self._append("aten.expand.default", (source, tuple(like.shape)))
@@ -230,14 +227,18 @@ class _Lowering:
             return self._append("aten.full.default", (self._value(node.args[0]), 0), kind)
         if not isinstance(target, OpOverload) or target.namespace != "aten":
             raise self._refused(node)
-        if torch.Tag.nondeterministic_seeded in target.tags:
+        random = torch.Tag.nondeterministic_seeded in target.tags
+        if random and str(target) not in WHOLE:
             raise GenrobustError(
                 f"the model's {self._name} draws random numbers in eval mode ({target}); return "
                 "the posterior's parameters and decode codes without noise, or submit it as an "
                 "external model"
             )
+        args = tuple(map(self._value, node.args))
         kwargs = {k: self._value(v) for k, v in node.kwargs.items() if k not in PLACEMENT}
-        return self._append(str(target), tuple(map(self._value, node.args)), kwargs)
+        # How a tensor lies in memory can differ between the trace and a run on another machine.
+        name = "aten.reshape.default" if target is aten.view.default else str(target)
+        return self._append(name, args, kwargs)
 
     def _append(
         self, op: str, args: tuple[Argument, ...], kwargs: dict[str, Argument] | None = None

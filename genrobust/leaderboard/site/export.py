@@ -9,6 +9,7 @@ from typing import Any
 
 from genrobust.benchmark.record import EpsScores, PairMatrix
 from genrobust.leaderboard.board import Board, Row
+from genrobust.leaderboard.entries import PICTURE_ROWS
 from genrobust.report.figures import MARKS, comparison_chart
 
 Value = str | int | float | None
@@ -117,16 +118,24 @@ def script_data(board: Board) -> dict[str, Any]:
             for name, line in zip(rows, chart.lines, strict=True)
         },
         "pairs": {name: _pairs(board, row) for name, row in rows.items()},
-        "differences": {
-            f"{a} {b}": [round(part, 4) for part in (found.value, found.low, found.high)]
-            for (a, b), found in board.differences.items()
-        },
+        "paired": _paired(board),
+        "differences": [
+            round(10_000 * part)
+            for found in board.differences.values()
+            for part in (found.value, found.low, found.high)
+        ],
+        "picture_rows": PICTURE_ROWS,
         "pictures": [
             name
             for name, row in rows.items()
             if row.contender.entry and row.contender.entry.pictures
         ],
     }
+
+
+def _paired(board: Board) -> list[str]:
+    """The ids that differences are known of: each with all after it, in this order."""
+    return list(dict.fromkeys(name for pair in board.differences for name in pair))
 
 
 def scores_at(row: Row, radius: float) -> EpsScores | None:

@@ -29,7 +29,7 @@ from genrobust.leaderboard.entries import (
 )
 from genrobust.leaderboard.entry import ExternalModel, Outcomes, ZooModel
 from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to_json
-from genrobust.leaderboard.site.tradeoffs import trade_offs
+from genrobust.leaderboard.site.tradeoffs import ticks, trade_offs
 from genrobust.report.figures import NORM_NAMES, Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, unanimous, verdict
 
@@ -73,30 +73,57 @@ def columns(board: Board) -> tuple[Column, ...]:
     return (
         Column("area", "Robust area", "Robust accuracy averaged over radii from 0 to the largest"),
         *(
-            Column(f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "robust at")
+            Column(f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "Robust")
             for e, eps in enumerate(board.suite.eps)
         ),
-        Column("eps50", "eps50", "The radius at which half of the eligible sources have fallen"),
+        Column(
+            "eps50",
+            "eps50",
+            "The radius at which half of the eligible sources have fallen",
+            "Half at",
+        ),
         Column(
             "target",
             last,
             f"Share of eligible sources turned into their target's class at eps {last}",
-            "targeted at",
+            "Targeted",
         ),
         Column(
             "attack",
-            "Best-known attack",
+            "attack",
             "What lowered the score: the suite's own run, or a submitted attack",
+            "Best-known",
             kind="text",
         ),
-        Column("clean", "Clean accuracy", "Share of sources reconstructed right without an attack"),
-        Column("error", "Error", "Squared error of the clean reconstruction, summed over pixels"),
-        Column("latent", "Latents", "Numbers in the code"),
-        Column("parameters", "Parameters", "Numbers in the model"),
-        Column("cost", "Cost", "Images passed through the model and gradients taken, per source"),
         Column("verified", "Verified", "How deep the entry was verified, and when"),
         Column("flags", "Flags", "Signs that attacks were hindered: the score may be too high"),
+        Column(
+            "clean", "accuracy", "Share of sources reconstructed right without an attack", "Clean"
+        ),
+        Column(
+            "error",
+            "error",
+            "Squared error of the clean reconstruction, summed over pixels",
+            "Clean",
+        ),
+        Column("latent", "size", "Numbers in the code", "Latent"),
+        Column("parameters", "parameters", "Numbers in the model", "Model"),
+        Column(
+            "cost",
+            "per source",
+            "Images passed through the model and gradients taken, per source",
+            "Cost",
+        ),
     )
+
+
+def area_range(board: Board) -> tuple[float, float]:
+    """Round ends of the range that holds all intervals of robust area."""
+    known = [area for row in board.rows if (area := row.best.scores.robust_area) is not None]
+    if not known:
+        return 0.0, 1.0
+    found = ticks(min(area.low for area in known), max(area.high for area in known))
+    return found[0], found[-1]
 
 
 def board_verdict(board: Board) -> str:
@@ -160,6 +187,7 @@ def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
             data=_json(script_data(board)),
             axes=replace(overview(board), lines=()),
             verdict=board_verdict(board),
+            range=area_range(board),
             **data,
         ),
     )
@@ -195,7 +223,6 @@ def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
             standing=standing(board, row),
             examples=_examples(contender.outcomes, entry.pictures if entry else None),
             middle=board.suite.eps[example_radius(board.suite.eps)],
-            picture_rows=PICTURE_ROWS,
             lowering_chart=_lowering_chart(row) if lowered else None,
             commands=commands(board, row),
             bibtex=bibtex(entry) if entry else None,
@@ -261,6 +288,8 @@ def _environment() -> Environment:
     made = environment(PACKAGE)
     made.globals |= {
         "at_radius": scores_at,
+        "area_range": area_range,
+        "picture_rows": PICTURE_ROWS,
         "overview": overview,
         "PICTURES": PICTURES,
         "TRAVERSALS": TRAVERSALS,

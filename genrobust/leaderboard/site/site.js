@@ -38,7 +38,7 @@ if (["dark", "light"].includes(theme.read())) document.documentElement.dataset.t
 
 function offerTheme() {
   const button = $("theme");
-  const show = () => button.setAttribute("aria-pressed", String(theme.isDark()));
+  const show = () => { button.textContent = theme.isDark() ? "Light mode" : "Dark mode"; };
   button.addEventListener("click", () => {
     const wanted = theme.isDark() ? "light" : "dark";
     document.documentElement.dataset.theme = wanted;
@@ -222,16 +222,19 @@ function startBoard() {
         copy.append(...[...cell.cloneNode(true).childNodes]);
         return copy;
       });
-      body.append(make("tr", {}, make("th", { scope: "row", title: head.title }, head.textContent), ...cells));
+      body.append(make("tr", {}, make("th", { scope: "row", title: head.title }, head.dataset.label), ...cells));
     });
     $("compare-table").replaceChildren(header(picks.map(nameOf)), body);
   }
 
+  // Differences are listed for each id with all that come after it: value, low, high of 10 000.
   function difference(a, b) {
-    const found = data.differences[`${a} ${b}`];
-    if (found) return found;
-    const other = data.differences[`${b} ${a}`];
-    return other ? [-other[0], -other[2], -other[1]] : null;
+    const [i, j] = [data.paired.indexOf(a), data.paired.indexOf(b)];
+    if (i < 0 || j < 0) return null;
+    if (i > j) return difference(b, a).map((part) => -part).map((part, at, all) => all[[0, 2, 1][at]]);
+    const before = i * data.paired.length - (i * (i + 1)) / 2;
+    const at = 3 * (before + j - i - 1);
+    return data.differences.slice(at, at + 3).map((part) => part / 10_000);
   }
 
   function showDifferences(picks) {
@@ -251,8 +254,9 @@ function startBoard() {
     $("compare-pictures").replaceChildren(...picks.map((id) => {
       const figure = make("figure", {}, make("figcaption", {}, nameOf(id)));
       if (data.pictures.includes(id)) {
-        const alt = `Pictures of ${nameOf(id)}, from the top: sources, attacked, and the reconstructions of both; a column a class`;
-        figure.append(make("img", { src: `${id}/thumbnails.png`, alt }));
+        const alt = `Pictures of ${nameOf(id)}, a column a class; from the top: ${data.picture_rows.join("; ")}`;
+        const names = data.picture_rows.map((name, row) => make("span", { class: `row-${row + 1}` }, name));
+        figure.append(make("div", { class: "strip-rows" }, make("img", { src: `${id}/thumbnails.png`, alt }), ...names));
       } else figure.append(make("p", { class: "muted" }, "No pictures."));
       return figure;
     }));
@@ -324,11 +328,11 @@ function startBoard() {
     const comparing = now.view === "compare";
     if (comparing) showCompare();
     $("compare").hidden = !comparing;
-    $("models").hidden = comparing;
+    for (const id of ["intro", "models", "about"]) $(id).hidden = comparing;
     if (viewed !== null && viewed !== now.view) {
       const place = comparing ? $("compare-title") : $("compare-open").disabled ? $("main") : $("compare-open");
       place.focus();
-      if (comparing) $("compare-title").scrollIntoView();
+      if (comparing) scrollTo(0, 0);
     }
     viewed = now.view;
   }

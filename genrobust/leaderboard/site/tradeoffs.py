@@ -76,24 +76,25 @@ MEASURES = (
     Measure(
         "quality",
         "Reconstruction quality",
-        "reconstruction error (squared, lower is better)",
-        "A model that blurs has less to lose: robustness bought with bad reconstructions lies to "
-        "the upper right.",
+        "reconstruction error (squared)",
+        "The best of both lie to the upper left. Robustness that was bought with blurred "
+        "reconstructions lies to the upper right.",
         lambda record: record.scores.reconstruction_error.value,
     ),
     Measure(
         "kl",
         "Information in the code",
         "KL of the posterior to the prior (nats)",
-        "A code that says little of the image leaves little to attack: robustness bought with "
-        "a poor code lies to the upper left.",
+        "Robustness that was bought with a code that says little of the image lies to the upper "
+        "left.",
         lambda record: record.scores.kl.value,
     ),
     Measure(
         "disentanglement",
         "Disentanglement",
-        "total correlation of the codes (nats, lower is more disentangled)",
-        "The thesis that disentangled codes are more robust would show as a fall to the right.",
+        "total correlation of the codes (nats)",
+        "A lower total correlation is more disentangled: if such codes were more robust, the dots "
+        "would fall to the right.",
         lambda record: record.scores.total_correlation,
     ),
 )
@@ -153,6 +154,9 @@ def _dots(known: Sequence[tuple[Row, float]], x: _Axis, y: _Axis) -> tuple[Dot, 
     """The dots, labelled from the best on where a label hits neither a dot nor another label."""
     places = [(x(value), y(row.area)) for row, value in known]
     taken: list[Box] = [(px - 7, py - 7, px + 7, py + 7) for px, py in places]
+    for (row, _), (px, _) in zip(known, places, strict=True):
+        low, high = _interval(row)
+        taken.append((px - 2, y(high), px + 2, y(low)))
     dots = []
     for (row, value), (px, py) in zip(known, places, strict=True):
         label, box = _label(row.contender.name, px, py, taken)

@@ -53,7 +53,7 @@ def test_the_make_targets_of_the_readme_exist(readme: str, repository: Path) -> 
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
 
 
-@pytest.mark.parametrize(("name", "file"), [("record", "record-v1.json"), ("suite", "suite.json")])
+@pytest.mark.parametrize(("name", "file"), [("record", "record-v2.json"), ("suite", "suite.json")])
 def test_the_published_schemas_are_those_of_the_code(
     repository: Path, name: str, file: str
 ) -> None:

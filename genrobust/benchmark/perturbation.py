@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genrobust.threat import ThreatModel
+from genrobust.threat import TOLERANCE, ThreatModel
 
 _LEVELS = {"linf": (127, torch.int8), "l2": (32767, torch.int16)}
 
@@ -51,6 +51,35 @@ def restore(perturbation: Tensor, x: Tensor, step: float | Tensor) -> Tensor:
     if isinstance(step, Tensor):
         step = step.view(-1, 1, 1, 1).to(x)
     return (x + perturbation.to(x) * step).clamp(0, 1)
+
+
+def fits(perturbation: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
+    """Whether stored perturbations keep to ball and box by themselves, before any clipping.
+
+    Args:
+        perturbation: in steps of the radius, (B, C, H, W).
+        x: the sources.
+        threat: norm and radius.
+
+    Returns:
+        (B,) bool; what :func:`quantise` gives always does.
+
+    Example:
+        >>> x, threat = torch.full((1, 1, 1, 1), 0.5), ThreatModel("linf", 0.1)
+        >>> [bool(fits(torch.tensor([[[[steps]]]]), x, threat)) for steps in (127, -128)]
+        [True, False]
+    """
+    levels, _ = _LEVELS[threat.norm]
+    step = step_of(threat)
+    change = perturbation.double() * step
+    moved = x.double() + change
+    rounding = _SLACK * step + 1e-6
+    inside = (moved >= -rounding) & (moved <= 1 + rounding)
+    inside &= perturbation.to(torch.int64).abs() <= levels
+    length = torch.linalg.vector_norm(change.flatten(1), dim=1)
+    allowed = length <= threat.eps * (1 + TOLERANCE) + TOLERANCE * 0.1
+    within = inside.flatten(1).all(1)
+    return within & allowed if threat.norm == "l2" else within
 
 
 def step_of(threat: ThreatModel) -> float:

@@ -52,11 +52,7 @@ def diagnose(
     model: GenerativeModel, batch: Batch, eligible: Tensor, norm: Norm, eps: Sequence[float]
 ) -> Diagnosis:
     """The evidence for the flags, for an untargeted batch with labels and a judge."""
-    assert batch.judge is not None
-    here, near = _gradients(model, batch)
-    with torch.no_grad():
-        surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
-        deployed = batch.judge.labels(model.reconstruct(batch.x))
+    still = still_signs(model, batch)
     positions = eligible.nonzero()[:, 0]
     attack = Classifier(steps=STEPS, confidence=0.0)
     counts = torch.zeros(2, len(eps), dtype=torch.int64)
@@ -74,15 +70,23 @@ def diagnose(
             counts[:, e] += torch.stack([found.forwards.sum(), found.backwards.sum()]).cpu()
             if start == 0:
                 x_adv.append(found.x_adv)
-    signs = {
+    signs = {**still, "probe.success": success[0], "probe.again": success[1]}
+    return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
+
+
+def still_signs(model: GenerativeModel, batch: Batch) -> dict[str, Tensor]:
+    """The evidence that needs no attack: ``gradient_norm`` to ``deployed_label`` of `Diagnosis`."""
+    assert batch.judge is not None
+    here, near = _gradients(model, batch)
+    with torch.no_grad():
+        surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
+        deployed = batch.judge.labels(model.reconstruct(batch.x))
+    return {
         "gradient_norm": torch.linalg.vector_norm(here, dim=1),
         "gradient_cosine": F.cosine_similarity(here, near),
         "surrogate_label": surrogate,
         "deployed_label": deployed,
-        "probe.success": success[0],
-        "probe.again": success[1],
     }
-    return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
 
 
 def longer_attack(attacks: Sequence[AttackEntry]) -> Attack:

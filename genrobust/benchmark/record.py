@@ -8,7 +8,7 @@ from pydantic import Field
 
 from genrobust.suites.suite import Frozen, Suite
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Estimate(Frozen):
@@ -102,7 +102,13 @@ class Scores(Frozen):
     reconstruction_error: Annotated[
         Estimate, Field(description="squared error of the clean reconstruction, summed over pixels")
     ]
-    kl: Annotated[Estimate, Field(description="KL of the clean posterior to the prior, in nats")]
+    kl: Annotated[
+        Estimate | None,
+        Field(
+            description="KL of the clean posterior to the prior, in nats; None in records that "
+            "were made before it was measured"
+        ),
+    ]
     total_correlation: Annotated[
         float | None,
         Field(

@@ -18,18 +18,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from genrobust.benchmark.record import EpsScores, Estimate, PairMatrix, Record
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.entries import LoadedEntry, State
 from genrobust.leaderboard.entry import Outcomes
-from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
+from genrobust.leaderboard.outcomes import Array, merge, source_areas
+from genrobust.metrics.success import SuccessRate, eps50, success_rate
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite
-
-Array = NDArray[np.float64]
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
@@ -163,40 +161,6 @@ def make_board(contenders: Sequence[Contender]) -> Board:
     return Board(suite, _ranked(rows, differences), differences)
 
 
-def merge(outcomes: Outcomes, others: Sequence[Outcomes]) -> Outcomes:
-    """The worst case of each source: the smallest radius at which any of them broke it.
-
-    Args:
-        outcomes: of a model's own run: it says who is eligible.
-        others: of attacks on the same sources and radii.
-    """
-    every = (outcomes, *others)
-    return outcomes.model_copy(
-        update={
-            "ignore_target": _smallest([one.ignore_target for one in every]),
-            "target": _smallest([one.target for one in every]),
-        }
-    )
-
-
-def source_areas(outcomes: Outcomes) -> Array:
-    """Each source's own robust area (B,), in [0, 1]; 0 where it is not eligible.
-
-    Raises:
-        GenrobustError: the grid has no radius above 0.
-    """
-    radii = [eps for eps in outcomes.eps if eps > 0]
-    skipped = len(outcomes.eps) - len(radii)
-    by_place = [
-        robust_area(radii, [float(e + skipped < place) for e in range(len(radii))], clean=1.0)
-        for place in range(len(outcomes.eps) + 1)
-    ]
-    places = [len(radii) + skipped if p is None else p for p in outcomes.ignore_target]
-    return np.array(
-        [by_place[p] if on else 0.0 for p, on in zip(places, outcomes.eligible, strict=True)]
-    )
-
-
 def resampled_means(values: Array, suite: Suite) -> Array:
     """Means over sources drawn with replacement, the same draws for every row and every call.
 
@@ -223,20 +187,27 @@ def rescored(record: Record, outcomes: Outcomes) -> Record:
 
     What cannot be told from outcomes, such as the mean size of successful perturbations, is None.
     """
-    suite, classes = record.suite, len(record.scores.per_eps[0].as_target_pairs.n)
+    suite, count = record.suite, len(record.suite.eps)
     eligible = torch.tensor(outcomes.eligible)
     ignore, target = _success(outcomes.ignore_target, suite), _success(outcomes.target, suite)
-    standing = eligible & ~ignore
-    areas = source_areas(outcomes)
-    above = [e for e, radius in enumerate(suite.eps) if radius > 0]
-    shares = [float(standing[e].double().mean()) for e in above]
-    half = eps50([suite.eps[e] for e in above], shares, float(eligible.double().mean()))
+    standing = (eligible & ~ignore).double().numpy()
+    area, *robust = _estimates(np.stack([source_areas(outcomes), *standing]), suite)
+    rates: list[Estimate | None] = [None] * (2 * count)
+    if eligible.any():
+        success = torch.cat([ignore, target])[:, eligible].double().numpy()
+        rates = [*_estimates(success, suite)]
     scores = record.scores.model_copy(
         update={
-            "robust_area": _estimates(areas[None], suite)[0],
-            "eps50": half if np.isfinite(half) else None,
+            "robust_area": area,
+            "eps50": _eps50(suite, standing.mean(1), float(eligible.double().mean())),
             "per_eps": tuple(
-                _rescored_at(at, suite, outcomes, eligible, ignore[e], target[e], classes)
+                _rescored_at(at, outcomes, ignore[e], target[e]).model_copy(
+                    update={
+                        "robust_accuracy": robust[e],
+                        "as_ignore_target": rates[e],
+                        "as_target": rates[count + e],
+                    }
+                )
                 for e, at in enumerate(record.scores.per_eps)
             ),
         }
@@ -244,34 +215,28 @@ def rescored(record: Record, outcomes: Outcomes) -> Record:
     return record.model_copy(update={"scores": scores})
 
 
-def _rescored_at(
-    at: EpsScores,
-    suite: Suite,
-    outcomes: Outcomes,
-    eligible: Tensor,
-    ignore: Tensor,
-    target: Tensor,
-    classes: int,
-) -> EpsScores:
+def _rescored_at(at: EpsScores, outcomes: Outcomes, ignore: Tensor, target: Tensor) -> EpsScores:
+    """The scores of pairs at one radius; the others None."""
+    classes = len(at.as_target_pairs.n)
     labels = torch.tensor(outcomes.labels), torch.tensor(outcomes.target_labels)
+    eligible = torch.tensor(outcomes.eligible)
     of_ignore = success_rate(ignore, *labels, eligible, classes)
     of_target = success_rate(target, *labels, eligible, classes)
     of_wrong = success_rate(target, *labels, eligible & ignore, classes)
-    rates = torch.stack([ignore, target])[:, eligible].double().numpy()
-    standing = (eligible & ~ignore).double().numpy()
-    known = bool(eligible.any())
     told = {
         "eps": at.eps,
-        "robust_accuracy": _estimates(standing[None], suite)[0],
-        "as_ignore_target": _estimates(rates[:1], suite)[0] if known else None,
-        "as_target": _estimates(rates[1:], suite)[0] if known else None,
-        "as_ignore_target_macro": of_ignore.macro if known else None,
-        "as_target_macro": of_target.macro if known else None,
-        "as_target_of_wrong": of_wrong.pooled if bool((eligible & ignore).any()) else None,
+        "as_ignore_target_macro": _number(of_ignore.macro),
+        "as_target_macro": _number(of_target.macro),
+        "as_target_of_wrong": _number(of_wrong.pooled),
         "as_ignore_target_pairs": _matrix(of_ignore),
         "as_target_pairs": _matrix(of_target),
     }
     return at.model_copy(update={**dict.fromkeys(EpsScores.model_fields), **told})
+
+
+def _eps50(suite: Suite, standing: Array, clean: float) -> float | None:
+    above = [e for e, radius in enumerate(suite.eps) if radius > 0]
+    return _number(eps50([suite.eps[e] for e in above], standing[above].tolist(), clean))
 
 
 def _unranked(contender: Contender, suite: Suite) -> Row:
@@ -370,15 +335,17 @@ def _ranked(rows: Sequence[Row], differences: dict[tuple[str, str], Estimate]) -
             groups[-1].append(name)
         else:
             groups.append([name])
-    ranks, first = {}, 1
+    ranks: dict[str, tuple[int, int]] = {}
+    first = 1
     for group in groups:
         ranks |= {name: (first, len(group)) for name in group}
         first += len(group)
-    placed = []
-    for row in rows:
-        rank, tied = ranks.get(row.contender.id, (None, 0))
-        placed.append(replace(row, rank=rank, tied=tied))
-    return tuple(placed)
+    return tuple(
+        replace(row, rank=ranks[row.contender.id][0], tied=ranks[row.contender.id][1])
+        if row.contender.id in ranks
+        else row
+        for row in rows
+    )
 
 
 def _suite(contenders: Sequence[Contender]) -> Suite:
@@ -393,13 +360,6 @@ def _suite(contenders: Sequence[Contender]) -> Suite:
             )
     official = [one for one in contenders if one.record.official]
     return (submitted or official or list(contenders))[0].record.suite
-
-
-def _smallest(places: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
-    return tuple(
-        min((place for place in of_source if place is not None), default=None)
-        for of_source in zip(*places, strict=True)
-    )
 
 
 def _success(places: tuple[int | None, ...], suite: Suite) -> Tensor:
@@ -419,7 +379,9 @@ def _estimates(values: Array, suite: Suite) -> list[Estimate]:
 
 
 def _matrix(rate: SuccessRate) -> PairMatrix:
-    rates = tuple(
-        tuple(value if np.isfinite(value) else None for value in row) for row in rate.pairs.tolist()
-    )
+    rates = tuple(tuple(_number(value) for value in row) for row in rate.pairs.tolist())
     return PairMatrix(rate=rates, n=tuple(map(tuple, rate.n.tolist())))
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None

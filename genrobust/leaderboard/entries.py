@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.entry import Depth, Entry, Outcomes, Verification
+from genrobust.leaderboard.migrate import read_record
+from genrobust.leaderboard.outcomes import check_outcomes
 
 #: A board's folder is that of its suite.
 BOARD = re.compile(r"[a-z0-9][a-z0-9_-]*-v[0-9]+")
@@ -36,8 +38,6 @@ SHOWN = ("record.json", "outcomes.json", PICTURES, TRAVERSALS)
 MAX_BYTES = 64 * 2**20
 MAX_PICTURE_BYTES = 2 * 2**20
 MAX_PICTURE_SIDE = 4096
-#: Recomputed scores are sums of a few thousand doubles.
-TOLERANCE = 1e-9
 
 Model = TypeVar("Model", bound=BaseModel)
 State = Depth | Literal["unverified", "failed"]
@@ -116,94 +116,34 @@ def read_entry(folder: Path) -> LoadedEntry:
     return replace(loaded, attacks=attacks)
 
 
-def check_outcomes(record: Record, outcomes: Outcomes) -> None:
-    """Whether outcomes are those that the record's scores were taken from.
-
-    Raises:
-        ValueError: they are not; what differs.
-    """
-    suite = record.suite
-    if outcomes.sample_ids != suite.sample_ids or outcomes.eps != suite.eps:
-        raise ValueError("outcomes.json is not on the sources and radii of the record's suite")
-    lengths = {len(values) for name, values in outcomes if name != "eps"}
-    if len(lengths) != 1:
-        raise ValueError("the lists of outcomes.json are of different lengths")
-    places = [*outcomes.ignore_target, *outcomes.target]
-    if any(place is not None and not 0 <= place < len(suite.eps) for place in places):
-        raise ValueError("outcomes.json names a radius that the suite does not have")
-    for name, claimed, found in _recounted(record, outcomes):
-        if not math.isclose(claimed, found, rel_tol=0, abs_tol=TOLERANCE):
-            raise ValueError(
-                f"record.json claims {name} {claimed:.6g} and outcomes.json gives {found:.6g}"
-            )
-
-
-def example_positions(outcomes: Outcomes) -> tuple[int, ...]:
-    """Positions of the sources that pictures show: the first eligible one of each class."""
-    first: dict[int, int] = {}
-    for position, (label, eligible) in enumerate(
-        zip(outcomes.labels, outcomes.eligible, strict=True)
-    ):
-        if eligible:
-            first.setdefault(label, position)
-    return tuple(first[label] for label in sorted(first))
-
-
-def example_radius(eps: Iterable[float]) -> int:
-    """The position of the radius at which pictures show the attack.
-
-    Example:
-        >>> example_radius([0.02, 0.04, 0.06, 0.1])
-        2
-    """
-    return len(tuple(eps)) // 2
-
-
 def sha256_of(path: Path) -> str:
     """The hash of a file's bytes, as entries name it."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _recounted(record: Record, outcomes: Outcomes) -> Iterable[tuple[str, float, float]]:
-    """Names of scores, what the record claims, and what the outcomes give."""
-    pairs = list(zip(outcomes.eligible, outcomes.ignore_target, outcomes.target, strict=True))
-    eligible = sum(outcomes.eligible)
-    yield "sources", record.scores.sources, len(pairs)
-    yield "eligible sources", record.scores.eligible, eligible
-    if len(record.scores.per_eps) != len(outcomes.eps):
-        yield "radii", len(record.scores.per_eps), len(outcomes.eps)
-    for e, at in enumerate(record.scores.per_eps[: len(outcomes.eps)]):
-        changed = sum(1 for on, any_, _ in pairs if on and any_ is not None and any_ <= e)
-        aimed = sum(1 for on, _, target in pairs if on and target is not None and target <= e)
-        shares = {
-            "robust accuracy": (at.robust_accuracy, eligible - changed, len(pairs)),
-            "as_ignore_target": (at.as_ignore_target, changed, eligible),
-            "as_target": (at.as_target, aimed, eligible),
-        }
-        for name, (claimed, count, n) in shares.items():
-            if claimed is not None and n:
-                yield f"{name} at eps {at.eps:g}", claimed.value, count / n
 
 
 def _read(folder: Path, board: str) -> LoadedEntry:
     for path in (folder, *sorted(folder.iterdir())):
         if path.is_symlink():
             raise _refused(folder, f"{path.name} is a link; put the file itself there")
-    entry = _parse(folder, "entry.json", Entry)
-    record = _parse(folder, "record.json", Record)
-    outcomes = _parse(folder, "outcomes.json", Outcomes)
+    entry = _parse(folder, "entry.json", Entry.model_validate_json)
+    record = _parse(folder, "record.json", read_record)
+    outcomes = _parse(folder, "outcomes.json", Outcomes.model_validate_json)
     _check_entry(folder, board, entry, record)
     try:
         check_outcomes(record, outcomes)
     except ValueError as problem:
         raise _refused(folder, str(problem)) from problem
-    verified = (folder / "verification.json").exists()
+    verification = (
+        _parse(folder, "verification.json", Verification.model_validate_json)
+        if (folder / "verification.json").exists()
+        else None
+    )
     return LoadedEntry(
         folder=folder,
         entry=entry,
         record=record,
         outcomes=outcomes,
-        verification=_parse(folder, "verification.json", Verification) if verified else None,
+        verification=verification,
         pictures=read_picture(folder / PICTURES),
         traversals=read_picture(folder / TRAVERSALS),
         attacks=(),
@@ -266,14 +206,14 @@ def read_picture(path: Path) -> Picture | None:
     return Picture(content, width, height)
 
 
-def _parse(folder: Path, name: str, model: type[Model]) -> Model:
+def _parse(folder: Path, name: str, read: Callable[[bytes], Model]) -> Model:
     """A JSON file as what it should be."""
     path = folder / name
     if not path.is_file():
         raise _refused(folder, f"{name} is missing")
     content = _bytes(path, MAX_BYTES)
     try:
-        found = model.model_validate_json(content)
+        found = read(content)
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.leaderboard.board import Board, Contender
-from genrobust.leaderboard.entries import LoadedEntry, check_outcomes, read_entries, sha256_of
+from genrobust.leaderboard.entries import LoadedEntry, read_entries, sha256_of
 from genrobust.leaderboard.entry import Outcomes
+from genrobust.leaderboard.migrate import read_record
+from genrobust.leaderboard.outcomes import check_outcomes
 from genrobust.leaderboard.site.build import contender, make_boards, write_files
 from genrobust.leaderboard.site.pages import render
 
@@ -103,7 +104,7 @@ def _own_runs(runs: Path, submitted: Sequence[LoadedEntry]) -> list[Contender]:
 def _own_run(path: Path, taken: set[str]) -> Contender | None:
     """A run of one's own; None, with a warning, if its record cannot be read."""
     try:
-        record = Record.model_validate_json(path.read_bytes())
+        record = read_record(path.read_bytes())
     except (OSError, ValidationError) as problem:
         _warn(f"'{path}' is left out: it is not a record of this version ({_first(problem)})")
         return None

@@ -24,10 +24,9 @@ from genrobust.leaderboard.entries import (
     TRAVERSALS,
     LoadedEntry,
     Picture,
-    example_positions,
-    example_radius,
 )
 from genrobust.leaderboard.entry import ExternalModel, Outcomes, ZooModel
+from genrobust.leaderboard.outcomes import example_positions, example_radius
 from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to_json
 from genrobust.leaderboard.site.tradeoffs import ticks, trade_offs
 from genrobust.report.figures import NORM_NAMES, Chart, comparison_chart, model_chart

@@ -231,7 +231,10 @@ function startBoard() {
   function difference(a, b) {
     const [i, j] = [data.paired.indexOf(a), data.paired.indexOf(b)];
     if (i < 0 || j < 0) return null;
-    if (i > j) return difference(b, a).map((part) => -part).map((part, at, all) => all[[0, 2, 1][at]]);
+    if (i > j) {
+      const [value, low, high] = difference(b, a);
+      return [-value, -high, -low];
+    }
     const before = i * data.paired.length - (i * (i + 1)) / 2;
     const at = 3 * (before + j - i - 1);
     return data.differences.slice(at, at + 3).map((part) => part / 10_000);

@@ -87,7 +87,7 @@ MEASURES = (
         "KL of the posterior to the prior (nats)",
         "Robustness that was bought with a code that says little of the image lies to the upper "
         "left.",
-        lambda record: record.scores.kl.value,
+        lambda record: record.scores.kl.value if record.scores.kl else None,
     ),
     Measure(
         "disentanglement",
@@ -113,7 +113,9 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
         >>> ticks(5.6, 13.1)
         [4, 6, 8, 10, 12, 14]
     """
-    spread = (high - low) or abs(high) or 1.0
+    spread = high - low
+    if spread <= 1e-9 * max(1.0, abs(low), abs(high)):
+        spread = max(abs(high), 1e-6)
     raw = spread / (most - 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)

@@ -1,0 +1,138 @@
+"""Models that hide their gradients on purpose: what an attack, and the flags, are tried on.
+
+A mask changes what a model computes as little as it can, and what an attack sees of it as much as
+it can (Athalye, Carlini & Wagner 2018, "Obfuscated gradients give a false sense of security").
+Whoever masks a sound model makes it no more robust; an attack that finds less on the masked one
+was fooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import wrap
+from genrobust.posterior import Posterior
+from genrobust.seeding import generator
+
+
+def _as_it_is(image: Tensor) -> Tensor:
+    return image
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One way to hide a gradient, by what it does to images and codes.
+
+    Args:
+        name: for tables.
+        see: from an image in [0, 1] to what the encoder is given.
+        code: from the posterior to the code that is decoded.
+        show: from a reconstruction to what is given out.
+        draws: how often its result is drawn, for a random one.
+        differentiable: whether gradients pass it, sound or not.
+    """
+
+    name: str
+    see: Callable[[Tensor], Tensor] = _as_it_is
+    code: Callable[[Posterior], Tensor] = Posterior.mode
+    show: Callable[[Tensor], Tensor] = _as_it_is
+    draws: int = 1
+    differentiable: bool = True
+
+    def declared(self, model: GenerativeModel) -> GenerativeModel:
+        """The model with the mask on its deployed path, and the sound path to differentiate."""
+
+        def deploy(x: Tensor) -> Tensor:
+            return self.show(model.decode(self.code(model.encode(self.see(x)))))
+
+        return wrap(
+            model.module,
+            encode=model.encode,
+            decode=model.decode,
+            deploy=deploy,
+            draws=self.draws,
+            input_shape=model.input_shape,
+            name=f"{model.name}, {self.name}, declared",
+        )
+
+    def hidden(self, model: GenerativeModel) -> GenerativeModel:
+        """The model with the mask inside its encoder and decoder, and no other path."""
+
+        def encode(x: Tensor) -> object:
+            posterior = model.encode(self.see(x))
+            return posterior if self.code is Posterior.mode else self.code(posterior)
+
+        return wrap(
+            model.module,
+            encode=encode,
+            decode=lambda code: self.show(model.decode(code)),
+            draws=self.draws,
+            differentiable=self.differentiable,
+            input_shape=model.input_shape,
+            name=f"{model.name}, {self.name}, hidden",
+        )
+
+
+def _round(image: Tensor) -> Tensor:
+    return (7 * image).round() / 7
+
+
+def _saturate(image: Tensor) -> Tensor:
+    return (50 * image.logit(1e-6)).sigmoid()
+
+
+def _disturb(image: Tensor) -> Tensor:
+    return image + 0.05 * torch.randn_like(image)
+
+
+def _draw(posterior: Posterior) -> Tensor:
+    return posterior.sample([torch.randn_like(part.mode()) for part in posterior.parts])
+
+
+def _through_numpy(image: Tensor) -> Tensor:
+    return torch.from_numpy(image.detach().cpu().numpy().copy()).to(image.device)
+
+
+def _shatter(image: Tensor) -> Tensor:
+    return image + 1e-3 * (1e5 * image).sin()
+
+
+def _ripple(image: Tensor) -> Tensor:
+    """Too slow to turn a gradient within a thousandth of the pixel range, and steep."""
+    return image + 0.01 * (1e3 * image).sin()
+
+
+def _stairs(image: Tensor) -> Tensor:
+    """Steps of a thousandth, each with a slope of its own that is steep and of random sign."""
+    slopes = 10 * (torch.rand(2003, generator=generator("stairs")) < 0.5).to(image) - 5
+    step = (1000 * image).floor()
+    centre = (step.detach() + 0.5) / 1000
+    return centre + slopes[step.long().clamp(-1, 2001) + 1] * (image - centre)
+
+
+def _mislead(image: Tensor) -> Tensor:
+    """The image itself, with the gradient of another function."""
+    signs = 2.0 * (torch.rand(image.shape[1:], generator=generator("mislead")) < 0.5) - 1
+    other = signs.to(image) * image
+    return image.detach() + other - other.detach()
+
+
+#: The ways of Athalye, Carlini & Wagner: shattered, stochastic and vanishing gradients; and a
+#: gradient of something else.
+MASKS = (
+    Mask("quantised input", see=_round, differentiable=False),
+    Mask("quantised output", show=_round, differentiable=False),
+    Mask("saturated output", show=_saturate),
+    Mask("noisy input", see=_disturb, draws=16),
+    Mask("drawn code", code=_draw, draws=16),
+    Mask("through numpy", see=_through_numpy, differentiable=False),
+    Mask("shattered gradient", see=_shatter),
+    Mask("rippled gradient", see=_ripple),
+    Mask("stairs of random slopes", see=_stairs),
+    Mask("another gradient", see=_mislead),
+)

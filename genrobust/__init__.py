@@ -10,7 +10,7 @@ from genrobust._version import __version__
 
 if TYPE_CHECKING:
     from genrobust.attacks import ATTACKS, Attack, AttackResult, attack
-    from genrobust.benchmark import Record, bench
+    from genrobust.benchmark import MinimumNormRecord, Record, bench, minimum_norm
     from genrobust.data import load_images
     from genrobust.errors import GenrobustError
     from genrobust.judges import load_judge
@@ -23,8 +23,10 @@ _WHERE = {
     "Attack": "genrobust.attacks",
     "AttackResult": "genrobust.attacks",
     "attack": "genrobust.attacks",
+    "MinimumNormRecord": "genrobust.benchmark",
     "Record": "genrobust.benchmark",
     "bench": "genrobust.benchmark",
+    "minimum_norm": "genrobust.benchmark",
     "load_images": "genrobust.data",
     "GenrobustError": "genrobust.errors",
     "load_judge": "genrobust.judges",
@@ -48,6 +50,7 @@ __all__ = [
     "Gaussian",
     "GenerativeModel",
     "GenrobustError",
+    "MinimumNormRecord",
     "Point",
     "Posterior",
     "Record",
@@ -58,6 +61,7 @@ __all__ = [
     "load_images",
     "load_judge",
     "load_model",
+    "minimum_norm",
     "wrap",
 ]
 

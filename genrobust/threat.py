@@ -46,17 +46,23 @@ class ThreatModel:
         if not self.eps >= 0:
             raise GenrobustError(f"eps is {self.eps}; it must be a number from 0 up, such as 0.1")
 
-    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+    def project(self, x_adv: Tensor, x: Tensor, radius: Tensor | None = None) -> Tensor:
         """The images moved into the ball around ``x`` and the box.
 
         Under L2 the ball comes first and the box second. As x is in the box, clipping moves each
         pixel towards x, so the result is in both (though not always the nearest such point).
+
+        Args:
+            x_adv: images, (B, C, H, W).
+            x: their sources.
+            radius: one for each sample in place of ``eps``, (B,).
         """
+        eps = self.eps if radius is None else radius.view(-1, *[1] * (x.ndim - 1))
         if self.norm == "linf":
-            low, high = (x - self.eps).clamp_min(0), (x + self.eps).clamp_max(1)
+            low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
             return torch.minimum(torch.maximum(x_adv, low), high)
         change = x_adv - x
-        return (x + change * self._shrink(change)).clamp(0, 1)
+        return (x + change * self._shrink(change, eps)).clamp(0, 1)
 
     def random_start(
         self, x: Tensor, sample_ids: Sequence[int], seed: int, restart: int = 0
@@ -105,6 +111,6 @@ class ThreatModel:
                 "allowed; end its search with threat.project(x_adv, x)"
             )
 
-    def _shrink(self, change: Tensor) -> Tensor:
+    def _shrink(self, change: Tensor, eps: float | Tensor) -> Tensor:
         length = torch.linalg.vector_norm(change.flatten(1), dim=1).clamp_min(1e-12)
-        return (self.eps / length).clamp_max(1).view(-1, *[1] * (change.ndim - 1))
+        return (eps / length.view(-1, *[1] * (change.ndim - 1))).clamp_max(1)

@@ -161,9 +161,9 @@ def test_models_share_a_rank_with_the_first_of_their_group_only() -> None:
     """b cannot be told from a, nor c from b; but c can be told from a: it leads its own group."""
     rows = make_board(
         [
-            made([None] * 60 + [0] * 0, "a"),
+            made([None] * 60, "a"),
             made([None] * 58 + [0] * 2, "b"),
-            made([None] * 54 + [0] * 6, "c"),
+            made([None] * 55 + [0] * 5, "c"),
             made([0] * 60, "d"),
         ]
     ).rows
@@ -816,7 +816,8 @@ def test_a_model_without_a_measure_is_named(tmp_path: Path) -> None:
 def extent(label: Label) -> tuple[float, float]:
     """Where a label begins and ends, its letters taken as 6.6 wide."""
     width = 6.6 * len(label.text)
-    return (label.x - width, label.x) if label.anchor == "end" else (label.x, label.x + width)
+    start = label.x - {"start": 0, "middle": width / 2, "end": width}[label.anchor]
+    return start, start + width
 
 
 def test_labels_do_not_overlap(tmp_path: Path) -> None:

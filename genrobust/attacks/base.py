@@ -183,6 +183,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "bim": "genrobust.attacks.bim:BIM",
         "pgd": "genrobust.attacks.pgd:PGD",
         "carlini-wagner": "genrobust.attacks.carlini_wagner:CarliniWagner",
+        "fmn": "genrobust.attacks.fmn:FMN",
         "sabour": "genrobust.attacks.sabour:Sabour",
         "tabacof": "genrobust.attacks.tabacof:Tabacof",
         "gondim-latent": "genrobust.attacks.gondim_latent:GondimLatent",

@@ -56,7 +56,7 @@ class CodeSwitch(Attack):
         for p, part in enumerate(clean.parts):
             if not isinstance(part, Categorical):
                 continue
-            order = _order(context, p)
+            order = category_order(context, p)
             for rank in range(min(self.categories, order.shape[1])):
                 ids = context.batch.sample_ids
                 wanted = dict(zip(ids, order[:, rank].tolist(), strict=True))
@@ -72,7 +72,7 @@ class CodeSwitch(Attack):
         return best.problem, best.minimum
 
 
-def _order(context: Context, part: int) -> Tensor:
+def category_order(context: Context, part: int) -> Tensor:
     """The categories to try for each sample, in order: (B, K) or (B, K - 1)."""
     if context.batch.target_x is not None:
         return _logits(context.target_posterior, part).argsort(1, descending=True)

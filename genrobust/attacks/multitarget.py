@@ -45,7 +45,7 @@ class MultiTarget(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)
-        order = _other_classes(context)
+        order = other_classes(context)
         for rank in range(min(self.classes, order.shape[1])):
             standing = best.standing()
             aimed = order[standing, rank]
@@ -61,7 +61,7 @@ class MultiTarget(Attack):
 
 
 @torch.no_grad()
-def _other_classes(context: Context) -> Tensor:
+def other_classes(context: Context) -> Tensor:
     """Classes but the source's, likeliest first, (B, classes - 1)."""
     batch = context.batch
     assert batch.judge is not None

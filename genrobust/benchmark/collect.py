@@ -23,10 +23,14 @@ from genrobust.suites.suite import Suite
 
 Array = NDArray[np.float64]
 
-_PER_ATTACK = ("tried", "succeeded", "forwards", "backwards")
+#: What shards count by attack and radius; over shards it is summed.
+COUNTS = ("tried", "succeeded", "forwards", "backwards")
 
 #: Signs with a row a radius.
-_PER_RADIUS = ("probe.success", "probe.again")
+_PER_RADIUS = ("probe.success", "probe.again", "probe.stopped")
+
+#: How many sources a report shows where there are no classes.
+EXAMPLES = 10
 
 #: What the last two rows of the counts are: work done for the flags.
 DIAGNOSTICS = ("short attacks, for the flags", "twice the steps, for a flag")
@@ -36,8 +40,10 @@ def join(shards: Sequence[Measured]) -> dict[str, Tensor]:
     """One set of tensors over all samples, in the order of the shards; counts are summed."""
     joined = {}
     for name in shards[0].tensors:
-        parts = [shard.tensors[name] for shard in shards]
-        if name in _PER_ATTACK:
+        parts = [shard.tensors[name] for shard in shards if name in shard.tensors]
+        if len(parts) < len(shards):  # a sign that older shards of a resumed run lack
+            continue
+        if name in COUNTS:
             joined[name] = torch.stack(parts).sum(0)
         else:
             joined[name] = torch.cat(parts, 1 if name in _PER_RADIUS else 0)
@@ -82,12 +88,16 @@ def attack_costs(suite: Suite, joined: dict[str, Tensor]) -> tuple[AttackCost, .
 
 
 def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
-    """The first eligible source of each class: chosen before anything is known of its attack."""
+    """The first eligible source of each class, chosen before anything is known of its attack.
+
+    Without classes the first few.
+    """
     label = joined["label"]
+    each = EXAMPLES if suite.rule == "distance" else 1
     chosen = []
     for c in label.unique().tolist():
         positions = (joined["eligible"] & (label == c)).nonzero()[:, 0]
-        chosen += positions[:1].tolist()
+        chosen += positions[:each].tolist()
     return [
         Example(
             sample_id=suite.sample_ids[i],

@@ -23,6 +23,8 @@ RESTARTS = 0.25
 LONGER = 0.05
 #: Cosine of two gradients a thousandth of the pixel range apart, and the share below it.
 ALIKE, RANDOM = 0.5, 0.25
+#: Part of the fall that a gradient promises, and the share that falls less.
+KEPT, MISLED = 0.1, 0.25
 #: Eligible sources below which intervals say little, in number and as a share of the sources.
 FEW, FEW_SHARE = 20, 0.5
 #: Attacks that use no gradient.
@@ -35,7 +37,7 @@ def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
     found: list[Flag | None] = [_few(suite, eligible)]
     if "gradient_norm" in joined:  # an attacker's judge was at hand
         found += [_gradients(joined, eligible), _random(joined, eligible)]
-        found += [_surrogate(joined, eligible)]
+        found += [_mislead(joined, eligible), _surrogate(suite, joined, eligible)]
         found += [_larger_eps(suite, joined, eligible), _restarts(suite, joined, eligible)]
     if "longer.success" in joined:
         found += [_longer(joined, eligible)]
@@ -85,6 +87,25 @@ def _random(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     )
 
 
+def _mislead(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    """A gradient may be smooth and yet that of something else."""
+    if "descent" not in joined:  # which older runs lack
+        return None
+    usable = eligible & (joined["gradient_norm"] > 0)
+    fell, promised = joined["descent"][usable], joined["descent_promised"][usable]
+    share = _share(~(fell >= KEPT * promised))
+    if share <= MISLED:
+        return None
+    return Flag(
+        name="gradients mislead",
+        evidence=f"for {share:.0%} of the eligible sources a step of a hundredth of the pixel "
+        "range down the gradient lowers the judge's margin by less than a tenth of what the "
+        "gradient promises",
+        value=share,
+        limit=MISLED,
+    )
+
+
 def _longer(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     tried, fell = joined["longer.tried"][eligible], joined["longer.success"][eligible]
     share = _share(fell)
@@ -99,14 +120,25 @@ def _longer(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     )
 
 
-def _surrogate(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+def _surrogate(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+    """Attacks are led by the surrogate: what they change there they must change for real."""
     share = _share((joined["surrogate_label"] != joined["deployed_label"])[eligible])
+    evidence = (
+        f"on {share:.0%} of the eligible sources the attacker's judge sees different classes in "
+        "the two reconstructions"
+    )
+    if share <= DISAGREE and "probe.stopped" in joined:  # which older runs lack
+        shares = [_share(mask[eligible]) for mask in joined["probe.stopped"]]
+        share = max(shares, default=0.0)
+        evidence = (
+            f"a short attack at eps {suite.eps[shares.index(share)]:g} changes the class of "
+            f"{share:.0%} of the eligible sources on the surrogate but not on the deployed path"
+        )
     if share <= DISAGREE:
         return None
     return Flag(
         name="surrogate and deployed path disagree",
-        evidence=f"on {share:.0%} of the eligible sources the attacker's judge sees different "
-        "classes in the two reconstructions",
+        evidence=evidence,
         value=share,
         limit=DISAGREE,
     )

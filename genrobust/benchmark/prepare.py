@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from genrobust.benchmark.record import ModelInfo
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Setting
 from genrobust.data.base import load_images
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, Panel, load_judge
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
+from genrobust.models.portable import export_model, load_portable
 from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.suites.suite import SUITES, JudgeRef, Suite
 from genrobust.threat import ThreatModel
+
+#: What a batch has only where a suite has judges.
+LABELLED = {"judge", "labels", "target_labels"}
 
 #: How many training images are handed to attacks that need some.
 REFERENCES = 1000
@@ -41,8 +46,19 @@ class Prepared:
     command: str
 
 
-def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Options) -> Prepared:
+def prepare(
+    model: str | nn.Module | GenerativeModel,
+    suite: Suite,
+    options: Options,
+    reference: str | None = None,
+) -> Prepared:
     """Load and check all that a run needs; nothing is written.
+
+    Args:
+        model: a name, a place or a live object.
+        suite: the protocol.
+        options: how to run it.
+        reference: how the record calls a live object.
 
     Raises:
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
@@ -52,10 +68,10 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
             attack.refuse_threat(ThreatModel(used.norm, radius))
-        if used.rule == "distance" and {"judge", "labels"} & set(attack.needs(entry.goal)):
+        if used.rule == "distance" and LABELLED & set(attack.needs(entry.goal)):
             raise GenrobustError(
-                f"the attack '{entry.attack}' needs a judge, and the suite '{used.name}' scores by "
-                "distance; leave it out, or choose one such as 'latent' or 'output'"
+                f"the attack '{entry.attack}' needs a judge or labels, and the suite '{used.name}' "
+                "scores by distance, without them; choose attacks such as 'latent' or 'output'"
             )
     device = _device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
@@ -64,7 +80,14 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
             f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
             f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
         )
+    if images.labels is None and used.rule != "distance":
+        raise GenrobustError(
+            f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
+            f"judges, which need them; give a suite with the rule 'distance'"
+        )
     ready = _wrapped(model, used.dataset, images.shape, options.weights)
+    if options.as_data:
+        ready = _as_data(ready)
     ready.module.to(device)
     if ready.input_shape != images.shape:
         raise GenrobustError(
@@ -74,8 +97,10 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
     checked = check_model(ready, images.take(used.sample_ids[:8]))
     attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
     scorers = tuple(_judge(used, ref, device) for ref in used.scoring_judges)
+    if used.rule == "single-live":
+        scorers = tuple(judge.live() for judge in scorers)
     panel = Panel(scorers) if scorers else None
-    reference = model if isinstance(model, str) else None
+    reference = model if isinstance(model, str) else reference
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         setting=Setting(
@@ -86,7 +111,7 @@ def prepare(model: str | nn.Module | GenerativeModel, suite: Suite, options: Opt
         ),
         options=options,
         suite=used,
-        workers=_workers(options, ready),
+        workers=_workers(options, used, ready),
         deviations=deviations,
         model=ModelInfo(
             name=ready.name,
@@ -113,7 +138,7 @@ def _references(
         return None
     images = load_images(suite.dataset, "train", options.data_root)
     ids = torch.arange(min(REFERENCES, len(images)))
-    return images.take(ids).to(device), images.labels[ids].to(device)
+    return images.take(ids).to(device), images.labels_of(ids).to(device)
 
 
 def _wrapped(
@@ -128,6 +153,19 @@ def _wrapped(
         known = hasattr(model, "input_shape") or hasattr(model, "img_size")
         return wrap(model, input_shape=None if known else shape)
     return load_model(model, dataset, weights)
+
+
+def _as_data(model: GenerativeModel) -> GenerativeModel:
+    """The model as others can load it without trust, or itself where it cannot be data."""
+    try:
+        return load_portable(*export_model(model))
+    except GenrobustError as problem:
+        warnings.warn(
+            f"the evidence will name the model by its fingerprint alone: {problem}",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+        return model
 
 
 def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
@@ -150,9 +188,13 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
         used = used.with_attacks(list(options.attacks))
         deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
     if options.judge is not None:
-        sha256 = load_judge(used.dataset, options.judge).sha256
-        used = used.judged_by(JudgeRef(architecture=options.judge, sha256=sha256))
-        deviations.append(f"success by the judge {options.judge} alone")
+        used = _judged_by(used, options.judge, options.judge_in_train_mode)
+        live = ", its dropout drawing" if options.judge_in_train_mode else ""
+        deviations.append(f"success by the judge {options.judge} alone{live}")
+    elif options.judge_in_train_mode:
+        raise GenrobustError(
+            "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
+        )
     if options.eps:
         used = used.with_eps(list(options.eps))
         deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
@@ -163,9 +205,18 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
     return used, tuple(deviations)
 
 
-def _workers(options: Options, model: GenerativeModel) -> int:
-    if model.draws > 1:
-        return 1  # its random numbers come from the process's generators, which threads share
+def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
+    if suite.rule == "distance":
+        raise GenrobustError(
+            f"the suite '{suite.name}' scores by distance, without judges; leave --judge out"
+        )
+    sha256 = load_judge(suite.dataset, architecture).sha256
+    return suite.judged_by(JudgeRef(architecture=architecture, sha256=sha256), live)
+
+
+def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
+    if model.draws > 1 or suite.rule == "single-live":
+        return 1  # random numbers come from the process's generators, which threads share
     if options.workers is not None:
         if options.workers < 1:
             raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")

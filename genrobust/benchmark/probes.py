@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,9 +14,9 @@ from genrobust.attacks.base import Attack, make_attack
 from genrobust.attacks.classifier import Classifier
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
-from genrobust.objectives.classifier import JudgeMargin
+from genrobust.objectives.classifier import JudgeMargin, judge_margin
 from genrobust.optimizers import Problem
-from genrobust.seeding import per_sample, seed_of
+from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import Norm, ThreatModel
 
@@ -25,6 +26,9 @@ STEPS = 20
 #: How far an image is moved, per pixel, to see whether its gradient stays what it is.
 NUDGE = 1e-3
 
+#: How far an image is moved along its gradient, per pixel, to see whether the margin follows.
+STRIDE = 1e-2
+
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
@@ -33,9 +37,12 @@ class Diagnosis:
     Args:
         signs: ``gradient_norm`` (B,): of the judge's margin on the surrogate reconstruction, at
             the sources; ``gradient_cosine`` (B,): with the gradient a thousandth of the pixel
-            range away; ``surrogate_label`` and ``deployed_label`` (B,): the attacker's judge's;
+            range away; ``descent`` and ``descent_promised`` (B,): how far the deployed margin
+            falls, a hundredth of the pixel range down the gradient, and how far the gradient says;
+            ``surrogate_label`` and ``deployed_label`` (B,): the attacker's judge's;
             ``probe.success`` and ``probe.again`` (E, B) bool: whether a short attack, run at each
-            radius afresh and from two different starts, fools the attacker's judge.
+            radius afresh and from two different starts, fools the attacker's judge;
+            ``probe.stopped`` (E, B) bool: whether the first fools it on the surrogate only.
         positions: of the eligible sources.
         x_adv: for each radius their images from the first start.
         forwards, backwards: of both starts, (E,).
@@ -57,6 +64,7 @@ def diagnose(
     attack = Classifier(steps=STEPS, confidence=0.0)
     counts = torch.zeros(2, len(eps), dtype=torch.int64)
     success = torch.zeros(2, len(eps), len(batch), dtype=torch.bool, device=batch.x.device)
+    stopped = torch.zeros_like(success[0])
     x_adv = []
     for e, radius in enumerate(eps):
         for start, seed in enumerate((batch.seed, seed_of("again", batch.seed))):
@@ -70,7 +78,9 @@ def diagnose(
             counts[:, e] += torch.stack([found.forwards.sum(), found.backwards.sum()]).cpu()
             if start == 0:
                 x_adv.append(found.x_adv)
+                stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~found.success
     signs = {**still, "probe.success": success[0], "probe.again": success[1]}
+    signs["probe.stopped"] = stopped
     return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
 
 
@@ -78,12 +88,15 @@ def still_signs(model: GenerativeModel, batch: Batch) -> dict[str, Tensor]:
     """The evidence that needs no attack: ``gradient_norm`` to ``deployed_label`` of `Diagnosis`."""
     assert batch.judge is not None
     here, near = _gradients(model, batch)
+    descent, promised = _descent(model, batch, here)
     with torch.no_grad():
         surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
         deployed = batch.judge.labels(model.reconstruct(batch.x))
     return {
-        "gradient_norm": torch.linalg.vector_norm(here, dim=1),
-        "gradient_cosine": F.cosine_similarity(here, near),
+        "gradient_norm": torch.linalg.vector_norm(here.flatten(1), dim=1),
+        "gradient_cosine": F.cosine_similarity(here.flatten(1), near.flatten(1)),
+        "descent": descent,
+        "descent_promised": promised,
         "surrogate_label": surrogate,
         "deployed_label": deployed,
     }
@@ -98,7 +111,7 @@ def longer_attack(attacks: Sequence[AttackEntry]) -> Attack:
 
 
 def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Of the judge's margin at the sources and right beside them, (B, pixels) each."""
+    """Of the judge's margin at the sources and right beside them, (B, C, H, W) each."""
 
     def draw(generator: torch.Generator) -> Tensor:
         return NUDGE * torch.rand(batch.x.shape[1:], generator=generator)
@@ -106,4 +119,30 @@ def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
     nudge = per_sample(draw, batch.sample_ids, "nudge", batch.seed).to(batch.x)
     beside = torch.where(batch.x > 0.5, batch.x - nudge, batch.x + nudge)
     problem = Problem.of(JudgeMargin(), Context(model, batch))
-    return problem.gradient(batch.x)[1].flatten(1), problem.gradient(beside)[1].flatten(1)
+    return problem.gradient(batch.x)[1], problem.gradient(beside)[1]
+
+
+@torch.no_grad()
+def _descent(model: GenerativeModel, batch: Batch, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the deployed margin falls down the gradient, and how far that says, (B,) each."""
+    step = (batch.x - STRIDE * gradient.nan_to_num().sign()).clamp(0, 1) - batch.x
+    before, after = _deployed_margin(model, batch, 0 * step), _deployed_margin(model, batch, step)
+    return before - after, -(gradient * step).flatten(1).sum(1)
+
+
+@torch.no_grad()
+def _fools_surrogate(model: GenerativeModel, batch: Batch, x_adv: Tensor) -> Tensor:
+    assert batch.judge is not None
+    assert batch.labels is not None
+    return batch.judge.labels(model.surrogate(x_adv, "softmax")) != batch.labels
+
+
+def _deployed_margin(model: GenerativeModel, batch: Batch, step: Tensor) -> Tensor:
+    """The judge's margin on the deployed path, (B,); a random model's with the same draws."""
+    context = Context(model, batch)
+    alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "descent", batch.seed)
+    with alone:
+        margins = [
+            judge_margin(model.reconstruct(batch.x + step), context) for _ in range(model.draws)
+        ]
+    return torch.stack(margins).mean(0)

@@ -43,10 +43,14 @@ def command(model: str, suite: Suite, options: Options) -> str:
         words += ["--eps", str(radius)]
     if options.judge is not None:
         words += ["--judge", options.judge]
+    if options.judge_in_train_mode:
+        words += ["--judge-in-train-mode"]
     if options.limit is not None:
         words += ["--limit", str(options.limit)]
     if options.device != "cpu":
         words += ["--device", options.device]
+    if options.as_data:
+        words += ["--evidence"]
     return shlex.join([*words, "--seed", str(options.seed)])
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from torch import nn
 
@@ -28,9 +29,11 @@ from genrobust.suites.suite import Suite, load_suite
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
 
+Spec = TypeVar("Spec", bound=ShardSpec)
 
-def _silent(done: int, total: int) -> None:
-    pass
+
+def silent(done: int, total: int) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,7 @@ def bench(
     attacks: Sequence[str] = (),
     eps: Sequence[float] = (),
     judge: str | None = None,
+    judge_in_train_mode: bool = False,
     device: str = "cpu",
     workers: int | None = None,
     data_root: str | Path | None = None,
@@ -66,6 +70,8 @@ def bench(
         attacks: these in place of the suite's (not official either).
         eps: these radii in place of the suite's grid (likewise).
         judge: score by this one judge, the rule of the published attacks (likewise).
+        judge_in_train_mode: let that judge's dropout draw, as published code does that forgets to
+            turn it off.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -84,7 +90,17 @@ def bench(
         >>> record.scores.sources, record.official
         (4, False)
     """
-    options = Options(limit, seed, tuple(attacks), tuple(eps), judge, device, workers, data_root)
+    options = Options(
+        limit=limit,
+        seed=seed,
+        attacks=tuple(attacks),
+        eps=tuple(eps),
+        judge=judge,
+        judge_in_train_mode=judge_in_train_mode,
+        device=device,
+        workers=workers,
+        data_root=data_root,
+    )
     chosen = load_suite(suite) if isinstance(suite, str) else suite
     prepared = prepare(model, chosen, options)
     if out is None:
@@ -95,7 +111,7 @@ def bench(
     return run.record
 
 
-def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -> Run:
+def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) -> Run:
     """Run what is missing in ``folder``, and write ``plan.json`` and ``record.json`` there.
 
     Raises:
@@ -106,7 +122,11 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
     shards = plan(suite, prepared.model.fingerprint, prepared.options.seed, device)
     outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
     files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
-    measured = _run_missing(Store(folder), shards, prepared, on_progress)
+
+    def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
+        return run_shard(spec, setting, cancelled)
+
+    measured = run_missing(Store(folder), shards, work, prepared.workers, on_progress)
     joined = collect.join(measured)
     record = Record(
         official=not prepared.deviations,
@@ -116,7 +136,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
         suite_sha256=suite.sha256,
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
-        judges=tuple(_judges(setting)),
+        judges=tuple(judges(setting)),
         flags=flags.raised(suite, joined),
         scores=collect.score(suite, joined),
         attacks=collect.attack_costs(suite, joined),
@@ -132,7 +152,8 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = _silent) -
     return Run(record, collect.examples(suite, joined))
 
 
-def _judges(setting: Setting) -> Iterator[JudgeInfo]:
+def judges(setting: Setting) -> Iterator[JudgeInfo]:
+    """The judges of a run, the attacker's first."""
     if setting.attacker is not None:
         yield JudgeInfo(name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker")
     if setting.scorer.panel is not None:
@@ -149,20 +170,25 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
     return path
 
 
-def _run_missing(
-    store: Store, shards: list[ShardSpec], prepared: Prepared, on_progress: Progress
+def run_missing(
+    store: Store,
+    shards: Sequence[Spec],
+    work: Callable[[Spec, Callable[[], bool]], Measured | None],
+    workers: int,
+    on_progress: Progress,
 ) -> list[Measured]:
+    """The results of all shards: those that the store has, and the others by ``work``."""
     done = {spec.key: found for spec in shards if (found := store.read(spec)) is not None}
     missing = [spec for spec in shards if spec.key not in done]
     on_progress(len(done), len(shards))
 
-    def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
-        measured = run_shard(spec, prepared.setting, cancelled)
+    def work_and_store(spec: Spec, cancelled: Callable[[], bool]) -> Measured | None:
+        measured = work(spec, cancelled)
         if measured is not None:
             store.write(spec, measured)
         return measured
 
-    for spec, measured in run_all(missing, work, prepared.workers):
+    for spec, measured in run_all(missing, work_and_store, workers):
         done[spec.key] = measured
         on_progress(len(done), len(shards))
     return [done[spec.key] for spec in shards]

@@ -64,16 +64,16 @@ def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
         ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
         anchors = (images[0], scorer.reconstruct(batch.target_x, ids)[0])
         zeros = torch.zeros(len(batch), dtype=torch.int64, device=batch.x.device)
-        verdict = scorer.verdict(images, anchors)
+        verdict = scorer.verdict(images, batch.sample_ids, anchors, clean=True)
         return Baseline(zeros + SOURCE, zeros + TARGET, zeros + SOURCE, images[0], verdict, anchors)
     assert batch.labels is not None
     assert batch.target_labels is not None
     return Baseline(
         batch.labels,
         batch.target_labels,
-        scorer.panel.verdict(batch.x) if scorer.rule == "agreement" else batch.labels,
+        scorer.panel.verdict(batch.x) if scorer.rule == "agreement" else batch.labels.clone(),
         images[0],
-        scorer.verdict(images, None),
+        scorer.verdict(images, batch.sample_ids, None, clean=True),
         None,
     )
 
@@ -127,7 +127,7 @@ def measure_outcomes(
     for goal, given in goals.items():
         x_adv = restore(given.perturbation, batch.x, steps[given.radius])
         images = scorer.reconstruct(x_adv, batch.sample_ids)
-        verdict = scorer.verdict(images, baseline.anchors)
+        verdict = scorer.verdict(images, batch.sample_ids, baseline.anchors)
         wanted = baseline.target_labels if goal == "target" else None
         hit = baseline.reached(verdict, wanted) & baseline.eligible
         hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))

@@ -63,13 +63,21 @@ class Scorer:
         _require_finite(images, sample_ids)
         return images
 
-    def verdict(self, images: Tensor, anchors: tuple[Tensor, Tensor] | None) -> Tensor:
+    def verdict(
+        self,
+        images: Tensor,
+        sample_ids: Sequence[int],
+        anchors: tuple[Tensor, Tensor] | None,
+        *,
+        clean: bool = False,
+    ) -> Tensor:
         """What most draws of (D, B, C, H, W) show, (B,) int64; NO_VERDICT without a majority.
 
         ``anchors`` are the clean reconstructions of sources and targets, for the distance rule:
-        it says ``TARGET`` where an image is nearer to the target's.
+        it says ``TARGET`` where an image is nearer to the target's. A live judge draws twice for
+        each sample: once for its ``clean`` reconstructions, once for all attacked ones.
         """
-        votes = torch.stack([self._look(image, anchors) for image in images])
+        votes = torch.stack([self._look(image, sample_ids, anchors, clean) for image in images])
         first = votes.mode(0).values
         majority = (votes == first).sum(0) * 2 > len(votes)
         return torch.where(majority, first, torch.full_like(first, NO_VERDICT))
@@ -85,12 +93,30 @@ class Scorer:
         assert self.panel is not None
         return self.panel.verdict(x_adv) == labels
 
-    def _look(self, image: Tensor, anchors: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _look(
+        self,
+        image: Tensor,
+        sample_ids: Sequence[int],
+        anchors: tuple[Tensor, Tensor] | None,
+        clean: bool,
+    ) -> Tensor:
+        if self.panel is not None and self.rule == "single-live":
+            return self._look_live(self.panel, image, sample_ids, clean)
         if self.panel is not None:
             return self.panel.verdict(image)
         assert anchors is not None, "the distance rule has anchors"
         nearer = euclidean(image, anchors[1]) < euclidean(image, anchors[0])
         return torch.where(nearer, TARGET, SOURCE)
+
+    def _look_live(
+        self, panel: Panel, image: Tensor, sample_ids: Sequence[int], clean: bool
+    ) -> Tensor:
+        """One image at a time, so that what dropout draws depends on the sample alone."""
+        seen = []
+        for i, one in zip(sample_ids, image, strict=True):
+            with seeded(image.device, "live", clean, self.seed, int(i)):
+                seen.append(panel.verdict(one[None]))
+        return torch.cat(seen)
 
 
 def _require_finite(images: Tensor, ids: Sequence[int]) -> None:

@@ -136,7 +136,7 @@ class _Hunt:
         wanted = None if self.wanted is None else self.wanted[positions]
         ids = [self.batch.sample_ids[i] for i in positions.tolist()]
         part = self.baseline[positions]
-        verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, ids), part.anchors)
+        verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, ids), ids, part.anchors)
         return part.reached(verdict, wanted) & self.scorer.keeps_label(x_adv, part.labels)
 
 

@@ -66,14 +66,14 @@ def make_batch(spec: ShardSpec, setting: Setting) -> Batch:
     """The shard's samples on the model's device."""
     images, device = setting.images, setting.scorer.model.device
     sources, targets = torch.tensor(spec.sample_ids), torch.tensor(spec.target_ids)
-    labelled = images.labels is not None and setting.scorer.panel is not None
+    labels = None if setting.scorer.panel is None else images.labels
     return Batch(
         images.take(sources).to(device),
         spec.sample_ids,
         spec.seed,
-        images.labels[sources].to(device) if labelled else None,
+        None if labels is None else labels[sources].to(device),
         images.take(targets).to(device),
-        images.labels[targets].to(device) if labelled else None,
+        None if labels is None else labels[targets].to(device),
         setting.attacker,
         setting.references,
     )

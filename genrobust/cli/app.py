@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genrobust.cli.errors import command
-from genrobust.cli.leaderboard import leaderboard
+from genrobust.cli.leaderboard import ENTRIES, leaderboard
 
 app = typer.Typer(
     name="genrobust",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.add_typer(leaderboard, name="leaderboard")
 
 MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
+BENCH_MODEL_HELP = "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or an evidence.zip."
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -49,7 +50,7 @@ def root(
 @app.command()
 @command
 def bench(
-    model: Annotated[list[str], typer.Option(help=f"{MODEL_HELP} Repeat to compare.")],
+    model: Annotated[list[str], typer.Option(help=f"{BENCH_MODEL_HELP} Repeat to compare.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
     weights: Annotated[
         list[Path] | None,
@@ -71,6 +72,12 @@ def bench(
         str | None,
         typer.Option(help="Success by this one judge, the rule of the published attacks."),
     ] = None,
+    judge_in_train_mode: Annotated[
+        bool,
+        typer.Option(
+            "--judge-in-train-mode", help="Let that judge's dropout draw, as some published code."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for results: OUT/SUITE/MODEL.")] = Path(
         "genrobust-runs"
@@ -81,6 +88,13 @@ def bench(
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
     data_root: DataRoot = None,
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence",
+            help="Also write evidence.zip, with which others can check every score.",
+        ),
+    ] = False,
 ) -> None:
     """Score models under a suite's protocol; write record.json and report.html.
 
@@ -95,9 +109,11 @@ def bench(
         attacks=tuple(attack or ()),
         eps=tuple(eps or ()),
         judge=judge,
+        judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
         data_root=data_root,
+        as_data=evidence,
     )
     bench_models(model, weights or [], suite, options, out)
 
@@ -134,6 +150,127 @@ def check(
 
 @app.command()
 @command
+def submit(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run: OUT/SUITE/MODEL.")],
+    name: Annotated[str | None, typer.Option(help="What the entry is called.")] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(help="'Name, Affiliation'. May be repeated.")
+    ] = None,
+    link: Annotated[
+        list[str] | None, typer.Option(help="label=https://... May be repeated.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the model, or of the attack.")] = None,
+    training_data: Annotated[
+        str | None, typer.Option(help="What the model was trained on.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="Kind of model, such as VAE.")] = None,
+    note: Annotated[str | None, typer.Option(help="What else readers should know.")] = None,
+    slug: Annotated[
+        str | None, typer.Option(help="The entry's folder; default from its name.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Where --weights can be had, which then do not go along: https://..."),
+    ] = None,
+    attack_on: Annotated[
+        str | None, typer.Option(help="The run is of an attack: the entry (slug) it attacks.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"The model, where the record does not lead to it. {MODEL_HELP}"),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict to load into that model.")
+    ] = None,
+    entries: Annotated[Path, typer.Option(help="Folder of all entries.")] = ENTRIES,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the board as it would be; write nothing.")
+    ] = False,
+    open_pr: Annotated[
+        bool, typer.Option("--open-pr", help="Commit, push and open the pull request with gh.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to go on.")] = False,
+    data_root: DataRoot = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Shards at a time; default the number of cores.")
+    ] = None,
+) -> None:
+    """Make a run's entry for the leaderboard; what 'verify' checks is checked before.
+
+    What is missing is asked for on a terminal.
+    """
+    from genrobust.cli.submit import Said, submit_run
+    from genrobust.leaderboard.submit import SubmitOptions
+
+    said = Said(name, author or [], link or [], licence, training_data, family, note)
+    options = SubmitOptions(
+        entries=entries,
+        slug=slug,
+        model=model,
+        weights=weights,
+        source=source,
+        attack_on=attack_on,
+        data_root=data_root,
+        workers=workers,
+    )
+    submit_run(run, said, options, dry_run, open_pr, yes)
+
+
+@app.command()
+@command
+def verify(
+    path: Annotated[
+        Path, typer.Argument(help="An entry's folder, a folder of entries, or an evidence.zip.")
+    ],
+    depth: Annotated[
+        str, typer.Option(help="schema, replay or re-attack; each includes those before it.")
+    ] = "replay",
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"The model, where it is not in the evidence. {MODEL_HELP}"),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict to load into that model.")
+    ] = None,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run the code that --model names.")
+    ] = False,
+    data_root: DataRoot = None,
+    share: Annotated[
+        float, typer.Option(help="Of the run and of the sources, for a re-attack.")
+    ] = 0.1,
+    seed: Annotated[
+        int | None, typer.Option(help="Draws what is attacked again; default a new one.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Shards at a time; default the number of cores.")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Also write the results here, as JSON.")
+    ] = None,
+) -> None:
+    """Check the numbers of an entry; nothing that was submitted is executed.
+
+    Exit code 0: all passed; 1: something did not; 2: it cannot be told, and why.
+    """
+    from genrobust.cli.verify import verify_all
+    from genrobust.leaderboard.verify import VerifyOptions, depth_of
+
+    options = VerifyOptions(
+        depth=depth_of(depth),
+        model=model,
+        weights=weights,
+        trust_code=trust_code,
+        data_root=data_root,
+        share=share,
+        seed=seed,
+        workers=workers,
+    )
+    raise typer.Exit(verify_all(path, options, json_out))
+
+
+@app.command()
+@command
 def train(
     model: Annotated[
         str | None,
@@ -141,7 +278,7 @@ def train(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A judge's architecture instead: lenet, vgg or resnet."),
+        typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
     ] = None,
     dataset: Annotated[str, typer.Option(help="A registered data set.")] = "digits",
     change: Annotated[

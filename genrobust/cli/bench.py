@@ -12,7 +12,7 @@ from genrobust.benchmark.prepare import Prepared, prepare
 from genrobust.benchmark.run import execute, write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
-from genrobust.suites.suite import load_suite
+from genrobust.suites.suite import Suite, load_suite
 
 
 def bench_models(
@@ -30,7 +30,7 @@ def bench_models(
     protocol = load_suite(suite)
     given: list[Path | None] = [*weights] or [None] * len(models)
     prepared = [
-        prepare(model, protocol, replace(options, weights=path))
+        _prepared(model, protocol, replace(options, weights=path))
         for model, path in zip(models, given, strict=True)
     ]
     home = out / f"{protocol.name}-v{protocol.version}"
@@ -40,9 +40,29 @@ def bench_models(
             runs.append(execute(one, folder, advance))
         write_report(folder, runs[-1:])
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
+        if options.as_data:
+            print(_write_evidence(one, folder), file=sys.stderr)
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)
     Console().print(score_table([run.record for run in runs]))
+
+
+def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
+    """Ready to run; the model may be one that lies in a run's evidence."""
+    if not model.endswith(".zip"):
+        return prepare(model, suite, options)
+    from genrobust.leaderboard.evidence import read_evidence
+
+    if options.weights is not None:
+        raise GenrobustError(f"'{model}' holds weights of its own; leave --weights out")
+    return prepare(read_evidence(Path(model)).load_model(), suite, options, reference=model)
+
+
+def _write_evidence(prepared: Prepared, folder: Path) -> Path:
+    from genrobust.leaderboard.evidence import EVIDENCE, write_evidence
+
+    write_evidence(folder, prepared.setting.scorer.model)
+    return folder / EVIDENCE
 
 
 def _folders(home: Path, prepared: list[Prepared]) -> list[Path]:

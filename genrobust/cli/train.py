@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
-from genrobust.training.judge import STEPS, train_judge
+from genrobust.training.judge import default_steps, train_judge
 from genrobust.training.recipes import Recipe, recipe
 from genrobust.training.vae import train_vae
 
@@ -63,7 +63,7 @@ def _train_judge(
     folder: Path,
     data_root: Path | None,
 ) -> Card:
-    steps = STEPS.get(dataset, STEPS["mnist"])
+    steps = default_steps(architecture, dataset)
     for change in changes:
         key, _, value = change.partition("=")
         if key != "steps" or not value.isdigit() or int(value) < 1:

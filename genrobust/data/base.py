@@ -1,4 +1,4 @@
-"""What a dataset is: two splits of labelled images, and where they come from."""
+"""What a dataset is: two splits of images, most with labels, and where they come from."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Images:
 
     Args:
         raw: the images as stored, (N, C, H, W), bytes or floats in [0, 1].
-        labels: classes, (N,) int64.
+        labels: classes, (N,) int64; None for data without.
         size: height and width that ``take`` gives.
     """
 
     raw: Tensor
-    labels: Tensor
+    labels: Tensor | None
     size: tuple[int, int]
 
     def __len__(self) -> int:
@@ -50,17 +50,34 @@ class Images:
             images = F.interpolate(images, self.size, mode="bilinear", align_corners=False)
         return images
 
+    def labels_of(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """The classes of the images with these ids, (n,) int64.
+
+        Raises:
+            GenrobustError: the data has no labels.
+        """
+        if self.labels is None:
+            raise GenrobustError(
+                "these images have no labels, and judges go by labels; score them by a suite with "
+                "the rule 'distance'"
+            )
+        return self.labels[torch.as_tensor(ids, dtype=torch.long)]
+
     @cached_property
     def sha256(self) -> str:
         """The hash of the stored pixels and labels: which data a number was measured on."""
         digest = hashlib.sha256(str((tuple(self.raw.shape), self.raw.dtype, self.size)).encode())
         digest.update(self.raw.contiguous().numpy().tobytes())
-        digest.update(self.labels.contiguous().numpy().tobytes())
+        if self.labels is not None:
+            digest.update(self.labels.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 class Dataset(Protocol):
-    """A source of labelled images. Register an instance or class under ``genrobust.datasets``."""
+    """A source of images. Register an instance or class under ``genrobust.datasets``.
+
+    Data without labels has no ``classes``, and images whose ``labels`` are None.
+    """
 
     name: str
     classes: tuple[str, ...]

@@ -17,6 +17,9 @@ from genrobust.models.weights import half_precision, load_state_dict, read_state
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
+#: Layers that draw in train mode and do nothing in eval mode.
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+
 #: What a panel says of an image on which its judges differ.
 NO_VERDICT = -1
 
@@ -37,6 +40,23 @@ class Judge:
     def labels(self, x: Tensor) -> Tensor:
         """The most likely class, (B,) int64."""
         return self.logits(x).argmax(1)
+
+    def live(self) -> Judge:
+        """A copy whose dropout draws from torch's own generators; all else stays in eval mode.
+
+        Raises:
+            GenrobustError: it has no dropout.
+        """
+        module = copy.deepcopy(self.module)
+        dropout = [part for part in module.modules() if isinstance(part, DROPOUT)]
+        if not dropout:
+            raise GenrobustError(
+                f"the judge '{self.name}' has no dropout that could draw in train mode; choose "
+                "one that has, such as 'thesis'"
+            )
+        for part in dropout:
+            part.train()
+        return Judge(self.name, module, self.sha256)
 
     def to(self, device: torch.device) -> Judge:
         """The judge on a device; this one stays where it is."""

@@ -1,4 +1,7 @@
-"""Three classifiers of different build: what fools one of them need not fool the others."""
+"""Three classifiers of different build: what fools one of them need not fool the others.
+
+And the thesis', for reproducing what it scored.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +66,22 @@ class ResNet(nn.Sequential):
         )
 
 
+class Thesis(nn.Sequential):
+    """The small convolutional network that Sootla 2018 scored with, after PyTorch's example."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__(
+            *(nn.Conv2d(channels, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU()),
+            nn.Flatten(),
+            *(nn.Linear(20 * 5 * 5, 50), nn.ReLU(), nn.Dropout()),
+            nn.Linear(50, classes),
+        )
+
+
 ARCHITECTURES: dict[str, Callable[[int, int], nn.Module]] = {
     "lenet": LeNet,
     "vgg": VGG,
     "resnet": ResNet,
+    "thesis": Thesis,
 }

@@ -215,9 +215,9 @@ def _directory(content: bytes, limits: Limits) -> tuple[list[_Member], int]:
 
 
 def _no_end(content: bytes) -> str:
-    if content.rfind(_END_MARK) >= 0:
+    if 0 <= content.rfind(_END_MARK) < len(content) - _END.size:
         return "there are bytes behind its end"
-    if content[:4] == _LOCAL_MARK:
+    if content[:4] in (_LOCAL_MARK, _END_MARK):
         return "it is cut short"
     return "it is not a zip archive"
 

@@ -1,8 +1,8 @@
 """The comment on a pull request, from a result that may come from an attacker.
 
-A pull request can change the job that wrote the result, so each byte of it is hostile: it is bounded,
-read strictly, and shown as text that can do nothing. This file needs the standard library alone,
-as it runs where there is a token that can write: ``python -I genrobust/leaderboard/comment.py``.
+A pull request can change the job that wrote the result, so each byte of it is hostile: it is
+bounded, read strictly, and shown as text that can do nothing. This file needs the standard library
+alone, as it runs beside a token that can write: ``python -I genrobust/leaderboard/comment.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import html
 import io
 import json
 import re
-import sys
 import unicodedata
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ RESULT = "result.json"
 MAX_BYTES = 1 << 20
 MAX_ARTIFACT_BYTES = 1 << 20
 MAX_ENTRIES = 100
-MAX_NOTES = 100
+MAX_NOTES = 300
 #: GitHub allows 65,536 characters a comment.
 MAX_TEXT = 50_000
 MAX_LINES = 400
@@ -35,7 +34,7 @@ MAX_LINES = 400
 ENTRIES = "leaderboard/entries/"
 
 _PATH = re.compile(r"[a-z0-9_-]{1,80}/[a-z0-9-]{1,60}(?:/attacks/[a-z0-9-]{1,60})?")
-_KEYS = {"schema_version": int, "depth": str, "entries": list, "notes": list}
+_KEYS = {"schema_version": int, "depth": str, "entries": list, "problems": list, "notes": list}
 _ENTRY_KEYS = {"path": str, "passed": bool, "output": str}
 _DEPTHS = ("schema", "replay", "re-attack")
 
@@ -50,7 +49,7 @@ def comment_of(content: bytes, outside: int = 0) -> str:
 
     Args:
         content: what the job without rights wrote: JSON of ``schema_version`` 1 with ``depth``,
-            ``entries`` (``path``, ``passed``, ``output``) and ``notes``.
+            ``entries`` (``path``, ``passed``, ``output``), ``problems`` and ``notes``.
         outside: how many files of the pull request lie outside the entries.
 
     Returns:
@@ -58,10 +57,8 @@ def comment_of(content: bytes, outside: int = 0) -> str:
         images, or hide text; a result that is not of the form gives a comment that says so.
 
     Example:
-        >>> print(comment_of(b"[]"))
-        ### Leaderboard: no result
-        <BLANKLINE>
-        The verification left no result that can be read: it is not a table. ...
+        >>> comment_of(b"[]").splitlines()[2]
+        'The verification left no result that can be read: it is not a table.'
     """
     try:
         result = _result(content)
@@ -69,10 +66,10 @@ def comment_of(content: bytes, outside: int = 0) -> str:
         title = "no result"
         body = f"The verification left no result that can be read: {problem}."
     else:
-        entries, notes = result["entries"], result["notes"]
-        passed = sum(entry["passed"] for entry in entries)
-        title = f"{passed} of {len(entries)} verified ({result['depth']})"
-        body = f"<pre>\n{_plain(_lines(entries, notes))}\n</pre>" if entries or notes else "Nothing."
+        passed = sum(entry["passed"] for entry in result["entries"])
+        title = f"{passed} of {len(result['entries'])} verified ({result['depth']})"
+        title += f", {len(result['problems'])} problems" if result["problems"] else ""
+        body = f"<pre>\n{_plain(_lines(result))}\n</pre>"
     warning = (
         f"**This pull request also changes {outside} files outside `{ENTRIES}`**, which can be "
         "the job itself: review them before you believe this result."
@@ -106,17 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the comment for an artifact to a file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--artifact", type=Path, required=True, help="the zip; it may be missing")
-    parser.add_argument("--changed", type=Path, required=True, help="changed files, one a line")
+    parser.add_argument("--changed", type=Path, required=True, help="JSON, a name a line")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     try:
         content = result_in(given.artifact.read_bytes())
     except (OSError, ValueError):
         content = b""
-    outside = sum(
-        not name.startswith(ENTRIES)
-        for name in given.changed.read_text(errors="replace").splitlines()
-    )
+    changed = [json.loads(line) for line in given.changed.read_text().splitlines()]
+    outside = sum(not name.startswith(ENTRIES) for name in changed)
     given.out.write_text(comment_of(content, outside))
 
 
@@ -134,13 +129,14 @@ def _result(content: bytes) -> dict[str, Any]:
     result = _table(found, _KEYS, "it")
     if result["schema_version"] != 1 or result["depth"] not in _DEPTHS:
         raise ValueError("its version or depth is not known")
-    if len(result["entries"]) > MAX_ENTRIES or len(result["notes"]) > MAX_NOTES:
-        raise ValueError("it has too many entries or notes")
+    remarks = [*result["problems"], *result["notes"]]
+    if len(result["entries"]) > MAX_ENTRIES or len(remarks) > MAX_NOTES:
+        raise ValueError("it has too many entries, problems or notes")
     for entry in result["entries"]:
         if not _PATH.fullmatch(_table(entry, _ENTRY_KEYS, "an entry")["path"]):
             raise ValueError("an entry's path is not one")
-    if not all(isinstance(note, str) for note in result["notes"]):
-        raise ValueError("a note is no text")
+    if not all(isinstance(remark, str) for remark in remarks):
+        raise ValueError("a problem or note is no text")
     return result
 
 
@@ -152,10 +148,10 @@ def _table(value: Any, keys: dict[str, type], what: str) -> dict[str, Any]:
     return value
 
 
-def _lines(entries: list[dict[str, Any]], notes: list[str]) -> Iterable[str]:
-    for note in notes:
-        yield f"NOTE    {note}"
-    for entry in entries:
+def _lines(result: dict[str, Any]) -> Iterable[str]:
+    yield from (f"PROBLEM {problem}" for problem in result["problems"])
+    yield from (f"NOTE    {note}" for note in result["notes"])
+    for entry in result["entries"]:
         yield f"{'PASSED' if entry['passed'] else 'FAILED'}  {entry['path']}"
         yield from (f"        {line}" for line in entry["output"].splitlines())
 
@@ -192,4 +188,4 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

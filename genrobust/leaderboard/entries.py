@@ -107,13 +107,23 @@ def read_entry(folder: Path) -> LoadedEntry:
     Raises:
         GenrobustError: what does not fit, and where.
     """
-    loaded = _read(folder, folder.parent.name)
+    loaded = read_alone(folder)
     if loaded.entry.kind != "model":
         raise _refused(folder, "entry.json says kind 'attack'; it belongs into a model's attacks/")
-    attacks = tuple(_read(path, folder.parent.name) for path in _folders(folder / "attacks"))
+    attacks = tuple(read_alone(path) for path in _folders(folder / "attacks"))
     for attack in attacks:
-        _check_attack(attack, loaded)
+        check_attack(attack, loaded)
     return replace(loaded, attacks=attacks)
+
+
+def read_alone(folder: Path) -> LoadedEntry:
+    """The entry of a folder, of a model or of an attack, without what lies around it.
+
+    Raises:
+        GenrobustError: what does not fit, and where.
+    """
+    on_model = folder.parent.name == "attacks"
+    return _read(folder, folder.parents[2 if on_model else 0].name)
 
 
 def sha256_of(path: Path) -> str:
@@ -171,8 +181,12 @@ def _check_entry(folder: Path, board: str, entry: Entry, record: Record) -> None
             raise _refused(folder, f"{name} is not the file that entry.json names by its hash")
 
 
-def _check_attack(attack: LoadedEntry, model: LoadedEntry) -> None:
-    """Only what the attacks are may differ from the model's own run."""
+def check_attack(attack: LoadedEntry, model: LoadedEntry) -> None:
+    """Only what the attacks are may differ from the model's own run.
+
+    Raises:
+        GenrobustError: something else does.
+    """
     if attack.entry.kind != "attack":
         raise _refused(attack.folder, "entry.json says kind 'model'; attacks/ holds attacks only")
     if attack.entry.fingerprint != model.entry.fingerprint:

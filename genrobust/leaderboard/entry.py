@@ -129,7 +129,9 @@ class Verification(Frozen):
     depth: Depth
     passed: bool
     checks: tuple[Check, ...]
-    entry_sha256: Annotated[Sha256, Field(description="of the entry.json that was verified")]
+    entry_sha256: Annotated[
+        Sha256, Field(description="of the entry.json, or of the evidence, that was verified")
+    ]
     genrobust: str
     platform: str
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]

@@ -13,7 +13,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -22,9 +22,12 @@ from genrobust import files
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.entry import Depth
 
-#: The files of an entry. verification.json is written by who verifies.
+#: Written by who verifies.
+VERIFICATION = "verification.json"
+
+#: The files of an entry.
 FILES = (
-    *("entry.json", "record.json", "outcomes.json", "evidence.zip", "verification.json"),
+    *("entry.json", "record.json", "outcomes.json", "evidence.zip", VERIFICATION),
     *("thumbnails.png", "traversals.png"),
 )
 
@@ -77,32 +80,140 @@ def collect(base: Path, head: Path, data: Path) -> Changes:
     Raises:
         GenrobustError: it changes too much at once.
     """
-    before, after = _plain_files(base), _plain_files(head)
+    before, after = _files_below(base), _files_below(head)
     changed = [place for place in sorted(after) if not _same(before.get(place), after[place])]
-    if len(changed) > MAX_CHANGES:
+    removed = sorted(before.keys() - after.keys())
+    if len(changed) + len(removed) > MAX_CHANGES:
         raise GenrobustError(
-            f"the pull request changes {len(changed)} files and {MAX_CHANGES} are allowed; submit "
-            "fewer entries at once"
+            f"the pull request changes {len(changed) + len(removed)} files and {MAX_CHANGES} are "
+            "allowed; submit fewer entries at once"
         )
-    problems = [f"{_shown(place)} is removed" for place in sorted(before.keys() - after.keys())]
-    notes, entries = [], {}
-    for place in changed:
-        found = _PLACE.fullmatch(place)
-        problem = _problem(found, after[place])
-        if found is None or problem:
-            problems.append(f"{_shown(place)} {problem}")
-        else:
-            entries[found["entry"]] = found["model"]
-            if found["file"] == "verification.json":
-                notes.append(f"{place} is the submitter's own, and was left out")
+    refused = {place: _problem(place, after[place]) for place in changed}
+    problems = [f"{_shown(place)} {why}" for place, why in refused.items() if why]
+    problems += [f"{_shown(place)} is removed" for place in removed]
+    good = [
+        found for place, why in refused.items() if not why and (found := _PLACE.fullmatch(place))
+    ]
+    entries = sorted({found["entry"] for found in good})
     if len(entries) > MAX_ENTRIES:
         raise GenrobustError(
             f"the pull request changes {len(entries)} entries and {MAX_ENTRIES} are allowed; "
             "submit fewer at once"
         )
+    own = [found[0] for found in good if found["file"] == VERIFICATION]
+    models = {found["model"] for found in good}
     for place, source in after.items():
         found = _PLACE.fullmatch(place)
-        if found and found["model"] in entries.values() and not _problem(found, source):
-            if place not in changed or found["file"] != "verification.json":
-                files.write_bytes(data / place, source.read_bytes())
-    return Changes(tuple(sorted(entries)), tuple(problems), tuple(notes))
+        if found and found["model"] in models and place not in own and not _problem(place, source):
+            files.write_bytes(data / place, source.read_bytes())
+    notes = tuple(f"{place} is the submitter's own word, and was left out" for place in own)
+    return Changes(tuple(entries), tuple(problems), notes)
+
+
+def verify_all(
+    data: Path, entries: Sequence[str], depth: Depth, seconds: float, run: Run
+) -> tuple[Verified, ...]:
+    """Verify each entry below ``data`` by the command, for at most ``seconds`` each."""
+    results = []
+    for entry in entries:
+        command = [*_GENROBUST, "verify", str(data / entry), "--depth", depth]
+        passed, output = run(command, seconds)
+        results.append(Verified(entry, passed, output[-MAX_OUTPUT:]))
+    return tuple(results)
+
+
+def run_command(command: Sequence[str], seconds: float) -> tuple[bool, str]:
+    """Whether a command ends well in time, and what it prints."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            text=True,
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"the verification did not end within {seconds:g} seconds"
+    crashed = f"\nthe verification ended with code {done.returncode}" if done.returncode else ""
+    return done.returncode == 0, done.stdout + crashed
+
+
+def result_of(changes: Changes, verified: Sequence[Verified], depth: Depth) -> bytes:
+    """What :func:`genrobust.leaderboard.comment.comment_of` reads."""
+    result = {
+        "schema_version": 1,
+        "depth": depth,
+        "entries": [asdict(entry) for entry in verified],
+        "problems": list(changes.problems),
+        "notes": list(changes.notes),
+    }
+    return json.dumps(result, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def main(arguments: Sequence[str] | None = None, run: Run = run_command) -> int:
+    """Verify what a pull request changes below leaderboard/entries, and write the result."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--base", type=Path, required=True, help="the entries before it")
+    parser.add_argument("--head", type=Path, required=True, help="the entries with it")
+    parser.add_argument("--data", type=Path, required=True, help="a new folder to copy them to")
+    parser.add_argument("--depth", choices=get_args(Depth), default="replay")
+    parser.add_argument("--seconds", type=float, default=1200, help="for each entry")
+    parser.add_argument("--out", type=Path, required=True, help="the result")
+    given = parser.parse_args(arguments)
+    try:
+        changes = collect(given.base, given.head, given.data)
+    except GenrobustError as problem:
+        changes = Changes((), (str(problem),), ())
+    verified = verify_all(given.data, changes.entries, given.depth, given.seconds, run)
+    content = result_of(changes, verified, given.depth)
+    files.write_bytes(given.out, content)
+    print(content.decode())
+    return 0 if not changes.problems and all(entry.passed for entry in verified) else 1
+
+
+#: Isolated (-I), so that nothing is imported from the folder it runs in.
+_GENROBUST = (sys.executable, "-I", "-m", "genrobust")
+
+
+def _files_below(root: Path) -> dict[str, Path]:
+    """All that is no folder, by its path below ``root``; links are not followed."""
+    found = {}
+    for folder, folders, names in os.walk(root, followlinks=False):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]
+        for path in (Path(folder) / name for name in (*names, *links)):
+            found[path.relative_to(root).as_posix()] = path
+    return found
+
+
+def _same(before: Path | None, after: Path) -> bool:
+    if before is None or not (_is_plain(before) and _is_plain(after)):
+        return False
+    return before.stat().st_size == after.stat().st_size and (
+        before.read_bytes() == after.read_bytes()
+    )
+
+
+def _is_plain(path: Path) -> bool:
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _problem(place: str, path: Path) -> str:
+    """Why a file is not taken; empty if it is."""
+    found = _PLACE.fullmatch(place)
+    if found is None or found["file"] not in FILES:
+        return f"is no file of an entry; these are SUITE-vVERSION/SLUG/ with {', '.join(FILES)}"
+    if not _is_plain(path):
+        return "is a link or a device; put the file itself there"
+    if path.stat().st_size > MAX_FILE_BYTES:
+        return f"has {path.stat().st_size} bytes; {MAX_FILE_BYTES} are allowed"
+    return ""
+
+
+def _shown(place: str) -> str:
+    return ascii(place[:200])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genrobust.metrics.bootstrap import paired_difference
     from genrobust.metrics.distances import l0, l2, linf, rmse
     from genrobust.metrics.distortion import DistortionCurve, auddc, distortion_curves
+    from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
     from genrobust.metrics.frechet import FID, Features, fid, inception_features, judge_features
     from genrobust.metrics.geometry import (
         encoder_jacobian,
@@ -60,6 +61,9 @@ _METRICS = {
     "certified_margin": "margin",
     "certified_margin_fixed_std": "margin",
     "eps50": "success",
+    "exact_accuracy": "exact",
+    "exact_area": "exact",
+    "exact_eps50": "exact",
     "fid": "frechet",
     "first_order_margin": "margin",
     "l0": "distances",
@@ -117,6 +121,9 @@ __all__ = [
     "distortion_curves",
     "encoder_jacobian",
     "eps50",
+    "exact_accuracy",
+    "exact_area",
+    "exact_eps50",
     "fid",
     "first_order_margin",
     "fit_probe",

@@ -60,9 +60,10 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
         _check_posterior(posterior, len(x))
         code = posterior.mode()
         image = _run("decode", lambda: model.decode(code), code.shape)
-        _check_image(image, x, model.clamp)
+        _check_image("decode", image, x, model.clamp)
         if model.deploy is not None:
-            _check_image(_run("deploy", lambda: model.reconstruct(x), x.shape), x, model.clamp)
+            deployed = _run("deploy", lambda: model.reconstruct(x), x.shape)
+            _check_image("deploy", deployed, x, model.clamp)
         if model.draws == 1:
             _check_repeatable(model, x)
     gradient = _check_gradient(model, x) if model.differentiable else 0.0
@@ -104,16 +105,17 @@ def _check_posterior(posterior: Posterior, count: int) -> None:
                 )
 
 
-def _check_image(image: Tensor, x: Tensor, clamp: bool) -> None:
+def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
+    who = {"decode": "the decoder", "deploy": "deploy="}[what]
     if image.shape != x.shape:
         raise GenrobustError(
-            f"the decoder gave shape {tuple(image.shape)} for images of shape {tuple(x.shape)}; "
-            "pass the input_shape the model was trained on, or decode=, a function that gives "
-            "images of that shape"
+            f"{who} gave shape {tuple(image.shape)} for images of shape {tuple(x.shape)}; pass the "
+            f"input_shape the model was trained on, or {what}=, a function that gives images of "
+            "that shape"
         )
     if not image.isfinite().all():
         raise GenrobustError(
-            "the model gave NaN or infinite pixels on images in [0, 1]; check the weights and "
+            f"{who} gave NaN or infinite pixels on images in [0, 1]; check the weights and "
             "value_range"
         )
     low, high = float(image.min()), float(image.max())
@@ -121,7 +123,7 @@ def _check_image(image: Tensor, x: Tensor, clamp: bool) -> None:
         raise GenrobustError(
             f"reconstructions reach from {low:.2f} to {high:.2f} where [0, 1] is allowed; pass "
             "value_range=(lowest, highest) if the model works in other units, clamp=True if its "
-            "deployment clips, or decode= with the missing sigmoid"
+            f"deployment clips, or {what}= with the missing sigmoid"
         )
 
 

@@ -133,7 +133,7 @@ class RunLimits:
 
     numbers: int = 1 << 29
     total: int = 1 << 33
-    flops: int = 10**14
+    flops: int = 10**13
 
 
 #: Core operators whose names begin with an underscore are torch's kernels beneath a public

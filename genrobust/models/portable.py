@@ -329,13 +329,13 @@ def _load_program(
             f"{len(program.decode.outputs)} from decode, and its parts need {expected} and 1; "
             "export the model again with genrobust"
         )
+    module = ProgramModule(program, weights, limits.run).eval().requires_grad_(False)
     unused = weights.keys() - program.encode.weights - program.decode.weights
     if unused:
         raise GenrobustError(
             f"'{WEIGHTS}' holds {_listed(unused)}, which '{GRAPH}' does not use; export the model "
             "again with genrobust"
         )
-    module = ProgramModule(program, weights, limits.run).eval().requires_grad_(False)
     return GenerativeModel(
         described.name,
         module,

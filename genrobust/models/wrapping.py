@@ -117,7 +117,7 @@ def adapt(
         )
     if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
-    if draws < 1:
+    if not isinstance(draws, int) or draws < 1:
         raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
     low, high = value_range
     shape = _shape_of(module, input_shape)

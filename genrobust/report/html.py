@@ -21,6 +21,7 @@ from genrobust.report.figures import (
     model_chart,
 )
 from genrobust.report.pictures import data_uri
+from genrobust.suites.suite import Rule
 
 #: Stands where there is no number.
 NOTHING = "\u2013"
@@ -65,6 +66,7 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
         title=_title(sections),
         sections=sections,
         comparison=comparison,
+        rules=[section.record.suite.rule for section in sections],
         unanimous=unanimous(record for record, _ in reports),
     )
 
@@ -72,29 +74,42 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
 def verdict(record: Record) -> str:
     """What was found, in a sentence: how many reconstructions survive the largest radius."""
     sources, eligible = record.scores.sources, record.scores.eligible
+    before, changed = _FOUND[record.suite.rule]
     if eligible == 0:
-        return (
-            f"There is nothing to break: for none of the {sources} sources do the judges see its "
-            "class both in the image and in its clean reconstruction."
-        )
+        return f"There is nothing to break: {before.format(f'none of the {sources}')}."
     last = record.scores.per_eps[-1]
     surviving = _count(last.robust_accuracy)
-    recognised = (
-        f"the judges recognise {eligible} of {sources} sources both as they are and in their clean "
-        "reconstruction"
-    )
+    recognised = before.format(f"{eligible} of {sources}")
     if surviving == 0:
         return (
             f"{_where_all_fall(record)} no reconstruction survives: {recognised}, and the attacks "
-            "turn every one of these into another class."
+            f"{changed.format('every one')}."
         )
     where = f"At eps {_number(last.eps)} ({NORM_NAMES[record.suite.norm]})"
     if surviving == eligible:
         return f"{where} every reconstruction survives: {recognised}, and no attack changes any."
     return (
         f"{where} {surviving} of {sources} reconstructions survive: {recognised}, and the attacks "
-        f"turn {eligible - surviving} of these into another class."
+        f"{changed.format(eligible - surviving)}."
     )
+
+
+_BY_ONE = "the judge recognises {} sources in their clean reconstruction"
+_CLASS = "turn {} of these into another class"
+
+#: By rule: what the sources are without an attack, and what attacks do to them.
+_FOUND: dict[Rule, tuple[str, str]] = {
+    "agreement": (
+        "the judges recognise {} sources both as they are and in their clean reconstruction",
+        _CLASS,
+    ),
+    "single": (_BY_ONE, _CLASS),
+    "single-live": (_BY_ONE, _CLASS),
+    "distance": (
+        "without an attack {} reconstructions are nearer to their own image's than to the target's",
+        "bring {} of these nearer to their target's",
+    ),
+}
 
 
 def _where_all_fall(record: Record) -> str:
@@ -201,9 +216,9 @@ def unanimous(records: Iterable[Record]) -> list[tuple[int, float]]:
     return [(n, min(1.0, 3 / n)) for n in sorted(sizes, reverse=True)]
 
 
-def _sees(attacked: Attacked) -> str:
-    """What the judges say of a reconstruction."""
-    return f"shows {attacked.shows}"
+def _sees(attacked: Attacked, rule: Rule) -> str:
+    """What the judges, or the distances, say of a reconstruction that an attack changed."""
+    return "nearer to the target's" if rule == "distance" else f"shows {attacked.shows}"
 
 
 def _scores_at(record: Record, eps: float) -> EpsScores | None:

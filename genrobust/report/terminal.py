@@ -14,6 +14,10 @@ LEGEND = """\
 robust accuracy: of all sources, reconstructed right and not changed by any attack
 changed, to target: of the sources reconstructed right; [95% interval]"""
 
+LEGEND_BY_DISTANCE = """\
+robust accuracy: of all sources, not brought nearer to their target's reconstruction by any attack
+changed: by any attack; to target: by one that aimed at it; [95% interval]"""
+
 
 def score_table(records: Sequence[Record]) -> Group:
     """A row per model and radius, in percent; below it, what makes a number unreliable."""
@@ -36,7 +40,8 @@ def score_table(records: Sequence[Record]) -> Group:
                 _percent(at.as_target),
             )
         table.add_section()
-    return Group(table, Text("\n".join([LEGEND, *_notes(records)])))
+    legend = LEGEND_BY_DISTANCE if suite.rule == "distance" else LEGEND
+    return Group(table, Text("\n".join([legend, *_notes(records)])))
 
 
 def _notes(records: Sequence[Record]) -> list[str]:

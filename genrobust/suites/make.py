@@ -67,14 +67,15 @@ def quick(entry: AttackEntry) -> AttackEntry:
 def digits() -> Suite:
     """90 sources: the first 9 of each class, so that each ordered pair of classes has one."""
     images = load_images("digits", "test")
-    per_class = [(images.labels == c).nonzero()[:9, 0].tolist() for c in range(CLASSES)]
+    labels = images.labels_of(range(len(images)))
+    per_class = [(labels == c).nonzero()[:9, 0].tolist() for c in range(CLASSES)]
     sources = sorted(i for ids in per_class for i in ids)
     return _suite(
         "digits",
         "scikit-learn's handwritten digits at 32x32: 90 test images, 9 of each class.",
         images.sha256,
         sources,
-        paired(images.labels, sources),
+        paired(labels, sources),
         eps=(0.02, 0.04, 0.06, 0.1),
         chunk_size=45,
         attacks=tuple(quick(entry) for entry in standard()),
@@ -90,7 +91,7 @@ def mnist(data_root: str) -> Suite:
         "MNIST at 32x32: the first 1,000 test images.",
         images.sha256,
         sources,
-        paired(images.labels, sources),
+        paired(images.labels_of(range(len(images))), sources),
         eps=(0.01, 0.02, 0.05, 0.1),
         chunk_size=100,
         attacks=tuple(quick(entry) for entry in standard()),

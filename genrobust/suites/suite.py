@@ -45,7 +45,7 @@ class JudgeRef(Frozen):
 
 
 #: How a suite tells what a reconstruction shows.
-Rule = Literal["agreement", "single", "distance"]
+Rule = Literal["agreement", "single", "single-live", "distance"]
 
 
 class Suite(Frozen):
@@ -57,8 +57,9 @@ class Suite(Frozen):
     ``rule`` says what success is. ``agreement``: all scoring judges, which attacks never see, agree
     on a class that is not the source's (or is the target's), and still see the source's in the
     attacked image. ``single``: one judge says so, and the attacked image is not looked at: the
-    rule of the published attacks. ``distance``: the reconstruction is nearer to the target's than
-    to the source's, for data without labels.
+    rule of the published attacks. ``single-live``: likewise, and the judge's dropout draws, as in
+    published code that leaves it in train mode. ``distance``: the reconstruction is nearer to the
+    target's than to the source's, for data without labels.
 
     ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the radii
     go from the largest down and short attacks made for the flags count too; else each attack is
@@ -93,8 +94,8 @@ class Suite(Frozen):
         judges = len(self.scoring_judges)
         if self.rule == "agreement" and not judges:
             raise ValueError("the rule 'agreement' needs scoring_judges")
-        if self.rule == "single" and judges != 1:
-            raise ValueError("the rule 'single' needs exactly one of scoring_judges")
+        if self.rule in ("single", "single-live") and judges != 1:
+            raise ValueError(f"the rule '{self.rule}' needs exactly one of scoring_judges")
         if self.rule == "distance" and (judges or self.attacker_judge is not None):
             raise ValueError("the rule 'distance' has no judges: leave them out")
         if (self.rule != "distance") and self.attacker_judge is None:
@@ -128,9 +129,13 @@ class Suite(Frozen):
         update = {"attacks": tuple(entries), "ensemble": names == ["standard"]}
         return self.model_copy(update=update)
 
-    def judged_by(self, judge: JudgeRef) -> Suite:
-        """The suite with one judge's word for success, as published attacks are scored."""
-        return self.model_copy(update={"rule": "single", "scoring_judges": (judge,)})
+    def judged_by(self, judge: JudgeRef, live: bool = False) -> Suite:
+        """The suite with one judge's word for success, as published attacks are scored.
+
+        ``live`` lets the judge's dropout draw.
+        """
+        rule = "single-live" if live else "single"
+        return self.model_copy(update={"rule": rule, "scoring_judges": (judge,)})
 
     def with_eps(self, eps: list[float]) -> Suite:
         """The suite on another grid."""

@@ -72,8 +72,8 @@ class AttackConformance:
     def batch(self, judge: Judge) -> Batch:
         """Four digits with a target each, and everything an attack may need."""
         test, train = load_images("digits"), load_images("digits", "train")
-        x, labels = test.take(range(COUNT)).double(), test.labels[:COUNT]
-        references = train.take(range(60)).double(), train.labels[:60]
+        x, labels = test.take(range(COUNT)).double(), test.labels_of(range(COUNT))
+        references = train.take(range(60)).double(), train.labels_of(range(60))
         return Batch(x, (4, 8, 15, 16), 0, labels, x.flip(0), (labels + 1) % 10, judge, references)
 
     def test_it_says_what_it_is(self, attack: Attack) -> None:

@@ -45,15 +45,22 @@ class Mask:
     differentiable: bool = True
 
     def declared(self, model: GenerativeModel) -> GenerativeModel:
-        """The model with the mask on its deployed path, and the sound path to differentiate."""
+        """The model with the mask on its deployed path, and a sound path to differentiate.
+
+        That gives what the mask gives, with the gradient of none (BPDA); of a random mask it is
+        the model without it.
+        """
 
         def deploy(x: Tensor) -> Tensor:
             return self.show(model.decode(self.code(model.encode(self.see(x)))))
 
+        def passed(mask: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+            return image + (mask(image) - image).detach() if self.draws == 1 else image
+
         return wrap(
             model.module,
-            encode=model.encode,
-            decode=model.decode,
+            encode=lambda x: model.encode(passed(self.see, x)),
+            decode=lambda code: passed(self.show, model.decode(code)),
             deploy=deploy,
             draws=self.draws,
             input_shape=model.input_shape,
@@ -78,8 +85,13 @@ class Mask:
         )
 
 
-def _round(image: Tensor) -> Tensor:
-    return (7 * image).round() / 7
+def rounded(levels: int) -> Callable[[Tensor], Tensor]:
+    """Rounds pixels in [0, 1] to so many levels.
+
+    >>> rounded(3)(torch.tensor([0.2, 0.3, 0.9])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    return lambda image: ((levels - 1) * image).round() / (levels - 1)
 
 
 def _saturate(image: Tensor) -> Tensor:
@@ -125,8 +137,8 @@ def _mislead(image: Tensor) -> Tensor:
 #: The ways of Athalye, Carlini & Wagner: shattered, stochastic and vanishing gradients; and a
 #: gradient of something else.
 MASKS = (
-    Mask("quantised input", see=_round, differentiable=False),
-    Mask("quantised output", show=_round, differentiable=False),
+    Mask("quantised input", see=rounded(64), differentiable=False),
+    Mask("quantised output", show=rounded(8), differentiable=False),
     Mask("saturated output", show=_saturate),
     Mask("noisy input", see=_disturb, draws=16),
     Mask("drawn code", code=_draw, draws=16),

@@ -11,7 +11,7 @@ from torch import Tensor
 from genrobust.models.check import BATCH_TOLERANCE, REPEAT_TOLERANCE, check_model, probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Point
-from genrobust.seeding import generator
+from genrobust.seeding import generator, seeded
 from genrobust.testing.compare import assert_close
 
 
@@ -97,6 +97,8 @@ class ModelConformance:
     def test_a_reconstruction_is_the_decoded_mode(
         self, model: GenerativeModel, images: Tensor
     ) -> None:
+        if model.deploy is not None or model.draws > 1:
+            pytest.skip("the deployed path is one of its own, or random")
         image = model.decode(model.encode(images).mode())
         expected = image.clamp(0, 1) if model.clamp else image
         assert_close(
@@ -107,11 +109,14 @@ class ModelConformance:
         )
 
     def test_it_draws_nothing(self, model: GenerativeModel, images: Tensor) -> None:
+        if model.draws > 1:
+            pytest.skip("it declares draws")
         torch.manual_seed(1)
         state = torch.get_rng_state()
         first = model.reconstruct(images)
         assert torch.equal(torch.get_rng_state(), state), (
-            "encode and decode must draw no random numbers: give the posterior, not a sample"
+            "encode, decode and deploy must draw no random numbers: give the posterior, not a "
+            "sample, or declare draws="
         )
         assert_close(
             model.reconstruct(images),
@@ -120,9 +125,29 @@ class ModelConformance:
             "the same image must always have the same reconstruction",
         )
 
+    def test_a_random_one_draws_from_torchs_generators(
+        self, model: GenerativeModel, images: Tensor
+    ) -> None:
+        if model.draws == 1:
+            pytest.skip("it declares no draws")
+        with seeded(model.device, "conformance"):
+            first = model.reconstruct(images)
+            assert not torch.equal(model.reconstruct(images), first), (
+                "a model with draws= must give another reconstruction each time: leave draws= out"
+            )
+        with seeded(model.device, "conformance"):
+            assert_close(
+                model.reconstruct(images),
+                first,
+                REPEAT_TOLERANCE,
+                "what it draws must come from torch's own generators, so that it can be repeated",
+            )
+
     def test_images_do_not_depend_on_each_other(
         self, model: GenerativeModel, images: Tensor
     ) -> None:
+        if model.draws > 1:
+            pytest.skip("its draws depend on the batch")
         whole = model.reconstruct(images)
         message = "an image's reconstruction must not depend on the others in its batch"
         for chosen in ([3, 0], [2]):
@@ -163,6 +188,8 @@ class ModelConformance:
     ) -> None:
         if not torch.cuda.is_available():
             pytest.skip("needs a GPU")
+        if build().draws > 1:
+            pytest.skip("a GPU draws other numbers")
         expected = build().reconstruct(images)
         model = build()
         model.module.to("cuda")

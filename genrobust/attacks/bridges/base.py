@@ -57,15 +57,22 @@ class Composed(nn.Module):
         wants_gradient = x.requires_grad and torch.is_grad_enabled()
         x = x.to(dtype)
         deployed = kind == "deployed"
+        if wants_gradient and deployed and model.deploy is not None:
+            raise GenrobustError(
+                f"'{model.name}' has a deployed path of its own (deploy=), which is not to be "
+                "differentiated; pass surrogate='softmax', or choose an attack without gradients"
+            )
         image = model.reconstruct(x) if deployed else model.surrogate(x, kind, temperature)
         logits = judge.logits(image)
         self.images += len(x)
         if not logits.requires_grad:
             if wants_gradient:
-                raise GenrobustError(
-                    "no gradient reaches the image on the deployed path; pass "
-                    "surrogate='softmax' or surrogate='straight-through'"
+                advice = (
+                    "pass surrogate='softmax' or surrogate='straight-through'"
+                    if model.differentiable
+                    else "choose an attack that needs none, such as 'square'"
                 )
+                raise GenrobustError(f"no gradient reaches the image on the {kind} path; {advice}")
             return logits
         logits.register_hook(self._count)
         return logits

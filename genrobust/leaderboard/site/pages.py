@@ -29,6 +29,7 @@ from genrobust.leaderboard.entry import ExternalModel, Outcomes, ZooModel
 from genrobust.leaderboard.outcomes import example_positions, example_radius
 from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to_json
 from genrobust.leaderboard.site.tradeoffs import ticks, trade_offs
+from genrobust.leaderboard.verify import PROVES
 from genrobust.report.figures import NORM_NAMES, Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, unanimous, verdict
 
@@ -39,13 +40,21 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the board: what it is called, and what it says when pointed at."""
+    """A column of the board: its label in one or two lines, and what it says when pointed at.
+
+    ``between`` the two lines is for those who hear them.
+    """
 
     key: str
     label: str
     help: str
-    small: str = ""
+    above: str = ""
+    between: str = ""
     kind: str = "number"
+
+    @property
+    def name(self) -> str:
+        return " ".join(part for part in (self.above, self.between, self.label) if part)
 
 
 @dataclass(frozen=True)
@@ -72,20 +81,22 @@ def columns(board: Board) -> tuple[Column, ...]:
     return (
         Column("area", "Robust area", "Robust accuracy averaged over radii from 0 to the largest"),
         *(
-            Column(f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "Robust")
+            Column(f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "Robust", "at eps")
             for e, eps in enumerate(board.suite.eps)
         ),
         Column(
             "eps50",
             "eps50",
             "The radius at which half of the eligible sources have fallen",
-            "Half at",
+            "Half fall",
+            "at",
         ),
         Column(
             "target",
             last,
             f"Share of eligible sources turned into their target's class at eps {last}",
             "Targeted",
+            "at eps",
         ),
         Column(
             "attack",
@@ -288,6 +299,7 @@ def _environment() -> Environment:
     made.globals |= {
         "at_radius": scores_at,
         "area_range": area_range,
+        "PROVES": PROVES,
         "picture_rows": PICTURE_ROWS,
         "overview": overview,
         "PICTURES": PICTURES,

@@ -96,7 +96,7 @@ function startBoard() {
     const found = { ...DEFAULTS };
     for (const key of Object.keys(found)) if (given.has(key)) found[key] = given.get(key);
     found.hide = found.hide.split(",").filter((key) => keys.includes(key));
-    found.pick = found.pick.split(",").filter((id) => byId.has(id)).slice(0, MOST);
+    found.pick = [...new Set(found.pick.split(","))].filter((id) => byId.has(id)).slice(0, MOST);
     if (!keys.includes(found.sort)) found.sort = DEFAULTS.sort;
     if (!data.eps[found.eps]) found.eps = DEFAULTS.eps;
     if (found.goal !== "target") found.goal = "ignore";
@@ -331,7 +331,8 @@ function startBoard() {
     const comparing = now.view === "compare";
     if (comparing) showCompare();
     $("compare").hidden = !comparing;
-    for (const id of ["intro", "models", "about"]) $(id).hidden = comparing;
+    for (const id of ["models", "about"]) $(id).hidden = comparing;
+    document.body.classList.toggle("comparing", comparing);
     if (viewed !== null && viewed !== now.view) {
       const place = comparing ? $("compare-title") : $("compare-open").disabled ? $("main") : $("compare-open");
       place.focus();

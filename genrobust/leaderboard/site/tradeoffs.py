@@ -17,6 +17,12 @@ LETTER = 6.6
 LABEL_HEIGHT = 16.0
 MAX_LABEL = 24
 
+#: Where a label is tried, from its dot.
+_LABEL_PLACES = (
+    *((10.0, 0.0, "start"), (-10.0, 0.0, "end"), (10.0, -15.0, "start"), (10.0, 15.0, "start")),
+    *((-10.0, -15.0, "end"), (-10.0, 15.0, "end"), (0.0, -36.0, "middle"), (0.0, 36.0, "middle")),
+)
+
 Box = tuple[float, float, float, float]
 
 
@@ -173,24 +179,19 @@ def _label(
     name: str, x: float, y: float, taken: Sequence[Box]
 ) -> tuple[Label, Box] | tuple[None, None]:
     text = name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
-    wide, half = LETTER * len(text), LABEL_HEIGHT / 2
-    candidates = (
-        (Label(x + 10, y, "start", text), (x + 8, y - half, x + 12 + wide, y + half)),
-        (Label(x - 10, y, "end", text), (x - 12 - wide, y - half, x - 8, y + half)),
-        (
-            Label(x + 10, y - 15, "start", text),
-            (x + 8, y - 15 - half, x + 12 + wide, y - 15 + half),
-        ),
-        (
-            Label(x + 10, y + 15, "start", text),
-            (x + 8, y + 15 - half, x + 12 + wide, y + 15 + half),
-        ),
-    )
-    for label, box in candidates:
+    for dx, dy, anchor in _LABEL_PLACES:
+        label = Label(x + dx, y + dy, anchor, text)
+        box = _box(label)
         inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP and box[3] < HEIGHT - BOTTOM
         if inside and not any(_overlap(box, other) for other in taken):
             return label, box
     return None, None
+
+
+def _box(label: Label) -> Box:
+    wide, half = LETTER * len(label.text), LABEL_HEIGHT / 2
+    left = label.x - {"start": 0.0, "middle": wide / 2, "end": wide}[label.anchor]
+    return left - 2, label.y - half, left + wide + 2, label.y + half
 
 
 def _overlap(a: Box, b: Box) -> bool:

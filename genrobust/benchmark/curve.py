@@ -1,0 +1,330 @@
+"""minimum_norm(): the whole robustness curve of a model, from each source's smallest change."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from genrobust import files
+from genrobust.attacks.base import make_attack
+from genrobust.benchmark import collect
+from genrobust.benchmark.curve_record import (
+    Area,
+    AtRadius,
+    Curve,
+    MinimumNormRecord,
+    Radius,
+    SearchCost,
+    Source,
+)
+from genrobust.benchmark.nearest import SEARCHES, NearestSpec, allowed, search_nearest
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.plan import plan
+from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.provenance import device_kind, provenance
+from genrobust.benchmark.record import DataInfo, Estimate, Times
+from genrobust.benchmark.run import Progress, judges, run_missing, silent
+from genrobust.benchmark.shard import Measured
+from genrobust.benchmark.store import Store
+from genrobust.errors import GenrobustError
+from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
+from genrobust.models.model import GenerativeModel
+from genrobust.report.examples import Attacked, Example
+from genrobust.seeding import seed_of
+from genrobust.suites.suite import Suite, load_suite
+from genrobust.threat import Norm, ThreatModel
+
+
+@dataclass(frozen=True, eq=False)
+class CurveRun:
+    """A finished run: its record and the pictures for its page."""
+
+    record: MinimumNormRecord
+    examples: list[Example]
+
+
+def minimum_norm(
+    model: str | nn.Module | GenerativeModel,
+    suite: str | Suite = "digits",
+    *,
+    norm: Norm | None = None,
+    radius: float | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+    data_root: str | Path | None = None,
+    out: str | Path | None = None,
+) -> MinimumNormRecord:
+    """Find the smallest adversarial change of each source of a suite.
+
+    An image counts by the suite's scoring judges: see :class:`genrobust.suites.Suite`. From the
+    distances follow robust accuracy at every radius, the area under it and eps50, exactly.
+
+    Args:
+        model: as for :func:`genrobust.bench`.
+        suite: likewise.
+        norm: ``"linf"`` or ``"l2"``; default the suite's. Under another norm the suite's radii are
+            those of the L2 balls that just hold its L-inf balls (times the root of the number of
+            pixels), or the other way round.
+        radius: give the area up to this one too.
+        limit: only the first so many samples.
+        seed: of every random draw.
+        device: where to compute: ``"cpu"``, ``"cuda"``.
+        workers: shards at a time; default the number of cores, on a GPU 1.
+        data_root: the folder with the data set; see :func:`genrobust.load_images`.
+        out: a folder that keeps shards with the images (so that a stopped run resumes),
+            ``curve.json`` and ``curve.html``; default none is kept.
+
+    Raises:
+        GenrobustError: unknown names, a model that fails its check, a suite without judges, data
+            that is missing, a folder that cannot be written.
+
+    Example:
+        >>> record = minimum_norm("vae", limit=2)
+        >>> len(record.sources), record.per_eps[0].eps
+        (2, 0.02)
+    """
+    options = Options(limit=limit, seed=seed, device=device, workers=workers, data_root=data_root)
+    prepared = prepare_curve(model, suite, norm, radius, options)
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
+            return execute_curve(prepared, Path(folder)).record
+    run = execute_curve(prepared, Path(out))
+    write_page(Path(out), run)
+    return run.record
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCurve:
+    """A run that has everything it needs: the suite is under the norm that is measured."""
+
+    run: Prepared
+    areas: tuple[float, ...]
+
+
+def prepare_curve(
+    model: str | nn.Module | GenerativeModel,
+    suite: str | Suite,
+    norm: Norm | None,
+    radius: float | None,
+    options: Options,
+) -> PreparedCurve:
+    """Load and check all that a run needs; nothing is written.
+
+    Raises:
+        GenrobustError: what :func:`genrobust.benchmark.prepare.prepare` refuses; a suite whose
+            attacks or rule do not fit; a norm or a radius that is none.
+    """
+    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    wanted = ThreatModel(chosen.norm if norm is None else norm)
+    if chosen.rule == "distance":
+        raise GenrobustError(
+            f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
+            "distance, without them; choose a suite with judges, such as 'digits'"
+        )
+    for up_to in (chosen.eps[-1], chosen.eps[-1] if radius is None else radius):
+        if not 0 < up_to < math.inf:
+            raise GenrobustError(
+                f"an area cannot go up to the radius {up_to}; give a number above 0, such as 0.1"
+            )
+    for entry in chosen.attacks:
+        make_attack(entry.attack, entry.settings).refuse_threat(wanted)
+    run = prepare(model, chosen, options)
+    command = run.command.replace("genrobust bench", "genrobust curve", 1)
+    deviations = run.deviations
+    if wanted.norm != chosen.norm:
+        command += f" --norm {wanted.norm}"
+        deviations += (f"the norm {wanted.norm} in place of the suite's",)
+    if radius is not None:
+        command += f" --radius {radius}"
+    used = _under(run.suite, wanted.norm, math.prod(run.model.input_shape))
+    areas = (used.eps[-1], *([] if radius is None else [radius]))
+    run = replace(run, suite=used, deviations=deviations, command=command)
+    return PreparedCurve(run, areas)
+
+
+def execute_curve(
+    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent
+) -> CurveRun:
+    """Run what is missing in ``folder``, and write ``curve.json`` there.
+
+    Raises:
+        GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
+    """
+    run = prepared.run
+    suite, setting, seed = run.suite, run.setting, run.options.seed
+    device = device_kind(run.options.device)
+    shards = [
+        NearestSpec(**dict(spec), searches=SEARCHES)
+        for spec in plan(suite, run.model.fingerprint, seed, device)
+    ]
+
+    def work(spec: NearestSpec, cancelled: Callable[[], bool]) -> Measured | None:
+        return search_nearest(spec, setting, cancelled)
+
+    measured = run_missing(Store(folder), shards, work, run.workers, on_progress)
+    joined = collect.join(measured)
+    distance = joined["distance"].double()
+    known = distance[(distance > 0) & distance.isfinite()]
+    drawn = _resampled(distance, suite)
+    record = MinimumNormRecord(
+        deviations=run.deviations,
+        model=run.model,
+        suite=suite,
+        suite_sha256=suite.sha256,
+        norm=suite.norm,
+        seed=seed,
+        data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
+        judges=tuple(judges(setting)),
+        eligible=int(joined["eligible"].sum()),
+        found=len(known),
+        eps50=_radius(exact_eps50(distance), exact_eps50(drawn), suite),
+        median_distance=float(known.median()) if len(known) else None,
+        areas=tuple(
+            Area(
+                radius=up_to,
+                area=_estimate(exact_area(distance, up_to), exact_area(drawn, up_to), suite),
+            )
+            for up_to in prepared.areas
+        ),
+        per_eps=tuple(_at(eps, distance, drawn, suite) for eps in suite.eps),
+        curve=_curve(distance, drawn, suite),
+        sources=tuple(_sources(suite, joined)),
+        searches=tuple(_costs(suite, joined)),
+        forwards=int(joined["forwards"].sum()),
+        backwards=int(joined["backwards"].sum()),
+        provenance=provenance(run.command, device, [*shards]),
+        times=Times(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            attack_seconds=round(sum(m.seconds for m in measured), 3),
+        ),
+    )
+    files.write_text(folder / "curve.json", record.model_dump_json(indent=1) + "\n")
+    return CurveRun(record, _examples(suite, joined))
+
+
+def write_page(folder: Path, run: CurveRun) -> Path:
+    """Write ``curve.html``."""
+    from genrobust.report.curve import render_curve
+
+    path = folder / "curve.html"
+    files.write_text(path, render_curve(run.record, run.examples))
+    return path
+
+
+def _under(suite: Suite, norm: Norm, pixels: int) -> Suite:
+    """The suite under a norm: an L2 ball of ``eps * sqrt(pixels)`` just holds an L-inf ball."""
+    if norm == suite.norm:
+        return suite
+    factor = math.sqrt(pixels) if norm == "l2" else 1 / math.sqrt(pixels)
+    return suite.model_copy(update={"norm": norm, "eps": tuple(e * factor for e in suite.eps)})
+
+
+def _resampled(distance: Tensor, suite: Suite) -> Tensor:
+    """Bootstrap draws of the sources, (resamples, N): those of every other estimate of a suite."""
+    rng = np.random.default_rng(seed_of("bootstrap", suite.name, suite.version))
+    count = len(distance)
+    return distance[torch.from_numpy(rng.integers(0, count, (suite.resamples, count)))]
+
+
+def _estimate(value: Tensor, drawn: Tensor, suite: Suite) -> Estimate:
+    low, high = _interval(drawn, suite)
+    count = len(suite.sample_ids)
+    return Estimate(value=float(value), low=float(low), high=float(high), n=count)
+
+
+def _interval(drawn: Tensor, suite: Suite) -> NDArray[np.float64]:
+    """The middle of the draws along their first dimension: low and high, (2, ...)."""
+    tail = (1 - suite.confidence) / 2
+    return np.quantile(drawn.numpy(), [tail, 1 - tail], axis=0)
+
+
+def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
+    # Interpolating between a number and infinity gives NaN, so the draws next to the tails count.
+    tail = (1 - suite.confidence) / 2
+    low, high = np.quantile(drawn.numpy(), [tail, 1 - tail], method="nearest")
+    return Radius(value=_finite(float(value)), low=_finite(float(low)), high=_finite(float(high)))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _at(eps: float, distance: Tensor, drawn: Tensor, suite: Suite) -> AtRadius:
+    up_to = [allowed(eps)] if eps > 0 else [0.0]
+    share, shares = exact_accuracy(distance, up_to)[..., 0], exact_accuracy(drawn, up_to)[..., 0]
+    return AtRadius(eps=eps, robust_accuracy=_estimate(share, shares, suite))
+
+
+def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
+    radii = torch.cat([distance.new_zeros(1), distance[distance.isfinite()]]).unique()
+    ascending = drawn.sort(1).values
+    fallen = torch.searchsorted(ascending, radii.expand(len(drawn), -1).contiguous(), right=True)
+    low, high = _interval(1 - fallen.double() / len(distance), suite)
+    return Curve(
+        radius=tuple(radii.tolist()),
+        robust_accuracy=tuple(exact_accuracy(distance, radii.tolist()).tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+    )
+
+
+def _sources(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Source]:
+    columns = (joined["label"], joined["eligible"], joined["distance"])
+    rows = zip(suite.sample_ids, *(column.tolist() for column in columns), strict=True)
+    for sample_id, label, eligible, distance in rows:
+        yield Source(
+            sample_id=sample_id,
+            label=label,
+            eligible=eligible,
+            distance=_finite(distance) if eligible else None,
+        )
+
+
+def _costs(suite: Suite, joined: dict[str, Tensor]) -> Iterator[SearchCost]:
+    for row, entry in enumerate((*SEARCHES, *suite.attacks)):
+        yield SearchCost(
+            label=entry.label,
+            settings=entry.settings,
+            tried=int(joined["tried"][row]),
+            nearer=int(joined["succeeded"][row]),
+            forwards=int(joined["forwards"][row]),
+            backwards=int(joined["backwards"][row]),
+        )
+
+
+def _examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
+    """The first eligible source of each class with the nearest image that was found for it."""
+    label, distance = joined["label"], joined["distance"]
+    chosen: list[int] = []
+    for c in label.unique():
+        chosen += (joined["eligible"] & (label == c)).nonzero()[:1, 0].tolist()
+    return [
+        Example(
+            sample_id=suite.sample_ids[i],
+            label=int(label[i]),
+            source=joined["source"][i],
+            reconstruction=joined["reconstruction"][i],
+            attacked=tuple(
+                Attacked(
+                    eps=float(d),
+                    x_adv=joined["x_adv"][i],
+                    reconstruction=joined["adversarial_reconstruction"][i],
+                    shows=int(joined["verdict"][i]),
+                )
+                for d in distance[i : i + 1]
+                if d.isfinite()
+            ),
+        )
+        for i in chosen
+    ]

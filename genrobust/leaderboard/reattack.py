@@ -1,0 +1,340 @@
+"""The third depth: parts of the run again, stronger attacks, and what broke other models.
+
+A claim may be beaten by luck. It is refused if the share of its sources that a stronger attack
+breaks, at the least that the number tried allows for, puts the truth below the claim's interval.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from scipy.stats import beta
+from torch import Tensor
+
+from genrobust.attacks.base import make_attack
+from genrobust.benchmark import collect
+from genrobust.benchmark.execute import run_all
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.perturbation import quantise, restore, step_of
+from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.record import Estimate
+from genrobust.benchmark.score import Fallen, measure_baseline, measure_outcomes
+from genrobust.benchmark.shard import Measured, make_batch, run_shard
+from genrobust.errors import GenrobustError
+from genrobust.leaderboard.checks import RejectionError, Step
+from genrobust.leaderboard.compare import highest, positions
+from genrobust.leaderboard.evidence import (
+    EVIDENCE,
+    GOALS,
+    SIGNS,
+    SIGNS_PER_RADIUS,
+    Evidence,
+    read_evidence,
+)
+from genrobust.leaderboard.replay import Progress, Replay
+from genrobust.suites.suite import AttackEntry
+from genrobust.threat import ThreatModel
+
+#: Settings that are a budget: the fresh attack has twice of each.
+BUDGETS = ("steps", "queries")
+#: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
+PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
+#: Probability with which a share is no lower than its lower bound.
+BOUND = 0.975
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What is attacked again, drawn by a seed that a submitter cannot have known.
+
+    Args:
+        seed: of the draw, and of the fresh attack.
+        shards: whole shards to run again as they were.
+        sources: positions to attack afresh.
+    """
+
+    seed: int
+    shards: tuple[int, ...]
+    sources: tuple[int, ...]
+
+
+def choose(evidence: Evidence, share: float, seed: int) -> Choice:
+    """Draw about ``share`` of the shards, one at the least, and of the sources that stand."""
+    draw = random.Random(seed)
+    numbers = range(len(evidence.shards))
+    stands = evidence.tensors["eligible"] & (evidence.tensors["ignore.radius"] > 0)
+    able = stands.nonzero()[:, 0].tolist()
+    count = max(1, round(share * len(evidence.record.suite.sample_ids)))
+    return Choice(
+        seed=seed,
+        shards=tuple(sorted(draw.sample(numbers, max(1, round(share * len(numbers)))))),
+        sources=tuple(sorted(draw.sample(able, min(count, len(able))))),
+    )
+
+
+def attackers_for(found: Replay) -> Prepared:
+    """What the suite's attacks need, beside what a replay does.
+
+    Raises:
+        GenrobustError: an attack of the suite is not installed.
+    """
+    given, record = found.prepared.options, found.evidence.record
+    options = Options(seed=record.seed, workers=given.workers, data_root=given.data_root)
+    return prepare(found.prepared.setting.scorer.model, record.suite, options)
+
+
+def steps(
+    found: Replay, choice: Choice, others: Sequence[Path], on_progress: Progress
+) -> list[Step]:
+    """What is tried against a claim that a replay has confirmed."""
+    prepared = attackers_for(found)
+    return [
+        ("shards again", partial(check_rerun, found, prepared, choice, on_progress)),
+        ("fresh attack", partial(check_fresh, found, prepared, choice, on_progress)),
+        ("transfers", partial(check_transfers, found, others, on_progress)),
+    ]
+
+
+def check_rerun(found: Replay, prepared: Prepared, choice: Choice, on_progress: Progress) -> str:
+    """The run's own shards, run again with its seed, count and find what is said."""
+    evidence = found.evidence
+    specs = [evidence.shards[number] for number in choice.shards]
+    again = _run(specs, prepared, on_progress)
+    for number, measured in zip(choice.shards, again, strict=True):
+        compare = _require_same if found.elsewhere is None else _require_alike
+        compare(evidence, number, measured.tensors)
+    how = (
+        "the same counts, signs and outcomes"
+        if found.elsewhere is None
+        else f"counts and outcomes within tolerance, on another machine ({found.elsewhere})"
+    )
+    which = f"{', '.join(map(str, choice.shards))} of {len(evidence.shards)}"
+    return f"shards {which} run again with seed {evidence.record.seed}: {how}"
+
+
+def check_fresh(found: Replay, prepared: Prepared, choice: Choice, on_progress: Progress) -> str:
+    """Attacks with a fresh seed and twice the budget break no more than chance allows."""
+    evidence, suite = found.evidence, found.evidence.record.suite
+    if not choice.sources:
+        return "no source is claimed to stand: there is nothing to break"
+    spec = evidence.shards[0].model_copy(
+        update={"seed": choice.seed, "attacks": tuple(map(_doubled, suite.attacks))}
+    )
+    groups = [
+        choice.sources[first : first + suite.chunk_size]
+        for first in range(0, len(choice.sources), suite.chunk_size)
+    ]
+    specs = [_of_sources(spec, evidence, group) for group in groups]
+    fresh = collect.join(_run(specs, prepared, on_progress))
+    chosen = torch.tensor(choice.sources)
+    worst = [_require_within(evidence, goal, chosen, fresh[f"{goal}.radius"]) for goal in GOALS]
+    return (
+        f"{len(choice.sources)} sources that stand, with seed {choice.seed} and twice the budget: "
+        f"{'; '.join(worst)}"
+    )
+
+
+def check_transfers(found: Replay, others: Sequence[Path], on_progress: Progress) -> str:
+    """Adversarial inputs of other entries, and its own cut to smaller radii, break no more."""
+    evidence = found.evidence
+    given = [goals for path in others if (goals := _goals_of(path, evidence)) is not None]
+    tries = [one for goals in (*_own_cut(found), *given) for one in goals.values()]
+    lowest = _lowest_radii(found, tries, on_progress)
+    everyone = torch.arange(len(evidence.tensors["eligible"]))
+    worst = [_require_within(evidence, goal, everyone, lowest[goal], True) for goal in GOALS]
+    return f"inputs of {len(given)} other entries, and its own at smaller radii: {'; '.join(worst)}"
+
+
+def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> list[Measured]:
+    """Attack shards, and give their results in the order of the specs."""
+
+    def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
+        try:
+            return run_shard(spec, prepared.setting, cancelled)
+        except GenrobustError as problem:  # such as NaN from the model
+            raise RejectionError(str(problem)) from problem
+
+    done: dict[str, Measured] = {}
+    on_progress(0, len(specs))
+    for spec, measured in run_all(specs, work, prepared.workers):
+        done[spec.key] = measured
+        on_progress(len(done), len(specs))
+    return [done[spec.key] for spec in specs]
+
+
+def _require_same(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+    """On the machine that made a shard it comes out to the bit."""
+    claimed = _shard_of(evidence, number)
+    for name, theirs in claimed.items():
+        ours = again[name]
+        if name.endswith(".perturbation"):
+            none = again[name.replace("perturbation", "radius")] == len(evidence.record.suite.eps)
+            ours = ours.masked_fill(none.view(-1, 1, 1, 1), 0)
+        same = torch.isclose(theirs, ours, rtol=1e-4, atol=1e-7, equal_nan=True)
+        if not same.all():
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, gives another '{name}'"
+                + _by_how_much(name, theirs, ours)
+            )
+
+
+def _require_alike(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+    """On another machine a few sources may come out otherwise, and passes with them."""
+    claimed = _shard_of(evidence, number)
+    for name in ("forwards", "backwards"):
+        theirs, ours = int(claimed[name].sum()), int(again[name].sum())
+        if abs(theirs - ours) > PASSES_NEAR * max(theirs, ours):
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, takes another budget"
+                + _by_how_much(name, claimed[name], again[name])
+            )
+    for goal in GOALS:
+        differ = claimed[f"{goal}.radius"] != again[f"{goal}.radius"]
+        if int(differ.sum()) > max(1, RERUN_DIFFERING * len(differ)):
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, gives other outcomes for "
+                f"'{goal}' at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"
+            )
+
+
+def _shard_of(evidence: Evidence, number: int) -> dict[str, Tensor]:
+    """What evidence says of one shard, as the shard itself would."""
+    size = evidence.record.suite.chunk_size
+    sources = slice(number * size, (number + 1) * size)
+    found = {}
+    for name, tensor in evidence.tensors.items():
+        if name in collect.COUNTS:
+            found[name] = tensor[number]
+        elif name in SIGNS_PER_RADIUS:
+            found[name] = tensor[:, sources]
+        else:
+            found[name] = tensor[sources]
+    return found
+
+
+def _by_how_much(name: str, theirs: Tensor, ours: Tensor) -> str:
+    if name in collect.COUNTS:
+        return f": {int(theirs.sum()):,} claimed, {int(ours.sum()):,} now"
+    if name in (*SIGNS, *SIGNS_PER_RADIUS):
+        return ""
+    differ = (theirs != ours).flatten(1).any(1) if theirs.ndim > 1 else theirs != ours
+    return f" at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"
+
+
+def _doubled(entry: AttackEntry) -> AttackEntry:
+    usual = make_attack(entry.attack, entry.settings).settings()
+    more = {name: 2 * usual[name] for name in BUDGETS if usual.get(name)}
+    return entry.model_copy(update={"settings": {**entry.settings, **more}})
+
+
+def _of_sources(spec: ShardSpec, evidence: Evidence, chosen: Sequence[int]) -> ShardSpec:
+    suite = evidence.record.suite
+    return spec.model_copy(
+        update={
+            "sample_ids": tuple(suite.sample_ids[i] for i in chosen),
+            "target_ids": tuple(suite.target_ids[i] for i in chosen),
+        }
+    )
+
+
+def _require_within(
+    evidence: Evidence, goal: str, chosen: Tensor, reached: Tensor, all_tried: bool = False
+) -> str:
+    """Refuse a claim whose interval does not hold what was broken of it, at any radius."""
+    suite, worst = evidence.record.suite, 0.0
+    eligible = evidence.tensors["eligible"][chosen]
+    claimed = evidence.tensors[f"{goal}.radius"][chosen]
+    for e, at in enumerate(evidence.record.scores.per_eps):
+        rate: Estimate | None = at.as_ignore_target if goal == "ignore" else at.as_target
+        stands = eligible & (claimed > e)
+        tried, broken = int(stands.sum()), int((stands & (reached <= e)).sum())
+        if rate is None or not tried:
+            continue
+        share = broken / tried
+        worst = max(worst, share)
+        least = share if all_tried else _lower_bound(broken, tried)
+        really = rate.value + (1 - rate.value) * least
+        if really > highest(rate):
+            name = "as_ignore_target" if goal == "ignore" else "as_target"
+            raise RejectionError(
+                f"at eps {suite.eps[e]:g}, {broken} of {tried} sources that are claimed to stand "
+                f"were broken: {name} is claimed to be {rate.value:.3g}, at most "
+                f"{highest(rate):.3g}, and is {really:.3g} or more"
+            )
+    kind = "changed" if goal == "ignore" else "led to their target's class"
+    return f"at most {worst:.0%} of those that stand were {kind}"
+
+
+def _lower_bound(broken: int, tried: int) -> float:
+    """The share that is really broken is at least this (Clopper & Pearson 1934)."""
+    return float(beta.ppf(1 - BOUND, broken, tried - broken + 1)) if broken else 0.0
+
+
+def _goals_of(path: Path, evidence: Evidence) -> dict[str, Fallen] | None:
+    """What another entry found of the same sources, radii and images; None if it is unlike."""
+    try:
+        other = read_evidence(path / EVIDENCE)
+    except GenrobustError:
+        return None  # it is for its own verification to say so
+    ours, theirs = evidence.record.suite, other.record.suite
+    same = ("dataset", "split", "data_sha256", "sample_ids", "target_ids", "norm", "eps")
+    if any(getattr(ours, name) != getattr(theirs, name) for name in same):
+        return None
+    if other.record.model.input_shape != evidence.record.model.input_shape:
+        return None
+    return {goal: other.fallen(goal) for goal in GOALS}
+
+
+def _own_cut(found: Replay) -> Iterator[dict[str, Fallen]]:
+    """Its own adversarial inputs, cut to each radius smaller than their own."""
+    evidence, suite = found.evidence, found.evidence.record.suite
+    x = found.joined["source"]
+    threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
+    steps = torch.tensor([step_of(threat) for threat in threats] + [0.0]).to(x)
+    for e, threat in enumerate(threats):
+        goals = {}
+        for goal in GOALS:
+            given = evidence.fallen(goal)
+            larger = (given.radius > e) & (given.radius < len(threats))
+            images = restore(given.perturbation, x, steps[given.radius])
+            cut = quantise(threat.project(images, x), x, threat)
+            kept = cut.masked_fill(~larger.view(-1, 1, 1, 1), 0)
+            goals[goal] = Fallen(kept, torch.where(larger, e, len(threats)))
+        yield goals
+
+
+def _lowest_radii(
+    found: Replay, tries: Sequence[Fallen], on_progress: Progress
+) -> dict[str, Tensor]:
+    """By goal, the smallest radius at which any perturbation reaches it on this model, (B,)."""
+    evidence, setting = found.evidence, found.prepared.setting
+    size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
+    shards = list(enumerate(evidence.shards))
+    done: dict[int, dict[str, Tensor]] = {}
+
+    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[str, Tensor]:
+        number, spec = item
+        sources = slice(number * size, (number + 1) * size)
+        batch = make_batch(spec, setting)
+        baseline = measure_baseline(setting.scorer, batch)
+        lowest = {goal: torch.full_like(baseline.labels, radii) for goal in GOALS}
+        for one in tries:
+            part = Fallen(one.perturbation[sources], one.radius[sources])
+            if cancelled() or (part.radius == radii).all():
+                continue
+            goals = dict.fromkeys(GOALS, part)
+            reached = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
+            lowest = {g: torch.minimum(lowest[g], reached[f"{g}.radius"]) for g in GOALS}
+        return lowest
+
+    on_progress(0, len(shards))
+    for (number, _), lowest in run_all(shards, work, found.prepared.workers):
+        done[number] = lowest
+        on_progress(len(done), len(shards))
+    return {goal: torch.cat([done[number][goal] for number, _ in shards]) for goal in GOALS}

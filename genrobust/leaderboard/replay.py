@@ -1,0 +1,260 @@
+"""The second depth: the stored perturbations put to the model again, and everything scored anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genrobust.benchmark import collect, flags
+from genrobust.benchmark.execute import run_all
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.perturbation import fits, restore, step_of
+from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.probes import still_signs
+from genrobust.benchmark.provenance import device_kind, provenance
+from genrobust.benchmark.record import Scores
+from genrobust.benchmark.score import Fallen, measure_baseline, measure_outcomes
+from genrobust.benchmark.shard import Measured, make_batch
+from genrobust.leaderboard.checks import RejectionError, Step
+from genrobust.leaderboard.compare import (
+    DIFFERING,
+    other_machine,
+    positions,
+    require_equal,
+    require_near,
+)
+from genrobust.leaderboard.consistency import require_flags
+from genrobust.leaderboard.evidence import GOALS, Evidence
+from genrobust.models.model import GenerativeModel
+from genrobust.threat import ThreatModel
+
+#: What a replay is done with: a CPU, on which results repeat.
+DEVICE = "cpu"
+#: Relative difference of signs on the machine that made them, and on another one.
+SIGN_EXACT, SIGN_NEAR = 1e-4, 0.05
+#: On another machine, the share of sources whose signs may differ by more.
+SIGNS_DIFFERING = 0.05
+
+#: What says of a source what it is: compared source by source.
+VERDICTS = ("label", "target_label", "input_verdict", "clean_verdict", "eligible")
+STILL_LABELS = ("surrogate_label", "deployed_label")
+STILL_REALS = ("gradient_norm", "gradient_cosine", "descent", "descent_promised")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What came out.
+
+    Args:
+        evidence: what was replayed.
+        prepared: with what.
+        joined: every tensor of the run, recomputed where perturbations and model give it.
+        misfits: (B,) bool by goal: perturbations that leave ball or box.
+        smaller: (B,) bool by goal: those that keep to a smaller radius than is said.
+        elsewhere: how this machine differs from the one of the record; None if it does not.
+    """
+
+    evidence: Evidence
+    prepared: Prepared
+    joined: dict[str, Tensor]
+    misfits: dict[str, Tensor]
+    smaller: dict[str, Tensor]
+    elsewhere: str | None
+
+    @property
+    def scores(self) -> Scores:
+        return collect.score(self.evidence.record.suite, self.joined)
+
+
+def prepared_for(
+    evidence: Evidence,
+    model: GenerativeModel,
+    workers: int | None,
+    data_root: str | Path | None,
+) -> Prepared:
+    """What replays need: data, judges and model, checked against the suite. No attack is looked up.
+
+    Raises:
+        GenrobustError: the data set or a judge is not there, or the model does not fit.
+    """
+    suite = evidence.record.suite.model_copy(update={"attacks": ()})
+    options = Options(seed=evidence.record.seed, workers=workers, data_root=data_root)
+    return prepare(model, suite, options)
+
+
+def replay(evidence: Evidence, prepared: Prepared, on_progress: Progress) -> Replay:
+    """Score the perturbations of evidence again, shard by shard, as the run did.
+
+    Raises:
+        GenrobustError: the model gave NaN or infinite pixels.
+    """
+    shards = list(enumerate(evidence.shards))
+    done: dict[int, Measured] = {}
+
+    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> Measured | None:
+        number, spec = item
+        first = number * evidence.record.suite.chunk_size
+        sources = slice(first, first + len(spec.sample_ids))
+        return None if cancelled() else _measured(evidence, prepared, spec, sources)
+
+    on_progress(0, len(shards))
+    for (number, _), measured in run_all(shards, work, prepared.workers):
+        done[number] = measured
+        on_progress(len(done), len(shards))
+    found = collect.join([done[number] for number, _ in shards])
+    checked = {name: {g: found.pop(f"{g}.{name}") for g in GOALS} for name in ("misfit", "smaller")}
+    return Replay(
+        evidence=evidence,
+        prepared=prepared,
+        joined={**evidence.joined, **found},
+        misfits=checked["misfit"],
+        smaller=checked["smaller"],
+        elsewhere=other_machine(
+            evidence.record.provenance, provenance("", device_kind(DEVICE), [])
+        ),
+    )
+
+
+def steps(found: Replay) -> list[Step]:
+    """What is compared once a replay is done."""
+    return [
+        ("perturbations", partial(check_perturbations, found)),
+        ("outcomes replayed", partial(check_outcomes, found)),
+        ("scores replayed", partial(check_scores, found)),
+        ("signs replayed", partial(check_signs, found)),
+    ]
+
+
+def check_model(evidence: Evidence, prepared: Prepared) -> str:
+    """The model at hand is the one that the record describes."""
+    claimed, found = evidence.record.model, prepared.model
+    if claimed.fingerprint != found.fingerprint:
+        raise RejectionError(
+            f"the model has fingerprint {found.fingerprint[:12]}, and the record's has "
+            f"{claimed.fingerprint[:12]}: it is another model, or has other weights"
+        )
+    same = ("input_shape", "latents", "code_size", "parameters", "draws", "deploy")
+    for name in same:
+        theirs, ours = getattr(claimed, name), getattr(found, name)
+        if theirs != ours:
+            raise RejectionError(
+                f"record.json says that the model's {name} is {theirs}; it is {ours}"
+            )
+    return f"fingerprint {found.fingerprint[:12]}, {found.parameters:,} parameters, {found.latents}"
+
+
+def check_perturbations(found: Replay) -> str:
+    """Every adversarial input is inside the threat model, at the smallest radius it fits in."""
+    for goal in GOALS:
+        out, less = found.misfits[goal], found.smaller[goal]
+        if out.any():
+            raise RejectionError(
+                f"adversarial inputs for '{goal}' leave the ball or the box, at {positions(out)}"
+            )
+        if less.any():
+            raise RejectionError(
+                f"adversarial inputs for '{goal}' fit in a smaller radius than is said of them, at "
+                + positions(less)
+            )
+    suite = found.evidence.record.suite
+    count = sum(int((found.evidence.tensors[f"{g}.radius"] < len(suite.eps)).sum()) for g in GOALS)
+    return (
+        f"{count} adversarial inputs of the suite's sources, each inside {suite.norm} ball and box"
+    )
+
+
+def check_outcomes(found: Replay) -> str:
+    """The model does with each source and each adversarial input what is said."""
+    claimed, suite = found.evidence.tensors, found.evidence.record.suite
+    names = (*VERDICTS, *(f"{goal}.radius" for goal in GOALS))
+    differ = {name: claimed[name] != found.joined[name] for name in names}
+    exact = [name for name in ("label", "target_label") if differ[name].any()]
+    allowed = 0 if found.elsewhere is None else max(1, round(DIFFERING * len(suite.sample_ids)))
+    for name in [*exact, *(n for n in names if int(differ[n].sum()) > allowed)]:
+        raise RejectionError(
+            f"'{name}' is not what the model gives at {int(differ[name].sum())} of "
+            f"{len(suite.sample_ids)} sources, {positions(differ[name])}"
+        )
+    return f"all of {len(suite.sample_ids)} sources come out as claimed" + (
+        "" if found.elsewhere is None else f", but for at most {allowed} ({found.elsewhere})"
+    )
+
+
+def check_scores(found: Replay) -> str:
+    """Every score is what comes out."""
+    claimed, ours = found.evidence.record.scores, found.scores
+    if found.elsewhere is None:
+        return f"{require_equal(claimed, ours)} scores with their intervals are equal to 1e-6"
+    count = require_near(claimed, ours)
+    return f"{count} scores are inside their intervals, on another machine ({found.elsewhere})"
+
+
+def check_signs(found: Replay) -> str:
+    """The signs that need no attack are what comes out, and raise the record's flags."""
+    claimed = found.evidence.tensors
+    names = [name for name in (*STILL_LABELS, *STILL_REALS) if name in claimed]
+    for name in names:
+        differ = _differ(claimed[name], found.joined[name], found.elsewhere is None)
+        allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * len(differ)
+        if int(differ.sum()) > allowed:
+            raise RejectionError(
+                f"'{name}' is not what the model gives at {int(differ.sum())} of {len(differ)} "
+                f"sources, {positions(differ)}: edited, or of a run with another seed"
+            )
+    if found.elsewhere is None:
+        record = found.evidence.record
+        require_flags(record, flags.raised(record.suite, found.joined))
+    return f"{', '.join(names) or 'no sign'} recomputed; they raise the record's flags"
+
+
+def _measured(evidence: Evidence, prepared: Prepared, spec: ShardSpec, sources: slice) -> Measured:
+    setting = prepared.setting
+    scorer, batch = setting.scorer, make_batch(spec, setting)
+    goals = {goal: evidence.fallen(goal, sources) for goal in GOALS}
+    baseline = measure_baseline(scorer, batch)
+    tensors = measure_outcomes(spec, scorer, batch, baseline, goals)
+    if "gradient_norm" in evidence.tensors and batch.judge is not None:
+        with scorer.keyed("search", spec.sample_ids):
+            tensors |= still_signs(scorer.model, batch.untargeted())
+    threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
+    for goal, given in goals.items():
+        tensors[f"{goal}.misfit"] = _misfits(given, batch.x, threats)
+        tensors[f"{goal}.smaller"] = _smaller(given, batch.x, threats)
+    return Measured({name: tensor.detach() for name, tensor in tensors.items()}, 0.0)
+
+
+def _misfits(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+    """Whose perturbation leaves ball or box, (B,) bool; where there is none it is 0."""
+    found = given.perturbation.flatten(1).any(1) & (given.radius == len(threats))
+    for e, threat in enumerate(threats):
+        at = given.radius == e
+        found[at] = ~fits(given.perturbation[at], x[at], threat)
+    return found
+
+
+def _smaller(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+    """Whose perturbation keeps to the next smaller radius, by more than was rounded off it."""
+    found = torch.zeros_like(given.radius, dtype=torch.bool)
+    for e, (less, threat) in enumerate(pairwise(threats), 1):
+        at = given.radius == e
+        step = step_of(threat)
+        rounded = step if threat.norm == "linf" else step * x[0].numel() ** 0.5
+        moved = restore(given.perturbation[at], x[at], step)
+        found[at] = threat.distance(moved, x[at]) <= less.eps - rounded
+    return found
+
+
+def _differ(claimed: Tensor, found: Tensor, exact: bool) -> Tensor:
+    if not claimed.is_floating_point():
+        return claimed != found
+    tolerance = SIGN_EXACT if exact else SIGN_NEAR
+    return ~torch.isclose(claimed, found, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True)

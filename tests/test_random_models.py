@@ -1,0 +1,419 @@
+"""Random deployments and deployments of their own: keyed draws, majorities, means of gradients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LinearVAE
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.attacks import make_attack
+from genrobust.batch import Batch, Context
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.prepare import prepare
+from genrobust.benchmark.score import measure_baseline
+from genrobust.benchmark.scoring import Scorer
+from genrobust.benchmark.shard import make_batch
+from genrobust.errors import GenrobustError
+from genrobust.files import read_tensors
+from genrobust.judges.judge import NO_VERDICT, Judge, Panel
+from genrobust.models.check import probe_images
+from genrobust.optimizers import Problem
+from genrobust.seeding import generator, seeded
+from genrobust.suites import AttackEntry, Suite
+from genrobust.testing import ModelConformance
+from genrobust.threat import ThreatModel
+
+SPREAD = 0.1
+
+
+def noisy(model: genrobust.GenerativeModel, draws: int) -> genrobust.GenerativeModel:
+    """The model deployed behind noise on its input; attacks differentiate through it without."""
+
+    def deploy(x: Tensor) -> Tensor:
+        return model.reconstruct(x + SPREAD * torch.randn_like(x))
+
+    return genrobust.wrap(
+        model.module,
+        encode=model.encode,
+        decode=model.decode,
+        deploy=deploy,
+        draws=draws,
+        input_shape=model.input_shape,
+        name="noisy",
+    )
+
+
+def noisy_inside(
+    model: genrobust.GenerativeModel, draws: int, spread: float = SPREAD
+) -> genrobust.GenerativeModel:
+    """The same with the noise inside the encoder, where attacks meet it."""
+    return genrobust.wrap(
+        model.module,
+        encode=lambda x: model.encode(x + spread * torch.randn_like(x)),
+        decode=model.decode,
+        draws=draws,
+        input_shape=model.input_shape,
+        name="noisy inside",
+    )
+
+
+@pytest.fixture(scope="module")
+def vae() -> genrobust.GenerativeModel:
+    return genrobust.load_model("vae")
+
+
+@pytest.fixture
+def suite(small_suite: Suite) -> Suite:
+    """Three sources in two shards, a short attack of each kind."""
+    short: tuple[tuple[str, dict[str, int]], ...] = (
+        ("classifier", {"steps": 3}), ("nearest", {"steps": 2, "classes": 1}),
+        ("square", {"queries": 3}),
+    )  # fmt: skip
+    entries = [AttackEntry(attack=a, goal="untargeted", settings=s) for a, s in short]
+    entries += [AttackEntry(attack="latent", goal="targeted", settings={"steps": 3})]
+    return small_suite.limited(3).model_copy(update={"attacks": tuple(entries), "eps": (0.1,)})
+
+
+def scorer(model: genrobust.GenerativeModel, suite: Suite, seed: int = 0) -> Scorer:
+    return prepare(model, suite, Options(seed=seed)).setting.scorer
+
+
+# Draws
+
+
+@pytest.mark.parametrize("place", [noisy, noisy_inside])
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
+    place: Callable[..., genrobust.GenerativeModel],
+    vae: genrobust.GenerativeModel,
+    suite: Suite,
+    tmp_path: Path,
+) -> None:
+    model, found = place(vae, draws=2), {}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        torch.manual_seed(len(name))
+        before = torch.get_rng_state()
+        genrobust.bench(model, suite, seed=seed, out=tmp_path / name)
+        assert torch.equal(torch.get_rng_state(), before)
+        record = json.loads((tmp_path / name / "record.json").read_text())
+        del record["times"]
+        shards = sorted((tmp_path / name / "shards").iterdir())
+        found[name] = record, [read_tensors(path)[0] for path in shards]
+    (first, shards), (again, repeated), (_, others) = found.values()
+    assert first == again
+    for one, same, other in zip(shards, repeated, others, strict=True):
+        assert one.keys() == same.keys()
+        for name, tensor in one.items():
+            assert torch.equal(tensor.nan_to_num(), same[name].nan_to_num()), name
+        assert not torch.equal(one["reconstruction"], other["reconstruction"])
+
+
+def test_a_samples_draws_are_its_own_in_any_chunk(
+    vae: genrobust.GenerativeModel, suite: Suite
+) -> None:
+    look = scorer(noisy(vae, draws=3), suite)
+    x, ids = genrobust.load_images("digits").take(range(4)), [7, 8, 9, 10]
+    whole = look.reconstruct(x, ids)
+    assert whole.shape == (3, 4, 1, 32, 32)
+    assert not torch.equal(whole[0], whole[1])
+    for chosen in ([2], [3, 0], [1, 2]):
+        part = look.reconstruct(x[chosen], [ids[i] for i in chosen])
+        assert torch.equal(part, whole[:, chosen])
+    renamed = look.reconstruct(x, [1, 2, 3, 4])
+    assert not torch.equal(renamed, whole)
+    assert not torch.equal(scorer(noisy(vae, 3), suite, seed=1).reconstruct(x, ids), whole)
+
+
+def test_scores_do_not_depend_on_the_size_of_a_chunk(
+    vae: genrobust.GenerativeModel, suite: Suite
+) -> None:
+    model = noisy(vae, draws=3)
+    prepared = prepare(model, suite, Options())
+    from genrobust.benchmark.plan import plan
+
+    def baselines(size: int) -> Tensor:
+        specs = plan(suite.model_copy(update={"chunk_size": size}), "f", 0, "cpu")
+        setting = prepared.setting
+        each = [measure_baseline(setting.scorer, make_batch(spec, setting)) for spec in specs]
+        return torch.cat([one.reconstruction for one in each])
+
+    assert torch.equal(baselines(1), baselines(3))
+
+
+def test_the_record_states_draws_and_deployment(
+    vae: genrobust.GenerativeModel, suite: Suite
+) -> None:
+    quick = suite.limited(1).with_attacks(["noise"])
+    record = genrobust.bench(noisy(vae, draws=4), quick)
+    assert (record.model.draws, record.model.deploy) == (4, True)
+    plain = genrobust.bench(vae, quick)
+    assert (plain.model.draws, plain.model.deploy) == (1, False)
+    assert record.model.fingerprint != plain.model.fingerprint
+    assert noisy(vae, draws=5).fingerprint() != record.model.fingerprint
+
+
+def test_one_worker_draws_whatever_is_asked_for(
+    vae: genrobust.GenerativeModel, suite: Suite
+) -> None:
+    assert prepare(noisy(vae, draws=2), suite, Options(workers=4)).workers == 1
+    assert prepare(vae, suite, Options(workers=4)).workers == 4
+
+
+@pytest.mark.parametrize("name", ["latent", "classifier", "square", "camuto"])
+def test_an_attack_in_a_notebook_can_be_repeated(name: str, vae: genrobust.GenerativeModel) -> None:
+    images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
+    x, labels = images.take(range(3)), images.labels_of(range(3))
+    budget = {"square": {"queries": 3}, "camuto": {"steps": 2, "restarts": 1}}
+    model, found = noisy_inside(vae, draws=2), []
+    for start in (1, 2):
+        torch.manual_seed(start)
+        before = torch.get_rng_state()
+        found.append(
+            genrobust.attack(
+                name, model, x, labels=labels, judge=judge, eps=0.1,
+                norm=make_attack(name).norms[0], **budget.get(name, {"steps": 3}),
+            )
+        )  # fmt: skip
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(found[0].x_adv, found[1].x_adv)
+    assert torch.equal(found[0].loss, found[1].loss)
+
+
+# Expectations over draws
+
+
+def linear(draws: int, spread: float) -> genrobust.GenerativeModel:
+    """x_hat = D E (x + n) + 1/2 with Gaussian n."""
+    encoder = 0.3 * torch.randn(3, 16, generator=generator("E"))
+    decoder = 0.1 * torch.randn(16, 3, generator=generator("D"))
+    sound = genrobust.wrap(LinearVAE(encoder, decoder), clamp=True)
+    inside = noisy_inside(sound, draws, spread)
+    return inside
+
+
+def squared_code(x_adv: Tensor, context: Context) -> Tensor:
+    return context.model.encode(x_adv).vector().square().sum(1)
+
+
+@pytest.mark.parametrize("draws", [2, 3, 16])
+def test_the_gradient_is_that_of_the_mean_over_draws(draws: int) -> None:
+    model, spread = linear(draws, spread=0.2), 0.2
+    encoder = model.module.E
+    x = torch.rand(5, 1, 4, 4, generator=generator("x"))
+    problem = Problem.of(squared_code, Context(model, Batch(x, tuple(range(5)))))
+    with seeded(x.device, "draws"):
+        loss, gradient = problem.gradient(x)
+    with seeded(x.device, "draws"):
+        seen = torch.stack([x + spread * torch.randn_like(x) for _ in range(draws)]).flatten(2)
+    codes = seen @ encoder.T
+    torch.testing.assert_close(loss, codes.square().sum(2).mean(0))
+    expected = 2 * codes.mean(0) @ encoder  # of a square, the gradient at the mean of the draws
+    torch.testing.assert_close(gradient.flatten(1), expected)
+    assert problem.forwards.tolist() == problem.backwards.tolist() == [draws] * 5
+
+
+def test_the_mean_over_many_draws_comes_near_the_expectation() -> None:
+    model, spread = linear(400, spread=0.2), 0.2
+    encoder = model.module.E
+    x = torch.rand(2, 1, 4, 4, generator=generator("x"))
+    problem = Problem.of(squared_code, Context(model, Batch(x, (0, 1))))
+    with seeded(x.device, "many"):
+        loss, gradient = problem.gradient(x)
+    code = x.flatten(1) @ encoder.T
+    expected = code.square().sum(1) + spread**2 * encoder.square().sum()
+    torch.testing.assert_close(loss, expected, rtol=0.1, atol=0)
+    slope = 2 * code @ encoder
+    assert (gradient.flatten(1) - slope).norm() < 0.1 * slope.norm()
+
+
+def test_a_path_that_is_not_random_is_passed_twice_and_no_more(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    x = genrobust.load_images("digits").take(range(2))
+    model = noisy(vae, draws=16)
+    found = genrobust.attack("latent", model, x, target=x.flip(0), steps=5)
+    assert found.backwards.tolist() == [10, 10]
+    exact = genrobust.attack("latent", vae, x, target=x.flip(0), steps=5)
+    torch.testing.assert_close(found.x_adv, exact.x_adv)
+
+
+def test_a_random_deployment_falls_to_the_attack_that_the_model_without_noise_falls_to(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
+    x, labels = images.take(range(8)), images.labels_of(range(8))
+    model = noisy_inside(vae, draws=4)
+    found = genrobust.attack("classifier", model, x, labels=labels, judge=judge, eps=0.1, steps=20)
+    ThreatModel("linf", 0.1).check(found.x_adv, x, "the attack")
+    with seeded(x.device, "fresh"):
+        fooled = torch.stack([judge.labels(model.reconstruct(found.x_adv)) for _ in range(20)])
+    assert (fooled != labels).float().mean() > 0.9
+
+
+# Majorities
+
+
+class _Reads(nn.Module):
+    """Sees the class that an image's only pixel names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.one_hot(x.flatten(1)[:, 0].long(), 10).float()
+
+
+def test_what_most_draws_show_is_the_verdict(vae: genrobust.GenerativeModel) -> None:
+    panel = Panel((Judge("a", _Reads(), ""), Judge("b", _Reads(), "")))
+    votes = torch.tensor([[3, 3, 5, 5, 1], [3, 4, 5, 6, 2], [3, 4, 6, 7, 1.0]])
+    look = Scorer("agreement", panel, vae, 0)
+    verdict = look.verdict(votes.view(3, 5, 1, 1, 1), range(5), None)
+    assert verdict.tolist() == [3, 4, 5, NO_VERDICT, 1]
+    even = look.verdict(votes[:2].view(2, 5, 1, 1, 1), range(5), None)
+    assert even.tolist() == [3, NO_VERDICT, 5, NO_VERDICT, NO_VERDICT]
+
+
+def test_draws_on_which_judges_differ_count_against_a_majority(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    class Zero(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.eye(10)[torch.zeros(len(x), dtype=torch.long)]
+
+    panel = Panel((Judge("a", _Reads(), ""), Judge("b", Zero(), "")))
+    votes = torch.tensor([[0, 0, 1], [0, 1, 1], [0, 1, 0.0]])
+    verdict = Scorer("agreement", panel, vae, 0).verdict(votes.view(3, 3, 1, 1, 1), range(3), None)
+    assert verdict.tolist() == [0, NO_VERDICT, NO_VERDICT]
+
+
+# What is refused
+
+
+def test_a_random_model_that_declares_no_draws_is_told_to(vae: genrobust.GenerativeModel) -> None:
+    for place in (noisy, noisy_inside):
+        with pytest.raises(GenrobustError, match=r"another reconstruction each time.*draws=16"):
+            place(vae, draws=1)
+
+
+@pytest.mark.parametrize("draws", [0, -3, 2.5])
+def test_draws_are_a_count(draws: int, vae: genrobust.GenerativeModel) -> None:
+    with pytest.raises(GenrobustError, match=rf"draws is {draws}; it is 1, or more"):
+        genrobust.wrap(vae.module, draws=draws)
+
+
+def _fails(x: Tensor) -> Tensor:
+    raise RuntimeError("the service is down")
+
+
+@pytest.mark.parametrize(
+    ("deploy", "words"),
+    [
+        (lambda x: x * torch.nan, r"deploy= gave NaN or infinite pixels"),
+        (lambda x: x[:, :, :16], r"deploy= gave shape \(4, 1, 16, 32\).* or deploy="),
+        (lambda x: x[:1], r"deploy= gave shape \(1, 1, 32, 32\)"),
+        (lambda x: 2 * x + 1, r"reach from 1\.00 to .* where \[0, 1\] is allowed"),
+        (lambda x: x + x.mean(), r"changes with the others in its batch"),
+        (lambda x: {"picture": x}, r"returned a dict with keys \['picture'\]"),
+        (_fails, r"the model's deploy failed .*RuntimeError: the service is down"),
+    ],
+)
+def test_a_deployment_that_cannot_be_scored_is_refused(
+    deploy: Callable[[Tensor], Tensor], words: str, vae: genrobust.GenerativeModel
+) -> None:
+    clamp = "mean" in words or "others" in words
+    with pytest.raises(GenrobustError, match=words):
+        genrobust.wrap(vae.module, deploy=deploy, clamp=clamp)
+
+
+def test_a_deployment_works_in_the_modules_own_range(vae: genrobust.GenerativeModel) -> None:
+    seen: list[float] = []
+
+    def deploy(x: Tensor) -> Tensor:
+        seen.append(float(x.min()))
+        return -x.clamp(-1, 0)
+
+    model = genrobust.wrap(
+        vae.module,
+        encode=lambda x: vae.encode((x + 1) / 2),
+        decode=lambda z: 2 * vae.decode(z) - 1,
+        value_range=(-1, 1),
+        deploy=deploy,
+    )
+    x = probe_images((1, 32, 32))
+    torch.testing.assert_close(model.reconstruct(x), (1 - (2 * x - 1).clamp(-1, 0)) / 2)
+    assert min(seen) < -0.8
+
+
+def test_a_model_without_gradients_is_wrapped_where_that_is_said(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    def encode(x: Tensor) -> object:
+        return vae.encode(torch.from_numpy(x.detach().numpy().copy()))
+
+    with pytest.raises(GenrobustError, match="no gradient reaches the image"):
+        genrobust.wrap(vae.module, encode=encode)
+    model = genrobust.wrap(vae.module, encode=encode, differentiable=False)
+    x = genrobust.load_images("digits").take(range(2))
+    found = genrobust.attack("latent", model, x, target=x.flip(0), steps=3)
+    assert found.backwards.tolist() == [3, 3]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_other_libraries_are_told_which_path_to_differentiate(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
+    x, labels = images.take(range(2)), images.labels_of(range(2))
+    model = genrobust.wrap(vae.module, deploy=lambda x: vae.reconstruct((63 * x).round() / 63))
+
+    def run(name: str, model: genrobust.GenerativeModel = model, **settings: object) -> Tensor:
+        given = {"labels": labels, "judge": judge, "eps": 0.1}
+        return genrobust.attack(name, model, x, **given, **settings).x_adv  # type: ignore[arg-type]
+
+    for name in ("foolbox:LinfPGD", "art:FastGradientMethod"):
+        with pytest.raises(GenrobustError, match=r"deployed path of its own.*surrogate='softmax'"):
+            run(name)
+        assert not torch.equal(run(name, surrogate="softmax"), x)
+    run("art:SquareAttack", max_iter=2)  # which needs no gradient
+    blind = genrobust.wrap(
+        vae.module, encode=lambda x: vae.encode(x.detach()), differentiable=False
+    )
+    with pytest.raises(GenrobustError, match="choose an attack that needs none"):
+        run("foolbox:LinfPGD", model=blind)
+
+
+# The conformance suite
+
+
+class TestRandomDeployment(ModelConformance):
+    @pytest.fixture(params=[noisy, noisy_inside])
+    def build(self, request: pytest.FixtureRequest) -> Callable[[], genrobust.GenerativeModel]:
+        return lambda: request.param(genrobust.load_model("vae"), draws=3)
+
+
+class TestDeploymentOfItsOwn(ModelConformance):
+    @pytest.fixture
+    def build(self) -> Callable[[], genrobust.GenerativeModel]:
+        def make() -> genrobust.GenerativeModel:
+            vae = genrobust.load_model("vae")
+            return genrobust.wrap(
+                vae.module, deploy=lambda x: vae.reconstruct((63 * x).round() / 63)
+            )
+
+        return make
+
+
+def test_draws_that_are_none_or_not_torchs_are_named(vae: genrobust.GenerativeModel) -> None:
+    test = ModelConformance().test_a_random_one_draws_from_torchs_generators
+    images = probe_images(vae.input_shape)
+    with pytest.raises(AssertionError, match="leave draws= out"):
+        test(genrobust.wrap(vae.module, draws=2), images)
+    own = torch.Generator().manual_seed(0)
+
+    def deploy(x: Tensor) -> Tensor:
+        return vae.reconstruct(x + 0.1 * torch.randn(x.shape, generator=own))
+
+    with pytest.raises(AssertionError, match="torch's own generators"):
+        test(genrobust.wrap(vae.module, deploy=deploy, draws=2), images)

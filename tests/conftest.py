@@ -84,6 +84,22 @@ def published() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with its evidence, on a small suite that counts as frozen."""
+    from evidence_runs import run
+
+    return run(tmp_path_factory.mktemp("tiny") / "vae")
+
+
+@pytest.fixture(scope="session")
+def tiny_entry(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that run's entry."""
+    from evidence_runs import submitted
+
+    return submitted(tmp_path_factory.mktemp("entries"), tiny_run)
+
+
+@pytest.fixture(scope="session")
 def small_suite() -> Suite:
     """The digits protocol cut to 6 sources in 3 shards, 2 radii and few steps."""
     whole = load_suite("digits")

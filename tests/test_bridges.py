@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
@@ -356,6 +356,26 @@ def test_a_path_without_gradients_is_named_and_a_surrogate_has_them() -> None:
     found = setting.attack("foolbox:LinfPGD", steps=2, surrogate="softmax")
     assert found.backwards.tolist() == [2, 2]
     assert setting.attack("art:SquareAttack", max_iter=2).backwards.tolist() == [0, 0]
+
+
+def test_a_deployment_of_its_own_is_looked_at_but_not_differentiated(digits: Setting) -> None:
+    vae = digits.model
+    rounded = genrobust.wrap(vae.module, deploy=lambda x: vae.reconstruct((63 * x).round() / 63))
+    setting = replace(digits, model=rounded)
+    for name in ("foolbox:LinfPGD", "art:FastGradientMethod"):
+        with pytest.raises(GenrobustError, match=r"deployed path of its own.*surrogate='softmax'"):
+            setting.attack(name)
+        assert int(setting.attack(name, surrogate="softmax").backwards.sum()) > 0
+    assert setting.attack("art:SquareAttack", max_iter=2).backwards.sum() == 0
+
+
+def test_a_model_without_gradients_needs_an_attack_without(digits: Setting) -> None:
+    vae = digits.model
+    blind = genrobust.wrap(
+        vae.module, encode=lambda x: vae.encode(x.detach()), differentiable=False
+    )
+    with pytest.raises(GenrobustError, match="choose an attack that needs none"):
+        replace(digits, model=blind).attack("foolbox:LinfPGD")
 
 
 # Through the commands

@@ -786,7 +786,19 @@ def test_commands_are_made_from_data_and_not_from_what_was_submitted(tmp_path: P
     found = make_board([contender(entry) for entry in read_entries(tmp_path)])
     typed = commands(found, found.rows[0])
     assert "evil" not in typed
-    assert "--model 'x.py:build; rm -rf ~' --weights FILE" in typed
+    told = "--model 'x.py:build; rm -rf ~' --weights FILE"
+    assert [line.count(told) for line in typed.splitlines()] == [0, 1, 1]
+    assert typed.endswith(" --trust-code")
+
+
+def test_a_bundled_model_is_run_from_its_evidence(tmp_path: Path) -> None:
+    write_entries(tmp_path, [Fake("vae")])
+    bundled = {"kind": "bundle", "format": "exported"}
+    edit("entry.json", set_at("model", bundled))(entry_folder(tmp_path))
+    found = make_board([contender(entry) for entry in read_entries(tmp_path)])
+    typed = commands(found, found.rows[0])
+    assert "bench --suite digits --seed 0 --model leaderboard/entries/digits-v1/vae/" in typed
+    assert "trust" not in typed
 
 
 # ---- Trade-offs ----

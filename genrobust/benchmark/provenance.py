@@ -35,7 +35,8 @@ def command(model: str, suite: Suite, options: Options) -> str:
     """The shell command that repeats the run."""
     words = ["genrobust", "bench", "--model", model]
     if options.weights is not None:
-        words += ["--weights", str(options.weights)]
+        # Where it lies on this machine is nobody's business, and of no use elsewhere.
+        words += ["--weights", Path(options.weights).name]
     words += ["--suite", suite.name]
     for name in options.attacks:
         words += ["--attack", name]

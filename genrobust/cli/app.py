@@ -120,6 +120,46 @@ def bench(
 
 @app.command()
 @command
+def curve(
+    model: Annotated[str, typer.Option(help=MODEL_HELP)],
+    suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
+    weights: Annotated[Path | None, typer.Option(help="State dict to load.")] = None,
+    norm: Annotated[str | None, typer.Option(help="linf or l2; default the suite's.")] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Give the area under the curve up to this too.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many samples.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for results: OUT/SUITE/MODEL/NORM.")] = Path(
+        "genrobust-runs"
+    ),
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Shards at a time; default the number of cores."),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Find each source's smallest change; write curve.json and curve.html.
+
+    Run again, the same command does only what is missing.
+    """
+    from genrobust.benchmark.options import Options
+    from genrobust.cli.curve import measure_curve
+
+    options = Options(
+        limit=limit,
+        seed=seed,
+        device=device,
+        workers=workers,
+        data_root=data_root,
+        weights=weights,
+    )
+    measure_curve(model, suite, norm, radius, options, out)
+
+
+@app.command()
+@command
 def check(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
     weights: Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.record import ModelInfo
 from genrobust.benchmark.run import execute, write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
@@ -35,7 +36,7 @@ def bench_models(
     ]
     home = out / f"{protocol.name}-v{protocol.version}"
     runs = []
-    for one, folder in zip(prepared, _folders(home, prepared), strict=True):
+    for one, folder in zip(prepared, folders(home, [one.model for one in prepared]), strict=True):
         with progress(one.model.name) as advance:
             runs.append(execute(one, folder, advance))
         write_report(folder, runs[-1:])
@@ -65,10 +66,10 @@ def _write_evidence(prepared: Prepared, folder: Path) -> Path:
     return folder / EVIDENCE
 
 
-def _folders(home: Path, prepared: list[Prepared]) -> list[Path]:
+def folders(home: Path, models: list[ModelInfo]) -> list[Path]:
     """A folder a model; models of one name are told apart by fingerprint."""
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", one.model.name).strip(".-") for one in prepared]
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip(".-") for model in models]
     return [
-        home / (name if names.count(name) == 1 else f"{name}-{one.model.fingerprint[:8]}")
-        for name, one in zip(names, prepared, strict=True)
+        home / (name if names.count(name) == 1 else f"{name}-{model.fingerprint[:8]}")
+        for name, model in zip(names, models, strict=True)
     ]

@@ -132,6 +132,7 @@ def _print_result(done: Submitted, dry_run: bool) -> None:
     console.print(
         Text(f"{len(found.checks)} checks passed, as deep as {found.depth}, in {found.seconds} s"),
         Text(f"{found.depth} proves that {PROVES[found.depth]}."),
+        sep="\n",
     )
     for flag in done.record.flags:
         console.print(Text(f"flag, with which it is not ranked: {flag.name}: {flag.evidence}"))

@@ -102,7 +102,8 @@ def load_judge(dataset: str, architecture: str) -> Judge:
         )
     state = read_state_dict(path)
     name = f"{dataset}/{architecture}"
-    network = ARCHITECTURES[architecture](*_sizes(state))
+    with torch.random.fork_rng(devices=[]):  # for weights that are then replaced
+        network = ARCHITECTURES[architecture](*_sizes(state))
     load_state_dict(network, state, path)
     network.eval().requires_grad_(False)
     return Judge(name, network, files.sha256_of_tensors(half_precision(network)))

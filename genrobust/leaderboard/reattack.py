@@ -171,8 +171,8 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
 def _require_same(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
     """On the machine that made a shard it comes out to the bit."""
     claimed = _shard_of(evidence, number)
-    for name, theirs in claimed.items():
-        ours = again[name]
+    for name in (*collect.COUNTS, *(n for n in claimed if n not in collect.COUNTS)):
+        theirs, ours = claimed[name], again[name]
         if name.endswith(".perturbation"):
             none = again[name.replace("perturbation", "radius")] == len(evidence.record.suite.eps)
             ours = ours.masked_fill(none.view(-1, 1, 1, 1), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from genrobust.errors import GenrobustError
 from genrobust.models.adapters import describe
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Categorical, Gaussian, Part, Posterior
-from genrobust.seeding import generator
+from genrobust.seeding import generator, seeded
 
 T = TypeVar("T")
 
@@ -55,6 +56,11 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
         GenrobustError: the first check that failed, what was found, and what to do.
     """
     x = (probe_images(model.input_shape) if x is None else x).to(model.device)
+    with nullcontext() if model.draws == 1 else seeded(model.device, "check"):
+        return _checked(model, x)
+
+
+def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     with torch.no_grad():
         posterior = _run("encode", lambda: model.encode(x), x.shape)
         _check_posterior(posterior, len(x))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from genrobust.benchmark.curve_record import AtRadius, Curve, MinimumNormRecord
 from genrobust.benchmark.record import Estimate, PairMatrix, Record
 
 WIDTH, HEIGHT = 680.0, 328.0
@@ -146,6 +147,19 @@ def comparison_chart(named: Sequence[tuple[str, Record]]) -> Chart:
     )
 
 
+def step_chart(record: MinimumNormRecord) -> Chart:
+    """Robust accuracy at every radius with its interval; marks at the suite's radii."""
+    scale = Scale([*record.suite.eps, *(area.radius for area in record.areas)])
+    return Chart(
+        says=f"Robust accuracy of {record.model.name} at every radius; the table below holds the "
+        "numbers at the suite's",
+        x_label=f"eps ({NORM_NAMES[record.norm]})",
+        x_ticks=scale.x_ticks(),
+        y_ticks=scale.y_ticks(),
+        lines=(scale.steps("robust accuracy", Look.of(0), record.curve, record.per_eps),),
+    )
+
+
 def heat_map(pairs: PairMatrix) -> tuple[tuple[Cell, ...], ...]:
     """The cells of a matrix, sources down and targets across."""
     return tuple(
@@ -202,10 +216,31 @@ class Scale:
             look=look,
             path=self._path(places),
             band=self._band(points) if band else None,
-            marks=tuple(
-                Mark(self.x(eps), self.y(rate), f"{label} at eps {eps:.4g}: {rate:.1%}")
-                for eps, rate in places
-            ),
+            marks=self._marks(label, places),
+        )
+
+    def steps(self, label: str, look: Look, curve: Curve, marked: Sequence[AtRadius]) -> Line:
+        """A curve that falls at its radii and is level between them, as far as the axis goes."""
+        shown = sum(radius <= self.largest for radius in curve.radius)
+        ends = [*curve.radius[1:shown], self.largest]
+
+        def level(shares: Sequence[float]) -> list[tuple[float, float]]:
+            levels = zip(curve.radius, ends, shares, strict=False)
+            return [place for start, end, y in levels for place in ((start, y), (end, y))]
+
+        there, back = level(curve.high), reversed(level(curve.low))
+        return Line(
+            label=label,
+            look=look,
+            path=self._path(level(curve.robust_accuracy)),
+            band=self._path([*there, *back]) + "Z",
+            marks=self._marks(label, [(at.eps, at.robust_accuracy.value) for at in marked]),
+        )
+
+    def _marks(self, label: str, places: Iterable[tuple[float, float]]) -> tuple[Mark, ...]:
+        return tuple(
+            Mark(self.x(eps), self.y(rate), f"{label} at eps {eps:.4g}: {rate:.1%}")
+            for eps, rate in places
         )
 
     def _band(self, points: Sequence[Point]) -> str:

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from genrobust.benchmark.curve_record import MinimumNormRecord
 from genrobust.benchmark.record import Estimate, Record
 
 LEGEND = """\
@@ -17,6 +18,11 @@ changed, to target: of the sources reconstructed right; [95% interval]"""
 LEGEND_BY_DISTANCE = """\
 robust accuracy: of all sources, not brought nearer to their target's reconstruction by any attack
 changed: by any attack; to target: by one that aimed at it; [95% interval]"""
+
+
+CURVE_LEGEND = """\
+eps50: the radius at which half of the eligible sources have fallen; [95% interval]
+robust area: robust accuracy averaged over all radii up to one"""
 
 
 def score_table(records: Sequence[Record]) -> Group:
@@ -44,10 +50,36 @@ def score_table(records: Sequence[Record]) -> Group:
     return Group(table, Text("\n".join([legend, *_notes(records)])))
 
 
+def curve_table(record: MinimumNormRecord) -> Group:
+    """What the smallest changes say of a model: a column of names and one of numbers."""
+    eps50, norm = record.eps50, {"linf": "L-inf", "l2": "L2"}[record.norm]
+    table = Table(title=f"{record.model.name} on {record.suite.name} v{record.suite.version}")
+    table.add_column("smallest changes")
+    table.add_column(norm, justify="right", no_wrap=True)
+    low, high = _radius(eps50.low), _radius(eps50.high)
+    table.add_row("eps50", f"{_radius(eps50.value)} [{low}, {high}]")
+    for up_to in record.areas:
+        table.add_row(f"robust area % to eps {up_to.radius:.4g}", _percent(up_to.area))
+    for at in record.per_eps:
+        table.add_row(f"robust accuracy % at eps {at.eps:.4g}", _percent(at.robust_accuracy))
+    table.add_row("median distance", _radius(record.median_distance))
+    table.add_row("found, of the eligible", f"{record.found} of {record.eligible}")
+    table.add_row("attack seconds", f"{record.times.attack_seconds:.0f}")
+    return Group(table, Text("\n".join([CURVE_LEGEND, *_departures(record.deviations)])))
+
+
+def _radius(value: float | None) -> str:
+    return "above all" if value is None else f"{value:.4g}"
+
+
+def _departures(deviations: Sequence[str]) -> list[str]:
+    return [f"not official: {'; '.join(deviations)}"] if deviations else []
+
+
 def _notes(records: Sequence[Record]) -> list[str]:
     flags = [f"? {r.model.name} is not reliable: {f.evidence}" for r in records for f in r.flags]
     deviations = sorted({d for record in records for d in record.deviations})
-    return flags + ([f"not official: {'; '.join(deviations)}"] if deviations else [])
+    return flags + _departures(deviations)
 
 
 def _percent(estimate: Estimate | None) -> str:

@@ -25,7 +25,7 @@ from genrobust.leaderboard.entries import (
     LoadedEntry,
     Picture,
 )
-from genrobust.leaderboard.entry import ExternalModel, Outcomes, ZooModel
+from genrobust.leaderboard.entry import BundledModel, ExternalModel, Outcomes, ZooModel
 from genrobust.leaderboard.outcomes import example_positions, example_radius
 from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to_json
 from genrobust.leaderboard.site.tradeoffs import ticks, trade_offs
@@ -175,16 +175,25 @@ def commands(board: Board, row: Row) -> str:
     entry, record = row.contender.entry, row.contender.record
     if entry is None:
         return record.provenance.command
-    model = entry.entry.model
     path = f"leaderboard/entries/{board.name}/{entry.entry.slug}"
-    measure = f"genrobust bench --suite {board.suite.name} --seed {record.seed} --model "
-    lines = [f"pip install genrobust=={shlex.quote(record.provenance.genrobust)}"]
+    name = shlex.join(_model_words(entry.entry.model, path))
+    code = f" {name} --trust-code" if isinstance(entry.entry.model, ExternalModel) else ""
+    return "\n".join(
+        (
+            f"pip install genrobust=={shlex.quote(record.provenance.genrobust)}",
+            f"genrobust bench --suite {board.suite.name} --seed {record.seed} {name}",
+            f"genrobust verify {path} --depth re-attack{code}",
+        )
+    )
+
+
+def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> tuple[str, ...]:
+    """The options that name a model. What was submitted is an argument, never a command."""
     if isinstance(model, ZooModel):
-        lines.append(measure + shlex.quote(model.name))
-    if isinstance(model, ExternalModel):
-        lines.append(f"{measure}{shlex.quote(model.reference)} --weights FILE")
-    lines.append(f"genrobust verify {path} --depth re-attack")
-    return "\n".join(lines)
+        return "--model", model.name
+    if isinstance(model, BundledModel):
+        return "--model", f"{path}/evidence.zip"
+    return "--model", model.reference, "--weights", "FILE"
 
 
 def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:

@@ -75,6 +75,8 @@ const DEFAULTS = {
   q: "", family: "", verified: "", flagged: "", whose: "", sort: "rank", order: "ascending",
   hide: "", pick: "", view: "", goal: "ignore", eps: "",
 };
+// What a flag or a failed verification makes doubtful: doubtful rows then come last, either way.
+const isScore = (key) => ["area", "target"].includes(key) || key.startsWith("eps");
 const FILTERS = ["q", "family", "verified", "flagged", "whose"];
 
 function startBoard() {
@@ -133,7 +135,9 @@ function startBoard() {
       if (!numeric) return (cell.dataset.v ?? cell.textContent).trim().toLowerCase();
       return cell.dataset.v ? Number(cell.dataset.v) : NaN;
     };
+    const doubt = (row) => isScore(key) && row.dataset.sure === "no";
     return (a, b) => {
+      if (doubt(a) !== doubt(b)) return doubt(a) - doubt(b);
       const [x, y] = [value(a), value(b)];
       if (numeric && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y);
       const found = numeric ? x - y : x.localeCompare(y, "en", { numeric: true });
@@ -344,11 +348,10 @@ function startBoard() {
   for (const head of heads.filter((one) => one.dataset.key)) {
     const button = make("button", { type: "button", class: "sort" }, ...head.childNodes);
     head.replaceChildren(button);
-    const first = ["area", "target", "clean", "verified"].includes(head.dataset.key) || head.dataset.key.startsWith("eps")
-      ? "descending" : "ascending";
+    const best = isScore(head.dataset.key) || ["clean", "verified"].includes(head.dataset.key);
     button.addEventListener("click", () => {
       const flipped = now.order === "ascending" ? "descending" : "ascending";
-      change({ sort: head.dataset.key, order: now.sort === head.dataset.key ? flipped : first });
+      change({ sort: head.dataset.key, order: now.sort === head.dataset.key ? flipped : best ? "descending" : "ascending" });
     });
   }
   for (const key of FILTERS.slice(1)) $(key)?.addEventListener("change", (event) => change({ [key]: event.target.value }));

@@ -117,7 +117,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
     Example:
         >>> ticks(5.6, 13.1)
-        [4, 6, 8, 10, 12, 14]
+        [4.0, 6.0, 8.0, 10.0, 12.0, 14.0]
     """
     spread = high - low
     if spread <= 1e-9 * max(1.0, abs(low), abs(high)):

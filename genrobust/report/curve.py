@@ -1,0 +1,42 @@
+"""The page of a robustness curve: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genrobust.benchmark.curve_record import MinimumNormRecord
+from genrobust.report.examples import Example
+from genrobust.report.figures import NORM_NAMES, step_chart
+from genrobust.report.html import environment
+
+
+def render_curve(record: MinimumNormRecord, examples: Sequence[Example]) -> str:
+    """The page: what was found, the curve, its numbers, pictures, attacks and provenance."""
+    return (
+        environment()
+        .get_template("curve.html")
+        .render(
+            record=record,
+            verdict=curve_verdict(record),
+            chart=step_chart(record),
+            examples=examples,
+        )
+    )
+
+
+def curve_verdict(record: MinimumNormRecord) -> str:
+    """What was found, in a sentence: how large a change turns half of the reconstructions."""
+    if record.eligible == 0:
+        return (
+            f"There is nothing to break: none of the {len(record.sources)} sources is seen as its "
+            "class both before and after reconstruction."
+        )
+    if record.eps50.value is None:
+        return (
+            f"For {record.found} of {record.eligible} eligible sources a change was found that "
+            "turns their reconstruction into another class: fewer than half."
+        )
+    return (
+        f"A change of {record.eps50.value:.3g} ({NORM_NAMES[record.norm]}) or less turns half of "
+        f"the {record.eligible} eligible sources' reconstructions into another class."
+    )

@@ -1,0 +1,231 @@
+"""A small frozen suite, runs and entries on it, and a forger who hashes everything anew."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrobust.benchmark import collect, flags
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.prepare import prepare
+from genrobust.benchmark.record import Record
+from genrobust.benchmark.run import execute
+from genrobust.leaderboard.archive import write_archive
+from genrobust.leaderboard.entries import sha256_of
+from genrobust.leaderboard.entry import Author, Entry, Submission, Verification
+from genrobust.leaderboard.evidence import (
+    EVIDENCE,
+    LIMITS,
+    OUTCOMES,
+    RECORD,
+    Evidence,
+    pack,
+    read_evidence,
+    specs_of,
+    write_evidence,
+)
+from genrobust.leaderboard.replay import prepared_for, replay
+from genrobust.leaderboard.submit import SubmitOptions, submit
+from genrobust.leaderboard.verify import VerifyOptions, verify
+from genrobust.suites import AttackEntry, Suite, load_suite
+from genrobust.suites.suite import SUITES
+
+BOARD = "tiny-v1"
+SAID = Submission(
+    name="Plain VAE",
+    authors=(Author(name="Ada Author", affiliation="Some University"),),
+    licence="MIT",
+    training_data="the digits' training split",
+)
+
+
+@cache
+def tiny() -> Suite:
+    """24 digits in 2 shards under two radii, by three attacks of few steps."""
+    whole = load_suite("digits")
+
+    def entry(name: str, goal: Any, **settings: Any) -> AttackEntry:
+        return AttackEntry(attack=name, goal=goal, settings=settings)
+
+    update = {
+        "name": "tiny",
+        "chunk_size": 12,
+        "eps": (0.04, 0.1),
+        "resamples": 100,
+        "attacks": (
+            entry("classifier", "untargeted", steps=10),
+            entry("square", "untargeted", queries=5),
+            entry("classifier", "targeted", steps=10),
+        ),
+    }
+    return whole.limited(24).model_copy(update=update)
+
+
+@contextmanager
+def registered() -> Iterator[Suite]:
+    """The small suite as one that genrobust knows."""
+    SUITES._registered["tiny"] = tiny
+    try:
+        yield tiny()
+    finally:
+        del SUITES._registered["tiny"]
+
+
+def run(folder: Path, model: str = "vae", seed: int = 0, **changes: Any) -> Path:
+    """A finished run with its evidence."""
+    with registered() as suite:
+        options = Options(seed=seed, as_data=True, workers=1, **changes)
+        prepared = prepare(model, suite, options)
+        execute(prepared, folder)
+        write_evidence(folder, prepared.setting.scorer.model)
+    return folder
+
+
+def submitted(entries: Path, folder: Path, **said: Any) -> Path:
+    """The entry's folder of a run."""
+    with registered():
+        options = SubmitOptions(entries=entries, attack_on=said.pop("attack_on", None), workers=1)
+        return submit(folder, SAID.model_copy(update=said), options).folder
+
+
+def verified(path: Path, depth: Any = "replay", **how: Any) -> Verification:
+    options = VerifyOptions(depth=depth, workers=1, **how)
+    with registered():
+        return verify(path, options).verification
+
+
+def reason(found: Verification) -> str:
+    """Why a verification failed: the checks that did not pass, a line each."""
+    assert not found.passed
+    return "\n".join(f"{check.name}: {check.detail}" for check in found.checks if not check.passed)
+
+
+class Forger:
+    """Changes an entry and hashes everything anew, so that no hash tells."""
+
+    def __init__(self, entry: Path, to: Path) -> None:
+        self.folder = to / BOARD / entry.name
+        shutil.copytree(entry, self.folder)
+        self.evidence = read_evidence(self.folder / EVIDENCE)
+
+    def tensors(self, **changed: Tensor) -> Forger:
+        """Put other tensors into the evidence; ``__`` in a name is a dot."""
+        given = {name.replace("__", "."): tensor for name, tensor in changed.items()}
+        return self._with(tensors={**self.evidence.tensors, **given})
+
+    def edited(self, edit: Callable[[dict[str, Tensor]], None]) -> Forger:
+        """Change copies of the tensors in place."""
+        copies = {name: tensor.clone() for name, tensor in self.evidence.tensors.items()}
+        edit(copies)
+        return self._with(tensors=copies)
+
+    def record(self, **changed: Any) -> Forger:
+        """Other fields of the record."""
+        found = self.evidence.record.model_copy(update=changed)
+        return self._with(record=found, record_bytes=_json(found))
+
+    def scores(self, **changed: Any) -> Forger:
+        return self.record(scores=self.evidence.record.scores.model_copy(update=changed))
+
+    def scored(self) -> Forger:
+        """Everything in the record that follows from the tensors, by genrobust's own code."""
+        with registered():
+            evidence = self.evidence
+            prepared = prepared_for(evidence, evidence.load_model(), 1, None)
+            joined = replay(evidence, prepared, lambda done, total: None).joined
+        joined |= {n: t for n, t in evidence.joined.items() if n not in joined or t.ndim == 1}
+        record = evidence.record
+        return self.record(
+            scores=collect.score(record.suite, joined),
+            flags=flags.raised(record.suite, evidence.joined),
+            attacks=collect.attack_costs(record.suite, joined),
+            forwards=int(joined["forwards"].sum()),
+            backwards=int(joined["backwards"].sum()),
+        ).shards()
+
+    def shards(self) -> Forger:
+        """The shards' keys of what the record says now."""
+        record = self.evidence.record
+        keys = tuple(spec.key for spec in specs_of(record))
+        provenance = record.provenance.model_copy(update={"shards": keys})
+        return self.record(provenance=provenance)
+
+    def contents(self) -> dict[str, bytes]:
+        """The members of the archive as they are now."""
+        return pack(self.evidence)
+
+    def written(self, contents: dict[str, bytes] | None = None, **entry: Any) -> Path:
+        """Write it all, with every hash as it must be; ``entry`` changes fields of entry.json."""
+        found = contents or self.contents()
+        write_archive(self.folder / EVIDENCE, found, LIMITS)
+        for name in (RECORD, OUTCOMES):
+            (self.folder / name).write_bytes(found[name])
+        return self.rehashed(fingerprint=self.evidence.record.model.fingerprint, **entry)
+
+    def rehashed(self, **entry: Any) -> Path:
+        """Write entry.json for the files as they are."""
+        path = self.folder / "entry.json"
+        said = Entry.model_validate_json(path.read_bytes())
+        found = {name: sha256_of(self.folder / name) for name in said.files}
+        changed = said.model_copy(update={"files": found, **entry})
+        path.write_text(changed.model_dump_json(indent=1))
+        return self.folder
+
+    def _with(self, **changed: Any) -> Forger:
+        self.evidence = replace(self.evidence, **changed)
+        return self
+
+
+def plausible(evidence: Evidence) -> dict[str, Tensor]:
+    """The tensors with counts and signs that a cascade with these outcomes could have left."""
+    suite, t = evidence.record.suite, {n: v.clone() for n, v in evidence.tensors.items()}
+    radii, eligible = len(suite.eps), t["eligible"]
+    t["longer.tried"] = eligible & (t["ignore.radius"] > 0)
+    t["longer.success"] = torch.zeros_like(eligible)
+    for shard, part in enumerate(torch.arange(len(eligible)).split(suite.chunk_size)):
+        tried, succeeded = t["tried"][shard], t["succeeded"][shard]
+        for goal, aim in (("ignore", "untargeted"), ("target", "targeted")):
+            rows = [a for a, entry in enumerate(suite.attacks) if entry.goal == aim]
+            radius = t[f"{goal}.radius"][part][eligible[part]]
+            for e in range(radii):
+                left = int((radius == e + 1).sum())
+                tried[rows, e], succeeded[rows, e] = left, 0
+                tried[rows[0], e] = int((radius <= e + 1).sum())
+                succeeded[rows[0], e] = tried[rows[0], e] - left
+        last = t["ignore.radius"][part][t["longer.tried"][part]] - 1
+        tried[-1], succeeded[-1] = last.bincount(minlength=radii)[:radii], 0
+        for name in ("forwards", "backwards"):
+            t[name][shard][tried == 0] = 0
+    return t
+
+
+def hide(evidence: Evidence, positions: Tensor) -> dict[str, Tensor]:
+    """The tensors as if no attack had broken these sources."""
+    t = {name: tensor.clone() for name, tensor in evidence.tensors.items()}
+    for goal in ("ignore", "target"):
+        t[f"{goal}.radius"][positions] = len(evidence.record.suite.eps)
+        t[f"{goal}.perturbation"][positions] = 0
+    return t
+
+
+def fell(evidence: Evidence, goal: str = "ignore") -> Tensor:
+    """Positions of the sources for which an attack reached a goal."""
+    radius = evidence.tensors[f"{goal}.radius"]
+    return (radius < len(evidence.record.suite.eps)).nonzero()[:, 0]
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(record: Record) -> bytes:
+    return record.model_dump_json(indent=1).encode() + b"\n"

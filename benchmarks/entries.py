@@ -139,13 +139,21 @@ def make(one: Published | Own, key: str, given: argparse.Namespace) -> None:
         about += ["--training-data", f"{given.suite}, training split"]
         about += ["--note", "Ships with genrobust; its card says how it was trained."]
     about += ["--name", one.name, "--family", one.family, "--link", f"paper={one.paper}"]
-    bench = ["bench", "--model", *model, "--suite", given.suite, "--evidence"]
+    about += ["--slug", f"zoo-{key}" if isinstance(one, Own) else slug(key)]
+    # What others published is scored as it is, and not handed on: it goes without --evidence.
+    bench = ["bench", "--model", *model, "--suite", given.suite]
+    bench += ["--evidence"] if isinstance(one, Own) else []
     run("genrobust", *bench, "--out", str(runs), *data)
     (record,) = runs.glob(f"{given.suite}-v*/*/record.json")
     run(
         *("genrobust", "submit", str(record.parent), *about, *data),
         *("--entries", str(given.entries), "--yes"),
     )
+
+
+def slug(weights: str) -> str:
+    """The entry's folder."""
+    return weights.removesuffix(".pt").replace("_", "-").lower()
 
 
 def run(program: str, *words: str) -> None:

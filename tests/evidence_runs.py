@@ -80,21 +80,21 @@ def registered() -> Iterator[Suite]:
         del SUITES._registered["tiny"]
 
 
-def run(folder: Path, model: str = "vae", seed: int = 0, **changes: Any) -> Path:
+def run(folder: Path, model: str = "vae", **changes: Any) -> Path:
     """A finished run with its evidence."""
     with registered() as suite:
-        options = Options(seed=seed, as_data=True, workers=1, **changes)
+        options = Options(**{"as_data": True, "workers": 1, **changes})
         prepared = prepare(model, suite, options)
         execute(prepared, folder)
         write_evidence(folder, prepared.setting.scorer.model)
     return folder
 
 
-def submitted(entries: Path, folder: Path, **said: Any) -> Path:
+def submitted(entries: Path, folder: Path, name: str = SAID.name, **how: Any) -> Path:
     """The entry's folder of a run."""
     with registered():
-        options = SubmitOptions(entries=entries, attack_on=said.pop("attack_on", None), workers=1)
-        return submit(folder, SAID.model_copy(update=said), options).folder
+        options = SubmitOptions(entries=entries, workers=1, **how)
+        return submit(folder, SAID.model_copy(update={"name": name}), options).folder
 
 
 def verified(path: Path, depth: Any = "replay", **how: Any) -> Verification:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.benchmark.options import Options
+from genrobust.benchmark.plan import plan
 from genrobust.benchmark.prepare import prepare
 from genrobust.benchmark.record import Record
 from genrobust.benchmark.score import measure_baseline
 from genrobust.benchmark.scoring import SOURCE, TARGET, Scorer
+from genrobust.benchmark.shard import make_batch
 from genrobust.cli.app import app
 from genrobust.data import DATASETS, Images, load_images
 from genrobust.data.base import _load
@@ -98,9 +101,6 @@ def test_a_success_is_what_lies_nearer_to_the_targets_reconstruction(
 def test_every_source_is_eligible_but_one_that_is_its_own_target(write: Writer) -> None:
     suite = load_suite(str(write(target_ids=[0, 584, 597, 595])))
     setting = prepare("vae", suite, Options()).setting
-    from genrobust.benchmark.plan import plan
-    from genrobust.benchmark.shard import make_batch
-
     whole = suite.model_copy(update={"chunk_size": 4})
     (spec,) = plan(whole, "f", 0, "cpu")
     baseline = measure_baseline(setting.scorer, make_batch(spec, setting))
@@ -167,8 +167,6 @@ def test_a_suite_with_judges_keeps_its_words(small_suite: Suite, tmp_path: Path)
 def test_what_needs_a_judge_is_refused_before_anything_runs(
     words: list[str], message: str, write: Writer, tmp_path: Path
 ) -> None:
-    import re
-
     done = bench("--suite", str(write()), "--out", str(tmp_path / "out"), *words)
     said = " ".join(done.output.split())
     assert done.exit_code == 2, said

@@ -53,7 +53,14 @@ def test_the_make_targets_of_the_readme_exist(readme: str, repository: Path) -> 
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
 
 
-@pytest.mark.parametrize(("name", "file"), [("record", "record-v2.json"), ("suite", "suite.json")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        *(("record", "record-v2.json"), ("suite", "suite.json"), ("curve", "curve-v1.json")),
+        *(("entry", "entry-v1.json"), ("outcomes", "outcomes-v1.json")),
+        ("verification", "verification-v1.json"),
+    ],
+)
 def test_the_published_schemas_are_those_of_the_code(
     repository: Path, name: str, file: str
 ) -> None:

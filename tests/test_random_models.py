@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.batch import Batch, Context
 from genrobust.benchmark.options import Options
+from genrobust.benchmark.plan import plan
 from genrobust.benchmark.prepare import prepare
 from genrobust.benchmark.score import measure_baseline
 from genrobust.benchmark.scoring import Scorer
@@ -133,7 +134,6 @@ def test_scores_do_not_depend_on_the_size_of_a_chunk(
 ) -> None:
     model = noisy(vae, draws=3)
     prepared = prepare(model, suite, Options())
-    from genrobust.benchmark.plan import plan
 
     def baselines(size: int) -> Tensor:
         specs = plan(suite.model_copy(update={"chunk_size": size}), "f", 0, "cpu")

@@ -448,9 +448,14 @@ def test_dark_follows_the_system_until_one_chooses(visit: Visit) -> None:
     expect(page.locator("#theme")).to_have_text("Light mode")
     page.click("#theme")
     assert brightness(page) > 200
-    page.reload()
+    for _ in range(20):  # a busy browser stores it a moment later
+        page.reload()
+        if brightness(page) > 200:
+            break
+        page.wait_for_timeout(500)
     assert brightness(page) > 200
     page.get_by_role("link", name="Trade-offs").click()
+    page.wait_for_url("**/trade-offs.html")
     assert brightness(page) > 200
 
 

@@ -27,8 +27,11 @@ ROOMS = (
     *("training", "testing", "leaderboard", "cli"),
 )
 
-#: What one room shares with a higher one as data: the record and the panels of its verdicts.
-SHARED = {("report", "genrobust.benchmark.record")}
+#: What one room shares with a higher one as data: the records.
+SHARED = {
+    ("report", "genrobust.benchmark.record"),
+    ("report", "genrobust.benchmark.curve_record"),
+}
 
 
 @pytest.mark.parametrize("module", MODULES)

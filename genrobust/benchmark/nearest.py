@@ -26,10 +26,10 @@ def _fmn(**settings: float) -> AttackEntry:
 
 #: What looks for the smallest change, before the suite's own attacks. The scoring judges are often
 #: fooled only where the attacker's is fooled clearly, and how clearly differs from source to
-#: source; what tells the objectives apart is found with the first.
+#: source; which objective leads there is mostly settled by the first.
 SEARCHES = (
-    _fmn(confidence=4.0),
-    _fmn(confidence=2.0, classes=1, categories=1),
+    _fmn(confidence=2.0),
+    _fmn(confidence=4.0, classes=1, categories=1),
     _fmn(confidence=1.0, classes=1, categories=1),
 )
 

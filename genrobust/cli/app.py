@@ -358,7 +358,9 @@ def list_names(
 @command
 def show(
     kind: Annotated[str, typer.Argument(help="suite, attack, model or schema.")],
-    name: Annotated[str, typer.Argument(help="Its name; for schema: record or suite.")],
+    name: Annotated[
+        str, typer.Argument(help="Its name; for schema: record, suite, curve, entry, ...")
+    ],
     dataset: Annotated[str, typer.Option(help="Of a model's card.")] = "digits",
 ) -> None:
     """Print a suite, an attack's settings, a model's card, or a JSON schema."""

@@ -66,10 +66,15 @@ def _card(name: str, dataset: str) -> str:
 
 
 def _schema(name: str) -> str:
+    from genrobust.benchmark.curve_record import MinimumNormRecord
     from genrobust.benchmark.record import Record
+    from genrobust.leaderboard.entry import Entry, Outcomes, Verification
     from genrobust.suites.suite import Suite
 
-    models: dict[str, Any] = {"record": Record, "suite": Suite}
+    models: dict[str, Any] = {
+        **{"record": Record, "suite": Suite, "curve": MinimumNormRecord},
+        **{"entry": Entry, "outcomes": Outcomes, "verification": Verification},
+    }
     if name not in models:
         raise unknown_name("schema", name, models)
     return json.dumps(models[name].model_json_schema(), indent=1)

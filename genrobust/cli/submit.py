@@ -49,7 +49,7 @@ def submit_run(
             "the steps that are printed"
         )
     submission = submission_of(said, attack=options.attack_on is not None)
-    if not (dry_run or yes) and sys.stdin.isatty():
+    if not (dry_run or yes) and on_terminal():
         typer.confirm(f"Submit '{submission.name}' under {submission.licence}?", abort=True)
     with progress("replay") as advance:
         done = submit(run, submission, options, dry_run=dry_run, on_progress=advance)
@@ -71,7 +71,7 @@ def submission_of(said: Said, attack: bool) -> Submission:
         "--training-data": UNTRAINED if attack else said.training_data,
     }
     unsaid = [option for option, value in missing.items() if not value]
-    if unsaid and not sys.stdin.isatty():
+    if unsaid and not on_terminal():
         raise GenrobustError(
             f"a submission also needs {', '.join(unsaid)}; give them, or run this on a terminal, "
             "where they are asked for"
@@ -103,6 +103,11 @@ def submission_of(said: Said, attack: bool) -> Submission:
         first = problem.errors()[0]
         option = f"--{str(first['loc'][0]).replace('_', '-').removesuffix('s')}"
         raise GenrobustError(f"{option} cannot be taken: {first['msg']}; give another") from problem
+
+
+def on_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
 
 
 def _author(text: str) -> Author:

@@ -110,8 +110,8 @@ def load_judge(dataset: str, architecture: str) -> Judge:
 
 
 def _sizes(state: dict[str, Tensor]) -> tuple[int, int]:
-    """Channels and classes, read off the first and the last layer."""
-    tensors = list(state.values())
+    """Channels and classes, read off the first and the last layer; files sort 11 before 2."""
+    tensors = [state[name] for name in sorted(state, key=lambda name: int(name.split(".")[0]))]
     first = next(t for t in tensors if t.ndim == 4)
     last = next(t for t in reversed(tensors) if t.ndim == 2)
     return first.shape[1], last.shape[0]

@@ -49,7 +49,7 @@ PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
 BOUND = 0.975
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Choice:
     """What is attacked again, drawn by a seed that a submitter cannot have known.
 
@@ -115,7 +115,8 @@ def check_rerun(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
         else f"counts and outcomes within tolerance, on another machine ({found.elsewhere})"
     )
     which = f"{', '.join(map(str, choice.shards))} of {len(evidence.shards)}"
-    return f"shards {which} run again with seed {evidence.record.seed}: {how}"
+    seeds = f"drawn by seed {choice.seed}, run again with seed {evidence.record.seed}"
+    return f"shards {which}, {seeds}: {how}"
 
 
 def check_fresh(found: Replay, prepared: Prepared, choice: Choice, on_progress: Progress) -> str:

@@ -14,7 +14,6 @@ from genrobust.leaderboard.entries import (
     read_alone,
     sha256_of,
 )
-from genrobust.leaderboard.entry import BundledModel
 from genrobust.leaderboard.evidence import (
     EVIDENCE,
     LIMITS,
@@ -52,18 +51,18 @@ class Subject:
         return self.on is not None
 
     def load_bundled(self) -> GenerativeModel:
-        """The model that needs no trust: of the zoo, or in this evidence or that of the model.
+        """The model that needs no trust: that of the evidence, or of the entry that is attacked.
 
         Raises:
             GenrobustError: there is none, or it is no sound model.
         """
-        if self.on is None or not isinstance(self.on.entry.model, BundledModel):
+        if self.on is None:
             return self.evidence.load_model()
         path = self.on.folder / EVIDENCE
         if not path.is_file() or sha256_of(path) != self.on.entry.files.get(EVIDENCE):
             raise GenrobustError(
-                f"'{path}', which holds the model that was attacked, is not the file that its "
-                "entry names by hash; restore it"
+                f"'{path}', which says what model was attacked, is not the file that its entry "
+                "names by hash; restore it"
             )
         return read_evidence(path).load_model()
 

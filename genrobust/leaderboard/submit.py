@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from genrobust import files
 from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError
@@ -133,7 +135,7 @@ def submit(
             f"{record.suite.name} --evidence' without other options, or name the entry it attacks "
             "with --attack-on"
         )
-    slug = options.slug or slug_of(submission.name)
+    slug = _slug(options.slug, submission.name)
     place = Path(board, slug) if on is None else Path(board, on.entry.slug, ATTACKS, slug)
     folder = options.entries / place
     if folder.exists():
@@ -165,6 +167,15 @@ def slug_of(name: str) -> str:
     if not slug:
         raise GenrobustError(f"the name {name!r} gives no folder's name; choose one with --slug")
     return slug
+
+
+def _slug(given: str | None, name: str) -> str:
+    if given is not None and (slug_of(given) != given):
+        raise GenrobustError(
+            f"--slug '{given}' cannot be taken; it has small letters, digits and '-' between them, "
+            f"and at most {LONGEST_SLUG}: such as '{slug_of(given)}'"
+        )
+    return given or slug_of(name)
 
 
 def _attacked(options: SubmitOptions, board: str, record: Record) -> LoadedEntry:
@@ -207,12 +218,8 @@ def _what_was_scored(
     if options.source is not None:
         if options.weights is None:
             raise GenrobustError("--source says where the weights are; give the file as --weights")
+        said = _external(options.source, options.weights, options.model or record.model.reference)
         model = _live_model(record, options)
-        said = ExternalModel(
-            source=options.source,
-            weights_sha256=sha256_of(options.weights),
-            reference=options.model or record.model.reference,
-        )
         return model, _without_model(run, model), said
     written = _written_evidence(run)
     evidence = written or gather(run, _live_model(record, options))
@@ -223,6 +230,17 @@ def _what_was_scored(
             "--weights FILE"
         )
     return evidence.load_model(), evidence, evidence.model
+
+
+def _external(source: str, weights: Path, reference: str) -> ExternalModel:
+    if not weights.is_file():
+        raise GenrobustError(f"there is no weights file '{weights}'; check the path")
+    try:
+        return ExternalModel(source=source, weights_sha256=sha256_of(weights), reference=reference)
+    except ValidationError as problem:
+        raise GenrobustError(
+            f"--source {source!r} cannot be taken; it is an address that begins with https://"
+        ) from problem
 
 
 def _attacked_model(record: Record, options: SubmitOptions, on: LoadedEntry) -> GenerativeModel:
@@ -253,7 +271,14 @@ def _live_model(record: Record, options: SubmitOptions) -> GenerativeModel:
             "the run was of a model made in Python, which its record cannot name; give it with "
             "--model FILE.py:FUNCTION"
         )
-    return load_model(reference, record.suite.dataset, options.weights)
+    model = load_model(reference, record.suite.dataset, options.weights)
+    if model.fingerprint() != record.model.fingerprint:
+        raise GenrobustError(
+            f"'{reference}' has fingerprint {model.fingerprint()[:12]}, and the run scored "
+            f"{record.model.fingerprint[:12]}; give that model with --model and --weights, and if "
+            "the run was made with --evidence, which scores a model as data, make it without"
+        )
+    return model
 
 
 @contextmanager

@@ -278,11 +278,14 @@ def _rejecting() -> Iterator[None]:
 
 
 def _others(subject: Subject) -> list[Path]:
-    """The folders of the other entries on the same board, with the attacks on them."""
+    """The folders of the other entries on the same board, with the attacks on them.
+
+    Attacks on the entry itself lower its best-known score, which is no fault of its own run.
+    """
     if subject.entry is None:
         return []
     own = subject.entry.folder
-    return [path for path in find_subjects(own.parent) if path.is_dir() and path != own]
+    return [path for path in find_subjects(own.parent) if own not in (path, *path.parents)]
 
 
 def _identity(path: Path) -> str:

@@ -19,6 +19,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from genrobust.errors import GenrobustError
 
@@ -288,21 +291,15 @@ class Runner:
         return self._run(x, weights, None)
 
     def _measure(self, x: Tensor) -> None:
-        from torch.utils.flop_counter import FlopCounterMode
-
-        meter = _Meter(self._limits)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self._run(torch.empty_like(x, device="meta"), self._weights, meter)
-        if counter.get_total_flops() > self._limits.flops:
-            raise GenrobustError(
-                f"the model's graph needs {counter.get_total_flops():.1e} operations for a batch "
-                f"of {len(x)} and {self._limits.flops:.0e} are allowed; use smaller batches, or a "
-                "smaller model"
-            )
+        shape = torch.empty(x.shape, dtype=x.dtype, device="meta")
+        with torch.no_grad(), _Meter(self._limits, len(x)) as meter:
+            self._run(shape, self._weights, meter)
 
     def _run(self, x: Tensor, weights: Mapping[str, Tensor], meter: _Meter | None) -> list[Tensor]:
         results: list[Any] = [None] * len(self._steps)
         for index, step in enumerate(self._steps):
+            if meter is not None:
+                meter.place = step.place
             try:
                 args = [_resolve(value, results, x, weights) for value in step.args]
                 kwargs = {n: _resolve(v, results, x, weights) for n, v in step.kwargs.items()}
@@ -313,8 +310,6 @@ class Runner:
                 raise
             except Exception as problem:  # hostile arguments can make torch raise anything
                 raise _failed(step.place, problem) from problem
-            if meter is not None:
-                meter.count(step.place, results[index])
             for node in step.frees:
                 results[node] = None
         outputs = [_resolve(ref, results, x, weights) for ref in self._outputs]
@@ -335,22 +330,35 @@ class _Step:
     frees: tuple[int, ...]
 
 
-class _Meter:
-    """Adds up sizes while a graph runs without memory."""
+class _Meter(TorchDispatchMode):
+    """Adds up what a graph computes while it runs without memory, inside its operations too."""
 
-    def __init__(self, limits: RunLimits) -> None:
-        self._limits, self._total = limits, 0
+    def __init__(self, limits: RunLimits, batch: int) -> None:
+        super().__init__()
+        self.place = ""
+        self._limits, self._batch = limits, batch
+        self._total, self._flops = 0, 0
 
-    def count(self, place: str, result: Any) -> None:
-        for tensor in result if isinstance(result, (tuple, list)) else [result]:
-            size = tensor.numel()
-            self._total += size
-            if size > self._limits.numbers or self._total > self._limits.total:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        sizes = [t.numel() for t in tree_leaves(result) if isinstance(t, Tensor)]
+        self._total += sum(sizes)
+        count = flop_registry.get(func.overloadpacket)
+        self._flops += count(*args, **(kwargs or {}), out_val=result) if count else 0
+        for found, allowed, what in (
+            (max(sizes, default=0), self._limits.numbers, "numbers in one tensor"),
+            (self._total, self._limits.total, "numbers in all"),
+            (self._flops, self._limits.flops, "operations"),
+        ):
+            if found > allowed:
                 raise GenrobustError(
-                    f"the model's graph would fill memory at {place}: a tensor may have "
-                    f"{self._limits.numbers} numbers and a run {self._limits.total}, and here are "
-                    f"{size} and {self._total}; use smaller batches, or a smaller model"
+                    f"the model's graph computes {found:.2g} {what} for a batch of {self._batch} "
+                    f"at {self.place}, and {allowed:.2g} are allowed; use smaller batches, or a "
+                    "smaller model"
                 )
+        return result
 
 
 def _check_node(index: int, node: Node, weights: Mapping[str, Tensor]) -> None:

@@ -78,7 +78,7 @@ def trace(
         >>> layer = nn.Linear(2, 3)
         >>> found = trace(lambda x: [layer(x)], layer, torch.zeros(5, 2), "encode")
         >>> [node.op for node in found.graph.nodes], sorted(found.weights)
-        (['aten.permute.default', 'aten.addmm.default'], ['bias', 'weight'])
+        (['aten.linear.default'], ['bias', 'weight'])
     """
     small, large = (_lowered(function, module, x[:size], name) for size in SIZES)
     graph = _generalised(small.graph, large.graph, name)

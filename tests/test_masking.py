@@ -1,0 +1,200 @@
+"""Planted masks: the ensemble breaks what is declared, and a flag is raised where it is hidden."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrobust
+from genrobust.batch import Batch
+from genrobust.benchmark import flags
+from genrobust.benchmark.probes import diagnose
+from genrobust.benchmark.record import Record
+from genrobust.errors import GenrobustError
+from genrobust.models import GenerativeModel
+from genrobust.models.families import FAMILIES
+from genrobust.suites import Suite, load_suite
+from genrobust.testing.masks import MASKS, Mask, rounded
+
+COUNT = 24
+BY_NAME = {mask.name: mask for mask in MASKS}
+
+#: What the signs that need no attack say of a mask that nobody declared. The other three masks
+#: let gradients pass that lead attacks to the same images.
+TOLD = {
+    "quantised input": {"gradients vanish"},
+    "quantised output": {"gradients vanish"},
+    "through numpy": {"gradients vanish"},
+    "shattered gradient": {"gradients are random", "gradients mislead"},
+    "rippled gradient": {"gradients mislead"},
+    "stairs of random slopes": {"gradients mislead"},
+    "another gradient": {"gradients mislead"},
+}
+HARMLESS = {"saturated output", "noisy input", "drawn code"}
+
+
+@cache
+def zoo(name: str) -> GenerativeModel:
+    return genrobust.load_model(name)
+
+
+def digits() -> Batch:
+    images = genrobust.load_images("digits")
+    ids = load_suite("digits").sample_ids[:COUNT]
+    judge = genrobust.load_judge("digits", "lenet")
+    return Batch(images.take(ids), ids, 0, images.labels_of(ids), judge=judge)
+
+
+def borrowed(own: str, other: str) -> GenerativeModel:
+    """A model that shows attacks the gradients of another."""
+    model, stand_in = zoo(own), zoo(other)
+    return genrobust.wrap(
+        model.module,
+        encode=stand_in.encode,
+        decode=stand_in.decode,
+        deploy=model.reconstruct,
+        input_shape=model.input_shape,
+    )
+
+
+def signs(model: GenerativeModel, eps: tuple[float, ...] = ()) -> set[str]:
+    """The flags that the probes raise: with radii short attacks too, without only still signs."""
+    batch = digits()
+    eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
+    found = diagnose(model, batch, eligible, "linf", eps).signs
+    suite = load_suite("digits").model_copy(update={"eps": eps, "attacks": ()})
+    joined = {**found, "eligible": eligible}
+    return {flag.name for flag in flags.raised(suite, joined)}
+
+
+def test_every_mask_is_one_that_is_told_or_harmless() -> None:
+    assert TOLD.keys() | HARMLESS == BY_NAME.keys()
+    assert not TOLD.keys() & HARMLESS
+
+
+@pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.name)
+def test_a_mask_hardly_changes_what_a_model_gives(mask: Mask) -> None:
+    vae, batch = zoo("vae"), digits()
+    declared, hidden = mask.declared(vae), mask.hidden(vae)
+    judge, clean = batch.judge, vae.reconstruct(batch.x)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        shown = declared.reconstruct(batch.x)
+        torch.manual_seed(0)
+        torch.testing.assert_close(hidden.reconstruct(batch.x), shown)
+    agree = (judge.labels(shown) == judge.labels(clean)).float().mean()
+    assert agree > 0.9
+    assert declared.draws == hidden.draws == mask.draws
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_hidden_mask_is_told_by_its_signs(name: str) -> None:
+    assert signs(BY_NAME[name].hidden(zoo("vae"))) >= TOLD[name]
+
+
+@pytest.mark.parametrize("name", [*BY_NAME])
+def test_a_declared_mask_has_no_sign(name: str) -> None:
+    assert signs(BY_NAME[name].declared(zoo("vae"))) == set()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_honest_model_has_no_sign(name: str) -> None:
+    assert signs(zoo(name), eps=(0.04, 0.1)) == set()
+
+
+@pytest.mark.parametrize("own", ["vae", "jointvae"])
+def test_the_gradients_of_another_model_are_told(own: str) -> None:
+    assert "surrogate and deployed path disagree" in signs(borrowed(own, "betavae"), eps=(0.06,))
+
+
+@pytest.mark.parametrize("name", [n for n in TOLD if not BY_NAME[n].differentiable])
+def test_a_mask_without_gradients_has_to_be_said(name: str) -> None:
+    mask, vae = BY_NAME[name], zoo("vae")
+    silent = Mask(mask.name, mask.see, mask.code, mask.show)
+    with pytest.raises(GenrobustError, match="no gradient reaches the image"):
+        silent.hidden(vae)
+
+
+@pytest.mark.parametrize("name", ["noisy input", "drawn code"])
+def test_a_random_mask_has_to_be_said(name: str) -> None:
+    mask = BY_NAME[name]
+    for way in ("declared", "hidden"):
+        with pytest.raises(GenrobustError, match="draws=16"):
+            getattr(Mask(mask.name, mask.see, mask.code), way)(zoo("vae"))
+
+
+@pytest.mark.parametrize("name", [*BY_NAME])
+def test_a_short_attack_breaks_a_declared_mask_as_the_model_without(name: str) -> None:
+    batch, fooled = digits(), []
+    for model in (zoo("vae"), BY_NAME[name].declared(zoo("vae"))):
+        found = genrobust.attack(
+            "classifier", model, batch.x[:8], labels=batch.labels[:8], judge=batch.judge,
+            eps=0.1, steps=20,
+        )  # fmt: skip
+        fooled.append(int(found.success.sum()))
+    assert fooled[0] == 8
+    assert fooled[1] >= 7
+
+
+def test_rounding_to_levels() -> None:
+    image = torch.linspace(0, 1, 1001)
+    levels: Tensor = rounded(8)(image).unique()
+    torch.testing.assert_close(levels, torch.arange(8) / 7)
+
+
+# The whole ensemble
+
+
+def bench(model: GenerativeModel) -> Record:
+    suite: Suite = load_suite("digits")
+    untargeted = tuple(entry for entry in suite.attacks if entry.goal == "untargeted")
+    chosen = suite.model_copy(update={"attacks": untargeted, "eps": (0.04, 0.06)})
+    return genrobust.bench(model, chosen, limit=25)
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, Record]:
+    return {name: bench(zoo(name)) for name in ("vae", "jointvae")}
+
+
+def excess(record: Record, plain: Record) -> float:
+    """By how many points the masked model looks better, at the radius where it does most."""
+    pairs = zip(record.scores.per_eps, plain.scores.per_eps, strict=True)
+    return max(100 * (a.robust_accuracy.value - b.robust_accuracy.value) for a, b in pairs)
+
+
+@pytest.mark.slow
+def test_no_flag_without_a_mask(plain: dict[str, Record]) -> None:
+    assert [record.flags for record in plain.values()] == [(), ()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["declared", "hidden"])
+@pytest.mark.parametrize("name", [*BY_NAME])
+def test_a_mask_is_broken_or_flagged(name: str, way: str, plain: dict[str, Record]) -> None:
+    record = bench(getattr(BY_NAME[name], way)(zoo("vae")))
+    raised = {flag.name for flag in record.flags}
+    if way == "hidden" and name in TOLD:
+        assert raised >= TOLD[name]
+    else:
+        assert excess(record, plain["vae"]) <= 5
+        assert raised == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quantised output", "through numpy", "another gradient"])
+def test_a_mask_on_a_categorical_code_is_broken_or_flagged(
+    name: str, plain: dict[str, Record]
+) -> None:
+    declared, hidden = (getattr(BY_NAME[name], w)(zoo("jointvae")) for w in ("declared", "hidden"))
+    assert excess(bench(declared), plain["jointvae"]) <= 5
+    assert {flag.name for flag in bench(hidden).flags} >= TOLD[name]
+
+
+@pytest.mark.slow
+def test_the_gradients_of_another_model_do_not_pass(plain: dict[str, Record]) -> None:
+    record = bench(borrowed("vae", "betavae"))
+    assert "surrogate and deployed path disagree" in {flag.name for flag in record.flags}

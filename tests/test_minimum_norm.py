@@ -1,0 +1,489 @@
+"""The smallest changes: closed forms, foolbox, the bench at the same radii, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+from conftest import LinearBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import genrobust
+from genrobust import files
+from genrobust.attacks import AttackResult, make_attack
+from genrobust.attacks.fmn import HALVINGS, shorten
+from genrobust.batch import Batch, Context
+from genrobust.benchmark import collect, curve
+from genrobust.benchmark.curve_record import MinimumNormRecord
+from genrobust.cli.app import app
+from genrobust.errors import GenrobustError
+from genrobust.judges import Judge
+from genrobust.judges.judge import Panel
+from genrobust.metrics import exact_accuracy, exact_area, exact_eps50
+from genrobust.objectives.classifier import JudgeMargin
+from genrobust.optimizers import Problem, fmn
+from genrobust.seeding import generator
+from genrobust.suites import Suite
+from genrobust.suites.suite import AttackEntry
+from genrobust.testing.masks import MASKS
+from genrobust.threat import NORMS, Norm, ThreatModel
+
+BOX = {norm: ThreatModel(norm, math.inf) for norm in NORMS}
+
+
+def draw(*shape: int, key: str) -> Tensor:
+    return torch.randn(*shape, generator=generator(key))
+
+
+def norms_of(change: Tensor, norm: Norm) -> Tensor:
+    return torch.linalg.vector_norm(change.flatten(1), math.inf if norm == "linf" else 2, dim=1)
+
+
+# The attack
+
+
+def linear_problem(linear_vae: LinearBuilder) -> tuple[genrobust.GenerativeModel, Batch]:
+    """Five sources well inside the box, and three classes that are linear in them."""
+    model = linear_vae(draw(4, 16, key="E"), 0.02 * draw(16, 4, key="D"))
+    layer = nn.Linear(16, 3)
+    with torch.no_grad():
+        layer.weight.copy_(draw(3, 16, key="W"))
+        layer.bias.copy_(-0.5 * layer.weight.sum(1) + 0.01 * draw(3, key="b"))
+    judge = Judge("linear", nn.Sequential(nn.Flatten(), layer).requires_grad_(False).eval(), "0")
+    x = 0.5 + 0.05 * draw(5, 1, 4, 4, key="x")
+    labels = judge.labels(model.reconstruct(x))
+    return model, Batch(x, (0, 1, 2, 3, 4), 0, labels, judge=judge)
+
+
+def distances_to_boundaries(
+    model: genrobust.GenerativeModel, batch: Batch, norm: Norm
+) -> dict[int, Tensor]:
+    """For each class, how far each source is from where it outscores the source's class."""
+    assert batch.judge is not None
+    assert batch.labels is not None
+    network, linear = model.module, batch.judge.module[1]  # type: ignore[index]
+    scores = linear(model.reconstruct(batch.x).flatten(1))
+    found = {}
+    for c in range(3):
+        direction = (linear.weight[batch.labels] - linear.weight[c]) @ network.D @ network.E
+        dual = torch.linalg.vector_norm(direction, 1 if norm == "linf" else 2, dim=1)
+        lead = scores.gather(1, batch.labels[:, None])[:, 0] - scores[:, c]
+        found[c] = torch.where(batch.labels == c, math.inf, lead / dual)
+    return found
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_fmn_reaches_the_nearest_linear_boundary(norm: Norm, linear_vae: LinearBuilder) -> None:
+    model, batch = linear_problem(linear_vae)
+    boundaries = distances_to_boundaries(model, batch, norm)
+    nearest = torch.stack(list(boundaries.values())).amin(0)
+    found = make_attack("fmn")(model, batch, BOX[norm])
+    assert found.success is not None
+    assert found.success.all()
+    distance = norms_of(found.x_adv - batch.x, norm)
+    assert (distance >= nearest * (1 - 1e-4)).all(), "nothing nearer is adversarial"
+    torch.testing.assert_close(distance, nearest, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_fmn_reaches_the_targets_linear_boundary(norm: Norm, linear_vae: LinearBuilder) -> None:
+    model, batch = linear_problem(linear_vae)
+    assert batch.labels is not None
+    targets = (batch.labels + 1) % 3
+    boundaries = distances_to_boundaries(model, batch, norm)
+    lower = torch.stack([boundaries[int(t)][i] for i, t in enumerate(targets)])
+    aimed = Batch(batch.x, batch.sample_ids, 0, batch.labels, None, targets, batch.judge)
+    found = make_attack("fmn")(model, aimed, BOX[norm])
+    assert found.success is not None
+    assert found.success.all()
+    distance = norms_of(found.x_adv - batch.x, norm)
+    assert (distance >= lower * (1 - 1e-4)).all()
+    # With a third class in between, the target's region begins a little further off.
+    assert (distance <= lower * 1.5).all()
+    assert (distance <= lower * 1.01).sum() >= 3
+
+
+def test_inside_a_ball_fmn_gives_the_nearest_or_the_best_image(linear_vae: LinearBuilder) -> None:
+    model, batch = linear_problem(linear_vae)
+    nearest = torch.stack(list(distances_to_boundaries(model, batch, "linf").values())).amin(0)
+    middle = float(nearest.median())
+    found = make_attack("fmn")(model, batch, ThreatModel("linf", middle * 1.02))
+    reachable = nearest <= middle
+    assert torch.equal(found.success, reachable)
+    torch.testing.assert_close(
+        norms_of(found.x_adv - batch.x, "linf")[reachable], nearest[reachable], rtol=0.01, atol=0
+    )
+    clean = Problem.of(JudgeMargin(), Context(model, batch)).loss(batch.x)
+    assert (found.loss[~reachable] < 0.6 * clean[~reachable]).all()
+
+
+def test_confidence_is_kept_on_the_deployed_path_of_a_categorical_code() -> None:
+    images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
+    model = genrobust.load_model("jointvae")
+    labels = images.labels_of(range(3))
+    batch = Batch(images.take(range(3)), (0, 1, 2), 0, labels, judge=judge)
+    settings = {"steps": 15, "classes": 1, "categories": 2}
+    near, far = (
+        make_attack("fmn", {**settings, "confidence": confidence})(model, batch, BOX["l2"])
+        for confidence in (0.0, 3.0)
+    )
+    for found, confidence in ((near, 0.0), (far, 3.0)):
+        deployed = judge.logits(model.reconstruct(found.x_adv))
+        own = deployed.gather(1, labels[:, None])[:, 0]
+        other = deployed.scatter(1, labels[:, None], -torch.inf).amax(1)
+        torch.testing.assert_close(found.loss, own - other, atol=1e-3, rtol=0)
+        assert (found.loss < -confidence).sum() >= 2
+    both = (near.loss < 0) & (far.loss < -3.0)
+    assert (norms_of(near.x_adv - batch.x, "l2") <= norms_of(far.x_adv - batch.x, "l2"))[both].all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("norm", NORMS)
+def test_fmn_finds_what_foolbox_finds(norm: Norm) -> None:
+    images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
+    model = genrobust.load_model("vae")
+    ids = tuple(range(4))
+    batch = Batch(images.take(ids), ids, 0, images.labels_of(ids), judge=judge)
+    name = {"linf": "foolbox:LInfFMNAttack", "l2": "foolbox:L2FMNAttack"}[norm]
+    theirs = make_attack(name, {"steps": 50})(model, batch, BOX[norm])
+    ours = make_attack("fmn", {"steps": 50, "classes": 1})(model, batch, BOX[norm])
+
+    def nearest(found: AttackResult) -> Tensor:
+        assert found.success is not None
+        distance = norms_of(found.x_adv - batch.x, norm)
+        return torch.where(found.success, distance, torch.inf)
+
+    assert (nearest(ours) <= 1.05 * nearest(theirs)).all()
+    assert nearest(ours).median() <= nearest(theirs).median()
+
+
+def test_the_optimizer_keeps_every_radius_and_counts(linear_vae: LinearBuilder) -> None:
+    model, batch = linear_problem(linear_vae)
+    problem = Problem.of(JudgeMargin(), Context(model, batch))
+    within = torch.tensor([0.0, 0.001, 0.01, 0.02, 1.0])
+    seen: list[Tensor] = []
+
+    def visit(x_adv: Tensor) -> Tensor:
+        seen.append(norms_of(x_adv - batch.x, "l2"))
+        return torch.zeros(len(x_adv), dtype=torch.bool)
+
+    threat = ThreatModel("l2", 0.5)
+    fmn(problem, batch.x, threat, 7, visit, step_size=1.0, gamma=0.1, within=within)
+    assert len(seen) == 8
+    assert (torch.stack(seen) <= torch.minimum(within, torch.tensor(0.5)) + 1e-6).all()
+    assert problem.backwards.tolist() == [7] * 5
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.1, 4.0))
+def test_shortening_stops_at_the_threshold(threshold: float, length: float) -> None:
+    x, x_adv = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), length)
+    found = shorten(x_adv, x, lambda image: image.flatten(1).amax(1) > threshold * length)
+    share = float(found.max()) / length
+    assert threshold * (1 - 1e-6) <= share <= threshold + 2.0**-HALVINGS + 1e-6
+
+
+def test_shortening_leaves_what_does_not_hold() -> None:
+    x_adv = torch.ones(2, 1, 1, 1)
+    found = shorten(x_adv, torch.zeros(2, 1, 1, 1), lambda image: torch.zeros(len(image)) > 0)
+    assert torch.equal(found, x_adv)
+
+
+# Closed forms of the curve
+
+DISTANCES = st.lists(
+    st.one_of(st.just(0.0), st.just(math.inf), st.floats(1e-3, 2.0)),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(DISTANCES, st.floats(0.05, 3.0))
+def test_the_area_is_that_under_the_steps(distances: list[float], radius: float) -> None:
+    distance = torch.tensor(distances, dtype=torch.float64)
+    corners = sorted({0.0, radius, *(d for d in distances if d < radius)})
+    middles = [(a + b) / 2 for a, b in pairwise(corners)]
+    widths = torch.tensor(corners, dtype=torch.float64).diff()
+    by_steps = float((exact_accuracy(distance, middles) * widths).sum()) / radius
+    assert float(exact_area(distance, radius)) == pytest.approx(by_steps, abs=1e-12)
+
+
+@given(DISTANCES)
+def test_eps50_is_the_first_radius_where_half_have_fallen(distances: list[float]) -> None:
+    distance = torch.tensor(distances, dtype=torch.float64)
+    radii = [0.0, *sorted(d for d in distances if 0 < d < math.inf)]
+    shares = exact_accuracy(distance, radii).tolist()
+    half = shares[0] / 2
+    expected = next((r for r, s in zip(radii, shares, strict=True) if s <= half + 1e-12), math.inf)
+    assert float(exact_eps50(distance)) == expected
+
+
+@given(DISTANCES)
+def test_the_exact_numbers_work_on_rows(distances: list[float]) -> None:
+    distance = torch.tensor(distances, dtype=torch.float64)
+    rows = torch.stack([distance, distance.flip(0)])
+    torch.testing.assert_close(exact_area(rows, 0.5), exact_area(distance, 0.5).expand(2))
+    assert torch.equal(exact_eps50(rows), exact_eps50(distance).expand(2))
+
+
+@pytest.mark.parametrize("bad", [[], [-0.1], [math.nan]])
+def test_distances_that_are_none_are_refused(bad: Sequence[float]) -> None:
+    for measure in (lambda d: exact_area(d, 1.0), lambda d: exact_accuracy(d, [0.1]), exact_eps50):
+        with pytest.raises(GenrobustError, match="distance"):
+            measure(torch.tensor(bad))
+    with pytest.raises(GenrobustError, match="radius"):
+        exact_area(torch.ones(2), 0.0)
+
+
+# The measurement
+
+QUICK = (
+    AttackEntry(
+        attack="fmn", goal="untargeted", settings={"confidence": 2.0, "steps": 12, "classes": 1}
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def quick_suite(small_suite: Suite) -> Suite:
+    """Three sources in two shards, and two of the suite's attacks."""
+    few = tuple(e for e in small_suite.attacks if e.attack in ("noise", "classifier"))[:2]
+    return small_suite.limited(3).model_copy(update={"attacks": few, "eps": (0.03, 0.06, 0.2)})
+
+
+@pytest.fixture(scope="module")
+def finished(quick_suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curve")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve, "SEARCHES", QUICK)
+        genrobust.minimum_norm("vae", quick_suite, out=folder, workers=1, radius=0.1)
+    return folder
+
+
+@pytest.fixture
+def record(finished: Path) -> MinimumNormRecord:
+    return MinimumNormRecord.model_validate_json((finished / "curve.json").read_text())
+
+
+def shards(folder: Path) -> dict[str, dict[str, Tensor]]:
+    places = sorted((folder / "shards").iterdir())
+    return {place.name: files.read_tensors(place)[0] for place in places}
+
+
+def test_the_record_follows_its_schema_and_its_numbers_follow_from_its_sources(
+    finished: Path, record: MinimumNormRecord
+) -> None:
+    text = (finished / "curve.json").read_text()
+    jsonschema.validate(json.loads(text), MinimumNormRecord.model_json_schema())
+    none = {True: math.inf, False: 0.0}
+    found = [none[s.eligible] if s.distance is None else s.distance for s in record.sources]
+    distance = torch.tensor(found, dtype=torch.float64)
+    assert record.found == int(((distance > 0) & distance.isfinite()).sum()) >= 2
+    assert [area.radius for area in record.areas] == [0.2, 0.1]
+    for area in record.areas:
+        assert area.area.value == pytest.approx(float(exact_area(distance, area.radius)))
+        assert area.area.low <= area.area.value <= area.area.high
+    assert record.eps50.value == float(exact_eps50(distance))
+    shares = exact_accuracy(distance, record.curve.radius).tolist()
+    assert record.curve.robust_accuracy == pytest.approx(shares)
+    assert list(record.curve.robust_accuracy) == sorted(shares, reverse=True)
+    at_zero = record.curve.robust_accuracy[0]
+    assert (record.curve.radius[0], at_zero) == (0.0, record.eligible / len(record.sources))
+    for at in record.per_eps:
+        share = float(exact_accuracy(distance, [at.eps])[0])
+        assert at.robust_accuracy.value == pytest.approx(share)
+
+
+def test_every_distance_is_that_of_an_image_that_the_scoring_judges_are_fooled_by(
+    finished: Path, record: MinimumNormRecord
+) -> None:
+    judges = [genrobust.load_judge("digits", name) for name in ("vgg", "resnet")]
+    panel, model = Panel(tuple(judges)), genrobust.load_model("vae")
+    images = genrobust.load_images("digits")
+    by_first = {float(t["source"].sum()): t for t in shards(finished).values()}
+    for first in (0, 2):
+        part = record.sources[first : first + 2]
+        ids = [s.sample_id for s in part]
+        x, labels = images.take(ids), images.labels_of(ids)
+        tensors = by_first[float(x.sum())]
+        x_adv = tensors["x_adv"]
+        assert x_adv.min() >= 0
+        assert x_adv.max() <= 1
+        seen = panel.verdict(model.reconstruct(x_adv))
+        for i, source in enumerate(part):
+            if source.distance is None:
+                continue
+            assert float((x_adv[i] - x[i]).abs().max()) == pytest.approx(source.distance)
+            assert int(seen[i]) not in (-1, int(labels[i]))
+            assert int(panel.verdict(x_adv)[i]) == int(labels[i])
+
+
+def test_any_number_of_workers_gives_the_same_bytes(
+    finished: Path, quick_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve, "SEARCHES", QUICK)
+    genrobust.minimum_norm("vae", quick_suite, out=tmp_path, workers=2, radius=0.1)
+    before, after = (json.loads((f / "curve.json").read_text()) for f in (finished, tmp_path))
+    assert before.pop("times") != after.pop("times")
+    assert before == after
+    one, two = shards(finished), shards(tmp_path)
+    assert one.keys() == two.keys()
+    for name, tensors in one.items():
+        assert files.sha256_of_tensors(tensors) == files.sha256_of_tensors(two[name])
+
+
+def test_a_run_that_was_stopped_goes_on(
+    finished: Path, quick_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve, "SEARCHES", QUICK)
+    kept, *_ = sorted((finished / "shards").iterdir())
+    files.write_bytes(tmp_path / "shards" / kept.name, kept.read_bytes())
+    searched = []
+
+    def search(spec: curve.NearestSpec, *rest: object) -> curve.Measured | None:
+        searched.append(spec.key)
+        return None if len(searched) > 1 else curve.Store(finished).read(spec)
+
+    monkeypatch.setattr(curve, "search_nearest", search)
+    genrobust.minimum_norm("vae", quick_suite, out=tmp_path, workers=1, radius=0.1)
+    assert [f"{key}.safetensors" for key in searched] == sorted(shards(finished))[1:]
+    assert shards(tmp_path).keys() == shards(finished).keys()
+
+
+def test_intervals_are_those_of_a_bench(record: MinimumNormRecord) -> None:
+    distance = torch.tensor([0.0 if s.distance is None else s.distance for s in record.sources])
+    for at in record.per_eps:
+        theirs = collect._mean(distance > at.eps, record.suite)
+        assert at.robust_accuracy.low == pytest.approx(theirs.low)
+        assert at.robust_accuracy.high == pytest.approx(theirs.high)
+    drawn = curve._resampled(distance.double(), record.suite).numpy()
+    tails = np.quantile((drawn > record.curve.radius[1]).mean(1), [0.025, 0.975])
+    assert [record.curve.low[1], record.curve.high[1]] == pytest.approx(list(tails))
+
+
+def test_the_suites_own_attacks_better_what_fmn_missed(
+    quick_suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without fmn, the curve is that of the suite's attacks at its radii."""
+    monkeypatch.setattr(curve, "SEARCHES", ())
+    found = genrobust.minimum_norm("vae", quick_suite.limited(2), workers=1)
+    assert found.searches[0].label.startswith("noise")
+    assert sum(search.nearer for search in found.searches) >= 2
+    assert found.per_eps[-1].robust_accuracy.value == 0
+    assert all(s.distance is not None and s.distance <= 0.2 + 1e-5 for s in found.sources)
+
+
+def test_another_norm_scales_the_radii(quick_suite: Suite) -> None:
+    empty = quick_suite.model_copy(update={"attacks": quick_suite.attacks[:1]}).limited(1)
+    prepared = curve.prepare_curve("vae", empty, "l2", None, curve.Options())
+    assert prepared.run.suite.norm == "l2"
+    assert prepared.run.suite.eps == pytest.approx([32 * eps for eps in empty.eps])
+    assert prepared.areas == pytest.approx([32 * 0.2])
+    assert any("l2" in words for words in prepared.run.deviations)
+    assert "genrobust curve" in prepared.run.command
+    assert "--norm l2" in prepared.run.command
+
+
+def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
+    record: MinimumNormRecord,
+) -> None:
+    from genrobust.report.curve import curve_verdict, render_curve
+
+    suite, infinite = record.suite, torch.full((4,), torch.inf, dtype=torch.float64)
+    drawn = curve._resampled(infinite, suite)
+    nothing = curve._radius(exact_eps50(infinite), exact_eps50(drawn), suite)
+    assert (nothing.value, nothing.low, nothing.high) == (None, None, None)
+    assert curve._curve(infinite, drawn, suite).robust_accuracy == (1.0,)
+    unfound = record.model_copy(update={"eps50": nothing, "found": 0})
+    assert "fewer than half" in curve_verdict(unfound)
+    assert "nothing to break" in curve_verdict(record.model_copy(update={"eligible": 0}))
+    model = record.model.model_copy(update={"name": "<script>"})
+    page = render_curve(unfound.model_copy(update={"model": model}), [])
+    assert "<script>" not in page
+
+
+def test_the_page_is_whole_and_loads_nothing(finished: Path, record: MinimumNormRecord) -> None:
+    page = (finished / "curve.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<script" not in page
+    assert record.eps50.value is not None
+    assert f"{record.eps50.value:.4g}" in page
+    for at in record.per_eps:
+        assert f"{at.robust_accuracy.value:.1%}" in page
+    assert page.count('class="example"') == len({s.label for s in record.sources if s.eligible})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "nope"], "unknown model 'nope'"),
+        (["--model", "vae", "--norm", "l3"], "unknown norm 'l3'"),
+        (["--model", "vae", "--limit", "0"], "--limit is 0"),
+        (["--model", "vae", "--radius", "0"], "radius 0"),
+        (["--model", "vae", "--suite", "nope"], "unknown suite 'nope'"),
+        (["--model", "vae", "--weights", "nope.pt"], "nope.pt"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(
+    options: list[str], words: str, tmp_path: Path
+) -> None:
+    shown = CliRunner().invoke(app, ["curve", *options, "--out", str(tmp_path / "out")])
+    assert shown.exit_code == 2
+    assert words in shown.stderr
+    assert len(shown.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_without_judges_is_refused(small_suite: Suite) -> None:
+    update = {"rule": "distance", "scoring_judges": (), "attacker_judge": None}
+    with pytest.raises(GenrobustError, match="scores by distance"):
+        genrobust.minimum_norm("vae", small_suite.model_copy(update=update))
+
+
+def test_the_command_prints_a_table_and_writes_its_files(
+    tmp_path: Path, quick_suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curve, "SEARCHES", QUICK[:1])
+    one = tmp_path / "suite.json"
+    one.write_text(quick_suite.limited(1).model_dump_json())
+    command = ["curve", "--model", "vae", "--suite", str(one), "--out", str(tmp_path / "out")]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0, shown.output
+    for word in ("eps50", "robust area", "median distance", "found", "seconds", "not official"):
+        assert word in shown.stdout
+    folder = tmp_path / "out" / "digits-v1" / "vae" / "linf"
+    assert {p.name for p in folder.iterdir()} == {"shards", "curve.json", "curve.html"}
+    written = MinimumNormRecord.model_validate_json((folder / "curve.json").read_text())
+    assert written.provenance.command.startswith("genrobust curve --model vae")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["vae", "jointvae"])
+def test_the_curve_goes_through_the_bench(model: str) -> None:
+    """At the suite's radii it is at most the bench's number, and not far below it."""
+    curved = genrobust.minimum_norm(model, limit=20)
+    bench = genrobust.bench(model, limit=20)
+    for ours, theirs in zip(curved.per_eps, bench.scores.per_eps, strict=True):
+        difference = ours.robust_accuracy.value - theirs.robust_accuracy.value
+        assert -0.15 <= difference <= 0.05, ours.eps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quantised input", "another gradient"])
+def test_a_masked_model_is_no_more_robust_than_its_bench_says(name: str) -> None:
+    mask = next(mask for mask in MASKS if mask.name == name)
+    model = mask.hidden(genrobust.load_model("vae"))
+    curved = genrobust.minimum_norm(model, limit=10)
+    bench = genrobust.bench(model, limit=10)
+    for ours, theirs in zip(curved.per_eps, bench.scores.per_eps, strict=True):
+        assert ours.robust_accuracy.value <= theirs.robust_accuracy.value + 0.1, ours.eps

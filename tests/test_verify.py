@@ -1,0 +1,327 @@
+"""Verification: what passes, what each depth says, and how a command ends."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from evidence_runs import BOARD, Forger, reason, registered, run, submitted, tiny, verified
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+from typer.testing import CliRunner
+
+from genrobust.benchmark.record import Estimate
+from genrobust.cli.app import app
+from genrobust.errors import GenrobustError
+from genrobust.leaderboard.compare import highest, lowest
+from genrobust.leaderboard.entries import read_entry
+from genrobust.leaderboard.entry import Check, Verification
+from genrobust.leaderboard.evidence import EVIDENCE, OUTCOMES, RECORD, read_evidence
+from genrobust.leaderboard.reattack import BOUND, _lower_bound, choose
+from genrobust.leaderboard.subject import find_subjects, read_subject
+from genrobust.leaderboard.verify import (
+    Verified,
+    VerifyOptions,
+    _others,
+    verify,
+    write_verification,
+)
+
+OWN = """
+from pathlib import Path
+from genrobust.models.networks import NetworkSpec, initialised
+
+Path(__file__).with_name("imported").touch()
+
+def build():
+    return initialised(NetworkSpec(gaussian=3), seed=1)
+"""
+
+
+@pytest.fixture
+def entry(tiny_entry: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change, on a board of its own."""
+    copy = tmp_path / "entries" / BOARD / tiny_entry.name
+    shutil.copytree(tiny_entry, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """An entry whose model is elsewhere: its folder, the code and the weights."""
+    home = tmp_path_factory.mktemp("external")
+    code, weights = home / "own.py", home / "weights.pt"
+    code.write_text(OWN)
+    from genrobust.models.networks import NetworkSpec, initialised
+
+    torch.save(initialised(NetworkSpec(gaussian=3), seed=2).state_dict(), weights)
+    reference = f"{code}:build"
+    folder = run(home / "run", reference, weights=weights, as_data=False)
+    how = {"source": "https://example.org/weights.pt", "weights": weights}
+    entry = submitted(home / "entries", folder, "Other's VAE", **how)
+    (home / "imported").unlink()
+    return entry, code, weights
+
+
+def cli(*words: str | Path) -> tuple[int, str]:
+    with registered():
+        ended = CliRunner().invoke(app, ["verify", *map(str, words), "--workers", "1"])
+    return ended.exit_code, " ".join(ended.output.split())
+
+
+def test_an_honest_entry_passes_and_says_what_that_proves(entry: Path) -> None:
+    code, output = cli(entry)
+    assert code == 0, output
+    assert "schema proves that the files are whole and agree with each other; not" in output
+    assert "replay proves that the stored adversarial inputs are inside the threat model" in output
+    assert "re-attack proves" not in output
+    assert "40 scores with their intervals are equal to 1e-6" in output
+
+
+def test_a_re_attack_passes_on_an_honest_entry(entry: Path) -> None:
+    found = verified(entry, "re-attack", share=0.01, seed=3)
+    assert found.passed, reason(found)
+    names = [check.name for check in found.checks]
+    assert names[-3:] == ["shards again", "fresh attack", "transfers"]
+    assert "with seed 3 and twice the budget" in found.checks[-2].detail
+
+
+def test_the_first_failure_ends_the_command_with_1(entry: Path) -> None:
+    forger = Forger(entry, entry.parents[2] / "forged")
+    path = forger.tensors(gradient_norm=2 * forger.evidence.tensors["gradient_norm"]).written()
+    code, output = cli(path)
+    assert code == 1
+    assert "FAILED: 'gradient_norm' is not what the model gives" in output
+    assert read_entry(path).state == "failed"
+
+
+def test_what_cannot_be_told_ends_the_command_with_2(tmp_path: Path, entry: Path) -> None:
+    assert cli(tmp_path / "nowhere")[0] == 2
+    (tmp_path / "empty").mkdir()
+    code, output = cli(tmp_path / "empty")
+    assert (code, "there is nothing to verify" in output) == (2, True)
+    code, output = cli(entry, "--depth", "replya")
+    assert (code, "did you mean 'replay'" in output) == (2, True)
+    code, output = cli(entry, "--share", "0")
+    assert (code, "--share is 0.0" in output) == (2, True)
+
+
+def test_evidence_by_itself_is_verified_where_a_run_left_it(tiny_run: Path) -> None:
+    before = set(tiny_run.iterdir())
+    code, output = cli(tiny_run)
+    assert code == 0, output
+    assert set(tiny_run.iterdir()) == before
+    assert cli(tiny_run / EVIDENCE, "--depth", "schema")[0] == 0
+
+
+def test_a_folder_of_entries_is_verified_one_by_one(entry: Path, tmp_path: Path) -> None:
+    broken = entry.with_name("broken")
+    shutil.copytree(entry, broken)
+    (broken / OUTCOMES).write_text("{}")
+    out = tmp_path / "results.json"
+    code, output = cli(entry.parents[1], "--depth", "schema", "--json", out)
+    assert code == 1
+    assert "1 passed, 1 failed, 0 not verified" in output
+    results = json.loads(out.read_text())
+    assert {Path(path).name: one["passed"] for path, one in results.items()} == {
+        "broken": False,
+        entry.name: True,
+    }
+    assert Verification.model_validate(results[str(entry)]).depth == "schema"
+
+
+def test_a_model_that_is_elsewhere_must_be_given(external: tuple[Path, Path, Path]) -> None:
+    entry, code, weights = external
+    ended, output = cli(entry)
+    assert ended == 2
+    assert "its weights: https://example.org/weights.pt" in output
+    assert "--trust-code" in output
+    assert cli(entry, "--depth", "schema")[0] == 0
+    ended, output = cli(entry, "--model", f"{code}:build", "--weights", weights)
+    assert (ended, "add --trust-code" in output) == (2, True)
+    assert not (code.parent / "imported").exists(), "code was run without trust"
+    model = ("--model", f"{code}:build", "--weights", weights, "--trust-code")
+    ended, output = cli(entry, *model)
+    assert ended == 0, output
+    assert (code.parent / "imported").exists()
+
+
+def test_other_weights_than_the_published_are_refused(
+    external: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    entry, code, _ = external
+    from genrobust.models.networks import NetworkSpec, initialised
+
+    other = tmp_path / "other.pt"
+    torch.save(initialised(NetworkSpec(gaussian=3), seed=5).state_dict(), other)
+    model = ("--model", f"{code}:build", "--weights", other, "--trust-code")
+    ended, output = cli(entry, *model)
+    assert (ended, "give the file from https://example.org/weights.pt" in output) == (2, True)
+
+
+def test_entries_that_cannot_be_told_do_not_count_as_failed(
+    external: tuple[Path, Path, Path], entry: Path
+) -> None:
+    shutil.copytree(external[0], entry.with_name(external[0].name))
+    code, output = cli(entry.parents[1])
+    assert code == 2
+    assert "1 passed, 0 failed, 1 not verified" in output
+
+
+def test_on_another_machine_scores_may_move_within_their_intervals(entry: Path) -> None:
+    forger = Forger(entry, entry.parents[2] / "forged")
+    error = forger.evidence.record.scores.reconstruction_error
+    moved = error.model_copy(update={"value": (error.value + error.high) / 2})
+    forger.scores(reconstruction_error=moved)
+    assert "reconstruction_error is claimed" in reason(verified(forger.written()))
+    provenance = forger.evidence.record.provenance
+    packages = {**provenance.packages, "torch": "1.0"}
+    elsewhere = provenance.model_copy(update={"processor": "Another", "packages": packages})
+    forger.record(provenance=elsewhere)
+    found = verified(forger.written())
+    assert found.passed, reason(found)
+    details = " ".join(check.detail for check in found.checks)
+    assert "processor Another there" in details
+    assert "torch 1.0 there" in details
+    beyond = error.model_copy(update={"value": error.value / 3, "low": error.value / 4})
+    forger.scores(reconstruction_error=beyond.model_copy(update={"high": error.value / 2}))
+    assert "reconstruction_error is claimed" in reason(verified(forger.written()))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "ends"),
+    [
+        (Estimate(value=0.5, low=0.4, high=0.6, n=100), (0.4, 0.6)),
+        (Estimate(value=0.0, low=0.0, high=0.0, n=100), (-0.03, 0.03)),
+    ],
+)
+def test_an_interval_without_width_has_that_of_the_rule_of_three(
+    estimate: Estimate, ends: tuple[float, float]
+) -> None:
+    assert (lowest(estimate), highest(estimate)) == pytest.approx(ends)
+
+
+@given(st.integers(1, 60), st.data())
+def test_the_lower_bound_of_a_share_is_that_of_clopper_and_pearson(
+    tried: int, data: st.DataObject
+) -> None:
+    """At the bound, as many or more would be broken with the probability that is left."""
+    broken = data.draw(st.integers(0, tried))
+    bound = _lower_bound(broken, tried)
+    if broken == 0:
+        assert bound == 0
+        return
+    assert 0 < bound < broken / tried or bound == pytest.approx((1 - BOUND) ** (1 / tried))
+    assert binom.sf(broken - 1, tried, bound) == pytest.approx(1 - BOUND, rel=1e-6)
+
+
+def test_what_is_attacked_again_follows_from_the_seed_alone(tiny_run: Path) -> None:
+    evidence = read_evidence(tiny_run / EVIDENCE)
+    first = choose(evidence, 0.25, seed=1)
+    assert first == choose(evidence, 0.25, seed=1)
+    assert len({choose(evidence, 0.25, seed=seed).sources for seed in range(20)}) > 15
+    assert {choose(evidence, 0.01, seed=seed).shards for seed in range(20)} == {(0,), (1,)}
+    stands = evidence.tensors["eligible"] & (evidence.tensors["ignore.radius"] > 0)
+    assert all(stands[list(first.sources)])
+    assert len(choose(evidence, 1.0, seed=0).sources) == int(stands.sum())
+
+
+def test_a_verification_is_kept_with_the_files_it_is_of(entry: Path) -> None:
+    found = read_entry(entry)
+    assert found.state == "replay"
+    assert found.verification is not None
+    assert found.verification.passed
+    said = json.loads((entry / "entry.json").read_text())
+    said["submission"]["note"] = "changed afterwards"
+    (entry / "entry.json").write_text(json.dumps(said))
+    assert read_entry(entry).state == "unverified"
+
+
+def test_a_shallower_pass_leaves_a_deeper_one_and_a_failure_does_not(entry: Path) -> None:
+    with registered():
+        shallow = verify(entry, VerifyOptions("schema"))
+    write_verification(shallow, entry)
+    assert read_entry(entry).state == "replay"
+    wrong = Check(name="scores", passed=False, detail="made up")
+    failed = shallow.verification.model_copy(update={"passed": False, "checks": (wrong,)})
+    write_verification(Verified(failed, shallow.subject, None), entry)
+    assert read_entry(entry).state == "failed"
+
+
+def test_a_run_of_ones_own_protocol_is_verified_and_said_not_to_be_official(
+    tmp_path: Path,
+) -> None:
+    folder = run(tmp_path / "run", limit=4, attacks=("noise",))
+    found = verified(folder / EVIDENCE)
+    assert found.passed, reason(found)
+    assert "not official" in found.checks[1].detail
+
+
+def test_an_unknown_suite_in_evidence_is_no_reason_to_crash(tiny_run: Path, entry: Path) -> None:
+    """Outside the block that registers it, nobody knows the suite."""
+    found = verify(tiny_run / EVIDENCE, VerifyOptions("schema")).verification
+    assert "no such suite is registered" in reason(found)
+
+
+def test_images_that_the_data_set_does_not_have_are_refused(
+    tiny_run: Path, tmp_path: Path, tiny_entry: Path
+) -> None:
+    forger = Forger(tiny_entry, tmp_path)
+    suite = tiny().model_copy(update={"sample_ids": (*tiny().sample_ids[:-1], 10**6)})
+    changed = {"official": False, "deviations": ("a suite of one's own",)}
+    forger.record(suite=suite, suite_sha256=suite.sha256, **changed).shards().written()
+    assert "images that 'digits' does not have" in reason(verified(forger.folder / EVIDENCE))
+
+
+def test_data_that_are_not_there_are_the_users_trouble(
+    entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*given: object) -> None:
+        raise GenrobustError("the data set is not there")
+
+    monkeypatch.setattr("genrobust.leaderboard.verify.load_images", missing)
+    with pytest.raises(GenrobustError, match="is not there"):
+        verified(entry)
+    assert verified(entry, "schema").passed
+
+
+def test_subjects_are_found_below_a_folder(entry: Path, tmp_path: Path) -> None:
+    hidden = entry.parents[1] / ".submit-x" / BOARD / "half"
+    hidden.mkdir(parents=True)
+    (hidden / "entry.json").write_text("{}")
+    assert find_subjects(entry.parents[1]) == [entry]
+    assert find_subjects(entry) == [entry]
+    assert find_subjects(entry / RECORD) == [entry / RECORD]
+
+
+def test_what_broke_others_is_tried_and_what_was_submitted_on_the_model_is_not(
+    entry: Path,
+) -> None:
+    """An attack on it lowers its best-known score, and does not make its own run wrong."""
+    other = entry.with_name("other")
+    for folder in (entry / "attacks" / "mine", other, other / "attacks" / "theirs"):
+        shutil.copytree(entry, folder, ignore=shutil.ignore_patterns("attacks"))
+    with registered():
+        subject = read_subject(entry)
+    assert _others(subject) == [other, other / "attacks" / "theirs"]
+
+
+@pytest.mark.slow
+def test_a_thousand_mnist_images_are_replayed(mnist_root: Path, tmp_path: Path) -> None:
+    """A run of the frozen suite with one weak attack: everything is scored, little is searched."""
+    from genrobust.benchmark.options import Options
+    from genrobust.benchmark.prepare import prepare
+    from genrobust.benchmark.run import execute
+    from genrobust.leaderboard.evidence import write_evidence
+    from genrobust.suites import load_suite
+
+    options = Options(attacks=("noise",), data_root=mnist_root)
+    prepared = prepare("vae", load_suite("mnist"), options)
+    execute(prepared, tmp_path)
+    write_evidence(tmp_path, prepared.setting.scorer.model)
+    found = verify(tmp_path / EVIDENCE, VerifyOptions(data_root=str(mnist_root))).verification
+    assert found.passed, reason(found)

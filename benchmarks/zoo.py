@@ -1,6 +1,7 @@
 """The zoo's models side by side on a suite: ``python benchmarks/zoo.py --suite digits``.
 
-Writes ``benchmarks/zoo-SUITE.md``. MNIST needs ``--data-root``; ``--limit`` gives a quick look.
+Writes ``benchmarks/zoo-SUITE.md``. MNIST needs ``--data-root``; ``--limit`` gives a quick look;
+with ``--runs`` a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ def main() -> None:
     parser.add_argument("--suite", default="digits")
     parser.add_argument("--data-root")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--runs", type=Path, help="keeps each model's shards in a folder here")
     given = parser.parse_args()
     rows = []
     for family in FAMILIES:
-        record = genrobust.bench(family, given.suite, limit=given.limit, data_root=given.data_root)
+        record = genrobust.bench(
+            family,
+            given.suite,
+            limit=given.limit,
+            data_root=given.data_root,
+            out=given.runs and given.runs / family,
+        )
         scores = record.scores
         robust = [at.robust_accuracy for at in scores.per_eps]
         cells = [f"{100 * r.value:.0f} [{100 * r.low:.0f}, {100 * r.high:.0f}]" for r in robust]

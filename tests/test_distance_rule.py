@@ -27,6 +27,7 @@ from genrobust.data.base import _load
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
 from genrobust.suites import Suite, load_suite
+from genrobust.suites.suite import SUITES
 from genrobust.training.judge import train_judge
 
 Writer = Callable[..., Path]
@@ -247,6 +248,21 @@ def test_unlabelled_data_is_scored_by_distance(waves: str, write: Writer, tmp_pa
     assert record.scores.sources == 6
     assert record.scores.per_eps[-1].as_target is not None
     assert "Class" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_data_and_the_suite_of_the_guide_are_benched(repository: Path) -> None:
+    guide = (repository / "docs" / "plugins.md").read_text()
+    blocks = [b for b in re.findall(r"```python\n(.*?)```", guide, flags=re.S) if "waves" in b]
+    try:
+        for block in blocks:
+            exec(block, {"__name__": "guide"})
+        record = genrobust.bench("vae", "waves", limit=2, attacks=["noise"])
+        assert record.data.name == "waves"
+        assert record.suite.rule == "distance"
+    finally:
+        DATASETS._registered.pop("waves", None)
+        SUITES._registered.pop("waves", None)
+        _load.cache_clear()
 
 
 def test_judges_on_unlabelled_data_are_refused(

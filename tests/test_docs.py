@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -26,6 +27,16 @@ def test_the_python_of_the_readme_runs(readme: str) -> None:
     names: dict[str, object] = {}
     exec(script.replace("limit=20", "limit=1, attacks=['noise']"), names)
     assert names["record"].scores.sources == 1  # type: ignore[attr-defined]
+
+
+def test_the_random_deployment_of_the_readme_is_one(readme: str) -> None:
+    script = next(b for b in blocks(readme, "python") if "draws=" in b)
+    names: dict[str, Any] = {}
+    exec(script, names)
+    model = names["model"]
+    assert (model.draws, model.deploy is not None) == (16, True)
+    x = names["torch"].rand(2, 1, 32, 32)
+    assert not names["torch"].equal(model.reconstruct(x), model.reconstruct(x))
 
 
 def test_every_command_and_option_of_the_readme_exists(readme: str) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.benchmark import flags
+from genrobust.benchmark.collect import join
+from genrobust.benchmark.shard import Measured
 from genrobust.models.wrapping import adapt
 from genrobust.suites import AttackEntry, Suite
 
@@ -20,12 +22,15 @@ def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tens
         "eligible": torch.ones(count, dtype=torch.bool),
         "gradient_norm": torch.ones(count),
         "gradient_cosine": torch.full((count,), 0.9),
+        "descent": torch.ones(count),
+        "descent_promised": torch.ones(count),
         "longer.tried": torch.ones(count, dtype=torch.bool),
         "longer.success": torch.arange(count) < 1,
         "surrogate_label": torch.arange(count) % 10,
         "deployed_label": torch.arange(count) % 10,
         "probe.success": success,
         "probe.again": success.clone(),
+        "probe.stopped": torch.zeros_like(success),
         "tried": torch.full((attacks, radii), 30),
         "succeeded": torch.zeros(attacks, radii, dtype=torch.int64),
     }
@@ -92,6 +97,49 @@ def test_gradients_that_turn_right_beside(suite: Suite) -> None:
     assert names(suite, joined) == []
     joined["gradient_cosine"][:11] = 0.1
     assert names(suite, joined) == ["gradients are random"]
+
+
+@pytest.mark.parametrize("bad", [0.09, 0.0, -3.0, float("nan")])
+def test_a_gradient_down_which_the_margin_does_not_fall(suite: Suite, bad: float) -> None:
+    joined = outcome()
+    joined["descent"][:10] = bad
+    assert names(suite, joined) == []
+    joined["descent"][:11] = bad
+    (flag,) = flags.raised(suite, joined)
+    assert (flag.name, flag.value) == ("gradients mislead", pytest.approx(11 / 40))
+    assert flag.evidence.startswith("for 28% of the eligible sources a step of a hundredth")
+    joined["descent_promised"][:11] = 10 * bad  # it promised no more
+    assert ("gradients mislead" in names(suite, joined)) == (bad != bad)
+    joined["gradient_norm"][:11] = 0  # which is another flag's
+    assert names(suite, joined) == ["gradients vanish"]
+
+
+def test_attacks_that_stop_at_the_surrogate(suite: Suite) -> None:
+    joined = outcome()
+    joined["probe.stopped"][1, :4] = True
+    assert names(suite, joined) == []
+    joined["probe.stopped"][1, :5] = True
+    (flag,) = flags.raised(suite, joined)
+    assert flag.name == "surrogate and deployed path disagree"
+    assert "at eps 0.2 changes the class of 12% of" in flag.evidence
+
+
+def test_signs_that_an_older_run_lacks_raise_nothing(suite: Suite) -> None:
+    joined = outcome()
+    joined["descent"][:] = -1
+    joined["probe.stopped"][:] = True
+    for later in ("descent", "descent_promised", "probe.stopped"):
+        joined.pop(later)
+    assert names(suite, joined) == []
+
+
+def test_shards_of_a_run_that_was_resumed_later_are_joined_by_what_all_have() -> None:
+    old, new = ({"eligible": torch.ones(2)} for _ in range(2))
+    new["descent"] = torch.ones(2)
+    for shards in ([old, new], [new, old]):
+        joined = join([Measured(tensors, 0.0) for tensors in shards])
+        assert joined.keys() == {"eligible"}
+    assert join([Measured(new, 0.0)]).keys() == {"eligible", "descent"}
 
 
 def test_twice_the_steps_that_break_more(suite: Suite) -> None:

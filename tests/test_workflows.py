@@ -242,7 +242,7 @@ def test_a_comment_says_what_passed_and_what_failed() -> None:
             problems=["'digits-v1/x' is a link"],
         )
     )
-    assert text.startswith("### Leaderboard: 1 of 2 verified (replay), 1 problems\n")
+    assert text.startswith("### Leaderboard: 1 of 2 verified (replay), problems: 1\n")
     assert shown(text).splitlines() == [
         "PROBLEM 'digits-v1/x' is a link",
         "PASSED  digits-v1/my-vae",
@@ -521,7 +521,7 @@ def test_a_refusal_is_a_result_too(entries: tuple[Path, Path], tmp_path: Path) -
     (head / "digits-v1" / "old-vae" / "entry.json").unlink()
     given = {"--base": base, "--head": head, "--data": tmp_path / "data", "--out": tmp_path / "out"}
     assert pull_request.main([str(word) for pair in given.items() for word in pair]) == 1
-    assert "1 problems" in comment_of((tmp_path / "out").read_bytes())
+    assert "problems: 1" in comment_of((tmp_path / "out").read_bytes())
 
 
 def test_a_verification_that_crashes_hangs_or_prints_anything_fails_alone() -> None:
@@ -544,4 +544,4 @@ def test_a_verification_that_crashes_hangs_or_prints_anything_fails_alone() -> N
 def test_any_result_of_ours_can_be_shown(output: str, problem: str) -> None:
     verified = [Verified("digits-v1/a", False, output)]
     text = comment_of(result_of(Changes(("digits-v1/a",), (problem,), ()), verified, "schema"))
-    assert text.startswith("### Leaderboard: 0 of 1 verified (schema), 1 problems")
+    assert text.startswith("### Leaderboard: 0 of 1 verified (schema), problems: 1")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust.attacks.base import make_attack
-from genrobust.benchmark import collect
+from genrobust.benchmark import collect, flags
 from genrobust.benchmark.curve_record import (
     Area,
     AtRadius,
@@ -31,7 +32,7 @@ from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import plan
 from genrobust.benchmark.prepare import Prepared, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
-from genrobust.benchmark.record import DataInfo, Estimate, Times
+from genrobust.benchmark.record import DataInfo, Estimate, Flag, Times
 from genrobust.benchmark.run import Progress, judges, run_missing, silent
 from genrobust.benchmark.shard import Measured
 from genrobust.benchmark.store import Store
@@ -42,6 +43,9 @@ from genrobust.report.examples import Attacked, Example
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite, load_suite
 from genrobust.threat import Norm, ThreatModel
+
+#: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
+BEATEN = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +190,7 @@ def execute_curve(
         seed=seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(setting)),
+        flags=tuple(_flags(suite, joined)),
         eligible=int(joined["eligible"].sum()),
         found=len(known),
         eps50=_radius(exact_eps50(distance), exact_eps50(drawn), suite),
@@ -292,14 +297,34 @@ def _sources(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Source]:
 
 
 def _costs(suite: Suite, joined: dict[str, Tensor]) -> Iterator[SearchCost]:
-    for row, entry in enumerate((*SEARCHES, *suite.attacks)):
+    """In the order of the work: the flags' short attacks, the searches, the suite's attacks."""
+    attacks = len(suite.attacks)
+    rows: list[tuple[int, str, dict[str, Any]]] = [(attacks, collect.DIAGNOSTICS[0], {})]
+    rows += [(attacks + 1 + s, e.label, e.settings) for s, e in enumerate(SEARCHES)]
+    rows += [(a, e.label, e.settings) for a, e in enumerate(suite.attacks)]
+    for row, label, settings in rows:
         yield SearchCost(
-            label=entry.label,
-            settings=entry.settings,
-            tried=int(joined["tried"][row]),
-            nearer=int(joined["succeeded"][row]),
-            forwards=int(joined["forwards"][row]),
-            backwards=int(joined["backwards"][row]),
+            label=label,
+            settings=settings,
+            tried=int(joined["tried"][row].sum()),
+            nearer=int(joined["succeeded"][row].sum()),
+            forwards=int(joined["forwards"][row].sum()),
+            backwards=int(joined["backwards"][row].sum()),
+        )
+
+
+def _flags(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
+    """Those of a bench, and that the search for the smallest change was beaten."""
+    yield from flags.raised(suite, joined)
+    eligible = int(joined["eligible"].sum())
+    beaten = int(joined["succeeded"][: len(suite.attacks)].sum())
+    if beaten > BEATEN * eligible:
+        yield Flag(
+            name="the search for the smallest change is beaten",
+            evidence=f"the suite's attacks found {beaten} nearer images inside its radii, for "
+            f"{eligible} eligible sources; between the radii the curve may be too high",
+            value=beaten / eligible,
+            limit=BEATEN,
         )
 
 

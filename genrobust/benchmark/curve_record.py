@@ -9,6 +9,7 @@ from pydantic import Field
 from genrobust.benchmark.record import (
     DataInfo,
     Estimate,
+    Flag,
     JudgeInfo,
     ModelInfo,
     Provenance,
@@ -66,8 +67,11 @@ class Curve(Frozen):
 
 
 class SearchCost(Frozen):
-    """One attack: first those for the smallest change, then the suite's inside its radii, each on
-    the sources whose distance lies between that radius and the next larger one."""
+    """One attack, in the order of the work.
+
+    Short ones for the flags come first, then those for the smallest change, then the suite's inside
+    its radii, each on the sources whose distance lies between that radius and the next larger one.
+    """
 
     label: str
     settings: dict[str, Any]
@@ -95,6 +99,9 @@ class MinimumNormRecord(Frozen):
     seed: int
     data: DataInfo
     judges: tuple[JudgeInfo, ...]
+    flags: Annotated[
+        tuple[Flag, ...], Field(description="if there are any, the distances are not reliable")
+    ]
     eligible: int
     found: Annotated[int, Field(description="eligible sources with an adversarial image")]
     eps50: Annotated[

@@ -130,10 +130,11 @@ def _surrogate(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Fla
     if share <= DISAGREE and "probe.stopped" in joined:  # which older runs lack
         shares = [_share(mask[eligible]) for mask in joined["probe.stopped"]]
         share = max(shares, default=0.0)
-        evidence = (
-            f"a short attack at eps {suite.eps[shares.index(share)]:g} changes the class of "
-            f"{share:.0%} of the eligible sources on the surrogate but not on the deployed path"
-        )
+        if share > DISAGREE:
+            evidence = (
+                f"a short attack at eps {suite.eps[shares.index(share)]:g} changes the class of "
+                f"{share:.0%} of the eligible sources on the surrogate but not on the deployed path"
+            )
     if share <= DISAGREE:
         return None
     return Flag(

@@ -13,6 +13,7 @@ from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
 from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.probes import diagnose
 from genrobust.benchmark.score import Baseline, measure_baseline
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Measured, Setting, make_batch
@@ -53,45 +54,57 @@ def search_nearest(
     Returns:
         For B samples: ``label``, ``eligible``, ``verdict``, ``distance`` (B,), which is 0 where not
         eligible and infinite where nothing was found; ``source``, ``reconstruction``, ``x_adv``,
-        ``adversarial_reconstruction`` (B, C, H, W). For S searches and A attacks: ``tried``,
-        ``succeeded``, those with a nearer image, ``forwards``, ``backwards`` (S + A,). None if
+        ``adversarial_reconstruction`` (B, C, H, W); and the signs of
+        :func:`~genrobust.benchmark.probes.diagnose`. For A attacks of the suite, the short ones
+        that flags rest on and S searches: ``tried``, ``succeeded``, those with a nearer image,
+        ``forwards``, ``backwards`` (A + 1 + S, E + 1), the last column for the whole box. None if
         ``cancelled`` said so between two attacks.
     """
     began = time.perf_counter()
     scorer, batch = setting.scorer, make_batch(spec, setting)
     baseline = measure_baseline(scorer, batch)
     hunt = _Hunt(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
-    counts = torch.zeros(4, len(spec.searches) + len(spec.attacks), dtype=torch.int64)
+    rows, columns = len(spec.attacks) + 1 + len(spec.searches), len(spec.eps) + 1
+    counts = torch.zeros(4, rows, columns, dtype=torch.int64)
+
+    def offer(
+        row: int, e: int, positions: Tensor, x_adv: Tensor, forwards: Tensor, backwards: Tensor
+    ) -> None:
+        spent = (len(positions), hunt.offer(positions, x_adv), forwards.sum(), backwards.sum())
+        counts[:, row, e] += torch.tensor([int(number) for number in spent])
+
     with scorer.keyed("search", spec.sample_ids):
+        found = diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)
+        for e, x_adv in enumerate(found.x_adv):
+            spent = (found.forwards[e], found.backwards[e])
+            offer(len(spec.attacks), e, found.positions, x_adv, *spent)
         posterior = scorer.model.encode(batch.x)
-        for row, entry, radius, larger in _stages(spec):
+        for row, entry, e in _stages(spec):
             if cancelled():
                 return None
             attack = make_attack(entry.attack, entry.settings)
-            positions = hunt.between(radius, larger)
+            radii = [*spec.eps, math.inf, math.inf]
+            positions = hunt.between(radii[e], radii[e + 1])
             if not len(positions) or not attack.applies_to(posterior):
                 continue
             part = batch[positions]
             aimed = part if entry.goal == "targeted" else part.untargeted()
-            found = attack(scorer.model, aimed, ThreatModel(spec.norm, radius))
-            nearer = hunt.offer(positions, found.x_adv)
-            spent = (len(positions), nearer, found.forwards.sum(), found.backwards.sum())
-            counts[:, row] += torch.tensor([int(number) for number in spent])
+            result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
+            offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
     names = ("tried", "succeeded", "forwards", "backwards")
-    tensors = {**hunt.result(), **dict(zip(names, counts, strict=True))}
+    tensors = {**hunt.result(), **found.signs, **dict(zip(names, counts, strict=True))}
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
     return Measured(on_cpu, time.perf_counter() - began)
 
 
-def _stages(spec: NearestSpec) -> Iterator[tuple[int, AttackEntry, float, float]]:
-    """A row of the counts, an attack, its radius, and the next larger one."""
-    for row, entry in enumerate(spec.searches):
-        yield row, entry, math.inf, math.inf
-    radii = [eps for eps in spec.eps if eps > 0]
-    for e in reversed(range(len(radii))):
-        larger = radii[e + 1] if e + 1 < len(radii) else math.inf
-        for a, entry in enumerate(spec.attacks):
-            yield len(spec.searches) + a, entry, radii[e], larger
+def _stages(spec: NearestSpec) -> Iterator[tuple[int, AttackEntry, int]]:
+    """Rows of the counts, attacks, and positions of their radii; past the last is the box."""
+    for s, entry in enumerate(spec.searches):
+        yield len(spec.attacks) + 1 + s, entry, len(spec.eps)
+    for e in reversed(range(len(spec.eps))):
+        if spec.eps[e] > 0:
+            for a, entry in enumerate(spec.attacks):
+                yield a, entry, e
 
 
 class _Hunt:

@@ -68,7 +68,7 @@ def comment_of(content: bytes, outside: int = 0) -> str:
     else:
         passed = sum(entry["passed"] for entry in result["entries"])
         title = f"{passed} of {len(result['entries'])} verified ({result['depth']})"
-        title += f", {len(result['problems'])} problems" if result["problems"] else ""
+        title += f", problems: {len(result['problems'])}" if result["problems"] else ""
         body = f"<pre>\n{_plain(_lines(result))}\n</pre>"
     warning = (
         f"**This pull request also changes {outside} files outside `{ENTRIES}`**, which can be "
@@ -162,7 +162,8 @@ def _plain(lines: Iterable[str]) -> str:
     left = MAX_TEXT
     for line in lines:
         # Mentions are dead inside <pre>; a space of no width after the sign makes sure.
-        safe = html.escape("".join(map(_printable, line[:1000]))).replace("@", "@\u200b")
+        text = "".join(map(_printable, line[:1000].rstrip()))
+        safe = html.escape(text, quote=False).replace("@", "@\u200b")
         left -= len(safe) + 1
         if left < 0 or len(kept) == MAX_LINES:
             return "\n".join([*kept, "[cut]"])

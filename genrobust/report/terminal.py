@@ -65,21 +65,17 @@ def curve_table(record: MinimumNormRecord) -> Group:
     table.add_row("median distance", _radius(record.median_distance))
     table.add_row("found, of the eligible", f"{record.found} of {record.eligible}")
     table.add_row("attack seconds", f"{record.times.attack_seconds:.0f}")
-    return Group(table, Text("\n".join([CURVE_LEGEND, *_departures(record.deviations)])))
+    return Group(table, Text("\n".join([CURVE_LEGEND, *_notes([record])])))
 
 
 def _radius(value: float | None) -> str:
     return "above all" if value is None else f"{value:.4g}"
 
 
-def _departures(deviations: Sequence[str]) -> list[str]:
-    return [f"not official: {'; '.join(deviations)}"] if deviations else []
-
-
-def _notes(records: Sequence[Record]) -> list[str]:
+def _notes(records: Sequence[Record | MinimumNormRecord]) -> list[str]:
     flags = [f"? {r.model.name} is not reliable: {f.evidence}" for r in records for f in r.flags]
     deviations = sorted({d for record in records for d in record.deviations})
-    return flags + _departures(deviations)
+    return flags + ([f"not official: {'; '.join(deviations)}"] if deviations else [])
 
 
 def _percent(estimate: Estimate | None) -> str:

@@ -167,17 +167,20 @@ def test_fmn_finds_what_foolbox_finds(norm: Norm) -> None:
     assert nearest(ours).median() <= nearest(theirs).median()
 
 
-def test_the_optimizer_keeps_every_radius_and_counts(linear_vae: LinearBuilder) -> None:
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_optimizer_keeps_every_radius_and_counts(norm: Norm, linear_vae: LinearBuilder) -> None:
     model, batch = linear_problem(linear_vae)
     problem = Problem.of(JudgeMargin(), Context(model, batch))
     within = torch.tensor([0.0, 0.001, 0.01, 0.02, 1.0])
     seen: list[Tensor] = []
 
     def visit(x_adv: Tensor) -> Tensor:
-        seen.append(norms_of(x_adv - batch.x, "l2"))
+        assert x_adv.min() >= 0
+        assert x_adv.max() <= 1
+        seen.append(norms_of(x_adv - batch.x, norm))
         return torch.zeros(len(x_adv), dtype=torch.bool)
 
-    threat = ThreatModel("l2", 0.5)
+    threat = ThreatModel(norm, 0.5)
     fmn(problem, batch.x, threat, 7, visit, step_size=1.0, gamma=0.1, within=within)
     assert len(seen) == 8
     assert (torch.stack(seen) <= torch.minimum(within, torch.tensor(0.5)) + 1e-6).all()
@@ -377,7 +380,8 @@ def test_the_suites_own_attacks_better_what_fmn_missed(
     monkeypatch.setattr(curve, "SEARCHES", ())
     found = genrobust.minimum_norm("vae", quick_suite.limited(2), workers=1)
     assert found.searches[1].label.startswith("noise")
-    assert sum(search.nearer for search in found.searches) >= 2
+    assert sum(search.nearer for search in found.searches[1:]) >= 1
+    assert "beaten" in " ".join(flag.name for flag in found.flags)
     assert found.per_eps[-1].robust_accuracy.value == 0
     assert all(s.distance is not None and s.distance <= 0.2 + 1e-5 for s in found.sources)
 
@@ -459,7 +463,15 @@ def test_the_command_prints_a_table_and_writes_its_files(
     command = ["curve", "--model", "vae", "--suite", str(one), "--out", str(tmp_path / "out")]
     shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 0, shown.output
-    for word in ("eps50", "robust area", "median distance", "found", "seconds", "not official"):
+    for word in (
+        "eps50",
+        "area",
+        "median distance",
+        "found",
+        "seconds",
+        "not official",
+        "reliable",
+    ):
         assert word in shown.stdout
     folder = tmp_path / "out" / "digits-v1" / "vae" / "linf"
     assert {p.name for p in folder.iterdir()} == {"shards", "curve.json", "curve.html"}

@@ -144,11 +144,14 @@ def test_scores_do_not_depend_on_the_size_of_a_chunk(
     assert torch.equal(baselines(1), baselines(3))
 
 
-def test_the_record_states_draws_and_deployment(
-    vae: genrobust.GenerativeModel, suite: Suite
+def test_record_and_report_state_draws_and_deployment(
+    vae: genrobust.GenerativeModel, suite: Suite, tmp_path: Path
 ) -> None:
     quick = suite.limited(1).with_attacks(["noise"])
-    record = genrobust.bench(noisy(vae, draws=4), quick)
+    record = genrobust.bench(noisy(vae, draws=4), quick, out=tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "4 of a random deployment" in page
+    assert "a path of its own" in page
     assert (record.model.draws, record.model.deploy) == (4, True)
     plain = genrobust.bench(vae, quick)
     assert (plain.model.draws, plain.model.deploy) == (1, False)

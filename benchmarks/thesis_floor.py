@@ -68,8 +68,8 @@ def table(rows: list[list[str]], limit: int) -> str:
     return (
         f"The first {limit} MNIST test images at eps 0, which is no attack, scored by the thesis' "
         "classifier: with its dropout drawing, as published, and without. *Recognised*: "
-        "reconstructions that show their source's class (in the last row, all test images that "
-        "do). *Changed*: of these, those that show another one when looked at again. "
+        "reconstructions (in the last row, all test images) that show their source's class. "
+        "*Changed*: of these, those that show another one when looked at again. "
         f"genrobust {genrobust.__version__}, "
         f"`python benchmarks/thesis_floor.py`.\n\n{body}\n"
     )

@@ -131,6 +131,7 @@ def test_a_file_runs_from_the_command_to_the_report(write: Writer, tmp_path: Pat
     (folder,) = (tmp_path / "out" / "digits-by-distance-v1").iterdir()
     record = Record.model_validate_json((folder / "record.json").read_text())
     assert record.suite.rule == "distance"
+    assert "--suite digits-by-distance.json" in record.provenance.command
     assert not record.official
     page = (folder / "report.html").read_text()
     assert "bring" in page
@@ -256,7 +257,8 @@ def test_the_data_and_the_suite_of_the_guide_are_benched(repository: Path) -> No
     try:
         for block in blocks:
             exec(block, {"__name__": "guide"})
-        record = genrobust.bench("vae", "waves", limit=2, attacks=["noise"])
+        model = genrobust.load_model("vae")
+        record = genrobust.bench(model, "waves", limit=2, attacks=["noise"])
         assert record.data.name == "waves"
         assert record.suite.rule == "distance"
     finally:

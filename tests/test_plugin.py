@@ -82,7 +82,7 @@ def test_a_plugins_model_is_benched_with_a_plugins_attack(site: Path, tmp_path: 
     assert code == 0, errors
     (path,) = tmp_path.rglob("record.json")
     record = json.loads(path.read_text())
-    assert [entry["label"] for entry in record["attacks"]] == ["demo-blend targeted"]
+    assert record["attacks"][0]["label"] == "demo-blend targeted"
 
 
 def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(site: Path) -> None:
@@ -131,7 +131,7 @@ def test_the_attack_of_the_guide_is_short_and_is_benched_once_installed(
     assert status == 0, errors
     (path,) = (tmp_path / "out").rglob("record.json")
     labels = [entry["label"] for entry in json.loads(path.read_text())["attacks"]]
-    assert labels == ["my-attack targeted", "my-attack untargeted"]
+    assert labels[:2] == ["my-attack targeted", "my-attack untargeted"]  # then the flags' own
 
 
 def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import LinearVAE
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import genrobust
 from genrobust.batch import Batch, Context
@@ -19,6 +20,7 @@ from genrobust.benchmark.prepare import prepare
 from genrobust.benchmark.score import measure_baseline
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import make_batch
+from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
 from genrobust.judges.judge import NO_VERDICT, Judge, Panel
@@ -285,6 +287,36 @@ def test_draws_on_which_judges_differ_count_against_a_majority(
     votes = torch.tensor([[0, 0, 1], [0, 1, 1], [0, 1, 0.0]])
     verdict = Scorer("agreement", panel, vae, 0).verdict(votes.view(3, 3, 1, 1, 1), range(3), None)
     assert verdict.tolist() == [0, NO_VERDICT, NO_VERDICT]
+
+
+BUILD = """
+import genrobust, torch
+
+def build():
+    vae = genrobust.load_model("vae")
+    return genrobust.wrap(
+        vae.module, deploy=lambda x: vae.reconstruct(x + 0.1 * torch.randn_like(x)), draws=8
+    )
+
+def blind():
+    vae = genrobust.load_model("vae")
+    return genrobust.wrap(
+        vae.module, encode=lambda x: vae.encode(x.detach()), differentiable=False
+    )
+"""
+
+
+def test_the_check_says_how_a_deployment_was_understood(tmp_path: Path) -> None:
+    place = tmp_path / "service.py"
+    place.write_text(BUILD)
+    for function, said in (
+        ("build", ("a path of its own", "8 for each score", "ready")),
+        ("blind", ("none, as declared", "ready")),
+    ):
+        done = CliRunner().invoke(app, ["check", f"{place}:{function}"])
+        assert done.exit_code == 0, done.output
+        for words in said:
+            assert words in done.output
 
 
 # What is refused

@@ -94,9 +94,10 @@ def minimum_norm(
             that is missing, a folder that cannot be written.
 
     Example:
-        >>> record = minimum_norm("vae", limit=2)
+        >>> suite = load_suite("digits").with_attacks(["noise"])
+        >>> record = minimum_norm("vae", suite, limit=1)
         >>> len(record.sources), record.per_eps[0].eps
-        (2, 0.02)
+        (1, 0.02)
     """
     options = Options(limit=limit, seed=seed, device=device, workers=workers, data_root=data_root)
     prepared = prepare_curve(model, suite, norm, radius, options)

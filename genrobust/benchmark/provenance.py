@@ -14,7 +14,7 @@ from genrobust._version import __version__
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.record import Provenance
-from genrobust.suites.suite import Suite
+from genrobust.suites.suite import SUITES, Suite
 
 
 def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
@@ -37,7 +37,7 @@ def command(model: str, suite: Suite, options: Options) -> str:
     if options.weights is not None:
         # Where it lies on this machine is nobody's business, and of no use elsewhere.
         words += ["--weights", Path(options.weights).name]
-    words += ["--suite", suite.name]
+    words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
     for name in options.attacks:
         words += ["--attack", name]
     for radius in options.eps:

@@ -184,8 +184,15 @@ def check(
     print(f"latents       {found.latents}")
     print(f"parameters    {loaded.parameters:,}")
     print(f"pixels        {found.lowest:.3f} to {found.highest:.3f}")
-    print(f"gradient      mean norm {found.gradient:.3g} of the squared reconstruction")
-    print("ready: the checks of shapes, range, determinism and gradients passed")
+    if loaded.deploy is not None:
+        print("deployment    a path of its own; attacks differentiate through encode and decode")
+    if loaded.draws > 1:
+        print(f"draws         {loaded.draws} for each score")
+    if loaded.differentiable:
+        print(f"gradient      mean norm {found.gradient:.3g} of the squared reconstruction")
+    else:
+        print("gradient      none, as declared; the scores will be flagged")
+    print("ready: the checks passed")
 
 
 @app.command()

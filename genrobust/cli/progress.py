@@ -59,7 +59,8 @@ class _Lines:
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        self.began = self.began or (now, done)
+        if self.began is None or done == 0:  # one piece of work may follow another
+            self.began = (now, done)
         if now - self.spoke < self.every and done < total:
             return
         self.spoke = now

@@ -326,12 +326,14 @@ def _lowest_radii(
         baseline = measure_baseline(setting.scorer, batch)
         lowest = {goal: torch.full_like(baseline.labels, radii) for goal in GOALS}
         for one in tries:
-            part = Fallen(one.perturbation[sources], one.radius[sources])
-            if cancelled() or (part.radius == radii).all():
+            radius, steps = one.radius[sources], one.perturbation[sources]
+            at = (radius < radii).nonzero()[:, 0]
+            if cancelled() or not len(at):
                 continue
-            goals = dict.fromkeys(GOALS, part)
-            reached = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
-            lowest = {g: torch.minimum(lowest[g], reached[f"{g}.radius"]) for g in GOALS}
+            goals = dict.fromkeys(GOALS, Fallen(steps[at], radius[at]))
+            reached = measure_outcomes(spec, setting.scorer, batch[at], baseline[at], goals)
+            for goal in GOALS:
+                lowest[goal][at] = torch.minimum(lowest[goal][at], reached[f"{goal}.radius"])
         return lowest
 
     on_progress(0, len(shards))

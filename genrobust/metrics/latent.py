@@ -121,7 +121,8 @@ def gaussian_total_correlation(codes: Tensor) -> float:
     if not latents or count < 2 * latents:
         return float("nan")
     correlation = torch.corrcoef(spread.T).reshape(latents, latents)
-    return float(-0.5 * torch.linalg.slogdet(correlation).logabsdet)
+    # A determinant of 1 up to rounding is no correlation, not a negative one.
+    return max(0.0, float(-0.5 * torch.linalg.slogdet(correlation).logabsdet))
 
 
 def gaussian_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:

@@ -160,7 +160,21 @@ def test_other_weights_than_the_published_are_refused(
     torch.save(initialised(NetworkSpec(gaussian=3), seed=5).state_dict(), other)
     model = ("--model", f"{code}:build", "--weights", other, "--trust-code")
     ended, output = cli(entry, *model)
-    assert (ended, "give the file from https://example.org/weights.pt" in output) == (2, True)
+    assert (ended, "--weights the file from https://example.org" in output) == (2, True)
+    assert read_entry(entry).state == "replay"
+
+
+def test_a_fingerprint_that_the_published_weights_do_not_have_is_the_entrys_fault(
+    external: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    entry, code, weights = external
+    forger = Forger(entry, tmp_path)
+    model = forger.evidence.record.model.model_copy(update={"fingerprint": "0" * 64})
+    path = forger.record(model=model).shards().written()
+    given = ("--model", f"{code}:build", "--weights", weights, "--trust-code")
+    ended, output = cli(path, *given)
+    assert ended == 1
+    assert "it is another model, or has other weights" in output
 
 
 def test_entries_that_cannot_be_told_do_not_count_as_failed(
@@ -170,6 +184,9 @@ def test_entries_that_cannot_be_told_do_not_count_as_failed(
     code, output = cli(entry.parents[1])
     assert code == 2
     assert "1 passed, 0 failed, 1 not verified" in output
+    model = ("--model", f"{external[1]}:build", "--weights", external[2], "--trust-code")
+    code, output = cli(entry.parents[1], *model)
+    assert code == 0, output  # what is in the evidence needs no model of the user's
 
 
 def test_on_another_machine_scores_may_move_within_their_intervals(entry: Path) -> None:

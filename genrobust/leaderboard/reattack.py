@@ -251,7 +251,7 @@ def _broken(
     evidence: Evidence, chosen: Tensor, reached: dict[str, Tensor]
 ) -> dict[str, list[tuple[int, int]]]:
     """By goal and radius, how many sources are claimed to stand, and how many of them fell."""
-    found = {}
+    found: dict[str, list[tuple[int, int]]] = {}
     for goal in GOALS:
         claimed, eligible = evidence.tensors[f"{goal}.radius"], evidence.tensors["eligible"]
         found[goal] = []

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.benchmark.record import Record
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError, unknown_name
-from genrobust.judges.judge import load_judge
 from genrobust.leaderboard import consistency, reattack
 from genrobust.leaderboard import replay as replaying
 from genrobust.leaderboard.checks import RejectionError, Step, run_steps
@@ -219,9 +219,7 @@ class _Work:
         last = len(images) - 1
         if not all(0 <= i <= last for i in (*suite.sample_ids, *suite.target_ids)):
             raise RejectionError(f"the suite names images that '{suite.dataset}' does not have")
-        for ref in suite.scoring_judges:
-            load_judge(suite.dataset, ref.architecture)
-        model = self.model or self._model(subject)
+        model = self.model or _model(subject, options)
         with _rejecting():
             prepared = replaying.prepared_for(evidence, model, options.workers, options.data_root)
         detail = replaying.check_model(evidence, prepared)
@@ -229,43 +227,42 @@ class _Work:
             self.replay = replaying.replay(evidence, prepared, self.on_progress)
         return detail
 
-    def _model(self, subject: Subject) -> GenerativeModel:
-        """The model that the user named, or the one that needs no trust."""
-        options = self.options
-        if options.model is None:
-            return _bundled(subject)
-        if ":" in options.model and not options.trust_code:
-            raise GenrobustError(
-                f"'{options.model}' is code that would be run; read it, and add --trust-code"
-            )
-        said = subject.entry.entry.model if subject.entry else None
-        if isinstance(said, ExternalModel) and options.weights is not None:
-            _check_weights(said, options.weights)
-        dataset = subject.evidence.record.suite.dataset
-        return load_model(options.model, dataset, options.weights)
 
-
-def _check_weights(said: ExternalModel, weights: Path) -> None:
-    if not weights.is_file():
-        raise GenrobustError(f"there is no weights file '{weights}'; check the path")
-    if sha256_of(weights) != said.weights_sha256:
-        raise GenrobustError(
-            f"'{weights}' has sha256 {sha256_of(weights)[:12]}, and the entry was measured with "
-            f"{said.weights_sha256[:12]}; give the file from {said.source}"
-        )
-
-
-def _bundled(subject: Subject) -> GenerativeModel:
+def _model(subject: Subject, options: VerifyOptions) -> GenerativeModel:
+    """The model that needs no trust, or where there is none the one that the user named."""
     said = subject.entry.entry.model if subject.entry else subject.evidence.model
-    if said is None or said.kind == "external":
+    if said is not None and not isinstance(said, ExternalModel):
+        with _rejecting():
+            return subject.load_bundled()
+    if options.model is None:
         where = f" (its weights: {said.source})" if said is not None else ""
         raise GenrobustError(
             f"'{subject.path}' cannot be replayed by itself, as its model is not in the evidence"
             f"{where}; give it with --model, --weights and, if that is code, --trust-code, or "
             "verify no deeper than --depth schema"
         )
-    with _rejecting():
-        return subject.load_bundled()
+    if ":" in options.model and not options.trust_code:
+        raise GenrobustError(
+            f"'{options.model}' is code that would be run; read it, and add --trust-code"
+        )
+    return _given_model(options.model, options.weights, said, subject.evidence.record)
+
+
+def _given_model(
+    reference: str, weights: Path | None, said: ExternalModel | None, record: Record
+) -> GenerativeModel:
+    """The model that the user named; a wrong one is the user's mistake, not the entry's."""
+    model = load_model(reference, record.suite.dataset, weights)
+    given = None if weights is None else sha256_of(weights)
+    if said is not None and given == said.weights_sha256:
+        return model  # whether it is what was scored is for the replay to say
+    if model.fingerprint() != record.model.fingerprint:
+        where = f"the file from {said.source}" if said is not None else "the weights of that one"
+        raise GenrobustError(
+            f"'{reference}' has fingerprint {model.fingerprint()[:12]}, and the model that was "
+            f"scored has {record.model.fingerprint[:12]}; give that model, and as --weights {where}"
+        )
+    return model
 
 
 @contextmanager

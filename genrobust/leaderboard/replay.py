@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.prepare import Prepared, prepare
 from genrobust.benchmark.probes import still_signs
 from genrobust.benchmark.provenance import device_kind, provenance
-from genrobust.benchmark.record import Scores
+from genrobust.benchmark.record import Record, Scores
 from genrobust.benchmark.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.benchmark.shard import Measured, make_batch
 from genrobust.leaderboard.checks import RejectionError, Step
@@ -32,7 +33,9 @@ from genrobust.leaderboard.compare import (
 )
 from genrobust.leaderboard.consistency import require_flags
 from genrobust.leaderboard.evidence import GOALS, Evidence
+from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
+from genrobust.models.zoo import zoo_card
 from genrobust.suites.suite import Suite
 from genrobust.threat import ThreatModel
 
@@ -143,14 +146,22 @@ def check_model(evidence: Evidence, prepared: Prepared) -> str:
             f"the model has fingerprint {found.fingerprint[:12]}, and the record's has "
             f"{claimed.fingerprint[:12]}: it is another model, or has other weights"
         )
-    same = ("input_shape", "latents", "code_size", "parameters", "draws", "deploy")
+    same = ("spec", "input_shape", "latents", "code_size", "parameters", "draws", "deploy")
     for name in same:
         theirs, ours = getattr(claimed, name), getattr(found, name)
         if theirs != ours:
             raise RejectionError(
                 f"record.json says that the model's {name} is {theirs}; it is {ours}"
             )
+    if claimed.card is not None and claimed.card != _shipped_card(evidence.record):
+        raise RejectionError("record.json has a card that is not that of a model of the zoo")
     return f"fingerprint {found.fingerprint[:12]}, {found.parameters:,} parameters, {found.latents}"
+
+
+def _shipped_card(record: Record) -> dict[str, Any] | None:
+    name, dataset = record.model.reference, record.suite.dataset
+    card = zoo_card(name, dataset) if name in FAMILIES else None
+    return None if card is None else card.model_dump(mode="json")
 
 
 def check_perturbations(found: Replay) -> str:

@@ -87,10 +87,10 @@ def attack_costs(suite: Suite, joined: dict[str, Tensor]) -> tuple[AttackCost, .
     )
 
 
-def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
-    """The first eligible source of each class, chosen before anything is known of its attack.
+def shown(suite: Suite, joined: dict[str, Tensor]) -> list[int]:
+    """Positions of the first eligible source of each class, before anything is known of its attack.
 
-    Without classes the first few.
+    Without classes of the first few.
     """
     label = joined["label"]
     each = EXAMPLES if suite.rule == "distance" else 1
@@ -98,6 +98,12 @@ def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
     for c in label.unique().tolist():
         positions = (joined["eligible"] & (label == c)).nonzero()[:, 0]
         chosen += positions[:each].tolist()
+    return chosen
+
+
+def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
+    """The sources to show, with the worst that was found for each."""
+    label = joined["label"]
     return [
         Example(
             sample_id=suite.sample_ids[i],
@@ -115,7 +121,7 @@ def examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
                 if e < len(suite.eps)
             ),
         )
-        for i in chosen
+        for i in shown(suite, joined)
     ]
 
 

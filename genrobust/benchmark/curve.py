@@ -330,11 +330,8 @@ def _flags(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
 
 
 def _examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
-    """The first eligible source of each class with the nearest image that was found for it."""
+    """The sources to show, with the nearest image that was found for each."""
     label, distance = joined["label"], joined["distance"]
-    chosen: list[int] = []
-    for c in label.unique():
-        chosen += (joined["eligible"] & (label == c)).nonzero()[:1, 0].tolist()
     return [
         Example(
             sample_id=suite.sample_ids[i],
@@ -352,5 +349,5 @@ def _examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
                 if d.isfinite()
             ),
         )
-        for i in chosen
+        for i in collect.shown(suite, joined)
     ]

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from evidence_runs import BOARD, SAID, reason, registered, run, submitted, tiny, verified
@@ -102,7 +103,7 @@ def test_pictures_show_the_examples_that_the_site_names(tiny_entry: Path) -> Non
     """Four rows and a column an example; a source that holds is shown as it is."""
     found = read_entry(tiny_entry)
     positions = example_positions(found.outcomes)
-    picture = torch.tensor(list(Image.open(tiny_entry / "thumbnails.png").getdata()))
+    picture = torch.tensor(np.asarray(Image.open(tiny_entry / "thumbnails.png")))
     rows = picture.view(4, 32, len(positions), 32)
     images = genrobust.load_images("digits").take([found.outcomes.sample_ids[i] for i in positions])
     for column, (position, image) in enumerate(zip(positions, images, strict=True)):
@@ -199,6 +200,13 @@ def test_what_is_missing_is_named_where_nobody_can_be_asked(tiny_run: Path, tmp_
     assert code == 2
     assert "a submission also needs --name, --author, --training-data" in output
     assert not (tmp_path / "entries").exists()
+
+
+def test_a_wrong_folder_is_told_before_anything_is_asked(tmp_path: Path) -> None:
+    code, output = cli(tmp_path / "nowhere", "--entries", tmp_path / "entries")
+    assert code == 2
+    assert "nowhere" in output
+    assert "--name" not in output
 
 
 def test_what_is_missing_is_asked_for_on_a_terminal(

@@ -19,6 +19,7 @@ from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.board import Board
 from genrobust.leaderboard.entry import Author, Link, Submission
+from genrobust.leaderboard.evidence import read_run_record
 from genrobust.leaderboard.submit import SubmitOptions, Submitted, submit
 from genrobust.leaderboard.verify import PROVES
 
@@ -48,6 +49,7 @@ def submit_run(
             "--open-pr needs GitHub's command 'gh', which is not installed; leave it out, and type "
             "the steps that are printed"
         )
+    read_run_record(run)  # a wrong folder is told before anything is asked
     submission = submission_of(said, attack=options.attack_on is not None)
     if not (dry_run or yes) and on_terminal():
         typer.confirm(f"Submit '{submission.name}' under {submission.licence}?", abort=True)

@@ -47,20 +47,20 @@ class Mask:
     def declared(self, model: GenerativeModel) -> GenerativeModel:
         """The model with the mask on its deployed path, and a sound path to differentiate.
 
-        That gives what the mask gives, with the gradient of none (BPDA); of a random mask it is
-        the model without it.
+        That sees what the mask lets the encoder see, with the gradient of none (BPDA), and knows
+        nothing of what the mask does to codes and outputs.
         """
 
         def deploy(x: Tensor) -> Tensor:
             return self.show(model.decode(self.code(model.encode(self.see(x)))))
 
-        def passed(mask: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-            return image + (mask(image) - image).detach() if self.draws == 1 else image
+        def passed(x: Tensor) -> Tensor:
+            return x + (self.see(x) - x).detach()
 
         return wrap(
             model.module,
-            encode=lambda x: model.encode(passed(self.see, x)),
-            decode=lambda code: passed(self.show, model.decode(code)),
+            encode=lambda x: model.encode(passed(x)),
+            decode=model.decode,
             deploy=deploy,
             draws=self.draws,
             input_shape=model.input_shape,

@@ -103,7 +103,7 @@ def test_pictures_show_the_examples_that_the_site_names(tiny_entry: Path) -> Non
     """Four rows and a column an example; a source that holds is shown as it is."""
     found = read_entry(tiny_entry)
     positions = example_positions(found.outcomes)
-    picture = torch.tensor(np.asarray(Image.open(tiny_entry / "thumbnails.png")))
+    picture = torch.tensor(np.asarray(Image.open(tiny_entry / "thumbnails.png"), int))
     rows = picture.view(4, 32, len(positions), 32)
     images = genrobust.load_images("digits").take([found.outcomes.sample_ids[i] for i in positions])
     for column, (position, image) in enumerate(zip(positions, images, strict=True)):

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from linear_problems import Plain, linear_judge
 from torch import Tensor, nn
 
 import genrobust
+from genrobust.judges import Judge
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.suites import Suite, load_suite
 
@@ -57,6 +59,24 @@ def tiny_vae() -> genrobust.GenerativeModel:
     """The thesis' network with one categorical, untrained."""
     spec = NetworkSpec(gaussian=4, categorical=(5,))
     return genrobust.wrap(initialised(spec, seed=3))
+
+
+@pytest.fixture
+def plain(linear_vae: LinearBuilder) -> Plain:
+    """A linear-Gaussian model of three latents with four sources and targets."""
+    return Plain(linear_vae)
+
+
+@pytest.fixture
+def untrained(tiny_vae: genrobust.GenerativeModel) -> tuple[genrobust.GenerativeModel, Judge]:
+    """The untrained model and a linear judge."""
+    return tiny_vae, linear_judge(1024)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[genrobust.GenerativeModel, Judge]:
+    """A model and a judge of digits that ship with genrobust."""
+    return genrobust.load_model("vae"), genrobust.load_judge("digits", "lenet")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.attacks.base import Attack, make_attack
+from genrobust.attacks.base import Attack, AttackResult, make_attack
 from genrobust.attacks.classifier import Classifier
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
@@ -25,6 +25,9 @@ STEPS = 20
 
 #: How far an image is moved, per pixel, to see whether its gradient stays what it is.
 NUDGE = 1e-3
+
+#: By how many logits a reconstruction must be of another class, that chance does not undo it.
+SURE = 1.0
 
 #: How far an image is moved along its gradient, per pixel, to see whether the margin follows.
 STRIDE = 1e-2
@@ -42,7 +45,8 @@ class Diagnosis:
             ``surrogate_label`` and ``deployed_label`` (B,): the attacker's judge's;
             ``probe.success`` and ``probe.again`` (E, B) bool: whether a short attack, run at each
             radius afresh and from two different starts, fools the attacker's judge;
-            ``probe.stopped`` (E, B) bool: whether the first fools it on the surrogate only.
+            ``probe.stopped`` (E, B) bool: whether the first fools it on the surrogate only, by a
+            logit.
         positions: of the eligible sources.
         x_adv: for each radius their images from the first start.
         forwards, backwards: of both starts, (E,).
@@ -73,12 +77,12 @@ def diagnose(
                 x_adv.append(part.x)
                 break
             found = attack(model, part, ThreatModel(norm, radius))
-            assert found.success is not None
-            success[start, e, positions] = found.success
+            fools = _fools(model, part, found)
+            success[start, e, positions] = fools
             counts[:, e] += torch.stack([found.forwards.sum(), found.backwards.sum()]).cpu()
             if start == 0:
                 x_adv.append(found.x_adv)
-                stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~found.success
+                stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~fools
     signs = {**still, "probe.success": success[0], "probe.again": success[1]}
     signs["probe.stopped"] = stopped
     return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
@@ -131,10 +135,23 @@ def _descent(model: GenerativeModel, batch: Batch, gradient: Tensor) -> tuple[Te
 
 
 @torch.no_grad()
-def _fools_surrogate(model: GenerativeModel, batch: Batch, x_adv: Tensor) -> Tensor:
+def _fools(model: GenerativeModel, batch: Batch, found: AttackResult) -> Tensor:
+    """Whether the judge is fooled, by most draws of a random model: one alone says little."""
     assert batch.judge is not None
     assert batch.labels is not None
-    return batch.judge.labels(model.surrogate(x_adv, "softmax")) != batch.labels
+    assert found.success is not None
+    if model.draws == 1:
+        return found.success
+    judge, labels = batch.judge, batch.labels
+    fooled = _mean_of_draws(model, lambda: judge.labels(model.reconstruct(found.x_adv)) != labels)
+    return fooled > 0.5
+
+
+@torch.no_grad()
+def _fools_surrogate(model: GenerativeModel, batch: Batch, x_adv: Tensor) -> Tensor:
+    context = Context(model, batch)
+    margin = _mean_of_draws(model, lambda: judge_margin(model.surrogate(x_adv, "softmax"), context))
+    return margin <= -SURE
 
 
 def _deployed_margin(model: GenerativeModel, batch: Batch, step: Tensor) -> Tensor:
@@ -142,7 +159,10 @@ def _deployed_margin(model: GenerativeModel, batch: Batch, step: Tensor) -> Tens
     context = Context(model, batch)
     alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "descent", batch.seed)
     with alone:
-        margins = [
-            judge_margin(model.reconstruct(batch.x + step), context) for _ in range(model.draws)
-        ]
-    return torch.stack(margins).mean(0)
+        return _mean_of_draws(
+            model, lambda: judge_margin(model.reconstruct(batch.x + step), context)
+        )
+
+
+def _mean_of_draws(model: GenerativeModel, look: Callable[[], Tensor]) -> Tensor:
+    return torch.stack([look().float() for _ in range(model.draws)]).mean(0)

@@ -1,0 +1,76 @@
+"""Every published attack with settings that make it quick, and all that it may ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from linear_problems import COUNT
+from torch import Tensor
+
+import genrobust
+from genrobust.judges import Judge
+from genrobust.threat import Norm
+
+#: Settings that make an attack quick, by its name.
+QUICK: dict[str, dict[str, Any]] = {
+    "szegedy": {"searches": 3, "iterations": 5},
+    "fgsm": {},
+    "bim": {"steps": 6, "step_size": 0.02},
+    "pgd": {"steps": 6, "relative_step": 0.3},
+    "carlini-wagner": {"searches": 3, "steps": 15, "learning_rate": 0.05, "initial": 1.0},
+    "sabour": {"iterations": 8},
+    "tabacof": {"points": 3, "iterations": 5},
+    "gondim-latent": {"points": 3, "steps": 8, "learning_rate": 0.02},
+    "gondim-output": {"points": 3, "steps": 8, "learning_rate": 0.02},
+    "kos-classifier": {"steps": 40, "epochs": 3, "hidden": 16, "distance_weight": 0.01},
+    "kos-lvae": {"steps": 30, "distance_weight": 0.01},
+    "kos-latent": {"steps": 40, "distance_weight": 0.01},
+    "thesis": {"steps": 20, "learning_rate": 0.02, "distance_weight": 0.1},
+}
+SWEEP = {"points": 2, "iterations": 2}
+#: The same for attacks with variants and the later ones, by a name for the test.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "willetts-kl": ("willetts-kl", SWEEP),
+    "willetts-w2": ("willetts-w2", SWEEP),
+    "willetts-output": ("willetts-output", SWEEP),
+    "willetts-output-drawn": (
+        "willetts-output",
+        {"points": 1, "iterations": 2, "draws": 1, "likelihood": "gaussian"},
+    ),
+    "camuto": ("camuto", {"restarts": 2, "iterations": 4}),
+    "camuto-published": ("camuto", {"restarts": 2, "iterations": 3, "as_published": True}),
+    "kuzina-supervised": ("kuzina-supervised", {"steps": 20, "distance_weight": 0.1}),
+    "kuzina-linearised": ("kuzina-linearised", {"steps": 20, "chains": 2}),
+    "kuzina": ("kuzina", {"steps": 15, "restarts": 2, "patience": 2}),
+    "kuzina-forward": ("kuzina", {"steps": 10, "restarts": 1, "objective": "kl-forward"}),
+    "kuzina-reverse": ("kuzina", {"steps": 10, "restarts": 1, "objective": "kl-reverse"}),
+    "kuzina-means": ("kuzina", {"steps": 10, "restarts": 1, "objective": "means"}),
+    "kuzina-clf": ("kuzina", {"steps": 10, "restarts": 1, "objective": "clf"}),
+    "khan": ("khan", {"directions": 2, "scales": 3}),
+    "photoguard": ("photoguard", {"steps": 15, "step_size": 0.02}),
+    **{
+        f"alma-{damage}": ("alma", {"passes": 5, "learning_rate": 0.01, "damage": damage})
+        for damage in ("la-l2", "la-wass", "la-skl", "la-cos", "oa", "lma")
+    },
+    "grill": ("grill", {"passes": 5, "learning_rate": 0.01}),
+}
+EPS: dict[Norm, float] = {"linf": 0.07, "l2": 1.5}
+
+
+def digits(count: int) -> Tensor:
+    return genrobust.load_images("digits").take(range(count))
+
+
+def given(goal: str, judge: Judge, count: int = COUNT) -> dict[str, Any]:
+    """All that an attack may ask for: digits, their neighbours as targets, training images."""
+    train = genrobust.load_images("digits", "train")
+    labels = genrobust.load_images("digits").labels[:count]
+    everything: dict[str, Any] = {
+        "labels": labels,
+        "judge": judge,
+        "references": (train.take(range(100)), train.labels[:100]),
+    }
+    if goal == "targeted":
+        targets = {"target": digits(count).roll(1, 0), "target_labels": labels.roll(1)}
+        everything.update(targets)
+    return everything

@@ -1,0 +1,127 @@
+"""What published attacks search with: penalties, variables and step rules, by hand or as torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from linear_problems import COUNT, Plain
+from torch import Tensor, nn
+
+from genrobust.batch import Context
+from genrobust.optimizers import Minimum, Penalty, Problem, adam, lbfgsb, pgd, sgd, tanh
+from genrobust.optimizers.plateau import Plateau
+from genrobust.seeding import generator
+from genrobust.threat import ThreatModel
+
+
+def test_a_penalty_is_added_and_follows_its_samples(plain: Plain) -> None:
+    context = Context(plain.model, plain.batch)
+    weights = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    nothing: Callable[[Tensor, Context], Tensor] = lambda x_adv, _: 0 * x_adv.flatten(1).sum(1)  # noqa: E731
+    problem = Problem.of(nothing, context, Penalty(weights, 2))
+    x_adv = plain.x + 0.5
+    torch.testing.assert_close(problem.loss(x_adv), weights * 4)
+    torch.testing.assert_close(problem.penalised(Penalty(weights)).loss(x_adv), weights * 2)
+    part = problem.narrow(torch.tensor([False, True, False, True]))
+    loss, gradient = part.gradient(x_adv[[1, 3]])
+    torch.testing.assert_close(loss, torch.tensor([4.0, 12.0]))
+    torch.testing.assert_close(gradient[:, 0, 0, 0], torch.tensor([1.0, 3.0]))
+    assert problem.penalised(None).loss(x_adv).tolist() == [0] * COUNT
+    assert problem.forwards.tolist() == [3, 4, 3, 4]
+
+
+def test_images_and_their_tanh_variables_belong_together() -> None:
+    x = torch.rand(2, 1, 4, 4, generator=generator("x"))
+    x[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
+    w = tanh.from_image(x)
+    assert w.isfinite().all()
+    torch.testing.assert_close(tanh.to_image(w), x, atol=1e-6, rtol=0)
+    leaf = w.clone().requires_grad_()
+    tanh.to_image(leaf).sum().backward()
+    torch.testing.assert_close(tanh.chain(w, torch.ones_like(w)), leaf.grad)
+    moved = x.clone()
+    moved[1] = 0.5
+    followed = tanh.follow(w, moved)
+    assert torch.equal(followed[0], w[0])
+    assert followed[1].abs().max() < 1e-6
+
+
+def test_a_minimum_can_be_told_to_keep_what_is_worse(plain: Plain) -> None:
+    problem = Problem.of(
+        lambda x_adv, _: x_adv.flatten(1).sum(1), Context(plain.model, plain.batch)
+    )
+    minimum = Minimum(problem, plain.x)
+    minimum.update(problem.index, plain.x, torch.zeros(COUNT))
+    minimum.replace(torch.tensor([1]), plain.x[[1]] + 1, torch.tensor([5.0]))
+    assert minimum.loss.tolist() == [0, 5, 0, 0]
+    assert torch.equal(minimum.x[1], plain.x[1] + 1)
+
+
+def test_an_l2_ball_is_searched_to_its_edge_by_lbfgsb(plain: Plain) -> None:
+    row = 0.3 * torch.randn(16, generator=generator("row"))
+    problem = Problem.of(lambda x_adv, _: x_adv.flatten(1) @ row, Context(plain.model, plain.batch))
+    found = lbfgsb(problem, plain.x, ThreatModel("l2", 0.2))
+    gained = plain.x.flatten(1) @ row - found.loss
+    torch.testing.assert_close(gained, (0.2 * row.norm()).expand(COUNT), rtol=0.01, atol=0)
+
+
+# Step rules
+
+
+def test_plateau_halves_as_torch_does_and_each_sample_alone() -> None:
+    losses = torch.tensor([5.0, 4.0, 4.0, 4.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5])
+    mine = Plateau(2, losses, 1.0, patience=2)
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=2, factor=0.5)
+    for step, loss in enumerate(losses):
+        mine.update(torch.tensor([1]), loss[None])
+        optimizer.step()
+        theirs.step(loss)
+        assert mine.rates.tolist() == [1.0, optimizer.param_groups[0]["lr"]], step
+    assert mine.rates[1] < 0.5
+
+
+def test_sgd_steps_along_the_gradient_and_stops_when_its_rate_is_spent(plain: Plain) -> None:
+    context = Context(plain.model, plain.batch)
+    row = 0.01 * torch.randn(16, generator=generator("row"))
+    threat = ThreatModel("linf", 0.3)
+    problem = Problem.of(lambda x_adv, _: x_adv.flatten(1) @ row, context)
+    found = sgd(problem, plain.x, threat, 3, 0.5, patience=5)
+    wanted = threat.project(plain.x - 1.5 * row.view(1, 1, 4, 4), plain.x)
+    torch.testing.assert_close(found.x, wanted)
+    flat = Problem.of(lambda x_adv, _: 0 * x_adv.flatten(1).sum(1) + 1, context)
+    found = sgd(flat, plain.x, threat, 100, 1.0, patience=0, smallest=0.1)
+    # 1, then 1/2, 1/4, 1/8 and 1/16 after a step each without gain.
+    assert flat.backwards.tolist() == [5] * COUNT
+    assert torch.equal(found.x, plain.x)
+
+
+def test_adam_with_patience_is_torchs_with_its_scheduler(plain: Plain) -> None:
+    only = torch.tensor([0])
+    context = Context(plain.model, plain.batch)[only]
+    row = torch.randn(16, generator=generator("row"))
+    loss = lambda x: (3 * (x.flatten(1) @ row) - 1).abs()  # noqa: E731
+    x = plain.x[:1].clone().requires_grad_()
+    optimizer = torch.optim.Adam([x], lr=0.02)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.5)
+    for _ in range(15):
+        optimizer.zero_grad()
+        value = loss(x).sum()
+        value.backward()
+        optimizer.step()
+        scheduler.step(value.detach())
+    assert optimizer.param_groups[0]["lr"] < 0.01
+    problem = Problem.of(lambda x_adv, _: loss(x_adv), context)
+    found = adam(problem, plain.x[:1], ThreatModel("linf", 5.0), 15, 0.02, patience=1, free=True)
+    torch.testing.assert_close(found.x, x.detach().clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_pgds_steps_fall_evenly(plain: Plain) -> None:
+    problem = Problem.of(
+        lambda x_adv, _: x_adv.flatten(1).sum(1), Context(plain.model, plain.batch)
+    )
+    found = pgd(problem, plain.x, ThreatModel("linf", 0.25), 4, 0.04, final_share=0.0)
+    gone = 0.04 * (1 + 0.75 + 0.5 + 0.25)
+    torch.testing.assert_close(found.x, plain.x - gone, atol=1e-6, rtol=0)

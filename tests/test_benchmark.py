@@ -145,6 +145,25 @@ def test_a_limit_makes_the_record_unofficial_and_reuses_shards(small_suite: Suit
     assert whole.deviations == own
 
 
+def test_another_norm_converts_the_suites_radii_and_takes_ones_own_as_they_are(
+    small_suite: Suite,
+) -> None:
+    noise = small_suite.limited(2).with_attacks(["noise"])
+    record = genrobust.bench("vae", noise, norm="l2")
+    assert record.suite.norm == "l2"
+    assert record.suite.eps == pytest.approx([32 * eps for eps in small_suite.eps])
+    assert record.deviations[1:] == ("the norm l2 in place of the suite's",)
+    assert "--norm l2" in record.provenance.command
+    record = genrobust.bench("vae", noise, norm="l2", eps=[0.5])
+    assert record.suite.eps == (0.5,)
+    assert noise.with_norm("l2").with_norm("linf").eps == pytest.approx(noise.eps)
+    assert noise.with_norm("linf") == noise
+    with pytest.raises(GenrobustError, match="unknown norm 'l3'; allowed are linf, l2"):
+        genrobust.bench("vae", noise, norm="l3")  # type: ignore[arg-type]
+    with pytest.raises(GenrobustError, match=r"LinfPGD.*linf"):
+        genrobust.bench("vae", noise, norm="l2", attacks=["foolbox:LinfPGD"])
+
+
 def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
     from genrobust.benchmark.options import Options
     from genrobust.benchmark.prepare import _adjusted

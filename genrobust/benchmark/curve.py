@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrobust import files
-from genrobust.attacks.base import make_attack
 from genrobust.benchmark import collect, flags
 from genrobust.benchmark.curve_record import (
     Area,
@@ -42,7 +41,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.report.examples import Attacked, Example
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite, load_suite
-from genrobust.threat import Norm, ThreatModel
+from genrobust.threat import Norm
 
 #: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
 BEATEN = 0.25
@@ -99,8 +98,10 @@ def minimum_norm(
         >>> len(record.sources), record.per_eps[0].eps
         (1, 0.02)
     """
-    options = Options(limit=limit, seed=seed, device=device, workers=workers, data_root=data_root)
-    prepared = prepare_curve(model, suite, norm, radius, options)
+    options = Options(
+        limit=limit, seed=seed, norm=norm, device=device, workers=workers, data_root=data_root
+    )
+    prepared = prepare_curve(model, suite, radius, options)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
             return execute_curve(prepared, Path(folder)).record
@@ -120,7 +121,6 @@ class PreparedCurve:
 def prepare_curve(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite,
-    norm: Norm | None,
     radius: float | None,
     options: Options,
 ) -> PreparedCurve:
@@ -131,7 +131,6 @@ def prepare_curve(
             attacks or rule do not fit; a norm or a radius that is none.
     """
     chosen = load_suite(suite) if isinstance(suite, str) else suite
-    wanted = ThreatModel(chosen.norm if norm is None else norm)
     if chosen.rule == "distance":
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
@@ -142,20 +141,12 @@ def prepare_curve(
             raise GenrobustError(
                 f"an area cannot go up to the radius {up_to}; give a number above 0, such as 0.1"
             )
-    for entry in chosen.attacks:
-        make_attack(entry.attack, entry.settings).refuse_threat(wanted)
     run = prepare(model, chosen, options)
     command = run.command.replace("genrobust bench", "genrobust curve", 1)
-    deviations = run.deviations
-    if wanted.norm != chosen.norm:
-        command += f" --norm {wanted.norm}"
-        deviations += (f"the norm {wanted.norm} in place of the suite's",)
     if radius is not None:
         command += f" --radius {radius}"
-    used = _under(run.suite, wanted.norm, math.prod(run.model.input_shape))
-    areas = (used.eps[-1], *([] if radius is None else [radius]))
-    run = replace(run, suite=used, deviations=deviations, command=command)
-    return PreparedCurve(run, areas)
+    areas = (run.suite.eps[-1], *([] if radius is None else [radius]))
+    return PreparedCurve(replace(run, command=command), areas)
 
 
 def execute_curve(
@@ -226,14 +217,6 @@ def write_page(folder: Path, run: CurveRun) -> Path:
     path = folder / "curve.html"
     files.write_text(path, render_curve(run.record, run.examples))
     return path
-
-
-def _under(suite: Suite, norm: Norm, pixels: int) -> Suite:
-    """The suite under a norm: an L2 ball of ``eps * sqrt(pixels)`` just holds an L-inf ball."""
-    if norm == suite.norm:
-        return suite
-    factor = math.sqrt(pixels) if norm == "l2" else 1 / math.sqrt(pixels)
-    return suite.model_copy(update={"norm": norm, "eps": tuple(e * factor for e in suite.eps)})
 
 
 def _resampled(distance: Tensor, suite: Suite) -> Tensor:

@@ -17,6 +17,7 @@ class Options:
     limit: int | None = None
     seed: int = 0
     attacks: tuple[str, ...] = ()
+    norm: str | None = None
     eps: tuple[float, ...] = ()
     judge: str | None = None
     judge_in_train_mode: bool = False

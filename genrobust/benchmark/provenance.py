@@ -40,6 +40,8 @@ def command(model: str, suite: Suite, options: Options) -> str:
     words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
     for name in options.attacks:
         words += ["--attack", name]
+    if options.norm is not None:
+        words += ["--norm", options.norm]
     for radius in options.eps:
         words += ["--eps", str(radius)]
     if options.judge is not None:

@@ -64,6 +64,10 @@ def bench(
         list[str] | None,
         typer.Option(help="This attack in place of the suite's. May be repeated."),
     ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(help="linf or l2; default the suite's. Its radii are converted."),
+    ] = None,
     eps: Annotated[
         list[float] | None,
         typer.Option(help="This radius in place of the suite's grid. May be repeated."),
@@ -107,6 +111,7 @@ def bench(
         limit=limit,
         seed=seed,
         attacks=tuple(attack or ()),
+        norm=norm,
         eps=tuple(eps or ()),
         judge=judge,
         judge_in_train_mode=judge_in_train_mode,
@@ -150,12 +155,13 @@ def curve(
     options = Options(
         limit=limit,
         seed=seed,
+        norm=norm,
         device=device,
         workers=workers,
         data_root=data_root,
         weights=weights,
     )
-    measure_curve(model, suite, norm, radius, options, out)
+    measure_curve(model, suite, radius, options, out)
 
 
 @app.command()

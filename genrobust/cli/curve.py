@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import cast
 
 from genrobust.benchmark.curve import execute_curve, prepare_curve, write_page
 from genrobust.benchmark.options import Options
 from genrobust.cli.bench import folders
 from genrobust.cli.progress import progress
 from genrobust.suites.suite import load_suite
-from genrobust.threat import Norm
 
 
 def measure_curve(
     model: str,
     suite: str,
-    norm: str | None,
     radius: float | None,
     options: Options,
     out: Path,
@@ -28,7 +25,7 @@ def measure_curve(
     from genrobust.report.terminal import curve_table
 
     protocol = load_suite(suite)
-    prepared = prepare_curve(model, protocol, cast("Norm | None", norm), radius, options)
+    prepared = prepare_curve(model, protocol, radius, options)
     info = prepared.run.model
     home = out / f"{protocol.name}-v{protocol.version}"
     folder = folders(home, [info])[0] / prepared.run.suite.norm

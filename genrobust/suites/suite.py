@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
-from genrobust.data.base import Split
+from genrobust.data.base import DATASETS, Split
 from genrobust.errors import GenrobustError
 from genrobust.registry import Registry
 from genrobust.threat import Norm
@@ -136,6 +137,14 @@ class Suite(Frozen):
         """
         rule = "single-live" if live else "single"
         return self.model_copy(update={"rule": rule, "scoring_judges": (judge,)})
+
+    def with_norm(self, norm: Norm) -> Suite:
+        """The suite under a norm: an L2 ball of ``eps * sqrt(pixels)`` just holds an L-inf ball."""
+        if norm == self.norm:
+            return self
+        root = math.sqrt(math.prod(DATASETS.get(self.dataset).image_shape))
+        factor = root if norm == "l2" else 1 / root
+        return self.model_copy(update={"norm": norm, "eps": tuple(e * factor for e in self.eps)})
 
     def with_eps(self, eps: list[float]) -> Suite:
         """The suite on another grid."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from genrobust.suites import Suite, load_suite
 torch.set_num_threads(1)
 settings.register_profile("genrobust", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("genrobust")
+
+# What a shell starts in the background ignores interrupts, and so would what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A package of its own; tests install it, and a part of it cannot be imported on purpose.
 collect_ignore = ["demo_plugin"]

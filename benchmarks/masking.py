@@ -29,7 +29,7 @@ COARSE = Mask("8 levels of input", see=rounded(8), differentiable=False)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=int, default=90)
+    parser.add_argument("--limit", type=int, default=45)
     given = parser.parse_args()
     began = time.process_time()
     rows = list(measured(given.limit))

@@ -197,12 +197,11 @@ def plausible(evidence: Evidence) -> dict[str, Tensor]:
             rows = [a for a, entry in enumerate(suite.attacks) if entry.goal == aim]
             radius = t[f"{goal}.radius"][part][eligible[part]]
             for e in range(radii):
-                left = int((radius == e + 1).sum())
-                tried[rows, e], succeeded[rows, e] = left, 0
-                tried[rows[0], e] = int((radius <= e + 1).sum())
-                succeeded[rows[0], e] = tried[rows[0], e] - left
-        last = t["ignore.radius"][part][t["longer.tried"][part]] - 1
-        tried[-1], succeeded[-1] = last.bincount(minlength=radii)[:radii], 0
+                stand, fell = int((radius > e).sum()), int((radius == e).sum())
+                tried[rows, e], succeeded[rows, e] = stand, 0
+                tried[rows[0], e], succeeded[rows[0], e] = stand + fell, fell
+                if goal == "ignore":
+                    tried[-1, e], succeeded[-1, e] = stand, 0
         for name in ("forwards", "backwards"):
             t[name][shard][tried == 0] = 0
     return t

@@ -42,7 +42,7 @@ def shards(folder: Path) -> dict[str, bytes]:
 def test_the_record_follows_its_published_schema(finished: Path) -> None:
     record = json.loads((finished / "record.json").read_text())
     jsonschema.validate(record, Record.model_json_schema())
-    assert Record.model_validate_json((finished / "record.json").read_text()).schema_version == 2
+    assert Record.model_validate_json((finished / "record.json").read_text()).schema_version == 3
 
 
 def test_scores_hang_together(finished: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_make_targets_of_the_readme_exist(readme: str, repository: Path) -> 
 @pytest.mark.parametrize(
     ("name", "file"),
     [
-        *(("record", "record-v2.json"), ("suite", "suite.json"), ("curve", "curve-v1.json")),
+        *(("record", "record-v3.json"), ("suite", "suite.json"), ("curve", "curve-v1.json")),
         *(("entry", "entry-v1.json"), ("outcomes", "outcomes-v1.json")),
         ("verification", "verification-v1.json"),
     ],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from genrobust.suites.suite import Frozen, Suite
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Estimate(Frozen):
@@ -135,8 +135,8 @@ class Scores(Frozen):
 
 class AttackCost(Frozen):
     """One attack of the suite, on sources that those before it left standing; the last two rows
-    are what the flags cost. In an ensemble a source is attacked at a radius if it fell at the next
-    larger one."""
+    are what the flags cost. In an ensemble a source whose class was lost is tried again in smaller
+    balls, and counted each time."""
 
     label: str
     settings: dict[str, Any]
@@ -215,6 +215,14 @@ class Record(Frozen):
     model: ModelInfo
     suite: Suite
     suite_sha256: str
+    radii: Annotated[
+        Literal["each", "from the largest"],
+        Field(
+            description="at which radii a source of an ensemble was attacked: at each at which, "
+            "and below which, nothing broke it; or, in records before version 3, from the largest "
+            "down, and inside one only where it had fallen at it"
+        ),
+    ]
     seed: int
     data: DataInfo
     judges: tuple[JudgeInfo, ...]

@@ -139,6 +139,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
         model=prepared.model,
         suite=suite,
         suite_sha256=suite.sha256,
+        radii="each",
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(setting)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,11 @@ from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.probes import Diagnosis, diagnose, longer_attack
 from genrobust.benchmark.score import Baseline, Fallen
 from genrobust.benchmark.scoring import Scorer
-from genrobust.threat import TOLERANCE, ThreatModel
+from genrobust.suites.suite import AttackEntry
+from genrobust.threat import ThreatModel
+
+#: How often a ball is halved for sources whose class was lost in it.
+HALVINGS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,46 +45,118 @@ def search(
     baseline: Baseline,
     cancelled: Callable[[], bool],
 ) -> Found | None:
-    """Attack the eligible sources of a batch.
+    """Attack the eligible sources of a batch at each radius, from the smallest up.
 
-    In an ensemble the radii go from the largest down: the balls are nested, so that a source that
-    stands at one is not attacked inside it, and gets the whole budget once. Attacks that are
-    measured by themselves, weak ones perhaps, get it at every radius, from the smallest up. Either
-    way a success counts for all larger radii.
+    A success counts for all larger radii, as their balls hold it, and a source that fell is not
+    attacked in them. Nothing that is found at a radius counts for a smaller one: so a score does
+    not depend on the larger radii of the grid, and none is higher than at a smaller radius.
 
     Returns:
         What was found, or None if ``cancelled`` said so between two attacks.
     """
-    threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
-    ignore = _Hunt(scorer, batch, baseline, threats, None)
-    target = _Hunt(scorer, batch, baseline, threats, baseline.target_labels)
-    tally = _Tally(len(spec.attacks), len(threats))
-    diagnosis = _diagnosed(spec, scorer, batch, baseline)
-    if diagnosis is not None and spec.ensemble:
-        for e, x_adv in enumerate(diagnosis.x_adv):
-            reached = ignore.offer(diagnosis.positions, x_adv)
-            tally.add(tally.short, e, reached, diagnosis.forwards[e], diagnosis.backwards[e])
-    posterior = scorer.model.encode(batch.x)
-    attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]
-    applicable = [attack.applies_to(posterior) for attack in attacks]
-    for e in reversed(range(len(threats))) if spec.ensemble else range(len(threats)):
-        for a, (entry, attack) in enumerate(zip(spec.attacks, attacks, strict=True)):
-            if cancelled():
-                return None
-            aim = target if entry.goal == "targeted" else ignore
-            positions = aim.to_attack(e, spec.ensemble)
-            if not applicable[a] or not len(positions):
-                continue
-            part = batch[positions] if aim is target else batch.untargeted()[positions]
-            found = attack(scorer.model, part, threats[e])
-            reached = aim.offer(positions, found.x_adv)
-            if aim is target:  # a targeted attack that misses may still change the class
-                ignore.offer(positions, found.x_adv)
-            tally.add(a, e, reached, found.forwards.sum(), found.backwards.sum())
-    signs = {} if diagnosis is None else dict(diagnosis.signs)
-    if diagnosis is not None and spec.ensemble:
-        signs |= _try_longer(spec, scorer, batch, threats, ignore, tally)
-    return Found(ignore.fallen(), target.fallen(), tally.counts(), signs)
+    work = _Search(spec, scorer, batch, baseline, cancelled)
+    for e in range(len(spec.eps)):
+        if not work.attack_at(e):
+            return None
+    return work.found()
+
+
+class _Search:
+    """A search under way."""
+
+    def __init__(
+        self,
+        spec: ShardSpec,
+        scorer: Scorer,
+        batch: Batch,
+        baseline: Baseline,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.spec, self.scorer, self.batch, self.cancelled = spec, scorer, batch, cancelled
+        self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
+        self.ignore = _Hunt(scorer, batch, baseline, self.threats, None)
+        self.target = _Hunt(scorer, batch, baseline, self.threats, baseline.target_labels)
+        self.tally = _Tally(len(spec.attacks), len(self.threats))
+        self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
+        posterior = scorer.model.encode(batch.x)
+        attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]
+        self.attacks: list[tuple[int, AttackEntry, Attack]] = [
+            (row, entry, attack)
+            for row, (entry, attack) in enumerate(zip(spec.attacks, attacks, strict=True))
+            if attack.applies_to(posterior)
+        ]
+        self.longer = torch.zeros(2, len(batch), dtype=torch.bool, device=batch.x.device)
+
+    def attack_at(self, e: int) -> bool:
+        """Attack what stands at a radius; False if cancelled."""
+        self.ignore.begin(e)
+        self.target.begin(e)
+        if self.diagnosis is not None and self.spec.ensemble:
+            self._offer_short(self.diagnosis, e)
+        for threat in self._balls(e):
+            for row, entry, attack in self.attacks:
+                if self.cancelled():
+                    return False
+                self._run(row, entry, attack, threat, e)
+            if not self.ignore.retry() | self.target.retry():
+                break
+        if self.diagnosis is not None and self.spec.ensemble:
+            self._try_longer(e)
+        return True
+
+    def _balls(self, e: int) -> Iterator[ThreatModel]:
+        """The ball of a radius and, in an ensemble, smaller ones for those whose class was lost.
+
+        Balls are nested and success is not: what changes a reconstruction by the whole of a large
+        ball may change the image's own class too, where less of it would not. Inside the next
+        smaller radius of the grid everything was attacked before.
+        """
+        threat = self.threats[e]
+        yield threat
+        tried = self.threats[e - 1].eps if e else 0.0
+        for _ in range(HALVINGS if self.spec.ensemble else 0):
+            threat = _halved(threat, self.batch.x)
+            if threat.eps <= tried:
+                return
+            yield threat
+
+    def found(self) -> Found:
+        signs = {} if self.diagnosis is None else dict(self.diagnosis.signs)
+        if self.diagnosis is not None and self.spec.ensemble:
+            signs |= {"longer.tried": self.longer[0], "longer.success": self.longer[1]}
+        return Found(self.ignore.fallen(), self.target.fallen(), self.tally.counts(), signs)
+
+    def _run(
+        self, row: int, entry: AttackEntry, attack: Attack, threat: ThreatModel, e: int
+    ) -> None:
+        aim = self.target if entry.goal == "targeted" else self.ignore
+        positions = aim.to_attack()
+        if not len(positions):
+            return
+        part = self.batch[positions]
+        found = attack(self.scorer.model, part if aim is self.target else part.untargeted(), threat)
+        reached = aim.offer(positions, found.x_adv)
+        if aim is self.target:  # a targeted attack that misses may still change the class
+            self.ignore.offer(positions, found.x_adv)
+        self.tally.add(row, e, reached, found.forwards.sum(), found.backwards.sum())
+
+    def _offer_short(self, diagnosis: Diagnosis, e: int) -> None:
+        reached = self.ignore.offer(diagnosis.positions, diagnosis.x_adv[e])
+        spent = (diagnosis.forwards[e], diagnosis.backwards[e])
+        self.tally.add(self.tally.short, e, reached, *spent)
+
+    def _try_longer(self, e: int) -> None:
+        """Twice the steps on each source that stands."""
+        positions = self.ignore.standing()
+        if not len(positions):
+            return
+        attack = longer_attack(self.spec.attacks)
+        part = self.batch.untargeted()[positions]
+        found = attack(self.scorer.model, part, self.threats[e])
+        reached = self.ignore.offer(positions, found.x_adv)
+        self.longer[0, positions] = True
+        self.longer[1, positions] |= reached
+        self.tally.add(self.tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
 
 
 class _Hunt:
@@ -97,47 +174,55 @@ class _Hunt:
         self.threats, self.wanted = threats, wanted
         self.perturbation = torch.zeros_like(quantise(batch.x, batch.x, threats[0]))
         self.radius = torch.full_like(baseline.labels, len(threats))
+        self.begin(0)
 
-    def to_attack(self, e: int, ensemble: bool) -> Tensor:
-        """Positions of the sources that an attack at radius ``e`` is for."""
-        still = self.radius == e + 1 if ensemble else self.radius > e
-        return (self.baseline.eligible & still).nonzero()[:, 0]
+    def begin(self, e: int) -> None:
+        """Go on to a radius: all that stands there waits for attacks."""
+        self.e = e
+        self.waits = torch.ones_like(self.baseline.eligible)
+        self.spoiled = torch.zeros_like(self.baseline.eligible)
+
+    def retry(self) -> bool:
+        """Let those wait again whose class was lost on the way to the goal; are there any?"""
+        self.waits, self.spoiled = self.spoiled, torch.zeros_like(self.spoiled)
+        return bool(len(self.to_attack()))
+
+    def standing(self) -> Tensor:
+        """Positions of the eligible sources that did not fall at this radius or a smaller one."""
+        return (self.baseline.eligible & (self.radius > self.e)).nonzero()[:, 0]
+
+    def to_attack(self) -> Tensor:
+        """Positions of those of them that wait for an attack."""
+        standing = self.standing()
+        return standing[self.waits[standing]]
 
     def offer(self, positions: Tensor, x_adv: Tensor) -> Tensor:
-        """Score images as they will be stored; keep those that need the smallest radius.
+        """Score images of the radius's ball as they will be stored, and keep what succeeds.
 
         Returns:
             Which of them reach the goal, a mask over ``positions``.
         """
-        x = self.batch.x[positions]
-        reached = torch.zeros_like(positions, dtype=torch.bool)
-        fits = self._smallest_radius(self.threats[0].distance(x_adv, x))
-        for e in fits.unique().tolist():
-            chosen = (fits == e).nonzero()[:, 0]
-            at, source = positions[chosen], x[chosen]
-            steps = quantise(x_adv[chosen], source, self.threats[e])
-            hit = self._reaches(restore(steps, source, step_of(self.threats[e])), at)
-            reached[chosen] = hit
-            better = hit & (self.radius[at] > e)
-            self.radius[at[better]] = e
-            self.perturbation[at[better]] = steps[better]
-        return reached
+        source, threat = self.batch.x[positions], self.threats[self.e]
+        steps = quantise(x_adv, source, threat)
+        stored = restore(steps, source, step_of(threat))
+        shown = self._shows_goal(stored, positions)
+        kept = self.scorer.keeps_label(stored, self.baseline.labels[positions])
+        self.spoiled[positions] |= shown & ~kept
+        hit = shown & kept
+        new = hit & (self.radius[positions] > self.e)
+        self.radius[positions[new]] = self.e
+        self.perturbation[positions[new]] = steps[new]
+        return hit
 
     def fallen(self) -> Fallen:
         return Fallen(self.perturbation, self.radius)
 
-    def _smallest_radius(self, distance: Tensor) -> Tensor:
-        """The position of the smallest radius that each distance fits in."""
-        allowed = [threat.eps * (1 + TOLERANCE) + TOLERANCE * 0.1 for threat in self.threats]
-        grid = torch.tensor(allowed, dtype=torch.float64, device=distance.device)
-        return torch.searchsorted(grid, distance.double()).clamp_max(len(grid) - 1)
-
-    def _reaches(self, x_adv: Tensor, positions: Tensor) -> Tensor:
+    def _shows_goal(self, x_adv: Tensor, positions: Tensor) -> Tensor:
         wanted = None if self.wanted is None else self.wanted[positions]
         ids = [self.batch.sample_ids[i] for i in positions.tolist()]
         part = self.baseline[positions]
         verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, ids), ids, part.anchors)
-        return part.reached(verdict, wanted) & self.scorer.keeps_label(x_adv, part.labels)
+        return part.reached(verdict, wanted)
 
 
 class _Tally:
@@ -155,6 +240,12 @@ class _Tally:
         return dict(zip(("tried", "succeeded", "forwards", "backwards"), self.table, strict=True))
 
 
+def _halved(threat: ThreatModel, x: Tensor) -> ThreatModel:
+    """The ball of half the radius; of an unbounded one, of half of what the box allows."""
+    box = 1.0 if threat.norm == "linf" else math.sqrt(x[0].numel())
+    return ThreatModel(threat.norm, min(threat.eps, box) / 2)
+
+
 def _diagnosed(
     spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline
 ) -> Diagnosis | None:
@@ -162,27 +253,3 @@ def _diagnosed(
     if batch.judge is None or batch.labels is None:
         return None
     return diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)
-
-
-def _try_longer(
-    spec: ShardSpec,
-    scorer: Scorer,
-    batch: Batch,
-    threats: list[ThreatModel],
-    ignore: _Hunt,
-    tally: _Tally,
-) -> dict[str, Tensor]:
-    """Twice the steps on each source at the largest radius that it withstands."""
-    attack: Attack = longer_attack(spec.attacks)
-    success = torch.zeros_like(ignore.baseline.eligible)
-    stands = ignore.baseline.eligible & (ignore.radius > 0)
-    last = ignore.radius - 1
-    for e, threat in enumerate(threats):
-        positions = (stands & (last == e)).nonzero()[:, 0]
-        if not len(positions):
-            continue
-        found = attack(scorer.model, batch.untargeted()[positions], threat)
-        reached = ignore.offer(positions, found.x_adv)
-        success[positions] = reached
-        tally.add(tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
-    return {"longer.tried": stands, "longer.success": success}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from genrobust._version import __version__
 from genrobust.benchmark import collect, flags
 from genrobust.benchmark.record import DataInfo, Flag, JudgeInfo, Record, Scores
+from genrobust.benchmark.search import HALVINGS
 from genrobust.data.base import DATASETS
 from genrobust.leaderboard.checks import RejectionError, Step
 from genrobust.leaderboard.compare import FROM_OUTCOMES, positions, require_equal
@@ -221,36 +222,43 @@ def check_counts(evidence: Evidence) -> str:
     for shard, sources in enumerate(_slices(suite)):
         counts = {name: evidence.tensors[name][shard] for name in collect.COUNTS}
         part = _part(evidence.tensors, sources)
-        problem = _problem_of_counts(suite, counts, part)
+        problem = _problem_of_counts(record, counts, part)
         if problem:
             raise RejectionError(f"in shard {shard} {problem}")
     return f"of {len(record.attacks)} attacks in {len(evidence.shards)} shards, in sum the record's"
 
 
 def _problem_of_counts(
-    suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
+    record: Record, counts: dict[str, Tensor], part: dict[str, Tensor]
 ) -> str | None:
     """How a shard's counts contradict themselves or the outcomes of its sources."""
+    suite = record.suite
     tried, succeeded = counts["tried"], counts["succeeded"]
-    eligible = int(part["eligible"].sum())
+    # What is tried again in smaller balls is counted again.
+    again = 1 if record.radii == "from the largest" or not suite.ensemble else 1 + HALVINGS
     if any((count < 0).any() for count in counts.values()):
         return "a count is negative"
-    if (succeeded > tried).any() or (tried > eligible).any():
+    if (succeeded > tried).any() or (tried > again * int(part["eligible"].sum())).any():
         return "attacks were tried on more sources than there are, or succeeded on more than tried"
     spent = counts["forwards"] + counts["backwards"]
     if ((tried == 0) & (spent > 0)).any():
         return "attacks that were not tried cost something"
     if not suite.ensemble:
         return None
-    return _problem_of_signs(counts, part, eligible) or _problem_of_cascade(suite, counts, part)
+    problem = _problem_of_signs(record, counts, part)
+    if problem is None and _untargeted_first(suite):
+        downwards = record.radii == "from the largest"
+        check = _problem_from_the_largest if downwards else _problem_at_each_radius
+        problem = check(suite, counts, part)
+    return problem
 
 
 def _problem_of_signs(
-    counts: dict[str, Tensor], part: dict[str, Tensor], eligible: int
+    record: Record, counts: dict[str, Tensor], part: dict[str, Tensor]
 ) -> str | None:
     """The two last rows against the signs that they were made for."""
     short, longer = counts["tried"][-2], counts["tried"][-1]
-    if "probe.success" in part and (short != eligible).any():
+    if "probe.success" in part and (short != int(part["eligible"].sum())).any():
         return "short attacks were not tried on every eligible source"
     if "longer.tried" not in part:
         return None
@@ -258,23 +266,48 @@ def _problem_of_signs(
     stands = part["eligible"] & (part["ignore.radius"] > 0)
     if (again != (stands | fell)).any() or (fell & ~again).any():
         return "the longer attack was not tried on the sources that stand"
-    counted = (int(longer.sum()), int(counts["succeeded"][-1].sum()))
-    if counted != (int(again.sum()), int(fell.sum())):
-        return "the counts of the longer attack are not those of its signs"
+    succeeded = counts["succeeded"][-1]
+    if record.radii == "from the largest":  # each source once, at the largest that it withstands
+        counted = (int(longer.sum()), int(succeeded.sum()))
+        same = counted == (int(again.sum()), int(fell.sum()))
+    else:
+        standing = [int(_standing(part, "ignore", e).sum()) for e in range(len(longer))]
+        same = (longer - succeeded).tolist() == standing
+        same &= int(succeeded.sum()) == int(fell.sum())
+    return None if same else "the counts of the longer attack are not those of its signs"
+
+
+def _problem_at_each_radius(
+    suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
+) -> str | None:
+    """Each attack gets what the one before it left, and what they broke is what fell."""
+    for e, eps in enumerate(suite.eps):
+        for goal, rows, tried, fell in _attacks_at(suite, counts, e):
+            before = int(_standing(part, goal, e - 1).sum())
+            fallen = before - int(_standing(part, goal, e).sum())
+            # Others than its own attacks reach the untargeted goal too.
+            elsewhere = 0
+            if goal == "ignore":
+                others = [a for a in range(len(suite.attacks)) if a not in rows]
+                elsewhere = int(
+                    counts["succeeded"][-2:, e].sum() + counts["tried"][others, e].sum()
+                )
+            short = int(counts["succeeded"][-2, e]) if goal == "ignore" else 0
+            if (tried[0] if tried else 0) + ROUNDED < before - short:
+                return f"attacks at eps {eps:g} were not tried on all that stood before them"
+            if not sum(fell) - ROUNDED <= fallen <= sum(fell) + elsewhere + ROUNDED:
+                return f"{fallen} sources fell at eps {eps:g}, and the attacks broke {sum(fell)}"
+            if tried[1:] != [n - k for n, k in zip(tried, fell, strict=True)][:-1]:
+                return f"attacks at eps {eps:g} were not tried on what those before them left"
     return None
 
 
-def _problem_of_cascade(
+def _problem_from_the_largest(
     suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
 ) -> str | None:
-    """Each attack gets what the one before it left, and what none broke is what stands."""
-    goals = [entry.goal for entry in suite.attacks]
-    if goals != sorted(goals, reverse=True):
-        return None  # targeted attacks reach the untargeted goal too: it must come first
+    """Likewise where the radii went down, and what stood at one was not attacked inside it."""
     for e, eps in enumerate(suite.eps):
-        for goal, aim in (("ignore", "untargeted"), ("target", "targeted")):
-            rows = [a for a, kind in enumerate(goals) if kind == aim and counts["tried"][a].any()]
-            tried, fell = (counts[name][rows, e].tolist() for name in ("tried", "succeeded"))
+        for goal, _, tried, fell in _attacks_at(suite, counts, e):
             left = [n - k for n, k in zip(tried, fell, strict=True)]
             if tried[1:] != left[:-1]:
                 return f"attacks at eps {eps:g} were not tried on what those before them left"
@@ -285,6 +318,28 @@ def _problem_of_cascade(
             if not least - ROUNDED <= stand <= most + ROUNDED:
                 return f"{stand} sources stand at eps {eps:g}, and the attacks left {most}"
     return None
+
+
+def _untargeted_first(suite: Suite) -> bool:
+    """Targeted attacks reach the untargeted goal too: only after it do counts add up."""
+    goals = [entry.goal for entry in suite.attacks]
+    return goals == sorted(goals, reverse=True)
+
+
+def _attacks_at(
+    suite: Suite, counts: dict[str, Tensor], e: int
+) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
+    """By goal, the rows of the attacks that ran, how many each tried, how many it broke."""
+    for goal, aim in (("ignore", "untargeted"), ("target", "targeted")):
+        ran = [a for a, entry in enumerate(suite.attacks) if counts["tried"][a].any()]
+        rows = [a for a in ran if suite.attacks[a].goal == aim]
+        tried, fell = (counts[name][rows, e].tolist() for name in ("tried", "succeeded"))
+        yield goal, rows, tried, fell
+
+
+def _standing(part: dict[str, Tensor], goal: str, e: int) -> Tensor:
+    """Who did not fall at a radius or a smaller one; before the first, who is eligible."""
+    return part["eligible"] & (part[f"{goal}.radius"] > e)
 
 
 def _slices(suite: Suite) -> list[slice]:

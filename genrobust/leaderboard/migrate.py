@@ -74,5 +74,11 @@ def _changes_from_1_to_2(at: Json) -> Json:
     return {**unknown, **at}
 
 
+def _from_2_to_3(old: Json) -> Json:
+    """Ensembles went from the largest radius down, and left alone inside it what stood at it."""
+    radii = "from the largest" if old["suite"]["ensemble"] else "each"
+    return {**old, "schema_version": 3, "radii": radii}
+
+
 #: From each earlier version to the next.
-STEPS: dict[int, Callable[[Json], Json]] = {1: _from_1_to_2}
+STEPS: dict[int, Callable[[Json], Json]] = {1: _from_1_to_2, 2: _from_2_to_3}

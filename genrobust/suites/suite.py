@@ -62,9 +62,9 @@ class Suite(Frozen):
     published code that leaves it in train mode. ``distance``: the reconstruction is nearer to the
     target's than to the source's, for data without labels.
 
-    ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the radii
-    go from the largest down and short attacks made for the flags count too; else each attack is
-    run at each radius, as for measuring the attacks themselves.
+    ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the attacks
+    made for the flags count too, and sources whose class was lost in a large ball are tried in
+    smaller ones; else each attack is run as it is, as for measuring the attacks themselves.
     """
 
     name: str

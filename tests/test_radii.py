@@ -1,0 +1,159 @@
+"""A score at a radius is that radius's own, and no radius stands higher than a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrobust
+from genrobust import files
+from genrobust.attacks import ATTACKS, Attack
+from genrobust.batch import Context
+from genrobust.benchmark.record import Record
+from genrobust.objectives.classifier import JudgeMargin
+from genrobust.optimizers import Minimum, Problem
+from genrobust.suites import AttackEntry, Suite, load_suite
+from genrobust.threat import Norm, ThreatModel
+
+GRIDS = {"linf": ([0.06], [0.06, 0.1], [0.06, 1.0]), "l2": ([1.9], [1.9, 3.0], [1.9, 32.0])}
+
+
+def suite_of(*attacks: str, ensemble: bool, **settings: float) -> Suite:
+    """Digits by these attacks, untargeted, in one chunk."""
+    entries = tuple(AttackEntry(attack=a, goal="untargeted", settings=settings) for a in attacks)
+    update = {"attacks": entries, "ensemble": ensemble, "resamples": 50}
+    return load_suite("digits").model_copy(update=update)
+
+
+def standing(record: Record) -> list[float]:
+    return [at.robust_accuracy.value for at in record.scores.per_eps]
+
+
+def require_falling(record: Record) -> None:
+    shares = standing(record)
+    assert all(before >= after for before, after in pairwise(shares)), shares
+
+
+@pytest.mark.parametrize(
+    ("model", "norm"), [("vae-wd", "linf"), ("jointvae", "linf"), ("vae-wd", "l2")]
+)
+def test_larger_radii_beside_it_leave_a_score_as_it_is(model: str, norm: Norm) -> None:
+    suite = suite_of("classifier", ensemble=True, steps=15)
+    records = [genrobust.bench(model, suite, limit=12, norm=norm, eps=eps) for eps in GRIDS[norm]]
+    assert len({standing(record)[0] for record in records}) == 1
+    assert 0 < standing(records[0])[0] < 0.9, "some fall and some stand, or it shows nothing"
+    for record in records:
+        require_falling(record)
+
+
+def test_the_whole_ensemble_keeps_to_the_radius_too() -> None:
+    alone, beside, far = (
+        genrobust.bench("vae-wd", limit=6, eps=eps) for eps in ([0.06], [0.06, 1.0], [1.0])
+    )
+    assert standing(alone)[0] == standing(beside)[0]
+    assert standing(far)[0] == standing(beside)[1] <= standing(beside)[0]
+
+
+@pytest.mark.parametrize("attack", ["fmn", "carlini-wagner", "noise", "pgd"])
+def test_attacks_by_themselves_keep_to_the_radius(attack: str) -> None:
+    """What an attack on a large ball finds near the source is no merit of the small ball's."""
+    settings = {} if attack == "noise" else {"steps": 10}
+    suite = suite_of(attack, ensemble=False, **settings)
+    norm: Norm = "l2" if attack == "carlini-wagner" else "linf"
+    small, large = GRIDS[norm][1]
+    alone, beside = (
+        genrobust.bench("vae", suite, limit=12, norm=norm, eps=eps)
+        for eps in ([small], [small, 2 * large])
+    )
+    assert standing(alone)[0] == standing(beside)[0]
+    require_falling(beside)
+
+
+@pytest.mark.parametrize("rule", ["single", "distance"])
+def test_other_rules_keep_to_the_radius(rule: str) -> None:
+    suite = suite_of("latent" if rule == "distance" else "classifier", ensemble=True, steps=10)
+    changes: dict[str, object] = {"rule": rule, "scoring_judges": suite.scoring_judges[:1]}
+    if rule == "distance":
+        targeted = tuple(e.model_copy(update={"goal": "targeted"}) for e in suite.attacks)
+        changes |= {"scoring_judges": (), "attacker_judge": None, "attacks": targeted}
+    suite = suite.model_copy(update=changes)
+    alone, beside = (
+        genrobust.bench("vae", suite, limit=8, eps=eps) for eps in ([0.04], [0.04, 0.3, 1.0])
+    )
+    assert standing(alone)[0] == standing(beside)[0]
+    require_falling(beside)
+
+
+@dataclass(frozen=True)
+class Overshoot(Attack):
+    """Uses the whole ball: towards the target image, and in a large ball to where it is it.
+
+    So its images lose their own class in large balls, and change reconstructions in small ones.
+    """
+
+    name = "overshoot"
+    paper = "a test"
+    goals = ("untargeted",)
+    needs_judge = True
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        batch, model = context.batch, context.model
+        problem = Problem.of(JudgeMargin(), context)
+        x = batch.x.clone()
+        for _ in range(5):
+            _, gradient = problem.gradient(x)
+            x = threat.project(x - threat.eps / 2 * gradient.sign(), batch.x)
+        if threat.eps >= 0.5:  # of what it holds only the class is left, and it is another
+            x = threat.project(model.reconstruct(x), batch.x)
+        found = Minimum(problem, x)
+        found.loss = problem.loss(x)
+        return problem, found
+
+
+@pytest.fixture
+def overshoot() -> Iterator[str]:
+    ATTACKS._registered["overshoot"] = Overshoot
+    yield "overshoot"
+    del ATTACKS._registered["overshoot"]
+
+
+def test_an_ensemble_whose_images_lose_their_class_tries_smaller_balls(overshoot: str) -> None:
+    """Without that, a source that falls at 0.12 would stand at 1."""
+    single = genrobust.bench("vae", suite_of(overshoot, ensemble=False), limit=12, eps=[1.0])
+    whole = genrobust.bench("vae", suite_of(overshoot, ensemble=True), limit=12, eps=[1.0])
+    small = genrobust.bench("vae", suite_of(overshoot, ensemble=False), limit=12, eps=[0.125])
+    assert standing(single)[0] > standing(small)[0]
+    assert standing(whole)[0] <= standing(small)[0]
+    tried = whole.attacks[0].tried[0]
+    assert tried > whole.scores.eligible, "what was tried again is counted again"
+    assert single.attacks[0].tried[0] == single.scores.eligible
+
+
+def test_the_longer_attack_counts_at_every_radius() -> None:
+    """It was made at the largest radius alone, whose being there then mattered to the others."""
+    suite = suite_of("classifier", ensemble=True, steps=3)
+    alone, beside = (
+        genrobust.bench("vae", suite, limit=20, eps=eps) for eps in ([0.05], [0.05, 0.08])
+    )
+    assert alone.attacks[-1].succeeded[0] > 0
+    assert alone.attacks[-1].succeeded[0] == beside.attacks[-1].succeeded[0]
+    assert standing(alone)[0] == standing(beside)[0]
+
+
+def test_the_images_of_a_radius_lie_in_its_ball(tmp_path: Path) -> None:
+    """Those that were found in smaller balls are stored in steps of the radius that counts."""
+    suite = suite_of("classifier", ensemble=True, steps=15)
+    genrobust.bench("vae-wd", suite, limit=6, eps=[0.06, 1.0], out=tmp_path)
+    (shard,) = tmp_path.glob("shards/*.safetensors")
+    tensors = files.read_tensors(shard)[0]
+    radius: Tensor = tensors["ignore.radius"]
+    change = (tensors["ignore.x_adv"] - tensors["source"]).abs().amax((1, 2, 3))
+    assert set(radius.tolist()) <= {0, 1, 2}
+    assert (change[radius == 0] <= 0.06 + 1e-6).all()
+    assert torch.equal(change[radius == 2], torch.zeros_like(change[radius == 2]))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust.benchmark import collect, flags
+from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.curve_record import (
     Area,
     AtRadius,
@@ -165,8 +166,10 @@ def execute_curve(
         for spec in plan(suite, run.model.fingerprint, seed, device)
     ]
 
-    def work(spec: NearestSpec, cancelled: Callable[[], bool]) -> Measured | None:
-        return search_nearest(spec, setting, cancelled)
+    def work(
+        spec: NearestSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
+    ) -> Measured | None:
+        return search_nearest(spec, setting, cancelled, checkpoint)
 
     measured = run_missing(Store(folder), shards, work, run.workers, on_progress)
     joined = collect.join(measured)

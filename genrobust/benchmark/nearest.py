@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
+from genrobust.benchmark.checkpoint import Checkpoint, nowhere
 from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.probes import diagnose
 from genrobust.benchmark.score import Baseline, measure_baseline
@@ -42,9 +43,12 @@ class NearestSpec(ShardSpec):
 
 
 def search_nearest(
-    spec: NearestSpec, setting: Setting, cancelled: Callable[[], bool] = lambda: False
+    spec: NearestSpec,
+    setting: Setting,
+    cancelled: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
 ) -> Measured | None:
-    """Attack the eligible sources of a shard.
+    """Attack the eligible sources of a shard, from the checkpoint on if there is one.
 
     First come attacks that look for the smallest change in the whole box. Then the suite's attacks
     try to do better, from its largest radius down, inside each radius on the sources whose nearest
@@ -60,12 +64,17 @@ def search_nearest(
         ``forwards``, ``backwards`` (A + 1 + S, E + 1), the last column for the whole box. None if
         ``cancelled`` said so between two attacks.
     """
-    began = time.perf_counter()
+    checkpoint = checkpoint or nowhere()
     scorer, batch = setting.scorer, make_batch(spec, setting)
     baseline = measure_baseline(scorer, batch)
     hunt = _Hunt(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
     rows, columns = len(spec.attacks) + 1 + len(spec.searches), len(spec.eps) + 1
     counts = torch.zeros(4, rows, columns, dtype=torch.int64)
+    done = 0
+    earlier = checkpoint.read()
+    if earlier is not None:
+        hunt.x_adv, hunt.distance = (earlier[n].to(batch.x.device) for n in ("x_adv", "distance"))
+        counts, done = earlier["counts"], int(earlier["done"])
 
     def offer(
         row: int, e: int, positions: Tensor, x_adv: Tensor, forwards: Tensor, backwards: Tensor
@@ -75,13 +84,16 @@ def search_nearest(
 
     with scorer.keyed("search", spec.sample_ids):
         found = diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)
-        for e, x_adv in enumerate(found.x_adv):
+        for e, x_adv in enumerate(found.x_adv if earlier is None else []):
             spent = (found.forwards[e], found.backwards[e])
             offer(len(spec.attacks), e, found.positions, x_adv, *spent)
         posterior = scorer.model.encode(batch.x)
-        for row, entry, e in _stages(spec):
+        for number, (row, entry, e) in enumerate(_stages(spec)):
+            if number < done:
+                continue
             if cancelled():
                 return None
+            checkpoint.offer(partial(_state, hunt, counts, number))
             attack = make_attack(entry.attack, entry.settings)
             radii = [*spec.eps, math.inf, math.inf]
             positions = hunt.between(radii[e], radii[e + 1])
@@ -94,7 +106,13 @@ def search_nearest(
     names = ("tried", "succeeded", "forwards", "backwards")
     tensors = {**hunt.result(), **found.signs, **dict(zip(names, counts, strict=True))}
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-    return Measured(on_cpu, time.perf_counter() - began)
+    return Measured(on_cpu, checkpoint.seconds)
+
+
+def _state(hunt: _Hunt, counts: Tensor, done: int) -> dict[str, Tensor]:
+    """What a search goes on from after so many stages."""
+    found = {"x_adv": hunt.x_adv, "distance": hunt.distance}
+    return {**found, "counts": counts, "done": torch.tensor(done)}
 
 
 def _stages(spec: NearestSpec) -> Iterator[tuple[int, AttackEntry, int]]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from genrobust import files
 from genrobust.benchmark import collect, flags
+from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.execute import run_all
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import ShardSpec, plan
@@ -128,8 +129,10 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
     outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
     files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
 
-    def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
-        return run_shard(spec, setting, cancelled)
+    def work(
+        spec: ShardSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
+    ) -> Measured | None:
+        return run_shard(spec, setting, cancelled, checkpoint)
 
     measured = run_missing(Store(folder), shards, work, prepared.workers, on_progress)
     joined = collect.join(measured)
@@ -179,19 +182,24 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
 def run_missing(
     store: Store,
     shards: Sequence[Spec],
-    work: Callable[[Spec, Callable[[], bool]], Measured | None],
+    work: Callable[[Spec, Callable[[], bool], Checkpoint], Measured | None],
     workers: int,
     on_progress: Progress,
 ) -> list[Measured]:
-    """The results of all shards: those that the store has, and the others by ``work``."""
+    """The results of all shards: those that the store has, and the others by ``work``.
+
+    What is under way is kept too, now and then, so that a killed run goes on inside its shards.
+    """
     done = {spec.key: found for spec in shards if (found := store.read(spec)) is not None}
     missing = [spec for spec in shards if spec.key not in done]
     on_progress(len(done), len(shards))
 
     def work_and_store(spec: Spec, cancelled: Callable[[], bool]) -> Measured | None:
-        measured = work(spec, cancelled)
+        checkpoint = store.checkpoint(spec)
+        measured = work(spec, cancelled, checkpoint)
         if measured is not None:
             store.write(spec, measured)
+            checkpoint.remove()
         return measured
 
     for spec, measured in run_all(missing, work_and_store, workers):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
+from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.perturbation import quantise, restore, step_of
 from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.probes import Diagnosis, diagnose, longer_attack
@@ -21,6 +22,15 @@ from genrobust.threat import ThreatModel
 
 #: How often a ball is halved for sources whose class was lost in it.
 HALVINGS = 6
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a search is: the positions of the radius, of the ball, and of the next attack."""
+
+    radius: int = 0
+    ball: int = 0
+    attack: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +54,7 @@ def search(
     batch: Batch,
     baseline: Baseline,
     cancelled: Callable[[], bool],
+    checkpoint: Checkpoint,
 ) -> Found | None:
     """Attack the eligible sources of a batch at each radius, from the smallest up.
 
@@ -54,25 +65,18 @@ def search(
     Returns:
         What was found, or None if ``cancelled`` said so between two attacks.
     """
-    work = _Search(spec, scorer, batch, baseline, cancelled)
-    for e in range(len(spec.eps)):
-        if not work.attack_at(e):
-            return None
-    return work.found()
+    work = _Search(spec, scorer, batch, baseline)
+    state = checkpoint.read()
+    if state is not None:
+        work.resume(state)
+    return work.found() if work.go_on(cancelled, checkpoint) else None
 
 
 class _Search:
-    """A search under way."""
+    """A search under way: at which radius, in which ball, which attack is next."""
 
-    def __init__(
-        self,
-        spec: ShardSpec,
-        scorer: Scorer,
-        batch: Batch,
-        baseline: Baseline,
-        cancelled: Callable[[], bool],
-    ) -> None:
-        self.spec, self.scorer, self.batch, self.cancelled = spec, scorer, batch, cancelled
+    def __init__(self, spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline) -> None:
+        self.spec, self.scorer, self.batch = spec, scorer, batch
         self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
         self.ignore = _Hunt(scorer, batch, baseline, self.threats, None)
         self.target = _Hunt(scorer, batch, baseline, self.threats, baseline.target_labels)
@@ -86,23 +90,60 @@ class _Search:
             if attack.applies_to(posterior)
         ]
         self.longer = torch.zeros(2, len(batch), dtype=torch.bool, device=batch.x.device)
+        self.place = _Place()
 
-    def attack_at(self, e: int) -> bool:
-        """Attack what stands at a radius; False if cancelled."""
+    def go_on(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
+        """Attack at all radii from here on; False if cancelled."""
+        while self.place.radius < len(self.threats):
+            if not self._attack_here(cancelled, checkpoint):
+                return False
+            self.place = _Place(self.place.radius + 1)
+        return True
+
+    def _attack_here(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
+        """Attack what stands at the radius; False if cancelled."""
+        e = self.place.radius
+        if self.place == _Place(e):
+            self._begin(e)
+        for ball, threat in enumerate(self._balls(e)):
+            if ball < self.place.ball:
+                continue
+            for number in range(self.place.attack, len(self.attacks)):
+                if cancelled():
+                    return False
+                self._run(*self.attacks[number], threat, e)
+                self.place = _Place(e, ball, number + 1)
+                checkpoint.offer(self.state)
+            if not self.ignore.retry() | self.target.retry():
+                break
+            self.place = _Place(e, ball + 1)
+        if self.diagnosis is not None and self.spec.ensemble:
+            self._try_longer(e)
+        return True
+
+    def _begin(self, e: int) -> None:
         self.ignore.begin(e)
         self.target.begin(e)
         if self.diagnosis is not None and self.spec.ensemble:
             self._offer_short(self.diagnosis, e)
-        for threat in self._balls(e):
-            for row, entry, attack in self.attacks:
-                if self.cancelled():
-                    return False
-                self._run(row, entry, attack, threat, e)
-            if not self.ignore.retry() | self.target.retry():
-                break
-        if self.diagnosis is not None and self.spec.ensemble:
-            self._try_longer(e)
-        return True
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a search that goes on from here needs."""
+        return {
+            **{f"ignore.{name}": tensor for name, tensor in self.ignore.state().items()},
+            **{f"target.{name}": tensor for name, tensor in self.target.state().items()},
+            **{"tally": self.tally.table, "longer": self.longer},
+            "place": torch.tensor(astuple(self.place)),
+        }
+
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of the same search."""
+        for prefix, hunt in (("ignore.", self.ignore), ("target.", self.target)):
+            own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+            hunt.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
+        self.tally.table, self.longer = state["tally"], state["longer"].to(self.batch.x.device)
+        self.place = _Place(*state["place"].tolist())
+        self.ignore.e = self.target.e = self.place.radius
 
     def _balls(self, e: int) -> Iterator[ThreatModel]:
         """The ball of a radius and, in an ensemble, smaller ones for those whose class was lost.
@@ -181,6 +222,16 @@ class _Hunt:
         self.e = e
         self.waits = torch.ones_like(self.baseline.eligible)
         self.spoiled = torch.zeros_like(self.baseline.eligible)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a hunt of the same sources goes on from."""
+        names = ("perturbation", "radius", "waits", "spoiled")
+        return {name: getattr(self, name) for name in names}
+
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Go on from such a state."""
+        self.perturbation, self.radius = state["perturbation"], state["radius"]
+        self.waits, self.spoiled = state["waits"], state["spoiled"]
 
     def retry(self) -> bool:
         """Let those wait again whose class was lost on the way to the goal; are there any?"""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genrobust.batch import Batch
+from genrobust.benchmark.checkpoint import Checkpoint, nowhere
 from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.score import measure_baseline, measure_outcomes
 from genrobust.benchmark.scoring import Scorer
@@ -38,9 +38,12 @@ class Measured:
 
 
 def run_shard(
-    spec: ShardSpec, setting: Setting, cancelled: Callable[[], bool] = lambda: False
+    spec: ShardSpec,
+    setting: Setting,
+    cancelled: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
 ) -> Measured | None:
-    """Attack a shard's samples and score what was found.
+    """Attack a shard's samples and score what was found, from the checkpoint on if there is one.
 
     Returns:
         The result, or None if ``cancelled`` said so between two attacks.
@@ -48,18 +51,18 @@ def run_shard(
     Raises:
         GenrobustError: the model gave NaN, or an attack left the threat model or refused.
     """
-    began = time.perf_counter()
+    checkpoint = checkpoint or nowhere()
     batch = make_batch(spec, setting)
     baseline = measure_baseline(setting.scorer, batch)
     with setting.scorer.keyed("search", spec.sample_ids):
-        found = search(spec, setting.scorer, batch, baseline, cancelled)
+        found = search(spec, setting.scorer, batch, baseline, cancelled, checkpoint)
     if found is None:
         return None
     goals = {"ignore": found.ignore, "target": found.target}
     outcomes = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
     tensors = {**outcomes, **found.signs, **found.counts}
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-    return Measured(on_cpu, time.perf_counter() - began)
+    return Measured(on_cpu, checkpoint.seconds)
 
 
 def make_batch(spec: ShardSpec, setting: Setting) -> Batch:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from genrobust import files
+from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.shard import Measured
 from genrobust.errors import GenrobustWarning
@@ -19,6 +20,10 @@ class Store:
 
     def path(self, spec: ShardSpec) -> Path:
         return self.folder / "shards" / f"{spec.key}.safetensors"
+
+    def checkpoint(self, spec: ShardSpec) -> Checkpoint:
+        """What is kept of a shard while it is worked on."""
+        return Checkpoint(self.path(spec).with_suffix(".partial"), spec.model_dump_json())
 
     def write(self, spec: ShardSpec, measured: Measured) -> None:
         """Raises GenrobustError if the folder cannot be written."""

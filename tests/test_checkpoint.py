@@ -1,0 +1,137 @@
+"""A run that is killed inside a shard goes on inside it, and ends as if it had not been killed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrobust
+from genrobust import files
+from genrobust.attacks.classifier import Classifier
+from genrobust.attacks.fmn import FMN
+from genrobust.attacks.noise import Noise
+from genrobust.benchmark import checkpoint as checkpoints
+from genrobust.benchmark.checkpoint import Checkpoint
+from genrobust.suites import AttackEntry, Suite, load_suite
+
+
+class PulledPlugError(BaseException):
+    """What no code of ours catches."""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write after every attack."""
+    monkeypatch.setattr(checkpoints, "EVERY", 0.0)
+
+
+def suite() -> Suite:
+    """One shard of 10 digits, at three radii by an ensemble of three attacks."""
+    entries = (
+        AttackEntry(attack="noise", goal="untargeted"),
+        AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 4}),
+        AttackEntry(attack="classifier", goal="targeted", settings={"steps": 4}),
+    )
+    update = {"attacks": entries, "eps": (0.04, 0.08, 1.0), "resamples": 20}
+    return load_suite("digits").limited(10).model_copy(update=update)
+
+
+def bench(out: Path) -> None:
+    genrobust.bench("vae", suite(), out=out, workers=1)
+
+
+def curve(out: Path) -> None:
+    genrobust.minimum_norm("vae", suite().limited(3), out=out, workers=1)
+
+
+def without_times(path: Path) -> dict[str, Any]:
+    return {name: part for name, part in json.loads(path.read_text()).items() if name != "times"}
+
+
+def shard(folder: Path) -> dict[str, Tensor]:
+    (path,) = folder.glob("shards/*.safetensors")
+    return files.read_tensors(path)[0]
+
+
+class Plug:
+    """Counts what is attacked, and is pulled before a given attack."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran, self.pull_at = 0, -1
+        for kind in (Noise, Classifier, FMN):
+            monkeypatch.setattr(kind, "search", self.counted(kind.search))
+
+    def counted(self, search: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            if self.ran == self.pull_at:
+                raise PulledPlugError
+            self.ran += 1
+            return search(*given)
+
+        return run
+
+
+@pytest.mark.parametrize(("command", "name"), [(bench, "record.json"), (curve, "curve.json")])
+def test_a_killed_shard_goes_on_where_it_was(
+    command: Callable[[Path], None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(tmp_path / "whole")
+    plug = Plug(monkeypatch)
+    command(tmp_path / "counted")
+    in_all = plug.ran
+    # The short attacks for the flags come first, and are made again.
+    short = 2 * len(suite().eps)
+    for stop in range(short + 1, in_all, in_all // 4):
+        folder = tmp_path / f"stopped-{stop}"
+        plug.ran, plug.pull_at = 0, stop
+        with pytest.raises(PulledPlugError):
+            command(folder)
+        assert not list(folder.glob("shards/*.safetensors"))
+        plug.ran, plug.pull_at = 0, -1
+        command(folder)
+        assert plug.ran < in_all - max(0, stop - short - 2), "what was done is not done again"
+        assert without_times(folder / name) == without_times(tmp_path / "whole" / name)
+        before, after = shard(tmp_path / "whole"), shard(folder)
+        for key in before:
+            same = torch.isclose(before[key], after[key], rtol=0, atol=0, equal_nan=True)
+            assert same.all(), key
+        assert not list(folder.rglob("*.partial")), "a finished shard leaves nothing behind"
+
+
+def test_a_state_that_is_damaged_or_of_other_work_is_not_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.partial"
+    kept = Checkpoint(path, "this work", every=0.0)
+    assert kept.read() is None
+    kept.offer(lambda: {"found": torch.arange(3)})
+    again = Checkpoint(path, "this work").read()
+    assert again is not None
+    assert again["found"].tolist() == [0, 1, 2]
+    assert Checkpoint(path, "other work").read() is None
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[:-1] + b"\x07", b"", b"nothing"):
+        path.write_bytes(damaged)
+        assert Checkpoint(path, "this work").read() is None
+
+
+def test_states_are_written_now_and_then_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
+    kept = Checkpoint(tmp_path / "a.partial", every=5.0)
+    now[0] += 4.9
+    kept.offer(lambda: {"found": torch.zeros(1)})
+    assert not (tmp_path / "a.partial").exists()
+    now[0] += 0.1
+    kept.offer(lambda: {"found": torch.zeros(1)})
+    assert (tmp_path / "a.partial").exists()
+    later = Checkpoint(tmp_path / "a.partial")
+    later.read()
+    now[0] += 2.0
+    assert later.seconds == pytest.approx(7.0), "with those of the process that was killed"

@@ -41,7 +41,7 @@ from genrobust.leaderboard.evidence import (
     unpack,
     write_evidence,
 )
-from genrobust.leaderboard.migrate import UPWARDS, migrated, read_record
+from genrobust.leaderboard.migrate import migrated, read_record
 from genrobust.leaderboard.outcomes import check_outcomes
 from genrobust.models import load_model
 from genrobust.suites import Suite
@@ -226,12 +226,13 @@ def test_scores_by_distance_have_evidence_without_signs(tmp_path: Path, small_su
 
 @pytest.fixture
 def old(repository: Path) -> bytes:
-    """A record as version 1 wrote it."""
-    return (repository / "tests" / "frozen" / "record-v1.json").read_bytes()
+    """A record as version 2 wrote it: that of an entry."""
+    entry = repository / "leaderboard" / "entries" / "mnist-v1" / "disvae-vae-mnist"
+    return (entry / RECORD).read_bytes()
 
 
-def test_the_frozen_record_follows_the_schema_of_its_version(old: bytes, repository: Path) -> None:
-    schema = json.loads((repository / "docs" / "schemas" / "record-v1.json").read_text())
+def test_the_old_record_follows_the_schema_of_its_version(old: bytes, repository: Path) -> None:
+    schema = json.loads((repository / "docs" / "schemas" / "record-v2.json").read_text())
     jsonschema.validate(json.loads(old), schema)
     with pytest.raises(ValidationError):
         Record.model_validate_json(old)
@@ -239,25 +240,17 @@ def test_the_frozen_record_follows_the_schema_of_its_version(old: bytes, reposit
 
 def test_an_old_record_is_read_with_what_it_measured(old: bytes) -> None:
     before, after = json.loads(old), read_record(old)
-    assert after.schema_version == SCHEMA_VERSION
-    assert after.scores.robust_area is not None
-    assert after.scores.robust_area.value == before["scores"]["robust_area"]["value"]
-    assert after.model.fingerprint == before["model"]["fingerprint"]
-    assert (after.model.draws, after.model.deploy) == (1, False)
-    assert after.suite_sha256 == before["suite_sha256"]
+    assert (before["schema_version"], after.schema_version) == (2, SCHEMA_VERSION)
+    assert after.official
+    read = after.model_dump(mode="json", exclude={"schema_version", "radii"})
+    assert read == {name: part for name, part in before.items() if name != "schema_version"}
 
 
 def test_what_an_old_record_did_otherwise_is_not_passed_off_as_new(old: bytes) -> None:
-    found = read_record(old)
-    assert not found.official
-    assert found.deviations[-1] == UPWARDS
-    assert not found.suite.ensemble
-    assert found.scores.kl is None
-    assert found.scores.total_correlation is None
-    for at in found.scores.per_eps:
-        assert at.reconstruction_shift is None  # it was a mean over other sources
-        assert at.symmetric_kl is None
-    assert found.scores.per_eps[-1].linf == json.loads(old)["scores"]["per_eps"][-1]["linf"]
+    assert read_record(old).radii == "from the largest"
+    alone = json.loads(old)
+    alone["suite"]["ensemble"] = False  # attacks by themselves were always run at each radius
+    assert read_record(json.dumps(alone).encode()).radii == "each"
 
 
 def test_migrating_changes_nothing_that_it_was_given(old: bytes) -> None:

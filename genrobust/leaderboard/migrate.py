@@ -1,7 +1,7 @@
 """Records of earlier schema versions, brought to the current one when they are read.
 
-A step is a pure function from one version's JSON to the next one's. What an earlier version did not
-measure is None; what it did in another way is said, never passed off as what is done now.
+A step is a pure function from one version's JSON to the next one's. What an earlier version did in
+another way is said, never passed off as what is done now.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from genrobust.benchmark.record import SCHEMA_VERSION, Record
 
 Json = dict[str, Any]
 
-#: Said of runs before version 2: their scores are of another procedure than the suite's of today.
-UPWARDS = "measured from the smallest radius up, as suites were before ensembles"
-
 
 def read_record(content: bytes) -> Record:
-    """The record in a JSON file of this or any earlier schema version.
+    """The record in a JSON file of this or an earlier schema version.
 
     Raises:
-        pydantic.ValidationError: it is none, or of a later version.
+        pydantic.ValidationError: it is none, or of another version.
     """
     try:
         found = json.loads(content)
@@ -40,45 +37,11 @@ def migrated(record: Json) -> Json:
     return record
 
 
-def _from_1_to_2(old: Json) -> Json:
-    """Suites say their rule and whether they are an ensemble; scores say what the code did.
-
-    Before, every suite had judges that must agree, went from the smallest radius up, and scored
-    models whose deployment was neither random nor a path of its own.
-    """
-    upwards = "ensemble" not in old["suite"]
-    scores = old["scores"]
-    return {
-        **old,
-        "schema_version": 2,
-        "official": old["official"] and not upwards,
-        "deviations": [*old["deviations"], *([UPWARDS] if upwards else [])],
-        "model": {"draws": 1, "deploy": False, **old["model"]},
-        "suite": {"ensemble": False, "rule": "agreement", **old["suite"]},
-        "scores": {
-            "kl": None,
-            "total_correlation": None,
-            **scores,
-            "per_eps": [_changes_from_1_to_2(at) for at in scores["per_eps"]],
-        },
-    }
-
-
-def _changes_from_1_to_2(at: Json) -> Json:
-    """The shift was a mean over all eligible sources, and is one over successes."""
-    names = ("source_similarity", "reconstruction_similarity", "latent_displacement")
-    unknown = dict.fromkeys((*names, "symmetric_kl"))
-    if "symmetric_kl" not in at:
-        unknown["reconstruction_shift"] = None
-        at = {name: value for name, value in at.items() if name != "reconstruction_shift"}
-    return {**unknown, **at}
-
-
 def _from_2_to_3(old: Json) -> Json:
     """Ensembles went from the largest radius down, and left alone inside it what stood at it."""
     radii = "from the largest" if old["suite"]["ensemble"] else "each"
     return {**old, "schema_version": 3, "radii": radii}
 
 
-#: From each earlier version to the next.
-STEPS: dict[int, Callable[[Json], Json]] = {1: _from_1_to_2, 2: _from_2_to_3}
+#: From each earlier version to the next. Version 1 was never published, and is not read.
+STEPS: dict[int, Callable[[Json], Json]] = {2: _from_2_to_3}

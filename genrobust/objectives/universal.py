@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,9 +110,11 @@ def recorded_layers(
         wanted: without it nothing is recorded.
     """
     record: list[tuple[nn.Module, Tensor]] = []
+    here = threading.get_ident()  # other threads call the same layers, with batches of their own
 
     def keep(module: nn.Module, given: tuple[object, ...], output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim > 1:
+        mine = threading.get_ident() == here
+        if mine and isinstance(output, Tensor) and output.ndim > 1:
             record.append((module, output.clone()))  # a layer after it may work in place
 
     leaves = [m for m in model.module.modules() if next(m.children(), None) is None]

@@ -19,6 +19,7 @@ from genrobust.benchmark.shard import Setting
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, Panel, load_judge
+from genrobust.models import threads
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
@@ -220,13 +221,35 @@ def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
 
 
 def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
     if model.draws > 1 or suite.rule == "single-live":
         return 1  # random numbers come from the process's generators, which threads share
-    if options.workers is not None:
-        if options.workers < 1:
-            raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
-        return options.workers
-    return 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+    wanted = options.workers
+    if wanted is None:
+        wanted = 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+    if wanted > 1 and (why := _why_alone(suite, model)) is not None:
+        warnings.warn(
+            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers says",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+        return 1
+    return wanted
+
+
+def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
+    """Why threads may not share a model; None if they may."""
+    if threads.shares_badly(model):
+        return (
+            "gives other results when another batch passes through it meanwhile, as it keeps "
+            "something outside its functions' local variables"
+        )
+    if any(ATTACKS.get(entry.attack).draws_globally for entry in suite.attacks) and threads.draws(
+        model
+    ):
+        return "draws from the random generators that an attack's library draws from"
+    return None
 
 
 def _device(name: str) -> torch.device:

@@ -13,6 +13,7 @@ from torch import Tensor
 from genrobust.errors import GenrobustError
 from genrobust.models.adapters import describe
 from genrobust.models.model import GenerativeModel
+from genrobust.models.state import check_history
 from genrobust.posterior import Categorical, Gaussian, Part, Posterior
 from genrobust.seeding import generator, seeded
 
@@ -72,6 +73,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
             _check_image("deploy", deployed, x, model.clamp)
         if model.draws == 1:
             _check_repeatable(model, x)
+            check_history(model, x)
     gradient = _check_gradient(model, x) if model.differentiable else 0.0
     return ModelCheck(
         latents=_latents(posterior),

@@ -105,6 +105,7 @@ class Bridge(Attack):
     """
 
     needs_judge = True
+    draws_globally = True
     #: The library's class.
     wrapped: ClassVar[type]
     #: Settings that have no default.

@@ -161,7 +161,7 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
         image = model.surrogate(x, "softmax")
         if image.requires_grad:
             (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
-    except RuntimeError as raised:  # such as numpy() of a tensor that requires a gradient
+    except (RuntimeError, GenrobustError) as raised:  # such as numpy() of one with a gradient
         problem = raised
     if gradient is None or not gradient.any():
         reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""

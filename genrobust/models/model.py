@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genrobust import files
+from genrobust.errors import GenrobustError
+from genrobust.foreign import Call
 from genrobust.posterior import Posterior
 
 Surrogate = Literal["deployed", "softmax", "straight-through"]
@@ -52,19 +54,40 @@ class GenerativeModel:
     spec: dict[str, Any] = field(default_factory=dict)
 
     def encode(self, x: Tensor) -> Posterior:
-        """q(code | x)."""
-        return self.encoder(x)
+        """q(code | x).
+
+        Raises:
+            GenrobustError: the model's code failed, or gave no code an image.
+        """
+        with Call(self.name, "encode", x):
+            posterior = self.encoder(x)
+        self._require_codes(posterior, len(x))
+        return posterior
 
     def decode(self, code: Tensor) -> Tensor:
-        """The mean image of each code, before any clamp."""
-        return self.decoder(code)
+        """The mean image of each code, before any clamp.
+
+        Raises:
+            GenrobustError: the model's code failed, or gave no image a code.
+        """
+        with Call(self.name, "decode", code):
+            image = self.decoder(code)
+        return self._require_images(image, "the decoder", "decode", len(code))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The deployed reconstruction: of the posterior's mode, clipped if the deployment does.
 
-        A random deployment gives one draw from torch's own generators.
+        A random deployment gives one draw from the process's generators.
+
+        Raises:
+            GenrobustError: the model's code failed, or gave no image an image.
         """
-        image = self.deploy(x) if self.deploy else self.decode(self.encode(x).mode())
+        if self.deploy is None:
+            image = self.decode(self.encode(x).mode())
+        else:
+            with Call(self.name, "deploy", x):
+                image = self.deploy(x)
+            image = self._require_images(image, "deploy=", "deploy", len(x))
         return image.clamp(0, 1) if self.clamp else image
 
     def surrogate(self, x: Tensor, kind: Surrogate, temperature: float = 1.0) -> Tensor:
@@ -75,6 +98,25 @@ class GenerativeModel:
         if kind == "straight-through":
             return self.decode(posterior.straight_through())
         return self.decode(posterior.mode())
+
+    def _require_codes(self, posterior: Posterior, count: int) -> None:
+        for part in posterior.parts:
+            for tensor in (getattr(part, f.name) for f in fields(part)):  # type: ignore[arg-type]
+                if tensor.shape[:1] != (count,):
+                    raise GenrobustError(
+                        f"the encoder gave a tensor of shape {tuple(tensor.shape)} for {count} "
+                        f"images ('{self.name}'); it must give one code an image, batch first"
+                    )
+
+    def _require_images(self, image: Tensor, who: str, what: str, count: int) -> Tensor:
+        wanted = (count, *self.input_shape)
+        if image.shape != wanted:
+            raise GenrobustError(
+                f"{who} gave shape {tuple(image.shape)} for images of shape {wanted} "
+                f"('{self.name}'); pass the input_shape the model was trained on, or {what}=, a "
+                "function that gives images of that shape"
+            )
+        return image
 
     @property
     def device(self) -> torch.device:

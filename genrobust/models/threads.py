@@ -13,13 +13,11 @@ import dis
 import pickle
 import random
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from itertools import count, pairwise
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
@@ -27,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrobust.foreign import is_foreign
 from genrobust.models.check import probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.models.state import use
@@ -37,13 +36,6 @@ WRITES = (
     *("CALL", "STORE_ATTR", "STORE_SUBSCR", "STORE_SLICE", "STORE_GLOBAL", "STORE_DEREF"),
     *("DELETE_", "INPLACE_", "BINARY_OP", "BEFORE_WITH", "SETUP_WITH"),
 )
-
-#: Code that keeps nothing for its callers: torch, this library, Python's own.
-KNOWN = (
-    *(Path(torch.__file__).parent, Path(__file__).parents[1]),
-    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")),
-)
-INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
 
 
 def shares_badly(model: GenerativeModel) -> bool:
@@ -132,7 +124,7 @@ def _interrupted(
 
     def enter(frame: FrameType, event: str, argument: Any) -> Any:
         made = frame.f_code.co_filename == "<string>" and frame.f_code.co_name == "__init__"
-        if made or not _foreign(frame.f_code.co_filename):  # made by dataclasses
+        if made or not is_foreign(frame.f_code.co_filename):  # made by dataclasses
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return step
@@ -152,14 +144,6 @@ def _interrupted(
 
 
 @cache
-def _foreign(filename: str) -> bool:
-    path = Path(filename)
-    if any(path.is_relative_to(place) for place in INSTALLED):
-        return not any(path.is_relative_to(place) for place in KNOWN[:2])
-    return not (filename.startswith("<frozen") or any(path.is_relative_to(p) for p in KNOWN))
-
-
-@cache
 def _after_writes(code: CodeType) -> frozenset[int]:
     """The offsets of the instructions that come right after one that may write."""
     instructions = [i for i in dis.get_instructions(code) if i.opname != "CACHE"]
@@ -174,8 +158,5 @@ def _generators(device: torch.device) -> tuple[object, ...]:
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
-    return (
-        random.getstate(),
-        pickle.dumps(np.random.get_state()),
-        *(state.numpy().tobytes() for state in states),
-    )
+    held = [state.numpy().tobytes() for state in states]
+    return (random.getstate(), pickle.dumps(np.random.get_state()), *held)

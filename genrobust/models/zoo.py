@@ -20,6 +20,7 @@ from torch import nn
 
 from genrobust.data.base import DATASETS
 from genrobust.errors import GenrobustError
+from genrobust.foreign import as_script
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
 from genrobust.models.families import FAMILIES
@@ -72,7 +73,11 @@ def load_model(
         (1, 32, 32)
     """
     shape = DATASETS.get(dataset).image_shape
-    built = _build_from_code(model) if ":" in model else _build_registered(model, dataset, weights)
+    with as_script(model.rpartition(":")[0] or model):
+        registered = ":" not in model
+        built = (
+            _build_registered(model, dataset, weights) if registered else _build_from_code(model)
+        )
     name = model.rpartition(":")[2]
     if weights is not None:
         module = built.module if isinstance(built, GenerativeModel) else built

@@ -106,7 +106,10 @@ class Call:
             torch.set_grad_enabled(self.grad)
         if problem is None or not is_fault(problem):
             return
-        advice = f"check input_shape, or pass {self.what}=, a function that takes such a batch"
+        advice = (
+            f"check input_shape, or pass {self.what}=, a function that takes such a batch, or, if "
+            "it takes fewer at once, max_batch= or --batch-size"
+        )
         if self.what == "gradient":
             advice = (
                 "mend its backward pass, or wrap it with differentiable=False, or with encode= and "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -87,7 +86,7 @@ def prepare(
             f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
             f"judges, which need them; give a suite with the rule 'distance'"
         )
-    ready = _wrapped(model, used.dataset, images.shape, options.weights)
+    ready = _wrapped(model, used.dataset, images.shape, options)
     if options.as_data:
         ready = _as_data(ready)
     ready.module.to(device)
@@ -147,20 +146,21 @@ def _wrapped(
     model: str | nn.Module | GenerativeModel,
     dataset: str,
     shape: tuple[int, int, int],
-    weights: str | Path | None,
+    options: Options,
 ) -> GenerativeModel:
     if isinstance(model, GenerativeModel):
-        return model
+        return model.at_most(options.batch_size)
     if isinstance(model, nn.Module):
         known = hasattr(model, "input_shape") or hasattr(model, "img_size")
-        return wrap(model, input_shape=None if known else shape)
-    return load_model(model, dataset, weights)
+        wanted = None if known else shape
+        return wrap(model, input_shape=wanted, max_batch=options.batch_size)
+    return load_model(model, dataset, options.weights, options.batch_size)
 
 
 def _as_data(model: GenerativeModel) -> GenerativeModel:
     """The model as others can load it without trust, or itself where it cannot be data."""
     try:
-        return load_portable(*export_model(model))
+        return load_portable(*export_model(model)).at_most(model.max_batch)
     except GenrobustError as problem:
         warnings.warn(
             f"the evidence will name the model by its fingerprint alone: {problem}",

@@ -52,7 +52,10 @@ vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
 
 
 def load_model(
-    model: str, dataset: str = "digits", weights: str | Path | None = None
+    model: str,
+    dataset: str = "digits",
+    weights: str | Path | None = None,
+    max_batch: int | None = None,
 ) -> GenerativeModel:
     """A model by name or by place, wrapped and checked.
 
@@ -63,6 +66,7 @@ def load_model(
         dataset: which trained weights of a zoo model, and which image shape a module is wrapped
             with if it does not say.
         weights: a state dict to load into it: ``.safetensors`` or ``.pt``.
+        max_batch: the most images that go through it at once, unless it takes fewer.
 
     Raises:
         GenrobustError: no such model, file or function; the weights do not fit; a check failed.
@@ -89,6 +93,7 @@ def load_model(
         own = getattr(built, "input_shape", None) or getattr(built, "img_size", None)
         known = own if own and not isinstance(own, int) else shape
         wrapped = adapt(built, input_shape=known, name=name)
+    wrapped = wrapped.at_most(max_batch)
     check_model(wrapped)
     return wrapped
 

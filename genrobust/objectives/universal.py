@@ -82,6 +82,11 @@ class UniversalDamage:
 
     def _run(self, x: Tensor, context: Context) -> Pass:
         model = context.model
+        if self.damage == "grill" and model.max_batch is not None and model.max_batch < len(x):
+            raise GenrobustError(
+                f"'grill' weighs what layers give for a whole batch, here {len(x)} images, and "
+                f"'{model.name}' takes {model.max_batch} at once; raise --batch-size, or use 'alma'"
+            )
         with recorded_layers(model, self.damage == "grill") as layers:
             posterior = model.encode(x)
             if self.noise is None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
+from genrobust.posterior import Posterior
 
 #: By how much a result may differ where it should not: what kernels differ by.
 TOLERANCE = 1e-5
@@ -30,8 +31,7 @@ def use(
         pause()
         image = model.decode(posterior.mode())
         pause()
-        found = [getattr(part, f.name) for part in posterior.parts for f in fields(part)]  # type: ignore[arg-type]
-        found += [image, model.reconstruct(x)]
+        found = [*_tensors_of(posterior), image, model.reconstruct(x)]
         pause()
     if not model.differentiable:
         return found
@@ -57,25 +57,31 @@ def check_history(model: GenerativeModel, x: Tensor) -> None:
         GenrobustError: it does not, or it changes what it was given or has given before.
     """
     posterior = model.encode(x)
-    code = posterior.mode()
-    given, first = code.clone(), model.decode(code)
-    if not torch.equal(code, given):
+    codes = _tensors_of(posterior)
+    given = [tensor.clone() for tensor in codes]
+    image = model.decode(posterior.mode())
+    if not all(map(torch.equal, codes, given)):
         raise GenrobustError(
             "decode changes the codes that it is given; work on a copy there, such as code.clone(),"
             " and not with operations in place (those whose names end in _)"
         )
-    reconstruction, kept = model.reconstruct(x), first.clone()
-    before = reconstruction.clone()
+    reconstruction = model.reconstruct(x)
+    found = [*codes, image, reconstruction]
+    before = [tensor.clone() for tensor in found]
     model.reconstruct(x[-1:])
-    if not (torch.equal(first, kept) and torch.equal(reconstruction, before)):
+    if not all(map(torch.equal, found, before)):
         raise GenrobustError(
-            "a reconstruction changes when the next one is made, as both are one tensor of the "
-            "model's; return a new one each time, such as image.clone()"
+            "what the model gave for a batch changes when it is given the next one, as it keeps "
+            "one tensor for both; let encode and decode return new ones, such as mean.clone()"
         )
-    moved = float((model.reconstruct(x) - before).abs().max())
+    moved = float((model.reconstruct(x) - before[-1]).abs().max())
     if moved > TOLERANCE:
         raise GenrobustError(
             f"the reconstruction of an image changes with what went through the model before it "
             f"(by up to {moved:.2g}); let encode and decode keep nothing from one call to the next "
             "that a later result depends on: no counters, moving averages or caches of inputs"
         )
+
+
+def _tensors_of(posterior: Posterior) -> list[Tensor]:
+    return [getattr(part, f.name) for part in posterior.parts for f in fields(part)]  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, [*self.names(), *self.families()])
         try:
             return cast(T, plugin.load())
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise GenrobustError(
                 f"the {self.kind} '{name}' comes from the plugin '{plugin.value}', which cannot be "
                 f"imported ({type(problem).__name__}: {problem}); repair or uninstall that package"

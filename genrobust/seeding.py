@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,11 +37,34 @@ def per_sample(
 
 @contextmanager
 def seeded(device: torch.device, *key: object) -> Iterator[None]:
-    """Key torch's own generators, which models of other people draw from, and put them back.
+    """Key the generators that code of other people draws from, and put them back.
 
-    They are the process's: whoever uses this must be alone.
+    They are torch's own, numpy's global one and Python's ``random``, and the process's: whoever
+    uses this must be alone. Generators that the code makes itself are its own affair.
+
+    >>> with seeded(torch.device("cpu"), "a"):
+    ...     first = torch.rand(2), np.random.random(2), random.random()
+    >>> with seeded(torch.device("cpu"), "a"):
+    ...     again = torch.rand(2), np.random.random(2), random.random()
+    >>> torch.equal(first[0], again[0]), (first[1] == again[1]).all(), first[2] == again[2]
+    (True, np.True_, True)
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed_of(*key))
+    seed = seed_of(*key)
+    with generators_kept(device):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
         yield
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Put the process's generators back as they were, whatever is drawn or seeded within."""
+    devices = [device] if device.type == "cuda" else []
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)

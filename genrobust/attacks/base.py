@@ -85,6 +85,8 @@ class Attack(ABC):
     needs_ball: ClassVar[bool] = False
     #: Whether a sample's result depends on the others in its batch, as a universal change does.
     couples_samples: ClassVar[bool] = False
+    #: Whether it draws from the process's generators, which nothing else may draw from meanwhile.
+    draws_globally: ClassVar[bool] = False
 
     def applies_to(self, posterior: Posterior) -> bool:
         """Whether a model with such posteriors can be attacked; ensembles leave the rest out."""

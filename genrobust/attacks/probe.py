@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections import OrderedDict
 
 import torch
@@ -9,14 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrobust import files
-from genrobust.seeding import generator, seed_of
+from genrobust.seeding import generator
 
 BATCH_SIZE = 128
 LEARNING_RATE = 1e-3
 
 #: The last few probes by what they were trained on: a suite attacks in chunks, with one probe.
+#: Threads share them; whoever comes second waits for the first one's training.
 _TRAINED: OrderedDict[tuple[object, ...], nn.Module] = OrderedDict()
 _KEPT = 4
+_LOCK = threading.Lock()
 
 
 def trained_probe(
@@ -35,22 +39,22 @@ def trained_probe(
     """
     data = files.sha256_of_tensors({"vectors": vectors, "labels": labels})
     key = (data, str(vectors.device), epochs, hidden, seed)
-    if key not in _TRAINED:
-        _TRAINED[key] = _train(vectors, labels, epochs, hidden, seed)
-        while len(_TRAINED) > _KEPT:
-            _TRAINED.popitem(last=False)
-    return _TRAINED[key]
+    with _LOCK:
+        if key not in _TRAINED:
+            _TRAINED[key] = _train(vectors, labels, epochs, hidden, seed)
+            while len(_TRAINED) > _KEPT:
+                _TRAINED.popitem(last=False)
+        return _TRAINED[key]
 
 
 def _train(vectors: Tensor, labels: Tensor, epochs: int, hidden: int, seed: int) -> nn.Module:
     labels = labels.to(vectors.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of("probe", seed))
-        network = nn.Sequential(
-            *(nn.Linear(vectors.shape[1], hidden), nn.BatchNorm1d(hidden), nn.ReLU()),
-            *(nn.Linear(hidden, hidden), nn.BatchNorm1d(hidden), nn.ReLU()),
-            nn.Linear(hidden, int(labels.max()) + 1),
-        )
+    source = generator("probe", seed)
+    network = nn.Sequential(
+        *(_linear(vectors.shape[1], hidden, source), nn.BatchNorm1d(hidden), nn.ReLU()),
+        *(_linear(hidden, hidden, source), nn.BatchNorm1d(hidden), nn.ReLU()),
+        _linear(hidden, int(labels.max()) + 1, source),
+    )
     network.to(vectors).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     # A rest smaller than a batch is left out of that epoch: batch normalisation needs company.
@@ -63,3 +67,13 @@ def _train(vectors: Tensor, labels: Tensor, epochs: int, hidden: int, seed: int)
                 F.cross_entropy(network(vectors[ids]), labels[ids]).backward()
                 optimizer.step()
     return network.eval().requires_grad_(False)
+
+
+def _linear(inputs: int, outputs: int, source: torch.Generator) -> nn.Linear:
+    """A layer with the initial weights that torch gives it, from a generator of our own."""
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    bound = 1 / math.sqrt(inputs)
+    with torch.no_grad():
+        nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=source)
+        layer.bias.uniform_(-bound, bound, generator=source)
+    return layer

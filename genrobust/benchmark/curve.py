@@ -66,6 +66,7 @@ def minimum_norm(
     seed: int = 0,
     device: str = "cpu",
     workers: int | None = None,
+    batch_size: int | None = None,
     data_root: str | Path | None = None,
     out: str | Path | None = None,
 ) -> MinimumNormRecord:
@@ -85,6 +86,8 @@ def minimum_norm(
         seed: of every random draw.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
+        batch_size: the most images that go through the model at once; default any number. Results
+            are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
         out: a folder that keeps shards with the images (so that a stopped run resumes),
             ``curve.json`` and ``curve.html``; default none is kept.
@@ -100,7 +103,13 @@ def minimum_norm(
         (1, 0.02)
     """
     options = Options(
-        limit=limit, seed=seed, norm=norm, device=device, workers=workers, data_root=data_root
+        limit=limit,
+        seed=seed,
+        norm=norm,
+        device=device,
+        workers=workers,
+        batch_size=batch_size,
+        data_root=data_root,
     )
     prepared = prepare_curve(model, suite, radius, options)
     if out is None:
@@ -160,7 +169,7 @@ def execute_curve(
     """
     run = prepared.run
     suite, setting, seed = run.suite, run.setting, run.options.seed
-    device = device_kind(run.options.device)
+    device = device_kind(run.options.device, setting.scorer.model.max_batch)
     shards = [
         NearestSpec(**dict(spec), searches=SEARCHES)
         for spec in plan(suite, run.model.fingerprint, seed, device)

@@ -13,6 +13,9 @@ from typing import TypeVar
 
 import torch
 
+from genrobust.errors import GenrobustError
+from genrobust.foreign import explain, is_out_of_memory
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,15 +29,29 @@ def run_all(
 
     ``work`` gets the item and a function that says whether to give up. After an error, or when the
     caller stops iterating (Ctrl-C), work that has not begun is dropped and what runs is told.
+
+    Raises:
+        GenrobustError: memory ran out; and whatever ``work`` raises.
     """
     stop = threading.Event()
     patient = True
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(
-        workers, "genrobust", initializer=torch.set_num_threads, initargs=(1,)
-    )
+    pool = ThreadPoolExecutor(workers, "genrobust")
+
+    def run(item: Item) -> Result | None:
+        torch.set_num_threads(1)  # anew, as what ran before in this thread may have set another
+        try:
+            return work(item, stop.is_set)
+        except Exception as problem:
+            if not is_out_of_memory(problem):
+                raise
+            raise GenrobustError(
+                f"there is not enough memory ({explain(problem)}); give --workers 1, lower "
+                "--batch-size, or compute where there is more"
+            ) from problem
+
     try:
-        futures = {pool.submit(work, item, stop.is_set): item for item in items}
+        futures = {pool.submit(run, item): item for item in items}
         for future in as_completed(futures):
             result = future.result()
             if result is not None:

@@ -104,6 +104,7 @@ def search_nearest(
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
             offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
     names = ("tried", "succeeded", "forwards", "backwards")
+    scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     tensors = {**hunt.result(), **found.signs, **dict(zip(names, counts, strict=True))}
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
     return Measured(on_cpu, checkpoint.seconds)

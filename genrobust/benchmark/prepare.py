@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -19,6 +18,7 @@ from genrobust.benchmark.shard import Setting
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, Panel, load_judge
+from genrobust.models import threads
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
@@ -86,7 +86,7 @@ def prepare(
             f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
             f"judges, which need them; give a suite with the rule 'distance'"
         )
-    ready = _wrapped(model, used.dataset, images.shape, options.weights)
+    ready = _wrapped(model, used.dataset, images.shape, options)
     if options.as_data:
         ready = _as_data(ready)
     ready.module.to(device)
@@ -146,20 +146,21 @@ def _wrapped(
     model: str | nn.Module | GenerativeModel,
     dataset: str,
     shape: tuple[int, int, int],
-    weights: str | Path | None,
+    options: Options,
 ) -> GenerativeModel:
     if isinstance(model, GenerativeModel):
-        return model
+        return model.at_most(options.batch_size)
     if isinstance(model, nn.Module):
         known = hasattr(model, "input_shape") or hasattr(model, "img_size")
-        return wrap(model, input_shape=None if known else shape)
-    return load_model(model, dataset, weights)
+        wanted = None if known else shape
+        return wrap(model, input_shape=wanted, max_batch=options.batch_size)
+    return load_model(model, dataset, options.weights, options.batch_size)
 
 
 def _as_data(model: GenerativeModel) -> GenerativeModel:
     """The model as others can load it without trust, or itself where it cannot be data."""
     try:
-        return load_portable(*export_model(model))
+        return load_portable(*export_model(model)).at_most(model.max_batch)
     except GenrobustError as problem:
         warnings.warn(
             f"the evidence will name the model by its fingerprint alone: {problem}",
@@ -220,13 +221,35 @@ def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
 
 
 def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
     if model.draws > 1 or suite.rule == "single-live":
         return 1  # random numbers come from the process's generators, which threads share
-    if options.workers is not None:
-        if options.workers < 1:
-            raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
-        return options.workers
-    return 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+    wanted = options.workers
+    if wanted is None:
+        wanted = 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+    if wanted > 1 and (why := _why_alone(suite, model)) is not None:
+        warnings.warn(
+            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers says",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+        return 1
+    return wanted
+
+
+def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
+    """Why threads may not share a model; None if they may."""
+    if threads.shares_badly(model):
+        return (
+            "gives other results when another batch passes through it meanwhile, as it keeps "
+            "something outside its functions' local variables"
+        )
+    if any(ATTACKS.get(entry.attack).draws_globally for entry in suite.attacks) and threads.draws(
+        model
+    ):
+        return "draws from the random generators that an attack's library draws from"
+    return None
 
 
 def _device(name: str) -> torch.device:

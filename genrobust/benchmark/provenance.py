@@ -52,6 +52,8 @@ def command(model: str, suite: Suite, options: Options) -> str:
         words += ["--limit", str(options.limit)]
     if options.device != "cpu":
         words += ["--device", options.device]
+    if options.batch_size is not None:
+        words += ["--batch-size", str(options.batch_size)]
     if options.as_data:
         words += ["--evidence"]
     return shlex.join([*words, "--seed", str(options.seed)])
@@ -66,7 +68,8 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def device_kind(name: str) -> str:
-    """What results may depend on: the kind of device, not its number."""
+def device_kind(name: str, max_batch: int | None = None) -> str:
+    """What the rounding of results depends on: the kind of device, and how much it does at once."""
     device = torch.device(name)
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return kind if max_batch is None else f"{kind}, at most {max_batch} images at once"

@@ -59,6 +59,7 @@ def bench(
     judge_in_train_mode: bool = False,
     device: str = "cpu",
     workers: int | None = None,
+    batch_size: int | None = None,
     data_root: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Record:
@@ -79,6 +80,8 @@ def bench(
             turn it off.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
+        batch_size: the most images that go through the model at once; default any number. Results
+            are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
         out: a folder that keeps shards (so that a stopped run resumes), ``record.json`` and
             ``report.html``; default none is kept.
@@ -105,6 +108,7 @@ def bench(
         judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
+        batch_size=batch_size,
         data_root=data_root,
     )
     chosen = load_suite(suite) if isinstance(suite, str) else suite
@@ -124,7 +128,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
     """
     suite, setting = prepared.suite, prepared.setting
-    device = device_kind(prepared.options.device)
+    device = device_kind(prepared.options.device, setting.scorer.model.max_batch)
     shards = plan(suite, prepared.model.fingerprint, prepared.options.seed, device)
     outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
     files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")

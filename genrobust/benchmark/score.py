@@ -111,7 +111,7 @@ def measure_outcomes(
         what changed: ``g.source_similarity``, ``g.reconstruction_similarity``,
         ``g.displacement``, ``g.symmetric_kl`` (B,).
     """
-    posterior = _encode(scorer, batch.x, batch)
+    posterior = scorer.posterior(batch.x, batch.sample_ids)
     tensors = {
         "label": baseline.labels,
         "target_label": baseline.target_labels,
@@ -131,7 +131,7 @@ def measure_outcomes(
         wanted = baseline.target_labels if goal == "target" else None
         hit = baseline.reached(verdict, wanted) & baseline.eligible
         hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))
-        moved = _encode(scorer, x_adv, batch)
+        moved = scorer.posterior(x_adv, batch.sample_ids)
         tensors |= {
             f"{goal}.perturbation": given.perturbation,
             f"{goal}.x_adv": x_adv,
@@ -144,11 +144,6 @@ def measure_outcomes(
             f"{goal}.symmetric_kl": _symmetric_kl(posterior, moved),
         }
     return tensors
-
-
-def _encode(scorer: Scorer, x: Tensor, batch: Batch) -> Posterior:
-    with scorer.keyed("posterior", batch.sample_ids):
-        return scorer.model.encode(x)
 
 
 def _means(posterior: Posterior) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT, Panel
 from genrobust.models.model import GenerativeModel
+from genrobust.models.state import TOLERANCE
+from genrobust.posterior import Posterior
 from genrobust.seeding import seeded
 from genrobust.suites.suite import Rule
 
@@ -60,8 +62,36 @@ class Scorer:
                     with self.keyed("deployed", int(i)):
                         each.append(self.model.reconstruct(image.expand(draws, *image.shape)))
                 images = torch.stack(each, 1)
-        _require_finite(images, sample_ids)
+        _require_finite(images, sample_ids, "pixels")
         return images
+
+    def posterior(self, x: Tensor, sample_ids: Sequence[int]) -> Posterior:
+        """What the encoder says of images.
+
+        Raises:
+            GenrobustError: NaN or infinite numbers.
+        """
+        with self.keyed("posterior", sample_ids):
+            posterior = self.model.encode(x)
+        for part in posterior.parts:
+            for field in fields(part):  # type: ignore[arg-type]
+                _require_finite(getattr(part, field.name)[None], sample_ids, "codes")
+        return posterior
+
+    def check_unchanged(self, x: Tensor, sample_ids: Sequence[int], clean: Tensor) -> None:
+        """Check at the end that images still have the reconstructions that they had at first.
+
+        Raises:
+            GenrobustError: the model is no longer what it was, or never was one model.
+        """
+        moved = float((self.reconstruct(x, sample_ids)[0] - clean).abs().max())
+        if moved > TOLERANCE:
+            raise GenrobustError(
+                f"the model '{self.model.name}' reconstructed the same images otherwise after it "
+                f"was attacked than before (by up to {moved:.2g}), so that no score would hold; "
+                "let it keep nothing from one call to the next, and draw random numbers from the "
+                "generators that torch.manual_seed, np.random.seed and random.seed reach"
+            )
 
     def verdict(
         self,
@@ -119,12 +149,12 @@ class Scorer:
         return torch.cat(seen)
 
 
-def _require_finite(images: Tensor, ids: Sequence[int]) -> None:
-    bad = ~images.transpose(0, 1).flatten(1).isfinite().all(1)
+def _require_finite(found: Tensor, ids: Sequence[int], what: str) -> None:
+    bad = ~found.transpose(0, 1).flatten(1).isfinite().all(1)
     if bad.any():
         which = [i for i, b in zip(ids, bad.tolist(), strict=True) if b]
         raise GenrobustError(
-            f"the model gave NaN or infinite pixels for {len(which)} of {len(ids)} images (sample "
+            f"the model gave NaN or infinite {what} for {len(which)} of {len(ids)} images (sample "
             f"ids {', '.join(map(str, which[:5]))}{', ...' if len(which) > 5 else ''}); a model "
             "that does so cannot be scored: check its weights, and divisions and logarithms in it"
         )

@@ -60,6 +60,7 @@ def run_shard(
         return None
     goals = {"ignore": found.ignore, "target": found.target}
     outcomes = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
+    setting.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     tensors = {**outcomes, **found.signs, **found.counts}
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
     return Measured(on_cpu, checkpoint.seconds)

@@ -91,6 +91,10 @@ def bench(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images that go through the model at once, at most."),
+    ] = None,
     data_root: DataRoot = None,
     evidence: Annotated[
         bool,
@@ -117,6 +121,7 @@ def bench(
         judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
+        batch_size=batch_size,
         data_root=data_root,
         as_data=evidence,
     )
@@ -143,6 +148,10 @@ def curve(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images that go through the model at once, at most."),
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Find each source's smallest change; write curve.json and curve.html.
@@ -158,6 +167,7 @@ def curve(
         norm=norm,
         device=device,
         workers=workers,
+        batch_size=batch_size,
         data_root=data_root,
         weights=weights,
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from genrobust.errors import GenrobustError
 from genrobust.models.adapters import describe
 from genrobust.models.model import GenerativeModel
+from genrobust.models.state import check_history
 from genrobust.posterior import Categorical, Gaussian, Part, Posterior
 from genrobust.seeding import generator, seeded
 
@@ -72,6 +73,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
             _check_image("deploy", deployed, x, model.clamp)
         if model.draws == 1:
             _check_repeatable(model, x)
+            check_history(model, x)
     gradient = _check_gradient(model, x) if model.differentiable else 0.0
     return ModelCheck(
         latents=_latents(posterior),
@@ -159,7 +161,7 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
         image = model.surrogate(x, "softmax")
         if image.requires_grad:
             (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
-    except RuntimeError as raised:  # such as numpy() of a tensor that requires a gradient
+    except (RuntimeError, GenrobustError) as raised:  # such as numpy() of one with a gradient
         problem = raised
     if gradient is None or not gradient.any():
         reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from genrobust import files
+from genrobust.errors import GenrobustError
+from genrobust.foreign import Call
 from genrobust.posterior import Posterior
+
+Result = TypeVar("Result")
 
 Surrogate = Literal["deployed", "softmax", "straight-through"]
 
@@ -37,6 +42,8 @@ class GenerativeModel:
             ``decode(encode(x).mode())``; it is scored and never differentiated.
         draws: how often a random deployment is drawn; 1 says that it is not random.
         differentiable: whether gradients reach the image through encoder and decoder.
+        max_batch: the most images or codes that it takes at once; larger batches go through it in
+            pieces, and of each only the gradient's own is in memory. None for any number.
         spec: what the fingerprint covers besides the weights.
     """
 
@@ -49,22 +56,47 @@ class GenerativeModel:
     deploy: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     draws: int = 1
     differentiable: bool = True
+    max_batch: int | None = None
     spec: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.max_batch is not None and self.max_batch < 1:
+            raise GenrobustError(
+                f"a model cannot take {self.max_batch} images at once; give max_batch, or "
+                "--batch-size, as 1 or more"
+            )
+
     def encode(self, x: Tensor) -> Posterior:
-        """q(code | x)."""
-        return self.encoder(x)
+        """q(code | x).
+
+        Raises:
+            GenrobustError: the model's code failed, or gave no code an image.
+        """
+        found = self._piecewise(self.encoder, "encode", x)
+        for posterior, piece in zip(found, self._pieces(x), strict=True):
+            self._require_codes(posterior, len(piece))
+        return found[0] if len(found) == 1 else _joined(found)
 
     def decode(self, code: Tensor) -> Tensor:
-        """The mean image of each code, before any clamp."""
-        return self.decoder(code)
+        """The mean image of each code, before any clamp.
+
+        Raises:
+            GenrobustError: the model's code failed, or gave no image a code.
+        """
+        return self._images(self.decoder, "decode", "the decoder", code)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """The deployed reconstruction: of the posterior's mode, clipped if the deployment does.
 
-        A random deployment gives one draw from torch's own generators.
+        A random deployment gives one draw from the process's generators.
+
+        Raises:
+            GenrobustError: the model's code failed, or gave no image an image.
         """
-        image = self.deploy(x) if self.deploy else self.decode(self.encode(x).mode())
+        if self.deploy is None:
+            image = self.decode(self.encode(x).mode())
+        else:
+            image = self._images(self.deploy, "deploy", "deploy=", x)
         return image.clamp(0, 1) if self.clamp else image
 
     def surrogate(self, x: Tensor, kind: Surrogate, temperature: float = 1.0) -> Tensor:
@@ -75,6 +107,55 @@ class GenerativeModel:
         if kind == "straight-through":
             return self.decode(posterior.straight_through())
         return self.decode(posterior.mode())
+
+    def _require_codes(self, posterior: Posterior, count: int) -> None:
+        for part in posterior.parts:
+            for tensor in (getattr(part, f.name) for f in fields(part)):  # type: ignore[arg-type]
+                if tensor.shape[:1] != (count,):
+                    raise GenrobustError(
+                        f"the encoder gave a tensor of shape {tuple(tensor.shape)} for {count} "
+                        f"images ('{self.name}'); it must give one code an image, batch first"
+                    )
+
+    def _images(
+        self, function: Callable[[Tensor], Tensor], what: str, who: str, batch: Tensor
+    ) -> Tensor:
+        found = self._piecewise(function, what, batch)
+        for image, piece in zip(found, self._pieces(batch), strict=True):
+            wanted = (len(piece), *self.input_shape)
+            if image.shape != wanted:
+                raise GenrobustError(
+                    f"{who} gave shape {tuple(image.shape)} for images of shape {wanted} "
+                    f"('{self.name}'); pass the input_shape the model was trained on, or {what}=, "
+                    "a function that gives images of that shape"
+                )
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _piecewise(
+        self, function: Callable[[Tensor], Result], what: str, batch: Tensor
+    ) -> list[Result]:
+        """What the model's code gives for each piece of a batch."""
+        found, pieces = [], self._pieces(batch)
+        # A gradient computes each piece once more in place of remembering all of them.
+        again = len(pieces) > 1 and self.draws == 1 and batch.requires_grad
+        for piece in pieces:
+            with Call(self.name, what, piece):
+                if again and torch.is_grad_enabled():
+                    found.append(
+                        checkpoint(function, piece, use_reentrant=False, preserve_rng_state=False)
+                    )
+                else:
+                    found.append(function(piece))
+        return found
+
+    def _pieces(self, batch: Tensor) -> tuple[Tensor, ...]:
+        return (batch,) if self.max_batch is None else batch.split(self.max_batch)
+
+    def at_most(self, images: int | None) -> GenerativeModel:
+        """The same model, through which no more images go at once than that."""
+        if images is None or (self.max_batch is not None and self.max_batch <= images):
+            return self
+        return replace(self, max_batch=images)
 
     @property
     def device(self) -> torch.device:
@@ -100,3 +181,13 @@ class GenerativeModel:
             sort_keys=True,
         )
         return hashlib.sha256(f"{spec}\n{weights}".encode()).hexdigest()
+
+
+def _joined(pieces: list[Posterior]) -> Posterior:
+    """The posterior of a batch from those of its pieces."""
+    parts = []
+    for same in zip(*(posterior.parts for posterior in pieces), strict=True):
+        names = [f.name for f in fields(same[0])]
+        values = (torch.cat([getattr(part, name) for part in same]) for name in names)
+        parts.append(type(same[0])(*values))
+    return Posterior(tuple(parts))

@@ -266,8 +266,8 @@ def _trace(model: GenerativeModel) -> tuple[dict[str, Any], dict[str, bytes]]:
                 f"the posterior of '{model.name}' has a {type(part).__name__}, which cannot be "
                 "exported as data; submit the model as an external model"
             )
-    encode = trace(lambda x: _tensors_of(model.encode(x)), model.module, x, "encode")
-    decode = trace(lambda code: [model.decode(code)], model.module, codes, "decode")
+    encode = trace(lambda x: _tensors_of(model.encoder(x)), model.module, x, "encode")
+    decode = trace(lambda code: [model.decoder(code)], model.module, codes, "decode")
     program = Program(
         version=1,
         parts=tuple(kinds[type(part)] for part in posterior.parts),

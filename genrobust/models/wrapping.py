@@ -27,6 +27,7 @@ def wrap(
     deploy: Callable[[Tensor], Any] | None = None,
     draws: int = 1,
     differentiable: bool = True,
+    max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
     """Make a module attackable: put it in eval mode, freeze it, find its posterior, check it.
@@ -57,6 +58,8 @@ def wrap(
         differentiable: False for a model through which no gradient reaches the image, with no
             stand-in for it at hand. Only attacks that need no gradient can do something then, and
             the record is flagged.
+        max_batch: the most images that the module takes at once, or that memory has room for;
+            larger batches go through it in pieces, with the same results up to rounding.
         name: for tables and folders; default the class's name.
 
     Returns:
@@ -90,6 +93,7 @@ def wrap(
         deploy=deploy,
         draws=draws,
         differentiable=differentiable,
+        max_batch=max_batch,
         name=name,
     )
     check_model(model)
@@ -107,6 +111,7 @@ def adapt(
     deploy: Callable[[Tensor], Any] | None = None,
     draws: int = 1,
     differentiable: bool = True,
+    max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
     """:func:`wrap` without the checks."""
@@ -156,6 +161,7 @@ def adapt(
         deploy=None if deploy is None else lambda x: to_image(deploy(x * (high - low) + low)),
         draws=draws,
         differentiable=differentiable,
+        max_batch=max_batch,
         spec=spec,
     )
 

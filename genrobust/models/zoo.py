@@ -20,6 +20,7 @@ from torch import nn
 
 from genrobust.data.base import DATASETS
 from genrobust.errors import GenrobustError
+from genrobust.foreign import as_script
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
 from genrobust.models.families import FAMILIES
@@ -51,7 +52,10 @@ vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
 
 
 def load_model(
-    model: str, dataset: str = "digits", weights: str | Path | None = None
+    model: str,
+    dataset: str = "digits",
+    weights: str | Path | None = None,
+    max_batch: int | None = None,
 ) -> GenerativeModel:
     """A model by name or by place, wrapped and checked.
 
@@ -62,6 +66,7 @@ def load_model(
         dataset: which trained weights of a zoo model, and which image shape a module is wrapped
             with if it does not say.
         weights: a state dict to load into it: ``.safetensors`` or ``.pt``.
+        max_batch: the most images that go through it at once, unless it takes fewer.
 
     Raises:
         GenrobustError: no such model, file or function; the weights do not fit; a check failed.
@@ -72,7 +77,11 @@ def load_model(
         (1, 32, 32)
     """
     shape = DATASETS.get(dataset).image_shape
-    built = _build_from_code(model) if ":" in model else _build_registered(model, dataset, weights)
+    with as_script(model.rpartition(":")[0] or model):
+        registered = ":" not in model
+        built = (
+            _build_registered(model, dataset, weights) if registered else _build_from_code(model)
+        )
     name = model.rpartition(":")[2]
     if weights is not None:
         module = built.module if isinstance(built, GenerativeModel) else built
@@ -84,6 +93,7 @@ def load_model(
         own = getattr(built, "input_shape", None) or getattr(built, "img_size", None)
         known = own if own and not isinstance(own, int) else shape
         wrapped = adapt(built, input_shape=known, name=name)
+    wrapped = wrapped.at_most(max_batch)
     check_model(wrapped)
     return wrapped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +82,11 @@ class UniversalDamage:
 
     def _run(self, x: Tensor, context: Context) -> Pass:
         model = context.model
+        if self.damage == "grill" and model.max_batch is not None and model.max_batch < len(x):
+            raise GenrobustError(
+                f"'grill' weighs what layers give for a whole batch, here {len(x)} images, and "
+                f"'{model.name}' takes {model.max_batch} at once; raise --batch-size, or use 'alma'"
+            )
         with recorded_layers(model, self.damage == "grill") as layers:
             posterior = model.encode(x)
             if self.noise is None:
@@ -109,9 +115,11 @@ def recorded_layers(
         wanted: without it nothing is recorded.
     """
     record: list[tuple[nn.Module, Tensor]] = []
+    here = threading.get_ident()  # other threads call the same layers, with batches of their own
 
     def keep(module: nn.Module, given: tuple[object, ...], output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim > 1:
+        mine = threading.get_ident() == here
+        if mine and isinstance(output, Tensor) and output.ndim > 1:
             record.append((module, output.clone()))  # a layer after it may work in place
 
     leaves = [m for m in model.module.modules() if next(m.children(), None) is None]

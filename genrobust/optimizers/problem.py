@@ -11,6 +11,7 @@ from torch import Tensor
 from genrobust.batch import Context
 from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
+from genrobust.foreign import Call
 from genrobust.objectives.base import Objective
 
 
@@ -86,7 +87,8 @@ class Problem:
             x_adv = x_adv.detach().requires_grad_()
             loss, draws = self._loss(x_adv)
             if loss.requires_grad:
-                (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
+                with Call(model.name, "gradient", x_adv):
+                    (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
             elif model.differentiable:
                 raise GenrobustError(
                     f"no gradient of the objective reaches the image through '{model.name}'; wrap "

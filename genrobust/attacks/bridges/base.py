@@ -23,7 +23,7 @@ from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel, Surrogate
 from genrobust.objectives.classifier import judge_margin
 from genrobust.optimizers import Minimum, Problem
-from genrobust.seeding import seed_of
+from genrobust.seeding import generators_kept, seed_of, seeded
 from genrobust.threat import ThreatModel
 
 #: Packages that some attacks need and their libraries do not install: the extra ``bridges``.
@@ -62,7 +62,9 @@ class Composed(nn.Module):
                 f"'{model.name}' has a deployed path of its own (deploy=), which is not to be "
                 "differentiated; pass surrogate='softmax', or choose an attack without gradients"
             )
-        image = model.reconstruct(x) if deployed else model.surrogate(x, kind, temperature)
+        # What the model draws or seeds is nothing to the library, whose stream goes on untouched.
+        with seeded(x.device, "model", torch.initial_seed(), self.images):
+            image = model.reconstruct(x) if deployed else model.surrogate(x, kind, temperature)
         logits = judge.logits(image)
         self.images += len(x)
         if not logits.requires_grad:
@@ -103,6 +105,7 @@ class Bridge(Attack):
     """
 
     needs_judge = True
+    draws_globally = True
     #: The library's class.
     wrapped: ClassVar[type]
     #: Settings that have no default.
@@ -203,11 +206,8 @@ def fields_of(wrapped: type, hidden: Collection[str]) -> tuple[list[Any], tuple[
 def _alone(batch: Batch, *modules: nn.Module) -> Iterator[None]:
     """Seed every global generator, freeze the weights, and put all back as it was."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    device = batch.x.device
-    devices = [device] if device.type == "cuda" else []
     seed = call_seed(batch)
-    with _LOCK, torch.random.fork_rng(devices=devices), torch.enable_grad():
-        numpy_state, python_state = np.random.get_state(), random.getstate()
+    with _LOCK, generators_kept(batch.x.device), torch.enable_grad():
         try:
             for parameter in parameters:
                 parameter.requires_grad_(False)
@@ -216,8 +216,6 @@ def _alone(batch: Batch, *modules: nn.Module) -> Iterator[None]:
             random.seed(seed)
             yield
         finally:
-            np.random.set_state(numpy_state)
-            random.setstate(python_state)
             for parameter in parameters:
                 parameter.requires_grad_(True)
 

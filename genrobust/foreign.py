@@ -1,0 +1,234 @@
+"""Code of other people in this process: what it raises is named, what it changes is put back."""
+
+from __future__ import annotations
+
+import dis
+import os
+import signal
+import sys
+import sysconfig
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from genrobust.errors import GenrobustError
+from genrobust.seeding import generators_kept
+
+_OURS = (Path(torch.__file__).parent, Path(__file__).parent)
+_PYTHONS = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+_INSTALLED = tuple(Path(sysconfig.get_path(name)) for name in ("purelib", "platlib"))
+
+
+@cache
+def is_foreign(filename: str) -> bool:
+    """Whether code in a file is neither torch's, nor this library's, nor Python's own.
+
+    >>> is_foreign(torch.__file__), is_foreign(dis.__file__), is_foreign("model.py")
+    (False, False, True)
+    """
+    path = Path(filename)
+    if filename.startswith("<frozen") or any(path.is_relative_to(place) for place in _OURS):
+        return False
+    installed = any(path.is_relative_to(place) for place in _INSTALLED)
+    return installed or not any(path.is_relative_to(place) for place in _PYTHONS)
+
+
+def explain(problem: BaseException) -> str:
+    """What went wrong and where: the last line of foreign code that ran, else the last of all.
+
+    Example:
+        >>> try:
+        ...     1 / 0
+        ... except ZeroDivisionError as problem:
+        ...     explain(problem)
+        'ZeroDivisionError: division by zero; <doctest genrobust.foreign.explain[0]>, line 2'
+    """
+    reason = (str(problem).strip().splitlines() or [""])[0]
+    frames = traceback.extract_tb(problem.__traceback__)
+    foreign = [frame for frame in frames if is_foreign(frame.filename)]
+    words = f"{type(problem).__name__}: {reason}".removesuffix(": ")
+    for frame in (foreign or list(frames))[-1:]:
+        words += f"; {Path(frame.filename).name}, line {frame.lineno}"
+    return words
+
+
+def is_fault(problem: BaseException) -> bool:
+    """Whether foreign code is to blame for what came out of it: not for a user's Ctrl-C.
+
+    It is for a KeyboardInterrupt that one of its statements raises, and for leaving the process.
+    """
+    if isinstance(problem, KeyboardInterrupt):
+        return _raised_by_a_statement(problem.__traceback__)
+    return isinstance(problem, (Exception, SystemExit)) and not isinstance(problem, GenrobustError)
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether memory ran out, on whichever device."""
+    allocator = isinstance(problem, RuntimeError) and "alloc" in str(problem).lower()
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or allocator
+
+
+class Call:
+    """One call of a model's code, as a context: its faults become one sentence.
+
+    Whether gradients are recorded is afterwards what it was before.
+
+    Args:
+        name: the model's.
+        what: ``encode``, ``decode``, ``deploy``, or ``gradient``.
+        batch: what it is called on.
+
+    Raises:
+        GenrobustError: the code raised anything, or tried to end the process.
+    """
+
+    __slots__ = ("batch", "grad", "name", "what")
+
+    def __init__(self, name: str, what: str, batch: torch.Tensor) -> None:
+        self.name, self.what, self.batch = name, what, batch
+
+    def __enter__(self) -> None:
+        self.grad = torch.is_grad_enabled()
+
+    def __exit__(
+        self, kind: object, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if torch.is_grad_enabled() != self.grad:
+            torch.set_grad_enabled(self.grad)
+        if problem is None or not is_fault(problem):
+            return
+        advice = (
+            f"check input_shape, or pass {self.what}=, a function that takes such a batch, or, if "
+            "it takes fewer at once, max_batch= or --batch-size"
+        )
+        if self.what == "gradient":
+            advice = (
+                "mend its backward pass, or wrap it with differentiable=False, or with encode= and "
+                "decode= that can be differentiated and the rest as deploy="
+            )
+        if is_out_of_memory(problem):
+            advice = "give --workers 1, or lower --batch-size"
+        raise GenrobustError(
+            f"the model's {self.what} failed on a batch of shape "
+            f"{tuple(self.batch.shape)} ({explain(problem)}; model '{self.name}'); {advice}"
+        ) from problem
+
+
+@contextmanager
+def as_script(place: str) -> Iterator[None]:
+    """Run a file's code as Python runs a script without arguments, and clean up behind it.
+
+    What it sets of the process and of torch is put back: ``sys.argv``, ``sys.path``, the working
+    directory, standard streams, signal handlers, filters of warnings, torch's defaults, threads,
+    modes and random generators.
+
+    Args:
+        place: what the code is called: ``sys.argv[0]``.
+
+    Raises:
+        GenrobustError: it tried to end the process.
+    """
+    streams = sys.stdin, sys.stdout, sys.stderr
+    argv, sys.argv = sys.argv, [place]
+    values = [(put, get()) for get, put in _SETTINGS]
+    cpu = torch.device("cpu")
+    try:
+        sys.stdin, sys.stdout, sys.stderr = (_Unclosed(stream) for stream in streams)
+        with warnings.catch_warnings(), generators_kept(cpu):
+            yield
+    except (SystemExit, KeyboardInterrupt) as problem:
+        if not is_fault(problem):
+            raise
+        raise GenrobustError(
+            f"'{place}' ends the process when it is imported or called ({explain(problem)}); let "
+            "it return instead, and keep what a script does under if __name__ == '__main__':"
+        ) from problem
+    finally:
+        sys.argv = argv
+        sys.stdin, sys.stdout, sys.stderr = streams
+        for put, value in values:
+            put(value)
+
+
+class _Unclosed:
+    """A standard stream that foreign code cannot close."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+def _raised_by_a_statement(trace: TracebackType | None) -> bool:
+    """A signal strikes between instructions; its exception comes from none that raises."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    frame = trace.tb_frame
+    if not is_foreign(frame.f_code.co_filename):
+        return False
+    return dis.opname[frame.f_code.co_code[trace.tb_lasti]].startswith("RAISE")
+
+
+def _handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _set_handlers(handlers: dict[int, Any]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return  # no other may set any, foreign code neither
+    for number, handler in handlers.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+
+
+def _folder() -> str | None:
+    with suppress(OSError):
+        return str(Path.cwd())
+    return None
+
+
+def _set_folder(folder: str | None) -> None:
+    if folder is not None:
+        with suppress(OSError):
+            os.chdir(folder)
+
+
+def _set_default_device(device: torch.device) -> None:
+    if torch.get_default_device() != device:
+        torch.set_default_device(None if device.type == "cpu" else device)
+
+
+def _set_path(path: list[str]) -> None:
+    sys.path[:] = path
+
+
+#: Settings of the process that foreign code may change: how to read each, and how to set it.
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (_folder, _set_folder),
+    (sys.path.copy, _set_path),
+    (sys.getrecursionlimit, sys.setrecursionlimit),
+    (_handlers, _set_handlers),
+    (np.geterr, lambda errors: np.seterr(**errors)),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_default_device, _set_default_device),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+)

@@ -1,0 +1,87 @@
+"""What a model keeps from one call to the next: it must not show in its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from genrobust.errors import GenrobustError
+from genrobust.models.model import GenerativeModel
+from genrobust.posterior import Posterior
+
+#: By how much a result may differ where it should not: what kernels differ by.
+TOLERANCE = 1e-5
+
+
+def use(
+    model: GenerativeModel, x: Tensor, pause: Callable[[], None] = lambda: None
+) -> list[Tensor]:
+    """Everything that a run asks of a model: codes, reconstructions, the gradient.
+
+    Args:
+        model: what is used.
+        x: images.
+        pause: called between one call of the model and the next.
+    """
+    with torch.no_grad():
+        posterior = model.encode(x)
+        pause()
+        image = model.decode(posterior.mode())
+        pause()
+        found = [*_tensors_of(posterior), image, model.reconstruct(x)]
+        pause()
+    if not model.differentiable:
+        return found
+    with torch.enable_grad():
+        x = x.clone().requires_grad_()
+        surrogate = model.surrogate(x, "softmax")
+        pause()
+        if surrogate.requires_grad:
+            (gradient,) = torch.autograd.grad(surrogate.square().sum(), x, allow_unused=True)
+            found += [] if gradient is None else [gradient]
+    return found
+
+
+@torch.no_grad()
+def check_history(model: GenerativeModel, x: Tensor) -> None:
+    """Check that a model, which is not random, gives the same whatever went through it before.
+
+    Args:
+        model: the model to try.
+        x: at least two images (B, C, H, W) in [0, 1].
+
+    Raises:
+        GenrobustError: it does not, or it changes what it was given or has given before.
+    """
+    posterior = model.encode(x)
+    codes = _tensors_of(posterior)
+    given = [tensor.clone() for tensor in codes]
+    image = model.decode(posterior.mode())
+    if not all(map(torch.equal, codes, given)):
+        raise GenrobustError(
+            "decode changes the codes that it is given; work on a copy there, such as code.clone(),"
+            " and not with operations in place (those whose names end in _)"
+        )
+    reconstruction = model.reconstruct(x)
+    found = [*codes, image, reconstruction]
+    before = [tensor.clone() for tensor in found]
+    model.reconstruct(x[-1:])
+    if not all(map(torch.equal, found, before)):
+        raise GenrobustError(
+            "what the model gave for a batch changes when it is given the next one, as it keeps "
+            "one tensor for both; let encode and decode return new ones, such as mean.clone()"
+        )
+    moved = float((model.reconstruct(x) - before[-1]).abs().max())
+    if moved > TOLERANCE:
+        raise GenrobustError(
+            f"the reconstruction of an image changes with what went through the model before it "
+            f"(by up to {moved:.2g}); let encode and decode keep nothing from one call to the next "
+            "that a later result depends on: no counters, moving averages or caches of inputs"
+        )
+
+
+def _tensors_of(posterior: Posterior) -> list[Tensor]:
+    return [getattr(part, f.name) for part in posterior.parts for f in fields(part)]  # type: ignore[arg-type]

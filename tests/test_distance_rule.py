@@ -19,13 +19,15 @@ from genrobust.benchmark.plan import plan
 from genrobust.benchmark.prepare import prepare
 from genrobust.benchmark.record import Record
 from genrobust.benchmark.score import measure_baseline
-from genrobust.benchmark.scoring import SOURCE, TARGET, Scorer
+from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import make_batch
 from genrobust.cli.app import app
 from genrobust.data import DATASETS, Images, load_images
 from genrobust.data.base import _load
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
+from genrobust.rules import CHANGED, KEPT, Sources
+from genrobust.rules.distance import Distance
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import SUITES
 from genrobust.training.judge import train_judge
@@ -106,19 +108,19 @@ def test_every_source_is_eligible_but_one_that_is_its_own_target(write: Writer) 
     (spec,) = plan(whole, "f", 0, "cpu")
     baseline = measure_baseline(setting.scorer, make_batch(spec, setting))
     assert baseline.eligible.tolist() == [True] * 4
-    assert baseline.labels.tolist() == [SOURCE] * 4
-    assert baseline.anchors is not None
-    look = setting.scorer.verdict
-    of_targets = look(baseline.anchors[1][None], suite.sample_ids, baseline.anchors)
-    assert of_targets.tolist() == [SOURCE, TARGET, TARGET, TARGET]
+    assert baseline.labels.tolist() == [KEPT] * 4
+    assert baseline.target_reconstruction is not None
+    of_targets = setting.scorer.verdict(baseline.target_reconstruction[None], baseline)
+    assert of_targets.tolist() == [KEPT, CHANGED, CHANGED, CHANGED]
 
 
 def test_the_nearer_of_two_points_is_said_of_each_draw() -> None:
-    anchors = (torch.zeros(3, 1, 1, 2), torch.ones(3, 1, 1, 2))
+    dark, light, none = torch.zeros(3, 1, 1, 2), torch.ones(3, 1, 1, 2), torch.zeros(3)
+    sources = Sources((0, 1, 2), dark, none, none, dark, light)
     draws = torch.tensor([[0.4, 0.6, 0.6], [0.4, 0.6, 0.4], [0.6, 0.6, 0.4]])
     images = draws.view(3, 3, 1, 1, 1).expand(3, 3, 1, 1, 2)
-    look = Scorer("distance", None, genrobust.load_model("vae"), 0)
-    assert look.verdict(images, range(3), anchors).tolist() == [SOURCE, TARGET, SOURCE]
+    look = Scorer(Distance(), genrobust.load_model("vae"), 0)
+    assert look.verdict(images, sources).tolist() == [KEPT, CHANGED, KEPT]
 
 
 # From the command to the page
@@ -182,7 +184,7 @@ JUDGE = {"architecture": "lenet", "sha256": "0" * 64}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": "nearest"}, "rule: Input should be 'agreement', 'single'"),
+        ({"rule": "nearest"}, "rule: Value error, unknown rule 'nearest'; did you mean"),
         ({"scoring_judges": [JUDGE]}, "'distance' has no judges: leave them out"),
         ({"attacker_judge": JUDGE}, "'distance' has no judges: leave them out"),
         ({"rule": "agreement"}, "'agreement' needs scoring_judges"),

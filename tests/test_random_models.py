@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import LinearVAE
+from some_sources import sources_of
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -23,9 +24,10 @@ from genrobust.benchmark.shard import make_batch
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
-from genrobust.judges.judge import NO_VERDICT, Judge, Panel
+from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.models.check import probe_images
 from genrobust.optimizers import Problem
+from genrobust.rules.agreement import Agreement
 from genrobust.seeding import generator, seeded
 from genrobust.suites import AttackEntry, Suite
 from genrobust.testing import ModelConformance
@@ -267,12 +269,12 @@ class _Reads(nn.Module):
 
 
 def test_what_most_draws_show_is_the_verdict(vae: genrobust.GenerativeModel) -> None:
-    panel = Panel((Judge("a", _Reads(), ""), Judge("b", _Reads(), "")))
+    rule = Agreement((Judge("a", _Reads(), ""), Judge("b", _Reads(), "")))
     votes = torch.tensor([[3, 3, 5, 5, 1], [3, 4, 5, 6, 2], [3, 4, 6, 7, 1.0]])
-    look = Scorer("agreement", panel, vae, 0)
-    verdict = look.verdict(votes.view(3, 5, 1, 1, 1), range(5), None)
+    look, sources = Scorer(rule, vae, 0), sources_of(range(5))
+    verdict = look.verdict(votes.view(3, 5, 1, 1, 1), sources)
     assert verdict.tolist() == [3, 4, 5, NO_VERDICT, 1]
-    even = look.verdict(votes[:2].view(2, 5, 1, 1, 1), range(5), None)
+    even = look.verdict(votes[:2].view(2, 5, 1, 1, 1), sources)
     assert even.tolist() == [3, NO_VERDICT, 5, NO_VERDICT, NO_VERDICT]
 
 
@@ -283,9 +285,10 @@ def test_draws_on_which_judges_differ_count_against_a_majority(
         def forward(self, x: Tensor) -> Tensor:
             return torch.eye(10)[torch.zeros(len(x), dtype=torch.long)]
 
-    panel = Panel((Judge("a", _Reads(), ""), Judge("b", Zero(), "")))
+    rule = Agreement((Judge("a", _Reads(), ""), Judge("b", Zero(), "")))
     votes = torch.tensor([[0, 0, 1], [0, 1, 1], [0, 1, 0.0]])
-    verdict = Scorer("agreement", panel, vae, 0).verdict(votes.view(3, 3, 1, 1, 1), range(3), None)
+    look = Scorer(rule, vae, 0)
+    verdict = look.verdict(votes.view(3, 3, 1, 1, 1), sources_of(range(3)))
     assert verdict.tolist() == [0, NO_VERDICT, NO_VERDICT]
 
 

@@ -101,6 +101,7 @@ def record(
     per_eps = (at_eps(e, s, eligible, sources) for e, s in zip(eps, surviving, strict=True))
     fields = {
         "official": True,
+        "radii": "each",
         "deviations": (),
         "model": ModelInfo(
             name=name,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from some_sources import sources_of
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -23,7 +24,9 @@ from genrobust.cli.app import app
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
-from genrobust.judges.judge import Judge, Panel, load_judge
+from genrobust.judges.judge import Judge, load_judge
+from genrobust.rules.agreement import Agreement
+from genrobust.rules.single import Single
 from genrobust.suites import Suite, load_suite
 
 
@@ -100,9 +103,9 @@ def test_the_label_of_the_input_is_not_asked_for(
 ) -> None:
     images = load_images("digits")
     x, labels = images.take(noise.sample_ids), images.labels_of(noise.sample_ids)
-    blind = Panel((Judge("blind to inputs", _OfInputsAndReconstructions(x, labels), ""),))
+    blind = [Judge("blind to inputs", _OfInputsAndReconstructions(x, labels), "")]
     single, agreement = (
-        baseline(Scorer(rule, blind, vae, 0), noise) for rule in ("single", "agreement")
+        baseline(Scorer(rule(blind), vae, 0), noise) for rule in (Single, Agreement)
     )
     assert single.eligible.all()
     assert not agreement.eligible.any()
@@ -111,9 +114,9 @@ def test_the_label_of_the_input_is_not_asked_for(
 
 def test_an_attacked_image_may_have_lost_its_label(vae: genrobust.GenerativeModel) -> None:
     x, labels = load_images("digits").take(range(3)), torch.tensor([1, 2, 3])
-    panel = Panel((Judge("sees 7", _Says(torch.tensor([7, 7, 7])), ""),))
-    assert Scorer("single", panel, vae, 0).keeps_label(x, labels).all()
-    assert not Scorer("agreement", panel, vae, 0).keeps_label(x, labels).any()
+    judges = [Judge("sees 7", _Says(torch.tensor([7, 7, 7])), "")]
+    assert Scorer(Single(judges), vae, 0).keeps_label(x, labels).all()
+    assert not Scorer(Agreement(judges), vae, 0).keeps_label(x, labels).any()
 
 
 def test_the_report_speaks_of_one_judge(noise: Suite, tmp_path: Path) -> None:
@@ -149,21 +152,22 @@ def test_only_dropout_draws_and_the_shipped_judge_stays_as_it_is() -> None:
 
 
 def test_what_a_live_judge_says_depends_on_sample_seed_and_purpose_alone(live: Scorer) -> None:
-    assert live.rule == "single-live"
+    assert live.rule.name == "single-live"
     x, ids = load_images("digits").take(range(40)), list(range(40))
     faint = (0.35 * x)[None]  # where dropout decides
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = live.verdict(faint, ids, None)
+    sources = sources_of(ids)
+    first = live.verdict(faint, sources)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    assert torch.equal(live.verdict(faint, ids, None), first)
+    assert torch.equal(live.verdict(faint, sources), first)
     for chosen in ([7], [30, 2, 11]):
-        assert torch.equal(live.verdict(faint[:, chosen], chosen, None), first[chosen])
+        assert torch.equal(live.verdict(faint[:, chosen], sources_of(chosen)), first[chosen])
     others = [
-        live.verdict(faint, ids, None, clean=True),
-        live.verdict(faint, [i + 100 for i in ids], None),
-        Scorer(live.rule, live.panel, live.model, 1).verdict(faint, ids, None),
+        live.verdict(faint, sources, clean=True),
+        live.verdict(faint, sources_of([i + 100 for i in ids])),
+        Scorer(live.rule, live.model, 1).verdict(faint, sources),
     ]
     assert all(not torch.equal(other, first) for other in others)
 
@@ -173,8 +177,7 @@ def test_the_floor_without_an_attack_is_the_chance_of_another_draw(live: Scorer)
     images = load_images("digits")
     ids = list(range(50))
     x, labels = images.take(ids), images.labels_of(ids)
-    assert live.panel is not None
-    (judge,) = live.panel.judges
+    (judge,) = live.rule.judges
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         shown = live.model.reconstruct(x)
@@ -182,9 +185,9 @@ def test_the_floor_without_an_attack_is_the_chance_of_another_draw(live: Scorer)
     expected = float((errs * (1 - errs)).sum() / (1 - errs).sum())
     kept = fallen = 0
     for seed in range(8):
-        look = Scorer(live.rule, live.panel, live.model, seed)
-        eligible = look.verdict(shown[None], ids, None, clean=True) == labels
-        changed = look.verdict(shown[None], ids, None) != labels
+        look = Scorer(live.rule, live.model, seed)
+        eligible = look.verdict(shown[None], sources_of(ids), clean=True) == labels
+        changed = look.verdict(shown[None], sources_of(ids)) != labels
         kept, fallen = kept + int(eligible.sum()), fallen + int((eligible & changed).sum())
     assert 0.01 < expected < 0.3
     assert fallen / kept == pytest.approx(expected, abs=0.03)

@@ -24,7 +24,7 @@ ROOMS = (
     *("_version", "errors", "registry", "seeding", "foreign", "files"),
     *("distance", "posterior", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
-    *("objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
+    *("rules", "objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
     *("training", "testing", "leaderboard", "cli"),
 )
 

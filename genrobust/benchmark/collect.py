@@ -13,11 +13,11 @@ from torch import Tensor
 
 from genrobust.benchmark.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.benchmark.shard import Measured
-from genrobust.data.base import DATASETS
 from genrobust.metrics.distances import l2, linf
 from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
 from genrobust.report.examples import Attacked, Example
+from genrobust.rules.base import RULES
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite
 
@@ -52,8 +52,7 @@ def join(shards: Sequence[Measured]) -> dict[str, Tensor]:
 
 def score(suite: Suite, joined: dict[str, Tensor]) -> Scores:
     """The suite's scores from joined shard results."""
-    # Without labels there are two: the source's side and the target's.
-    classes = 2 if suite.rule == "distance" else len(DATASETS.get(suite.dataset).classes)
+    classes = RULES.get(suite.rule).classes(suite.dataset)
     recognised = joined["clean_verdict"] == joined["label"]
     eligible = joined["eligible"]
     error = (joined["reconstruction"] - joined["source"]).flatten(1).square().sum(1)
@@ -93,7 +92,7 @@ def shown(suite: Suite, joined: dict[str, Tensor]) -> list[int]:
     Without classes of the first few.
     """
     label = joined["label"]
-    each = EXAMPLES if suite.rule == "distance" else 1
+    each = 1 if RULES.get(suite.rule).labelled else EXAMPLES
     chosen = []
     for c in label.unique().tolist():
         positions = (joined["eligible"] & (label == c)).nonzero()[:, 0]

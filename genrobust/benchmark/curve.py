@@ -40,6 +40,7 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
 from genrobust.report.examples import Attacked, Example
+from genrobust.rules.base import RULES
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite, load_suite
 from genrobust.threat import Norm
@@ -141,10 +142,10 @@ def prepare_curve(
             attacks or rule do not fit; a norm or a radius that is none.
     """
     chosen = load_suite(suite) if isinstance(suite, str) else suite
-    if chosen.rule == "distance":
+    if not RULES.get(chosen.rule).labelled:
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
-            "distance, without them; choose a suite with judges, such as 'digits'"
+            f"{chosen.rule}, without them; choose a suite with judges, such as 'digits'"
         )
     for up_to in (chosen.eps[-1], chosen.eps[-1] if radius is None else radius):
         if not 0 < up_to < math.inf:

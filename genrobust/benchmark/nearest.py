@@ -166,7 +166,7 @@ class _Hunt:
         return {
             "label": self.baseline.labels,
             "eligible": self.baseline.eligible,
-            "verdict": self._verdict(images, self.baseline, self.batch.sample_ids),
+            "verdict": self.scorer.verdict(images, self.baseline),
             "distance": self.distance,
             "source": self.batch.x,
             "reconstruction": self.baseline.reconstruction,
@@ -175,13 +175,9 @@ class _Hunt:
         }
 
     def _succeeds(self, x_adv: Tensor, positions: Tensor) -> Tensor:
-        ids = tuple(self.batch.sample_ids[i] for i in positions.tolist())
         part = self.baseline[positions]
-        verdict = self._verdict(self.scorer.reconstruct(x_adv, ids), part, ids)
+        verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, part.sample_ids), part)
         return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part.labels)
-
-    def _verdict(self, images: Tensor, part: Baseline, ids: tuple[int, ...]) -> Tensor:
-        return self.scorer.verdict(images, ids, part.anchors)
 
 
 def allowed(radius: float) -> float:

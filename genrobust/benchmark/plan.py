@@ -6,7 +6,7 @@ import hashlib
 
 from genrobust._version import __version__
 from genrobust.data.base import Split
-from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Rule, Suite
+from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Suite
 from genrobust.threat import Norm
 
 
@@ -29,7 +29,7 @@ class ShardSpec(Frozen):
     eps: tuple[float, ...]
     attacks: tuple[AttackEntry, ...]
     ensemble: bool
-    rule: Rule
+    rule: str
     attacker_judge: JudgeRef | None
     scoring_judges: tuple[JudgeRef, ...]
     seed: int

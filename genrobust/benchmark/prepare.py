@@ -17,13 +17,14 @@ from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Setting
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.judges.judge import Judge, Panel, load_judge
+from genrobust.judges.judge import Judge, load_judge
 from genrobust.models import threads
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
+from genrobust.rules.base import RULES
 from genrobust.suites.suite import SUITES, JudgeRef, Suite
 from genrobust.threat import Norm, ThreatModel
 
@@ -65,14 +66,15 @@ def prepare(
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
     used, deviations = _adjusted(suite, options)
+    rule = RULES.get(used.rule)
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
             attack.refuse_threat(ThreatModel(used.norm, radius))
-        if used.rule == "distance" and LABELLED & set(attack.needs(entry.goal)):
+        if not rule.labelled and LABELLED & set(attack.needs(entry.goal)):
             raise GenrobustError(
                 f"the attack '{entry.attack}' needs a judge or labels, and the suite '{used.name}' "
-                "scores by distance, without them; choose attacks such as 'latent' or 'output'"
+                f"scores by {used.rule}, without them; choose attacks such as 'latent' or 'output'"
             )
     device = _device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
@@ -81,7 +83,7 @@ def prepare(
             f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
             f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
         )
-    if images.labels is None and used.rule != "distance":
+    if images.labels is None and rule.labelled:
         raise GenrobustError(
             f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
             f"judges, which need them; give a suite with the rule 'distance'"
@@ -97,15 +99,12 @@ def prepare(
         )
     checked = check_model(ready, images.take(used.sample_ids[:8]))
     attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
-    scorers = tuple(_judge(used, ref, device) for ref in used.scoring_judges)
-    if used.rule == "single-live":
-        scorers = tuple(judge.live() for judge in scorers)
-    panel = Panel(scorers) if scorers else None
+    scorers = [_judge(used, ref, device) for ref in used.scoring_judges]
     reference = model if isinstance(model, str) else reference
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         setting=Setting(
-            Scorer(used.rule, panel, ready, options.seed),
+            Scorer(rule(scorers), ready, options.seed),
             images,
             attacker,
             _references(used, options, device),
@@ -212,9 +211,9 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
 
 
 def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
-    if suite.rule == "distance":
+    if not RULES.get(suite.rule).labelled:
         raise GenrobustError(
-            f"the suite '{suite.name}' scores by distance, without judges; leave --judge out"
+            f"the suite '{suite.name}' scores by {suite.rule}, without judges; leave --judge out"
         )
     sha256 = load_judge(suite.dataset, architecture).sha256
     return suite.judged_by(JudgeRef(architecture=architecture, sha256=sha256), live)
@@ -223,7 +222,7 @@ def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
 def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
     if options.workers is not None and options.workers < 1:
         raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
-    if model.draws > 1 or suite.rule == "single-live":
+    if model.draws > 1 or RULES.get(suite.rule).draws:
         return 1  # random numbers come from the process's generators, which threads share
     wanted = options.workers
     if wanted is None:

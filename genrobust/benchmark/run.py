@@ -169,9 +169,8 @@ def judges(setting: Setting) -> Iterator[JudgeInfo]:
     """The judges of a run, the attacker's first."""
     if setting.attacker is not None:
         yield JudgeInfo(name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker")
-    if setting.scorer.panel is not None:
-        for judge in setting.scorer.panel.judges:
-            yield JudgeInfo(name=judge.name, sha256=judge.sha256, role="scorer")
+    for judge in setting.scorer.rule.judges:
+        yield JudgeInfo(name=judge.name, sha256=judge.sha256, role="scorer")
 
 
 def write_report(folder: Path, runs: Sequence[Run]) -> Path:

@@ -10,44 +10,30 @@ from torch import Tensor
 from genrobust.batch import Batch
 from genrobust.benchmark.perturbation import restore, step_of
 from genrobust.benchmark.plan import ShardSpec
-from genrobust.benchmark.scoring import SOURCE, TARGET, Scorer
+from genrobust.benchmark.scoring import Scorer
 from genrobust.metrics.latent import latent_displacement, symmetric_kl
 from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
 from genrobust.posterior import Categorical, Point, Posterior
+from genrobust.rules.base import Sources
 from genrobust.threat import ThreatModel
 
 
 @dataclass(frozen=True, eq=False)
-class Baseline:
-    """What the model makes of a batch without an attack. Tensors are (B,) or (B, C, H, W).
+class Baseline(Sources):
+    """Sources and what they show without an attack.
 
-    Without judges the labels are ``SOURCE`` and ``TARGET``, and ``anchors`` are the clean
-    reconstructions of sources and targets.
+    Args:
+        input_verdict: of the images themselves, (B,) int64.
+        clean_verdict: of their reconstructions, likewise.
     """
 
-    labels: Tensor
-    target_labels: Tensor
     input_verdict: Tensor
-    reconstruction: Tensor
     clean_verdict: Tensor
-    anchors: tuple[Tensor, Tensor] | None
 
     @property
     def eligible(self) -> Tensor:
         """Whose class is seen both in the input and in its reconstruction."""
         return (self.input_verdict == self.labels) & (self.clean_verdict == self.labels)
-
-    def __getitem__(self, index: Tensor) -> Baseline:
-        """The part at ``index``."""
-        anchors = self.anchors
-        return Baseline(
-            self.labels[index],
-            self.target_labels[index],
-            self.input_verdict[index],
-            self.reconstruction[index],
-            self.clean_verdict[index],
-            None if anchors is None else (anchors[0][index], anchors[1][index]),
-        )
 
     def reached(self, verdict: Tensor, wanted: Tensor | None) -> Tensor:
         """Whether verdicts reach a goal: the wanted class, or any that is not the source's."""
@@ -58,23 +44,18 @@ class Baseline:
 
 def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
     """The clean reconstructions of a batch and what they show."""
-    images = scorer.reconstruct(batch.x, batch.sample_ids)
-    if scorer.panel is None:
+    rule = scorer.rule
+    images, targets = scorer.reconstruct(batch.x, batch.sample_ids), None
+    if rule.targets:
         assert batch.target_x is not None, "suites name a target for each source"
         ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
-        anchors = (images[0], scorer.reconstruct(batch.target_x, ids)[0])
-        zeros = torch.zeros(len(batch), dtype=torch.int64, device=batch.x.device)
-        verdict = scorer.verdict(images, batch.sample_ids, anchors, clean=True)
-        return Baseline(zeros + SOURCE, zeros + TARGET, zeros + SOURCE, images[0], verdict, anchors)
-    assert batch.labels is not None
-    assert batch.target_labels is not None
+        targets = scorer.reconstruct(batch.target_x, ids)[0]
+    labels, target_labels = rule.labels_of(batch)
+    sources = Sources(batch.sample_ids, batch.x, labels, target_labels, images[0], targets)
     return Baseline(
-        batch.labels,
-        batch.target_labels,
-        scorer.panel.verdict(batch.x) if scorer.rule == "agreement" else batch.labels.clone(),
-        images[0],
-        scorer.verdict(images, batch.sample_ids, None, clean=True),
-        None,
+        **vars(sources),
+        input_verdict=scorer.input_verdict(batch.x, labels),
+        clean_verdict=scorer.verdict(images, sources, clean=True),
     )
 
 
@@ -127,7 +108,7 @@ def measure_outcomes(
     for goal, given in goals.items():
         x_adv = restore(given.perturbation, batch.x, steps[given.radius])
         images = scorer.reconstruct(x_adv, batch.sample_ids)
-        verdict = scorer.verdict(images, batch.sample_ids, baseline.anchors)
+        verdict = scorer.verdict(images, baseline)
         wanted = baseline.target_labels if goal == "target" else None
         hit = baseline.reached(verdict, wanted) & baseline.eligible
         hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))

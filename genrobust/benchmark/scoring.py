@@ -1,40 +1,35 @@
-"""What an image shows, by the suite's rule: judges that agree, one judge, or the nearer target."""
+"""What an image shows, by the suite's rule, on the path that the model really uses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
-from genrobust.judges.judge import NO_VERDICT, Panel
+from genrobust.judges.judge import NO_VERDICT
 from genrobust.models.model import GenerativeModel
 from genrobust.models.state import TOLERANCE
 from genrobust.posterior import Posterior
+from genrobust.rules.base import Rule, Sources
 from genrobust.seeding import seeded
-from genrobust.suites.suite import Rule
-
-#: The two "classes" of a suite without labels.
-SOURCE, TARGET = 0, 1
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Says of reconstructions what they show, on the path that the model really uses.
+    """Says of reconstructions what they show.
 
     Args:
-        rule: the suite's.
-        panel: the scoring judges; None where the rule is distance.
+        rule: the suite's, with its judges.
         model: the model that is scored.
         seed: of the run; keys the draws of a random deployment.
     """
 
     rule: Rule
-    panel: Panel | None
     model: GenerativeModel
     seed: int
 
@@ -93,59 +88,35 @@ class Scorer:
                 "generators that torch.manual_seed, np.random.seed and random.seed reach"
             )
 
-    def verdict(
-        self,
-        images: Tensor,
-        sample_ids: Sequence[int],
-        anchors: tuple[Tensor, Tensor] | None,
-        *,
-        clean: bool = False,
-    ) -> Tensor:
+    @torch.no_grad()
+    def verdict(self, images: Tensor, sources: Sources, *, clean: bool = False) -> Tensor:
         """What most draws of (D, B, C, H, W) show, (B,) int64; NO_VERDICT without a majority.
 
-        ``anchors`` are the clean reconstructions of sources and targets, for the distance rule:
-        it says ``TARGET`` where an image is nearer to the target's. A live judge draws twice for
-        each sample: once for its ``clean`` reconstructions, once for all attacked ones.
+        A rule that draws does so twice for each sample: once for its ``clean`` reconstructions,
+        once for all attacked ones.
         """
-        votes = torch.stack([self._look(image, sample_ids, anchors, clean) for image in images])
+        look = partial(self._look_drawing, clean=clean) if self.rule.draws else self.rule.look
+        votes = torch.stack([look(image, sources) for image in images])
         first = votes.mode(0).values
         majority = (votes == first).sum(0) * 2 > len(votes)
         return torch.where(majority, first, torch.full_like(first, NO_VERDICT))
 
+    @torch.no_grad()
+    def input_verdict(self, x: Tensor, labels: Tensor) -> Tensor:
+        """What sources of these labels show, or attacked ones, (B,) int64."""
+        return self.rule.look_at_input(x, labels)
+
     def keeps_label(self, x_adv: Tensor, labels: Tensor) -> Tensor:
-        """Whether attacked images still show their source's class, (B,) bool.
+        """Whether attacked images still show their source's class, (B,) bool."""
+        return self.input_verdict(x_adv, labels) == labels
 
-        Only judges that must agree are asked: the published single-judge rule does not, and
-        without labels the ball stands for it.
-        """
-        if self.rule != "agreement":
-            return torch.ones_like(labels, dtype=torch.bool)
-        assert self.panel is not None
-        return self.panel.verdict(x_adv) == labels
-
-    def _look(
-        self,
-        image: Tensor,
-        sample_ids: Sequence[int],
-        anchors: tuple[Tensor, Tensor] | None,
-        clean: bool,
-    ) -> Tensor:
-        if self.panel is not None and self.rule == "single-live":
-            return self._look_live(self.panel, image, sample_ids, clean)
-        if self.panel is not None:
-            return self.panel.verdict(image)
-        assert anchors is not None, "the distance rule has anchors"
-        nearer = euclidean(image, anchors[1]) < euclidean(image, anchors[0])
-        return torch.where(nearer, TARGET, SOURCE)
-
-    def _look_live(
-        self, panel: Panel, image: Tensor, sample_ids: Sequence[int], clean: bool
-    ) -> Tensor:
-        """One image at a time, so that what dropout draws depends on the sample alone."""
+    def _look_drawing(self, images: Tensor, sources: Sources, clean: bool) -> Tensor:
+        """One image at a time, so that what is drawn depends on the sample alone."""
         seen = []
-        for i, one in zip(sample_ids, image, strict=True):
-            with seeded(image.device, "live", clean, self.seed, int(i)):
-                seen.append(panel.verdict(one[None]))
+        for position, i in enumerate(sources.sample_ids):
+            one = torch.tensor([position])
+            with seeded(images.device, "live", clean, self.seed, int(i)):
+                seen.append(self.rule.look(images[one], sources[one]))
         return torch.cat(seen)
 
 

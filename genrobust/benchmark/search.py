@@ -270,10 +270,9 @@ class _Hunt:
 
     def _shows_goal(self, x_adv: Tensor, positions: Tensor) -> Tensor:
         wanted = None if self.wanted is None else self.wanted[positions]
-        ids = [self.batch.sample_ids[i] for i in positions.tolist()]
         part = self.baseline[positions]
-        verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, ids), ids, part.anchors)
-        return part.reached(verdict, wanted)
+        images = self.scorer.reconstruct(x_adv, part.sample_ids)
+        return part.reached(self.scorer.verdict(images, part), wanted)
 
 
 class _Tally:

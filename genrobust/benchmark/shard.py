@@ -70,7 +70,7 @@ def make_batch(spec: ShardSpec, setting: Setting) -> Batch:
     """The shard's samples on the model's device."""
     images, device = setting.images, setting.scorer.model.device
     sources, targets = torch.tensor(spec.sample_ids), torch.tensor(spec.target_ids)
-    labels = None if setting.scorer.panel is None else images.labels
+    labels = images.labels if setting.scorer.rule.labelled else None
     return Batch(
         images.take(sources).to(device),
         spec.sample_ids,

@@ -85,7 +85,8 @@ def _registries() -> dict[str, Any]:
     from genrobust.data.base import DATASETS
     from genrobust.models.zoo import MODELS
     from genrobust.objectives.base import OBJECTIVES
+    from genrobust.rules.base import RULES
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, SUITES)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, RULES, SUITES)
     return {f"{registry.kind}s": registry for registry in kinds}

@@ -19,6 +19,7 @@ from genrobust.leaderboard.compare import FROM_OUTCOMES, positions, require_equa
 from genrobust.leaderboard.entry import ExternalModel
 from genrobust.leaderboard.evidence import GOALS, Evidence
 from genrobust.leaderboard.subject import Subject
+from genrobust.rules.base import RULES
 from genrobust.suites.suite import SUITES, Suite
 
 #: A suite of one's own may ask for as much work as this.
@@ -100,7 +101,7 @@ def check_sources(evidence: Evidence) -> str:
         raise RejectionError("the suite names a source twice")
     if suite.dataset not in DATASETS:
         raise RejectionError(f"no data set {suite.dataset[:40]!a} is registered")
-    classes = _classes(suite)
+    classes = RULES.get(suite.rule).classes(suite.dataset)
     for name in ("label", "target_label", "input_verdict", "clean_verdict"):
         found = evidence.tensors[name]
         least = 0 if name.endswith("label") else -1
@@ -354,10 +355,6 @@ def _part(tensors: dict[str, Tensor], sources: slice) -> dict[str, Tensor]:
     if "probe.success" in tensors:
         found["probe.success"] = tensors["probe.success"][:, sources]
     return found
-
-
-def _classes(suite: Suite) -> int:
-    return 2 if suite.rule == "distance" else len(DATASETS.get(suite.dataset).classes)
 
 
 def _named(raised: Sequence[Flag]) -> str:

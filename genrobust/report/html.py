@@ -21,7 +21,7 @@ from genrobust.report.figures import (
     model_chart,
 )
 from genrobust.report.pictures import data_uri
-from genrobust.suites.suite import Rule
+from genrobust.rules.base import RULES, Rule
 
 #: Stands where there is no number.
 NOTHING = "\u2013"
@@ -66,7 +66,7 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
         title=_title(sections),
         sections=sections,
         comparison=comparison,
-        rules=[section.record.suite.rule for section in sections],
+        rules=rules_of(section.record for section in sections),
         unanimous=unanimous(record for record, _ in reports),
     )
 
@@ -74,42 +74,24 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
 def verdict(record: Record) -> str:
     """What was found, in a sentence: how many reconstructions survive the largest radius."""
     sources, eligible = record.scores.sources, record.scores.eligible
-    before, changed = _FOUND[record.suite.rule]
+    words = RULES.get(record.suite.rule).words
     if eligible == 0:
-        return f"There is nothing to break: {before.format(f'none of the {sources}')}."
+        return f"There is nothing to break: {words.found.format(f'none of the {sources}')}."
     last = record.scores.per_eps[-1]
     surviving = _count(last.robust_accuracy)
-    recognised = before.format(f"{eligible} of {sources}")
+    recognised = words.found.format(f"{eligible} of {sources}")
     if surviving == 0:
         return (
             f"{_where_all_fall(record)} no reconstruction survives: {recognised}, and the attacks "
-            f"{changed.format('every one')}."
+            f"{words.changed.format('every one')}."
         )
     where = f"At eps {_number(last.eps)} ({NORM_NAMES[record.suite.norm]})"
     if surviving == eligible:
         return f"{where} every reconstruction survives: {recognised}, and no attack changes any."
     return (
         f"{where} {surviving} of {sources} reconstructions survive: {recognised}, and the attacks "
-        f"{changed.format(eligible - surviving)}."
+        f"{words.changed.format(eligible - surviving)}."
     )
-
-
-_BY_ONE = "the judge recognises {} sources in their clean reconstruction"
-_CLASS = "turn {} of these into another class"
-
-#: By rule: what the sources are without an attack, and what attacks do to them.
-_FOUND: dict[Rule, tuple[str, str]] = {
-    "agreement": (
-        "the judges recognise {} sources both as they are and in their clean reconstruction",
-        _CLASS,
-    ),
-    "single": (_BY_ONE, _CLASS),
-    "single-live": (_BY_ONE, _CLASS),
-    "distance": (
-        "without an attack {} reconstructions are nearer to their own image's than to the target's",
-        "bring {} of these nearer to their target's",
-    ),
-}
 
 
 def _where_all_fall(record: Record) -> str:
@@ -166,7 +148,12 @@ def environment(*packages: str) -> Environment:
         "sees": _sees,
     }
     made.tests["without_width"] = _without_width
-    made.globals |= {"norm_names": NORM_NAMES, "nothing": NOTHING, "scores_at": _scores_at}
+    made.globals |= {
+        "norm_names": NORM_NAMES,
+        "nothing": NOTHING,
+        "scores_at": _scores_at,
+        "rule_of": RULES.get,
+    }
     return made
 
 
@@ -205,6 +192,11 @@ def _without_width(estimate: Estimate | None) -> bool:
     return estimate is not None and estimate.low == estimate.high
 
 
+def rules_of(records: Iterable[Record]) -> list[type[Rule]]:
+    """The rules by which records were scored, each once."""
+    return [RULES.get(name) for name in dict.fromkeys(record.suite.rule for record in records)]
+
+
 def unanimous(records: Iterable[Record]) -> list[tuple[int, float]]:
     """The sample sizes of shares on which all sources agree, each with its rule-of-three bound."""
     shares: list[Estimate | None] = []
@@ -216,9 +208,9 @@ def unanimous(records: Iterable[Record]) -> list[tuple[int, float]]:
     return [(n, min(1.0, 3 / n)) for n in sorted(sizes, reverse=True)]
 
 
-def _sees(attacked: Attacked, rule: Rule) -> str:
-    """What the judges, or the distances, say of a reconstruction that an attack changed."""
-    return "nearer to the target's" if rule == "distance" else f"shows {attacked.shows}"
+def _sees(attacked: Attacked, rule: type[Rule]) -> str:
+    """What the rule says of a reconstruction that an attack changed."""
+    return rule.words.shows.format(attacked.shows)
 
 
 def _scores_at(record: Record, eps: float) -> EpsScores | None:

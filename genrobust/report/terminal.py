@@ -10,15 +10,7 @@ from rich.text import Text
 
 from genrobust.benchmark.curve_record import MinimumNormRecord
 from genrobust.benchmark.record import Estimate, Record
-
-LEGEND = """\
-robust accuracy: of all sources, reconstructed right and not changed by any attack
-changed, to target: of the sources reconstructed right; [95% interval]"""
-
-LEGEND_BY_DISTANCE = """\
-robust accuracy: of all sources, not brought nearer to their target's reconstruction by any attack
-changed: by any attack; to target: by one that aimed at it; [95% interval]"""
-
+from genrobust.rules.base import RULES
 
 CURVE_LEGEND = """\
 eps50: the radius at which half of the eligible sources have fallen; [95% interval]
@@ -46,7 +38,7 @@ def score_table(records: Sequence[Record]) -> Group:
                 _percent(at.as_target),
             )
         table.add_section()
-    legend = LEGEND_BY_DISTANCE if suite.rule == "distance" else LEGEND
+    legend = RULES.get(suite.rule).words.legend
     return Group(table, Text("\n".join([legend, *_notes(records)])))
 
 

@@ -6,15 +6,17 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split
 from genrobust.errors import GenrobustError
 from genrobust.registry import Registry
+from genrobust.rules.base import RULES
+from genrobust.rules.single import rule_of_one_judge
 from genrobust.threat import Norm
 
 
@@ -45,22 +47,19 @@ class JudgeRef(Frozen):
     sha256: str
 
 
-#: How a suite tells what a reconstruction shows.
-Rule = Literal["agreement", "single", "single-live", "distance"]
-
-
 class Suite(Frozen):
     """A protocol. Changing any field makes another protocol: give it a new version.
 
     ``sample_ids`` and ``target_ids`` are positions in the dataset's split; source i aims at target
     i in targeted attacks.
 
-    ``rule`` says what success is. ``agreement``: all scoring judges, which attacks never see, agree
-    on a class that is not the source's (or is the target's), and still see the source's in the
-    attacked image. ``single``: one judge says so, and the attacked image is not looked at: the
-    rule of the published attacks. ``single-live``: likewise, and the judge's dropout draws, as in
-    published code that leaves it in train mode. ``distance``: the reconstruction is nearer to the
-    target's than to the source's, for data without labels.
+    ``rule`` says what success is: a name in :data:`genrobust.rules.RULES`. ``agreement``: all
+    scoring judges, which attacks never see, agree on a class that is not the source's (or is the
+    target's), and still see the source's in the attacked image. ``single``: one judge says so, and
+    the attacked image is not looked at: the rule of the published attacks. ``single-live``:
+    likewise, and the judge's dropout draws, as in published code that leaves it in train mode.
+    ``distance``: the reconstruction is nearer to the target's than to the source's, for data
+    without labels.
 
     ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the attacks
     made for the flags count too, and sources whose class was lost in a large ball are tried in
@@ -79,7 +78,7 @@ class Suite(Frozen):
     eps: tuple[float, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)
     ensemble: bool
-    rule: Rule
+    rule: str
     attacker_judge: JudgeRef | None
     scoring_judges: tuple[JudgeRef, ...]
     chunk_size: int = Field(gt=0)
@@ -92,16 +91,20 @@ class Suite(Frozen):
             raise ValueError("target_ids and sample_ids must be of one length")
         if list(self.eps) != sorted(set(self.eps)) or self.eps[0] < 0:
             raise ValueError("eps must be ascending, from 0 up")
-        judges = len(self.scoring_judges)
-        if self.rule == "agreement" and not judges:
-            raise ValueError("the rule 'agreement' needs scoring_judges")
-        if self.rule in ("single", "single-live") and judges != 1:
-            raise ValueError(f"the rule '{self.rule}' needs exactly one of scoring_judges")
-        if self.rule == "distance" and (judges or self.attacker_judge is not None):
-            raise ValueError("the rule 'distance' has no judges: leave them out")
-        if (self.rule != "distance") and self.attacker_judge is None:
-            raise ValueError(f"the rule '{self.rule}' needs an attacker_judge")
+        rule, attacker = RULES.get(self.rule), self.attacker_judge is not None
+        problem = rule.problem_with(len(self.scoring_judges), attacker)
+        if problem:
+            raise ValueError(problem)
         return self
+
+    @field_validator("rule")
+    @classmethod
+    def _is_known(cls, rule: str) -> str:
+        try:
+            RULES.get(rule)
+        except GenrobustError as problem:  # pydantic says of which field it is only of these
+            raise ValueError(str(problem)) from problem
+        return rule
 
     @property
     def sha256(self) -> str:
@@ -135,8 +138,8 @@ class Suite(Frozen):
 
         ``live`` lets the judge's dropout draw.
         """
-        rule = "single-live" if live else "single"
-        return self.model_copy(update={"rule": rule, "scoring_judges": (judge,)})
+        update = {"rule": rule_of_one_judge(live), "scoring_judges": (judge,)}
+        return self.model_copy(update=update)
 
     def with_norm(self, norm: Norm) -> Suite:
         """The suite under a norm: an L2 ball of ``eps * sqrt(pixels)`` just holds an L-inf ball."""

@@ -31,7 +31,7 @@ from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to
 from genrobust.leaderboard.site.tradeoffs import ticks, trade_offs
 from genrobust.leaderboard.verify import PROVES
 from genrobust.report.figures import NORM_NAMES, Chart, comparison_chart, model_chart
-from genrobust.report.html import Section, environment, unanimous, verdict
+from genrobust.report.html import Section, environment, rules_of, unanimous, verdict
 
 PACKAGE = "genrobust.leaderboard.site"
 #: How many leaders a board's card on the first page names.
@@ -247,6 +247,7 @@ def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
             bibtex=bibtex(entry) if entry else None,
             files=_shown(entry),
             unanimous=unanimous([row.best]),
+            rules=rules_of([row.best]),
         ),
     )
     if entry is not None:

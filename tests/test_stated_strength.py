@@ -1,0 +1,264 @@
+"""The strength that is stated is the one that is used: budgets, bounds, starts, and what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.attacks import ATTACKS, Attack, make_attack
+from genrobust.batch import Batch, Context
+from genrobust.benchmark import flags
+from genrobust.benchmark.plan import ShardSpec
+from genrobust.benchmark.probes import diagnose
+from genrobust.benchmark.record import Estimate
+from genrobust.judges import Judge
+from genrobust.leaderboard import reattack
+from genrobust.leaderboard.checks import RejectionError
+from genrobust.leaderboard.evidence import EVIDENCE, Evidence, read_evidence
+from genrobust.leaderboard.reattack import Choice, check_fresh
+from genrobust.leaderboard.replay import Replay
+from genrobust.objectives.code_switch import LEAD, CodeSwitch
+from genrobust.objectives.output import OutputDistance
+from genrobust.optimizers import Minimum, Problem
+from genrobust.posterior import Categorical, Posterior
+from genrobust.suites import AttackEntry, load_suite
+from genrobust.threat import ThreatModel
+
+# The re-attack has twice the budget, and refuses a claim as soon as it is beaten
+
+
+@pytest.fixture
+def evidence(tiny_run: Path) -> Evidence:
+    return read_evidence(tiny_run / EVIDENCE)
+
+
+class _StopError(Exception):
+    """Ends a re-attack once it is known what it would run."""
+
+
+@pytest.mark.parametrize(
+    ("entry", "budget"),
+    [
+        (AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 10}), 20),
+        (AttackEntry(attack="classifier", goal="targeted"), 200),
+        (AttackEntry(attack="square", goal="untargeted", settings={"queries": 5}), 10),
+        (AttackEntry(attack="noise", goal="untargeted"), None),
+    ],
+    ids=lambda value: value.label if isinstance(value, AttackEntry) else "",
+)
+def test_a_fresh_attack_has_twice_the_steps_and_queries(
+    entry: AttackEntry, budget: int | None, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ShardSpec] = []
+
+    def run(specs: list[ShardSpec], *_: object) -> None:
+        asked.extend(specs)
+        raise _StopError
+
+    monkeypatch.setattr(reattack, "_run", run)
+    suite = evidence.record.suite.model_copy(update={"attacks": (entry,)})
+    given = replace(evidence, record=evidence.record.model_copy(update={"suite": suite}))
+    found: Any = Replay(given, None, {}, {}, {}, None)  # type: ignore[arg-type]
+    with pytest.raises(_StopError):
+        check_fresh(found, None, Choice(7, (0,), (0, 1)), lambda *_: None)  # type: ignore[arg-type]
+    (spec,) = asked
+    (attack,) = spec.attacks
+    assert spec.seed == 7
+    used = make_attack(attack.attack, attack.settings).settings()
+    assert used.get("steps", used.get("queries")) == budget
+    usual = make_attack(entry.attack, entry.settings).settings()
+    others = usual.keys() - {"steps", "queries"}
+    assert {name: used[name] for name in others} == {name: usual[name] for name in others}
+
+
+def claiming(evidence: Evidence, *rates: Estimate) -> Evidence:
+    """The evidence with another as_ignore_target at each radius."""
+    scores = evidence.record.scores
+    per_eps = tuple(
+        at.model_copy(update={"as_ignore_target": rate})
+        for at, rate in zip(scores.per_eps, rates, strict=True)
+    )
+    claimed = scores.model_copy(update={"per_eps": per_eps})
+    return replace(evidence, record=evidence.record.model_copy(update={"scores": claimed}))
+
+
+HALF = Estimate(value=0.5, low=0.4, high=0.6, n=100)
+NONE = Estimate(value=0.0, low=0.0, high=0.0, n=100)
+
+
+def refuses(evidence: Evidence, broken: list[tuple[int, int]], all_tried: bool) -> bool:
+    try:
+        reattack._require_within(evidence, broken, all_tried=all_tried)
+    except RejectionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("rate", "tried", "most"),
+    [(HALF, 50, 10), (NONE, 100, 3)],
+    ids=["to its interval's end", "to the rule of three where it has no width"],
+)
+def test_a_claim_is_refused_one_source_past_what_it_allows(
+    rate: Estimate, tried: int, most: int, evidence: Evidence
+) -> None:
+    for place in (0, 1):
+        rates = [NONE, NONE]
+        rates[place] = rate
+        claimed = claiming(evidence, *rates)
+        for fell, wanted in ((most, False), (most + 1, True)):
+            broken = [(100, 0), (100, 0)]
+            broken[place] = (tried, fell)
+            assert refuses(claimed, broken, all_tried=True) == wanted, (place, fell)
+
+
+def test_a_sample_refuses_as_soon_as_its_least_is_past_the_interval(evidence: Evidence) -> None:
+    """The least is the lower end of the exact interval of Clopper & Pearson."""
+    claimed, tried = claiming(evidence, HALF, NONE), 40
+
+    def least(fell: int) -> float:
+        return float(binomtest(fell, tried).proportion_ci(0.95, "exact").low)
+
+    first = next(n for n in range(tried + 1) if 0.5 + 0.5 * least(n) > 0.6)
+    assert 0.6 < 0.5 + 0.5 * least(first) < 0.65, "a tolerance of 5 points would pass it"
+    assert refuses(claimed, [(tried, first), (0, 0)], all_tried=False)
+    assert not refuses(claimed, [(tried, first - 1), (0, 0)], all_tried=False)
+
+
+# The two starts of a short attack are two
+
+
+class _Blind(nn.Module):
+    """Sees in one pixel whether an image is bright, and gives no gradient to follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = (x[:, 0, 0, 0] > 0.5).long()
+        return nn.functional.one_hot(bright, 2).float() + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_two_starts_of_a_short_attack_differ_where_chance_decides() -> None:
+    model = genrobust.wrap(
+        nn.Identity(),
+        encode=lambda x: x.flatten(1),
+        decode=lambda code: code.view(-1, 1, 4, 4),
+        input_shape=(1, 4, 4),
+    )
+    count = 40
+    x = torch.full((count, 1, 4, 4), 0.5)
+    labels = torch.zeros(count, dtype=torch.int64)
+    batch = Batch(x, tuple(range(count)), 0, labels, judge=Judge("blind", _Blind(), ""))
+    found = diagnose(model, batch, torch.ones(count, dtype=torch.bool), "linf", (0.1,))
+    first, again = (found.signs[name][0] for name in ("probe.success", "probe.again"))
+    by_itself = batch.judge.labels(found.x_adv[0]) != labels  # type: ignore[union-attr]
+    assert torch.equal(first, by_itself), "what is handed on is of the first start"
+    assert 0.3 < float((first != again).double().mean()) < 0.7
+    suite = load_suite("digits").model_copy(update={"eps": (0.1,), "attacks": ()})
+    joined = {**found.signs, "eligible": torch.ones(count, dtype=torch.bool)}
+    assert "restarts disagree" in {flag.name for flag in flags.raised(suite, joined)}
+
+
+# A targeted attack that misses
+
+
+@dataclass(frozen=True)
+class Astray(Attack):
+    """Gives an image of a third class, neither the source's nor the target's."""
+
+    name = "astray"
+    paper = "a test"
+    goals = ("targeted",)
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        batch = context.batch
+        assert batch.labels is not None
+        assert batch.target_labels is not None
+        labels, aims = batch.labels.tolist(), batch.target_labels.tolist()
+        chosen = [
+            next(i for i, c in enumerate(labels) if c not in {label, aim})
+            for label, aim in zip(labels, aims, strict=True)
+        ]
+        problem = Problem.of(OutputDistance(), context)
+        x_adv = threat.project(batch.x[chosen], batch.x)
+        best = Minimum(problem, x_adv)
+        best.update(problem.index, x_adv, problem.loss(x_adv))
+        return problem, best
+
+
+@pytest.fixture
+def astray() -> Iterator[str]:
+    ATTACKS._registered["astray"] = Astray
+    yield "astray"
+    del ATTACKS._registered["astray"]
+
+
+def test_a_targeted_attack_that_misses_and_changes_the_class_counts_without_a_target(
+    astray: str,
+) -> None:
+    suite = load_suite("digits").limited(12)
+    entry = AttackEntry(attack=astray, goal="targeted")
+    suite = suite.model_copy(update={"attacks": (entry,), "ensemble": False, "eps": (0.0, 1.0)})
+    scores = genrobust.bench("vae", suite, judge="lenet").scores
+    nothing, all_fell = scores.per_eps
+    assert scores.eligible >= 10
+    assert nothing.robust_accuracy.value == scores.eligible / 12
+    for at, changed in ((nothing, 0), (all_fell, 1)):
+        assert at.as_target is not None
+        assert at.as_ignore_target is not None
+        assert (at.as_ignore_target.value, at.as_target.value) == (changed, 0)
+
+
+# The code switch pushes the encoder until the category has really flipped
+
+
+@pytest.fixture
+def switching() -> Callable[[Tensor], Context]:
+    """A model whose code is an argmax over three pixels, and that decodes it to itself."""
+
+    def context(x: Tensor) -> Context:
+        model = genrobust.wrap(
+            nn.Identity(),
+            encode=lambda x: Posterior((Categorical(10 * x.flatten(1)),)),
+            decode=lambda code: code.view(-1, 1, 1, 3),
+            input_shape=(1, 1, 3),
+        )
+        judge = Judge("reads the code", nn.Sequential(nn.Flatten()), "")
+        labels = torch.zeros(len(x), dtype=torch.int64)
+        return Context(model, Batch(x, tuple(range(len(x))), 0, labels, judge=judge))
+
+    return context
+
+
+def test_a_switch_lacks_what_the_category_has_yet_to_lead_by(
+    switching: Callable[[Tensor], Context],
+) -> None:
+    """By closed form: switched to class 1 the judge's margin is -1, and the hinge is added."""
+    leads = torch.tensor([-3.0, -0.1, 0.0, LEAD / 2, LEAD, LEAD + 1])
+    x = torch.zeros(len(leads), 1, 1, 3)
+    x[:, 0, 0, 0], x[:, 0, 0, 1] = 0.5, 0.5 + leads / 10
+    objective = CodeSwitch(0, dict.fromkeys(range(len(leads)), 1))
+    x.requires_grad_()
+    loss = objective(x, switching(x.detach()))
+    lacking = torch.tensor([LEAD + 3, LEAD + 0.1, LEAD, LEAD / 2, 0, 0])
+    torch.testing.assert_close(loss.detach(), -1 + lacking)
+    (gradient,) = torch.autograd.grad(loss.sum(), x)
+    pushes = gradient[:4].flatten(1)
+    torch.testing.assert_close(pushes, torch.tensor([10.0, -10, 0]).expand(4, 3))
+    assert not gradient[5].any(), "once it leads clearly there is nothing to push"
+
+
+def test_a_switched_code_is_pushed_no_further_than_the_confidence(
+    switching: Callable[[Tensor], Context],
+) -> None:
+    x = torch.tensor([0.2, 0.9, 0.1]).view(1, 1, 1, 3)
+    for confidence, margin in ((4.0, -1.0), (0.25, -0.25)):
+        loss = CodeSwitch(0, {0: 1}, confidence)(x, switching(x))
+        torch.testing.assert_close(loss, torch.tensor([margin]))
+    torch.testing.assert_close(CodeSwitch(0, {0: 0})(x, switching(x)), torch.tensor([1 + 7 + LEAD]))

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from genrobust.errors import GenrobustError
+from genrobust.suites import load_suite
+
 
 def install(source: Path, site: Path) -> Path:
     """Let pip install a package into a folder, with nothing from outside."""
@@ -85,6 +88,48 @@ def test_a_plugins_model_is_benched_with_a_plugins_attack(site: Path, tmp_path: 
     assert record["attacks"][0]["label"] == "demo-blend targeted"
 
 
+@pytest.fixture
+def damage(tmp_path: Path) -> Path:
+    """A suite that scores by the plugin's rule."""
+    content = json.loads(load_suite("digits").limited(6).model_dump_json())
+    content |= {"name": "damage", "rule": "demo-damage", "attacker_judge": None}
+    content |= {"scoring_judges": [], "eps": [0.02, 0.5]}
+    content |= {"attacks": [{"attack": "noise", "goal": "untargeted"}]}
+    path = tmp_path / "damage.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_plugins_rule_scores_from_the_table_to_the_verified_evidence(
+    site: Path, damage: Path, tmp_path: Path
+) -> None:
+    code, output, errors = genrobust(
+        site,
+        *("bench", "--model", "vae", "--suite", str(damage), "--evidence"),
+        *("--out", str(tmp_path / "out")),
+    )
+    assert code == 0, errors
+    assert "not spoiled by any attack" in output
+    (folder,) = (tmp_path / "out" / "damage-v1").iterdir()
+    record = json.loads((folder / "record.json").read_text())
+    small, large = (at["robust_accuracy"]["value"] for at in record["scores"]["per_eps"])
+    assert (record["suite"]["rule"], record["judges"], small, large) == ("demo-damage", [], 1, 0)
+    assert record["scores"]["per_eps"][1]["as_ignore_target_pairs"]["rate"][0][1] == 1
+    page = (folder / "report.html").read_text()
+    for said in ("and the attacks spoil every one", "Every source.", "Sample ", "spoiled"):
+        assert said in page, said
+    for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer"):
+        assert falsehood not in page, falsehood
+    code, output, errors = genrobust(site, "verify", str(folder))
+    assert code == 0, output + errors
+    assert "6 adversarial inputs" in output
+
+
+def test_a_plugins_rule_is_missed_where_it_is_not_installed(damage: Path) -> None:
+    with pytest.raises(GenrobustError, match=r"unknown rule 'demo-damage'; .*Known: agreement"):
+        load_suite(str(damage))
+
+
 def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(site: Path) -> None:
     code, _, errors = genrobust(site, "show", "attack", "demo-broken")
     assert code == 2
@@ -140,7 +185,12 @@ def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_pa
     (tmp_path / "test_guide.py").write_text(
         "\n".join(others)
         + "\nassert len(genrobust.load_images('bars')) == 20"
-        + "\nassert load_suite('digits-brief').eps == (0.1, 0.3)\n"
+        + "\nassert load_suite('digits-brief').eps == (0.1, 0.3)"
+        + "\nfrom genrobust.rules import Sources"
+        + "\nx, none = genrobust.load_images('waves').take([0, 1]), torch.zeros(2)"
+        + "\nlook, sources = RULES.get('darker')().look, Sources((0, 1), x, none, none, x, None)"
+        + "\nassert look(0.4 * x, sources).tolist() == [CHANGED] * 2"
+        + "\nassert look(0.6 * x, sources).tolist() == [KEPT] * 2\n"
     )
     output = run_pytest(tmp_path / "test_guide.py")
     assert "failed" not in output

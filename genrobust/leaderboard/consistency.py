@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genrobust._version import __version__
+from genrobust.attacks.base import Goal
 from genrobust.benchmark import collect, flags
 from genrobust.benchmark.record import DataInfo, Flag, JudgeInfo, Record, Scores
 from genrobust.benchmark.search import HALVINGS
@@ -24,6 +25,8 @@ from genrobust.suites.suite import SUITES, Suite
 
 #: A suite of one's own may ask for as much work as this.
 MAX_RESAMPLES = 20_000
+#: What attacks aim at to reach a goal. A suite need not have attacks of both kinds.
+_AIMS: dict[str, Goal] = {"ignore": "untargeted", "target": "targeted"}
 #: Sources a shard and radius whose outcome, scored again beside others, may come out otherwise.
 ROUNDED = 1
 
@@ -282,6 +285,7 @@ def _problem_at_each_radius(
     suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
 ) -> str | None:
     """Each attack gets what the one before it left, and what they broke is what fell."""
+    aims = {entry.goal for entry in suite.attacks}
     for e, eps in enumerate(suite.eps):
         for goal, rows, tried, fell in _attacks_at(suite, counts, e):
             before = int(_standing(part, goal, e - 1).sum())
@@ -294,7 +298,7 @@ def _problem_at_each_radius(
                     counts["succeeded"][-2:, e].sum() + counts["tried"][others, e].sum()
                 )
             short = int(counts["succeeded"][-2, e]) if goal == "ignore" else 0
-            if (tried[0] if tried else 0) + ROUNDED < before - short:
+            if _AIMS[goal] in aims and (tried[0] if tried else 0) + ROUNDED < before - short:
                 return f"attacks at eps {eps:g} were not tried on all that stood before them"
             if not sum(fell) - ROUNDED <= fallen <= sum(fell) + elsewhere + ROUNDED:
                 return f"{fallen} sources fell at eps {eps:g}, and the attacks broke {sum(fell)}"
@@ -331,7 +335,7 @@ def _attacks_at(
     suite: Suite, counts: dict[str, Tensor], e: int
 ) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
     """By goal, the rows of the attacks that ran, how many each tried, how many it broke."""
-    for goal, aim in (("ignore", "untargeted"), ("target", "targeted")):
+    for goal, aim in _AIMS.items():
         ran = [a for a, entry in enumerate(suite.attacks) if counts["tried"][a].any()]
         rows = [a for a in ran if suite.attacks[a].goal == aim]
         tried, fell = (counts[name][rows, e].tolist() for name in ("tried", "succeeded"))

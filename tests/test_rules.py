@@ -162,6 +162,24 @@ def test_evidence_of_attacks_of_one_kind_is_verified(goal: str, tmp_path: Path) 
     assert found.passed, [check for check in found.checks if not check.passed]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.tensor([True, False]), r"torch\.bool and shape \(2,\) for 2 images"),
+        (torch.tensor([[1], [0]]), r"torch\.int64 and shape \(2, 1\) for 2 images"),
+        (torch.tensor([1]), r"torch\.int64 and shape \(1,\) for 2 images"),
+    ],
+)
+def test_a_verdict_that_is_none_is_refused(given: Tensor, said: str) -> None:
+    class Careless(Faded):
+        def look(self, images: Tensor, sources: Sources) -> Tensor:
+            return given
+
+    look = Scorer(Careless(), genrobust.load_model("vae"), 0)
+    with pytest.raises(GenrobustError, match=rf"the rule 'faded' gave verdicts of {said}"):
+        look.verdict(torch.zeros(3, 2, 1, 1, 1), sources_of([0, 1]))
+
+
 def test_sources_are_taken_with_all_that_is_theirs() -> None:
     part = sources_of([5, 7, 9])[torch.tensor([2, 0])]
     assert part.sample_ids == (9, 5)

@@ -94,9 +94,18 @@ class Scorer:
 
         A rule that draws does so twice for each sample: once for its ``clean`` reconstructions,
         once for all attacked ones.
+
+        Raises:
+            GenrobustError: the rule gave something else than a class for each image.
         """
         look = partial(self._look_drawing, clean=clean) if self.rule.draws else self.rule.look
         votes = torch.stack([look(image, sources) for image in images])
+        if votes.dtype != torch.int64 or votes.shape != images.shape[:2]:
+            raise GenrobustError(
+                f"the rule '{self.rule.name}' gave verdicts of {votes.dtype} and shape "
+                f"{tuple(votes.shape[1:])} for {images.shape[1]} images; let its look() return one "
+                "int64 for each"
+            )
         first = votes.mode(0).values
         majority = (votes == first).sum(0) * 2 > len(votes)
         return torch.where(majority, first, torch.full_like(first, NO_VERDICT))

@@ -19,7 +19,7 @@ from genrobust.benchmark.score import Baseline, measure_baseline
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Measured, Setting, make_batch
 from genrobust.suites.suite import AttackEntry
-from genrobust.threat import TOLERANCE, ThreatModel
+from genrobust.threat import ThreatModel, allowed
 
 
 def _fmn(**settings: float) -> AttackEntry:
@@ -181,8 +181,3 @@ class _Hunt:
 
     def _verdict(self, images: Tensor, part: Baseline, ids: tuple[int, ...]) -> Tensor:
         return self.scorer.verdict(images, ids, part.anchors)
-
-
-def allowed(radius: float) -> float:
-    """The largest distance that counts as inside a radius: rounding is forgiven."""
-    return radius * (1 + TOLERANCE) + TOLERANCE * 0.1

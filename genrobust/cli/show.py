@@ -84,8 +84,9 @@ def _registries() -> dict[str, Any]:
     from genrobust.attacks.base import ATTACKS
     from genrobust.data.base import DATASETS
     from genrobust.models.zoo import MODELS
+    from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, SUITES)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, SUITES, NORMS)
     return {f"{registry.kind}s": registry for registry in kinds}

@@ -53,12 +53,14 @@ class Norm(ABC):
 
     @abstractmethod
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """The change of norm 1 along which a loss rises most; optimizers go the other way.
+        """A change of norm 1 along which a loss rises most; optimizers go the other way.
+
+        A norm whose steepest change is of few pixels, which the box soon stops, may give one that
+        is nearly as steep, and leaves out those that the box keeps from going the other way.
 
         Args:
             gradient: of the loss.
-            x: where it was taken. A norm whose steps go to few pixels leaves out those that the
-                box keeps from going the other way.
+            x: where it was taken.
         """
 
     @abstractmethod

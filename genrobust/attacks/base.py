@@ -127,9 +127,10 @@ class Attack(ABC):
             found = ("target_x",) if goal == "targeted" else ()
         return (*found, "references") if self.needs_references else found
 
-    def supports(self, norm: Norm) -> bool:
+    @classmethod
+    def supports(cls, norm: Norm) -> bool:
         """Whether it works under a norm."""
-        return ANY in self.norms or norm.name in self.norms
+        return ANY in cls.norms or norm.name in cls.norms
 
     def settings(self) -> dict[str, Any]:
         """All settings by name."""

@@ -359,7 +359,9 @@ def train(
 @app.command("list")
 @command
 def list_names(
-    kind: Annotated[str, typer.Argument(help="models, attacks, objectives, datasets or suites.")],
+    kind: Annotated[
+        str, typer.Argument(help="models, attacks, objectives, datasets, suites or norms.")
+    ],
 ) -> None:
     """List what is registered, plugins included."""
     from genrobust.cli.show import print_names

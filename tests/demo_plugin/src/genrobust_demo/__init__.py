@@ -1,1 +1,1 @@
-"""A plugin of genrobust: one model, one attack, and one attack that cannot be imported."""
+"""A plugin of genrobust: a model, an attack, a norm, and an attack that cannot be imported."""

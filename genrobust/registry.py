@@ -1,4 +1,4 @@
-"""One registry for every kind of plugin: models, attacks, objectives, datasets, rules, suites.
+"""One registry for every kind of plugin: models, attacks, datasets, norms, rules, suites, ...
 
 A name comes from one of three places, looked at in this order: what was registered in this
 process with the decorator, what genrobust ships (named as ``module:attribute`` and imported only

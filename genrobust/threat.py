@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.norms import Norm, load_norm
 from genrobust.seeding import per_sample
-
-Norm = Literal["linf", "l2"]
-NORMS: tuple[Norm, ...] = ("linf", "l2")
 
 #: Float32 rounding that ``check`` forgives.
 TOLERANCE = 1e-5
 
 
-@dataclass(frozen=True)
+def allowed(radius: float) -> float:
+    """The largest distance that counts as inside a radius: rounding is forgiven."""
+    return radius * (1 + TOLERANCE) + TOLERANCE * 0.1
+
+
+@dataclass(frozen=True, init=False)
 class ThreatModel:
     """A ball around the source, cut with the box [0, 1].
 
     Args:
-        norm: ``"linf"`` (largest change of a pixel) or ``"l2"`` (Euclidean length of the change).
+        norm: a norm or its name, such as ``"linf"`` (largest change of a pixel) or ``"l2"``
+            (Euclidean length of the change).
         eps: the radius, in pixel units where white is 1; ``inf`` leaves only the box, as attacks
             with a penalty on the distance are published.
 
@@ -37,20 +40,18 @@ class ThreatModel:
         tensor([[[[0.3000]]]])
     """
 
-    norm: Norm = "linf"
-    eps: float = 0.1
+    norm: Norm
+    eps: float
 
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise GenrobustError(f"unknown norm '{self.norm}'; allowed are {', '.join(NORMS)}")
-        if not self.eps >= 0:
-            raise GenrobustError(f"eps is {self.eps}; it must be a number from 0 up, such as 0.1")
+    def __init__(self, norm: str | Norm = "linf", eps: float = 0.1) -> None:
+        if not eps >= 0:
+            raise GenrobustError(f"eps is {eps}; it must be a number from 0 up, such as 0.1")
+        found = norm if isinstance(norm, Norm) else load_norm(str(norm))
+        object.__setattr__(self, "norm", found)
+        object.__setattr__(self, "eps", eps)
 
     def project(self, x_adv: Tensor, x: Tensor, radius: Tensor | None = None) -> Tensor:
         """The images moved into the ball around ``x`` and the box.
-
-        Under L2 the ball comes first and the box second. As x is in the box, clipping moves each
-        pixel towards x, so the result is in both (though not always the nearest such point).
 
         Args:
             x_adv: images, (B, C, H, W).
@@ -58,37 +59,24 @@ class ThreatModel:
             radius: one for each sample in place of ``eps``, (B,).
         """
         eps = self.eps if radius is None else radius.view(-1, *[1] * (x.ndim - 1))
-        if self.norm == "linf":
-            low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
-            return torch.minimum(torch.maximum(x_adv, low), high)
-        change = x_adv - x
-        return (x + change * self._shrink(change, eps)).clamp(0, 1)
+        return self.norm.project(x_adv, x, eps)
 
     def random_start(
         self, x: Tensor, sample_ids: Sequence[int], seed: int, restart: int = 0
     ) -> Tensor:
-        """A point in the ball for each image, keyed by (seed, sample id, restart).
-
-        Without a ball it is a point within 1 of the source, cut to the box.
-        """
-        shape = x.shape[1:]
-        if self.norm == "linf":
-
-            def draw(generator: torch.Generator) -> Tensor:
-                return 2 * torch.rand(shape, generator=generator) - 1
-        else:
-
-            def draw(generator: torch.Generator) -> Tensor:
-                direction = torch.randn(shape, generator=generator)
-                return direction / direction.norm().clamp_min(1e-12)
-
-        noise = per_sample(draw, sample_ids, "start", self.norm, seed, restart).to(x)
-        return self.project(x + min(self.eps, 1.0) * noise, x)
+        """A point in the ball and the box for each image, keyed by (seed, sample id, restart)."""
+        draw = partial(self.norm.draw, x.shape[1:])
+        noise = per_sample(draw, sample_ids, "start", self.norm.name, seed, restart).to(x)
+        farthest = self.norm.start_radius(x.shape[1:].numel())
+        return self.project(x + min(self.eps, farthest) * noise, x)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The norm of each change, (B,)."""
-        order = float("inf") if self.norm == "linf" else 2
-        return torch.linalg.vector_norm((x_adv - x).flatten(1), order, dim=1)
+        return self.norm.length(x_adv - x)
+
+    def halved(self, x: Tensor) -> ThreatModel:
+        """The ball of half the radius; of a wider one than the box, of half of what that allows."""
+        return ThreatModel(self.norm, min(self.eps, self.norm.reach(x[0].numel())) / 2)
 
     def check(self, x_adv: Tensor, x: Tensor, who: str) -> None:
         """Assert that every image is finite, in the box and in the ball.
@@ -105,12 +93,8 @@ class ThreatModel:
                 "search with threat.project(x_adv, x)"
             )
         farthest = float(self.distance(x_adv, x).max())
-        if farthest > self.eps * (1 + TOLERANCE) + TOLERANCE * 0.1:
+        if farthest > allowed(self.eps):
             raise GenrobustError(
-                f"{who} moved an image by {farthest:.6f} in {self.norm} where eps {self.eps} is "
-                "allowed; end its search with threat.project(x_adv, x)"
+                f"{who} moved an image by {farthest:.6f} in {self.norm.name} where eps {self.eps} "
+                "is allowed; end its search with threat.project(x_adv, x)"
             )
-
-    def _shrink(self, change: Tensor, eps: float | Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(change.flatten(1), dim=1).clamp_min(1e-12)
-        return (eps / length.view(-1, *[1] * (change.ndim - 1))).clamp_max(1)

@@ -8,8 +8,9 @@ from linear_problems import COUNT
 from torch import Tensor
 
 import genrobust
+from genrobust.attacks import ATTACKS
 from genrobust.judges import Judge
-from genrobust.threat import Norm
+from genrobust.norms import load_norm
 
 #: Settings that make an attack quick, by its name.
 QUICK: dict[str, dict[str, Any]] = {
@@ -54,7 +55,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     },
     "grill": ("grill", {"passes": 5, "learning_rate": 0.01}),
 }
-EPS: dict[Norm, float] = {"linf": 0.07, "l2": 1.5}
+EPS: dict[str, float] = {"linf": 0.07, "l2": 1.5}
+
+
+def norms_of(attack: str) -> list[str]:
+    """The norms of ``EPS`` that an attack works under."""
+    return [norm for norm in EPS if ATTACKS.get(attack).supports(load_norm(norm))]
 
 
 def digits(count: int) -> Tensor:

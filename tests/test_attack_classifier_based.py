@@ -16,8 +16,9 @@ import genrobust
 from genrobust.attacks import make_attack
 from genrobust.batch import Batch
 from genrobust.judges import Judge
+from genrobust.norms import NORMS
 from genrobust.seeding import generator
-from genrobust.threat import NORMS, Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 
 def test_minimal_distance_attacks_stop_at_the_boundary_of_a_linear_judge(
@@ -115,9 +116,9 @@ def cross_entropy(rival: dict[str, Any], x_adv: Tensor, labels: Tensor) -> Tenso
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", NORMS.names())
 def test_fgsm_is_foolboxs(
-    norm: Norm, rival: dict[str, Any], shipped: tuple[genrobust.GenerativeModel, Judge]
+    norm: str, rival: dict[str, Any], shipped: tuple[genrobust.GenerativeModel, Judge]
 ) -> None:
     import foolbox
 

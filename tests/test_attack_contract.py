@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from attack_cases import EPS, QUICK, VARIANTS, digits, given
+from attack_cases import EPS, QUICK, VARIANTS, digits, given, norms_of
 from linear_problems import COUNT, linear_judge
 from torch import Tensor
 
@@ -36,7 +36,7 @@ def test_the_result_is_inside_the_ball_and_better_than_the_source(
 ) -> None:
     model, judge = request.getfixturevalue(victim)
     x, (name, settings) = digits(COUNT), CASES[key]
-    for norm in make_attack(name).norms:
+    for norm in norms_of(name):
         run = lambda eps, norm=norm: genrobust.attack(  # noqa: E731
             name, model, x, eps=eps, norm=norm, **given(goal, judge), **settings
         )
@@ -70,7 +70,7 @@ def test_the_box_alone_is_searched_by_attacks_with_a_penalty_and_refused_by_othe
     model, judge = untrained
     x, (name, settings) = digits(COUNT), CASES[key]
     attack = make_attack(name, settings)
-    for norm in attack.norms:
+    for norm in norms_of(name):
         arguments = {**given(goal, judge), **settings, "eps": math.inf, "norm": norm}
         if attack.needs_ball:
             with pytest.raises(GenrobustError, match=f"'{name}' needs a finite eps"):
@@ -97,7 +97,7 @@ def test_a_sample_gets_the_same_result_in_any_batch_and_any_run(key: str, goal: 
                 arguments[field] = arguments[field][chosen]
         if "target" in arguments:
             arguments["target"] = arguments["target"].double()
-        norm = make_attack(name).norms[0]
+        norm = norms_of(name)[0]
         return genrobust.attack(
             name, model, x[chosen], sample_ids=[ids[i] for i in chosen], seed=seed, norm=norm,
             **arguments, **settings,
@@ -136,7 +136,7 @@ def test_every_pass_through_the_encoder_is_counted(
         "spied", model.module, model.input_shape, encoder, model.decode
     )
     arguments = given(goal, judge)
-    norm = make_attack(name).norms[-1]
+    norm = norms_of(name)[-1]
     found = genrobust.attack(
         name, spied, digits(COUNT), norm=norm, eps=EPS[norm], **arguments, **settings
     )

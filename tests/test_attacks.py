@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from attack_cases import norms_of
 from conftest import LinearBuilder
 from torch import Tensor, nn
 
@@ -20,10 +21,11 @@ from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.wrapping import adapt
+from genrobust.norms import NORMS
 from genrobust.optimizers import Minimum, Problem
 from genrobust.posterior import Posterior
 from genrobust.seeding import generator
-from genrobust.threat import NORMS, Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 COUNT = 5
 QUICK: dict[str, dict[str, Any]] = {
@@ -55,9 +57,9 @@ def judge() -> Judge:
 # Closed forms
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", NORMS.names())
 def test_the_latent_attack_moves_one_linear_latent_as_far_as_can_be(
-    norm: Norm, linear_vae: LinearBuilder
+    norm: str, linear_vae: LinearBuilder
 ) -> None:
     row = 0.1 * draw(1, 16, key="E")
     model = linear_vae(row, 0.1 * draw(16, 1, key="D"))
@@ -69,9 +71,9 @@ def test_the_latent_attack_moves_one_linear_latent_as_far_as_can_be(
     torch.testing.assert_close(moved, -found.loss, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", NORMS.names())
 def test_the_targeted_latent_attack_goes_all_the_way_or_as_far_as_the_ball_lets_it(
-    norm: Norm, linear_vae: LinearBuilder
+    norm: str, linear_vae: LinearBuilder
 ) -> None:
     row = 0.1 * draw(1, 16, key="E")
     model = linear_vae(row, 0.1 * draw(16, 1, key="D"))
@@ -85,9 +87,9 @@ def test_the_targeted_latent_attack_goes_all_the_way_or_as_far_as_the_ball_lets_
     torch.testing.assert_close(found.loss, expected, atol=0.01 * float(gaps[0]), rtol=0.01)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", NORMS.names())
 def test_the_output_attack_does_the_largest_damage_to_a_linear_model(
-    norm: Norm, linear_vae: LinearBuilder
+    norm: str, linear_vae: LinearBuilder
 ) -> None:
     row, column = 0.1 * draw(1, 16, key="E"), 0.5 * draw(16, 1, key="D")
     model = linear_vae(row, column)
@@ -292,7 +294,7 @@ def test_the_result_is_inside_the_threat_model_and_has_an_entry_a_source(
     name: str, tiny_vae: genrobust.GenerativeModel, judge: Judge
 ) -> None:
     x = digits(COUNT)
-    for norm in make_attack(name).norms:
+    for norm in norms_of(name):
         found = run(name, tiny_vae, judge, x, norm=norm, eps=0.07)
         change = (found.x_adv - x).flatten(1).numpy()
         order = np.inf if norm == "linf" else 2
@@ -515,6 +517,7 @@ def registered() -> Iterator[Callable[[Callable[[Tensor, ThreatModel], Tensor]],
         @dataclass(frozen=True)
         class Custom(Attack):
             paper = "none"
+            norms = ("any",)
 
             def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
                 problem = Problem.of(lambda x, context: x.flatten(1).sum(1), context)

@@ -24,8 +24,9 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge, load_judge
 from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.norms import NORMS
 from genrobust.suites import Suite
-from genrobust.threat import NORMS, ThreatModel
+from genrobust.threat import ThreatModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:::foolbox", "ignore:::art")
 
@@ -165,7 +166,7 @@ def test_every_name_that_is_listed_is_an_attack_that_says_what_it_can() -> None:
         kind = ATTACKS.get(name)
         assert kind.name == name
         assert kind.goals
-        assert set(kind.norms) <= set(NORMS)
+        assert set(kind.norms) <= set(NORMS.names())
         assert name in ATTACKS
     assert "foolbox:LinfPDG" not in ATTACKS
     assert ATTACKS.get("foolbox:LinfPGD") is ATTACKS.get("foolbox:LinfPGD")

@@ -88,6 +88,7 @@ class Wrong(Attack):
 
     name = "wrong"
     paper = "none"
+    norms = ("any",)
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         problem = Problem.of(lambda x, context: x.flatten(1).sum(1), context)

@@ -42,10 +42,16 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
+def environment(site: Path) -> dict[str, str]:
+    """This process's, with what is installed in ``site`` too."""
+    places = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+
+
 def genrobust(site: Path, *words: str) -> tuple[int, str, str]:
     found = subprocess.run(
         [sys.executable, "-m", "genrobust", *words],
-        env={**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+        env=environment(site),
         capture_output=True,
         text=True,
         timeout=300,
@@ -59,7 +65,7 @@ def run_pytest(path: Path, site: Path | None = None) -> str:
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
         cwd=path.parent,
-        env={**os.environ, "PYTHONPATH": str(site or path.parent), "OMP_NUM_THREADS": "1"},
+        env=environment(site or path.parent),
         capture_output=True,
         text=True,
         timeout=300,
@@ -74,6 +80,7 @@ def test_a_plugins_names_are_listed_beside_our_own(site: Path) -> None:
     assert code == 0, errors
     assert {"demo-blend", "demo-broken", "latent", "foolbox:*", "art:*"} <= set(output.split())
     assert "demo" in genrobust(site, "list", "models")[1].split()
+    assert genrobust(site, "list", "norms")[1].split() == ["l1", "l2", "linf"]
 
 
 def test_a_plugins_model_is_benched_with_a_plugins_attack(site: Path, tmp_path: Path) -> None:
@@ -128,6 +135,29 @@ def test_a_plugins_rule_scores_from_the_table_to_the_verified_evidence(
 def test_a_plugins_rule_is_missed_where_it_is_not_installed(damage: Path) -> None:
     with pytest.raises(GenrobustError, match=r"unknown rule 'demo-damage'; .*Known: agreement"):
         load_suite(str(damage))
+
+
+def test_a_plugins_norm_is_benched_by_the_suites_own_attacks_and_verified(
+    site: Path, tmp_path: Path
+) -> None:
+    code, output, errors = genrobust(
+        site,
+        *("bench", "--model", "vae", "--norm", "l1", "--limit", "2", "--evidence"),
+        *("--out", str(tmp_path)),
+    )
+    assert code == 0, errors
+    assert "L1 eps" in output
+    (path,) = tmp_path.rglob("record.json")
+    record = json.loads(path.read_text())
+    assert record["suite"]["norm"] == "l1"
+    assert record["suite"]["eps"] == [1024 * eps for eps in load_suite("digits").eps]
+    first = record["scores"]["per_eps"][0]
+    assert first["as_ignore_target"]["value"] > 0, "some source falls"
+    assert "L1" in path.with_name("report.html").read_text()
+
+    code, output, errors = genrobust(site, "verify", str(path.with_name("evidence.zip")))
+    assert code == 0, output + errors
+    assert "inside l1 ball and box" in " ".join(output.split())
 
 
 def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(site: Path) -> None:

@@ -33,7 +33,6 @@ from genrobust.report.figures import comparison_chart, heat_map, model_chart
 from genrobust.report.html import render, verdict
 from genrobust.report.pictures import data_uri
 from genrobust.suites.suite import AttackEntry, JudgeRef, Suite
-from genrobust.threat import Norm
 
 EPS = (0.0625, 0.125)
 JUDGE = JudgeRef(architecture="lenet", sha256="c" * 64)
@@ -74,7 +73,7 @@ def record(
     surviving: tuple[int, ...] = (71, 23),
     eligible: int = 96,
     sources: int = 100,
-    norm: Norm = "linf",
+    norm: str = "linf",
     eps: tuple[float, ...] = EPS,
     **changes: Any,
 ) -> Record:

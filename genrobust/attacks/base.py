@@ -19,11 +19,12 @@ from genrobust.batch import Batch, Context
 from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
+from genrobust.norms import ANY, Norm
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.posterior import Posterior
 from genrobust.registry import Registry
 from genrobust.seeding import seeded
-from genrobust.threat import NORMS, Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 Goal = Literal["targeted", "untargeted"]
 
@@ -65,6 +66,7 @@ class Attack(ABC):
             name = "my-attack"
             paper = "Doe 2026"
             goals = ("targeted",)
+            norms = ("any",)
             steps: int = 100
 
             def search(self, context, threat):
@@ -76,7 +78,9 @@ class Attack(ABC):
     paper: ClassVar[str]
     #: What it can aim at.
     goals: ClassVar[tuple[Goal, ...]] = ("targeted", "untargeted")
-    norms: ClassVar[tuple[Norm, ...]] = NORMS
+    #: The names of the norms that it works under; ``("any",)`` where its mathematics knows the norm
+    #: only through the threat model and its :class:`~genrobust.norms.Norm`. There is no default.
+    norms: ClassVar[tuple[str, ...]] = ()
     #: Whether it needs the attacker's judge, and labels for it to be wrong about.
     needs_judge: ClassVar[bool] = False
     #: Whether it needs labelled training images.
@@ -125,6 +129,11 @@ class Attack(ABC):
             found = ("target_x",) if goal == "targeted" else ()
         return (*found, "references") if self.needs_references else found
 
+    @classmethod
+    def supports(cls, norm: Norm) -> bool:
+        """Whether it works under a norm."""
+        return ANY in cls.norms or norm.name in cls.norms
+
     def settings(self) -> dict[str, Any]:
         """All settings by name."""
         return dataclasses.asdict(self)
@@ -145,10 +154,11 @@ class Attack(ABC):
         Raises:
             GenrobustError: another norm, or no ball where its steps need one.
         """
-        if threat.norm not in self.norms:
+        if not self.supports(threat.norm):
+            named = " and ".join(self.norms) or "no norm (its class names none in 'norms')"
             raise GenrobustError(
-                f"the attack '{self.name}' works under {' and '.join(self.norms)}, not "
-                f"{threat.norm}; choose another norm or attack"
+                f"the attack '{self.name}' works under {named}, not {threat.norm.name}; choose "
+                "another norm or attack"
             )
         if self.needs_ball and math.isinf(threat.eps):
             raise GenrobustError(

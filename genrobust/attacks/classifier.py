@@ -33,6 +33,7 @@ class Classifier(Attack):
 
     name = "classifier"
     paper = "Kos, Fischer & Song 2018"
+    norms = ("any",)
     needs_ball = True
     needs_judge = True
 

@@ -35,6 +35,7 @@ class CodeSwitch(Attack):
 
     name = "code-switch"
     paper = "genrobust"
+    norms = ("any",)
     needs_ball = True
     needs_judge = True
 

@@ -30,6 +30,7 @@ class FGSM(Attack):
 
     name = "fgsm"
     paper = "Goodfellow, Shlens & Szegedy 2015"
+    norms = ("any",)
     needs_judge = True
     needs_ball = True
 

@@ -51,6 +51,7 @@ class FMN(Attack):
 
     name = "fmn"
     paper = "Pintor, Roli, Brendel & Biggio 2021"
+    norms = ("any",)
     needs_judge = True
 
     steps: int = 100

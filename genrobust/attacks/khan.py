@@ -42,6 +42,7 @@ class Khan(Attack):
     name = "khan"
     paper = "Khan & Storkey 2023"
     goals = ("untargeted",)
+    norms = ("any",)
 
     directions: int = 5
     scales: int = 40

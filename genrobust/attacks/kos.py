@@ -40,6 +40,7 @@ class KosAttack(Attack):
     """
 
     paper = "Kos, Fischer & Song 2018"
+    norms = ("any",)
 
     distance_weight: float = 0.75
     steps: int = 1000

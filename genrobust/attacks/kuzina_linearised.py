@@ -45,6 +45,7 @@ class KuzinaLinearised(Attack):
     name = "kuzina-linearised"
     paper = "Kuzina, Welling & Tomczak 2021"
     goals = ("untargeted",)
+    norms = ("any",)
 
     steps: int = 300
     learning_rate: float = 10.0

@@ -34,6 +34,7 @@ class KuzinaSupervised(Attack):
     name = "kuzina-supervised"
     paper = "Kuzina, Welling & Tomczak 2021"
     goals = ("targeted",)
+    norms = ("any",)
 
     steps: int = 1000
     learning_rate: float = 0.1

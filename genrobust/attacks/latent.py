@@ -28,6 +28,7 @@ class Latent(Attack):
 
     name = "latent"
     paper = "Kos, Fischer & Song 2018"
+    norms = ("any",)
     needs_ball = True
 
     steps: int = 100

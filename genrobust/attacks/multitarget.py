@@ -36,6 +36,7 @@ class MultiTarget(Attack):
     paper = "Gowal et al. 2019"
     needs_ball = True
     goals = ("untargeted",)
+    norms = ("any",)
     needs_judge = True
 
     steps: int = 100

@@ -41,6 +41,7 @@ class Nearest(Attack):
     paper = "genrobust"
     needs_ball = True
     goals = ("untargeted",)
+    norms = ("any",)
     needs_judge = True
     needs_references = True
 

@@ -19,6 +19,7 @@ class Noise(Attack):
 
     name = "noise"
     paper = "baseline"
+    norms = ("any",)
     needs_ball = True
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -31,6 +31,7 @@ class Output(Attack):
 
     name = "output"
     paper = "Gondim-Ribeiro, Tabacof & Valle 2018"
+    norms = ("any",)
     needs_ball = True
 
     steps: int = 100

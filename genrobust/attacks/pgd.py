@@ -33,6 +33,7 @@ class PGD(Attack):
 
     name = "pgd"
     paper = "Madry et al. 2018"
+    norms = ("any",)
     needs_judge = True
     needs_ball = True
 

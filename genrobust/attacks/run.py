@@ -13,7 +13,7 @@ from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel
-from genrobust.threat import Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 
 def attack(
@@ -27,7 +27,7 @@ def attack(
     judge: Judge | None = None,
     references: tuple[Tensor, Tensor] | None = None,
     eps: float = 0.1,
-    norm: Norm = "linf",
+    norm: str = "linf",
     seed: int = 0,
     sample_ids: Sequence[int] | None = None,
     **settings: Any,
@@ -45,7 +45,7 @@ def attack(
         judge: the attacker's classifier.
         references: labelled training images, for attacks on a class's mean or a probe.
         eps: the radius, in pixel units where white is 1; ``inf`` leaves only the box.
-        norm: ``"linf"`` or ``"l2"``.
+        norm: its name, such as ``"linf"`` or ``"l2"``.
         seed: of every random draw, together with the sample's id.
         sample_ids: one a source; default 0, 1, ...
         settings: the attack's own, such as ``steps=100``.

@@ -39,6 +39,7 @@ class Square(Attack):
 
     name = "square"
     paper = "Andriushchenko et al. 2020"
+    norms = ("any",)
     needs_ball = True
     needs_judge = True
 

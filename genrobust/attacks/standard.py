@@ -54,6 +54,7 @@ class Standard(Attack):
 
     name = "standard"
     paper = "genrobust"
+    norms = ("any",)
     needs_judge = True
     needs_references = True
     needs_ball = True

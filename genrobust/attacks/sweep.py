@@ -58,6 +58,7 @@ class PenaltySweep(Attack):
     """
 
     goals = ("targeted",)
+    norms = ("any",)
     #: Whether C = 0 is tried before the others.
     tries_zero: ClassVar[bool] = False
     #: 2 for the squared length of the change, 1 for the length.

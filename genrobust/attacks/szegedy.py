@@ -40,6 +40,7 @@ class Szegedy(Attack):
     name = "szegedy"
     paper = "Szegedy et al. 2014"
     goals = ("targeted",)
+    norms = ("any",)
     needs_judge = True
 
     searches: int = 15

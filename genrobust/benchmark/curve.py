@@ -27,7 +27,7 @@ from genrobust.benchmark.curve_record import (
     SearchCost,
     Source,
 )
-from genrobust.benchmark.nearest import SEARCHES, NearestSpec, allowed, search_nearest
+from genrobust.benchmark.nearest import SEARCHES, NearestSpec, search_nearest
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import plan
 from genrobust.benchmark.prepare import Prepared, prepare
@@ -43,7 +43,7 @@ from genrobust.report.examples import Attacked, Example
 from genrobust.rules.base import RULES
 from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite, load_suite
-from genrobust.threat import Norm
+from genrobust.threat import allowed
 
 #: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
 BEATEN = 0.25
@@ -61,7 +61,7 @@ def minimum_norm(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite = "digits",
     *,
-    norm: Norm | None = None,
+    norm: str | None = None,
     radius: float | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -79,9 +79,8 @@ def minimum_norm(
     Args:
         model: as for :func:`genrobust.bench`.
         suite: likewise.
-        norm: ``"linf"`` or ``"l2"``; default the suite's. Under another norm the suite's radii are
-            those of the L2 balls that just hold its L-inf balls (times the root of the number of
-            pixels), or the other way round.
+        norm: its name, such as ``"l2"``; default the suite's. See
+            :meth:`genrobust.suites.Suite.with_norm` for how the suite's radii are converted.
         radius: give the area up to this one too.
         limit: only the first so many samples.
         seed: of every random draw.

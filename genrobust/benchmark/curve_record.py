@@ -15,8 +15,8 @@ from genrobust.benchmark.record import (
     Provenance,
     Times,
 )
+from genrobust.norms import NormName
 from genrobust.suites.suite import Frozen, Suite
-from genrobust.threat import Norm
 
 CURVE_SCHEMA_VERSION = 1
 
@@ -95,7 +95,7 @@ class MinimumNormRecord(Frozen):
     model: ModelInfo
     suite: Suite
     suite_sha256: str
-    norm: Norm
+    norm: NormName
     seed: int
     data: DataInfo
     judges: tuple[JudgeInfo, ...]

@@ -19,7 +19,7 @@ from genrobust.benchmark.score import Baseline, measure_baseline
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Measured, Setting, make_batch
 from genrobust.suites.suite import AttackEntry
-from genrobust.threat import TOLERANCE, ThreatModel
+from genrobust.threat import ThreatModel, allowed
 
 
 def _fmn(**settings: float) -> AttackEntry:
@@ -178,8 +178,3 @@ class _Hunt:
         part = self.baseline[positions]
         verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, part.sample_ids), part)
         return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part.labels)
-
-
-def allowed(radius: float) -> float:
-    """The largest distance that counts as inside a radius: rounding is forgiven."""
-    return radius * (1 + TOLERANCE) + TOLERANCE * 0.1

@@ -1,7 +1,6 @@
 """Perturbations as whole numbers of a step: small to keep, and the same wherever they are read.
 
-Under L-inf a step is 1/127 of the radius, so that what an attack puts on the ball's surface stays
-there, and no stored perturbation can leave the ball. Under L2 it is 1/32767.
+The norm says how many steps the radius has. No stored perturbation leaves the ball.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genrobust.threat import TOLERANCE, ThreatModel
-
-_LEVELS = {"linf": (127, torch.int8), "l2": (32767, torch.int16)}
+from genrobust.threat import ThreatModel, allowed
 
 #: Part of a step by which rounding in the attack's own arithmetic may fall short.
 _SLACK = 1e-3
@@ -26,18 +23,23 @@ def quantise(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
         threat: norm and radius.
 
     Returns:
-        (B, C, H, W), int8 under L-inf and int16 under L2.
+        (B, C, H, W), of the norm's ``dtype``: int8 under L-inf and int16 under L2.
 
     Example:
         >>> x = torch.full((1, 1, 1, 2), 0.5)
         >>> quantise(x + torch.tensor([0.1, -0.05]), x, ThreatModel("linf", 0.1)).tolist()
         [[[[127, -63]]]]
     """
-    levels, dtype = _LEVELS[threat.norm]
+    levels, dtype = threat.norm.levels, threat.norm.dtype
     if threat.eps == 0:
         return torch.zeros_like(x, dtype=dtype)
-    steps = (x_adv - x).double() / step_of(threat)
-    return (steps + _SLACK * steps.sign()).trunc().clamp(-levels, levels).to(dtype)
+    step = step_of(threat)
+    steps = (x_adv - x).double() / step
+    whole = (steps + _SLACK * steps.sign()).trunc()
+    # What many pixels fall short by may sum up to more than rounding.
+    out = threat.norm.length(whole * step) > allowed(threat.eps)
+    whole = torch.where(out.view(-1, 1, 1, 1), steps.trunc(), whole)
+    return whole.clamp(-levels, levels).to(dtype)
 
 
 def restore(perturbation: Tensor, x: Tensor, step: float | Tensor) -> Tensor:
@@ -69,19 +71,15 @@ def fits(perturbation: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
         >>> [bool(fits(torch.tensor([[[[steps]]]]), x, threat)) for steps in (127, -128)]
         [True, False]
     """
-    levels, _ = _LEVELS[threat.norm]
     step = step_of(threat)
     change = perturbation.double() * step
     moved = x.double() + change
     rounding = _SLACK * step + 1e-6
     inside = (moved >= -rounding) & (moved <= 1 + rounding)
-    inside &= perturbation.to(torch.int64).abs() <= levels
-    length = torch.linalg.vector_norm(change.flatten(1), dim=1)
-    allowed = length <= threat.eps * (1 + TOLERANCE) + TOLERANCE * 0.1
-    within = inside.flatten(1).all(1)
-    return within & allowed if threat.norm == "l2" else within
+    inside &= perturbation.to(torch.int64).abs() <= threat.norm.levels
+    return inside.flatten(1).all(1) & (threat.norm.length(change) <= allowed(threat.eps))
 
 
 def step_of(threat: ThreatModel) -> float:
-    """The step in pixel units. Without a ball the box bounds a change by 1."""
-    return min(threat.eps, 1.0 if threat.norm == "linf" else 32.0) / _LEVELS[threat.norm][0]
+    """The step in pixel units."""
+    return min(threat.eps, threat.norm.widest_levels) / threat.norm.levels

@@ -6,8 +6,8 @@ import hashlib
 
 from genrobust._version import __version__
 from genrobust.data.base import Split
+from genrobust.norms import NormName
 from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Suite
-from genrobust.threat import Norm
 
 
 class ShardSpec(Frozen):
@@ -25,7 +25,7 @@ class ShardSpec(Frozen):
     data_sha256: str
     sample_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
-    norm: Norm
+    norm: NormName
     eps: tuple[float, ...]
     attacks: tuple[AttackEntry, ...]
     ensemble: bool

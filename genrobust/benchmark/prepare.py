@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.rules.base import RULES
 from genrobust.suites.suite import SUITES, JudgeRef, Suite
-from genrobust.threat import Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 #: What a batch has only where a suite has judges.
 LABELLED = {"judge", "labels", "target_labels"}
@@ -197,7 +196,7 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
             "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
         )
     if options.norm is not None:
-        used = used.with_norm(ThreatModel(cast("Norm", options.norm)).norm)
+        used = used.with_norm(options.norm)
         if used.norm != suite.norm:
             deviations.append(f"the norm {used.norm} in place of the suite's")
     if options.eps:

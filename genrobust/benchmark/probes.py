@@ -18,7 +18,7 @@ from genrobust.objectives.classifier import JudgeMargin, judge_margin
 from genrobust.optimizers import Problem
 from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
-from genrobust.threat import Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 #: Gradients of a short attack.
 STEPS = 20
@@ -60,7 +60,7 @@ class Diagnosis:
 
 
 def diagnose(
-    model: GenerativeModel, batch: Batch, eligible: Tensor, norm: Norm, eps: Sequence[float]
+    model: GenerativeModel, batch: Batch, eligible: Tensor, norm: str, eps: Sequence[float]
 ) -> Diagnosis:
     """The evidence for the flags, for an untargeted batch with labels and a judge."""
     still = still_signs(model, batch)

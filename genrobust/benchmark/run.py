@@ -26,7 +26,6 @@ from genrobust.benchmark.store import Store
 from genrobust.models.model import GenerativeModel
 from genrobust.report.examples import Example
 from genrobust.suites.suite import Suite, load_suite
-from genrobust.threat import Norm
 
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
@@ -53,7 +52,7 @@ def bench(
     limit: int | None = None,
     seed: int = 0,
     attacks: Sequence[str] = (),
-    norm: Norm | None = None,
+    norm: str | None = None,
     eps: Sequence[float] = (),
     judge: str | None = None,
     judge_in_train_mode: bool = False,
@@ -72,8 +71,8 @@ def bench(
         limit: only the first so many samples (the record is then not official).
         seed: of every random draw.
         attacks: these in place of the suite's (not official either).
-        norm: ``"linf"`` or ``"l2"`` in place of the suite's (likewise): its radii become those of
-            the L2 balls that just hold its L-inf balls (times the root of the number of pixels).
+        norm: such as ``"l2"``, in place of the suite's (likewise). Its radii are converted: see
+            :meth:`genrobust.suites.Suite.with_norm`.
         eps: these radii in place of the suite's grid (likewise).
         judge: score by this one judge, the rule of the published attacks (likewise).
         judge_in_train_mode: let that judge's dropout draw, as published code does that forgets to

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 
@@ -156,7 +155,7 @@ class _Search:
         yield threat
         tried = self.threats[e - 1].eps if e else 0.0
         for _ in range(HALVINGS if self.spec.ensemble else 0):
-            threat = _halved(threat, self.batch.x)
+            threat = threat.halved(self.batch.x)
             if threat.eps <= tried:
                 return
             yield threat
@@ -288,12 +287,6 @@ class _Tally:
 
     def counts(self) -> dict[str, Tensor]:
         return dict(zip(("tried", "succeeded", "forwards", "backwards"), self.table, strict=True))
-
-
-def _halved(threat: ThreatModel, x: Tensor) -> ThreatModel:
-    """The ball of half the radius; of an unbounded one, of half of what the box allows."""
-    box = 1.0 if threat.norm == "linf" else math.sqrt(x[0].numel())
-    return ThreatModel(threat.norm, min(threat.eps, box) / 2)
 
 
 def _diagnosed(

@@ -66,7 +66,7 @@ def bench(
     ] = None,
     norm: Annotated[
         str | None,
-        typer.Option(help="linf or l2; default the suite's. Its radii are converted."),
+        typer.Option(help="Such as l2; default the suite's. Its radii are converted."),
     ] = None,
     eps: Annotated[
         list[float] | None,
@@ -134,7 +134,7 @@ def curve(
     model: Annotated[str, typer.Option(help=MODEL_HELP)],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
     weights: Annotated[Path | None, typer.Option(help="State dict to load.")] = None,
-    norm: Annotated[str | None, typer.Option(help="linf or l2; default the suite's.")] = None,
+    norm: Annotated[str | None, typer.Option(help="Such as l2; default the suite's.")] = None,
     radius: Annotated[
         float | None, typer.Option(help="Give the area under the curve up to this too.")
     ] = None,
@@ -370,7 +370,8 @@ def train(
 @command
 def list_names(
     kind: Annotated[
-        str, typer.Argument(help="models, attacks, objectives, datasets, rules or suites.")
+        str,
+        typer.Argument(help="models, attacks, objectives, datasets, norms, rules or suites."),
     ],
 ) -> None:
     """List what is registered, plugins included."""

@@ -37,6 +37,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.tensors import TensorLimits
 from genrobust.models.zoo import load_model, zoo_card
+from genrobust.norms import load_norm
 from genrobust.suites.suite import Frozen, Suite
 
 EVIDENCE_SCHEMA_VERSION = 1
@@ -317,7 +318,7 @@ def _layout(
 ) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     n, radii = len(suite.sample_ids), len(suite.eps)
     shards = -(-n // suite.chunk_size)
-    steps = torch.int8 if suite.norm == "linf" else torch.int16
+    steps = load_norm(suite.norm).dtype
     found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
     for name in (*BASELINE, *_signs(suite), *(f"{goal}.radius" for goal in GOALS)):
         kind = torch.bool if name in _FLAGS else torch.float32 if name in _REALS else torch.int64

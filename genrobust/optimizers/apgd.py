@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genrobust.optimizers.pgd import steepest
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.threat import ThreatModel
 
@@ -48,7 +47,7 @@ def apgd(
     checkpoints = _checkpoints(steps)
     last = 0
     for k in range(1, steps):
-        moved = threat.project(x - _scale(step, steepest(gradient, threat)), source)
+        moved = threat.project(x - _scale(step, threat.norm.steepest(gradient, x)), source)
         if k > 1:
             moved = threat.project(
                 x + MOMENTUM * (moved - x) + (1 - MOMENTUM) * (x - previous), source

@@ -12,18 +12,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genrobust.optimizers.pgd import steepest
+from genrobust.norms import L2
 from genrobust.optimizers.problem import Problem
 from genrobust.threat import ThreatModel
 
 #: Shares of the first step size, and the value of gamma, that the last step has.
 FINAL_STEP, FINAL_GAMMA = 0.01, 0.001
 
-#: The order of the norm in which a gradient says how steep the loss is per unit of distance.
-_DUAL = {"linf": 1, "l2": 2}
-
-#: Steps are unit vectors times their size under either norm.
-_EUCLIDEAN = ThreatModel("l2")
+#: Steps are unit vectors times their size under every norm.
+_EUCLIDEAN = L2()
 
 
 def fmn(
@@ -69,10 +66,10 @@ def fmn(
         success = visit(x)
         distance = threat.distance(x, source)
         nearest = torch.where(success, torch.minimum(nearest, distance), nearest)
-        slope = torch.linalg.vector_norm(gradient.flatten(1), _DUAL[threat.norm], dim=1)
-        linear = distance + (loss - below).abs() / slope.clamp_min(1e-20)
+        slope = threat.norm.dual(gradient).clamp_min(1e-20)
+        linear = distance + (loss - below).abs() / slope
         grown = torch.where(nearest.isinf(), linear, radius * (1 + change))
         radius = torch.where(success, torch.minimum(radius * (1 - change), nearest), grown)
         radius = torch.minimum(radius, largest)
-        x = threat.project(x - step * steepest(gradient, _EUCLIDEAN), source, radius)
+        x = threat.project(x - step * _EUCLIDEAN.steepest(gradient, x), source, radius)
     visit(x)

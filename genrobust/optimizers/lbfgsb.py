@@ -29,8 +29,8 @@ def lbfgsb(
 ) -> Minimum:
     """Minimise inside the threat model.
 
-    The box, and an L-infinity ball with it, become bounds. Under a finite L2 ball the loss of a
-    point is that of its projection, and so is the gradient, so that the search stays smooth.
+    The box, and an L-infinity ball with it, become bounds. Under another finite ball the loss
+    of a point is that of its projection, and so is the gradient, so that the search stays smooth.
 
     Args:
         problem: the loss, and the samples to search.
@@ -66,7 +66,7 @@ def _search_one(
     minimum: Minimum,
 ) -> None:
     source = problem.context.batch.x
-    round_ball = threat.norm == "l2" and math.isfinite(threat.eps)
+    round_ball = not threat.norm.is_box and math.isfinite(threat.eps)
     reach = math.inf if round_ball else threat.eps
     low = (source.double() - reach).clamp_min(0)
     high = (source.double() + reach).clamp_max(1)

@@ -18,7 +18,7 @@ def pgd(
     final_share: float = 1.0,
     last: bool = False,
 ) -> Minimum:
-    """Step against the gradient's sign (L-infinity) or direction (L2), and project.
+    """Step against the norm's steepest direction, such as the gradient's sign, and project.
 
     Args:
         problem: the loss, and the samples to search.
@@ -39,18 +39,10 @@ def pgd(
         loss, gradient = problem.gradient(x)
         minimum.update(problem.index, x, loss)
         size = step_size * (1 - (1 - final_share) * k / steps)
-        x = threat.project(x - size * steepest(gradient, threat), source)
+        x = threat.project(x - size * threat.norm.steepest(gradient, x), source)
     loss = problem.loss(x)
     if last:
         minimum.replace(problem.index, x, loss)
     else:
         minimum.update(problem.index, x, loss)
     return minimum
-
-
-def steepest(gradient: Tensor, threat: ThreatModel) -> Tensor:
-    """The change of norm 1 along which the loss rises most."""
-    if threat.norm == "linf":
-        return gradient.sign()
-    length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
-    return gradient / length.view(-1, *[1] * (gradient.ndim - 1))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from genrobust.benchmark.curve_record import MinimumNormRecord
+from genrobust.norms import load_norm
 from genrobust.report.examples import Example
-from genrobust.report.figures import NORM_NAMES, step_chart
+from genrobust.report.figures import step_chart
 from genrobust.report.html import environment
 
 
@@ -36,7 +37,8 @@ def curve_verdict(record: MinimumNormRecord) -> str:
             f"For {record.found} of {record.eligible} eligible sources a change was found that "
             "turns their reconstruction into another class: fewer than half."
         )
+    norm = load_norm(record.norm).label
     return (
-        f"A change of {record.eps50.value:.3g} ({NORM_NAMES[record.norm]}) or less turns half of "
+        f"A change of {record.eps50.value:.3g} ({norm}) or less turns half of "
         f"the {record.eligible} eligible sources' reconstructions into another class."
     )

@@ -11,14 +11,13 @@ from typing import Literal
 
 from genrobust.benchmark.curve_record import AtRadius, Curve, MinimumNormRecord
 from genrobust.benchmark.record import Estimate, PairMatrix, Record
+from genrobust.norms import load_norm
 
 WIDTH, HEIGHT = 680.0, 328.0
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 22.0, 14.0, 58.0
 
 #: A chart's labels need this much room, also in the larger letters of a phone.
 LABEL_ROOM = 56.0
-
-NORM_NAMES = {"linf": "L∞", "l2": "L2"}
 
 #: Circle, square, triangle, diamond, cross: curves differ in more than colour.
 MARKS = (
@@ -125,7 +124,7 @@ def model_chart(record: Record) -> Chart:
     return Chart(
         says=f"Robust accuracy and attack success rates of {record.model.name} over eps; "
         "the table below holds the numbers",
-        x_label=f"eps ({NORM_NAMES[record.suite.norm]})",
+        x_label=f"eps ({load_norm(record.suite.norm).label})",
         x_ticks=scale.x_ticks(),
         y_ticks=scale.y_ticks(),
         lines=tuple(line for line in lines if line.marks),
@@ -137,7 +136,7 @@ def comparison_chart(named: Sequence[tuple[str, Record]]) -> Chart:
     scale = Scale([eps for _, record in named for eps in record.suite.eps])
     return Chart(
         says=f"Robust accuracy of {len(named)} models over eps; the table below holds the numbers",
-        x_label=f"eps ({NORM_NAMES[named[0][1].suite.norm]})",
+        x_label=f"eps ({load_norm(named[0][1].suite.norm).label})",
         x_ticks=scale.x_ticks(),
         y_ticks=scale.y_ticks(),
         lines=tuple(
@@ -153,7 +152,7 @@ def step_chart(record: MinimumNormRecord) -> Chart:
     return Chart(
         says=f"Robust accuracy of {record.model.name} at every radius; the table below holds the "
         "numbers at the suite's",
-        x_label=f"eps ({NORM_NAMES[record.norm]})",
+        x_label=f"eps ({load_norm(record.norm).label})",
         x_ticks=scale.x_ticks(),
         y_ticks=scale.y_ticks(),
         lines=(scale.steps("robust accuracy", Look.of(0), record.curve, record.per_eps),),

@@ -12,9 +12,9 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from genrobust.benchmark.record import EpsScores, Estimate, Record
 from genrobust.errors import GenrobustError
+from genrobust.norms import load_norm
 from genrobust.report.examples import Attacked, Example
 from genrobust.report.figures import (
-    NORM_NAMES,
     Chart,
     comparison_chart,
     heat_map,
@@ -85,7 +85,7 @@ def verdict(record: Record) -> str:
             f"{_where_all_fall(record)} no reconstruction survives: {recognised}, and the attacks "
             f"{words.changed.format('every one')}."
         )
-    where = f"At eps {_number(last.eps)} ({NORM_NAMES[record.suite.norm]})"
+    where = f"At eps {_number(last.eps)} ({load_norm(record.suite.norm).label})"
     if surviving == eligible:
         return f"{where} every reconstruction survives: {recognised}, and no attack changes any."
     return (
@@ -96,7 +96,7 @@ def verdict(record: Record) -> str:
 
 def _where_all_fall(record: Record) -> str:
     fallen = [s.eps for s in record.scores.per_eps if _count(s.robust_accuracy) == 0]
-    first, norm = _number(fallen[0]), NORM_NAMES[record.suite.norm]
+    first, norm = _number(fallen[0]), load_norm(record.suite.norm).label
     return f"At eps {first} ({norm})" if len(fallen) == 1 else f"From eps {first} ({norm}) on"
 
 
@@ -149,7 +149,7 @@ def environment(*packages: str) -> Environment:
     }
     made.tests["without_width"] = _without_width
     made.globals |= {
-        "norm_names": NORM_NAMES,
+        "norm_of": load_norm,
         "nothing": NOTHING,
         "scores_at": _scores_at,
         "rule_of": RULES.get,

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from genrobust.benchmark.curve_record import MinimumNormRecord
 from genrobust.benchmark.record import Estimate, Record
+from genrobust.norms import load_norm
 from genrobust.rules.base import RULES
 
 CURVE_LEGEND = """\
@@ -20,7 +21,7 @@ robust area: robust accuracy averaged over all radii up to one"""
 def score_table(records: Sequence[Record]) -> Group:
     """A row per model and radius, in percent; below it, what makes a number unreliable."""
     suite = records[0].suite
-    norm = {"linf": "L-inf", "l2": "L2"}[suite.norm]
+    norm = load_norm(suite.norm).ascii_label
     table = Table(title=f"{suite.name} v{suite.version}")
     table.add_column("model", overflow="fold", min_width=8)
     for head in (f"{norm} eps", "robust accuracy %", "changed %", "to target %"):
@@ -44,7 +45,7 @@ def score_table(records: Sequence[Record]) -> Group:
 
 def curve_table(record: MinimumNormRecord) -> Group:
     """What the smallest changes say of a model: a column of names and one of numbers."""
-    eps50, norm = record.eps50, {"linf": "L-inf", "l2": "L2"}[record.norm]
+    eps50, norm = record.eps50, load_norm(record.norm).ascii_label
     table = Table(title=f"{record.model.name} on {record.suite.name} v{record.suite.version}")
     table.add_column("smallest changes")
     table.add_column(norm, justify="right", no_wrap=True)

@@ -14,10 +14,10 @@ from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split
 from genrobust.errors import GenrobustError
+from genrobust.norms import NormName, load_norm
 from genrobust.registry import Registry
 from genrobust.rules.base import RULES
 from genrobust.rules.single import rule_of_one_judge
-from genrobust.threat import Norm
 
 
 class Frozen(BaseModel):
@@ -74,7 +74,7 @@ class Suite(Frozen):
     data_sha256: str
     sample_ids: tuple[int, ...] = Field(min_length=1)
     target_ids: tuple[int, ...]
-    norm: Norm
+    norm: NormName
     eps: tuple[float, ...] = Field(min_length=1)
     attacks: tuple[AttackEntry, ...] = Field(min_length=1)
     ensemble: bool
@@ -141,12 +141,16 @@ class Suite(Frozen):
         update = {"rule": rule_of_one_judge(live), "scoring_judges": (judge,)}
         return self.model_copy(update=update)
 
-    def with_norm(self, norm: Norm) -> Suite:
-        """The suite under a norm: an L2 ball of ``eps * sqrt(pixels)`` just holds an L-inf ball."""
-        if norm == self.norm:
-            return self
-        root = math.sqrt(math.prod(DATASETS.get(self.dataset).image_shape))
-        factor = root if norm == "l2" else 1 / root
+    def with_norm(self, norm: str) -> Suite:
+        """The suite under a norm: radii become those of balls that just hold the same L-inf balls.
+
+        Under L2 an L-inf radius is multiplied by the root of the number of pixels.
+
+        Raises:
+            GenrobustError: no such norm.
+        """
+        pixels = math.prod(DATASETS.get(self.dataset).image_shape)
+        factor = load_norm(norm).reach(pixels) / load_norm(self.norm).reach(pixels)
         return self.model_copy(update={"norm": norm, "eps": tuple(e * factor for e in self.eps)})
 
     def with_eps(self, eps: list[float]) -> Suite:

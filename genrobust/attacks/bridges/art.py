@@ -16,13 +16,16 @@ from genrobust.attacks.bridges.base import Bridge, Composed, fields_of
 from genrobust.batch import Batch
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.objectives.classifier import aim
-from genrobust.threat import NORMS, Norm, ThreatModel
+from genrobust.threat import ThreatModel
 
 #: What the bridge itself gives. The classifier is the first parameter, under either name.
 _GIVEN = ("estimator", "classifier", "targeted", "norm", "eps", "verbose")
 
+#: The norms that ART takes as a setting, as it calls them.
+_ORDERS = {"linf": np.inf, "l2": 2}
+
 #: Attacks that declare a norm by their name or algorithm, not by a setting.
-_NORMS: dict[str, Norm] = {
+_NORMS = {
     "BasicIterativeMethod": "linf",
     "CarliniL2Method": "l2",
     "CarliniLInfMethod": "linf",
@@ -106,7 +109,7 @@ class ARTBridge(Bridge):
         parameters = inspect.signature(self.wrapped).parameters
         mine: dict[str, Any] = {"targeted": batch.targeted, "verbose": False}
         if self.wrapped.__name__ not in _OWN_BALL:
-            mine |= {"norm": np.inf if threat.norm == "linf" else 2, "eps": threat.eps}
+            mine |= {"norm": _ORDERS[threat.norm.name], "eps": threat.eps}
         if "eps_step" in given and given["eps_step"] is None:
             given["eps_step"] = _relative_step(self.wrapped) * threat.eps
         given |= {name: value for name, value in mine.items() if name in parameters}
@@ -146,7 +149,7 @@ def bridge(name: str) -> type[ARTBridge]:
         "__module__": __name__,
         "name": f"art:{name}",
         "goals": _goals(name, wrapped),
-        "norms": (_NORMS[name],) if name in _NORMS else NORMS,
+        "norms": (_NORMS[name],) if name in _NORMS else tuple(_ORDERS),
         "needs_ball": "eps" in parameters and not own_ball,
         "wrapped": wrapped,
         "required": required,

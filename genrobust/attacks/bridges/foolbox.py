@@ -14,8 +14,12 @@ from genrobust.attacks.base import Goal
 from genrobust.attacks.bridges.base import Bridge, Composed, fields_of
 from genrobust.batch import Batch
 from genrobust.errors import GenrobustError, unknown_name
+from genrobust.norms import NORMS
 from genrobust.objectives.classifier import aim
-from genrobust.threat import NORMS, Norm, ThreatModel
+from genrobust.threat import ThreatModel
+
+#: The norms that foolbox takes as a setting, as it calls them too.
+_NORMS = ("linf", "l2")
 
 #: Attacks with another goal than both, by a class they derive from.
 _GOALS: dict[str, tuple[Goal, ...]] = {
@@ -82,9 +86,9 @@ class FoolboxBridge(Bridge):
         given = self.library_settings()
         parameters = inspect.signature(self.wrapped).parameters
         if "distance" in parameters:
-            given["distance"] = getattr(foolbox.distances, threat.norm)
+            given["distance"] = getattr(foolbox.distances, threat.norm.name)
         if "constraint" in parameters:
-            given["constraint"] = threat.norm
+            given["constraint"] = threat.norm.name
         return self.wrapped(**given)
 
 
@@ -111,7 +115,7 @@ def bridge(name: str) -> type[FoolboxBridge]:
         "__module__": __name__,
         "name": f"foolbox:{name}",
         "goals": _goals(wrapped),
-        "norms": (norm,) if norm in NORMS else NORMS,
+        "norms": (norm,) if norm in NORMS else _NORMS,
         "needs_ball": _is(wrapped, "FixedEpsilonAttack"),
         "in_ball": norm in NORMS or _takes_norm(wrapped),
         "wrapped": wrapped,
@@ -160,10 +164,10 @@ def _refuse(name: str, wrapped: type) -> None:
             f"the attack 'foolbox:{name}' {_REFUSED[name]}; choose another, such as "
             "'foolbox:LinfPGD'"
         )
-    if _is(wrapped, "FixedEpsilonAttack") and _norm(wrapped) not in (None, *NORMS):
+    if _is(wrapped, "FixedEpsilonAttack") and _norm(wrapped) not in (None, *NORMS.names()):
         raise GenrobustError(
             f"the attack 'foolbox:{name}' takes a radius in {_norm(wrapped)}; genrobust measures "
-            f"in {' and '.join(NORMS)}: choose its like there, such as 'foolbox:L2PGD'"
+            f"in {' and '.join(NORMS.names())}: choose its like there, such as 'foolbox:L2PGD'"
         )
 
 
@@ -172,7 +176,7 @@ def _no_start(problem: Exception) -> bool:
     return isinstance(problem, AssertionError) or "init_attack failed" in str(problem)
 
 
-def _norm(wrapped: type) -> Norm | str | None:
+def _norm(wrapped: type) -> str | None:
     """The norm that the class declares; None where it has none or takes it as a setting."""
     if _takes_norm(wrapped):
         return None

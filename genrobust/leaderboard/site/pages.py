@@ -30,7 +30,8 @@ from genrobust.leaderboard.outcomes import example_positions, example_radius
 from genrobust.leaderboard.site.export import scores_at, script_data, to_csv, to_json
 from genrobust.leaderboard.site.tradeoffs import ticks, trade_offs
 from genrobust.leaderboard.verify import PROVES
-from genrobust.report.figures import NORM_NAMES, Chart, comparison_chart, model_chart
+from genrobust.norms import load_norm
+from genrobust.report.figures import Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, rules_of, unanimous, verdict
 
 PACKAGE = "genrobust.leaderboard.site"
@@ -314,7 +315,7 @@ def _environment() -> Environment:
         "overview": overview,
         "PICTURES": PICTURES,
         "TRAVERSALS": TRAVERSALS,
-        "norm_names": NORM_NAMES,
+        "norm_of": load_norm,
     }
     return made
 

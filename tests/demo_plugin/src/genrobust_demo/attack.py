@@ -24,6 +24,7 @@ class Blend(Attack):
     name = "demo-blend"
     paper = "none"
     goals = ("targeted",)
+    norms = ("any",)
 
     points: int = 8
 

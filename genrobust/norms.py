@@ -1,0 +1,205 @@
+"""Norms: how long a change of an image is, and all that a threat model asks of that."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import AfterValidator
+from torch import Tensor
+
+from genrobust.errors import GenrobustError
+from genrobust.registry import Registry
+
+#: What an attack says whose mathematics knows the norm through :class:`Norm` alone.
+ANY = "any"
+
+
+class Norm(ABC):
+    """A norm on changes of images, by which a ball around a source is measured.
+
+    It has no state: one object is as good as another. Register a subclass with ``NORMS``, or offer
+    it by the entry-point group ``genrobust.norms``, and its name stands for it in suites, on the
+    command line and in records. Changes, gradients and images are (B, C, H, W).
+
+    Example:
+        >>> load_norm("l2").length(torch.tensor([[[[0.3, -0.4]]]]))
+        tensor([0.5000])
+    """
+
+    #: What it is called in suites, on the command line and in records.
+    name: ClassVar[str]
+    #: What it is called on pages, such as "L∞".
+    label: ClassVar[str]
+    #: Likewise in a terminal that may know ASCII only.
+    ascii_label: ClassVar[str]
+    #: Whether its ball is an interval for each pixel by itself.
+    is_box: ClassVar[bool] = False
+    #: A stored perturbation is a whole number of steps a pixel, of which the radius has so many ...
+    levels: ClassVar[int] = 32767
+    #: ... or this, in a larger ball: a pixel changes by 1 at most.
+    widest_levels: ClassVar[float] = 1.0
+
+    @abstractmethod
+    def length(self, change: Tensor) -> Tensor:
+        """The norm of each change, (B,)."""
+
+    @abstractmethod
+    def dual(self, gradient: Tensor) -> Tensor:
+        """How steep a loss of that gradient is, per unit of the norm, (B,)."""
+
+    @abstractmethod
+    def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """A change of norm 1 along which a loss rises most; optimizers go the other way.
+
+        A norm whose steepest change is of few pixels, which the box soon stops, may give one that
+        is nearly as steep, and leaves out those that the box keeps from going the other way.
+
+        Args:
+            gradient: of the loss.
+            x: where it was taken.
+        """
+
+    @abstractmethod
+    def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
+        """Images moved into the box [0, 1] and into the ball around their sources.
+
+        Args:
+            x_adv: any images.
+            x: their sources, in the box.
+            radius: from 0 up, inf included; one for all, or (B, 1, 1, 1).
+        """
+
+    @abstractmethod
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        """A random change of that shape (C, H, W), of norm 1 or less."""
+
+    @abstractmethod
+    def reach(self, pixels: int) -> float:
+        """The norm of a change by 1 of each of so many values: the box allows no more.
+
+        A ball whose radius is a part of it holds the L-inf ball of that part, and no larger one.
+        """
+
+    def start_radius(self, pixels: int) -> float:
+        """Starts are drawn in the ball, and no farther from the source than this."""
+        return self.reach(pixels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What stored perturbations are: the smallest type that holds ``levels``."""
+        kinds = (torch.int8, torch.int16, torch.int32)
+        return next(kind for kind in kinds if self.levels <= torch.iinfo(kind).max)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"<norm {self.name}>"
+
+
+class Linf(Norm):
+    """The largest change of a pixel."""
+
+    name = "linf"
+    label = "L∞"
+    ascii_label = "L-inf"
+    is_box = True
+    levels = 127  # what an attack puts on the surface stays there
+
+    def length(self, change: Tensor) -> Tensor:
+        return _vector_norm(change, math.inf)
+
+    def dual(self, gradient: Tensor) -> Tensor:
+        return _vector_norm(gradient, 1)
+
+    def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
+        return gradient.sign()
+
+    def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
+        low, high = (x - radius).clamp_min(0), (x + radius).clamp_max(1)
+        return torch.minimum(torch.maximum(x_adv, low), high)
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        return 2 * torch.rand(shape, generator=generator) - 1
+
+    def reach(self, pixels: int) -> float:
+        return 1.0
+
+
+class L2(Norm):
+    """The Euclidean length of the change.
+
+    The ball comes first and the box second. As x is in the box, clipping moves each pixel towards
+    x, so a projection is in both (though not always the nearest such point).
+    """
+
+    name = "l2"
+    label = ascii_label = "L2"
+    widest_levels = 32.0
+
+    def length(self, change: Tensor) -> Tensor:
+        return _vector_norm(change, 2)
+
+    def dual(self, gradient: Tensor) -> Tensor:
+        return _vector_norm(gradient, 2)
+
+    def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
+        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
+        return gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+
+    def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
+        change = x_adv - x
+        length = _vector_norm(change, 2).clamp_min(1e-12)
+        share = (radius / length.view(-1, *[1] * (change.ndim - 1))).clamp_max(1)
+        return (x + change * share).clamp(0, 1)
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        direction = torch.randn(shape, generator=generator)
+        return direction / direction.norm().clamp_min(1e-12)
+
+    def reach(self, pixels: int) -> float:
+        return math.sqrt(pixels)
+
+    def start_radius(self, pixels: int) -> float:
+        return 1.0  # as everything under L2 was measured so far
+
+
+NORMS: Registry[type[Norm]] = Registry(
+    "norm", {"linf": "genrobust.norms:Linf", "l2": "genrobust.norms:L2"}
+)
+
+
+def load_norm(name: str) -> Norm:
+    """The registered norm.
+
+    Raises:
+        GenrobustError: no such norm.
+
+    Example:
+        >>> load_norm("linf").label
+        'L∞'
+    """
+    return NORMS.get(name)()
+
+
+def _known(name: str) -> str:
+    try:
+        load_norm(name)
+    except GenrobustError as problem:
+        raise ValueError(str(problem)) from problem
+    return name
+
+
+#: A norm in data: the name of one that is registered.
+NormName = Annotated[str, AfterValidator(_known)]
+
+
+def _vector_norm(values: Tensor, order: float) -> Tensor:
+    return torch.linalg.vector_norm(values.flatten(1), order, dim=1)

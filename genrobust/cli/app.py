@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from genrobust.cli.errors import command
+from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
+from genrobust.cli.streams import streams_that_never_fail
+
+
+class _Commands(TyperGroup):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with streams_that_never_fail():
+            return super().main(*args, **kwargs)
+
 
 app = typer.Typer(
     name="genrobust",
+    cls=_Commands,
     help="Measure how robust generative encoder-decoder models are to adversarial examples.",
     no_args_is_help=True,
     add_completion=False,
@@ -120,7 +130,8 @@ def bench(
         data_root=data_root,
         as_data=evidence,
     )
-    bench_models(model, weights or [], suite, options, out)
+    with if_stopped(GOES_ON):
+        bench_models(model, weights or [], suite, options, out)
 
 
 @app.command()
@@ -161,7 +172,8 @@ def curve(
         data_root=data_root,
         weights=weights,
     )
-    measure_curve(model, suite, radius, options, out)
+    with if_stopped(GOES_ON):
+        measure_curve(model, suite, radius, options, out)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from genrobust.data.base import DATASETS
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.families import FAMILIES
+from genrobust.models.families import FAMILIES, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
@@ -40,7 +40,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 def _family(name: str) -> ModelBuilder:
     def build(dataset: str) -> ConvVAE:
-        return ConvVAE(FAMILIES[name])
+        return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
 
     build.__name__ = name
     build.__doc__ = f"The thesis' network as {name}."
@@ -104,7 +104,8 @@ def _build_registered(
         )
     built = MODELS.get(name)(dataset)
     if name in FAMILIES and weights is not None:
-        return ConvVAE(_network_of(Path(weights)) or FAMILIES[name])
+        network = _network_of(Path(weights))
+        return built if network is None else ConvVAE(network)
     if name in FAMILIES:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
 from torch import nn
 
 from genrobust.data.base import DATASETS
@@ -123,7 +122,7 @@ def _network_of(weights: Path) -> NetworkSpec | None:
     try:
         card = Card.model_validate_json(weights.with_suffix(".json").read_text())
         return NetworkSpec.model_validate(card.architecture)
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 

@@ -35,7 +35,6 @@ GOES_ON = "The same command goes on from here."
 #: What lowers the memory that a command takes, by the parameter of the command's function.
 _LOWERS = {
     "workers": "--workers 1",
-    "batch_size": "a smaller --batch-size",
     "limit": "a smaller --limit",
     "share": "a smaller --share",
     "change": "a smaller batch_size or network with --set",

@@ -253,9 +253,9 @@ def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # meta has tensors, and nothing in them
     except (RuntimeError, AssertionError, ValueError) as problem:
-        reason = str(problem).splitlines()[0]
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise GenrobustError(
             f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"
         ) from problem

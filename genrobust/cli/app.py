@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from genrobust.cli.errors import command
+from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
+from genrobust.cli.streams import streams_that_never_fail
+from genrobust.cli.values import MOST, either, file, folder
+
+
+class _Commands(TyperGroup):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        with streams_that_never_fail():
+            return super().main(*args, **kwargs)
+
 
 app = typer.Typer(
     name="genrobust",
+    cls=_Commands,
     help="Measure how robust generative encoder-decoder models are to adversarial examples.",
     no_args_is_help=True,
     add_completion=False,
@@ -25,9 +36,17 @@ BENCH_MODEL_HELP = "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or an
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that holds the data set, such as MNIST/raw.", envvar="GENROBUST_DATA"
+        help="Folder that holds the data set, such as MNIST/raw.",
+        envvar="GENROBUST_DATA",
+        parser=folder,
+        metavar="FOLDER",
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
+]
+Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
 def _version(wanted: bool) -> None:
@@ -54,7 +73,11 @@ def bench(
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
     weights: Annotated[
         list[Path] | None,
-        typer.Option(help="State dict to load into the model; one per --model, in order."),
+        typer.Option(
+            help="State dict to load into the model; one per --model, in order.",
+            parser=file,
+            metavar="FILE",
+        ),
     ] = None,
     limit: Annotated[
         int | None,
@@ -82,10 +105,11 @@ def bench(
             "--judge-in-train-mode", help="Let that judge's dropout draw, as some published code."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for results: OUT/SUITE/MODEL.")] = Path(
-        "genrobust-runs"
-    ),
+    seed: Seed = 0,
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for results: OUT/SUITE/MODEL.", parser=folder, metavar="FOLDER"),
+    ] = Path("genrobust-runs"),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     workers: Annotated[
         int | None,
@@ -125,7 +149,8 @@ def bench(
         data_root=data_root,
         as_data=evidence,
     )
-    bench_models(model, weights or [], suite, options, out)
+    with if_stopped(GOES_ON):
+        bench_models(model, weights or [], suite, options, out)
 
 
 @app.command()
@@ -133,16 +158,19 @@ def bench(
 def curve(
     model: Annotated[str, typer.Option(help=MODEL_HELP)],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
-    weights: Annotated[Path | None, typer.Option(help="State dict to load.")] = None,
+    weights: Weights = None,
     norm: Annotated[str | None, typer.Option(help="Such as l2; default the suite's.")] = None,
     radius: Annotated[
         float | None, typer.Option(help="Give the area under the curve up to this too.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many samples.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for results: OUT/SUITE/MODEL/NORM.")] = Path(
-        "genrobust-runs"
-    ),
+    seed: Seed = 0,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for results: OUT/SUITE/MODEL/NORM.", parser=folder, metavar="FOLDER"
+        ),
+    ] = Path("genrobust-runs"),
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     workers: Annotated[
         int | None,
@@ -171,17 +199,15 @@ def curve(
         data_root=data_root,
         weights=weights,
     )
-    measure_curve(model, suite, radius, options, out)
+    with if_stopped(GOES_ON):
+        measure_curve(model, suite, radius, options, out)
 
 
 @app.command()
 @command
 def check(
     model: Annotated[str, typer.Argument(help=MODEL_HELP)],
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="State dict to load."),
-    ] = None,
+    weights: Weights = None,
     dataset: Annotated[
         str, typer.Option(help="Try the model on this data set's images.")
     ] = "digits",
@@ -214,7 +240,12 @@ def check(
 @app.command()
 @command
 def submit(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run: OUT/SUITE/MODEL.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a finished run: OUT/SUITE/MODEL.", parser=folder, metavar="RUN"
+        ),
+    ],
     name: Annotated[str | None, typer.Option(help="What the entry is called.")] = None,
     author: Annotated[
         list[str] | None, typer.Option(help="'Name, Affiliation'. May be repeated.")
@@ -242,10 +273,10 @@ def submit(
         str | None,
         typer.Option(help=f"The model, where the record does not lead to it. {MODEL_HELP}"),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="State dict to load into that model.")
-    ] = None,
-    entries: Annotated[Path, typer.Option(help="Folder of all entries.")] = ENTRIES,
+    weights: Weights = None,
+    entries: Annotated[
+        Path, typer.Option(help="Folder of all entries.", parser=folder, metavar="FOLDER")
+    ] = ENTRIES,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the board as it would be; write nothing.")
     ] = False,
@@ -283,7 +314,12 @@ def submit(
 @command
 def verify(
     path: Annotated[
-        Path, typer.Argument(help="An entry's folder, a folder of entries, or an evidence.zip.")
+        Path,
+        typer.Argument(
+            help="An entry's folder, a folder of entries, or an evidence.zip.",
+            parser=either,
+            metavar="PATH",
+        ),
     ],
     depth: Annotated[
         str, typer.Option(help="schema, replay or re-attack; each includes those before it.")
@@ -292,9 +328,7 @@ def verify(
         str | None,
         typer.Option(help=f"The model, where it is not in the evidence. {MODEL_HELP}"),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(help="State dict to load into that model.")
-    ] = None,
+    weights: Weights = None,
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Run the code that --model names.")
     ] = False,
@@ -303,13 +337,17 @@ def verify(
         float, typer.Option(help="Of the run and of the sources, for a re-attack.")
     ] = 0.1,
     seed: Annotated[
-        int | None, typer.Option(help="Draws what is attacked again; default a new one.")
+        int | None,
+        typer.Option(help="Draws what is attacked again; default a new one.", min=0, max=MOST),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Shards at a time; default the number of cores.")
     ] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", help="Also write the results here, as JSON.")
+        Path | None,
+        typer.Option(
+            "--json", help="Also write the results here, as JSON.", parser=file, metavar="FILE"
+        ),
     ] = None,
 ) -> None:
     """Check the numbers of an entry; nothing that was submitted is executed.
@@ -350,16 +388,20 @@ def train(
             "--set", help="Change the recipe: steps=500, penalty.beta=8, network.gaussian=16."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, batches and noise.")] = 0,
+    seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder; default genrobust-training/DATASET/NAME."),
+        typer.Option(
+            help="Folder; default genrobust-training/DATASET/NAME.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Train a model of the zoo, or a judge; write weights and card.
 
-    Stopped, the same command goes on from the last checkpoint.
+    Stopped, the same command goes on from a model's last checkpoint; a judge starts anew.
     """
     from genrobust.cli.train import train_one
 

@@ -1,41 +1,152 @@
-"""How a command ends: a user's mistake with one sentence and 2, Ctrl-C with 130."""
+"""How a command ends.
+
+0: it did what it was asked. 1: ``verify`` found what does not hold. 2: a mistake of the user's, or
+too little memory, in one sentence. 3: a bug of ours, with its traceback. 130: Ctrl-C.
+"""
 
 from __future__ import annotations
 
+import errno
 import functools
+import inspect
 import os
 import sys
+import sysconfig
+import traceback
 import warnings
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TypeVar
+
+import typer
 
 from genrobust.errors import GenrobustError, GenrobustWarning
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MISTAKE, BUG, INTERRUPTED = 2, 3, 130
+
+#: What is true of a stopped command that says nothing else.
+ANEW = "The same command starts anew."
+GOES_ON = "The same command goes on from here."
+
+#: What lowers the memory that a command takes, by the parameter of the command's function.
+_LOWERS = {
+    "workers": "--workers 1",
+    "limit": "a smaller --limit",
+    "share": "a smaller --share",
+    "change": "a smaller batch_size or network with --set",
+}
+
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator for a command's function."""
+    """Decorator for a command's function: whatever it raises ends the command as said above."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        warnings.simplefilter("always", GenrobustWarning)
-        warnings.showwarning = _show_warning
-        try:
-            return function(*args, **kwargs)
-        except GenrobustError as problem:
-            print(f"Error: {problem}", file=sys.stderr)
-            sys.exit(2)
-        except KeyboardInterrupt:
-            print("\nStopped. The same command goes on from here.", file=sys.stderr)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            # Not sys.exit: it would wait for the attacks that still run in other threads. Files
-            # are written atomically, so leaving at once loses nothing but their work.
-            os._exit(130)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", GenrobustWarning)
+            warnings.showwarning = _show_warning
+            try:
+                return function(*args, **kwargs)
+            except typer.Exit:
+                raise
+            except GenrobustError as problem:
+                _end(MISTAKE, f"Error: {one_line(str(problem))}")
+            except (KeyboardInterrupt, typer.Abort) as problem:
+                _leave(problem)
+            except SystemExit as problem:
+                _end(MISTAKE, f"Error: {_who_ended(problem)}")
+            except BaseException as problem:
+                if lacks_memory(problem):
+                    reason = one_line(str(problem).strip().partition("\n")[0])
+                    _end(
+                        MISTAKE,
+                        f"Error: there is too little memory{f' ({reason})' if reason else ''}; "
+                        f"{_lower_by(function)}",
+                    )
+                traceback.print_exc(file=sys.stderr)
+                _end(BUG, "This is a bug in genrobust: please report it with the lines above.")
 
     return run
+
+
+@contextmanager
+def if_stopped(then: str) -> Iterator[None]:
+    """What is true if the block is stopped by Ctrl-C, in a sentence."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(then) from stop
+
+
+def one_line(text: str) -> str:
+    r"""The text with what would break the line, or what a terminal obeys, escaped.
+
+    >>> one_line("no file 'a\nb'")
+    "no file 'a\\nb'"
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
+def lacks_memory(problem: BaseException) -> bool:
+    """Whether memory ran out: Python's, numpy's, torch's on any device, the system's."""
+    kinds = {kind.__name__ for kind in type(problem).__mro__}  # torch may not be imported
+    words = str(problem)
+    return (
+        bool(kinds & {"MemoryError", "OutOfMemoryError"})
+        or (isinstance(problem, OSError) and problem.errno == errno.ENOMEM)
+        or (isinstance(problem, RuntimeError) and any(mark in words for mark in _NO_MEMORY))
+    )
+
+
+#: How torch says so where its exception does not: on a CPU, on MPS, in CUDA's libraries; and
+#: Python, of a thread's stack.
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "out of memory",
+    "ALLOC_FAILED",
+    "Storage size calculation overflowed",
+    "can't start new thread",
+)
+
+
+def _lower_by(function: Callable[..., object]) -> str:
+    known = inspect.signature(function).parameters
+    ways = [way for name, way in _LOWERS.items() if name in known]
+    if not ways:
+        return "free some, or use a machine that has more"
+    return f"give {' or '.join(ways)}, or use a machine that has more"
+
+
+def _who_ended(problem: SystemExit) -> str:
+    """Whose code tried to end the command, which only the command may."""
+    library, ours = sysconfig.get_path("stdlib"), str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(problem.__traceback__)
+    foreign = [f for f in frames if not f.filename.startswith((library, ours, "<frozen"))]
+    where = (foreign or list(frames))[-1]
+    return (
+        f"code that was run ended the process ({Path(where.filename).name}, line {where.lineno}: "
+        f"exit {one_line(str(problem.code))}); keep such calls under if __name__ == '__main__':"
+    )
+
+
+def _end(code: int, words: str) -> NoReturn:
+    print(words, file=sys.stderr)
+    sys.exit(code)
+
+
+def _leave(problem: BaseException) -> NoReturn:
+    print(f"\nStopped. {problem if str(problem) else ANEW}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: it would wait for the attacks that still run in other threads. Files are
+    # written atomically, so leaving at once loses nothing but their work.
+    os._exit(INTERRUPTED)
 
 
 def _show_warning(
@@ -47,4 +158,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if issubclass(category, GenrobustWarning):
-        print(f"Warning: {message}", file=sys.stderr)
+        print(f"Warning: {one_line(str(message))}", file=sys.stderr)

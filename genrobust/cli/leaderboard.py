@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from genrobust.cli.errors import command
+from genrobust.cli.values import folder
 
 ENTRIES = Path("leaderboard/entries")
 
@@ -20,9 +21,16 @@ leaderboard = typer.Typer(
 @command
 def build(
     entries: Annotated[
-        Path, typer.Option(help="Folder of the entries: SUITE-vVERSION/NAME/entry.json.")
+        Path,
+        typer.Option(
+            help="Folder of the entries: SUITE-vVERSION/NAME/entry.json.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
     ] = ENTRIES,
-    out: Annotated[Path, typer.Option(help="Folder for the site.")] = Path("leaderboard/site"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the site.", parser=folder, metavar="FOLDER")
+    ] = Path("leaderboard/site"),
 ) -> None:
     """Make the static site: pages that work from any server, and without one.
 
@@ -40,9 +48,16 @@ def build(
 @command
 def serve(
     entries: Annotated[
-        Path | None, typer.Option(help=f"Folder of the entries; default {ENTRIES}, if there.")
+        Path | None,
+        typer.Option(
+            help=f"Folder of the entries; default {ENTRIES}, if there.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of your own runs.")] = Path("genrobust-runs"),
+    runs: Annotated[
+        Path, typer.Option(help="Folder of your own runs.", parser=folder, metavar="FOLDER")
+    ] = Path("genrobust-runs"),
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
 ) -> None:
     """Show the site on this machine, with your own runs marked on its boards.

@@ -6,6 +6,7 @@ import inspect
 import json
 from typing import Any
 
+from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError, unknown_name
 
 
@@ -14,8 +15,7 @@ def print_names(kind: str) -> None:
     registries = _registries()
     if kind not in registries:
         raise unknown_name("kind", kind, registries)
-    for name in [*registries[kind].names(), *registries[kind].families()]:
-        print(name)
+    print_result("\n".join([*registries[kind].names(), *registries[kind].families()]))
 
 
 def print_one(kind: str, name: str, dataset: str) -> None:
@@ -28,7 +28,7 @@ def print_one(kind: str, name: str, dataset: str) -> None:
     }
     if kind not in printers:
         raise unknown_name("kind", kind, printers)
-    print(printers[kind](name))
+    print_result(printers[kind](name))
 
 
 def _suite(name: str) -> str:

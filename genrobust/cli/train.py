@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from genrobust.cli.errors import if_stopped
 from genrobust.cli.progress import progress
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, unknown_name
+from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
 from genrobust.training.judge import default_steps, train_judge
-from genrobust.training.recipes import Recipe, recipe
+from genrobust.training.recipes import JudgeRecipe, recipe
 from genrobust.training.vae import train_vae
+
+R = TypeVar("R", bound=BaseModel)
 
 
 def train_one(
@@ -43,7 +47,10 @@ def _train_model(
     name: str, dataset: str, changes: list[str], seed: int, folder: Path, data_root: Path | None
 ) -> Card:
     chosen = changed(recipe(name, dataset), changes)
-    with progress(name) as advance:
+    with (
+        if_stopped("The same command goes on from the last checkpoint."),
+        progress(name) as advance,
+    ):
         return train_vae(
             name,
             dataset,
@@ -63,12 +70,9 @@ def _train_judge(
     folder: Path,
     data_root: Path | None,
 ) -> Card:
-    steps = default_steps(architecture, dataset)
-    for change in changes:
-        key, _, value = change.partition("=")
-        if key != "steps" or not value.isdigit() or int(value) < 1:
-            raise GenrobustError(f"--set {change} is not for judges; only steps=NUMBER is")
-        steps = int(value)
+    if architecture not in ARCHITECTURES:
+        raise unknown_name("judge", architecture, ARCHITECTURES)
+    steps = changed(JudgeRecipe(steps=default_steps(architecture, dataset)), changes).steps
     with progress(f"judge-{architecture}") as advance:
         return train_judge(
             architecture,
@@ -81,11 +85,15 @@ def _train_judge(
         )
 
 
-def changed(given: Recipe, changes: list[str]) -> Recipe:
+def changed(given: R, changes: list[str]) -> R:
     """The recipe with ``KEY=VALUE`` changes; a dot reaches into its network and penalty.
 
     Raises:
-        GenrobustError: no such key, or a value of the wrong kind.
+        GenrobustError: no such key, or a value of the wrong kind or size.
+
+    Example:
+        >>> changed(recipe("betavae", "digits"), ["penalty.beta=8", "steps=10"]).penalty
+        Beta(kind='beta', beta=8.0)
     """
     content = given.model_dump(mode="json")
     for change in changes:
@@ -100,17 +108,21 @@ def changed(given: Recipe, changes: list[str]) -> Recipe:
             )
         try:
             place[last] = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or more of it than Python reads
             place[last] = text
     try:
-        return Recipe.model_validate_json(json.dumps(content))
+        return type(given).model_validate(content)
     except ValidationError as problem:
         first = problem.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise GenrobustError(f"--set {where}={first['input']}: {first['msg']}") from problem
+        where = {str(part) for part in first["loc"]}
+        blamed = [c for c in changes if c.partition("=")[0].split(".")[-1] in where] or changes
+        raise GenrobustError(
+            f"--set {' --set '.join(blamed)} cannot be taken ({first['msg']}); give another value, "
+            "or leave it out"
+        ) from problem
 
 
-def _keys(given: Recipe) -> str:
+def _keys(given: BaseModel) -> str:
     keys: list[str] = []
     for key, value in given.model_dump().items():
         keys += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from genrobust.posterior import Categorical, Gaussian, Part, Posterior
 
+Size = Annotated[int, Field(strict=True, le=10**12)]
+Length = Annotated[Size, Field(ge=1)]
+
 
 class NetworkSpec(BaseModel):
-    """Which network: its input and its latents."""
+    """Which network: its input (channels, height, width) and its latents.
+
+    ``gaussian`` is how many there are, ``categorical`` the number of classes of each.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input_shape: tuple[int, int, int] = (1, 32, 32)
-    gaussian: int = 10
-    categorical: tuple[int, ...] = ()
+    input_shape: tuple[Length, Length, Length] = (1, 32, 32)
+    gaussian: Annotated[Size, Field(ge=0)] = 10
+    categorical: tuple[Length, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> NetworkSpec:
+        _, height, width = self.input_shape
+        if height % 8 or width % 8:  # three convolutions halve them
+            raise ValueError(f"height and width must be multiples of 8, got {height}x{width}")
+        if not self.gaussian and not self.categorical:
+            raise ValueError("a network needs at least one latent, gaussian or categorical")
+        return self
 
 
 class ConvVAE(nn.Module):
@@ -35,8 +52,6 @@ class ConvVAE(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         channels, height, width = spec.input_shape
-        if height % 8 or width % 8:
-            raise ValueError(f"height and width must be multiples of 8, got {height}x{width}")
         self.spec = spec
         self.input_shape = spec.input_shape
         grid = (64, height // 8, width // 8)

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
 from torch import nn
 
 from genrobust.data.base import DATASETS
@@ -23,7 +22,7 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import as_script
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.families import FAMILIES
+from genrobust.models.families import FAMILIES, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
@@ -41,7 +40,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 def _family(name: str) -> ModelBuilder:
     def build(dataset: str) -> ConvVAE:
-        return ConvVAE(FAMILIES[name])
+        return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
 
     build.__name__ = name
     build.__doc__ = f"The thesis' network as {name}."
@@ -114,7 +113,8 @@ def _build_registered(
         )
     built = MODELS.get(name)(dataset)
     if name in FAMILIES and weights is not None:
-        return ConvVAE(_network_of(Path(weights)) or FAMILIES[name])
+        network = _network_of(Path(weights))
+        return built if network is None else ConvVAE(network)
     if name in FAMILIES:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():
@@ -132,7 +132,7 @@ def _network_of(weights: Path) -> NetworkSpec | None:
     try:
         card = Card.model_validate_json(weights.with_suffix(".json").read_text())
         return NetworkSpec.model_validate(card.architecture)
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 

@@ -5,6 +5,8 @@ But for the thesis', which is trained as published.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +16,17 @@ from torch import nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.data.base import DATASETS, Images, load_images
+from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
 from genrobust.models.weights import half_precision, round_to_half, save_weights
 from genrobust.seeding import generator, seed_of
 from genrobust.training.augment import blur_and_noise, move
+from genrobust.training.inputs import Claim, DivergedError, load_splits
+
+#: Height and width of what judges read.
+SIZE = (32, 32)
 
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
@@ -60,18 +66,26 @@ def train_judge(
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: no such architecture or dataset; ``out`` cannot be written.
+        GenrobustError: no such architecture or dataset; the data set cannot be learned from, or
+            has images of another size; ``out`` cannot be written, or is taken by another training;
+            the loss is no longer finite.
     """
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
-    train = load_images(dataset, "train", data_root)
-    if train.labels is None:
+    train, test = load_splits(dataset, data_root, labels=True)
+    if train.size != SIZE:
         raise GenrobustError(
-            f"the data set '{dataset}' has no labels, and a judge learns from them; choose one "
-            "that has, such as 'mnist'"
+            f"judges read images of {SIZE[0]} x {SIZE[1]}, and those of '{dataset}' have "
+            f"{train.size[0]} x {train.size[1]}; give that data set Images(..., size={SIZE}), to "
+            "which its images are resized"
         )
     classes = len(DATASETS.get(dataset).classes)
-    steps = steps or default_steps(architecture, dataset)
+    steps = default_steps(architecture, dataset) if steps is None else steps
+    if steps < 1:
+        raise GenrobustError(f"steps is {steps}; it must be 1 or more")
+    name = f"judge-{architecture}"
+    run = {"name": name, "seed": seed, "steps": steps, "data": train.sha256}
+    claim = Claim(out / f"{name}.run.json", json.dumps(run, sort_keys=True))
     as_published = architecture == "thesis"
     fit = _fit_as_published if as_published else _fit
     with torch.random.fork_rng(devices=[]):
@@ -79,9 +93,10 @@ def train_judge(
         network = ARCHITECTURES[architecture](train.shape[0], classes).train()
         fit(network, train, steps, seed, on_step)
     round_to_half(network)
-    test = load_images(dataset, "test", data_root)
+    if not all(weights.isfinite().all() for weights in network.parameters()):
+        raise _diverged("not finite", steps)
     card = Card(
-        name=f"judge-{architecture}",
+        name=name,
         kind="judge",
         dataset=dataset,
         train_sha256=train.sha256,
@@ -96,6 +111,7 @@ def train_judge(
         genrobust_version=__version__,
         torch_version=torch.__version__,
     )
+    claim.check()
     save_weights(out, network, card)
     return card
 
@@ -135,7 +151,7 @@ def _fit(
         loss.backward()
         optimizer.step()
         schedule.step()
-        on_step(step + 1, loss.item())
+        on_step(step + 1, _finite(loss.item(), step + 1))
 
 
 def _fit_as_published(
@@ -155,4 +171,14 @@ def _fit_as_published(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        on_step(step + 1, loss.item())
+        on_step(step + 1, _finite(loss.item(), step + 1))
+
+
+def _finite(loss: float, step: int) -> float:
+    if not math.isfinite(loss):
+        raise _diverged(loss, step)
+    return loss
+
+
+def _diverged(loss: float | str, step: int) -> DivergedError:
+    return DivergedError(loss, step, "look at the data set's images, or choose another --seed")

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from genrobust.posterior import Categorical, Posterior
 
+#: A weight or a capacity: a number from 0 up.
+Weight = Annotated[float, Field(strict=True, ge=0, le=1e30, allow_inf_nan=False)]
+
 
 class Beta(BaseModel):
     """beta * KL: the ELBO at beta = 1 (Kingma & Welling 2014; thesis eq. 2.5), the beta-VAE above
@@ -18,7 +21,7 @@ class Beta(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["beta"] = "beta"
-    beta: float = 1.0
+    beta: Weight = 1.0
 
     def __call__(self, posterior: Posterior, step: int) -> Tensor:
         return self.beta * posterior.kl_to_prior().sum(1).mean()
@@ -36,10 +39,10 @@ class Capacity(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["capacity"] = "capacity"
-    gamma: float
-    gaussian: float
-    categorical: float = 0.0
-    ramp_steps: int
+    gamma: Weight
+    gaussian: Weight
+    categorical: Weight = 0.0
+    ramp_steps: Annotated[int, Field(strict=True, ge=1, le=10**9)]
 
     def __call__(self, posterior: Posterior, step: int) -> Tensor:
         wanted = self.capacities(posterior, step)

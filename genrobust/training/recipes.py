@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
+from pydantic import BaseModel, ConfigDict, Field
+
+from genrobust.data.base import DATASETS
 from genrobust.errors import unknown_name
-from genrobust.models.families import FAMILIES
+from genrobust.models.families import FAMILIES, network_for
 from genrobust.models.networks import NetworkSpec
-from genrobust.training.losses import Beta, Capacity, Penalty
+from genrobust.training.losses import Beta, Capacity, Penalty, Weight
+
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=False)]
 
 
 class Recipe(BaseModel):
@@ -22,12 +28,20 @@ class Recipe(BaseModel):
 
     network: NetworkSpec
     penalty: Penalty
-    steps: int
-    batch_size: int = 64
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.0
-    temperature: float = 0.67
-    augment: bool = False
+    steps: Count
+    batch_size: Count = 64
+    learning_rate: Positive = 5e-4
+    weight_decay: Weight = 0.0
+    temperature: Positive = 0.67
+    augment: Annotated[bool, Field(strict=True)] = False
+
+
+class JudgeRecipe(BaseModel):
+    """What can be chosen of a judge's training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: Count
 
 
 def _penalties(steps: int) -> dict[str, Penalty]:
@@ -46,16 +60,17 @@ STEPS = {"digits": 12_000, "mnist": 30_000}
 
 
 def recipe(family: str, dataset: str) -> Recipe:
-    """The recipe of a zoo model on a dataset; other datasets get MNIST's.
+    """The recipe of a zoo model on a dataset; other datasets get MNIST's, with their own shape.
 
     Raises:
-        GenrobustError: no such family.
+        GenrobustError: no such family, or its network cannot read images of that shape.
     """
     if family not in FAMILIES:
         raise unknown_name("model", family, FAMILIES)
     steps = STEPS.get(dataset, STEPS["mnist"])
+    known = DATASETS.get(dataset if dataset in DATASETS else "mnist")
     return Recipe(
-        network=FAMILIES[family],
+        network=network_for(family, known.image_shape),
         penalty=_penalties(steps)[family],
         steps=steps,
         weight_decay=0.1 if family == "vae-wd" else 0.0,

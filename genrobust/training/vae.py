@@ -13,13 +13,14 @@ from torch import Tensor
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.data.base import Images, load_images
+from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
 from genrobust.models.networks import ConvVAE, initialised
 from genrobust.models.weights import half_precision, round_to_half, save_weights
 from genrobust.seeding import generator
 from genrobust.training.augment import move
+from genrobust.training.inputs import Claim, DivergedError, load_splits
 from genrobust.training.recipes import Recipe
 
 Progress = Callable[[int, float], None]
@@ -61,10 +62,16 @@ def train_vae(
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: ``out`` cannot be written, holds another run's checkpoint, or the loss is
-            no longer finite.
+        GenrobustError: the data set cannot be learned from, or is not what the network reads;
+            ``out`` cannot be written, holds another run's checkpoint, or is taken by another run;
+            the loss is no longer finite.
     """
-    train = load_images(dataset, "train", data_root)
+    train, test = load_splits(dataset, data_root, labels=False)
+    if train.shape != recipe.network.input_shape:
+        raise GenrobustError(
+            f"the images of '{dataset}' have the shape {train.shape} and the network's input_shape "
+            f"is {recipe.network.input_shape}; give it that of the images"
+        )
     run = json.dumps(
         {"name": name, "recipe": recipe.model_dump(), "seed": seed, "data": train.sha256},
         sort_keys=True,
@@ -75,18 +82,27 @@ def train_vae(
     if checkpoint.exists():
         _restore(state, checkpoint, run)
     lines = _log_until(log, state.step)
-    while state.step < recipe.steps:
-        loss, entry = _train_step(state, recipe, train, seed)
-        on_step(state.step, loss)
-        if state.step % log_every == 0 or state.step == recipe.steps:
-            lines.append(json.dumps(entry))
-        if state.step % checkpoint_every == 0 or state.step == recipe.steps:
-            files.write_text(log, "".join(f"{line}\n" for line in lines))
-            files.write_tensors(checkpoint, _tensors(state), {"run": run, "step": str(state.step)})
-    round_to_half(state.network)
-    if not all(weights.isfinite().all() for weights in state.network.parameters()):
-        raise _diverged("not finite", state.step)
-    test = load_images(dataset, "test", data_root)
+    claim = Claim(out / "run.json", run)
+
+    def keep() -> None:
+        claim.check()
+        files.write_text(log, "".join(f"{line}\n" for line in lines))
+        files.write_tensors(checkpoint, _tensors(state), {"run": run, "step": str(state.step)})
+
+    try:
+        while state.step < recipe.steps:
+            loss, entry = _train_step(state, recipe, train, seed)
+            on_step(state.step, loss)
+            if state.step % log_every == 0 or state.step == recipe.steps:
+                lines.append(json.dumps(entry))
+            if state.step % checkpoint_every == 0 or state.step == recipe.steps:
+                keep()
+        round_to_half(state.network)
+        if not all(weights.isfinite().all() for weights in state.network.parameters()):
+            raise _diverged("not finite", state.step, recipe)
+    except DivergedError:
+        checkpoint.unlink(missing_ok=True)  # it leads here again, and is in the way of others
+        raise
     card = Card(
         name=name,
         kind="vae",
@@ -103,6 +119,7 @@ def train_vae(
         genrobust_version=__version__,
         torch_version=torch.__version__,
     )
+    claim.check()
     save_weights(out, state.network, card)
     return card
 
@@ -152,7 +169,7 @@ def _train_step(
     code = posterior.rsample(posterior.draw_noise(draws), recipe.temperature)
     image = state.network.decode(code)
     if not image.isfinite().all():  # binary_cross_entropy would raise a RuntimeError
-        raise _diverged("not finite", state.step + 1)
+        raise _diverged("not finite", state.step + 1, recipe)
     bce = F.binary_cross_entropy(image, x, reduction="sum") / len(x)
     loss = bce + recipe.penalty(posterior, state.step)
     state.optimizer.zero_grad(set_to_none=True)
@@ -161,7 +178,7 @@ def _train_step(
     state.step += 1
     value = loss.item()
     if not value < float("inf"):
-        raise _diverged(str(value), state.step)
+        raise _diverged(value, state.step, recipe)
     per_latent = posterior.kl_to_prior().mean(0).tolist()
     return value, {
         "step": state.step,
@@ -172,8 +189,9 @@ def _train_step(
     }
 
 
-def _diverged(loss: str, step: int) -> GenrobustError:
-    return GenrobustError(f"the loss is {loss} at step {step}; choose a smaller --learning-rate")
+def _diverged(loss: float | str, step: int, recipe: Recipe) -> DivergedError:
+    smaller = f"--set learning_rate={recipe.learning_rate / 10:g}"
+    return DivergedError(loss, step, f"choose smaller settings, such as {smaller}")
 
 
 def _batch_ids(count: int, batch_size: int, step: int, seed: int) -> Tensor:

@@ -1,0 +1,46 @@
+"""What an option can be given: a value that cannot be used is told before anything is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+#: The largest seed that every generator takes.
+MOST = 2**63 - 1
+
+
+def either(given: str | Path) -> Path:
+    """The path of a file or a folder."""
+    return _path(given, "a path")
+
+
+def folder(given: str | Path) -> Path:
+    """The path of a folder, which need not be there yet."""
+    path = _path(given, "a folder")
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise typer.BadParameter(f"'{place}' is a file; give a folder.")
+            break
+    return path
+
+
+def file(given: str | Path) -> Path:
+    """The path of a file, which need not be there yet."""
+    path = _path(given, "a file")
+    if path.is_dir():
+        raise typer.BadParameter(f"'{path}' is a folder; give a file.")
+    return path
+
+
+def _path(given: str | Path, what: str) -> Path:
+    if not str(given):
+        raise typer.BadParameter(f"it is empty; give {what}.")
+    path = Path(given)
+    try:
+        path.exists()
+    except (OSError, ValueError) as problem:  # too long a name, or a character that none has
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise typer.BadParameter(f"'{given}' cannot be a path ({reason}); give {what}.") from None
+    return path

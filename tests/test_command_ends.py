@@ -1,0 +1,293 @@
+"""How commands end: exit codes and words, on streams that are odd, closed, full or gone."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+import genrobust.cli.show
+from genrobust.cli.app import app
+from genrobust.cli.errors import command
+from genrobust.cli.progress import progress
+from genrobust.errors import GenrobustError
+from genrobust.suites import Suite
+
+# Exit codes
+
+
+def ended(raising: Callable[[], object], workers: int = 2) -> int:
+    @command
+    def work(workers: int) -> None:
+        raising()
+
+    with pytest.raises(SystemExit) as stop:
+        work(workers)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def throw(problem: BaseException) -> Callable[[], object]:
+    def raising() -> None:
+        raise problem
+
+    return raising
+
+
+def leave_a_thread() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(sys.exit, 0).result()
+
+
+LACK = {
+    "Python": throw(MemoryError()),
+    "numpy": lambda: np.empty(2**58),
+    "torch on a CPU": lambda: torch.empty(2**50),
+    "torch, more than there are addresses": lambda: torch.empty(2**62),
+    "torch on a GPU": throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+    "CUDA's libraries": throw(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")),
+    "the system": throw(OSError(errno.ENOMEM, "Cannot allocate memory")),
+}
+
+
+@pytest.mark.parametrize("who", LACK)
+def test_lack_of_memory_is_one_sentence_that_says_what_to_lower(
+    who: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(LACK[who]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: there is too little memory")
+    assert "give --workers 1" in said
+    assert "--limit" not in said  # this command has none
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [ZeroDivisionError("x"), RuntimeError("mat1 and mat2 shapes"), OSError("x"), GeneratorExit()],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_a_bug_ends_with_3_its_traceback_and_a_word_that_it_is_one(
+    problem: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(throw(problem)) == 3
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.splitlines()[-1].startswith("This is a bug in genrobust")
+
+
+def test_a_mistake_ends_with_2_and_its_line_is_not_broken_by_what_was_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ended(throw(GenrobustError("no file 'a\nb\x1b[31m\udcff'"))) == 2
+    assert capsys.readouterr().err == "Error: no file 'a\\nb\\x1b[31m\\udcff'\n"
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda: sys.exit(0),
+        lambda: sys.exit(),
+        lambda: sys.exit("done"),
+        lambda: argparse.ArgumentParser().parse_args(["--help"]),
+        leave_a_thread,
+    ],
+    ids=["0", "nothing", "words", "argparse", "a thread"],
+)
+def test_code_that_leaves_the_process_does_not_end_a_command_as_if_it_had_succeeded(
+    leave: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(leave) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"Error: code that was run ended the process \(.*, line \d+: .*\n", said)
+
+
+def test_a_commands_own_exit_code_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def verdict() -> None:
+        raise typer.Exit(1)
+
+    with pytest.raises(typer.Exit) as stop:
+        verdict()
+    assert stop.value.exit_code == 1
+    assert CliRunner().invoke(app, ["bench", "--no-such-option"]).exit_code == 2
+
+
+# Ctrl-C
+
+GOES_ON, ANEW = "goes on from", "starts anew"
+
+
+@pytest.mark.parametrize(
+    ("words", "work", "then"),
+    [
+        ("bench --model vae", "genrobust.cli.bench.execute", GOES_ON),
+        ("curve --model vae", "genrobust.cli.curve.execute_curve", GOES_ON),
+        ("train --model vae", "genrobust.cli.train.train_vae", "goes on from the last checkpoint"),
+        ("train --judge lenet", "genrobust.cli.train.train_judge", ANEW),
+        ("check vae", "genrobust.models.check_model", ANEW),
+        ("verify .", "genrobust.cli.verify.verify_all", ANEW),
+        ("submit .", "genrobust.cli.submit.read_run_record", ANEW),
+        ("leaderboard build", "genrobust.leaderboard.site.build.build", ANEW),
+        ("list attacks", "genrobust.cli.show.print_names", ANEW),
+        ("show suite digits", "genrobust.cli.show.print_one", ANEW),
+    ],
+)
+def test_a_stopped_command_says_what_is_true_of_it(
+    words: str, work: str, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(work, stop)
+    monkeypatch.setattr(os, "_exit", sys.exit)  # which would end the tests too
+    done = CliRunner().invoke(app, words.split())
+    assert done.exit_code == 130
+    said = done.output.splitlines()[-1]
+    assert said.startswith("Stopped. ")
+    assert then in said
+    assert (GOES_ON in said) != (ANEW in said)
+
+
+def test_a_question_that_is_left_with_ctrl_c_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    assert ended(throw(typer.Abort())) == 130
+
+
+# Streams
+
+
+def shell(line: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    python = f"'{sys.executable}' -m genrobust"
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line.replace("genrobust", python, 1)],
+        cwd=cwd,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("genrobust --help >&- 2>&-", 0),
+        ("genrobust --version >/dev/full", 0),
+        ("genrobust bench 2>&-", 2),
+        ("genrobust list no 2>/dev/full", 2),
+        ("genrobust show schema record | true", 0),
+        ("genrobust show schema record >&-", 0),
+        ("genrobust show schema record >/dev/full", 2),  # there is nothing else that it gives
+    ],
+)
+def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -> None:
+    done = shell(line, tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("streams", [">/dev/full 2>&-", "2>/dev/full | true"])
+def test_results_are_written_whatever_becomes_of_the_words(
+    streams: str, small_suite: Suite, tmp_path: Path
+) -> None:
+    (tmp_path / "small.json").write_text(small_suite.model_dump_json())
+    words = "genrobust bench --model vae --suite small.json --limit 1 --attack noise"
+    done = shell(f"{words} {streams}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("report.html"))
+    for path in tmp_path.rglob("*.*"):  # what libraries print has not gone into a file
+        assert b"Warning" not in path.read_bytes() or path.suffix == ".html"
+
+
+def test_a_terminal_without_letters_gets_them_escaped(tmp_path: Path) -> None:
+    done = shell("genrobust check 'vé' | cat", tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert done.returncode == 2, done.stderr
+    assert "unknown model 'v" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_streams_that_were_replaced_by_none_or_closed() -> None:
+    script = (
+        "import sys; sys.stdout.close(); sys.stderr = None; "
+        "from genrobust.cli import main; sys.argv = ['genrobust', 'list', 'no']; main()"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 2
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """What a terminal gets of a piece of work."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    watch()
+    return screen.getvalue()
+
+
+def watch() -> None:
+    with progress("no[/kl]") as advance:
+        for done in range(4):
+            advance(done, 3, "loss [/b]")
+
+
+def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shown(monkeypatch)
+    assert "no[/kl]" in words
+    assert "loss [/b]" in words
+    assert re.search(r"\x1b\[3\d", words)  # colours
+
+
+def test_no_color_takes_the_colours_of_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shown(monkeypatch, NO_COLOR="1")
+    assert "no[/kl]" in words
+    assert not re.search(r"\x1b\[3\d", words)
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shown(monkeypatch, TERM="dumb")
+    assert "\x1b" not in words
+    assert "no[/kl]: 3/3, loss [/b]" in words
+
+
+def test_a_terminal_that_goes_away_stops_no_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def work(kind: str) -> None:
+        monkeypatch.setattr(sys.stderr, "_stream", Gone())
+        watch()
+        (tmp_path / "result").touch()
+
+    monkeypatch.setattr(genrobust.cli.show, "print_names", work)
+    assert CliRunner().invoke(app, ["list", "models"]).exit_code == 0
+    assert (tmp_path / "result").exists()

@@ -130,7 +130,7 @@ def prepare_curve(
         GenrobustError: what :func:`genrobust.benchmark.prepare.prepare` refuses; a suite whose
             attacks or rule do not fit; a norm or a radius that is none.
     """
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    chosen = load_suite(suite, options.data_root) if isinstance(suite, str) else suite
     if chosen.rule == "distance":
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "

@@ -106,7 +106,7 @@ def bench(
         workers=workers,
         data_root=data_root,
     )
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    chosen = load_suite(suite, data_root) if isinstance(suite, str) else suite
     prepared = prepare(model, chosen, options)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:

@@ -6,6 +6,7 @@ measure is None; what it did in another way is said, never passed off as what is
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +19,14 @@ Json = dict[str, Any]
 UPWARDS = "measured from the smallest radius up, as suites were before ensembles"
 
 
-def read_record(content: bytes) -> Record:
+def read_record(content: str | bytes) -> Record:
     """The record in a JSON file of this or any earlier schema version.
 
     Raises:
         pydantic.ValidationError: it is none, or of a later version.
     """
+    if isinstance(content, bytes):
+        content = content.removeprefix(codecs.BOM_UTF8)
     try:
         found = json.loads(content)
         if found["schema_version"] != SCHEMA_VERSION:

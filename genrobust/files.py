@@ -185,25 +185,6 @@ def sweep(folder: Path) -> None:
                 _remove_abandoned(folder / name)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time into the block; where the system has no locks, let all in.
-
-    Raises:
-        OSError: there is no such folder.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, shapes, types and bytes, in the order of the names."""
     digest = hashlib.sha256()

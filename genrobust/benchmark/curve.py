@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -103,8 +102,8 @@ def minimum_norm(
     )
     prepared = prepare_curve(model, suite, radius, options)
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
-            return execute_curve(prepared, Path(folder)).record
+        with files.temporary_folder() as folder:
+            return execute_curve(prepared, folder).record
     run = execute_curve(prepared, Path(out))
     write_page(Path(out), run)
     return run.record

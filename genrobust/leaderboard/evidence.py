@@ -170,7 +170,7 @@ def gather(folder: Path, model: GenerativeModel, carry: bool = True) -> Evidence
 
     ``carry`` says whether the model goes along, if it can.
     """
-    content = _read_file(folder / RECORD)
+    content = read_run_file(folder / RECORD)
     record = _parsed(RECORD, read_record, content)
     if model.fingerprint() != record.model.fingerprint:
         raise GenrobustError(
@@ -195,7 +195,7 @@ def read_run_record(folder: Path) -> Record:
     Raises:
         GenrobustError: there is none, or it is damaged.
     """
-    return _parsed(RECORD, read_record, _read_file(folder / RECORD))
+    return _parsed(RECORD, read_record, read_run_file(folder / RECORD))
 
 
 def specs_of(record: Record) -> list[ShardSpec]:
@@ -403,7 +403,12 @@ def _parsed(name: str, read: Callable[[bytes], Parsed], content: bytes) -> Parse
         ) from problem
 
 
-def _read_file(path: Path) -> bytes:
+def read_run_file(path: Path) -> bytes:
+    """The content of a file in the folder of a run.
+
+    Raises:
+        GenrobustError: it cannot be read.
+    """
     try:
         return files.read_bytes(path)
     except OSError as problem:

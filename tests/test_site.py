@@ -465,14 +465,15 @@ def test_a_rename_that_fails_puts_the_old_site_back(
 ) -> None:
     out = tmp_path / "site"
     build(entries, out)
-    before, real = files_of(out), os.replace
+    before, real = files_of(out), os.rename
 
     def refuse_new(source: Path, target: Path) -> None:
-        if source.name == "new":
+        if source.name == "site" and target == out:
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(os, "replace", refuse_new)
+    monkeypatch.setattr(building, "_exchange", lambda new, old: False)
+    monkeypatch.setattr(os, "rename", refuse_new)
     with pytest.raises(GenrobustError, match="No space left"):
         build(entries, out)
     assert files_of(out) == before

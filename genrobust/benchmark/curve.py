@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -113,8 +112,8 @@ def minimum_norm(
     )
     prepared = prepare_curve(model, suite, radius, options)
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
-            return execute_curve(prepared, Path(folder)).record
+        with files.temporary_folder() as folder:
+            return execute_curve(prepared, folder).record
     run = execute_curve(prepared, Path(out))
     write_page(Path(out), run)
     return run.record
@@ -140,7 +139,7 @@ def prepare_curve(
         GenrobustError: what :func:`genrobust.benchmark.prepare.prepare` refuses; a suite whose
             attacks or rule do not fit; a norm or a radius that is none.
     """
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    chosen = load_suite(suite, options.data_root) if isinstance(suite, str) else suite
     if not RULES.get(chosen.rule).labelled:
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "

@@ -24,7 +24,7 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.rules.base import RULES
-from genrobust.suites.suite import SUITES, JudgeRef, Suite
+from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
 from genrobust.threat import ThreatModel
 
 #: What a batch has only where a suite has judges.
@@ -182,7 +182,7 @@ def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
 def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
     """The suite as it is run, and how that departs from the suite."""
     used, deviations = suite, []
-    if suite.name not in SUITES or SUITES.get(suite.name)() != suite:
+    if suite.name not in SUITES or load_suite(suite.name, options.data_root) != suite:
         deviations.append("a suite of one's own")
     if options.attacks:
         used = used.with_attacks(list(options.attacks))

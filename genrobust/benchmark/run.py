@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -110,11 +109,11 @@ def bench(
         batch_size=batch_size,
         data_root=data_root,
     )
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    chosen = load_suite(suite, data_root) if isinstance(suite, str) else suite
     prepared = prepare(model, chosen, options)
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
-            return execute(prepared, Path(folder)).record
+        with files.temporary_folder() as folder:
+            return execute(prepared, folder).record
     run = execute(prepared, Path(out))
     write_report(Path(out), [run])
     return run.record

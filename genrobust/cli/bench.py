@@ -28,7 +28,7 @@ def bench_models(
         raise GenrobustError(
             f"{len(weights)} --weights for {len(models)} --model; give each model its own, in order"
         )
-    protocol = load_suite(suite)
+    protocol = load_suite(suite, options.data_root)
     given: list[Path | None] = [*weights] or [None] * len(models)
     prepared = [
         _prepared(model, protocol, replace(options, weights=path))

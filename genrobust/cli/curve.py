@@ -24,7 +24,7 @@ def measure_curve(
 
     from genrobust.report.terminal import curve_table
 
-    protocol = load_suite(suite)
+    protocol = load_suite(suite, options.data_root)
     prepared = prepare_curve(model, protocol, radius, options)
     info = prepared.run.model
     home = out / f"{protocol.name}-v{protocol.version}"

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from genrobust.cli.progress import progress
+from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.board import Board
 from genrobust.leaderboard.entry import Author, Link, Submission
@@ -52,7 +53,8 @@ def submit_run(
     read_run_record(run)  # a wrong folder is told before anything is asked
     submission = submission_of(said, attack=options.attack_on is not None)
     if not (dry_run or yes) and on_terminal():
-        typer.confirm(f"Submit '{submission.name}' under {submission.licence}?", abort=True)
+        words = f"Submit '{submission.name}' under {submission.licence}?"
+        typer.confirm(printable(words), abort=True)
     with progress("replay") as advance:
         done = submit(run, submission, options, dry_run=dry_run, on_progress=advance)
     _print_result(done, dry_run)
@@ -142,10 +144,11 @@ def _print_result(done: Submitted, dry_run: bool) -> None:
         sep="\n",
     )
     for flag in done.record.flags:
-        console.print(Text(f"flag, with which it is not ranked: {flag.name}: {flag.evidence}"))
+        evidence = printable(flag.evidence)
+        console.print(Text(f"flag, with which it is not ranked: {flag.name}: {evidence}"))
     console.print(_table(done.board, done))
     words = "nothing was written; it would be" if dry_run else "written:"
-    console.print(Text(f"{words} {done.folder}"), soft_wrap=True)
+    console.print(Text(f"{words} {printable(str(done.folder))}"), soft_wrap=True)
 
 
 def _table(board: Board, done: Submitted) -> Table:
@@ -155,7 +158,7 @@ def _table(board: Board, done: Submitted) -> Table:
         table.add_column(head, justify="right" if head.startswith("r") else "left")
     new = done.folder.name if done.entry.kind == "model" else done.folder.parents[1].name
     for row in board.rows:
-        name = Text(row.contender.name)
+        name = Text(printable(row.contender.name))
         if row.contender.id == new:
             name.stylize("bold")
             name.append("  <- this one" if done.entry.kind == "model" else "  <- attacked")
@@ -182,7 +185,8 @@ def _pull_request(done: Submitted, open_pr: bool) -> None:
     ]
     if not open_pr:
         print("\nTo submit it, from your clone:\n")
-        print("\n".join(f"  {shlex.join(step)}" for step in steps))
+        lines = "\n".join(f"  {shlex.join(step)}" for step in steps).split("\n")
+        print("\n".join(map(printable, lines)))  # a note may have several
         return
     for step in steps:
         ended = subprocess.run(step, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from rich.text import Text
 
 from genrobust import files
 from genrobust.cli.progress import progress
+from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
+from genrobust.leaderboard.checks import is_trouble
 from genrobust.leaderboard.entry import Verification
-from genrobust.leaderboard.subject import find_subjects
+from genrobust.leaderboard.subject import ENTRY, find_subjects
 from genrobust.leaderboard.verify import (
     DEPTHS,
     PROVES,
@@ -30,33 +33,55 @@ def verify_all(path: Path, options: VerifyOptions, out: Path | None) -> int:
     """Verify what lies at a path, print what came out, and say how it ends.
 
     Returns:
-        0 if all passed, 1 if one failed, 2 if none failed but one could not be told.
+        0 if all passed, 1 if one failed; else 2 if one could not be told, 3 if that was a bug.
     """
     if not path.exists():
         verify(path, options)  # which says so
     found: dict[str, Any] = {}
-    unknown: list[GenrobustError] = []
+    ends: list[int] = []
     places = find_subjects(path)
     for place in places:
         try:
-            with progress(str(place)) as advance:
-                verified = verify(place, options, on_progress=advance)
-        except GenrobustError as problem:
+            verified = _verified(place, options)
+        except Exception as problem:
             if len(places) == 1:
                 raise
-            Console().print(Text(f"{place}: not verified\n  {problem}\n"))
-            unknown.append(problem)
+            ends.append(_not_verified(place, problem))
             continue
-        if place.is_dir():
-            write_verification(verified, place)
         found[str(place)] = verified.verification.model_dump(mode="json")
         print_verification(place, verified)
     if out is not None:
         files.write_text(out, json.dumps(found, indent=1) + "\n")
     failed = sum(not one["passed"] for one in found.values())
     if len(places) > 1:
-        print(f"{len(found) - failed} passed, {failed} failed, {len(unknown)} not verified")
-    return 1 if failed else 2 if unknown else 0
+        print(f"{len(found) - failed} passed, {failed} failed, {len(ends)} not verified")
+    return 1 if failed else max(ends, default=0)
+
+
+def _verified(place: Path, options: VerifyOptions) -> Verified:
+    with progress(str(place)) as advance:
+        verified = verify(place, options, on_progress=advance)
+    if (place / ENTRY).exists():
+        write_verification(verified, place)
+    return verified
+
+
+def _not_verified(place: Path, problem: Exception) -> int:
+    """Say what kept one of several from being verified, which is no verdict on it.
+
+    Returns:
+        How a command ends by it: 2 where it is the user's or the machine's trouble, 3 for a bug.
+    """
+    known = isinstance(problem, GenrobustError) or is_trouble(problem)
+    words = f"{type(problem).__name__}: {problem}".removesuffix(": ")
+    reason = str(problem) if isinstance(problem, GenrobustError) else words
+    Console(highlight=False).print(
+        Text(f"{printable(str(place))}: not verified\n  {printable(reason)}\n")
+    )
+    if known:
+        return 2
+    traceback.print_exception(problem)
+    return 3
 
 
 def print_verification(place: Path, verified: Verified) -> None:
@@ -68,8 +93,8 @@ def print_verification(place: Path, verified: Verified) -> None:
     table.add_column(overflow="fold")
     for check in found.checks:
         mark = Text("passed", "green") if check.passed else Text("FAILED", "bold red")
-        table.add_row(mark, check.name, Text(_printable(check.detail)))
-    console.print(Text(str(place), "bold"), table)
+        table.add_row(mark, check.name, Text(printable(check.detail)))
+    console.print(Text(printable(str(place)), "bold"), table)
     console.print(Text(_verdict(found), "green" if found.passed else "bold red"))
     if found.passed:
         for depth in DEPTHS[: DEPTHS.index(found.depth) + 1]:
@@ -79,13 +104,8 @@ def print_verification(place: Path, verified: Verified) -> None:
 def _verdict(found: Verification) -> str:
     if found.passed:
         return f"passed, as deep as {found.depth}, in {found.seconds:.1f} s"
-    return f"FAILED: {_printable(_first_reason(found.checks))}"
+    return f"FAILED: {printable(_first_reason(found.checks))}"
 
 
 def _first_reason(checks: Sequence[Any]) -> str:
     return next(check.detail for check in checks if not check.passed)
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal would obey: details may quote what was submitted."""
-    return "".join(c if c.isprintable() else "?" for c in text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -100,8 +102,8 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
     Args:
         name: a registered dataset, such as ``"digits"``.
         split: ``"train"`` or ``"test"``.
-        root: the folder with the data; default the environment variable ``GENROBUST_DATA``.
-            ``digits`` needs none.
+        root: the folder with the data; default that of :func:`data_at`, or else the environment
+            variable ``GENROBUST_DATA``. ``digits`` needs none.
 
     Raises:
         GenrobustError: no such dataset, or its files are missing and cannot be downloaded.
@@ -111,8 +113,24 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
         >>> images.take([0, 1]).shape, len(images)
         (torch.Size([2, 1, 32, 32]), 599)
     """
-    chosen = root or os.environ.get("GENROBUST_DATA") or None
+    chosen = root or _ROOT.get() or os.environ.get("GENROBUST_DATA") or None
     return _load(name, split, Path(chosen).expanduser() if chosen else None)
+
+
+@contextmanager
+def data_at(root: str | Path | None) -> Iterator[None]:
+    """Within it :func:`load_images` looks there unless it is told where; None changes nothing.
+
+    For code that is called without a root, such as a plugin's suites.
+    """
+    before = _ROOT.set(root or _ROOT.get())
+    try:
+        yield
+    finally:
+        _ROOT.reset(before)
+
+
+_ROOT: ContextVar[str | Path | None] = ContextVar("root", default=None)
 
 
 @lru_cache(maxsize=8)

@@ -15,13 +15,13 @@ from genrobust.benchmark import collect, flags
 from genrobust.benchmark.record import DataInfo, Flag, JudgeInfo, Record, Scores
 from genrobust.benchmark.search import HALVINGS
 from genrobust.data.base import DATASETS
-from genrobust.leaderboard.checks import RejectionError, Step
+from genrobust.leaderboard.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.leaderboard.compare import FROM_OUTCOMES, positions, require_equal
 from genrobust.leaderboard.entry import ExternalModel
 from genrobust.leaderboard.evidence import GOALS, Evidence
 from genrobust.leaderboard.subject import Subject
 from genrobust.rules.base import RULES
-from genrobust.suites.suite import SUITES, Suite
+from genrobust.suites.suite import SUITES, Suite, load_suite
 
 #: A suite of one's own may ask for as much work as this.
 MAX_RESAMPLES = 20_000
@@ -53,7 +53,7 @@ def steps(subject: Subject) -> list[list[Step]]:
 
 def registered(suite: Suite) -> Suite | None:
     """The frozen suite of that name, if there is one."""
-    return SUITES.get(suite.name)() if suite.name in SUITES else None
+    return load_suite(suite.name) if suite.name in SUITES else None
 
 
 def check_suite(subject: Subject) -> str:
@@ -64,11 +64,18 @@ def check_suite(subject: Subject) -> str:
     if record.official != (not record.deviations):
         raise RejectionError("record.json says that it is official, and names deviations")
     whole = frozen is not None and frozen.sha256 == suite.sha256
-    if record.official and not whole:
-        known = f"sha256 {frozen.sha256[:12]}" if frozen else "no such suite is registered"
+    if record.official and frozen is None:
+        raise UntoldError(
+            f"the suite {suite.name[:40]!a} (no such suite is registered) is not one of "
+            f"{', '.join(SUITES.names())}; install the plugin that offers it"
+        )
+    if record.official and frozen is not None and not whole:
+        other = written_by_another(record.provenance.genrobust)
+        if other and frozen.version != suite.version:
+            raise UntoldError(f"{suite.name} is of version {frozen.version} here; {other}")
         raise RejectionError(
             f"record.json says that it is official, and its suite is not the frozen {suite.name} "
-            f"v{suite.version} (sha256 {suite.sha256[:12]}; {known})"
+            f"v{suite.version} (sha256 {suite.sha256[:12]}; sha256 {frozen.sha256[:12]})"
         )
     if subject.is_attack:
         return "sources, radii and judges are those of the entry that is attacked"
@@ -103,7 +110,10 @@ def check_sources(evidence: Evidence) -> str:
     if len(set(suite.sample_ids)) != len(suite.sample_ids):
         raise RejectionError("the suite names a source twice")
     if suite.dataset not in DATASETS:
-        raise RejectionError(f"no data set {suite.dataset[:40]!a} is registered")
+        raise UntoldError(
+            f"no data set {suite.dataset[:40]!a} is registered; install the plugin that offers it, "
+            f"beside {', '.join(DATASETS.names())}"
+        )
     classes = RULES.get(suite.rule).classes(suite.dataset)
     for name in ("label", "target_label", "input_verdict", "clean_verdict"):
         found = evidence.tensors[name]

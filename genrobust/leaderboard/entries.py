@@ -13,8 +13,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from genrobust import files
 from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError
+from genrobust.leaderboard.checks import UntoldError
 from genrobust.leaderboard.entry import Depth, Entry, Outcomes, Verification
 from genrobust.leaderboard.migrate import read_record
 from genrobust.leaderboard.outcomes import check_outcomes
@@ -32,6 +34,7 @@ PICTURE_ROWS = (
 )
 PICTURES = "thumbnails.png"
 TRAVERSALS = "traversals.png"
+VERIFICATION = "verification.json"
 #: Files beside entry.json that a page shows or offers.
 SHOWN = ("record.json", "outcomes.json", PICTURES, TRAVERSALS)
 
@@ -122,38 +125,54 @@ def read_alone(folder: Path) -> LoadedEntry:
     Raises:
         GenrobustError: what does not fit, and where.
     """
+    claims = read_claims(folder)
+    if not (folder / VERIFICATION).exists():
+        return claims
+    return replace(claims, verification=_parse(folder, VERIFICATION, Verification))
+
+
+def read_claims(folder: Path) -> LoadedEntry:
+    """:func:`read_alone` without looking at what was verified of it.
+
+    Raises:
+        GenrobustError: what does not fit, and where.
+    """
     on_model = folder.parent.name == "attacks"
     return _read(folder, folder.parents[2 if on_model else 0].name)
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file's bytes, as entries name it."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The hash of a file's bytes, as entries name it.
+
+    Raises:
+        GenrobustError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(files.read_bytes(path)).hexdigest()
+    except OSError as problem:
+        raise GenrobustError(
+            f"'{path}' cannot be read ({problem.strerror}); set that right first"
+        ) from problem
 
 
 def _read(folder: Path, board: str) -> LoadedEntry:
-    for path in (folder, *sorted(folder.iterdir())):
+    for path in (folder, *_contents(folder)):
         if path.is_symlink():
             raise _refused(folder, f"{path.name} is a link; put the file itself there")
-    entry = _parse(folder, "entry.json", Entry.model_validate_json)
-    record = _parse(folder, "record.json", read_record)
-    outcomes = _parse(folder, "outcomes.json", Outcomes.model_validate_json)
+    entry = _parse(folder, "entry.json", Entry)
+    record = _parse(folder, "record.json", Record, read_record)
+    outcomes = _parse(folder, "outcomes.json", Outcomes)
     _check_entry(folder, board, entry, record)
     try:
         check_outcomes(record, outcomes)
     except ValueError as problem:
         raise _refused(folder, str(problem)) from problem
-    verification = (
-        _parse(folder, "verification.json", Verification.model_validate_json)
-        if (folder / "verification.json").exists()
-        else None
-    )
     return LoadedEntry(
         folder=folder,
         entry=entry,
         record=record,
         outcomes=outcomes,
-        verification=verification,
+        verification=None,
         pictures=read_picture(folder / PICTURES),
         traversals=read_picture(folder / TRAVERSALS),
         attacks=(),
@@ -177,7 +196,9 @@ def _check_entry(folder: Path, board: str, entry: Entry, record: Record) -> None
         raise _refused(folder, f"its run was not official ({why}); boards take whole suites only")
     for name in SHOWN:
         path = folder / name
-        if path.exists() and entry.files.get(name) != sha256_of(path):
+        if not path.exists():
+            continue
+        if entry.files.get(name) != hashlib.sha256(_bytes(path, MAX_BYTES)).hexdigest():
             raise _refused(folder, f"{name} is not the file that entry.json names by its hash")
 
 
@@ -220,18 +241,18 @@ def read_picture(path: Path) -> Picture | None:
     return Picture(content, width, height)
 
 
-def _parse(folder: Path, name: str, read: Callable[[bytes], Model]) -> Model:
+def _parse(
+    folder: Path, name: str, kind: type[Model], read: Callable[[str], Model] | None = None
+) -> Model:
     """A JSON file as what it should be."""
-    path = folder / name
-    if not path.is_file():
-        raise _refused(folder, f"{name} is missing")
-    content = _bytes(path, MAX_BYTES)
     try:
-        found = read(content)
+        content = files.read_text(folder / name, MAX_BYTES)
+    except OSError as problem:
+        raise _unreadable(folder / name, problem) from problem
+    try:
+        found = (read or kind.model_validate_json)(content)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise _refused(folder, f"{name}: {where}: {first['msg']}") from problem
+        raise _refused_json(folder, name, problem) from problem
     if not _finite(found.model_dump()):
         raise _refused(folder, f"{name} has a number that is NaN or infinite")
     return found
@@ -246,16 +267,23 @@ def _finite(value: Any) -> bool:
 
 
 def _bytes(path: Path, most: int) -> bytes:
-    size = path.stat().st_size
-    if size > most:
-        raise _refused(path.parent, f"{path.name} has {size:,} bytes; {most:,} is the most")
-    return path.read_bytes()
+    try:
+        return files.read_bytes(path, most)
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _contents(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as problem:
+        raise _refused(folder, f"it cannot be read ({problem.strerror})") from problem
 
 
 def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [p for p in _contents(path) if p.is_dir() and not p.name.startswith(".")]
 
 
 def _is_board(folder: Path) -> bool:
@@ -264,6 +292,31 @@ def _is_board(folder: Path) -> bool:
             f"'{folder}' is not a board's folder; name it after its suite, such as digits-v1"
         )
     return True
+
+
+def is_later(problem: ValidationError) -> bool:
+    """Whether a file is refused for its schema version, which is one of a later genrobust."""
+    return any(
+        error["loc"][-1:] == ("schema_version",) and error["type"] == "less_than_equal"
+        for error in problem.errors()
+    )
+
+
+def _unreadable(path: Path, problem: OSError) -> GenrobustError:
+    if isinstance(problem, FileNotFoundError):
+        return _refused(path.parent, f"{path.name} is missing")
+    return _refused(path.parent, f"{path.name} cannot be read ({problem.strerror})")
+
+
+def _refused_json(folder: Path, name: str, problem: ValidationError) -> GenrobustError:
+    first = problem.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the file"
+    if is_later(problem):
+        return UntoldError(
+            f"'{folder / name}' is of a later genrobust than this one ({where}: {first['msg']}); "
+            "install that"
+        )
+    return _refused(folder, f"{name}: {where}: {first['msg']}")
 
 
 def _refused(folder: Path, why: str) -> GenrobustError:

@@ -30,6 +30,8 @@ from genrobust.benchmark.shard import Measured
 from genrobust.benchmark.store import Store
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.archive import Limits, read_archive, read_safetensors, write_archive
+from genrobust.leaderboard.checks import UntoldError, written_by_another
+from genrobust.leaderboard.entries import is_later
 from genrobust.leaderboard.entry import BundledModel, Outcomes, Sha256, ZooModel
 from genrobust.leaderboard.migrate import read_record
 from genrobust.models.families import FAMILIES
@@ -131,7 +133,7 @@ class Evidence:
             GenrobustError: there is none, or what is there is no sound model.
         """
         if isinstance(self.model, ZooModel):
-            return load_model(self.model.name, self.model.dataset)
+            return _of_the_zoo(self.model, self.record)
         if self.model is None:
             raise GenrobustError(
                 "the evidence names its model by fingerprint alone; give the model with --model, "
@@ -169,7 +171,8 @@ def gather(folder: Path, model: GenerativeModel, carry: bool = True) -> Evidence
 
     ``carry`` says whether the model goes along, if it can.
     """
-    record, content = read_run_record(folder), _read_file(folder / RECORD)
+    content = read_run_file(folder / RECORD)
+    record = _parsed(RECORD, read_record, content)
     if model.fingerprint() != record.model.fingerprint:
         raise GenrobustError(
             f"the model is not the one that '{folder}' scored (fingerprint "
@@ -193,7 +196,7 @@ def read_run_record(folder: Path) -> Record:
     Raises:
         GenrobustError: there is none, or it is damaged.
     """
-    return _parsed(RECORD, read_record, _read_file(folder / RECORD))
+    return _parsed(RECORD, read_record, read_run_file(folder / RECORD))
 
 
 def specs_of(record: Record) -> list[ShardSpec]:
@@ -354,6 +357,22 @@ def _portable(
     return kind, {SPEC: json.dumps(spec, sort_keys=True).encode(), **contents}
 
 
+def _of_the_zoo(said: ZooModel, record: Record) -> GenerativeModel:
+    """The model that a name stands for: only names of the zoo, as others would be run as code."""
+    wanted = (said.name in FAMILIES, said.dataset == record.suite.dataset)
+    if not all(wanted):
+        words = (
+            f"the evidence names the model {said.name[:40]!a} on {said.dataset[:40]!a}, and the "
+            f"zoo has {', '.join(FAMILIES)}, for the suite's data set"
+        )
+        other = written_by_another(record.provenance.genrobust)
+        raise UntoldError(f"{words}; {other}") if other else GenrobustError(words)
+    try:
+        return load_model(said.name, said.dataset)
+    except GenrobustError as problem:  # such as weights that this installation lacks
+        raise UntoldError(str(problem)) from problem
+
+
 def _spec(content: bytes) -> dict[str, Any]:
     """The table in the model's spec; what it says is checked by who loads the model."""
     try:
@@ -374,15 +393,25 @@ def _parsed(name: str, read: Callable[[bytes], Parsed], content: bytes) -> Parse
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
+        if is_later(problem):
+            raise UntoldError(
+                f"{name} is of a later genrobust than this one ({where}: {first['msg']}); install "
+                "that"
+            ) from problem
         raise GenrobustError(
             f"{name} is not what it should be: {where}: {first['msg']}; write it again with "
             "'genrobust bench'"
         ) from problem
 
 
-def _read_file(path: Path) -> bytes:
+def read_run_file(path: Path) -> bytes:
+    """The content of a file in the folder of a run.
+
+    Raises:
+        GenrobustError: it cannot be read.
+    """
     try:
-        return path.read_bytes()
+        return files.read_bytes(path)
     except OSError as problem:
         raise GenrobustError(
             f"'{path}' cannot be read ({problem.strerror}); name the folder of a finished run, "

@@ -6,6 +6,7 @@ another way is said, never passed off as what is done now.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,14 @@ from genrobust.benchmark.record import SCHEMA_VERSION, Record
 Json = dict[str, Any]
 
 
-def read_record(content: bytes) -> Record:
+def read_record(content: str | bytes) -> Record:
     """The record in a JSON file of this or an earlier schema version.
 
     Raises:
         pydantic.ValidationError: it is none, or of another version.
     """
+    if isinstance(content, bytes):
+        content = content.removeprefix(codecs.BOM_UTF8)
     try:
         found = json.loads(content)
         if found["schema_version"] != SCHEMA_VERSION:

@@ -28,7 +28,7 @@ from genrobust.benchmark.prepare import Prepared, prepare
 from genrobust.benchmark.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.benchmark.shard import Measured, make_batch, run_shard
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.checks import RejectionError, Step
+from genrobust.leaderboard.checks import RejectionError, Step, is_trouble, rejecting
 from genrobust.leaderboard.compare import highest, positions
 from genrobust.leaderboard.evidence import (
     EVIDENCE,
@@ -165,10 +165,8 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
     """Attack shards, and give their results in the order of the specs."""
 
     def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
-        try:
+        with rejecting():  # such as NaN from the model
             return run_shard(spec, prepared.setting, cancelled)
-        except GenrobustError as problem:  # such as NaN from the model
-            raise RejectionError(str(problem)) from problem
 
     done: dict[str, Measured] = {}
     on_progress(0, len(specs))
@@ -310,7 +308,9 @@ def _goals_of(path: Path, evidence: Evidence) -> dict[str, Fallen] | None:
     """What another entry found of the same sources, radii and images; None if it is unlike."""
     try:
         other = read_evidence(path / EVIDENCE)
-    except GenrobustError:
+    except GenrobustError as problem:
+        if is_trouble(problem):
+            raise
         return None  # it is for its own verification to say so
     ours, theirs = evidence.record.suite, other.record.suite
     same = ("dataset", "split", "data_sha256", "sample_ids", "target_ids", "norm", "eps")
@@ -360,7 +360,8 @@ def _lowest_radii(
             if cancelled() or not len(at):
                 continue
             goals = dict.fromkeys(GOALS, Fallen(steps[at], radius[at]))
-            reached = measure_outcomes(spec, setting.scorer, batch[at], baseline[at], goals)
+            with rejecting():
+                reached = measure_outcomes(spec, setting.scorer, batch[at], baseline[at], goals)
             for goal in GOALS:
                 lowest[goal][at] = torch.minimum(lowest[goal][at], reached[f"{goal}.radius"])
         return lowest

@@ -23,7 +23,7 @@ from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import Record, Scores
 from genrobust.benchmark.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.benchmark.shard import Measured, make_batch
-from genrobust.leaderboard.checks import RejectionError, Step
+from genrobust.leaderboard.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.leaderboard.compare import (
     DIFFERING,
     other_machine,
@@ -32,6 +32,7 @@ from genrobust.leaderboard.compare import (
     require_near,
 )
 from genrobust.leaderboard.consistency import require_flags
+from genrobust.leaderboard.entry import ZooModel
 from genrobust.leaderboard.evidence import GOALS, Evidence
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
@@ -141,7 +142,13 @@ def steps(found: Replay) -> list[Step]:
 def check_model(evidence: Evidence, prepared: Prepared) -> str:
     """The model at hand is the one that the record describes."""
     claimed, found = evidence.record.model, prepared.model
+    other = written_by_another(evidence.record.provenance.genrobust)
     if claimed.fingerprint != found.fingerprint:
+        if other and isinstance(evidence.model, ZooModel):
+            raise UntoldError(
+                f"the zoo's '{evidence.model.name}' has other weights here than the record's; "
+                + other
+            )
         raise RejectionError(
             f"the model has fingerprint {found.fingerprint[:12]}, and the record's has "
             f"{claimed.fingerprint[:12]}: it is another model, or has other weights"
@@ -154,6 +161,10 @@ def check_model(evidence: Evidence, prepared: Prepared) -> str:
                 f"record.json says that the model's {name} is {theirs}; it is {ours}"
             )
     if claimed.card is not None and claimed.card != _shipped_card(evidence.record):
+        if other:
+            raise UntoldError(
+                f"the record's card of the model is not that of the zoo here; {other}"
+            )
         raise RejectionError("record.json has a card that is not that of a model of the zoo")
     return f"fingerprint {found.fingerprint[:12]}, {found.parameters:,} parameters, {found.latents}"
 

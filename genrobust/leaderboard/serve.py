@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import tempfile
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
+from genrobust import files
+from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.files import temporary_folder
 from genrobust.leaderboard.board import Board, Contender
-from genrobust.leaderboard.entries import LoadedEntry, read_entries, sha256_of
+from genrobust.leaderboard.entries import LoadedEntry, read_entries
 from genrobust.leaderboard.entry import Outcomes
 from genrobust.leaderboard.migrate import read_record
 from genrobust.leaderboard.outcomes import check_outcomes
@@ -57,8 +63,8 @@ def serve(boards: Sequence[Board], port: int, ready: Callable[[str], None]) -> N
     Raises:
         GenrobustError: the port is in use or may not be used.
     """
-    with tempfile.TemporaryDirectory(prefix="genrobust-site-") as folder:
-        site = Path(folder) / "site"
+    with temporary_folder() as folder:
+        site = folder / "site"
         write_files(site, render(boards))
         with _server(site, port) as server:
             ready(f"http://{HOST}:{server.server_port}/")
@@ -69,21 +75,36 @@ def serve(boards: Sequence[Board], port: int, ready: Callable[[str], None]) -> N
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Files, without a line in the terminal for each."""
+    """Files, without a line in the terminal for each, or for a request that is none."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+    def send_head(self) -> BinaryIO | None:
+        try:
+            return super().send_head()
+        except ValueError:  # a path that none can be, such as one with a zero byte
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-store")  # the next run of serve has other boards
         super().end_headers()
 
 
+class _Server(ThreadingHTTPServer):
+    """A server that is not troubled by who closes a connection, or sends what is no request."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 def _server(folder: Path, port: int) -> ThreadingHTTPServer:
     if not 0 <= port <= 65535:
         raise GenrobustError(f"--port is {port}; it must be from 0 (any free one) to 65535")
     try:
-        return ThreadingHTTPServer((HOST, port), partial(_Handler, directory=str(folder)))
+        return _Server((HOST, port), partial(_Handler, directory=str(folder)))
     except OSError as problem:
         raise GenrobustError(
             f"port {port} cannot be used ({problem.strerror or problem}); stop what uses it, or "
@@ -95,24 +116,27 @@ def _own_runs(runs: Path, submitted: Sequence[LoadedEntry]) -> list[Contender]:
     known = {entry.entry.files.get("record.json") for entry in submitted}
     found: list[Contender] = []
     for path in sorted(runs.rglob("record.json")) if runs.is_dir() else ():
-        one = _own_run(path, {other.id for other in found})
-        if one is not None and sha256_of(path) not in known:
+        try:
+            content = files.read_bytes(path)
+            if hashlib.sha256(content).hexdigest() in known:
+                continue
+            one = _own_run(path, read_record(content), {other.id for other in found})
+            make_boards([one])  # what no board can show would keep all others from being shown
             found.append(one)
+        except ValidationError as problem:
+            _warn(f"'{path}' is left out: it is not a record of this version ({_first(problem)})")
+        except (OSError, GenrobustError) as problem:
+            _warn(f"'{path}' is left out: it cannot be shown ({_first(problem)})")
     return found
 
 
-def _own_run(path: Path, taken: set[str]) -> Contender | None:
-    """A run of one's own; None, with a warning, if its record cannot be read."""
-    try:
-        record = read_record(path.read_bytes())
-    except (OSError, ValidationError) as problem:
-        _warn(f"'{path}' is left out: it is not a record of this version ({_first(problem)})")
-        return None
+def _own_run(path: Path, record: Record, taken: set[str]) -> Contender:
+    """A run of one's own; without its outcomes, with a warning, if those cannot be read."""
     outcomes: Outcomes | None = None
     beside = path.parent / "outcomes.json"
     if beside.exists():
         try:
-            outcomes = Outcomes.model_validate_json(beside.read_bytes())
+            outcomes = Outcomes.model_validate_json(files.read_text(beside))
             check_outcomes(record, outcomes)
         except (OSError, ValueError) as problem:
             _warn(f"'{beside}' is not used: {_first(problem)}")
@@ -132,4 +156,5 @@ def _first(problem: Exception) -> str:
     if isinstance(problem, ValidationError):
         first = problem.errors()[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-    return str(problem).splitlines()[0]
+    words = problem.strerror if isinstance(problem, OSError) else str(problem)
+    return (words or type(problem).__name__).splitlines()[0]

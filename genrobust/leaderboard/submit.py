@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from genrobust.leaderboard.evidence import (
     gather,
     pack,
     read_evidence,
+    read_run_file,
     read_run_record,
 )
 from genrobust.leaderboard.pictures import thumbnails, traversals
@@ -258,7 +258,7 @@ def _written_evidence(run: Path) -> Evidence | None:
     if not (run / EVIDENCE).exists():
         return None
     evidence = read_evidence(run / EVIDENCE)
-    return evidence if evidence.record_bytes == (run / RECORD).read_bytes() else None
+    return evidence if evidence.record_bytes == read_run_file(run / RECORD) else None
 
 
 def _live_model(record: Record, options: SubmitOptions) -> GenerativeModel:
@@ -287,9 +287,8 @@ def _stage(entries: Path, dry_run: bool) -> Iterator[Path]:
     try:
         if not dry_run:
             entries.mkdir(parents=True, exist_ok=True)
-        place = None if dry_run else entries
-        with tempfile.TemporaryDirectory(prefix=".submit-", dir=place) as folder:
-            yield Path(folder)
+        with files.temporary_folder(None if dry_run else entries) as folder:
+            yield folder
     except OSError as problem:
         raise GenrobustError(
             f"cannot write to '{entries}' ({problem.strerror or problem}); choose a folder that "

@@ -7,7 +7,6 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,16 +14,17 @@ from pathlib import Path
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.benchmark.record import Record
-from genrobust.data.base import load_images
+from genrobust.data.base import Images, data_at, load_images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.leaderboard import consistency, reattack
 from genrobust.leaderboard import replay as replaying
-from genrobust.leaderboard.checks import RejectionError, Step, run_steps
-from genrobust.leaderboard.entries import sha256_of
+from genrobust.leaderboard.checks import RejectionError, Step, rejecting, run_steps
+from genrobust.leaderboard.entries import VERIFICATION, read_alone, sha256_of
 from genrobust.leaderboard.entry import Check, Depth, ExternalModel, Verification
-from genrobust.leaderboard.evidence import EVIDENCE
+from genrobust.leaderboard.evidence import EVIDENCE, Evidence
 from genrobust.leaderboard.replay import Progress, Replay
-from genrobust.leaderboard.subject import ENTRY, VERIFICATION, Subject, find_subjects, read_subject
+from genrobust.leaderboard.subject import ENTRY, Subject, find_subjects, read_subject
+from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 
@@ -69,6 +69,8 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise GenrobustError(f"--share is {self.share}; it must be above 0 and at most 1")
+        if self.workers is not None and self.workers < 1:
+            raise GenrobustError(f"--workers is {self.workers}; it must be 1 or more")
 
 
 def depth_of(name: str) -> Depth:
@@ -99,7 +101,7 @@ def verify(
     model: GenerativeModel | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Verified:
-    """Verify one entry's folder or one archive of evidence.
+    """Verify one folder of an entry or of a run, or one archive of evidence.
 
     Nothing that was submitted is executed, unpickled or imported, but for what ``options.model``
     names, with ``trust_code``. Nothing is written.
@@ -114,8 +116,8 @@ def verify(
         The result; what does not hold is a check that did not pass, with the reason.
 
     Raises:
-        GenrobustError: it cannot be told: no such path, the data set is missing, the model is not
-            in the evidence and was not given.
+        GenrobustError: it cannot be told: no such path, an option, data set, judge, plugin or
+            memory is missing or wrong, the model is not in the evidence and was not given.
 
     Example:
         >>> verify("nowhere")
@@ -129,7 +131,8 @@ def verify(
             "leaderboard/entries, or an evidence.zip"
         )
     work = _Work(options, model, on_progress)
-    checks = work.all_checks(place)
+    with data_at(options.data_root):  # a plugin's suite may look for its data
+        checks = work.all_checks(place)
     depth: Depth = options.depth
     if work.subject is not None and work.subject.is_attack and depth == "re-attack":
         depth = "replay"  # its inputs are their own proof: nothing is claimed to withstand
@@ -151,12 +154,22 @@ def write_verification(verified: Verified, folder: Path) -> None:
 
     One that is there, of the same files, deeper and passed, stays if this one passed as well.
     """
-    found, subject = verified.verification, verified.subject
-    before = subject.entry.current_verification if subject and subject.entry else None
+    found = verified.verification
+    before = _earlier(verified.subject)
     deeper = before is not None and DEPTHS.index(before.depth) > DEPTHS.index(found.depth)
     if before is not None and before.passed and deeper and found.passed:
         return
     files.write_text(folder / VERIFICATION, found.model_dump_json(indent=1) + "\n")
+
+
+def _earlier(subject: Subject | None) -> Verification | None:
+    """What was verified of these very files before; None too if that cannot be read."""
+    if subject is None or subject.entry is None:
+        return None
+    try:
+        return read_alone(subject.entry.folder).current_verification
+    except GenrobustError:
+        return None
 
 
 class _Work:
@@ -216,24 +229,40 @@ class _Work:
                 f"(sha256 {images.sha256[:12]}, expected {suite.data_sha256[:12]}); fetch the data "
                 "set anew"
             )
-        last = len(images) - 1
-        if not all(0 <= i <= last for i in (*suite.sample_ids, *suite.target_ids)):
-            raise RejectionError(f"the suite names images that '{suite.dataset}' does not have")
+        _check_fits(evidence, images)
         model = self.model or _model(subject, options)
-        with _rejecting():
-            prepared = replaying.prepared_for(evidence, model, options.workers, options.data_root)
+        _check_takes(evidence, model, images)
+        prepared = replaying.prepared_for(evidence, model, options.workers, options.data_root)
         detail = replaying.check_model(evidence, prepared)
-        with _rejecting():
+        with rejecting():
             self.replay = replaying.replay(evidence, prepared, self.on_progress)
         return detail
+
+
+def _check_fits(evidence: Evidence, images: Images) -> None:
+    """The suite is one that can be scored on its images."""
+    suite = evidence.record.suite
+    if not all(0 <= i < len(images) for i in (*suite.sample_ids, *suite.target_ids)):
+        raise RejectionError(f"the suite names images that '{suite.dataset}' does not have")
+    if images.labels is None and suite.rule != "distance":
+        raise RejectionError(f"the suite scores by judges, and '{suite.dataset}' has no labels")
+
+
+def _check_takes(evidence: Evidence, model: GenerativeModel, images: Images) -> None:
+    """The model is a sound one of the suite's images."""
+    if model.input_shape != images.shape:
+        raise RejectionError(
+            f"the model takes images of shape {model.input_shape}, and the suite has {images.shape}"
+        )
+    with rejecting():
+        check_model(model, images.take(evidence.record.suite.sample_ids[:8]))
 
 
 def _model(subject: Subject, options: VerifyOptions) -> GenerativeModel:
     """The model that needs no trust, or where there is none the one that the user named."""
     said = subject.entry.entry.model if subject.entry else subject.evidence.model
     if said is not None and not isinstance(said, ExternalModel):
-        with _rejecting():
-            return subject.load_bundled()
+        return subject.load_bundled()
     if options.model is None:
         where = f" (its weights: {said.source})" if said is not None else ""
         raise GenrobustError(
@@ -265,15 +294,6 @@ def _given_model(
     return model
 
 
-@contextmanager
-def _rejecting() -> Iterator[None]:
-    """What goes wrong within it is the submission's fault."""
-    try:
-        yield
-    except GenrobustError as problem:
-        raise RejectionError(str(problem)) from problem
-
-
 def _others(subject: Subject) -> list[Path]:
     """The folders of the other entries on the same board, with the attacks on them.
 
@@ -287,5 +307,6 @@ def _others(subject: Subject) -> list[Path]:
 
 def _identity(path: Path) -> str:
     """The hash of what names everything else: entry.json, or the archive."""
-    named = path if path.is_file() else path / ENTRY
-    return sha256_of(named) if named.is_file() else hashlib.sha256(b"").hexdigest()
+    names = (path, path / ENTRY, path / EVIDENCE)
+    named = next((place for place in names if place.is_file()), None)
+    return hashlib.sha256(b"").hexdigest() if named is None else sha256_of(named)

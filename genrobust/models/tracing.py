@@ -6,12 +6,13 @@ with the batch, so that no code has to be written for symbolic sizes.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,14 +128,20 @@ def _lowered(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's warnings, and without distributions' checks of values, which a traced
-    tensor has none of."""
+    """Without what the exporter says, which is a graph for each branch it cannot follow, and
+    without distributions' checks of values, which a traced tensor has none of."""
     checks = Distribution._validate_args
     disabled = logging.root.manager.disable
     Distribution.set_default_validate_args(False)
-    logging.disable(logging.WARNING)
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), torch.enable_grad():
+        said = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(said),
+            redirect_stderr(said),
+            torch.enable_grad(),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from genrobust import files
 from genrobust.data.base import DATASETS
 from genrobust.errors import GenrobustError
 from genrobust.foreign import as_script
@@ -100,7 +101,7 @@ def load_model(
 def zoo_card(name: str, dataset: str) -> Card | None:
     """The card of shipped weights; None where none ship."""
     path = WEIGHTS / dataset / f"{name}.json"
-    return Card.model_validate_json(path.read_text()) if path.is_file() else None
+    return Card.model_validate_json(files.read_text(path)) if path.is_file() else None
 
 
 def _build_registered(
@@ -129,10 +130,21 @@ def _build_registered(
 
 def _network_of(weights: Path) -> NetworkSpec | None:
     """The network that the card beside trained weights names, if there is a card."""
+    if not weights.is_file():
+        return None  # which is said when they are read
+    path = weights.with_suffix(".json")
     try:
-        card = Card.model_validate_json(weights.with_suffix(".json").read_text())
-        return NetworkSpec.model_validate(card.architecture)
-    except (OSError, ValueError):
+        content = files.read_text(path)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise GenrobustError(
+            f"'{path}', beside the weights, cannot be read as their card ({problem.strerror}); set "
+            "that right, or put the weights where no such file is"
+        ) from problem
+    try:
+        return NetworkSpec.model_validate(Card.model_validate_json(content).architecture)
+    except ValueError:
         return None
 
 

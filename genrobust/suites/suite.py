@@ -6,13 +6,14 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from genrobust import files
 from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
-from genrobust.data.base import DATASETS, Split
+from genrobust.data.base import DATASETS, Split, data_at
 from genrobust.errors import GenrobustError
 from genrobust.norms import NormName, load_norm
 from genrobust.registry import Registry
@@ -47,6 +48,24 @@ class JudgeRef(Frozen):
     sha256: str
 
 
+#: A file that is larger is no suite: the largest ids of the most samples take less.
+MAX_BYTES = 16 << 20
+#: What is found of each source is kept in memory until the scores are taken.
+MAX_SAMPLES = 100_000
+#: Beyond these, an interval's ends move by less than they are printed with.
+MAX_RESAMPLES = 100_000
+#: An interval draws all its resamples at once: so many sources in all, of 8 bytes each and more.
+MAX_DRAWS = 10**8
+#: A chunk's images go through the model together.
+MAX_CHUNK = 10_000
+#: No ball need be larger than the box around it: in L2 the root of the number of pixels.
+MAX_EPS = 10_000.0
+
+#: A position in a split, which also fits into every integer type that it meets.
+SampleId = Annotated[int, Field(ge=0, lt=2**31)]
+Radius = Annotated[float, Field(ge=0, le=MAX_EPS, allow_inf_nan=False)]
+
+
 class Suite(Frozen):
     """A protocol. Changing any field makes another protocol: give it a new version.
 
@@ -67,30 +86,35 @@ class Suite(Frozen):
     """
 
     name: str
-    version: int
+    version: int = Field(ge=0, lt=2**31)
     description: str
     dataset: str
     split: Split
     data_sha256: str
-    sample_ids: tuple[int, ...] = Field(min_length=1)
-    target_ids: tuple[int, ...]
+    sample_ids: tuple[SampleId, ...] = Field(min_length=1, max_length=MAX_SAMPLES)
+    target_ids: tuple[SampleId, ...] = Field(max_length=MAX_SAMPLES)
     norm: NormName
-    eps: tuple[float, ...] = Field(min_length=1)
-    attacks: tuple[AttackEntry, ...] = Field(min_length=1)
+    eps: tuple[Radius, ...] = Field(min_length=1, max_length=1000)
+    attacks: tuple[AttackEntry, ...] = Field(min_length=1, max_length=1000)
     ensemble: bool
     rule: str
     attacker_judge: JudgeRef | None
-    scoring_judges: tuple[JudgeRef, ...]
-    chunk_size: int = Field(gt=0)
-    confidence: float = Field(gt=0, lt=1)
-    resamples: int = Field(gt=0)
+    scoring_judges: tuple[JudgeRef, ...] = Field(max_length=100)
+    chunk_size: int = Field(gt=0, le=MAX_CHUNK)
+    confidence: float = Field(gt=0, lt=1, allow_inf_nan=False)
+    resamples: int = Field(gt=0, le=MAX_RESAMPLES)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Suite:
         if len(self.target_ids) != len(self.sample_ids):
             raise ValueError("target_ids and sample_ids must be of one length")
-        if list(self.eps) != sorted(set(self.eps)) or self.eps[0] < 0:
+        if list(self.eps) != sorted(set(self.eps)):
             raise ValueError("eps must be ascending, from 0 up")
+        if self.resamples * len(self.sample_ids) > MAX_DRAWS:
+            most = MAX_DRAWS // len(self.sample_ids)
+            raise ValueError(
+                f"resamples must be at most {most:,} for so many sample_ids, as all are in memory"
+            )
         rule, attacker = RULES.get(self.rule), self.attacker_judge is not None
         problem = rule.problem_with(len(self.scoring_judges), attacker)
         if problem:
@@ -155,8 +179,11 @@ class Suite(Frozen):
 
     def with_eps(self, eps: list[float]) -> Suite:
         """The suite on another grid."""
-        if min(eps) < 0:
-            raise GenrobustError(f"--eps is {min(eps)}; it must be a number from 0 up, such as 0.1")
+        for radius in eps:
+            if not 0 <= radius <= MAX_EPS:  # nor NaN
+                raise GenrobustError(
+                    f"--eps is {radius}; it must be a number from 0 to {MAX_EPS:g}, such as 0.1"
+                )
         return self.model_copy(update={"eps": tuple(sorted(set(eps)))})
 
 
@@ -170,40 +197,61 @@ def entries_of(name: str, goal: Goal) -> tuple[AttackEntry, ...]:
     )
 
 
-#: A suite is registered as a function that gives it.
+#: A suite is registered as a function without arguments that gives it.
 SUITES: Registry[Callable[[], Suite]] = Registry(
     "suite",
     {"digits": "genrobust.suites.builtin:digits", "mnist": "genrobust.suites.builtin:mnist"},
 )
 
 
-def load_suite(name: str) -> Suite:
+def load_suite(name: str, data_root: str | Path | None = None) -> Suite:
     """A registered suite, or one in a JSON file of the same form.
 
+    Args:
+        name: a registered name, or a path that ends in ``.json``.
+        data_root: where a plugin's function finds the data set whose hash it gives.
+
     Raises:
-        GenrobustError: no such suite; the file is not one.
+        GenrobustError: no such suite; the file, or what a plugin's function gives, is not one.
 
     Example:
         >>> load_suite("digits").dataset
         'digits'
     """
-    if not name.endswith(".json"):
-        return SUITES.get(name)()
-    return read_suite(Path(name))
+    if name.endswith(".json"):
+        return read_suite(Path(name))
+    make = SUITES.get(name)
+    try:
+        with data_at(data_root):
+            made = make()
+        return Suite.model_validate(made.model_dump())  # a copy with changes was not checked
+    except GenrobustError:
+        raise
+    except (Exception, SystemExit) as problem:  # a plugin's code can raise anything
+        reason = _first(problem) if isinstance(problem, ValidationError) else f"{problem}"
+        words = f"{type(problem).__name__}: {(reason.splitlines() or [''])[0]}".removesuffix(": ")
+        raise GenrobustError(
+            f"the suite '{name}' cannot be made ({words}); it is registered as a function without "
+            "arguments that gives a Suite: repair or uninstall what registers it"
+        ) from problem
 
 
 def read_suite(path: Path) -> Suite:
     """The suite in a JSON file."""
     try:
-        return Suite.model_validate_json(path.read_text())
+        return Suite.model_validate_json(files.read_text(path, MAX_BYTES))
     except OSError as problem:
         raise GenrobustError(
             f"the suite '{path}' cannot be read ({problem.strerror}); check the path"
         ) from problem
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
         raise GenrobustError(
-            f"'{path}' is not a suite: {where}: {first['msg']}; compare it with the output of "
+            f"'{path}' is not a suite: {_first(problem)}; compare it with the output of "
             "'genrobust show suite digits'"
         ) from problem
+
+
+def _first(problem: ValidationError) -> str:
+    """The first thing that does not fit, and where."""
+    first = problem.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"

@@ -239,4 +239,4 @@ def _log_until(path: Path, step: int) -> list[str]:
     """The log's lines up to the step: what came after a lost checkpoint is trained again."""
     if step == 0 or not path.exists():
         return []
-    return [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+    return [line for line in files.read_text(path).splitlines() if json.loads(line)["step"] <= step]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
-import tempfile
+import sys
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
 from genrobust.errors import GenrobustError
+from genrobust.files import temporary_folder
 from genrobust.leaderboard.board import Board, Contender, make_board
 from genrobust.leaderboard.entries import LoadedEntry, read_entries
 from genrobust.leaderboard.site.pages import render
@@ -21,7 +23,9 @@ MARKER = ".genrobust-site"
 def build(entries: Path, out: Path) -> tuple[Board, ...]:
     """Make the site of the entries below a folder.
 
-    It is written beside ``out`` and then put in its place, so that ``out`` is always a whole site.
+    It is written beside ``out`` and then put in its place, so that ``out`` is always a whole site:
+    where the system can exchange two folders (Linux, on most file systems) at every instant, else
+    but for the one between two renames, after which the next build puts the old site back.
     Equal entries give equal bytes.
 
     Args:
@@ -35,6 +39,7 @@ def build(entries: Path, out: Path) -> tuple[Board, ...]:
         GenrobustError: an entry does not fit; ``out`` holds something else than a site, or cannot
             be written.
     """
+    recover(out)
     refuse_target(out)
     boards = make_boards([contender(entry) for entry in read_entries(entries)])
     replace_site(out, render(boards))
@@ -75,16 +80,27 @@ def replace_site(out: Path, files: Iterable[tuple[str, bytes]]) -> None:
     out = out.absolute()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        with temporary_folder(out.parent) as staged:
+            write_files(staged / "site", files)
+            _put(staged / "site", out)
     except OSError as problem:
         raise _unwritable(out, problem) from problem
+
+
+def recover(out: Path) -> None:
+    """Put an old site back that a build, killed in the middle of replacing it, had moved away.
+
+    Raises:
+        GenrobustError: it cannot be.
+    """
+    out = out.absolute()
+    old = _old(out)
     try:
-        write_files(staged / "new", files)
-        _swap(staged / "new", out, staged / "old")
+        if old.is_dir() and not out.exists():
+            os.rename(old, out)  # noqa: PTH104
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as problem:
         raise _unwritable(out, problem) from problem
-    finally:  # also after an interrupt
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -96,17 +112,41 @@ def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
         path.write_bytes(content)
 
 
-def _swap(new: Path, out: Path, old: Path) -> None:
-    """Two renames; if the second fails, the first is undone."""
-    before = out.exists()
-    if before:
-        os.replace(out, old)  # noqa: PTH105
+def _put(new: Path, out: Path) -> None:
+    """Let a site take the place of what is there, which then is where the new one was."""
+    if not out.exists():
+        os.rename(new, out)  # noqa: PTH104
+    elif not _exchange(new, out):
+        _rename_twice(new, out)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders change places at once (renameat2); False where that cannot be done."""
+    if sys.platform != "linux":
+        return False
     try:
-        os.replace(new, out)  # noqa: PTH105
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):  # a C library without it
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of the kernel's headers
+    return rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+
+
+def _rename_twice(new: Path, out: Path) -> None:
+    """If the second rename fails, the first is undone; if it never comes, by :func:`recover`."""
+    old = _old(out)
+    os.rename(out, old)  # noqa: PTH104
+    try:
+        os.rename(new, out)  # noqa: PTH104
     except OSError:
-        if before:
-            os.replace(old, out)  # noqa: PTH105
+        os.rename(old, out)  # noqa: PTH104
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(out: Path) -> Path:
+    """Where a site is while another takes its place."""
+    return out.with_name(f".{out.name}.old")
 
 
 def _suite(one: Contender) -> tuple[str, int]:

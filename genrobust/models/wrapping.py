@@ -119,13 +119,19 @@ def wrap(
 
 
 @contextmanager
-def left_as_it_was(module: nn.Module) -> Iterator[None]:
-    """Put a module back at the end: where its tensors are, what trains, what wants a gradient."""
-    put_back = _remembered(module)
+def left_as_it_was(model: object) -> Iterator[None]:
+    """Put a live module back at the end: where it is, what trains, what wants a gradient.
+
+    Args:
+        model: a module, a wrapped one, or something else, such as a name, of which nothing is kept.
+    """
+    module = model.module if isinstance(model, GenerativeModel) else model
+    put_back = _remembered(module) if isinstance(module, nn.Module) else None
     try:
         yield
     finally:
-        put_back()
+        if put_back is not None:
+            put_back()
 
 
 def _remembered(module: nn.Module) -> Callable[[], None]:

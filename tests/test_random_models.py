@@ -26,6 +26,7 @@ from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
 from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.models.check import probe_images
+from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Problem
 from genrobust.rules.agreement import Agreement
 from genrobust.seeding import generator, seeded
@@ -426,4 +427,4 @@ def test_draws_that_are_none_or_not_torchs_are_named(vae: genrobust.GenerativeMo
         return vae.reconstruct(x + 0.1 * torch.randn(x.shape, generator=own))
 
     with pytest.raises(AssertionError, match="torch's own generators"):
-        test(genrobust.wrap(vae.module, deploy=deploy, draws=2), images)
+        test(adapt(vae.module, deploy=deploy, draws=2), images)

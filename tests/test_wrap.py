@@ -81,7 +81,7 @@ def x() -> Tensor:
 GAUSSIAN_FORMS: dict[str, Callable[[Toy, Tensor], Any]] = {
     "tuple": lambda t, x: (t.mean(x), t.logvar(x)),
     "list": lambda t, x: [t.mean(x), t.logvar(x)],
-    "tuple with the sample third": lambda t, x: (t.mean(x), t.logvar(x), 7 * t.mean(x)),
+    "tuple with a loss third": lambda t, x: (t.mean(x), t.logvar(x), t.logvar(x).exp().sum()),
     "joint-vae, continuous alone": lambda t, x: {"cont": [t.mean(x), t.logvar(x)]},
     "diffusers": lambda t, x: SimpleNamespace(latent_dist=LatentDist(t.mean(x), t.logvar(x))),
     "latent_dist of torch": lambda t, x: SimpleNamespace(

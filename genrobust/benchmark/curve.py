@@ -38,6 +38,7 @@ from genrobust.benchmark.store import Store
 from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
 from genrobust.report.examples import Attacked, Example
 from genrobust.rules.base import RULES
 from genrobust.seeding import seed_of
@@ -110,11 +111,12 @@ def minimum_norm(
         batch_size=batch_size,
         data_root=data_root,
     )
-    prepared = prepare_curve(model, suite, radius, options)
-    if out is None:
-        with files.temporary_folder() as folder:
-            return execute_curve(prepared, folder).record
-    run = execute_curve(prepared, Path(out))
+    with left_as_it_was(model):
+        prepared = prepare_curve(model, suite, radius, options)
+        if out is None:
+            with files.temporary_folder() as folder:
+                return execute_curve(prepared, folder).record
+        run = execute_curve(prepared, Path(out))
     write_page(Path(out), run)
     return run.record
 

@@ -25,13 +25,16 @@ from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.rules.base import RULES
 from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
-from genrobust.threat import ThreatModel
+from genrobust.threat import TOLERANCE, ThreatModel
 
 #: What a batch has only where a suite has judges.
 LABELLED = {"judge", "labels", "target_labels"}
 
 #: How many training images are handed to attacks that need some.
 REFERENCES = 1000
+
+#: The most images of a chunk that a model is checked on.
+CHECKED = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +94,15 @@ def prepare(
     if options.as_data:
         ready = _as_data(ready)
     ready.module.to(device)
+    ready.module.eval()  # again, as it is the caller's, and may have been trained since
+    ready.module.requires_grad_(False)
     if ready.input_shape != images.shape:
         raise GenrobustError(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
-    checked = check_model(ready, images.take(used.sample_ids[:8]))
+    _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
+    checked = check_model(ready, images.take(used.sample_ids[: min(used.chunk_size, CHECKED)]))
     attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
     scorers = [_judge(used, ref, device) for ref in used.scoring_judges]
     reference = model if isinstance(model, str) else reference
@@ -166,6 +172,17 @@ def _as_data(model: GenerativeModel) -> GenerativeModel:
             stacklevel=2,
         )
         return model
+
+
+def _require_pixels(pixels: Tensor, suite: Suite) -> None:
+    """Before a model or an attack is blamed for what the data are."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also NaN
+        raise GenrobustError(
+            f"the {suite.split} images of '{suite.dataset}' have pixels from {low:.4g} to "
+            f"{high:.4g} where [0, 1] is allowed; let the data set give bytes, or floats in [0, 1] "
+            "such as images / 255"
+        )
 
 
 def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:

@@ -23,6 +23,7 @@ from genrobust.benchmark.record import DataInfo, JudgeInfo, Record, Times
 from genrobust.benchmark.shard import Measured, Setting, run_shard
 from genrobust.benchmark.store import Store
 from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
 from genrobust.report.examples import Example
 from genrobust.suites.suite import Suite, load_suite
 
@@ -65,7 +66,8 @@ def bench(
 
     Args:
         model: a zoo name, ``"file.py:function"``, ``"package.module:function"``, a module, or
-            what :func:`genrobust.wrap` gives.
+            what :func:`genrobust.wrap` gives. A module is given back as it was: what trains, what
+            wants a gradient, where it is.
         suite: a suite's name, such as ``"digits"`` or ``"mnist"``; a JSON file's path; or a Suite.
         limit: only the first so many samples (the record is then not official).
         seed: of every random draw.
@@ -110,11 +112,12 @@ def bench(
         data_root=data_root,
     )
     chosen = load_suite(suite, data_root) if isinstance(suite, str) else suite
-    prepared = prepare(model, chosen, options)
-    if out is None:
-        with files.temporary_folder() as folder:
-            return execute(prepared, folder).record
-    run = execute(prepared, Path(out))
+    with left_as_it_was(model):
+        prepared = prepare(model, chosen, options)
+        if out is None:
+            with files.temporary_folder() as folder:
+                return execute(prepared, folder).record
+        run = execute(prepared, Path(out))
     write_report(Path(out), [run])
     return run.record
 

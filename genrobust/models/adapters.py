@@ -1,11 +1,13 @@
 """Read what encoders and decoders of other libraries return.
 
-One function for each side; each form is recognised by its own mark, never by the library's name.
+Each form is recognised by its own mark, never by the library's name. What has no mark of its own is
+tried (:class:`Reader`) or refused, never guessed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,9 +23,97 @@ FORMS = (
     "or a genrobust Posterior"
 )
 
+#: The names under which mappings hold a mean and a log-variance; read by nobody, but suggested.
+_MEANS = ("mean", "mu", "z_mean", "loc", "means")
+_LOGVARS = ("logvar", "log_var", "log_variance", "z_logvar", "z_log_var", "log_covariance")
+
+#: How often an encoder is tried whose output does not say what it holds.
+TRIALS = 32
+
+#: By what factor the spread of its samples may be off, over all trials together.
+_SPREAD = 4 / 3
+
+
+class Reader:
+    """Reads what one encoder returns, each time in the same way.
+
+    A sequence of three or more tensors, such as (z, mean, logvar), does not say what is what. Which
+    is the sample can be told where it is drawn anew each time, or is the mean itself; else the
+    sequence is refused. What was found holds for all batches.
+
+    Args:
+        try_once: gives an output of the encoder, each time for the same images.
+        say: is told how a sequence was understood, once.
+
+    Example:
+        >>> mean, logvar = torch.randn(5, 3), torch.zeros(5, 3)
+        >>> read = Reader(lambda: (mean, mean, logvar), print)
+        >>> read((mean, mean, logvar)).parts[0].logvar is logvar
+        of the 3 that the encoder returns, number 1 is read as the mean and number 3 as the \
+log-variance; if that is wrong, pass encode=, a function that returns (mean, logvar)
+        True
+    """
+
+    def __init__(self, try_once: Callable[[], Any], say: Callable[[str], None]) -> None:
+        self._try_once, self._say = try_once, say
+
+    def __call__(self, output: Any) -> Posterior:
+        """The posterior in what the encoder returned.
+
+        Raises:
+            GenrobustError: the form is not one of ``FORMS``, or cannot be told.
+        """
+        if isinstance(output, (tuple, list)) and len(output) > 2:
+            i, j = self._places
+            return Posterior((_gaussian(output[i], output[j]),))
+        return posterior_of(output)
+
+    @cached_property
+    def _places(self) -> tuple[int, int]:
+        outputs = [self._try_once()]
+        if _rivals(outputs[0]) == [0, 1]:
+            return 0, 1
+        outputs += [self._try_once() for _ in range(TRIALS - 1)]
+        mean, logvar = places_of(outputs)
+        self._say(
+            f"of the {len(outputs[0])} that the encoder returns, number {mean + 1} is read as the "
+            f"mean and number {logvar + 1} as the log-variance; if that is wrong, pass encode=, a "
+            "function that returns (mean, logvar)"
+        )
+        return mean, logvar
+
+
+def places_of(outputs: Sequence[Sequence[Any]]) -> tuple[int, int]:
+    """Where the mean and the log-variance are in what an encoder returned for the same images.
+
+    Args:
+        outputs: of several calls.
+
+    Raises:
+        GenrobustError: that cannot be told.
+    """
+    first = outputs[0]
+    rivals = _rivals(first)
+    if len(rivals) < 3 or len({first[i].shape for i in rivals}) > 1:
+        raise _untold(first)
+    moving = [i for i in rivals if any(not torch.equal(o[i], first[i]) for o in outputs[1:])]
+    steady = [i for i in rivals if i not in moving]
+    twins = {i: [j for j in steady if torch.equal(first[i], first[j])] for i in steady}
+    kinds = [i for i in steady if twins[i][0] == i]
+    if len(kinds) != 2:
+        raise _untold(first)
+    mean, logvar = kinds
+    if len(twins[logvar]) > 1:  # the sample is the mean, so what there is two of is the mean
+        mean, logvar = logvar, mean
+    alone = len(twins[logvar]) == 1
+    told = len(twins[mean]) > 1 or bool(moving)
+    if not (alone and told and all(_drawn_from(outputs, z, mean, logvar) for z in moving)):
+        raise _untold(first)
+    return mean, logvar
+
 
 def posterior_of(output: Any) -> Posterior:
-    """The posterior in what an encoder returned.
+    """The posterior in what an encoder returned, where its form says what it holds.
 
     Raises:
         GenrobustError: the form is not one of ``FORMS``.
@@ -32,54 +122,76 @@ def posterior_of(output: Any) -> Posterior:
         return output
     if isinstance(output, D.Distribution):
         return Posterior((_part_of_distribution(output),))
-    if isinstance(output, Mapping) and output.keys() & {"cont", "disc"}:
-        return _joint(output)
-    if hasattr(output, "latent_dist"):
-        return posterior_of_latent_dist(output.latent_dist)
-    if isinstance(output, Mapping) and "embedding" in output:
-        embedding, spread = output["embedding"], output.get("log_covariance")
-        return Posterior((Point(embedding) if spread is None else Gaussian(embedding, spread),))
     if isinstance(output, Tensor):
-        return Posterior((Point(output),))
+        return Posterior((Point(plain(output, "the encoder")),))
+    marks = _marks(output)
+    if len(marks) > 1:
+        raise GenrobustError(
+            f"the encoder returned {describe(output)}, which holds more than one posterior "
+            f"({' and '.join(marks)}); {_DO}, such as encode=lambda x: {_taken(marks[0], output)}"
+        )
+    if marks:
+        return _READERS[marks[0]](output)
     if isinstance(output, (tuple, list)):
-        return _mean_and_logvar(output)
-    raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
+        return _of_sequence(output)
+    raise GenrobustError(
+        f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}{_by_name(output)}"
+    )
 
 
-def posterior_of_latent_dist(latent: Any) -> Posterior:
-    """diffusers' DiagonalGaussianDistribution, which is no torch distribution."""
-    if isinstance(latent, D.Distribution):
-        return Posterior((_part_of_distribution(latent),))
-    return Posterior((Gaussian(latent.mean, latent.logvar),))
-
-
-def image_of(output: Any) -> Tensor:
+def image_of(output: Any, who: str = "the decoder", argument: str = "decode") -> Tensor:
     """The image in what a decoder returned: of a distribution, its mean.
 
+    Args:
+        output: what was returned.
+        who: what returned it, for errors.
+        argument: of wrap, for errors.
+
     Raises:
-        GenrobustError: there is none.
+        GenrobustError: there is none, or more than one.
     """
-    if isinstance(output, D.Distribution):
-        return output.mean
-    if isinstance(output, Mapping) and "reconstruction" in output:
-        output = output["reconstruction"]
-    elif isinstance(getattr(output, "sample", None), Tensor):
-        output = output.sample
-    elif isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if not isinstance(output, Tensor):
+    found = _images_in(output)
+    if len(found) > 1:
         raise GenrobustError(
-            f"the decoder returned {describe(output)}; known are a tensor, a torch.distributions "
-            "object, an object with sample, a ModelOutput with reconstruction; or pass "
-            "decode=, a function from codes to images"
+            f"{who} returned {describe(output)}, and genrobust cannot tell which is the image; "
+            f"pass {argument}=, a function that returns it alone, such as one that ends in [0]"
         )
-    return output
+    if not found:
+        raise GenrobustError(
+            f"{who} returned {describe(output)}; known are a tensor, a torch.distributions "
+            "object, an object with sample, a ModelOutput with reconstruction; or pass "
+            f"{argument}=, a function that gives one of these"
+        )
+    return plain(found[0], who)
+
+
+def plain(tensor: Tensor, who: str) -> Tensor:
+    """The tensor, if it is dense and holds real floating numbers; in float32 at least.
+
+    Raises:
+        GenrobustError: it does not.
+    """
+    wrong = {
+        "a nested tensor": (tensor.is_nested, "torch.nested.to_padded_tensor(output, 0)"),
+        "quantised numbers": (tensor.is_quantized, "output.dequantize()"),
+        "a sparse tensor": (tensor.layout != torch.strided, "output.to_dense()"),
+        "complex numbers": (tensor.is_complex(), "torch.view_as_real(output).flatten(1)"),
+        "whole numbers": (not tensor.is_floating_point(), "output.float()"),
+    }
+    for what, (is_so, remedy) in wrong.items():
+        if is_so:
+            raise GenrobustError(
+                f"{who} gave {what} ({str(tensor.dtype).removeprefix('torch.')}), and genrobust "
+                f"takes dense tensors of real floating numbers; let it return, for instance, "
+                f"{remedy}"
+            )
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def describe(output: Any) -> str:
     """In a few words: a type, and the shapes in it."""
     if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)}"
+        return "a nested tensor" if output.is_nested else f"a tensor of shape {tuple(output.shape)}"
     if isinstance(output, Mapping):
         return f"a {type(output).__name__} with keys {sorted(map(str, output))}"
     if isinstance(output, (tuple, list)):
@@ -90,28 +202,175 @@ def describe(output: Any) -> str:
 _DO = "pass encode=, a function from images to one of these"
 
 
-def _joint(output: Mapping[str, Any]) -> Posterior:
+def _marks(output: Any) -> list[str]:
+    """The marks by which an object or a mapping holds a posterior."""
+    mapping = output if isinstance(output, Mapping) else {}
+    found = [key for key in ("cont", "embedding") if key in mapping]
+    if "disc" in mapping and "cont" not in mapping:
+        found.append("disc")
+    if hasattr(output, "latent_dist"):
+        found.append("latent_dist")
+    if found == ["embedding"] and isinstance(mapping["embedding"], Tensor):
+        known = ("embedding", "log_covariance")
+        same = (
+            str(key)
+            for key, value in mapping.items()
+            if isinstance(value, Tensor)
+            and str(key) not in known
+            and value.shape == mapping["embedding"].shape
+        )
+        found += same
+    return found
+
+
+def _taken(mark: str, output: Any) -> str:
+    """What to type to take one of several posteriors."""
+    if mark == "embedding":
+        keys = [key for key in ("embedding", "log_covariance") if key in output]
+        return f"[module.encode(x)[key] for key in {keys}]"
+    return {
+        "latent_dist": "module.encode(x).latent_dist",
+        "cont": "module.encode(x)['cont']",
+    }.get(mark, "{'disc': module.encode(x)['disc']}")
+
+
+def _of_joint(output: Mapping[str, Any]) -> Posterior:
     parts: list[Part] = []
     if "cont" in output:
-        mean, logvar = output["cont"]
-        parts.append(Gaussian(mean, logvar))
-    # Probabilities, as joint-vae's softmax gives them: their logarithm is a set of logits. The
-    # clamp keeps a probability that underflowed to 0 from becoming -inf.
-    tiny = torch.finfo(torch.float32).tiny
-    parts += [Categorical(p.clamp_min(tiny).log()) for p in output.get("disc", [])]
+        given = output["cont"]
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise GenrobustError(
+                f"the encoder returned 'cont' as {describe(given)}, which is not [mean, logvar]; "
+                "pass encode=, a function that gives these two there"
+            )
+        parts.append(_gaussian(*given))
+    given = output.get("disc", [])
+    for p in [given] if isinstance(given, Tensor) else given:
+        # Probabilities, as joint-vae's softmax gives them: their logarithm is a set of logits. The
+        # clamp keeps a probability that underflowed to 0 from becoming -inf.
+        p = plain(p, "the encoder")
+        parts.append(Categorical(p.clamp_min(torch.finfo(torch.float32).tiny).log()))
     return Posterior(tuple(parts))
 
 
-def _mean_and_logvar(output: tuple[Any, ...] | list[Any]) -> Posterior:
-    tensors = [item for item in output[:2] if isinstance(item, Tensor)]
-    if len(output) == 1 and tensors:
-        return Posterior((Point(tensors[0]),))
-    if len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
-        return Posterior((Gaussian(tensors[0], tensors[1]),))
-    raise GenrobustError(
-        f"the encoder returned {describe(output)}, whose first two are not a mean and a "
-        f"log-variance of one shape; known are {FORMS}; {_DO}"
+def _of_embedding(output: Mapping[str, Any]) -> Posterior:
+    embedding, spread = output["embedding"], output.get("log_covariance")
+    if spread is None:
+        return Posterior((Point(plain(embedding, "the encoder")),))
+    return Posterior((_gaussian(embedding, spread),))
+
+
+def _of_latent_dist(output: Any) -> Posterior:
+    """diffusers' DiagonalGaussianDistribution is no torch distribution."""
+    latent = output.latent_dist
+    if isinstance(latent, D.Distribution):
+        return Posterior((_part_of_distribution(latent),))
+    return Posterior((_gaussian(latent.mean, latent.logvar),))
+
+
+_READERS: dict[str, Callable[[Any], Posterior]] = {
+    "cont": _of_joint,
+    "disc": _of_joint,
+    "embedding": _of_embedding,
+    "latent_dist": _of_latent_dist,
+}
+
+
+def _gaussian(mean: Tensor, logvar: Tensor) -> Gaussian:
+    return Gaussian(plain(mean, "the encoder"), plain(logvar, "the encoder"))
+
+
+def _of_sequence(output: tuple[Any, ...] | list[Any]) -> Posterior:
+    if len(output) == 1:
+        return posterior_of(output[0])
+    if _rivals(output) != [0, 1]:
+        raise _untold(output)
+    return Posterior((_gaussian(output[0], output[1]),))
+
+
+def _rivals(output: Sequence[Any]) -> list[int]:
+    """The places of tensors that share their shape with another: a mean has its log-variance.
+
+    What is no batch of codes, such as a loss, is none of them.
+    """
+    shapes = {
+        i: tuple(item.shape)
+        for i, item in enumerate(output)
+        if isinstance(item, Tensor) and not item.is_nested and item.ndim > 1
+    }
+    return [i for i in shapes if list(shapes.values()).count(shapes[i]) > 1]
+
+
+def _drawn_from(outputs: Sequence[Sequence[Any]], z: int, mean: int, logvar: int) -> bool:
+    """Whether samples spread about the mean as the log-variance says."""
+    spread = (0.5 * outputs[0][logvar].double()).exp()
+    normal = torch.stack([(o[z].double() - o[mean].double()) / spread for o in outputs])
+    return 1 / _SPREAD < float(normal.square().mean().sqrt()) < _SPREAD
+
+
+def _untold(output: Sequence[Any]) -> GenrobustError:
+    """The error for a sequence, with what to type in place of it."""
+    rivals = _rivals(output)
+    first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
+    if rivals:
+        remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"
+        if len(rivals) > 2:
+            remedy += f" if these are (mean, logvar), or {_picked(output, rivals[:2])} if those are"
+    elif first is not None:
+        remedy = (
+            f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or a function "
+            "that joins the parts of several in one genrobust.Posterior"
+        )
+    else:
+        return GenrobustError(
+            f"the encoder returned {describe(output)}, in which no two are a mean and a "
+            f"log-variance of one shape; known are {FORMS}; {_DO}"
+        )
+    return GenrobustError(
+        f"the encoder returned {describe(output)}, and genrobust cannot tell which are the mean "
+        f"and the log-variance; pass {remedy}"
     )
+
+
+def _picked(output: Sequence[Any], places: list[int]) -> str:
+    """How to write the items at two places."""
+    if places[1] != places[0] + 1:
+        return f"[module.encode(x)[i] for i in {places}]"
+    end = "" if places[1] + 1 == len(output) else places[1] + 1
+    return f"module.encode(x)[{places[0] or ''}:{end}]"
+
+
+def _is_posterior(item: Any) -> bool:
+    pair = isinstance(item, (tuple, list)) and len(item) == 2 and _rivals(item) == [0, 1]
+    return pair or isinstance(item, (Posterior, D.Distribution)) or bool(_marks(item))
+
+
+def _by_name(output: Any) -> str:
+    """What to type for a mapping that names a mean and a log-variance."""
+    keys = output.keys() if isinstance(output, Mapping) else ()
+    found = [next((k for k in names if k in keys), None) for names in (_MEANS, _LOGVARS)]
+    if None in found:
+        return ""
+    return f", such as encode=lambda x: [module.encode(x)[key] for key in {found}]"
+
+
+def _images_in(output: Any) -> list[Tensor]:
+    """The tensors that may be the image; of a sequence the first, unless another is like it."""
+    if isinstance(output, D.Distribution):
+        return [output.mean]
+    if isinstance(output, (tuple, list)) and output:
+        first, *others = output
+        if not isinstance(first, Tensor) or first.is_nested:
+            return _images_in(first) if len(output) == 1 else []
+        return [first, *(o for o in others if isinstance(o, Tensor) and o.shape == first.shape)]
+    if isinstance(output, Tensor):
+        return [output]
+    held = output if isinstance(output, Mapping) else {}
+    return [
+        image
+        for image in (held.get("reconstruction"), getattr(output, "sample", None))
+        if isinstance(image, Tensor)
+    ]
 
 
 def _part_of_distribution(given: D.Distribution) -> Part:
@@ -119,7 +378,8 @@ def _part_of_distribution(given: D.Distribution) -> Part:
     while isinstance(base, D.Independent):
         base = base.base_dist
     if isinstance(base, D.Normal):
-        return Gaussian(base.loc, 2 * base.scale.log())
+        scale = plain(base.scale, "the encoder")
+        return Gaussian(plain(base.loc, "the encoder"), 2 * scale.log())
     if isinstance(base, (D.OneHotCategorical, D.Categorical, D.RelaxedOneHotCategorical)):
         if base.logits.ndim != 2:
             raise GenrobustError(
@@ -127,7 +387,7 @@ def _part_of_distribution(given: D.Distribution) -> Part:
                 f"{tuple(base.logits.shape)}, and genrobust takes (batch, classes); pass encode=, "
                 "a function that returns a genrobust Posterior with one Categorical a variable"
             )
-        return Categorical(base.logits)
+        return Categorical(plain(base.logits, "the encoder"))
     raise GenrobustError(
         f"the encoder returned the distribution {type(base).__name__}, and genrobust reads "
         f"Normal (also Independent) and OneHotCategorical; {_DO}"

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
+from genrobust.foreign import explain, is_out_of_memory
 from genrobust.models.adapters import describe
+from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.model import GenerativeModel
 from genrobust.models.state import check_history
 from genrobust.posterior import Categorical, Gaussian, Part, Posterior
-from genrobust.seeding import generator, seeded
+from genrobust.seeding import generator, generators_kept
+from genrobust.threat import TOLERANCE
 
 T = TypeVar("T")
 
 RANGE_TOLERANCE = 1e-3
-REPEAT_TOLERANCE = 1e-5
-BATCH_TOLERANCE = 1e-4
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -51,30 +53,57 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
 
     Args:
         model: the model to try.
-        x: at least two images (B, C, H, W) in [0, 1]; default synthetic ones.
+        x: images (B, C, H, W) in [0, 1], best as many as a run's batches have; default four
+            synthetic ones.
 
     Raises:
         GenrobustError: the first check that failed, what was found, and what to do.
     """
-    x = (probe_images(model.input_shape) if x is None else x).to(model.device)
-    with nullcontext() if model.draws == 1 else seeded(model.device, "check"):
-        return _checked(model, x)
+    if model.device.type == "meta":
+        raise GenrobustError(
+            f"the weights of '{model.name}' are on the device 'meta', which holds no numbers; load "
+            "them, such as with module.to_empty(device='cpu') and module.load_state_dict"
+        )
+    x = probe_images(model.input_shape) if x is None else x
+    _check_given(x, model)
+    # Not for the draws of a random model alone: nothing that is drawn here is the user's loss.
+    with generators_kept(model.device):
+        return _checked(model, x.to(model.device))
+
+
+def _check_given(x: Tensor, model: GenerativeModel) -> None:
+    if tuple(x.shape[1:]) != model.input_shape:
+        raise GenrobustError(
+            f"the model takes images of shape {model.input_shape} and these are of shape "
+            f"{tuple(x.shape[1:])}; choose a data set of the model's shape, or convert in encode= "
+            "and decode= when you wrap it"
+        )
+    low, high = float(x.min()), float(x.max())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also NaN
+        raise GenrobustError(
+            f"the images that the model is to be tried on reach from {low:.4g} to {high:.4g} where "
+            "[0, 1] is allowed; let the data set give floats in [0, 1], such as images / 255, and "
+            "the model say in which range it works by value_range="
+        )
 
 
 def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     with torch.no_grad():
-        posterior = _run("encode", lambda: model.encode(x), x.shape)
+        posterior = _run("encode", model, lambda: model.encode(x), x)
         _check_posterior(posterior, len(x))
         code = posterior.mode()
-        image = _run("decode", lambda: model.decode(code), code.shape)
+        image = _run("decode", model, lambda: model.decode(code), code)
         _check_image("decode", image, x, model.clamp)
         if model.deploy is not None:
-            deployed = _run("deploy", lambda: model.reconstruct(x), x.shape)
+            deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
             _check_image("deploy", deployed, x, model.clamp)
-        if model.draws == 1:
-            _check_repeatable(model, x)
-            check_history(model, x)
+    steady = check_draws(model, x)
+    if model.draws == 1:
+        check_history(model, x)
+    check_batches(model, x, steady)
     gradient = _check_gradient(model, x) if model.differentiable else 0.0
+    if model.differentiable and "decode" in steady:
+        check_gradients(model, x)
     return ModelCheck(
         latents=_latents(posterior),
         code_size=posterior.size,
@@ -84,17 +113,52 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     )
 
 
-def _run(what: str, call: Callable[[], T], shape: torch.Size) -> T:
+def _run(what: str, model: GenerativeModel, call: Callable[[], T], given: Tensor) -> T:
+    """Call the model's code; where its fault has a cause that shows in its layers, name that."""
     try:
         return call()
-    except GenrobustError:
-        raise
-    except Exception as problem:
+    except GenrobustError as problem:
+        if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
+            raise
+        reason = _misfit(model, what)
+        if reason is None:
+            raise
         raise GenrobustError(
-            f"the model's {what} failed on a batch of shape {tuple(shape)} "
-            f"({type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}); "
-            f"check input_shape, or pass {what}=, a function that takes such a batch"
-        ) from problem
+            f"the model's {what} failed on a batch of shape {tuple(given.shape)} "
+            f"({explain(problem.__cause__)}; model '{model.name}'): {reason}"
+        ) from problem.__cause__
+
+
+def _misfit(model: GenerativeModel, what: str) -> str | None:
+    """Why a model cannot take images of its shape, as far as its layers say."""
+    weights = [p for p in model.module.parameters() if p.is_floating_point()]
+    precisions = sorted({str(p.dtype).removeprefix("torch.") for p in weights})
+    if len(precisions) > 1:
+        given = "z" if what == "decode" else "x"
+        return (
+            f"its weights are in {' and '.join(precisions)}; pass {what}=, a function that "
+            f"converts where they meet, such as lambda {given}: module.{what}({given}.to(torch."
+            f"{precisions[0]}))"
+        )
+    if what == "decode":
+        return None
+    channels, height, width = model.input_shape
+    for name, layer in model.module.named_modules():
+        if isinstance(layer, _CONVOLUTIONS) and layer.in_channels != channels:
+            return (
+                f"its layer '{name}' takes {layer.in_channels} channels and these images have "
+                f"{channels}; choose a data set of such images, or pass input_shape="
+                f"({layer.in_channels}, {height}, {width}) or an encode= that converts"
+            )
+        if isinstance(layer, nn.Linear) and layer.in_features != channels * height * width:
+            return (
+                f"its layer '{name}' takes {layer.in_features} numbers and an image of shape "
+                f"{model.input_shape} has {channels * height * width}; choose a data set of the "
+                "images it was trained on, or check input_shape and encode="
+            )
+        if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+            return None  # what comes later says nothing about images
+    return None
 
 
 def _check_posterior(posterior: Posterior, count: int) -> None:
@@ -111,6 +175,12 @@ def _check_posterior(posterior: Posterior, count: int) -> None:
                     "the encoder gave NaN or infinite values on images in [0, 1]; check the "
                     "weights and value_range"
                 )
+        if isinstance(part, Gaussian) and torch.equal(part.mean, part.logvar):
+            raise GenrobustError(
+                "the encoder's mean and log-variance are the same numbers, as of (z, mean) with "
+                "nothing drawn; pass encode=, a function that returns (mean, logvar), or the code "
+                "alone"
+            )
 
 
 def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
@@ -132,25 +202,6 @@ def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
             f"reconstructions reach from {low:.2f} to {high:.2f} where [0, 1] is allowed; pass "
             "value_range=(lowest, highest) if the model works in other units, clamp=True if its "
             f"deployment clips, or {what}= with the missing sigmoid"
-        )
-
-
-def _check_repeatable(model: GenerativeModel, x: Tensor) -> None:
-    once, again = model.reconstruct(x), model.reconstruct(x)
-    alone = _run("encode or decode", lambda: model.reconstruct(x[:1]), x[:1].shape)
-    moved = float((once - again).abs().max())
-    if moved > REPEAT_TOLERANCE:
-        raise GenrobustError(
-            f"the model gives another reconstruction each time (they differ by up to {moved:.2g}); "
-            "it draws random numbers in eval mode: pass encode= and decode= that do not, such as "
-            "an encode that returns (mean, logvar); or, if the deployment is random, draws=16"
-        )
-    moved = float((once[:1] - alone).abs().max())
-    if moved > BATCH_TOLERANCE:
-        raise GenrobustError(
-            f"an image's reconstruction changes with the others in its batch (by up to {moved:.2g})"
-            "; use layers that treat images one by one in eval mode (batch norm with running "
-            "statistics, no minibatch statistics)"
         )
 
 

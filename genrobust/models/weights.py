@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genrobust import files
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.card import Card
+
+#: What wrappers put into the names of what they wrap, wherever it is.
+WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of a ``.pt`` file with a state dict.
 
-    A ``.pt`` file is unpickled with ``weights_only=True``: nothing in it is executed.
+    A ``.pt`` file is unpickled with ``weights_only=True``: nothing in it is executed. Of a
+    checkpoint that holds one state dict beside the optimizer's and the like, that is taken.
 
     Raises:
-        GenrobustError: the file is missing, damaged, or holds something else.
+        GenrobustError: the file is missing, damaged, or holds something else, or several.
     """
     path = Path(path)
     if not path.is_file():
@@ -33,24 +41,65 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"the weights file '{path}' cannot be read ({reason}); give a .safetensors file, or a "
             ".pt file written by torch.save(module.state_dict(), path)"
         ) from problem
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+    return _state_dict_in(content, path)
+
+
+def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
+    """The one state dict in what a file holds."""
+    if _is_state_dict(content):
+        return dict(content)
+    held = content if isinstance(content, dict) else {}
+    found = [key for key, value in held.items() if isinstance(value, dict) and _tensors_in(value)]
+    if len(found) == 1:
+        if found[0] not in ("state_dict", "model_state_dict"):
+            warnings.warn(
+                f"of the weights file '{path}', what it holds under '{found[0]}' is loaded",
+                GenrobustWarning,
+                stacklevel=3,
+            )
+        return _state_dict_in(held[found[0]], path)
+    if not found:
         raise GenrobustError(
             f"the weights file '{path}' holds no state dict but a {type(content).__name__}; "
             "write it with torch.save(module.state_dict(), path)"
         )
-    return content
+    names = " and ".join(f"'{key}'" for key in found)
+    raise GenrobustError(
+        f"the weights file '{path}' holds weights under {names}, and genrobust cannot tell which "
+        f"are the model's; write those alone with torch.save(torch.load('{path.name}')"
+        f"[{found[0]!r}], path)"
+    )
+
+
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
+
+
+def _tensors_in(content: dict[Any, Any], depth: int = 3) -> bool:
+    """Whether it is a state dict, or holds one not far down, and no optimizer's state."""
+    if {"state", "param_groups"} <= content.keys() or not depth:
+        return False
+    if _is_state_dict(content):
+        return any(tensor.is_floating_point() for tensor in content.values())
+    return any(
+        isinstance(value, dict) and _tensors_in(value, depth - 1) for value in content.values()
+    )
 
 
 def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Load strictly: every key must fit.
+    """Load strictly: every key must fit, but for one prefix that all of them have, or lack.
+
+    Such a prefix is what ``DataParallel``, ``torch.compile`` or a training module adds; that it was
+    taken away is said.
 
     Raises:
         GenrobustError: keys are missing, left over, or of another shape.
     """
     own = module.state_dict()
+    if own.keys() != state.keys():
+        state = _renamed(own, state, source)
     missing = sorted(own.keys() - state.keys())
     unknown = sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
@@ -65,9 +114,59 @@ def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | P
     if found:
         raise GenrobustError(
             f"the weights in '{source}' do not fit {type(module).__name__}: {'; '.join(found)}; "
-            "give the weights of this architecture, or the architecture of these weights"
+            + _hint(own, state)
         )
     module.load_state_dict(state)
+
+
+def _renamed(
+    own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path
+) -> dict[str, Tensor]:
+    """The weights under the module's names, where one prefix is all that keeps them apart."""
+    bare = {_unwrapped(key): key for key in own}
+    ways: list[tuple[str, Callable[[str], str]]] = [
+        *((f"without '{start}'", partial(_without, start)) for start in _starts(state)),
+        *((f"with '{start}'", start.__add__) for start in _starts(own)),
+        ("without what wrappers add", lambda key: bare.get(_unwrapped(key), key)),
+    ]
+    for how, name in ways:
+        renamed = {name(key): tensor for key, tensor in state.items()}
+        if renamed.keys() == own.keys() and len(renamed) == len(state):
+            warnings.warn(
+                f"the weights in '{source}' are loaded {how} in their names",
+                GenrobustWarning,
+                stacklevel=3,
+            )
+            return renamed
+    return state
+
+
+def _starts(state: dict[str, Tensor]) -> list[str]:
+    """The dotted prefixes that all names share."""
+    first = next(iter(state), "")
+    ends = [i + 1 for i, letter in enumerate(first) if letter == "."]
+    return [first[:end] for end in ends if all(key.startswith(first[:end]) for key in state)]
+
+
+def _without(start: str, key: str) -> str:
+    return key[len(start) :]
+
+
+def _unwrapped(key: str) -> str:
+    """A name without what wrappers put into it, wherever it is."""
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
+
+
+def _hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+    """What to type where a part of the weights is all that the model takes."""
+    starts = sorted({start for key in state for start in _starts({key: state[key]})})
+    for start in starts:
+        if {key.removeprefix(start) for key in state if key.startswith(start)} == own.keys():
+            return (
+                f"those under '{start}' fit: write them alone with torch.save({{k.removeprefix"
+                f"('{start}'): v for k, v in weights.items() if k.startswith('{start}')}}, path)"
+            )
+    return "give the weights of this architecture, or the architecture of these weights"
 
 
 def save_weights(folder: Path, module: nn.Module, card: Card) -> None:

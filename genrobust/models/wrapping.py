@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain, count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genrobust.errors import GenrobustError
-from genrobust.models.adapters import image_of, posterior_of
-from genrobust.models.check import check_model
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.models.adapters import Reader, image_of
+from genrobust.models.check import check_model, probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Posterior
+from genrobust.seeding import seeded
+
+#: How many images an encoder is tried with whose output does not say what it holds: a number that
+#: no other dimension is likely to have.
+TRIED = 5
 
 
 def wrap(
@@ -33,13 +41,17 @@ def wrap(
     """Make a module attackable: put it in eval mode, freeze it, find its posterior, check it.
 
     What ``encode`` (or ``encoder``) returns decides the posterior: (mean, log-variance) as tuple
-    or list; joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers'
-    ``latent_dist``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
+    or list, also with a sample that is drawn anew each time, or is the mean, beside them;
+    joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``;
+    pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
     autoencoder's point); or a :class:`genrobust.Posterior`. ``decode`` (or ``decoder``) returns
-    images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken.
+    images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
+    module in half or double precision is given its own, and gives float32 back.
 
     Args:
-        module: the trained module; it is changed (``eval()``, no gradients of weights).
+        module: the trained module. It is put in eval mode and its weights are frozen, as ``encode``
+            and its like may reach it by ways that a copy would not have; where the check fails, it
+            is left as it was. :func:`genrobust.bench` gives it back as it was in any case.
         encode: images in the module's own range to any of the forms above; default
             ``module.encode``, else ``module.encoder``.
         decode: codes (B, latents), or the posterior mean's own shape, to images; default
@@ -83,21 +95,60 @@ def wrap(
         >>> model.reconstruct(torch.rand(5, 1, 8, 8)).shape
         torch.Size([5, 1, 8, 8])
     """
-    model = adapt(
-        module,
-        encode=encode,
-        decode=decode,
-        input_shape=input_shape,
-        value_range=value_range,
-        clamp=clamp,
-        deploy=deploy,
-        draws=draws,
-        differentiable=differentiable,
-        max_batch=max_batch,
-        name=name,
-    )
-    check_model(model)
+    _require_module(module)
+    put_back = _remembered(module)
+    try:
+        model = adapt(
+            module,
+            encode=encode,
+            decode=decode,
+            input_shape=input_shape,
+            value_range=value_range,
+            clamp=clamp,
+            deploy=deploy,
+            draws=draws,
+            differentiable=differentiable,
+            max_batch=max_batch,
+            name=name,
+        )
+        check_model(model)
+    except BaseException:
+        put_back()
+        raise
     return model
+
+
+@contextmanager
+def left_as_it_was(model: object) -> Iterator[None]:
+    """Put a live module back at the end: where it is, what trains, what wants a gradient.
+
+    Args:
+        model: a module, a wrapped one, or something else, such as a name, of which nothing is kept.
+    """
+    module = model.module if isinstance(model, GenerativeModel) else model
+    put_back = _remembered(module) if isinstance(module, nn.Module) else None
+    try:
+        yield
+    finally:
+        if put_back is not None:
+            put_back()
+
+
+def _remembered(module: nn.Module) -> Callable[[], None]:
+    """What puts a module back to how it is now; the values of its weights are not its business."""
+    parts = [(m, m.training, dict(m._parameters), dict(m._buffers)) for m in module.modules()]
+    weights = [(p, p.data, p.requires_grad) for p in module.parameters()]
+
+    def put_back() -> None:
+        for part, training, parameters, buffers in parts:
+            part.training = training
+            part._parameters.update(parameters)
+            part._buffers.update(buffers)
+        for parameter, data, wants_gradient in weights:
+            parameter.data = data
+            parameter.requires_grad_(wants_gradient)
+
+    return put_back
 
 
 def adapt(
@@ -115,11 +166,7 @@ def adapt(
     name: str | None = None,
 ) -> GenerativeModel:
     """:func:`wrap` without the checks."""
-    if not isinstance(module, nn.Module):
-        raise GenrobustError(
-            f"wrap takes a torch.nn.Module, not a {type(module).__name__}; for functions pass the "
-            "module that holds their weights, and encode= and decode="
-        )
+    _require_module(module)
     if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
     if not isinstance(draws, int) or draws < 1:
@@ -128,18 +175,41 @@ def adapt(
     shape = _shape_of(module, input_shape)
     run_encoder = encode or _method(module, "encode", "encoder")
     run_decoder = decode or _method(module, "decode", "decoder")
-    module.eval().requires_grad_(False)
+    module.eval()
+    module.requires_grad_(False)  # on its own, as some modules' eval() returns nothing
+
+    def run_on(x: Tensor) -> Any:
+        return run_encoder(_in_precision_of(run_encoder, module, "encoder", x * (high - low) + low))
+
+    trials = count()
+
+    def try_once() -> Any:
+        device = next(module.parameters(), torch.empty(0)).device
+        with torch.no_grad(), seeded(device, "trial", next(trials)):
+            return run_on(probe_images(shape, TRIED).to(device))
+
+    def say(what: str) -> None:
+        warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)
+
+    read = Reader(try_once, say)
 
     def encoder(x: Tensor) -> Posterior:
-        return posterior_of(run_encoder(x * (high - low) + low))
+        return read(run_on(x)).map(lambda tensor: _beside(x, tensor, "the encoder"))
 
-    def to_image(output: Any) -> Tensor:
-        image = (image_of(output) - low) / (high - low)
+    def to_image(output: Any, given: Tensor, who: str, argument: str) -> Tensor:
+        image = _beside(given, image_of(output, who, argument), who)
+        image = (image - low) / (high - low)
         fits = image.ndim == 2 and image[0].numel() == torch.Size(shape).numel()
         return image.view(-1, *shape) if fits else image
 
     def decoder(code: Tensor) -> Tensor:
-        return to_image(run_decoder(code))
+        output = run_decoder(_in_precision_of(run_decoder, module, "decoder", code))
+        return to_image(output, code, "the decoder", "decode")
+
+    def deployed(x: Tensor) -> Tensor:
+        assert deploy is not None
+        output = deploy(_in_precision_of(deploy, module, "encoder", x * (high - low) + low))
+        return to_image(output, x, "deploy=", "deploy")
 
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     spec = {
@@ -158,12 +228,51 @@ def adapt(
         encoder,
         decoder,
         clamp=clamp,
-        deploy=None if deploy is None else lambda x: to_image(deploy(x * (high - low) + low)),
+        deploy=None if deploy is None else deployed,
         draws=draws,
         differentiable=differentiable,
         max_batch=max_batch,
         spec=spec,
     )
+
+
+def _require_module(module: object) -> None:
+    if not isinstance(module, nn.Module):
+        raise GenrobustError(
+            f"wrap takes a torch.nn.Module, not a {type(module).__name__}; for functions pass the "
+            "module that holds their weights, and encode= and decode="
+        )
+
+
+def _in_precision_of(function: Any, module: nn.Module, half: str, x: Tensor) -> Tensor:
+    """Images or codes as the weights that they meet first are: in half or double precision.
+
+    Args:
+        function: what takes them.
+        module: the user's.
+        half: which attribute of the module they meet, ``encoder`` or ``decoder``, where it has one.
+        x: what it takes.
+    """
+    own = function if isinstance(function, nn.Module) else getattr(module, half, module)
+    owner = own if isinstance(own, nn.Module) else module
+    weights = chain(owner.parameters(), owner.buffers())
+    precision = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
+    known = (torch.float16, torch.bfloat16, torch.float64)
+    return x.to(precision) if precision in known else x
+
+
+def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
+    """What a function gave, in the precision of what it was given.
+
+    Raises:
+        GenrobustError: it is on another device.
+    """
+    if output.device != given.device:
+        raise GenrobustError(
+            f"{who} gave a tensor on '{output.device}' for one on '{given.device}'; keep what it "
+            "makes where its input is, such as torch.zeros(3, device=x.device)"
+        )
+    return output.to(given.dtype)
 
 
 def _method(module: nn.Module, *names: str) -> Callable[[Tensor], Any]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrobust.models.check import BATCH_TOLERANCE, REPEAT_TOLERANCE, check_model, probe_images
+from genrobust.models.batches import BATCH_TOLERANCE, REPEAT_TOLERANCE
+from genrobust.models.check import check_model, probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Point
 from genrobust.seeding import generator, seeded

@@ -1,0 +1,231 @@
+"""What an encoder or a decoder returns is read for certain, or refused with what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributions as D
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.models.check import probe_images
+from genrobust.posterior import Categorical, Gaussian
+
+
+class Toy(nn.Module):
+    """8x8 images, three latents, log-variances far from 0."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            self.to_mean, self.to_logvar = nn.Linear(64, 3), nn.Linear(64, 3)
+            self.from_code = nn.Linear(3, 64)
+
+    def mean(self, x: Tensor) -> Tensor:
+        return self.to_mean(x.flatten(1))
+
+    def logvar(self, x: Tensor) -> Tensor:
+        return self.to_logvar(x.flatten(1)) - 2
+
+    def std(self, x: Tensor) -> Tensor:
+        return (0.5 * self.logvar(x)).exp()
+
+    def sample(self, x: Tensor) -> Tensor:
+        return self.mean(x) + self.std(x) * torch.randn(len(x), 3)
+
+    def image(self, z: Tensor) -> Tensor:
+        return self.from_code(z).sigmoid().view(-1, 1, 8, 8)
+
+
+Form = Callable[[Toy, Tensor], Any]
+
+
+def wrapped(encode: Form, decode: Callable[[Toy, Tensor], Any] = Toy.image) -> Any:
+    toy = Toy()
+    model = genrobust.wrap(toy, encode=lambda x: encode(toy, x), decode=lambda z: decode(toy, z))
+    return toy, model
+
+
+TOLD: dict[str, Form] = {
+    "z, mean, logvar": lambda t, x: (t.sample(x), t.mean(x), t.logvar(x)),
+    "mean, logvar, z": lambda t, x: (t.mean(x), t.logvar(x), t.sample(x)),
+    "mean, z, logvar": lambda t, x: [t.mean(x), t.sample(x), t.logvar(x)],
+    "two samples": lambda t, x: (t.sample(x), t.sample(x), t.mean(x), t.logvar(x)),
+    "the mean as its sample": lambda t, x: (t.mean(x), t.mean(x), t.logvar(x)),
+    "the mean as its sample, last": lambda t, x: (t.mean(x), t.logvar(x), t.mean(x)),
+    "a loss beside them": lambda t, x: (t.sample(x), t.mean(x), t.logvar(x), t.std(x).sum()),
+}
+PLAIN: dict[str, Form] = {
+    "a loss": lambda t, x: (t.mean(x), t.logvar(x), t.std(x).sum()),
+    "a loss an image": lambda t, x: (t.mean(x), t.logvar(x), t.std(x).sum(1)),
+    "features": lambda t, x: (t.mean(x), t.logvar(x), x.flatten(1)),
+    "nothing": lambda t, x: (t.mean(x), t.logvar(x), None),
+    "a distribution alone": lambda t, x: [D.Normal(t.mean(x), t.std(x))],
+}
+
+
+def test_a_sample_before_mean_and_log_variance_is_not_taken_for_the_mean() -> None:
+    with pytest.warns(GenrobustWarning, match="number 2 is read as the mean and number 3 as"):
+        toy, model = wrapped(TOLD["z, mean, logvar"])
+    x = probe_images((1, 8, 8), 6)
+    (part,) = model.encode(x).parts
+    torch.testing.assert_close(part.mean, toy.mean(x))
+    torch.testing.assert_close(part.logvar, toy.logvar(x))
+
+
+@pytest.mark.parametrize("form", TOLD)
+def test_what_can_be_told_by_trying_is_read_right_and_said(form: str) -> None:
+    with pytest.warns(GenrobustWarning, match="is read as the mean"):
+        toy, model = wrapped(TOLD[form])
+    for count in (1, 3, 5):  # 5 is how many it was tried with, 3 the number of latents
+        x = torch.rand(count, 1, 8, 8)
+        (part,) = model.encode(x).parts
+        torch.testing.assert_close(part.mean, toy.mean(x))
+        torch.testing.assert_close(part.logvar, toy.logvar(x))
+    torch.testing.assert_close(model.reconstruct(x), toy.image(toy.mean(x)))
+
+
+@pytest.mark.parametrize("form", PLAIN)
+@pytest.mark.filterwarnings("error")
+def test_what_says_itself_what_it_is_needs_no_trying(form: str) -> None:
+    toy, model = wrapped(PLAIN[form])
+    x = torch.rand(4, 1, 8, 8)
+    (part,) = model.encode(x).parts
+    assert isinstance(part, Gaussian)
+    torch.testing.assert_close(part.mean, toy.mean(x))
+    torch.testing.assert_close(part.logvar, toy.logvar(x))
+
+
+def test_what_was_read_once_is_read_so_for_good() -> None:
+    """Here the second is the mean on the images that it was tried with, and later is not."""
+    toy = Toy()
+
+    def encode(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        late = x.mean((1, 2, 3), keepdim=True).flatten(1) > 0.9
+        return toy.mean(x), toy.mean(x) + late, toy.logvar(x)
+
+    with pytest.warns(GenrobustWarning):
+        model = genrobust.wrap(toy, encode=encode, decode=toy.image)
+    x = torch.ones(2, 1, 8, 8)
+    torch.testing.assert_close(model.encode(x).mode(), toy.mean(x))
+
+
+UNTOLD: dict[str, tuple[Form, str]] = {
+    "which is the sample": (
+        lambda t, x: (t.mean(x), t.logvar(x), 7 * t.mean(x)),
+        r"cannot tell.*encode=lambda x: module\.encode\(x\)\[1:\].*module\.encode\(x\)\[:2\]",
+    ),
+    "a standard deviation": (lambda t, x: (t.sample(x), t.mean(x), t.std(x)), "cannot tell"),
+    "mean and log-variance swapped": (
+        lambda t, x: (t.sample(x), t.logvar(x), t.mean(x) + 3),
+        "cannot tell",
+    ),
+    "four": (
+        lambda t, x: (t.mean(x), t.logvar(x), t.std(x), -t.mean(x)),
+        r"encode=lambda x: module\.encode\(x\)\[2:\].*\[:2\]",
+    ),
+    "two pairs": (
+        lambda t, x: (t.mean(x)[:, :2], t.logvar(x)[:, :2], t.mean(x), t.logvar(x)),
+        r"cannot tell.*\[2:\]",
+    ),
+    "features first": (
+        lambda t, x: (x.flatten(1), t.mean(x), t.logvar(x)),
+        r"encode=lambda x: module\.encode\(x\)\[1:\]",
+    ),
+    "something between": (
+        lambda t, x: (t.mean(x), x.flatten(1), t.logvar(x)),
+        r"encode=lambda x: \[module\.encode\(x\)\[i\] for i in \[0, 2\]\]",
+    ),
+    "a pair inside": (
+        lambda t, x: (t.sample(x), (t.mean(x), t.logvar(x))),
+        r"encode=lambda x: module\.encode\(x\)\[1\] if that is the posterior",
+    ),
+    "posteriors": (
+        lambda t, x: [D.Normal(t.mean(x), t.std(x)), D.Normal(t.mean(x), t.std(x))],
+        r"encode=lambda x: module\.encode\(x\)\[0\] if .* in one genrobust\.Posterior",
+    ),
+    "a sample and a distribution": (
+        lambda t, x: (t.sample(x), D.Normal(t.mean(x), t.std(x))),
+        r"module\.encode\(x\)\[1\]",
+    ),
+    "all random": (lambda t, x: (t.sample(x), t.sample(x), t.sample(x)), "cannot tell"),
+    "a sample and its mean": (lambda t, x: (t.mean(x), t.mean(x)), "the same numbers"),
+    "a random log-variance": (lambda t, x: (t.mean(x), t.sample(x)), "draws random numbers"),
+    "a dictionary by other names": (
+        lambda t, x: {"z": t.sample(x), "mu": t.mean(x), "log_var": t.logvar(x)},
+        r"encode=lambda x: \[module\.encode\(x\)\[key\] for key in \['mu', 'log_var'\]\]",
+    ),
+    "two marks": (
+        lambda t, x: {"cont": [t.mean(x), t.logvar(x)], "embedding": t.mean(x)},
+        r"more than one posterior \(cont and embedding\).*module\.encode\(x\)\['cont'\]",
+    ),
+    "a code and something like it": (
+        lambda t, x: {"embedding": t.sample(x), "mean": t.mean(x)},
+        r"more than one posterior \(embedding and mean\)",
+    ),
+    "a distribution and an embedding": (
+        lambda t, x: type("Out", (dict,), {"latent_dist": D.Normal(t.mean(x), t.std(x))})(
+            embedding=t.mean(x)
+        ),
+        r"more than one posterior.*latent_dist",
+    ),
+    "three in cont": (
+        lambda t, x: {"cont": [t.sample(x), t.mean(x), t.logvar(x)]},
+        r"'cont' as a list of .*which is not \[mean, logvar\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNTOLD)
+def test_what_cannot_be_told_is_one_sentence_with_what_to_type(case: str) -> None:
+    form, words = UNTOLD[case]
+    with pytest.raises(GenrobustError, match=words) as raised:
+        wrapped(form)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_to_be_typed_works() -> None:
+    toy = Toy()
+    toy.encode = lambda x: (x.flatten(1), toy.mean(x), toy.logvar(x))  # type: ignore[assignment]
+    toy.decode = toy.image  # type: ignore[assignment]
+    with pytest.raises(GenrobustError) as raised:
+        genrobust.wrap(toy)
+    typed = str(raised.value).split("pass encode=")[1]
+    model = genrobust.wrap(toy, encode=eval(typed, {"module": toy}))
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(model.encode(x).mode(), toy.mean(x))
+
+
+def test_one_categorical_as_a_tensor_is_one_variable() -> None:
+    toy, model = wrapped(lambda t, x: {"disc": t.mean(x).softmax(1)})
+    x = torch.rand(4, 1, 8, 8)
+    (part,) = model.encode(x).parts
+    assert isinstance(part, Categorical)
+    torch.testing.assert_close(part.logits.softmax(1), toy.mean(x).softmax(1))
+
+
+@pytest.mark.parametrize(
+    "decode",
+    [
+        lambda t, z: (t.image(z), 1 - t.image(z)),
+        lambda t, z: [t.image(z), t.image(z).flatten(1), t.image(z) ** 2],
+        lambda t, z: type("Out", (dict,), {"sample": t.image(z)})(reconstruction=1 - t.image(z)),
+    ],
+)
+def test_two_images_are_not_told_apart(decode: Callable[[Toy, Tensor], Any]) -> None:
+    with pytest.raises(GenrobustError, match="cannot tell which is the image; pass decode="):
+        wrapped(Toy.mean, decode)
+
+
+def test_an_image_in_an_object_is_read_as_before() -> None:
+    toy, model = wrapped(Toy.mean, lambda t, z: SimpleNamespace(sample=t.image(z)))
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(model.reconstruct(x), toy.image(toy.mean(x)))

@@ -1,0 +1,308 @@
+"""Each image has its own result: in any batch, order and company, each time it is asked for."""
+
+from __future__ import annotations
+
+import datetime
+import random
+import secrets
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.prepare import prepare
+from genrobust.errors import GenrobustError
+from genrobust.models.check import check_model, probe_images
+from genrobust.suites import Suite
+
+Change = Callable[[Tensor], Tensor]
+
+
+class Plain(nn.Module):
+    """A small model whose code, picture and service can be disturbed."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            self.enc, self.dec = nn.Linear(64, 6), nn.Linear(3, 64)
+
+    def code(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, logvar = self.enc(x.flatten(1)).chunk(2, 1)
+        return mean, logvar
+
+    def image(self, z: Tensor) -> Tensor:
+        return self.dec(z).sigmoid().view(-1, 1, 8, 8)
+
+
+def disturbed(change: Change, stage: str, draws: int = 1) -> genrobust.GenerativeModel:
+    """The plain model with one stage's result changed; changes take and give (B, ...)."""
+    plain = Plain()
+
+    def encode(x: Tensor) -> Any:
+        mean, logvar = plain.code(x)
+        if stage == "logvar":
+            return mean, change(logvar)
+        return (change(mean) if stage == "encode" else mean), logvar
+
+    def decode(z: Tensor) -> Tensor:
+        return change(plain.image(z)) if stage == "decode" else plain.image(z)
+
+    def deploy(x: Tensor) -> Tensor:
+        return change(plain.image(plain.code(x)[0]))
+
+    return genrobust.wrap(
+        plain,
+        encode=encode,
+        decode=decode,
+        deploy=deploy if stage == "deploy" else None,
+        clamp=True,
+        draws=draws,
+    )
+
+
+def rows(t: Tensor) -> Tensor:
+    """The number of each image in its batch, to be added to what it gives."""
+    return torch.arange(len(t), dtype=t.dtype).view(-1, *[1] * (t.ndim - 1))
+
+
+def noise_by_row(t: Tensor) -> Tensor:
+    noise = torch.rand(t.shape, generator=torch.Generator().manual_seed(0))
+    return t + 0.1 * noise
+
+
+def last_first(t: Tensor) -> Tensor:
+    """The first image is as it should be."""
+    return torch.cat([t[:1], t[1:].flip(0)])
+
+
+BY_COMPANY: dict[str, Change] = {
+    "noise by row": noise_by_row,
+    "noise by row but the first": lambda t: t + 0.1 * (rows(t) > 0) * torch.ones_like(t),
+    "a tenth by row": lambda t: t + 0.01 * rows(t),
+    "its neighbour": lambda t: t + 0.1 * t.roll(1, 0),
+    "the batch's mean": lambda t: t - 0.1 * t.mean(0),
+    "the batch's largest": lambda t: t / t.abs().max(),
+    "the first of all": lambda t: t + 0.1 * t[:1] - 0.1 * t[0].mean(),
+    "large batches": lambda t: t + 0.1 * (len(t) > 2),
+    "odd batches": lambda t: t + 0.1 * (len(t) % 2),
+    "the last row": lambda t: t + 0.1 * (rows(t) == len(t) - 1),
+    "all but the first reversed": last_first,
+}
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "deploy", "logvar"])
+@pytest.mark.parametrize("change", BY_COMPANY)
+def test_an_image_that_depends_on_the_others_is_found(change: str, stage: str) -> None:
+    with pytest.raises(GenrobustError, match="changes with the others in its batch"):
+        disturbed(BY_COMPANY[change], stage)
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "deploy", "logvar"])
+def test_a_model_that_treats_images_one_by_one_passes(stage: str) -> None:
+    disturbed(lambda t: 0.9 * t + 0.01, stage)
+
+
+def test_rounding_at_the_edge_between_two_levels_is_no_dependence() -> None:
+    """A deployment in bytes: another batch's rounding may move a pixel by a level, and no more."""
+
+    def edge(t: Tensor) -> Tensor:
+        image = (255 * t).round() / 255
+        moved = image.clone()
+        moved[:, 0, 0, 0] += (len(t) % 2) / 255
+        return moved
+
+    disturbed(edge, "deploy")
+
+    def edges(t: Tensor) -> Tensor:
+        moved = edge(t)
+        moved[:, 0, 0, 1] += (len(t) % 2) / 255
+        return moved
+
+    with pytest.raises(GenrobustError, match="changes with the others"):
+        disturbed(edges, "deploy")
+    with pytest.raises(GenrobustError, match="changes with the others"):
+        disturbed(edge, "decode")  # what attacks differentiate has no levels
+
+
+class Coupled(torch.autograd.Function):
+    """The right image, and a gradient divided by all in the batch."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor) -> Tensor:
+        return t.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] / gradients[0].flatten(1).norm(dim=1).sum()
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode"])
+def test_a_gradient_that_depends_on_the_others_is_found(stage: str) -> None:
+    with pytest.raises(GenrobustError, match="gradient of an image changes with the others"):
+        disturbed(Coupled.apply, stage)
+
+
+def test_a_gradient_of_the_rows_is_found() -> None:
+    def detached(t: Tensor) -> Tensor:
+        return torch.cat([t[:1], t[1:].detach()])
+
+    with pytest.raises(GenrobustError, match="gradient of an image changes with the others"):
+        disturbed(detached, "decode")
+
+
+# What a run does
+
+
+def zoo(change: Change) -> genrobust.GenerativeModel:
+    vae = genrobust.load_model("vae")
+    return genrobust.wrap(
+        vae.module,
+        encode=vae.encode,
+        decode=lambda z: change(vae.decode(z)),
+        clamp=True,
+    )
+
+
+def test_a_run_checks_batches_of_the_size_that_it_uses(small_suite: Suite) -> None:
+    """On four images, and on eight, nothing shows."""
+    model = zoo(lambda t: t + 0.2 * (len(t) > 8))
+    whole = genrobust.suites.load_suite("digits")
+    quick = whole.with_attacks(["noise"]).limited(12)
+    for size, seen in ((8, False), (9, True), (45, True)):
+        suite = quick.model_copy(update={"chunk_size": size})
+        if not seen:
+            prepare(model, suite, Options())
+            continue
+        with pytest.raises(GenrobustError, match="changes with the others"):
+            prepare(model, suite, Options())
+
+
+def test_a_run_checks_every_image_of_its_first_batch() -> None:
+    quick = genrobust.suites.load_suite("digits").with_attacks(["noise"]).limited(20)
+    model = zoo(lambda t: t + 0.2 * (rows(t) == 17))
+    with pytest.raises(GenrobustError, match="changes with the others"):
+        prepare(model, quick, Options())
+
+
+@pytest.mark.parametrize("name", ["vae", "jointvae"])
+def test_the_zoo_passes_on_as_many_images_as_a_run_takes(name: str) -> None:
+    images = genrobust.load_images("digits")
+    check_model(genrobust.load_model(name), images.take(range(45)))
+
+
+# Draws
+
+
+def once(make: Callable[[], float]) -> Change:
+    return lambda t: t + 0.1 * make()
+
+
+def an_image(make: Callable[[tuple[int, ...]], Any]) -> Change:
+    """Another number for each image."""
+    return lambda t: t + 0.1 * torch.as_tensor(make((len(t), *[1] * (t.ndim - 1)))).to(t)
+
+
+OWN = np.random.default_rng(3)
+OWN_PYTHON = random.Random(3)
+OWN_TORCH = torch.Generator().manual_seed(3)
+COUNTER = iter(range(10**9))
+
+SOURCES: dict[str, Change] = {
+    "torch": an_image(torch.rand),
+    "numpy": an_image(lambda shape: np.random.random(shape)),
+    "python": once(random.random),
+    "numpy's own": an_image(OWN.random),
+    "numpy's new": an_image(lambda shape: np.random.default_rng().random(shape)),
+    "python's own": once(OWN_PYTHON.random),
+    "torch's own": an_image(lambda shape: torch.rand(shape, generator=OWN_TORCH)),
+    "the operating system": once(lambda: secrets.randbelow(10**6) / 10**6),
+    "the clock": once(lambda: time.perf_counter() * 1e4 % 1),
+    "the date": once(lambda: datetime.datetime.now().microsecond * 7919 % 997 / 997),
+    "a counter": once(lambda: next(COUNTER) % 7 / 7),
+}
+KEYED = {"torch", "numpy", "python"}
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "deploy", "logvar"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_model_that_draws_and_does_not_say_so_is_refused(source: str, stage: str) -> None:
+    with pytest.raises(GenrobustError, match=r"another reconstruction each time.*draws=16"):
+        disturbed(SOURCES[source], stage)
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "deploy"])
+@pytest.mark.parametrize("source", [name for name in SOURCES if name not in KEYED])
+def test_draws_that_cannot_be_drawn_again_are_refused(source: str, stage: str) -> None:
+    words = rf"{stage} draws cannot be drawn again.*torch\.manual_seed, np\.random\.seed and random"
+    with pytest.raises(GenrobustError, match=words):
+        disturbed(SOURCES[source], stage, draws=4)
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "deploy"])
+@pytest.mark.parametrize("source", ["torch", "numpy"])
+def test_draws_that_can_be_drawn_again_pass(source: str, stage: str) -> None:
+    assert disturbed(SOURCES[source], stage, draws=4).draws == 4
+
+
+def test_one_draw_for_a_whole_batch_is_not_many_draws() -> None:
+    with pytest.raises(GenrobustError, match="one random number for all images of a batch"):
+        disturbed(SOURCES["python"], "deploy", draws=4)
+
+
+def test_what_is_not_random_in_a_random_model_is_checked_as_ever() -> None:
+    def both(t: Tensor) -> Tensor:
+        return noise_by_row(t) if t.ndim == 2 else SOURCES["torch"](t)
+
+    plain = Plain()
+    with pytest.raises(GenrobustError, match="changes with the others"):
+        genrobust.wrap(
+            plain,
+            encode=lambda x: both(plain.code(x)[0]),
+            decode=lambda z: both(plain.image(z)),
+            clamp=True,
+            draws=4,
+        )
+
+
+def test_random_results_that_lean_on_the_others_are_found() -> None:
+    def change(t: Tensor) -> Tensor:
+        return t + 0.02 * torch.randn_like(t) + 5 * (t - t.mean(0))
+
+    with pytest.raises(GenrobustError, match="standard errors"):
+        disturbed(change, "deploy", draws=4)
+    disturbed(lambda t: t + 0.02 * torch.randn_like(t), "deploy", draws=4)
+
+
+def test_the_check_leaves_the_generators_alone() -> None:
+    states = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for source in ("torch", "numpy", "python"):
+                with pytest.raises(GenrobustError):
+                    disturbed(SOURCES[source], "decode")
+        states.append((torch.rand(1).item(), np.random.random(), random.random()))
+    torch.manual_seed(1)
+    np.random.seed(1)
+    random.seed(1)
+    untouched = (torch.rand(1).item(), np.random.random(), random.random())
+    assert states == [untouched, untouched]
+
+
+def test_one_image_alone_can_be_checked() -> None:
+    plain = Plain()
+    model = genrobust.wrap(plain, encode=plain.code, decode=plain.image)
+    assert check_model(model, probe_images((1, 8, 8), 1)).code_size == 3

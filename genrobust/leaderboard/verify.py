@@ -27,6 +27,7 @@ from genrobust.leaderboard.subject import ENTRY, Subject, find_subjects, read_su
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
+from genrobust.rules.base import RULES
 
 #: What each depth proves, and what it does not.
 PROVES: dict[Depth, str] = {
@@ -244,7 +245,7 @@ def _check_fits(evidence: Evidence, images: Images) -> None:
     suite = evidence.record.suite
     if not all(0 <= i < len(images) for i in (*suite.sample_ids, *suite.target_ids)):
         raise RejectionError(f"the suite names images that '{suite.dataset}' does not have")
-    if images.labels is None and suite.rule != "distance":
+    if images.labels is None and RULES.get(suite.rule).labelled:
         raise RejectionError(f"the suite scores by judges, and '{suite.dataset}' has no labels")
 
 

@@ -293,6 +293,14 @@ def test_draws_on_which_judges_differ_count_against_a_majority(
     assert verdict.tolist() == [0, NO_VERDICT, NO_VERDICT]
 
 
+def test_of_no_sources_nothing_is_drawn_and_nothing_said(vae: genrobust.GenerativeModel) -> None:
+    """As of a shard in which no source is eligible."""
+    drawn = genrobust.wrap(vae.module, deploy=lambda x: vae.reconstruct(x), draws=3)
+    look = Scorer(Agreement((Judge("a", _Reads(), ""),)), drawn, 0)
+    images = look.reconstruct(torch.zeros(0, 1, 32, 32), ())
+    assert look.verdict(images, sources_of(())).shape == (0,)
+
+
 BUILD = """
 import genrobust, torch
 

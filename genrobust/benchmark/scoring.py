@@ -49,7 +49,7 @@ class Scorer:
         """
         draws = self.model.draws
         with torch.no_grad():
-            if draws == 1:
+            if draws == 1 or not len(x):
                 images = self.model.reconstruct(x)[None]
             else:
                 each = []

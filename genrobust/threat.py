@@ -35,6 +35,7 @@ class ThreatModel:
         GenrobustError: an unknown norm; a negative radius.
 
     Example:
+        >>> import torch
         >>> threat = ThreatModel("linf", 0.1)
         >>> threat.project(torch.tensor([[[[0.9]]]]), torch.tensor([[[[0.2]]]])).round(decimals=2)
         tensor([[[[0.3000]]]])

@@ -85,7 +85,8 @@ SETTINGS = [
 def test_a_setting_that_cannot_be_is_one_sentence_and_nothing_is_written(
     change: str, tmp_path: Path
 ) -> None:
-    code, output = train(tmp_path / "out", "--model", "jointvae", "--set", change)
+    words = ("--model", "jointvae", "--set", "steps=1", "--set", change)
+    code, output = train(tmp_path / "out", *words)
     assert code == 2, output[-500:]
     assert output.startswith("Error: ")
     assert output.count("\n") == 1

@@ -83,6 +83,32 @@ def test_a_model_in_another_precision_is_benchmarked(
     assert found.scores.sources == 2
 
 
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("factor", [1e-9, 1.0, 1e7])
+def test_small_and_large_gradients_pass_through_half_precision(
+    factor: float, precision: torch.dtype
+) -> None:
+    """A judge that is sure gives a gradient that is 0 in half precision, and is not 0."""
+    exact, model = genrobust.wrap(Toy()), genrobust.wrap(Toy().to(precision))
+    x = torch.rand(4, 1, 8, 8).requires_grad_()
+    weights = factor * torch.tensor([1, 1e-3, 1e-6, 0]).view(-1, 1, 1, 1)
+
+    def gradient(of: genrobust.GenerativeModel, what: str) -> Tensor:
+        part: Any = of.encode(x).parts[0]
+        found = {
+            "image": of.surrogate(x, "softmax"),
+            "codes": (part.mean + part.logvar).square()[:, :, None, None],
+        }[what]
+        (gradient,) = torch.autograd.grad((weights * found).sum(), x)
+        return gradient
+
+    for what in ("image", "codes"):
+        wanted, found = gradient(exact, what), gradient(model, what)
+        assert torch.equal(found[3], torch.zeros(1, 8, 8))
+        for ours, theirs in zip(found[:3], wanted[:3], strict=True):
+            assert (ours - theirs).norm() < 10 * LOW[precision] * theirs.norm()
+
+
 def half_of(t: Any) -> Any:
     return t.half() if isinstance(t, Tensor) else type(t)(half_of(item) for item in t)
 

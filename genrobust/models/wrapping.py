@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, count
+from itertools import count
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.model import GenerativeModel
+from genrobust.models.precision import Passage, precision_of
 from genrobust.posterior import Posterior
 from genrobust.seeding import seeded
 
@@ -178,15 +179,15 @@ def adapt(
     module.eval()
     module.requires_grad_(False)  # on its own, as some modules' eval() returns nothing
 
-    def run_on(x: Tensor) -> Any:
-        return run_encoder(_in_precision_of(run_encoder, module, "encoder", x * (high - low) + low))
+    def entering(x: Tensor, function: object) -> Passage:
+        return Passage(x * (high - low) + low, precision_of(function, module, "encoder"))
 
     trials = count()
 
     def try_once() -> Any:
         device = next(module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(trials)):
-            return run_on(probe_images(shape, TRIED).to(device))
+            return run_encoder(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
 
     def say(what: str) -> None:
         warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)
@@ -194,22 +195,25 @@ def adapt(
     read = Reader(try_once, say)
 
     def encoder(x: Tensor) -> Posterior:
-        return read(run_on(x)).map(lambda tensor: _beside(x, tensor, "the encoder"))
+        passage = entering(x, run_encoder)
+        posterior = read(run_encoder(passage.inside))
+        posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
+        return passage.leave_posterior(posterior)
 
-    def to_image(output: Any, given: Tensor, who: str, argument: str) -> Tensor:
-        image = _beside(given, image_of(output, who, argument), who)
+    def to_image(output: Any, passage: Passage, given: Tensor, who: str, argument: str) -> Tensor:
+        (image,) = passage.leave(_beside(given, image_of(output, who, argument), who))
         image = (image - low) / (high - low)
         fits = image.ndim == 2 and image[0].numel() == torch.Size(shape).numel()
         return image.view(-1, *shape) if fits else image
 
     def decoder(code: Tensor) -> Tensor:
-        output = run_decoder(_in_precision_of(run_decoder, module, "decoder", code))
-        return to_image(output, code, "the decoder", "decode")
+        passage = Passage(code, precision_of(run_decoder, module, "decoder"))
+        return to_image(run_decoder(passage.inside), passage, code, "the decoder", "decode")
 
     def deployed(x: Tensor) -> Tensor:
         assert deploy is not None
-        output = deploy(_in_precision_of(deploy, module, "encoder", x * (high - low) + low))
-        return to_image(output, x, "deploy=", "deploy")
+        passage = entering(x, deploy)
+        return to_image(deploy(passage.inside), passage, x, "deploy=", "deploy")
 
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     spec = {
@@ -242,23 +246,6 @@ def _require_module(module: object) -> None:
             f"wrap takes a torch.nn.Module, not a {type(module).__name__}; for functions pass the "
             "module that holds their weights, and encode= and decode="
         )
-
-
-def _in_precision_of(function: Any, module: nn.Module, half: str, x: Tensor) -> Tensor:
-    """Images or codes as the weights that they meet first are: in half or double precision.
-
-    Args:
-        function: what takes them.
-        module: the user's.
-        half: which attribute of the module they meet, ``encoder`` or ``decoder``, where it has one.
-        x: what it takes.
-    """
-    own = function if isinstance(function, nn.Module) else getattr(module, half, module)
-    owner = own if isinstance(own, nn.Module) else module
-    weights = chain(owner.parameters(), owner.buffers())
-    precision = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
-    known = (torch.float16, torch.bfloat16, torch.float64)
-    return x.to(precision) if precision in known else x
 
 
 def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:

@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
+from genrobust.projects import plain_name
 
 T = TypeVar("T")
 Registered = TypeVar("Registered")
@@ -146,4 +147,4 @@ def _load(place: str) -> Any:
 
 
 def _origin(item: object) -> tuple[str, str]:
-    return getattr(item, "__module__", ""), getattr(item, "__qualname__", repr(item))
+    return plain_name(getattr(item, "__module__", "")), getattr(item, "__qualname__", repr(item))

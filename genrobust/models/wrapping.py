@@ -14,6 +14,7 @@ from genrobust.models.adapters import image_of, posterior_of
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Posterior
+from genrobust.projects import plain_name
 
 
 def wrap(
@@ -136,7 +137,7 @@ def adapt(
     def decoder(code: Tensor) -> Tensor:
         return to_image(run_decoder(code))
 
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    kind = f"{plain_name(type(module).__module__)}.{type(module).__qualname__}"
     spec = {
         "class": kind.removeprefix("__main__."),
         "encode": _qualified_name(run_encoder),

@@ -15,7 +15,6 @@ from genrobust.models import load_model
 from genrobust.models.model import GenerativeModel
 from genrobust.projects import is_library, plain_name
 
-
 NET = """
 import torch
 from torch import nn

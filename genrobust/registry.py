@@ -61,6 +61,11 @@ class Registry(Generic[T]):
         """
 
         def decorate(item: Registered) -> Registered:
+            if "/" in name or "\\" in name or not name.isprintable() or name.startswith("."):
+                raise GenrobustError(
+                    f"the {self.kind} name '{name}' would be a path where folders are named after "
+                    "it; register it under a plain one, such as 'mine'"
+                )
             point = self._entry_points().get(name)
             # A plugin's own module may use the decorator beside its entry point.
             foreign = point is not None and point.module != _origin(item)[0]

@@ -21,17 +21,8 @@ MODULES = sorted(
 
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
-    *(
-        "_version",
-        "errors",
-        "projects",
-        "registry",
-        "seeding",
-        "files",
-        "distance",
-        "posterior",
-        "threat",
-    ),
+    *("_version", "errors", "names", "projects", "registry", "seeding", "files"),
+    *("distance", "posterior", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
     *("training", "testing", "leaderboard", "cli"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +11,21 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from genrobust import files
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
 from genrobust.benchmark.record import ModelInfo
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Setting
-from genrobust.data.base import load_images
+from genrobust.data.base import Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, Panel, load_judge
 from genrobust.models.check import check_model
+from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
+from genrobust.models.reach import reach
 from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.suites.suite import SUITES, JudgeRef, Suite
@@ -36,7 +40,13 @@ REFERENCES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run that has everything it needs."""
+    """A run that has everything it needs.
+
+    Args:
+        identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
+            of attacks that genrobust does not ship.
+        settings: what is not as the suite says, or the seed, in short words.
+    """
 
     setting: Setting
     options: Options
@@ -45,6 +55,8 @@ class Prepared:
     deviations: tuple[str, ...]
     model: ModelInfo
     command: str
+    identity: str
+    settings: tuple[str, ...]
 
 
 def prepare(
@@ -64,7 +76,10 @@ def prepare(
     Raises:
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
-    used, deviations = _adjusted(suite, options)
+    used, changes = _adjusted(suite, options)
+    own = suite.name not in SUITES or SUITES.get(suite.name)() != suite
+    deviations = (*(["a suite of one's own"] if own else []), *(c.said for c in changes))
+    seed = [] if options.seed == 0 else [f"seed-{options.seed}"]
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
@@ -89,6 +104,7 @@ def prepare(
     ready = _wrapped(model, used.dataset, images.shape, options.weights)
     if options.as_data:
         ready = _as_data(ready)
+    who = _identity(ready, used, images)
     ready.module.to(device)
     if ready.input_shape != images.shape:
         raise GenrobustError(
@@ -128,7 +144,21 @@ def prepare(
             card=card.model_dump(mode="json") if card and options.weights is None else None,
         ),
         command=command(reference or "FILE.py:FUNCTION", suite, options),
+        identity=who,
+        settings=(*(change.short for change in changes), *seed),
     )
+
+
+def _identity(model: GenerativeModel, suite: Suite, images: Images) -> str:
+    """Of the model, where it is before it goes to a device, and of other people's attacks."""
+    digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
+    for name in sorted({entry.attack for entry in suite.attacks}):
+        kind = ATTACKS.get(name)
+        package = kind.__module__.partition(".")[0]
+        if package != "genrobust":
+            found = reach({name: kind}, own={package})
+            digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
+    return digest.hexdigest()
 
 
 def _references(
@@ -180,18 +210,27 @@ def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
     return judge.to(device)
 
 
-def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
+@dataclass(frozen=True)
+class _Change:
+    """How a run departs from its suite: in a record's words, and in a folder's name."""
+
+    said: str
+    short: str
+
+
+def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[_Change, ...]]:
     """The suite as it is run, and how that departs from the suite."""
-    used, deviations = suite, []
-    if suite.name not in SUITES or SUITES.get(suite.name)() != suite:
-        deviations.append("a suite of one's own")
+    used, changes = suite, []
     if options.attacks:
         used = used.with_attacks(list(options.attacks))
-        deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
+        names = options.attacks
+        said = f"attacks {', '.join(names)} in place of the suite's"
+        changes.append(_Change(said, f"attack-{'-'.join(names)}"))
     if options.judge is not None:
-        used = _judged_by(used, options.judge, options.judge_in_train_mode)
-        live = ", its dropout drawing" if options.judge_in_train_mode else ""
-        deviations.append(f"success by the judge {options.judge} alone{live}")
+        live = options.judge_in_train_mode
+        used = _judged_by(used, options.judge, live)
+        said = f"success by the judge {options.judge} alone{', its dropout drawing' * live}"
+        changes.append(_Change(said, f"judge-{options.judge}{'-in-train-mode' * live}"))
     elif options.judge_in_train_mode:
         raise GenrobustError(
             "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
@@ -199,15 +238,19 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
     if options.norm is not None:
         used = used.with_norm(ThreatModel(cast("Norm", options.norm)).norm)
         if used.norm != suite.norm:
-            deviations.append(f"the norm {used.norm} in place of the suite's")
+            said = f"the norm {used.norm} in place of the suite's"
+            changes.append(_Change(said, f"norm-{used.norm}"))
     if options.eps:
         used = used.with_eps(list(options.eps))
-        deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
+        radii = [str(radius) for radius in used.eps]
+        said = f"eps {', '.join(radii)} in place of the suite's"
+        changes.append(_Change(said, f"eps-{'-'.join(radii)}"))
     if options.limit is not None:
         used = used.limited(options.limit)
         if len(used.sample_ids) < len(suite.sample_ids):
-            deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
-    return used, tuple(deviations)
+            said = f"the first {options.limit} of {len(suite.sample_ids)} samples"
+            changes.append(_Change(said, f"limit-{options.limit}"))
+    return used, tuple(changes)
 
 
 def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:

@@ -12,10 +12,18 @@ from genrobust.errors import GenrobustWarning
 
 
 class Store:
-    """The shard files of a run folder."""
+    """The shard files of a run folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of the run.
+        identity: of the model and the attacks that give the results, as
+            :class:`~genrobust.benchmark.prepare.Prepared` has it: a shard that others gave is as
+            good as none. None to read whatever is there.
+    """
+
+    def __init__(self, folder: Path, identity: str | None = None) -> None:
         self.folder = folder
+        self.identity = identity
 
     def path(self, spec: ShardSpec) -> Path:
         return self.folder / "shards" / f"{spec.key}.safetensors"
@@ -26,16 +34,19 @@ class Store:
             "spec": spec.model_dump_json(),
             "sha256": files.sha256_of_tensors(measured.tensors),
             "seconds": repr(measured.seconds),
+            "identity": self.identity or "",
         }
         files.write_tensors(self.path(spec), measured.tensors, metadata)
 
     def read(self, spec: ShardSpec) -> Measured | None:
-        """The result; None if it is not there, or is damaged (with a warning)."""
+        """The result; None if it is not there, of another model, or damaged (with a warning)."""
         path = self.path(spec)
         if not path.exists():
             return None
         try:
             tensors, metadata = files.read_tensors(path)
+            if self.identity is not None and metadata.get("identity") != self.identity:
+                return None
             whole = metadata["sha256"] == files.sha256_of_tensors(tensors)
             if metadata["spec"] != spec.model_dump_json() or not whole:
                 raise ValueError("its content does not match its hash")

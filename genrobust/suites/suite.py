@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split
 from genrobust.errors import GenrobustError
+from genrobust.names import is_part
 from genrobust.registry import Registry
 from genrobust.threat import Norm
 
@@ -85,6 +86,16 @@ class Suite(Frozen):
     chunk_size: int = Field(gt=0)
     confidence: float = Field(gt=0, lt=1)
     resamples: int = Field(gt=0)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not is_part(name):
+            raise ValueError(
+                f"'{name}' cannot name the folder of its runs: it takes letters, digits, '.', '_', "
+                "'+' and '-', such as 'digits-brief'"
+            )
+        return name
 
     @model_validator(mode="after")
     def _fits_together(self) -> Suite:

@@ -12,7 +12,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,7 +22,6 @@ from genrobust.benchmark.plan import ShardSpec
 from genrobust.benchmark.prepare import Prepared
 from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.zoo import name_of
 from genrobust.names import part_of, short_hash
 from genrobust.suites.suite import Suite
 
@@ -43,6 +42,20 @@ AnyRecord = TypeVar("AnyRecord", Record, MinimumNormRecord)
 def home_of(out: Path, suite: Suite) -> Path:
     """The folder of a suite's runs; absolute, since a model's file may change directory."""
     return out.absolute() / part_of(f"{suite.name}-v{suite.version}")
+
+
+def name_of(model: str, weights: str | Path | None = None) -> str:
+    """What a run is called by the place its model comes from.
+
+    >>> name_of("my_model.py:build"), name_of("my_model.py:VAE"), name_of("vae", "runs/best.pt")
+    ('my_model', 'my_model-VAE', 'vae+best')
+    """
+    place, colon, function = model.rpartition(":")
+    name = model
+    if colon:
+        stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
+        name = stem if function == "build" else f"{stem}-{function}"
+    return name if weights is None else f"{name}+{Path(weights).stem}"
 
 
 def mark_of(prepared: Prepared, shards: Sequence[ShardSpec]) -> str:
@@ -81,10 +94,15 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
 
 def begin(folder: Path, prepared: Prepared, shards: Sequence[ShardSpec]) -> None:
     """Write the plan of a run; results of another model that were there go with their shards."""
-    found = _plan_in(folder)
-    mark = mark_of(prepared, shards)
-    other = {} if found is None or found.get("run") == mark else found
-    if other and other.get("identity") != prepared.identity:
+    outline = {
+        "command": prepared.command,
+        "run": mark_of(prepared, shards),
+        "identity": prepared.identity,
+        "shards": [spec.model_dump(mode="json") for spec in shards],
+    }
+    found = _plan_in(folder) or {}
+    shared = any(spec in outline["shards"] for spec in found.get("shards", ()))
+    if shared and found.get("identity") != prepared.identity:
         warnings.warn(
             f"'{folder}' holds results of another model, or of this one with other code; they are "
             "replaced",
@@ -93,12 +111,6 @@ def begin(folder: Path, prepared: Prepared, shards: Sequence[ShardSpec]) -> None
         )
         for name in ("record.json", "curve.json", *DERIVED):
             (folder / name).unlink(missing_ok=True)
-    outline = {
-        "command": prepared.command,
-        "run": mark,
-        "identity": prepared.identity,
-        "shards": [spec.model_dump(mode="json") for spec in shards],
-    }
     files.write_text(folder / PLAN, json.dumps(outline, indent=1) + "\n")
 
 
@@ -160,7 +172,7 @@ def _take(folder: Path, mark: str) -> bool:
     return True
 
 
-def _plan_in(folder: Path) -> dict[str, object] | None:
+def _plan_in(folder: Path) -> dict[str, Any] | None:
     """The plan of the run in a folder; empty if it is damaged, None if there is none."""
     try:
         found = json.loads((folder / PLAN).read_bytes())

@@ -76,10 +76,7 @@ def prepare(
     Raises:
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
-    used, changes = _adjusted(suite, options)
-    own = suite.name not in SUITES or SUITES.get(suite.name)() != suite
-    deviations = (*(["a suite of one's own"] if own else []), *(c.said for c in changes))
-    seed = [] if options.seed == 0 else [f"seed-{options.seed}"]
+    used, deviations, settings = _adjusted(suite, options)
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
@@ -145,7 +142,7 @@ def prepare(
         ),
         command=command(reference or "FILE.py:FUNCTION", suite, options),
         identity=who,
-        settings=(*(change.short for change in changes), *seed),
+        settings=settings,
     )
 
 
@@ -210,27 +207,24 @@ def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
     return judge.to(device)
 
 
-@dataclass(frozen=True)
-class _Change:
-    """How a run departs from its suite: in a record's words, and in a folder's name."""
+def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], tuple[str, ...]]:
+    """The suite as it is run; how that departs from the suite; and that in short words.
 
-    said: str
-    short: str
-
-
-def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[_Change, ...]]:
-    """The suite as it is run, and how that departs from the suite."""
-    used, changes = suite, []
+    The short words also name the seed, and not that the suite is one's own.
+    """
+    used, deviations, settings = suite, [], []
+    if suite.name not in SUITES or SUITES.get(suite.name)() != suite:
+        deviations.append("a suite of one's own")
     if options.attacks:
         used = used.with_attacks(list(options.attacks))
-        names = options.attacks
-        said = f"attacks {', '.join(names)} in place of the suite's"
-        changes.append(_Change(said, f"attack-{'-'.join(names)}"))
+        deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
+        settings.append(f"attack-{'-'.join(options.attacks)}")
     if options.judge is not None:
         live = options.judge_in_train_mode
         used = _judged_by(used, options.judge, live)
-        said = f"success by the judge {options.judge} alone{', its dropout drawing' * live}"
-        changes.append(_Change(said, f"judge-{options.judge}{'-in-train-mode' * live}"))
+        drawing = ", its dropout drawing" if live else ""
+        deviations.append(f"success by the judge {options.judge} alone{drawing}")
+        settings.append(f"judge-{options.judge}{'-in-train-mode' if live else ''}")
     elif options.judge_in_train_mode:
         raise GenrobustError(
             "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
@@ -238,19 +232,21 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[_Change, ...
     if options.norm is not None:
         used = used.with_norm(ThreatModel(cast("Norm", options.norm)).norm)
         if used.norm != suite.norm:
-            said = f"the norm {used.norm} in place of the suite's"
-            changes.append(_Change(said, f"norm-{used.norm}"))
+            deviations.append(f"the norm {used.norm} in place of the suite's")
+            settings.append(f"norm-{used.norm}")
     if options.eps:
         used = used.with_eps(list(options.eps))
-        radii = [str(radius) for radius in used.eps]
-        said = f"eps {', '.join(radii)} in place of the suite's"
-        changes.append(_Change(said, f"eps-{'-'.join(radii)}"))
+        deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
     if options.limit is not None:
         used = used.limited(options.limit)
         if len(used.sample_ids) < len(suite.sample_ids):
-            said = f"the first {options.limit} of {len(suite.sample_ids)} samples"
-            changes.append(_Change(said, f"limit-{options.limit}"))
-    return used, tuple(changes)
+            deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
+            settings.append(f"limit-{options.limit}")
+    if options.eps:
+        settings.append(f"eps-{'-'.join(map(str, used.eps))}")
+    if options.seed != 0:
+        settings.append(f"seed-{options.seed}")
+    return used, tuple(deviations), tuple(settings)
 
 
 def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:

@@ -71,31 +71,20 @@ def load_model(
     """
     shape = DATASETS.get(dataset).image_shape
     built = _build_from_code(model) if ":" in model else _build_registered(model, dataset, weights)
+    place, _, function = model.rpartition(":")
+    name = Path(place).stem if function == "build" else function
     if weights is not None:
         module = built.module if isinstance(built, GenerativeModel) else built
         load_state_dict(module, read_state_dict(weights), weights)
+        name = Path(weights).stem
     if isinstance(built, GenerativeModel):
         wrapped = built
     else:
         own = getattr(built, "input_shape", None) or getattr(built, "img_size", None)
         known = own if own and not isinstance(own, int) else shape
-        wrapped = adapt(built, input_shape=known, name=name_of(model, weights))
+        wrapped = adapt(built, input_shape=known, name=name)
     check_model(wrapped)
     return wrapped
-
-
-def name_of(model: str, weights: str | Path | None = None) -> str:
-    """What a model is called by the place it comes from.
-
-    >>> name_of("my_model.py:build"), name_of("my_model.py:VAE"), name_of("vae", "runs/best.pt")
-    ('my_model', 'my_model-VAE', 'vae+best')
-    """
-    place, colon, function = model.rpartition(":")
-    name = model
-    if colon:
-        stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
-        name = stem if function == "build" else f"{stem}-{function}"
-    return name if weights is None else f"{name}+{Path(weights).stem}"
 
 
 def zoo_card(name: str, dataset: str) -> Card | None:

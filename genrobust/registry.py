@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
+from genrobust.projects import plain_name
 
 T = TypeVar("T")
 Registered = TypeVar("Registered")
@@ -60,6 +61,11 @@ class Registry(Generic[T]):
         """
 
         def decorate(item: Registered) -> Registered:
+            if "/" in name or "\\" in name or not name.isprintable() or name.startswith("."):
+                raise GenrobustError(
+                    f"the {self.kind} name '{name}' would be a path where folders are named after "
+                    "it; register it under a plain one, such as 'mine'"
+                )
             point = self._entry_points().get(name)
             # A plugin's own module may use the decorator beside its entry point.
             foreign = point is not None and point.module != _origin(item)[0]
@@ -146,4 +152,4 @@ def _load(place: str) -> Any:
 
 
 def _origin(item: object) -> tuple[str, str]:
-    return getattr(item, "__module__", ""), getattr(item, "__qualname__", repr(item))
+    return plain_name(getattr(item, "__module__", "")), getattr(item, "__qualname__", repr(item))

@@ -475,7 +475,7 @@ def test_the_command_prints_a_table_and_writes_its_files(
     ):
         assert word in shown.stdout
     folder = tmp_path / "out" / "digits-v1" / "vae" / "linf"
-    assert {p.name for p in folder.iterdir()} == {"shards", "curve.json", "curve.html"}
+    assert {p.name for p in folder.iterdir()} == {"plan.json", "shards", "curve.json", "curve.html"}
     written = MinimumNormRecord.model_validate_json((folder / "curve.json").read_text())
     assert written.provenance.command.startswith("genrobust curve --model vae")
 

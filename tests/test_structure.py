@@ -22,7 +22,7 @@ MODULES = sorted(
 
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
-    *("_version", "errors", "registry", "seeding", "foreign", "files"),
+    *("_version", "errors", "names", "projects", "registry", "seeding", "foreign", "files"),
     *("distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "report", "benchmark"),

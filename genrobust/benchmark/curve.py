@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrobust import files
-from genrobust.benchmark import collect, flags
+from genrobust.benchmark import collect, flags, places
 from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.curve_record import (
     Area,
@@ -28,11 +28,10 @@ from genrobust.benchmark.curve_record import (
 )
 from genrobust.benchmark.nearest import SEARCHES, NearestSpec, search_nearest
 from genrobust.benchmark.options import Options
-from genrobust.benchmark.plan import plan
 from genrobust.benchmark.prepare import Prepared, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import DataInfo, Estimate, Flag, Times
-from genrobust.benchmark.run import Progress, judges, run_missing, silent
+from genrobust.benchmark.run import Progress, judges, run_missing, shards_of, silent
 from genrobust.benchmark.shard import Measured
 from genrobust.benchmark.store import Store
 from genrobust.errors import GenrobustError
@@ -102,6 +101,7 @@ def minimum_norm(
         >>> len(record.sources), record.per_eps[0].eps
         (1, 0.02)
     """
+    place = None if out is None else Path(out).absolute()  # before a model's file changes directory
     options = Options(
         limit=limit,
         seed=seed,
@@ -113,11 +113,11 @@ def minimum_norm(
     )
     with left_as_it_was(model):
         prepared = prepare_curve(model, suite, radius, options)
-        if out is None:
+        if place is None:
             with files.temporary_folder() as folder:
                 return execute_curve(prepared, folder).record
-        run = execute_curve(prepared, Path(out))
-    write_page(Path(out), run)
+        run = execute_curve(prepared, place)
+    write_page(place, run)
     return run.record
 
 
@@ -171,17 +171,15 @@ def execute_curve(
     run = prepared.run
     suite, setting, seed = run.suite, run.setting, run.options.seed
     device = device_kind(run.options.device, setting.scorer.model.max_batch)
-    shards = [
-        NearestSpec(**dict(spec), searches=SEARCHES)
-        for spec in plan(suite, run.model.fingerprint, seed, device)
-    ]
+    shards = nearest_shards_of(prepared)
+    places.begin(folder, run, shards)
 
     def work(
         spec: NearestSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
     ) -> Measured | None:
         return search_nearest(spec, setting, cancelled, checkpoint)
 
-    measured = run_missing(Store(folder), shards, work, run.workers, on_progress)
+    measured = run_missing(Store(folder, run.identity), shards, work, run.workers, on_progress)
     joined = collect.join(measured)
     distance = joined["distance"].double()
     known = distance[(distance > 0) & distance.isfinite()]
@@ -219,8 +217,13 @@ def execute_curve(
             attack_seconds=round(sum(m.seconds for m in measured), 3),
         ),
     )
-    files.write_text(folder / "curve.json", record.model_dump_json(indent=1) + "\n")
+    record = places.settle(folder / "curve.json", record)
     return CurveRun(record, _examples(suite, joined))
+
+
+def nearest_shards_of(prepared: PreparedCurve) -> list[NearestSpec]:
+    """The shards that a run consists of."""
+    return [NearestSpec(**dict(s), searches=SEARCHES) for s in shards_of(prepared.run)]
 
 
 def write_page(folder: Path, run: CurveRun) -> Path:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from genrobust import files
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
 from genrobust.benchmark.record import ModelInfo
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Setting
-from genrobust.data.base import load_images
+from genrobust.data.base import Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, load_judge
 from genrobust.models import threads
 from genrobust.models.check import check_model
+from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
+from genrobust.models.reach import reach
 from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.rules.base import RULES
@@ -39,7 +43,13 @@ CHECKED = 256
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run that has everything it needs."""
+    """A run that has everything it needs.
+
+    Args:
+        identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
+            of attacks that genrobust does not ship.
+        settings: what is not as the suite says, or the seed, in short words.
+    """
 
     setting: Setting
     options: Options
@@ -48,6 +58,8 @@ class Prepared:
     deviations: tuple[str, ...]
     model: ModelInfo
     command: str
+    identity: str
+    settings: tuple[str, ...]
 
 
 def prepare(
@@ -67,7 +79,7 @@ def prepare(
     Raises:
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
-    used, deviations = _adjusted(suite, options)
+    used, deviations, settings = _adjusted(suite, options)
     rule = RULES.get(used.rule)
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
@@ -93,6 +105,7 @@ def prepare(
     ready = _wrapped(model, used.dataset, images.shape, options)
     if options.as_data:
         ready = _as_data(ready)
+    who = _identity(ready, used, images)
     ready.module.to(device)
     ready.module.eval()  # again, as it is the caller's, and may have been trained since
     ready.module.requires_grad_(False)
@@ -132,7 +145,21 @@ def prepare(
             card=card.model_dump(mode="json") if card and options.weights is None else None,
         ),
         command=command(reference or "FILE.py:FUNCTION", suite, options),
+        identity=who,
+        settings=settings,
     )
+
+
+def _identity(model: GenerativeModel, suite: Suite, images: Images) -> str:
+    """Of the model, where it is before it goes to a device, and of other people's attacks."""
+    digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
+    for name in sorted({entry.attack for entry in suite.attacks}):
+        kind = ATTACKS.get(name)
+        package = kind.__module__.partition(".")[0]
+        if package != "genrobust":
+            found = reach({name: kind}, own={package})
+            digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
+    return digest.hexdigest()
 
 
 def _references(
@@ -196,18 +223,24 @@ def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
     return judge.to(device)
 
 
-def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
-    """The suite as it is run, and how that departs from the suite."""
-    used, deviations = suite, []
+def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], tuple[str, ...]]:
+    """The suite as it is run; how that departs from the suite; and that in short words.
+
+    The short words also name the seed, and not that the suite is one's own.
+    """
+    used, deviations, settings = suite, [], []
     if suite.name not in SUITES or load_suite(suite.name, options.data_root) != suite:
         deviations.append("a suite of one's own")
     if options.attacks:
         used = used.with_attacks(list(options.attacks))
         deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
+        settings.append(f"attack-{'-'.join(options.attacks)}")
     if options.judge is not None:
-        used = _judged_by(used, options.judge, options.judge_in_train_mode)
-        live = ", its dropout drawing" if options.judge_in_train_mode else ""
-        deviations.append(f"success by the judge {options.judge} alone{live}")
+        live = options.judge_in_train_mode
+        used = _judged_by(used, options.judge, live)
+        drawing = ", its dropout drawing" if live else ""
+        deviations.append(f"success by the judge {options.judge} alone{drawing}")
+        settings.append(f"judge-{options.judge}{'-in-train-mode' if live else ''}")
     elif options.judge_in_train_mode:
         raise GenrobustError(
             "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
@@ -216,6 +249,7 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
         used = used.with_norm(options.norm)
         if used.norm != suite.norm:
             deviations.append(f"the norm {used.norm} in place of the suite's")
+            settings.append(f"norm-{used.norm}")
     if options.eps:
         used = used.with_eps(list(options.eps))
         deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
@@ -223,7 +257,12 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...]]:
         used = used.limited(options.limit)
         if len(used.sample_ids) < len(suite.sample_ids):
             deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
-    return used, tuple(deviations)
+            settings.append(f"limit-{options.limit}")
+    if options.eps:
+        settings.append(f"eps-{'-'.join(map(str, used.eps))}")
+    if options.seed != 0:
+        settings.append(f"seed-{options.seed}")
+    return used, tuple(deviations), tuple(settings)
 
 
 def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +11,7 @@ from typing import TypeVar
 from torch import nn
 
 from genrobust import files
-from genrobust.benchmark import collect, flags
+from genrobust.benchmark import collect, flags, places
 from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.execute import run_all
 from genrobust.benchmark.options import Options
@@ -43,6 +42,11 @@ class Run:
 
     record: Record
     examples: list[Example]
+
+    def called(self, name: str) -> Run:
+        """The same under a name that tells it from others beside it."""
+        model = self.record.model.model_copy(update={"name": name})
+        return replace(self, record=self.record.model_copy(update={"model": model}))
 
 
 def bench(
@@ -98,6 +102,7 @@ def bench(
         >>> record.scores.sources, record.official
         (4, False)
     """
+    place = None if out is None else Path(out).absolute()  # before a model's file changes directory
     options = Options(
         limit=limit,
         seed=seed,
@@ -114,11 +119,11 @@ def bench(
     chosen = load_suite(suite, data_root) if isinstance(suite, str) else suite
     with left_as_it_was(model):
         prepared = prepare(model, chosen, options)
-        if out is None:
+        if place is None:
             with files.temporary_folder() as folder:
                 return execute(prepared, folder).record
-        run = execute(prepared, Path(out))
-    write_report(Path(out), [run])
+        run = execute(prepared, place)
+    write_report(place, [run])
     return run.record
 
 
@@ -130,16 +135,17 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
     """
     suite, setting = prepared.suite, prepared.setting
     device = device_kind(prepared.options.device, setting.scorer.model.max_batch)
-    shards = plan(suite, prepared.model.fingerprint, prepared.options.seed, device)
-    outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
-    files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
+    shards = shards_of(prepared)
+    places.begin(folder, prepared, shards)
 
     def work(
         spec: ShardSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
     ) -> Measured | None:
         return run_shard(spec, setting, cancelled, checkpoint)
 
-    measured = run_missing(Store(folder), shards, work, prepared.workers, on_progress)
+    measured = run_missing(
+        Store(folder, prepared.identity), shards, work, prepared.workers, on_progress
+    )
     joined = collect.join(measured)
     record = Record(
         official=not prepared.deviations,
@@ -162,8 +168,14 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
             attack_seconds=round(sum(m.seconds for m in measured), 3),
         ),
     )
-    files.write_text(folder / "record.json", record.model_dump_json(indent=1) + "\n")
+    record = places.settle(folder / "record.json", record)
     return Run(record, collect.examples(suite, joined))
+
+
+def shards_of(prepared: Prepared) -> list[ShardSpec]:
+    """The shards that a run consists of."""
+    device = device_kind(prepared.options.device)
+    return plan(prepared.suite, prepared.model.fingerprint, prepared.options.seed, device)
 
 
 def judges(setting: Setting) -> Iterator[JudgeInfo]:

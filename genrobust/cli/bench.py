@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from genrobust.benchmark.options import Options
+from genrobust.benchmark.places import folder_of, home_of
 from genrobust.benchmark.prepare import Prepared, prepare
-from genrobust.benchmark.record import ModelInfo
-from genrobust.benchmark.run import execute, write_report
+from genrobust.benchmark.run import execute, shards_of, write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.suites.suite import Suite, load_suite
@@ -24,28 +25,60 @@ def bench_models(
 
     from genrobust.report.terminal import score_table
 
+    protocol = load_suite(suite)
+    home = home_of(out, protocol)  # before a model's file changes directory
     if weights and len(weights) != len(models):
         raise GenrobustError(
             f"{len(weights)} --weights for {len(models)} --model; give each model its own, in order"
         )
     protocol = load_suite(suite, options.data_root)
-    given: list[Path | None] = [*weights] or [None] * len(models)
+    given: list[Path | None] = [path.absolute() for path in weights] or [None] * len(models)
     prepared = [
         _prepared(model, protocol, replace(options, weights=path))
         for model, path in zip(models, given, strict=True)
     ]
-    home = out / f"{protocol.name}-v{protocol.version}"
     runs = []
-    for one, folder in zip(prepared, folders(home, [one.model for one in prepared]), strict=True):
-        with progress(one.model.name) as advance:
-            runs.append(execute(one, folder, advance))
-        write_report(folder, runs[-1:])
+    for one, label in zip(prepared, labels_of(prepared), strict=True):
+        folder = folder_of(home, one, shards_of(one))
+        with progress(label) as advance:
+            run = execute(one, folder, advance)
+        write_report(folder, [run])
+        runs.append(run.called(label))
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
         if options.as_data:
             print(_write_evidence(one, folder), file=sys.stderr)
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)
     Console().print(score_table([run.record for run in runs]))
+
+
+def labels_of(prepared: Sequence[Prepared]) -> list[str]:
+    """What to call the models of one command: by name; equal names with what tells them apart."""
+    labels = [one.model.name for one in prepared]
+    sources = [Path(one.options.weights or one.model.reference) for one in prepared]
+    for tell in (_tails(labels, sources), [one.identity[:8] for one in prepared]):
+        apart = {label: set[str]() for label in labels}
+        for label, word in zip(labels, tell, strict=True):
+            apart[label].add(word)
+        labels = [
+            f"{label} ({word})" if len(apart[label]) > 1 else label
+            for label, word in zip(labels, tell, strict=True)
+        ]
+    return labels
+
+
+def _tails(labels: Sequence[str], sources: Sequence[Path]) -> list[str]:
+    """Where each comes from, without the folders that all of one label have in common."""
+    groups: dict[str, list[Path]] = {}
+    for label, source in zip(labels, sources, strict=True):
+        groups.setdefault(label, []).append(source.absolute())
+    shared = {
+        label: os.path.commonpath([p.parent for p in group]) for label, group in groups.items()
+    }
+    return [
+        str(source.absolute().relative_to(shared[label]))
+        for label, source in zip(labels, sources, strict=True)
+    ]
 
 
 def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
@@ -64,12 +97,3 @@ def _write_evidence(prepared: Prepared, folder: Path) -> Path:
 
     write_evidence(folder, prepared.setting.scorer.model)
     return folder / EVIDENCE
-
-
-def folders(home: Path, models: list[ModelInfo]) -> list[Path]:
-    """A folder a model; models of one name are told apart by fingerprint."""
-    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", model.name).strip(".-") for model in models]
-    return [
-        home / (name if names.count(name) == 1 else f"{name}-{model.fingerprint[:8]}")
-        for name, model in zip(names, models, strict=True)
-    ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from genrobust.benchmark.curve import execute_curve, prepare_curve, write_page
+from genrobust.benchmark.curve import execute_curve, nearest_shards_of, prepare_curve, write_page
 from genrobust.benchmark.options import Options
-from genrobust.cli.bench import folders
+from genrobust.benchmark.places import folder_of, home_of
 from genrobust.cli.progress import progress
 from genrobust.suites.suite import load_suite
 
@@ -19,17 +19,17 @@ def measure_curve(
     options: Options,
     out: Path,
 ) -> None:
-    """Prepare, run, and write OUT/SUITE/MODEL/NORM/curve.json and curve.html."""
+    """Prepare, run, and write curve.json and curve.html below OUT/SUITE/MODEL/NORM."""
     from rich.console import Console
 
     from genrobust.report.terminal import curve_table
 
     protocol = load_suite(suite, options.data_root)
+    home = home_of(out, protocol)  # before a model's file changes directory
     prepared = prepare_curve(model, protocol, radius, options)
-    info = prepared.run.model
-    home = out / f"{protocol.name}-v{protocol.version}"
-    folder = folders(home, [info])[0] / prepared.run.suite.norm
-    with progress(info.name) as advance:
-        run = execute_curve(prepared, folder, advance)
-    print(f"{folder / 'curve.json'}\n{write_page(folder, run)}", file=sys.stderr)
-    Console().print(curve_table(run.record))
+    run, shards = prepared.run, nearest_shards_of(prepared)
+    folder = folder_of(home, run, shards, below=run.suite.norm)
+    with progress(run.model.name) as advance:
+        found = execute_curve(prepared, folder, advance)
+    print(f"{folder / 'curve.json'}\n{write_page(folder, found)}", file=sys.stderr)
+    Console().print(curve_table(found.record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from genrobust import files
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
+from genrobust.models.reach import Reach, reach
 from genrobust.posterior import Posterior
+from genrobust.seeding import generator, seeded
 
 Result = TypeVar("Result")
 
@@ -169,7 +172,12 @@ class GenerativeModel:
         return sum(p.numel() for p in self.module.parameters())
 
     def fingerprint(self) -> str:
-        """sha256 of the spec and the weights: two models with one fingerprint are the same."""
+        """sha256 of the spec and of all numbers that the model works with.
+
+        Those are the weights, and any other tensor or numeric array that its functions reach: of a
+        second module, in a closure, in a global, in an attribute. See :mod:`identity
+        <genrobust.models.identity>` for what tells apart models that have these in common.
+        """
         weights = files.sha256_of_tensors(self.module.state_dict())
         spec = json.dumps(
             {
@@ -180,7 +188,58 @@ class GenerativeModel:
             },
             sort_keys=True,
         )
-        return hashlib.sha256(f"{spec}\n{weights}".encode()).hexdigest()
+        beyond = self._tensors_beyond()
+        more = f"\n{files.sha256_of_tensors(beyond)}" if beyond else ""
+        return hashlib.sha256(f"{spec}\n{weights}{more}".encode()).hexdigest()
+
+    def reach(self) -> Reach:
+        """The code and the tensors that the model's functions reach."""
+        functions = {"encode": self.encoder, "decode": self.decoder, "deploy": self.deploy}
+        return reach({"module": self.module, **functions})
+
+    def _tensors_beyond(self) -> dict[str, Tensor]:
+        """What the functions reach and the state dict does not hold, but for what they keep.
+
+        A module may keep something of its last batch; that is nothing of its own, and it is told
+        by another batch.
+        """
+        found = self._reached_beyond()
+        if found:
+            for key in ("one", "another"):
+                before, found = found, self._reached_beyond_after(key)
+            kept = {n for n, t in found.items() if n in before and _is_same(t, before[n])}
+            found = {name: found[name] for name in sorted(kept)}
+        return found
+
+    def _reached_beyond_after(self, key: str) -> dict[str, Tensor]:
+        images = torch.rand(2, *self.input_shape, generator=generator("reach", key))
+        # A model that fails here is refused by its check, in words.
+        with torch.no_grad(), suppress(Exception), seeded(self.device, "reach"):
+            self.reconstruct(images.to(self.device))
+        return self._reached_beyond()
+
+    def _reached_beyond(self) -> dict[str, Tensor]:
+        state = [_extent(t) for t in self.module.state_dict().values() if isinstance(t, Tensor)]
+        return {
+            name: tensor
+            for name, tensor in self.reach().tensors.items()
+            if not any(
+                low <= _extent(tensor)[0] < _extent(tensor)[1] <= high for low, high in state
+            )
+        }
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor's numbers lie in memory: first byte, and the one after the last."""
+    if tensor.layout != torch.strided or tensor.is_meta or not tensor.numel():
+        return 0, 0
+    sides = zip(tensor.shape, tensor.stride(), strict=True)
+    last = sum((size - 1) * step for size, step in sides)
+    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return files.sha256_of_tensors({"": one}) == files.sha256_of_tensors({"": other})
 
 
 def _joined(pieces: list[Posterior]) -> Posterior:

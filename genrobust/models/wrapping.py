@@ -18,6 +18,7 @@ from genrobust.models.check import check_model, probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.models.precision import Passage, precision_of
 from genrobust.posterior import Posterior
+from genrobust.projects import plain_name
 from genrobust.seeding import seeded
 
 #: How many images an encoder is tried with whose output does not say what it holds: a number that
@@ -215,7 +216,7 @@ def adapt(
         passage = entering(x, deploy)
         return to_image(deploy(passage.inside), passage, x, "deploy=", "deploy")
 
-    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    kind = f"{plain_name(type(module).__module__)}.{type(module).__qualname__}"
     spec = {
         "class": kind.removeprefix("__main__."),
         "encode": _qualified_name(run_encoder),

@@ -5,11 +5,8 @@ A registered model is a function from a dataset's name to a torch module or a Ge
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +25,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
+from genrobust.projects import Project
 from genrobust.registry import Registry
 
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
@@ -82,7 +80,8 @@ def load_model(
         built = (
             _build_registered(model, dataset, weights) if registered else _build_from_code(model)
         )
-    name = model.rpartition(":")[2]
+    place, _, function = model.rpartition(":")
+    name = Path(place).stem if function == "build" else function
     if weights is not None:
         module = built.module if isinstance(built, GenerativeModel) else built
         load_state_dict(module, read_state_dict(weights), weights)
@@ -152,8 +151,11 @@ def _build_from_code(reference: str) -> nn.Module | GenerativeModel:
     place, _, function = reference.rpartition(":")
     if not (place.endswith(".py") or "/" in place):
         return _call(lambda: import_module(place), place, function)
-    with _importable(Path(place).parent):
-        return _call(lambda: _import_file(Path(place)), place, function)
+    if not Path(place).is_file():
+        raise GenrobustError(f"there is no file '{place}'; check the path before ':'")
+    project = Project(Path(place))
+    with project.at_home():
+        return _call(project.load, place, function)
 
 
 def _call(load: Callable[[], ModuleType], place: str, function: str) -> nn.Module | GenerativeModel:
@@ -182,35 +184,6 @@ def _call(load: Callable[[], ModuleType], place: str, function: str) -> nn.Modul
             "or what genrobust.wrap gives"
         )
     return built
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let a file and the function in it import the file's neighbours."""
-    place = str(folder.resolve())
-    sys.path.insert(0, place)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            sys.path.remove(place)
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise GenrobustError(f"there is no file '{path}'; check the path before ':'")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up while it runs; a module of that name in use stays.
-    registered = sys.modules.setdefault(path.stem, module)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        if registered is module:
-            sys.modules.pop(path.stem, None)
-    return module
 
 
 def _failed(what: str, problem: Exception) -> GenrobustError:

@@ -22,14 +22,14 @@ def score_table(records: Sequence[Record]) -> Group:
     """A row per model and radius, in percent; below it, what makes a number unreliable."""
     suite = records[0].suite
     norm = load_norm(suite.norm).ascii_label
-    table = Table(title=f"{suite.name} v{suite.version}")
+    table = Table(title=_text(f"{suite.name} v{suite.version}"))
     table.add_column("model", overflow="fold", min_width=8)
     for head in (f"{norm} eps", "robust accuracy %", "changed %", "to target %"):
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(head, justify="right", overflow="fold")
     for record in records:
         mark = " ?" if record.flags else ""
         clean = _percent(record.scores.clean_accuracy)
-        table.add_row(record.model.name, "clean", clean + mark, "", "")
+        table.add_row(_text(record.model.name), "clean", clean + mark, "", "")
         for at in record.scores.per_eps:
             table.add_row(
                 "",
@@ -40,15 +40,16 @@ def score_table(records: Sequence[Record]) -> Group:
             )
         table.add_section()
     legend = RULES.get(suite.rule).words.legend
-    return Group(table, Text("\n".join([legend, *_notes(records)])))
+    return Group(table, _text("\n".join([legend, *_notes(records)])))
 
 
 def curve_table(record: MinimumNormRecord) -> Group:
     """What the smallest changes say of a model: a column of names and one of numbers."""
     eps50, norm = record.eps50, load_norm(record.norm).ascii_label
-    table = Table(title=f"{record.model.name} on {record.suite.name} v{record.suite.version}")
-    table.add_column("smallest changes")
-    table.add_column(norm, justify="right", no_wrap=True)
+    suite = record.suite
+    table = Table(title=_text(f"{record.model.name} on {suite.name} v{suite.version}"))
+    table.add_column("smallest changes", overflow="fold")
+    table.add_column(norm, justify="right", overflow="fold")
     low, high = _radius(eps50.low), _radius(eps50.high)
     table.add_row("eps50", f"{_radius(eps50.value)} [{low}, {high}]")
     for up_to in record.areas:
@@ -58,7 +59,12 @@ def curve_table(record: MinimumNormRecord) -> Group:
     table.add_row("median distance", _radius(record.median_distance))
     table.add_row("found, of the eligible", f"{record.found} of {record.eligible}")
     table.add_row("attack seconds", f"{record.times.attack_seconds:.0f}")
-    return Group(table, Text("\n".join([CURVE_LEGEND, *_notes([record])])))
+    return Group(table, _text("\n".join([CURVE_LEGEND, *_notes([record])])))
+
+
+def _text(words: str) -> Text:
+    """As it stands: a user's names are no markup, and no codes for the terminal."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in words))
 
 
 def _radius(value: float | None) -> str:

@@ -15,6 +15,7 @@ from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split, data_at
 from genrobust.errors import GenrobustError
+from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
 from genrobust.registry import Registry
 from genrobust.rules.base import RULES
@@ -103,6 +104,16 @@ class Suite(Frozen):
     chunk_size: int = Field(gt=0, le=MAX_CHUNK)
     confidence: float = Field(gt=0, lt=1, allow_inf_nan=False)
     resamples: int = Field(gt=0, le=MAX_RESAMPLES)
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not is_part(name):
+            raise ValueError(
+                f"'{name}' cannot name the folder of its runs: it takes letters, digits, '.', '_', "
+                "'+' and '-', such as 'digits-brief'"
+            )
+        return name
 
     @model_validator(mode="after")
     def _fits_together(self) -> Suite:

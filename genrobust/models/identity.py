@@ -1,0 +1,93 @@
+"""What a model is, beyond its weights: results belong to it and to no other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from genrobust import files
+from genrobust.models.check import probe_images
+from genrobust.models.model import GenerativeModel
+from genrobust.seeding import seeded
+
+#: How many images of each kind a model is tried on.
+IMAGES = 2
+
+
+def identity(model: GenerativeModel, images: Tensor) -> str:
+    """A hash of all that a result may depend on: numbers, code and behaviour.
+
+    It covers the fingerprint; the code and the plain values that the model's functions reach (see
+    :func:`genrobust.models.reach.reach`); and, bit for bit and on one thread, what the model gives
+    for a few images: the encoder's distributions, the deployed reconstruction and the gradient of
+    the surrogate one. What it gives elsewhere than on the CPU is left out, as it need not be the
+    same twice.
+
+    Args:
+        model: where it is.
+        images: (N, C, H, W) in [0, 1]; the first two are used, and two synthetic ones.
+
+    Example:
+        >>> from genrobust import load_images, load_model
+        >>> images = load_images("digits", "test").take(range(2))
+        >>> one = identity(load_model("vae"), images)
+        >>> one == identity(load_model("vae"), images)
+        True
+        >>> one == identity(load_model("vae-wd"), images)
+        False
+    """
+    digest = hashlib.sha256(model.fingerprint().encode())
+    digest.update(model.reach().code.encode())
+    for word in _behaviour(model, images[:IMAGES]):
+        digest.update(word.encode())
+    return digest.hexdigest()
+
+
+def _behaviour(model: GenerativeModel, images: Tensor) -> Iterator[str]:
+    probes = probe_images(model.input_shape, IMAGES)
+    fits = images.shape[1:] == probes.shape[1:]
+    x = (torch.cat([probes, images]) if fits else probes).to(model.device)
+    views: list[Callable[[GenerativeModel, Tensor], list[Tensor]]] = [_encoded, _reconstructed]
+    if model.differentiable:
+        views.append(_gradient)
+    for view in views:
+        random = nullcontext() if model.draws == 1 else seeded(model.device, "identity")
+        with _one_thread(), random:
+            try:
+                seen = view(model, x)
+            except Exception as problem:  # the check refuses such a model, in words
+                yield type(problem).__name__
+                continue
+        yield "|".join(files.sha256_of_tensors({"": t}) for t in seen if t.device.type == "cpu")
+
+
+def _encoded(model: GenerativeModel, x: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        parts = model.encode(x).parts
+    return [getattr(part, field.name) for part in parts for field in fields(part)]  # type: ignore[arg-type]
+
+
+def _reconstructed(model: GenerativeModel, x: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        return [model.reconstruct(x)]
+
+
+def _gradient(model: GenerativeModel, x: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    return [*torch.autograd.grad(model.surrogate(x, "softmax").square().sum(), x)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums may depend on how many threads share them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

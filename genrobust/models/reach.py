@@ -1,0 +1,442 @@
+"""What functions reach: the code they may run, the values it uses, and the tensors among them.
+
+Nothing is executed: functions are read as bytecode, and what their closures, defaults, globals and
+``self`` hold is followed, through modules and plain objects, as deep as it goes. The code of
+Python, of installed packages and of genrobust counts by its name and version.
+"""
+
+from __future__ import annotations
+
+import dis
+import enum
+import functools
+import hashlib
+import sys
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import PurePath
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrobust.projects import is_library, plain_name
+
+#: How many values are looked at; what a model does is tried besides.
+MOST = 200_000
+
+#: How deep they lie.
+DEEPEST = 120
+
+#: How many entries of a container of objects are looked at, from each end.
+ENDS = 5_000
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """What was found.
+
+    Args:
+        code: sha256 of the code and of all values but tensors.
+        tensors: the tensors and numeric arrays, by where they were found first.
+    """
+
+    code: str
+    tensors: dict[str, Tensor]
+
+
+def reach(roots: Mapping[str, object], own: Collection[str] = ()) -> Reach:
+    """Follow what these functions, classes or objects reach.
+
+    Args:
+        roots: by name.
+        own: installed packages whose code is read all the same.
+
+    Example:
+        >>> found = reach({"layer": torch.nn.LeakyReLU(0.1), "scale": torch.ones(2)})
+        >>> list(found.tensors)
+        ['scale']
+        >>> found.code == reach({"layer": torch.nn.LeakyReLU(0.2), "scale": torch.ones(2)}).code
+        False
+    """
+    walk = _Walk(frozenset(own))
+    for name, value in roots.items():
+        walk.visit(name, value)
+    walk.visit_what_was_named()
+    return Reach(walk.digest.hexdigest(), walk.tensors)
+
+
+#: Values that are what they look like.
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
+_BY_REPR = (PurePath, Fraction, torch.dtype, torch.device, torch.layout, torch.memory_format)
+
+_METHODS = (
+    *(FunctionType, staticmethod, classmethod, property),
+    *(functools.cached_property, functools.partialmethod, functools._lru_cache_wrapper),
+)
+
+_WITHOUT_FILE = {*sys.builtin_module_names, *sys.stdlib_module_names} - {"__main__"}
+
+#: Attributes of a class that are no part of what it does.
+_NO_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__slots__"} | {
+    "__qualname__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
+    "__parameters__", "__orig_bases__", "__match_args__", "__dataclass_fields__",
+    "__dataclass_params__",
+}  # fmt: skip
+
+#: What only makes an object, which is there already.
+_MAKING = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__"}
+_SHOWING = {"__repr__", "__str__", "__del__", "__sizeof__", "__reduce__", "__reduce_ex__"}
+
+#: Code with these in it may reach attributes that it does not name.
+_DYNAMIC = {"getattr", "methodcaller", "attrgetter", "eval", "exec", "vars", "__dict__"}
+
+
+class _Walk:
+    """One pass over all that is reached, in an order that is the same in every process."""
+
+    def __init__(self, own: frozenset[str]) -> None:
+        self.own = own
+        self.digest = hashlib.sha256()
+        self.tensors: dict[str, Tensor] = {}
+        self.names: set[str] = set()
+        self.seen: dict[int, int] = {}
+        self.kept: list[object] = []  # so that no number in `seen` is given out again
+        self.classes: dict[type, bool] = {}  # and whether it may be called
+        self.modules: dict[str, ModuleType] = {}
+        self.left = MOST
+        self.depth = 0
+
+    def emit(self, *words: object) -> None:
+        self.digest.update(repr(words).encode("utf-8", "backslashreplace"))
+
+    def visit(self, path: str, value: object) -> None:
+        """Follow one value."""
+        kind = type(value)
+        if self.left == 0 or self.depth == DEEPEST:
+            return
+        self.left -= 1
+        if kind in _PLAIN:
+            self.emit(kind.__name__, _plain(value))
+            return
+        if kind not in (tuple, frozenset):  # constants may be one object in one process, not in all
+            if id(value) in self.seen:
+                self.emit("again", self.seen[id(value)])
+                return
+            self.seen[id(value)] = len(self.seen)
+            self.kept.append(value)
+        self.depth += 1
+        try:
+            self._follow(path, value, kind)
+        finally:
+            self.depth -= 1
+
+    def visit_what_was_named(self) -> None:
+        """Methods of classes and attributes of modules whose names some code uses, to the last."""
+        done: set[tuple[int, str]] = set()
+        before = -1
+        while before != len(done):
+            before = len(done)
+            for kind, called in list(self.classes.items()):
+                for name, value in list(vars(kind).items()):
+                    if (id(kind), name) not in done and self._is_wanted(kind, name, called):
+                        done.add((id(kind), name))
+                        self.emit("method", kind.__qualname__, name)
+                        self.visit(f"{kind.__qualname__}.{name}", value)
+            for where, module in list(self.modules.items()):
+                for name in sorted(self.names & vars(module).keys()):
+                    if (id(module), name) not in done:
+                        done.add((id(module), name))
+                        self.emit("global", where, name)
+                        self.visit(f"{where}.{name}", vars(module)[name])
+
+    def _is_wanted(self, kind: type, name: str, called: bool) -> bool:
+        if name in _NO_CODE or name in _SHOWING or not _is_code(vars(kind)[name]):
+            return False
+        if name in _MAKING:
+            return called or name in self.names
+        special = name.startswith("__") and name.endswith("__")
+        if special or name in self.names or self.names & _DYNAMIC:
+            return True
+        return any(name in vars(base) for base in kind.__mro__[1:] if self._is_library(base))
+
+    def _follow(self, path: str, value: Any, kind: type) -> None:
+        if issubclass(kind, Tensor):
+            self.emit("tensor")
+            self._keep(path, value)
+        elif issubclass(kind, np.ndarray):
+            self._follow_array(path, value)
+        elif issubclass(kind, np.generic):
+            self.emit(kind.__name__, value.tobytes())
+        elif issubclass(kind, enum.Enum):
+            self.emit("enum", kind.__qualname__, value.name)
+            self.visit(path, value.value)
+        elif issubclass(kind, _BY_REPR):
+            self.emit(kind.__name__, str(value))
+        elif kind is FunctionType:
+            self._follow_function(path, value)
+        elif kind is MethodType:
+            self.emit("method")
+            self.visit(path, value.__func__)
+            self.visit(path, value.__self__)
+        elif issubclass(kind, functools.partial):
+            self.emit("partial")
+            for part in (value.func, value.args, value.keywords):
+                self.visit(path, part)
+        elif issubclass(kind, (staticmethod, classmethod)) or kind is functools._lru_cache_wrapper:
+            self.emit(kind.__name__)
+            self.visit(path, value.__wrapped__)
+        elif kind is property:
+            self.emit("property")
+            for part in (value.fget, value.fset):
+                self.visit(path, part)
+        elif kind is functools.cached_property:
+            self.emit("property")
+            self.visit(path, value.func)
+        elif kind is BuiltinFunctionType:
+            self.emit("built-in", value.__qualname__)
+            if not isinstance(value.__self__, ModuleType):
+                self.visit(path, value.__self__)
+        elif issubclass(kind, type):
+            self._follow_class(path, value, called=True)
+        elif issubclass(kind, ModuleType):
+            self._follow_module(value)
+        elif kind is CellType:
+            self.visit(path, value.cell_contents if _is_filled(value) else None)
+        else:
+            self._follow_object(path, value, kind)
+
+    def _keep(self, path: str, tensor: Tensor) -> None:
+        name, again = path, 2
+        while name in self.tensors:
+            name, again = f"{path}#{again}", again + 1
+        self.tensors[name] = tensor
+
+    def _follow_array(self, path: str, array: np.ndarray[Any, Any]) -> None:
+        self.emit("array")
+        if array.dtype.kind in "biufcSU":
+            content = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
+            self._keep(f"{path}:{array.dtype}{array.shape}", content)
+        else:
+            self.visit(path, array.tolist())
+
+    def _follow_function(self, path: str, function: FunctionType) -> None:
+        code = function.__code__
+        if self._is_library_code(function):
+            self.emit("function", *_library(function.__globals__.get("__name__")), code.co_name)
+            prefix = path  # how a library calls its variables is not the model's
+        else:
+            prefix = ""
+            self.emit("function", code.co_name)
+            self._follow_code(code)
+            for name, used in _globals_of(function):
+                self.emit("global", name)
+                self.visit(f"{path}.{name}", used)
+            for module in _imported_by(function):
+                self._follow_module(module)
+        for default in (function.__defaults__, function.__kwdefaults__):
+            self.visit(path, default)
+        for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            if name == "__class__" and _is_filled(cell):  # what super() stands for makes nothing
+                self._follow_class(path, cell.cell_contents, called=False)
+            else:
+                self.visit(prefix or f"{path}.{name}", cell)
+        for name, attribute in vars(function).items():
+            self.emit(name)
+            self.visit(path, attribute)
+
+    def _follow_code(self, code: CodeType) -> None:
+        self.names.update(code.co_names)
+        self.emit("code", code.co_code, code.co_names, code.co_argcount, code.co_kwonlyargcount)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                self._follow_code(constant)
+            else:
+                self.emit(_constant(constant))
+
+    def _follow_class(self, path: str, kind: type, called: bool) -> None:
+        for base in kind.__mro__:
+            if self._is_library(base):
+                self.emit("class", *_library(base.__module__), base.__qualname__)
+                continue
+            new = base not in self.classes
+            self.classes[base] = called or self.classes.get(base, False)
+            self.emit("class", base.__qualname__)
+            for name, value in vars(base).items() if new else ():
+                if name not in _NO_CODE and not _is_code(value):
+                    self.emit(name)
+                    self.visit(f"{path}.{name}", value)
+
+    def _follow_module(self, module: ModuleType) -> None:
+        name = str(module.__name__)
+        if (
+            is_library(_file_of(module))
+            and name != "__main__"
+            and name.partition(".")[0] not in self.own
+        ):
+            self.emit("module", *_library(name))
+            return
+        self.emit("module", plain_name(name))
+        self.modules.setdefault(plain_name(name), module)
+
+    def _follow_object(self, path: str, value: Any, kind: type) -> None:
+        self._follow_class(path, kind, called=False)
+        if issubclass(kind, torch.jit.ScriptModule):
+            self.emit(str(getattr(value, "code", "")))
+        if issubclass(kind, (dict, MappingProxyType)):
+            self._follow_items(path, value)
+        elif issubclass(kind, (list, tuple, deque)):
+            self._follow_sequence(path, value)
+        elif issubclass(kind, (set, frozenset)):
+            # In no order: plain ones sorted, of others the kinds.
+            self.emit(sorted(repr(v) if type(v) in _PLAIN else repr(type(v)) for v in value))
+        elif issubclass(kind, (str, bytes, int, float, complex)):
+            plain: Any = next(base for base in _PLAIN if issubclass(kind, base))
+            self.emit(plain.__repr__(value))
+        elif _is_opaque(kind):
+            return
+        for name, attribute in _attributes(value, kind):
+            self.emit(name)
+            if name.endswith("_hooks") and isinstance(attribute, dict):
+                attribute = list(attribute.values())  # the keys count up in a process
+            self.visit(f"{path}.{name}", attribute)
+
+    def _follow_items(self, path: str, value: Mapping[Any, Any]) -> None:
+        self.emit(len(value))
+        for key in _ends(list(value)):
+            self.visit(path, key)
+            self.visit(f"{path}.{key}" if isinstance(key, str) else path, value[key])
+
+    def _follow_sequence(self, path: str, value: Collection[Any]) -> None:
+        self.emit(len(value))
+        if len(value) > 2 * ENDS and all(type(item) in _PLAIN for item in value):
+            self.emit([_plain(item) for item in value])
+            return
+        for item in _ends(list(value)):
+            self.visit(path, item)
+
+    def _is_library_code(self, function: FunctionType) -> bool:
+        if str(function.__globals__.get("__name__")).partition(".")[0] in self.own:
+            return False
+        file: str | None = function.__code__.co_filename
+        if str(file).startswith("<") and not str(file).startswith("<frozen "):
+            # Made from a string: by a dataclass, or in a notebook, which has no file.
+            file = function.__globals__.get("__file__")
+            if file is None:
+                return False
+        return is_library(file)
+
+    def _is_library(self, kind: type) -> bool:
+        top = kind.__module__.partition(".")[0]
+        if top in self.own or top == "__main__":
+            return False
+        module = sys.modules.get(kind.__module__)
+        if module is None:
+            return False
+        file = _file_of(module)
+        # A class made in a shell lives in a module without a file, and so do built-in ones.
+        return is_library(file) if file is not None else top in _WITHOUT_FILE
+
+
+def _file_of(module: ModuleType) -> str | None:
+    """Where a module comes from; of a folder without ``__init__.py`` the folder."""
+    found: str | None = getattr(module, "__file__", None)
+    return found or next(iter(getattr(module, "__path__", ())), None)
+
+
+def _is_code(value: object) -> bool:
+    """Whether a class's attribute is a method of some kind, or a descriptor like one."""
+    return isinstance(value, _METHODS)
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty one raises
+    except ValueError:
+        return False
+    return True
+
+
+def _is_opaque(kind: type) -> bool:
+    """Whether objects of a class say nothing of a model: loggers, locks, files and the like."""
+    module = sys.modules.get(kind.__module__)
+    file = None if module is None else _file_of(module)
+    standard = kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    return standard and is_library(file) and kind.__name__ not in ("SimpleNamespace", "Namespace")
+
+
+def _attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
+    """Of an object: what its dictionary and its slots hold; nothing is computed."""
+    yield from list(getattr(value, "__dict__", {}).items())
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            member: Any = vars(base).get(name)
+            if hasattr(member, "__get__") and name not in ("__dict__", "__weakref__"):
+                try:
+                    yield name, member.__get__(value)
+                except AttributeError:  # not set
+                    continue
+
+
+def _ends(items: list[Any]) -> Iterable[Any]:
+    return items if len(items) <= 2 * ENDS else [*items[:ENDS], *items[-ENDS:]]
+
+
+def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """The globals that a function names, and those that functions inside it name."""
+    for name in dict.fromkeys(_arguments_of(function.__code__, {"LOAD_GLOBAL", "LOAD_NAME"})):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+
+
+def _imported_by(function: FunctionType) -> Iterator[ModuleType]:
+    """The modules that statements in a function import, as far as they were run."""
+    package = str(function.__globals__.get("__package__") or "")
+    parents = [".".join(package.split(".")[:end]) for end in range(package.count(".") + 1, 0, -1)]
+    for name in dict.fromkeys(_arguments_of(function.__code__, {"IMPORT_NAME"})):
+        for place in (*(f"{parent}.{name}".rstrip(".") for parent in parents), name):
+            if place in sys.modules:
+                yield sys.modules[place]
+                break
+
+
+def _arguments_of(code: CodeType, operations: set[str]) -> Iterator[str]:
+    for step in dis.get_instructions(code):
+        if step.opname in operations:
+            yield str(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _arguments_of(constant, operations)
+
+
+def _plain(value: object) -> object:
+    """The value, or what stands for it: Python gives no decimal digits of huge numbers."""
+    return hex(value) if type(value) is int else value
+
+
+def _constant(value: object) -> str:
+    """A constant of code as text that is one in every process."""
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(map(_constant, value))})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_constant, value))},)"
+    return f"{type(value).__name__} {_plain(value)!r}"
+
+
+def _library(module: object) -> tuple[str, str]:
+    """A library's module, and which release it is of."""
+    top = sys.modules.get(str(module).partition(".")[0])
+    return str(module), str(getattr(top, "__version__", ""))

@@ -1,0 +1,377 @@
+"""Results belong to the model that gave them: any edit that may change them starts a run anew."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.attacks import ATTACKS
+from genrobust.benchmark.record import Record
+from genrobust.errors import GenrobustWarning
+from genrobust.models.identity import identity
+from genrobust.models.reach import reach
+from genrobust.suites import Suite, load_suite
+
+HEAD = """
+import torch
+from torch import nn
+import genrobust
+"""
+
+NET = """
+class Net(nn.Module):
+    input_shape = (1, 32, 32)
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+    def encode(self, x):
+        return x.flatten(1) * self.weight
+    def decode(self, z):
+        return z.view(-1, 1, 32, 32)
+def build(): return Net()
+"""
+
+#: What a file says, and what its author changes there. One ``@`` stands for the number.
+EDITS = {
+    "code": NET.replace("z.view", "(z * @).view"),
+    "a layer's argument": NET.replace("ones(1))", "ones(1))\n        self.f = nn.Hardtanh(0, @)")
+    .replace("z.view", "self.f(z).view"),
+    "an argument that only shifts a slope": NET.replace(
+        "ones(1))", "ones(1))\n        self.f = nn.LeakyReLU(@)"
+    ).replace("z.view", "self.f(z).clamp(0, 1).view"),
+    "an argument that does nothing in eval mode": NET.replace(
+        "ones(1))", "ones(1))\n        self.f = nn.Dropout(@)"
+    ).replace("z.view", "self.f(z).view"),
+    "a plain attribute": NET.replace("ones(1))", "ones(1))\n        self.s = @").replace(
+        "z.view", "(z * self.s).view"
+    ),
+    "an entry of a dictionary": NET.replace(
+        "ones(1))", "ones(1))\n        self.s = {'scales': [1.0, @]}"
+    ).replace("z.view", "(z * self.s['scales'][1]).view"),
+    "a tensor attribute": NET.replace(
+        "ones(1))", "ones(1))\n        self.s = torch.tensor(@)"
+    ).replace("z.view", "(z * self.s).view"),
+    "an array attribute": NET.replace(
+        "ones(1))", "ones(1))\n        import numpy\n        self.s = numpy.array([@], 'f4')"
+    ).replace("z.view", "(z * torch.from_numpy(self.s)).view"),
+    "a buffer that is not saved": NET.replace(
+        "ones(1))",
+        "ones(1))\n        self.register_buffer('s', torch.tensor(@), persistent=False)",
+    ).replace("z.view", "(z * self.s).view"),
+    "a global constant": NET.replace("z.view", "(z * SCALE).view") + "SCALE = @\n",
+    "a global tensor": NET.replace("z.view", "(z * SCALE).view") + "SCALE = torch.tensor(@)\n",
+    "a function beside the class": NET.replace("z.view", "scaled(z).view")
+    + "def scaled(z): return z * @\n",
+    "a method that a method calls": NET.replace("z.view", "self.scaled(z).view").replace(
+        "    def decode", "    def scaled(self, z): return z * @\n    def decode"
+    ),
+    "a default argument": NET.replace("def decode(self, z)", "def decode(self, z, s=@)").replace(
+        "z.view", "(z * s).view"
+    ),
+    "a class attribute": NET.replace("    input_shape", "    scale = @\n    input_shape").replace(
+        "z.view", "(z * self.scale).view"
+    ),
+    "encode=": NET.replace(
+        "return Net()", "return genrobust.wrap(Net(), encode=lambda x: x.flatten(1) * @)"
+    ),
+    "decode=": NET.replace(
+        "return Net()",
+        "return genrobust.wrap(Net(), decode=lambda z: (z * @).view(-1, 1, 32, 32))",
+    ),
+    "deploy=": NET.replace("return Net()", "return genrobust.wrap(Net(), deploy=lambda x: x * @)"),
+    "a partial": NET.replace(
+        "return Net()",
+        "\n    import functools\n    f = functools.partial(scaled, s=@)\n"
+        "    return genrobust.wrap(Net(), decode=f)",
+    )
+    + "def scaled(z, s): return (z * s).view(-1, 1, 32, 32)\n",
+    "weights of a decoder that is a second module": NET.replace(
+        "return Net()",
+        "\n    second = nn.Linear(1, 1)\n"
+        "    nn.init.constant_(second.weight, @)\n    nn.init.zeros_(second.bias)\n"
+        "    def decode(z): return second(z.view(-1, 1, 32, 32, 1))[..., 0]\n"
+        "    return genrobust.wrap(Net(), decode=decode)",
+    ),
+    "weights of a decoder whose method is given": NET.replace(
+        "return Net()",
+        "\n    second = Net()\n    nn.init.constant_(second.weight, @)\n"
+        "    return genrobust.wrap(Net(), decode=second.scaled)",
+    ).replace(
+        "    def decode",
+        "    def scaled(self, z): return (z * self.weight).view(-1, 1, 32, 32)\n    def decode",
+    ),
+}  # fmt: skip
+
+#: Those that change what the model works with in numbers, so that its fingerprint tells.
+NUMBERS = [name for name in EDITS if "tensor" in name or "weights" in name] + [
+    "an array attribute",
+    "a buffer that is not saved",
+]
+
+Place = Callable[[str, str], str]
+
+
+@pytest.fixture(scope="session")
+def noise() -> Suite:
+    """Two digits and an attack that takes no time."""
+    suite = load_suite("digits").limited(2).with_attacks(["noise"]).with_eps([0.1])
+    return suite.model_copy(update={"resamples": 50})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Writes a model's file with a number in it, and gives the reference."""
+
+    def write(text: str, number: str) -> str:
+        (tmp_path / "my_model.py").write_text(HEAD + text.replace("@", number))
+        return f"{tmp_path / 'my_model.py'}:build"
+
+    return write
+
+
+def shards(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("shards/*.safetensors")}
+
+
+def identity_of(reference: str) -> str:
+    images = genrobust.load_images("digits", "test").take(range(2))
+    return identity(genrobust.load_model(reference), images)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_starts_a_run_anew_and_undone_it_is_the_same_model(edit: str, place: Place) -> None:
+    one, other = identity_of(place(EDITS[edit], "0.75")), identity_of(place(EDITS[edit], "0.5"))
+    assert one != other
+    assert identity_of(place(EDITS[edit], "0.75")) == one
+
+
+@pytest.mark.parametrize("edit", ["code", "a tensor attribute", "deploy=", "a layer's argument"])
+@pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
+def test_bench_never_takes_the_results_of_the_model_before_the_edit(
+    edit: str, place: Place, noise: Suite, tmp_path: Path
+) -> None:
+    def scores(number: str, folder: str) -> object:
+        return genrobust.bench(place(EDITS[edit], number), noise, out=tmp_path / folder).scores
+
+    before = scores("1.0", "kept")
+    done = shards(tmp_path / "kept")
+    after = scores("0.2", "kept")
+    assert after == scores("0.2", "fresh") != before
+    assert scores("1.0", "kept") == before
+    assert shards(tmp_path / "kept").keys() >= done.keys()
+
+
+@pytest.mark.parametrize("edit", NUMBERS)
+def test_numbers_outside_the_state_dict_are_in_the_fingerprint(edit: str, place: Place) -> None:
+    prints = [
+        genrobust.load_model(place(EDITS[edit], number)).fingerprint()
+        for number in ("0.75", "0.5", "0.75")
+    ]
+    assert prints[0] == prints[2] != prints[1]
+
+
+def test_an_edited_helper_starts_a_run_anew(place: Place, tmp_path: Path) -> None:
+    text = NET.replace("z.view", "scaled(z).view") + "from helper import scaled\n"
+    seen = []
+    for number in ("0.75", "0.25", "0.75"):
+        (tmp_path / "helper.py").write_text(
+            f"from inner import S\ndef scaled(z): return z * S * {number}"
+        )
+        (tmp_path / "inner.py").write_text("S = 1.0")
+        seen.append(identity_of(place(text, "")))
+    (tmp_path / "inner.py").write_text("S = 0.9")
+    assert seen[0] == seen[2] != seen[1]
+    assert identity_of(place(text, "")) != seen[0]
+
+
+def test_a_helper_that_is_a_module_or_imported_at_run_time_counts(
+    place: Place, tmp_path: Path
+) -> None:
+    for text in (
+        NET.replace("z.view", "helper.scaled(z).view") + "import helper\n",
+        NET.replace("z.view", "parts.helper.scaled(z).view") + "import parts.helper\n",
+        NET.replace("        return z.view", "        from helper import scaled\n"
+                    "        return scaled(z).view"),
+    ):  # fmt: skip
+        seen = []
+        for number in ("0.75", "0.25"):
+            for path in (tmp_path / "helper.py", tmp_path / "parts" / "helper.py"):
+                path.parent.mkdir(exist_ok=True)
+                # It does nothing to these images: only its code tells.
+                path.write_text(f"def scaled(z): return z * {number} if z.mean() > 5 else z")
+            seen.append(identity_of(place(text, "")))
+        assert seen[0] != seen[1], text
+
+
+def test_code_that_is_not_reached_does_not_matter(place: Place) -> None:
+    unused = "def unused(): return @\nclass Other:\n    x = @\n"
+    trains = NET.replace("    def decode", "    def fit(self): return @\n    def decode")
+    for text in (NET + unused, trains):
+        assert identity_of(place(text, "1")) == identity_of(place(text, "2"))
+    assert identity_of(place(NET, "")) == identity_of(place("\n# a remark\n" + NET, ""))
+
+
+def test_a_stopped_run_is_found_again_in_another_process(place: Place, tmp_path: Path) -> None:
+    text = NET.replace("ones(1))", "ones(1))\n        self.s = {'a', 'b', 'c', 'd'}")
+    reference = place(text + "K = {'x': 1.0}\n", "")
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += f"from test_identity import identity_of; print(identity_of({reference!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == identity_of(reference)
+
+
+def test_the_same_model_computes_nothing_the_second_time(
+    place: Place, noise: Suite, tmp_path: Path
+) -> None:
+    reference = place(NET, "")
+    once = genrobust.bench(reference, noise, out=tmp_path / "out")
+    done = shards(tmp_path / "out")
+    content = (tmp_path / "out" / "record.json").read_bytes()
+    assert genrobust.bench(reference, noise, out=tmp_path / "out") == once
+    assert shards(tmp_path / "out") == done
+    assert (tmp_path / "out" / "record.json").read_bytes() == content
+
+
+def test_results_of_another_model_are_replaced_with_what_was_made_from_them(
+    place: Place, noise: Suite, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    genrobust.bench(place(EDITS["code"], "1.0"), noise, out=out)
+    (out / "evidence.zip").write_text("of the first model")
+    with pytest.warns(GenrobustWarning, match="of another model, or of this one with other code"):
+        genrobust.bench(place(EDITS["code"], "0.5"), noise, out=out)
+    assert not (out / "evidence.zip").exists()
+    assert Record.model_validate_json((out / "record.json").read_bytes()).suite == noise
+
+
+def test_a_curve_never_takes_the_results_of_the_model_before_the_edit(
+    place: Place, noise: Suite, tmp_path: Path
+) -> None:
+    genrobust.minimum_norm(place(EDITS["code"], "1.0"), noise, limit=1, out=tmp_path / "out")
+    done = shards(tmp_path / "out")
+    genrobust.minimum_norm(place(EDITS["code"], "1.0"), noise, limit=1, out=tmp_path / "out")
+    assert shards(tmp_path / "out") == done
+    with pytest.warns(GenrobustWarning, match="another model"):
+        genrobust.minimum_norm(place(EDITS["code"], "0.1"), noise, limit=1, out=tmp_path / "out")
+    assert shards(tmp_path / "out") != done
+
+
+ATTACK = """
+from dataclasses import dataclass
+from genrobust.attacks.base import ATTACKS, Attack
+from genrobust.attacks.noise import Noise
+SCALE = {number}
+@dataclass(frozen=True)
+class Mine(Noise):
+    name = "mine-of-this-test"
+    paper = "none"
+    def search(self, context, threat):
+        return self.scaled(super().search(context, threat))
+    def scaled(self, found):
+        return {result} if SCALE else None
+"""
+
+
+@pytest.mark.parametrize("edit", ["{number}", "{result}"])
+@pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
+def test_the_code_of_an_attack_of_ones_own_counts(
+    edit: str, noise: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a plugin's file does it: installed, so that its code is among libraries."""
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(ATTACKS, "_registered", {**ATTACKS._registered})
+    done = []
+    for version in ("one", "two", "one"):
+        text = ATTACK.replace("{number}", "2" if edit == "{number}" and version == "two" else "1")
+        changed = edit == "{result}" and version == "two"
+        text = text.replace("{result}", "(found[0], found[1])" if changed else "found")
+        (site / "an_attack_of_this_test.py").write_text(text)
+        path = site / "an_attack_of_this_test.py"
+        space: dict[str, object] = {"__name__": path.stem, "__file__": str(path)}
+        exec(compile(text, str(path), "exec"), space)
+        ATTACKS._registered["mine-of-this-test"] = space["Mine"]  # type: ignore[assignment]
+        suite = noise.with_attacks(["mine-of-this-test"])
+        genrobust.bench("vae", suite, limit=1, out=tmp_path / "out")
+        done.append(shards(tmp_path / "out"))
+    assert done[0] != done[1] != done[2]
+
+
+class Keeps(nn.Module):
+    """Keeps its last code, and one of each batch size."""
+
+    input_shape = (1, 4, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(16))
+        self.last = torch.zeros(1)
+        self.table = torch.ones(16)
+
+    def encode(self, x: Tensor) -> Tensor:
+        self.last = x.flatten(1) * self.weight * self.table
+        return self.last
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.view(-1, 1, 4, 4)
+
+
+def test_what_a_module_keeps_of_its_last_batch_is_not_in_its_fingerprint() -> None:
+    module = Keeps()
+    model = genrobust.wrap(module)
+    before = model.fingerprint()
+    for count in (1, 7):
+        model.reconstruct(torch.rand(count, 1, 4, 4))
+        assert model.fingerprint() == before
+    module.table = torch.full((16,), 0.5)
+    assert model.fingerprint() != before
+
+
+def test_a_tensor_that_is_also_a_weight_is_covered_once(tmp_path: Path) -> None:
+    class Net(Keeps):
+        def __init__(self) -> None:
+            super().__init__()
+            del self.last, self.table
+            self.view = self.weight.data[:4]
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x.flatten(1) * self.weight
+
+    assert genrobust.wrap(Net())._tensors_beyond() == {}
+
+
+class Loop:
+    """Refers to itself, holds what cannot be hashed, and a great deal."""
+
+    __slots__ = ("me", "numbers", "odd")
+
+    def __init__(self, last: float) -> None:
+        self.me = self
+        self.odd = [{}, object(), float("nan"), np.array([object()]), 10**5000, "\ud800"]
+        self.numbers = [0.0] * 300_000 + [last]
+
+
+def test_odd_values_are_followed_and_told_apart() -> None:
+    codes = [reach({"loop": Loop(last)}).code for last in (1.0, 1.0, 2.0)]
+    assert codes[0] == codes[1] != codes[2]
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert reach({"deep": deep}).code

@@ -21,6 +21,7 @@ from genrobust import GenrobustError
 from genrobust.batch import Batch, Context
 from genrobust.benchmark.execute import run_all
 from genrobust.cli.app import app
+from genrobust.models.wrapping import adapt
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Problem
 from genrobust.suites import Suite
@@ -266,7 +267,9 @@ class Bad(torch.autograd.Function):
 def test_a_fault_in_a_backward_pass_is_named_too() -> None:
     module = Late("encode", lambda x: module.net.encode(Bad.apply(x)))  # type: ignore[operator]
     module.armed = True
-    model = genrobust.wrap(module)
+    with pytest.raises(GenrobustError, match="gradient failed on a batch of shape"):
+        genrobust.wrap(module)
+    model = adapt(module)
     x = torch.zeros(3, 1, 32, 32)
     problem = Problem.of(OutputDistance(), Context(model, Batch(x, (0, 1, 2), target_x=x + 0.5)))
     words = rf"gradient failed on a batch of shape \(3, 1, 32, 32\) \(ValueError: three .*{HERE}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.foreign import Call
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Categorical
 from genrobust.seeding import seeded
@@ -183,7 +184,9 @@ def _moved(a: list[Tensor], b: list[Tensor]) -> float:
 def _gradient(model: GenerativeModel, x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(model.surrogate(x, "softmax").square().sum(), x)
+        loss = model.surrogate(x, "softmax").square().sum()
+        with Call(model.name, "gradient", x):
+            (gradient,) = torch.autograd.grad(loss, x)
     return gradient
 
 

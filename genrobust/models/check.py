@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
-from genrobust.foreign import explain, is_out_of_memory
+from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.model import GenerativeModel
@@ -211,7 +211,8 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
     try:
         image = model.surrogate(x, "softmax")
         if image.requires_grad:
-            (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
+            with Call(model.name, "gradient", x):
+                (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
     except (RuntimeError, GenrobustError) as raised:  # such as numpy() of one with a gradient
         problem = raised
     if gradient is None or not gradient.any():

@@ -115,8 +115,13 @@ def bench(
     return run.record
 
 
-def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) -> Run:
+def execute(
+    prepared: Prepared, folder: Path, on_progress: Progress = silent, here: str | None = None
+) -> Run:
     """Run what is missing in ``folder``, and write ``plan.json`` and ``record.json`` there.
+
+    ``here`` is the command with what lies where on this machine, for the plan alone: no record
+    holds it.
 
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
@@ -124,7 +129,10 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
     suite, setting = prepared.suite, prepared.setting
     device = device_kind(prepared.options.device)
     shards = plan(suite, prepared.model.fingerprint, prepared.options.seed, device)
-    outline = {"command": prepared.command, "shards": [s.model_dump(mode="json") for s in shards]}
+    outline = {
+        "command": here or prepared.command,
+        "shards": [s.model_dump(mode="json") for s in shards],
+    }
     files.write_text(folder / "plan.json", json.dumps(outline, indent=1) + "\n")
 
     def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:

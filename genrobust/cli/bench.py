@@ -9,6 +9,7 @@ from pathlib import Path
 
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.provenance import command_here
 from genrobust.benchmark.record import ModelInfo
 from genrobust.benchmark.run import execute, write_report
 from genrobust.cli.progress import progress
@@ -38,7 +39,8 @@ def bench_models(
     runs = []
     for one, folder in zip(prepared, folders(home, [one.model for one in prepared]), strict=True):
         with progress(one.model.name) as advance:
-            runs.append(execute(one, folder, advance))
+            here = command_here(one.command, suite, one.options, out)
+            runs.append(execute(one, folder, advance, here))
         write_report(folder, runs[-1:])
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
         if options.as_data:

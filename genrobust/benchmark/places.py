@@ -92,10 +92,15 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
     )
 
 
-def begin(folder: Path, prepared: Prepared, shards: Sequence[ShardSpec]) -> None:
-    """Write the plan of a run; results of another model that were there go with their shards."""
+def begin(
+    folder: Path, prepared: Prepared, shards: Sequence[ShardSpec], command: str | None = None
+) -> None:
+    """Write the plan of a run; results of another model that were there go with their shards.
+
+    ``command`` is what repeats it on this machine, where that is more than the record says.
+    """
     outline = {
-        "command": prepared.command,
+        "command": command or prepared.command,
         "run": mark_of(prepared, shards),
         "identity": prepared.identity,
         "shards": [spec.model_dump(mode="json") for spec in shards],

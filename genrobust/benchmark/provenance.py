@@ -59,6 +59,39 @@ def command(model: str, suite: Suite, options: Options) -> str:
     return shlex.join([*words, "--seed", str(options.seed)])
 
 
+def command_here(command: str, suite: str, options: Options, out: Path) -> str:
+    """A record's command as it can be typed on this machine, from any folder.
+
+    Args:
+        command: what :func:`command` gave, free of what lies where.
+        suite: a name or a path, as it was typed.
+        options: of the run.
+        out: the folder for results.
+    """
+    words = shlex.split(command)
+    given = {"--model": _absolute(words[words.index("--model") + 1])}
+    if options.weights is not None:
+        given["--weights"] = str(Path(options.weights).absolute())
+    if suite.endswith(".json"):
+        given["--suite"] = str(Path(suite).absolute())
+    for option, value in given.items():
+        words[words.index(option) + 1] = value
+    words += ["--out", str(out.absolute())]
+    if options.workers is not None:
+        words += ["--workers", str(options.workers)]
+    if options.data_root is not None:
+        words += ["--data-root", str(Path(options.data_root).absolute())]
+    return shlex.join(words)
+
+
+def _absolute(reference: str) -> str:
+    """What names a model, where it is a file by its whole path."""
+    place, colon, function = reference.rpartition(":")
+    if reference.endswith(".zip"):
+        return str(Path(reference).absolute())
+    return f"{Path(place).absolute()}{colon}{function}" if place.endswith(".py") else reference
+
+
 def processor() -> str:
     """The processor's name where the system tells it."""
     if sys.platform == "linux":

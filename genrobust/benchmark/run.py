@@ -127,8 +127,13 @@ def bench(
     return run.record
 
 
-def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) -> Run:
+def execute(
+    prepared: Prepared, folder: Path, on_progress: Progress = silent, here: str | None = None
+) -> Run:
     """Run what is missing in ``folder``, and write ``plan.json`` and ``record.json`` there.
+
+    ``here`` is the command with what lies where on this machine, for the plan alone: no record
+    holds it.
 
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
@@ -136,7 +141,7 @@ def execute(prepared: Prepared, folder: Path, on_progress: Progress = silent) ->
     suite, setting = prepared.suite, prepared.setting
     device = device_kind(prepared.options.device, setting.scorer.model.max_batch)
     shards = shards_of(prepared)
-    places.begin(folder, prepared, shards)
+    places.begin(folder, prepared, shards, here)
 
     def work(
         spec: ShardSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint

@@ -11,6 +11,7 @@ from pathlib import Path
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.places import folder_of, home_of
 from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.provenance import command_here
 from genrobust.benchmark.run import execute, shards_of, write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
@@ -41,7 +42,8 @@ def bench_models(
     for one, label in zip(prepared, labels_of(prepared), strict=True):
         folder = folder_of(home, one, shards_of(one))
         with progress(label) as advance:
-            run = execute(one, folder, advance)
+            here = command_here(one.command, suite, one.options, out)
+            run = execute(one, folder, advance, here)
         write_report(folder, [run])
         runs.append(run.called(label))
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)

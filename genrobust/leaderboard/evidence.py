@@ -46,6 +46,7 @@ EVIDENCE_SCHEMA_VERSION = 1
 
 #: What the files are called, beside record.json and in the archive.
 EVIDENCE, RECORD, OUTCOMES = "evidence.zip", "record.json", "outcomes.json"
+PLAN = "plan.json"
 TENSORS, MANIFEST = "perturbations.safetensors", "manifest.json"
 SPEC = "spec.json"
 #: The folder of the model's files in the archive.
@@ -184,10 +185,18 @@ def gather(folder: Path, model: GenerativeModel, carry: bool = True) -> Evidence
     if len(shards) < len(specs):
         raise GenrobustError(
             f"'{folder}' has {len(shards)} of the run's {len(specs)} shards; type its command "
-            f"again, which does what is missing: {record.provenance.command}"
+            f"again, which does what is missing: {_command_of(folder, record)}"
         )
     kind, contents = _portable(model, record) if carry else (None, {})
     return Evidence(record, content, tensors_of(shards), kind, contents)
+
+
+def _command_of(folder: Path, record: Record) -> str:
+    """What to type on this machine: its plan says more of that than a record may."""
+    try:
+        return str(json.loads(files.read_text(folder / PLAN))["command"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return record.provenance.command
 
 
 def read_run_record(folder: Path) -> Record:

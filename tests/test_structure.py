@@ -21,7 +21,17 @@ MODULES = sorted(
 
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
-    *("_version", "errors", "registry", "seeding", "files", "distance", "posterior", "threat"),
+    *(
+        "_version",
+        "errors",
+        "arguments",
+        "registry",
+        "seeding",
+        "files",
+        "distance",
+        "posterior",
+        "threat",
+    ),
     *("data", "models", "judges", "batch", "metrics"),
     *("objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
     *("training", "testing", "leaderboard", "cli"),

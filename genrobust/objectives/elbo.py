@@ -12,6 +12,7 @@ from torch import Tensor
 from genrobust.batch import Context
 from genrobust.metrics.likelihood import Likelihood
 from genrobust.objectives.draws import FreshNoise
+from genrobust.posterior import wide
 
 #: Bernoulli means keep this far from 0 and 1.
 SMALLEST = 1e-6
@@ -45,6 +46,7 @@ class TargetELBO:
 
     def _error(self, image: Tensor, target: Tensor) -> Tensor:
         """-log p(target | z), (B,)."""
+        image, target = wide(image), wide(target)
         if self.likelihood == "bernoulli":
             image = image.clamp(SMALLEST, 1 - SMALLEST)
             return F.binary_cross_entropy(image, target, reduction="none").flatten(1).sum(1)

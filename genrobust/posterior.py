@@ -235,7 +235,7 @@ class _Exponential(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (value,) = ctx.saved_tensors
         return gradient * value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,7 +61,7 @@ def text(name: str, value: Any, example: str) -> str:
     return value
 
 
-def path(name: str, value: Any, example: str) -> str | os.PathLike[str]:
+def path(name: str, value: Any, example: str) -> str | Path:
     """A path, as a string or a Path.
 
     Raises:
@@ -68,7 +69,7 @@ def path(name: str, value: Any, example: str) -> str | os.PathLike[str]:
     """
     if not isinstance(value, (str, os.PathLike)):
         raise GenrobustError(f"{name} is {_shown(value)}; give a path, such as {name}={example!r}")
-    return value
+    return value if isinstance(value, str) else Path(value)
 
 
 def several(
@@ -195,20 +196,18 @@ def images(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Tenso
     return found
 
 
-def pixels(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Tensor:
-    """:func:`images` whose pixels are in [0, 1], in float32.
+def require_pixels(name: str, images: Tensor) -> None:
+    """Assert that all pixels are in [0, 1].
 
     Raises:
-        GenrobustError: as :func:`images`, or a pixel leaves [0, 1].
+        GenrobustError: one is not.
     """
-    found = images(name, value, shape).float()
-    low, high = float(found.min()), float(found.max())
-    if low < 0 or high > 1:
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
         raise GenrobustError(
             f"{name} has pixels from {low:.4g} to {high:.4g}; [0, 1] is allowed: divide bytes by "
             "255, or give wrap() the model's value_range and keep images in [0, 1]"
         )
-    return found
 
 
 def _bare(value: Any) -> Any:

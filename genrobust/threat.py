@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from genrobust.arguments import real
 from genrobust.errors import GenrobustError
 from genrobust.seeding import per_sample
 
@@ -41,6 +42,7 @@ class ThreatModel:
     eps: float = 0.1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "eps", real("eps", self.eps))
         if self.norm not in NORMS:
             raise GenrobustError(f"unknown norm '{self.norm}'; allowed are {', '.join(NORMS)}")
         if not self.eps >= 0:

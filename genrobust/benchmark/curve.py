@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust import files
+from genrobust.arguments import path, real
 from genrobust.benchmark import collect, flags
 from genrobust.benchmark.curve_record import (
     Area,
@@ -28,7 +29,7 @@ from genrobust.benchmark.curve_record import (
 from genrobust.benchmark.nearest import SEARCHES, NearestSpec, allowed, search_nearest
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import plan
-from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.prepare import Prepared, chosen_suite, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import DataInfo, Estimate, Flag, Times
 from genrobust.benchmark.run import Progress, judges, run_missing, silent
@@ -39,7 +40,7 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
 from genrobust.report.examples import Attacked, Example
-from genrobust.suites.suite import Suite, load_suite
+from genrobust.suites.suite import Suite
 from genrobust.threat import Norm
 
 #: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
@@ -100,6 +101,7 @@ def minimum_norm(
     options = Options(
         limit=limit, seed=seed, norm=norm, device=device, workers=workers, data_root=data_root
     )
+    out = out if out is None else path("out", out, "runs")
     prepared = prepare_curve(model, suite, radius, options)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
@@ -129,7 +131,8 @@ def prepare_curve(
         GenrobustError: what :func:`genrobust.benchmark.prepare.prepare` refuses; a suite whose
             attacks or rule do not fit; a norm or a radius that is none.
     """
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
+    chosen = chosen_suite(suite)
+    radius = None if radius is None else real("radius", radius)
     if chosen.rule == "distance":
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "

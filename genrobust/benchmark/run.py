@@ -13,18 +13,19 @@ from typing import TypeVar
 from torch import nn
 
 from genrobust import files
+from genrobust.arguments import path
 from genrobust.benchmark import collect, flags
 from genrobust.benchmark.execute import run_all
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import ShardSpec, plan
-from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.prepare import Prepared, chosen_suite, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import DataInfo, JudgeInfo, Record, Times
 from genrobust.benchmark.shard import Measured, Setting, run_shard
 from genrobust.benchmark.store import Store
 from genrobust.models.model import GenerativeModel
 from genrobust.report.examples import Example
-from genrobust.suites.suite import Suite, load_suite
+from genrobust.suites.suite import Suite
 from genrobust.threat import Norm
 
 #: Called with the shards done and the shards in all.
@@ -97,17 +98,17 @@ def bench(
     options = Options(
         limit=limit,
         seed=seed,
-        attacks=tuple(attacks),
+        attacks=attacks,
         norm=norm,
-        eps=tuple(eps),
+        eps=eps,
         judge=judge,
         judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
         data_root=data_root,
     )
-    chosen = load_suite(suite) if isinstance(suite, str) else suite
-    prepared = prepare(model, chosen, options)
+    out = out if out is None else path("out", out, "runs")
+    prepared = prepare(model, chosen_suite(suite), options)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="genrobust-") as folder:
             return execute(prepared, Path(folder)).record

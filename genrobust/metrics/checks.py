@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from genrobust import arguments
 from genrobust.errors import GenrobustError
-from genrobust.models.model import GenerativeModel
 
 
 def same_shape(kind: Callable[[str, Any], Tensor], **values: Any) -> tuple[Tensor, ...]:
@@ -34,21 +32,6 @@ def same_shape(kind: Callable[[str, Any], Tensor], **values: Any) -> tuple[Tenso
     found = {name: kind(name, value) for name, value in values.items()}
     require_same_shape(**found)
     return tuple(found.values())
-
-
-def inputs(name: str, value: Any, model: GenerativeModel) -> Tensor:
-    """Images for a model, in float32; in float64 if they are and the model takes them so.
-
-    Raises:
-        GenrobustError: as :func:`genrobust.arguments.images`.
-    """
-    found = arguments.images(name, value, model.input_shape)
-    if found.dtype == torch.float64:
-        try:
-            model.encode(found[:1])
-        except RuntimeError:  # weights of another precision
-            return found.float()
-    return found
 
 
 def require_same_shape(**tensors: Tensor) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from genrobust.arguments import floats
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import inputs, require_same_shape
+from genrobust.metrics.checks import require_same_shape
 from genrobust.metrics.distances import l2
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 
 

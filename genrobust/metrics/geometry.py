@@ -14,8 +14,8 @@ from torch import Tensor
 
 from genrobust.arguments import floats
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import inputs
 from genrobust.metrics.latent import gaussian_moments
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from genrobust.arguments import real, whole
 from genrobust.errors import GenrobustError, unknown_name
-from genrobust.metrics.checks import inputs, require_positive, require_same_shape
+from genrobust.metrics.checks import require_positive, require_same_shape
 from genrobust.metrics.draws import keyed_draws
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 
 Likelihood = Literal["bernoulli", "gaussian"]

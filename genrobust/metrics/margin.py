@@ -15,11 +15,12 @@ from torch import Tensor
 
 from genrobust.arguments import real, several, whole
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import inputs, require_positive, require_same_shape
+from genrobust.metrics.checks import require_positive, require_same_shape
 from genrobust.metrics.distances import l2
 from genrobust.metrics.draws import keyed_draws
 from genrobust.metrics.geometry import encoder_jacobian
 from genrobust.metrics.latent import gaussian_moments
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Gaussian
 

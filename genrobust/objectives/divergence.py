@@ -32,7 +32,7 @@ class LatentDivergence:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv)
-        targeted = context.batch.target_x is not None
+        targeted = context.batch.targeted
         other = context.target_posterior if targeted else context.source_posterior
         pairs = zip(found.parts, other.parts, strict=True)
         total = torch.stack([self._part(a, b) for a, b in pairs]).sum(0)
@@ -57,7 +57,7 @@ class LatentWasserstein:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv)
-        targeted = context.batch.target_x is not None
+        targeted = context.batch.targeted
         other = context.target_posterior if targeted else context.source_posterior
         pairs = zip(found.parts, other.parts, strict=True)
         squared = torch.stack([a.squared_wasserstein2(b) for a, b in pairs]).sum(0)

@@ -73,8 +73,7 @@ class VAELoss:
             return self.class_images[context.batch.target_labels]
         if self.reconstructed:
             return context.target_reconstruction.clamp(0, 1)
-        assert context.batch.target_x is not None, "attacks check that they have a target"
-        return context.batch.target_x
+        return context.target_x
 
 
 @dataclass(frozen=True, eq=False)

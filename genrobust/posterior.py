@@ -19,8 +19,9 @@ from genrobust.errors import GenrobustError
 
 P = TypeVar("P", bound="Part")
 
-#: Exponents are cut to this on both sides: a Gaussian of log-variance 690 has variance 1e299, of
-#: which a hundred million still have a sum in float64, and none is 0 that could be divided by.
+#: Log-variances are cut to this on both sides where they are exponentiated: a variance of exp(690),
+#: or 1e299, still has a sum over a hundred million latents in float64, and none is 0, which could
+#: not be divided by.
 LARGEST_EXPONENT = 690.0
 #: Gradients are cut to this: its square, which optimizers take, is finite in float32.
 LARGEST_GRADIENT = 1e18
@@ -89,7 +90,7 @@ class Gaussian(Part):
         return self.mean.flatten(1)
 
     def rsample(self, noise: Tensor, temperature: float) -> Tensor:
-        drawn = wide(self.mean) + exponential(0.5 * wide(self.logvar)) * noise
+        drawn = wide(self.mean) + exponential(wide(self.logvar), 0.5) * noise
         largest = torch.finfo(self.mean.dtype).max
         return drawn.clamp(-largest, largest).to(self.mean)
 
@@ -103,7 +104,7 @@ class Gaussian(Part):
 
     def squared_wasserstein2(self, other: Part) -> Tensor:
         that = _same_kind(self, other)
-        std, other_std = (exponential(0.5 * wide(part.logvar)) for part in (self, that))
+        std, other_std = (exponential(wide(part.logvar), 0.5) for part in (self, that))
         moved = wide(self.mean) - wide(that.mean)
         return (moved.square() + (std - other_std).square()).flatten(1).sum(1)
 
@@ -116,7 +117,7 @@ def _gaussian_kl(part: Gaussian, mean: Tensor, logvar: Tensor) -> Tensor:
     """KL to N(mean, exp(logvar)) of each latent, in closed form: no variance is divided by."""
     own = wide(part.logvar)
     ratio = own - logvar
-    moved = (wide(part.mean) - mean) * exponential(-0.5 * logvar)
+    moved = (wide(part.mean) - mean) * exponential(logvar, -0.5)
     return 0.5 * (exponential(ratio) - 1 - ratio + moved.square())
 
 
@@ -219,9 +220,14 @@ def wide(tensor: Tensor) -> Tensor:
     return found
 
 
-def exponential(x: Tensor) -> Tensor:
-    """exp(x) in float64, never 0 nor infinite: beyond :data:`LARGEST_EXPONENT` it stays there."""
-    value: Tensor = _Exponential.apply(x)
+def exponential(x: Tensor, scale: float = 1.0) -> Tensor:
+    """exp(scale * x), never 0 nor infinite: beyond :data:`LARGEST_EXPONENT` x counts as that.
+
+    Example:
+        >>> exponential(torch.tensor([-1e9, 0.0, 4.0], dtype=torch.float64), 0.5)
+        tensor([1.4737e-150,  1.0000e+00,  7.3891e+00], dtype=torch.float64)
+    """
+    value: Tensor = _Exponential.apply(x, scale)
     return value
 
 
@@ -229,15 +235,16 @@ class _Exponential(torch.autograd.Function):
     """Its own derivative everywhere, where that of a clamp would be 0 beyond the ends."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        value = x.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT).exp()
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        value = (scale * x.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT)).exp()
         ctx.save_for_backward(value)
+        ctx.scale = scale
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (value,) = ctx.saved_tensors
-        return gradient * value
+        return gradient * ctx.scale * value, None
 
 
 def _same_kind(part: P, other: Part) -> P:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections import Counter
@@ -79,6 +80,10 @@ def prepare(
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
     used, deviations = _adjusted(suite, options)
+    if math.isinf(used.eps[-1]):
+        raise GenrobustError(
+            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
+        )
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:

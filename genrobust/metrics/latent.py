@@ -147,7 +147,7 @@ def gaussian_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:
         )
     mean = torch.cat([wide(part.mean).flatten(1) for part in parts], 1)
     logvar = torch.cat([wide(part.logvar).flatten(1) for part in parts], 1)
-    return mean, exponential(0.5 * logvar)
+    return mean, exponential(logvar, 0.5)
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,8 +43,8 @@ class LatentDivergence:
             return found.squared_wasserstein2(other)
         if self.as_published and isinstance(found, Gaussian) and isinstance(other, Gaussian):
             more = wide(other.logvar) - wide(found.logvar)
-            moved = (wide(found.mean) - wide(other.mean)) * exponential(-0.25 * wide(other.logvar))
-            return (exponential(-0.5 * more) + moved.square() + more - 0.5).flatten(1).sum(1)
+            moved = (wide(found.mean) - wide(other.mean)) * exponential(wide(other.logvar), -0.25)
+            return (exponential(more, -0.5) + moved.square() + more - 0.5).flatten(1).sum(1)
         return found.kl(other)
 
 

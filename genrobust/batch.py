@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Posterior
@@ -15,7 +16,7 @@ from genrobust.posterior import Posterior
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images to attack. With ``target_x`` the attack is targeted, without it untargeted.
+    """Images to attack: targeted with ``target_x`` or ``target_labels``, untargeted without both.
 
     Args:
         x: sources, (B, C, H, W) in [0, 1].
@@ -82,7 +83,7 @@ class Context:
 
     @cached_property
     def target_posterior(self) -> Posterior:
-        return self._posterior(self._target_x)
+        return self._posterior(self.target_x)
 
     @cached_property
     def source_reconstruction(self) -> Tensor:
@@ -90,7 +91,7 @@ class Context:
 
     @cached_property
     def target_reconstruction(self) -> Tensor:
-        return self._reconstruction(self._target_x)
+        return self._reconstruction(self.target_x)
 
     def __getitem__(self, index: Tensor) -> Context:
         """The context of the samples at ``index``; what was computed is kept."""
@@ -104,8 +105,17 @@ class Context:
         return part
 
     @property
-    def _target_x(self) -> Tensor:
-        assert self.batch.target_x is not None, "attacks check that they have a target"
+    def target_x(self) -> Tensor:
+        """The target images.
+
+        Raises:
+            GenrobustError: there are none, as where labels alone say what to aim at.
+        """
+        if self.batch.target_x is None:
+            raise GenrobustError(
+                "there is no target image to aim at; pass target=, or choose an attack that aims "
+                "at target_labels, such as 'classifier'"
+            )
         return self.batch.target_x
 
     @torch.no_grad()

@@ -9,16 +9,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, OneHotCategorical, kl_divergence
 
 from genrobust.errors import GenrobustError
 
 P = TypeVar("P", bound="Part")
+
+#: Log-variances are cut to this on both sides where they are exponentiated: a variance of exp(690),
+#: or 1e299, still has a sum over a hundred million latents in float64, and none is 0, which could
+#: not be divided by.
+LARGEST_EXPONENT = 690.0
+#: Gradients are cut to this: its square, which optimizers take, is finite in float32.
+LARGEST_GRADIENT = 1e18
 
 
 class Part(ABC):
@@ -46,15 +52,15 @@ class Part(ABC):
 
     @abstractmethod
     def kl(self, other: Part) -> Tensor:
-        """KL(self || other) in nats, (B,)."""
+        """KL(self || other) in nats, (B,) float64."""
 
     @abstractmethod
     def squared_wasserstein2(self, other: Part) -> Tensor:
-        """The squared 2-Wasserstein distance to ``other``, (B,)."""
+        """The squared 2-Wasserstein distance to ``other``, (B,) float64."""
 
     @abstractmethod
     def kl_to_prior(self) -> Tensor:
-        """KL to the standard prior per latent, in nats: (B, n)."""
+        """KL to the standard prior per latent, in nats: (B, n) float64."""
 
     def relaxed(self, temperature: float) -> Tensor:
         """A differentiable stand-in for ``mode()``; the mode itself where that has gradients."""
@@ -77,10 +83,6 @@ class Gaussian(Part):
     mean: Tensor
     logvar: Tensor
 
-    def distribution(self) -> Distribution:
-        normal = Normal(self.mean, (0.5 * self.logvar).exp(), validate_args=False)
-        return Independent(normal, self.mean.ndim - 1, validate_args=False)
-
     def mode(self) -> Tensor:
         return self.mean
 
@@ -88,24 +90,35 @@ class Gaussian(Part):
         return self.mean.flatten(1)
 
     def rsample(self, noise: Tensor, temperature: float) -> Tensor:
-        return self.mean + (0.5 * self.logvar).exp() * noise
+        drawn = wide(self.mean) + exponential(wide(self.logvar), 0.5) * noise
+        largest = torch.finfo(self.mean.dtype).max
+        return drawn.clamp(-largest, largest).to(self.mean)
 
     def draw_noise(self, generator: torch.Generator) -> Tensor:
         noise = torch.randn(self.mean.shape, generator=generator, device=generator.device)
         return noise.to(self.mean)
 
     def kl(self, other: Part) -> Tensor:
-        return kl_divergence(self.distribution(), _same_kind(self, other).distribution())
+        that = _same_kind(self, other)
+        return _gaussian_kl(self, wide(that.mean), wide(that.logvar)).flatten(1).sum(1)
 
     def squared_wasserstein2(self, other: Part) -> Tensor:
         that = _same_kind(self, other)
-        spread = (0.5 * self.logvar).exp() - (0.5 * that.logvar).exp()
-        return ((self.mean - that.mean) ** 2 + spread**2).flatten(1).sum(1)
+        std, other_std = (exponential(wide(part.logvar), 0.5) for part in (self, that))
+        moved = wide(self.mean) - wide(that.mean)
+        return (moved.square() + (std - other_std).square()).flatten(1).sum(1)
 
     def kl_to_prior(self) -> Tensor:
-        prior = Normal(0.0, 1.0)
-        latents = Normal(self.mean, (0.5 * self.logvar).exp(), validate_args=False)
-        return kl_divergence(latents, prior).flatten(1)
+        zero = self.mean.new_zeros((), dtype=torch.float64)
+        return _gaussian_kl(self, zero, zero).flatten(1)
+
+
+def _gaussian_kl(part: Gaussian, mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL to N(mean, exp(logvar)) of each latent, in closed form: no variance is divided by."""
+    own = wide(part.logvar)
+    ratio = own - logvar
+    moved = (wide(part.mean) - mean) * exponential(logvar, -0.5)
+    return 0.5 * (exponential(ratio) - 1 - ratio + moved.square())
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +126,6 @@ class Categorical(Part):
     """A one-hot code of K classes: unnormalised ``logits`` of shape (B, K)."""
 
     logits: Tensor
-
-    def distribution(self) -> OneHotCategorical:
-        return OneHotCategorical(logits=self.logits, validate_args=False)
 
     def mode(self) -> Tensor:
         return F.one_hot(self.logits.argmax(-1), self.logits.shape[-1]).to(self.logits)
@@ -149,19 +159,19 @@ class Categorical(Part):
 
     def kl(self, other: Part) -> Tensor:
         # Not torch's, which is infinite where a probability of the other underflows to 0.
-        log_p = self.logits.log_softmax(-1)
-        log_q = _same_kind(self, other).logits.log_softmax(-1)
+        log_p = wide(self.logits).log_softmax(-1)
+        log_q = wide(_same_kind(self, other).logits).log_softmax(-1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
     def squared_wasserstein2(self, other: Part) -> Tensor:
         # Between one-hot codes every move costs squared distance 2, so the optimal plan moves
         # the total variation: W2^2 = 2 * (1/2) * sum |p - q|.
         that = _same_kind(self, other)
-        return (self.relaxed(1.0) - that.relaxed(1.0)).abs().flatten(1).sum(1)
+        p, q = (wide(part.logits).softmax(-1) for part in (self, that))
+        return (p - q).abs().flatten(1).sum(1)
 
     def kl_to_prior(self) -> Tensor:
-        uniform = OneHotCategorical(logits=torch.zeros_like(self.logits), validate_args=False)
-        return kl_divergence(self.distribution(), uniform)[:, None]
+        return self.kl(Categorical(torch.zeros_like(self.logits)))[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,10 +199,52 @@ class Point(Part):
         )
 
     def squared_wasserstein2(self, other: Part) -> Tensor:
-        return ((self.value - _same_kind(self, other).value) ** 2).flatten(1).sum(1)
+        moved = wide(self.value) - wide(_same_kind(self, other).value)
+        return moved.square().flatten(1).sum(1)
 
     def kl_to_prior(self) -> Tensor:
-        return self.value.new_zeros(self.value.shape[0], 0)
+        return self.value.new_zeros(self.value.shape[0], 0, dtype=torch.float64)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float64, where divergences neither over- nor underflow.
+
+    The gradient that comes back through it is cut to :data:`LARGEST_GRADIENT`, so that one which
+    its own precision does not hold is large rather than infinite.
+    """
+    found = tensor.double()
+    if found.requires_grad:
+        largest = min(LARGEST_GRADIENT, torch.finfo(tensor.dtype).max)
+        found = found.view_as(found)  # not the caller's own tensor, where it is float64 already
+        found.register_hook(lambda gradient: gradient.clamp(-largest, largest))
+    return found
+
+
+def exponential(x: Tensor, scale: float = 1.0) -> Tensor:
+    """exp(scale * x), never 0 nor infinite: beyond :data:`LARGEST_EXPONENT` x counts as that.
+
+    Example:
+        >>> exponential(torch.tensor([-1e9, 0.0, 4.0], dtype=torch.float64), 0.5)
+        tensor([1.4737e-150,  1.0000e+00,  7.3891e+00], dtype=torch.float64)
+    """
+    value: Tensor = _Exponential.apply(x, scale)
+    return value
+
+
+class _Exponential(torch.autograd.Function):
+    """Its own derivative everywhere, where that of a clamp would be 0 beyond the ends."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:
+        value = (scale * x.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT)).exp()
+        ctx.save_for_backward(value)
+        ctx.scale = scale
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (value,) = ctx.saved_tensors
+        return gradient * ctx.scale * value, None
 
 
 def _same_kind(part: P, other: Part) -> P:
@@ -215,7 +267,7 @@ class Posterior:
         tensor([[0., 0., 0., 0., 1.],
                 [0., 0., 0., 1., 0.]])
         >>> q.kl(q)
-        tensor([0., 0.])
+        tensor([0., 0.], dtype=torch.float64)
     """
 
     parts: tuple[Part, ...]
@@ -273,20 +325,28 @@ class Posterior:
         return torch.cat([part.vector() for part in self.parts], 1)
 
     def kl(self, other: Posterior) -> Tensor:
-        """KL(self || other) in nats, (B,)."""
+        """KL(self || other) in nats, (B,) float64.
+
+        This and the other divergences are computed in float64 from the log-variances themselves,
+        whatever precision these have; see :data:`LARGEST_EXPONENT`.
+        """
         return torch.stack([a.kl(b) for a, b in self._pairs(other)]).sum(0)
 
     def symmetric_kl(self, other: Posterior) -> Tensor:
-        """(KL(self || other) + KL(other || self)) / 2 in nats, (B,): Kuzina et al. 2022."""
+        """(KL(self || other) + KL(other || self)) / 2 in nats, (B,) float64: Kuzina et al. 2022."""
         return 0.5 * (self.kl(other) + other.kl(self))
 
     def wasserstein2(self, other: Posterior) -> Tensor:
-        """The 2-Wasserstein distance, (B,); one-hot codes lie sqrt(2) apart."""
+        """The 2-Wasserstein distance, (B,) float64; one-hot codes lie sqrt(2) apart.
+
+        Its gradient is 0 instead of NaN where the two agree.
+        """
         total = torch.stack([a.squared_wasserstein2(b) for a, b in self._pairs(other)]).sum(0)
-        return total.clamp_min(0).sqrt()
+        apart = total > 0
+        return torch.where(apart, total, 1).sqrt() * apart
 
     def kl_to_prior(self) -> Tensor:
-        """KL to N(0, I) and the uniform categorical, per latent, in nats: (B, n).
+        """KL to N(0, I) and the uniform categorical, per latent, in nats: (B, n) float64.
 
         A Gaussian latent gives one column, a categorical part one, a point none.
         """

@@ -8,6 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
+from genrobust.arguments import real
 from genrobust.errors import GenrobustError
 from genrobust.norms import Norm, load_norm
 from genrobust.seeding import per_sample
@@ -45,11 +46,12 @@ class ThreatModel:
     eps: float
 
     def __init__(self, norm: str | Norm = "linf", eps: float = 0.1) -> None:
-        if not eps >= 0:
+        radius = real("eps", eps)
+        if not radius >= 0:
             raise GenrobustError(f"eps is {eps}; it must be a number from 0 up, such as 0.1")
         found = norm if isinstance(norm, Norm) else load_norm(str(norm))
         object.__setattr__(self, "norm", found)
-        object.__setattr__(self, "eps", eps)
+        object.__setattr__(self, "eps", radius)
 
     def project(self, x_adv: Tensor, x: Tensor, radius: Tensor | None = None) -> Tensor:
         """The images moved into the ball around ``x`` and the box.

@@ -107,8 +107,8 @@ def test_the_targets_elbo_is_its_likelihood_less_the_divergence(plain: Plain) ->
     goal = plain.target.flatten(1)
     gaussian = torch.distributions.Normal(image, 0.5).log_prob(goal).sum(1)
     found = TargetELBO("gaussian", 0.5)(plain.x, context)
-    torch.testing.assert_close(found, prior - gaussian)
-    image = image.clamp(1e-6, 1 - 1e-6)
+    torch.testing.assert_close(found, (prior - gaussian).double())
+    image, goal = image.double().clamp(1e-6, 1 - 1e-6), goal.double()
     bernoulli = (goal * image.log() + (1 - goal) * (1 - image).log()).sum(1)
     torch.testing.assert_close(TargetELBO()(plain.x, context), prior - bernoulli)
     # E ||x_t - D z - 1/2||^2 over draws has the mean's error plus the trace of D D^T.

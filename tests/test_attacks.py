@@ -475,7 +475,7 @@ def test_what_an_attack_cannot_do_is_refused(
     [
         (lambda x: 255 * x, r"pixels from 0 to 2\d\d.*; \[0, 1\] is allowed"),
         (lambda x: x - 0.1, r"pixels from -0.1 to 0.8"),
-        (lambda x: x * torch.nan, "pixels from nan"),
+        (lambda x: x * torch.nan, "NaN or infinite pixels"),
         (lambda x: (255 * x).byte(), "torch.uint8; pass floats"),
         (lambda x: x.long(), "torch.int64; pass floats"),
         (lambda x: x[:, 0], r"has shape \(2, 32, 32\); the model takes \(B, 1, 32, 32\)"),
@@ -586,7 +586,7 @@ def test_the_encoder_runs_once_for_each_gradient_that_is_counted(
         ("latent", {"steps": 0}, "1 or more"),
         ("latent", {"restarts": -1}, "1 or more"),
         ("bim", {"steps": -1}, "0 or more"),
-        ("classifier", {"confidence": float("nan")}, "must be a number"),
+        ("classifier", {"confidence": float("nan")}, "must be a finite number"),
         ("classifier", {"surrogate": "sofmax"}, "softmax"),
         ("thesis", {"as_published": "yes"}, "valid boolean"),
     ],

@@ -204,7 +204,7 @@ def test_a_model_that_reconstructs_nothing_right_scores_zero(small_suite: Suite)
     images = genrobust.load_images("digits", "test")
     others = [i for i in small_suite.sample_ids if images.labels[i] != images.labels[0]]
     suite = small_suite.model_copy(
-        update={"sample_ids": tuple(others), "target_ids": tuple(others)}
+        update={"sample_ids": tuple(others), "target_ids": (0,) * len(others)}
     )
     record = genrobust.bench(Constant(), suite)
     assert record.scores.eligible == 0

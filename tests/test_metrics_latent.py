@@ -34,9 +34,9 @@ class Curved(nn.Module):
 
     def __init__(self, latents: int = 4, constant_std: bool = False) -> None:
         super().__init__()
-        self.mean = nn.Parameter(random(0, latents, 9).float())
-        self.spread = nn.Parameter(random(1, latents, 9).float() * (not constant_std))
-        self.back = nn.Parameter(random(2, 9, latents).float())
+        self.mean = nn.Parameter(random(0, latents, 9))
+        self.spread = nn.Parameter(random(1, latents, 9) * (not constant_std))
+        self.back = nn.Parameter(random(2, 9, latents))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         flat = x.flatten(1)

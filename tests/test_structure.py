@@ -22,8 +22,8 @@ MODULES = sorted(
 
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
-    *("_version", "errors", "names", "projects", "registry", "seeding", "foreign", "files"),
-    *("distance", "posterior", "norms", "threat"),
+    *("_version", "errors", "arguments", "names", "projects", "registry", "seeding", "foreign"),
+    *("files", "distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "report", "benchmark"),
     *("training", "testing", "leaderboard", "cli"),

@@ -15,6 +15,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from genrobust.arguments import text
 from genrobust.batch import Batch, Context
 from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
@@ -27,6 +28,12 @@ from genrobust.seeding import seeded
 from genrobust.threat import ThreatModel
 
 Goal = Literal["targeted", "untargeted"]
+
+
+def goal_of(batch: Batch) -> Goal:
+    """What a batch asks for."""
+    return "targeted" if batch.targeted else "untargeted"
+
 
 #: The labels that a classifier is to be wrong about, or to be led to.
 LABELS: dict[Goal, str] = {"targeted": "target_labels", "untargeted": "labels"}
@@ -107,7 +114,7 @@ class Attack(ABC):
             GenrobustError: the attack cannot do what is asked (goal, norm, what it needs), or left
                 the threat model.
         """
-        self._refuse_impossible(batch, threat)
+        self.refuse_impossible(batch, threat)
         context = Context(model, batch)
         key = ("attack", self.name, batch.seed, batch.sample_ids, threat.eps)
         # What a random model draws is keyed too, by the batch it is attacked in.
@@ -138,8 +145,13 @@ class Attack(ABC):
         """All settings by name."""
         return dataclasses.asdict(self)
 
-    def _refuse_impossible(self, batch: Batch, threat: ThreatModel) -> None:
-        goal: Goal = "targeted" if batch.targeted else "untargeted"
+    def refuse_impossible(self, batch: Batch, threat: ThreatModel) -> None:
+        """Say so if it cannot do what is asked; an attack made of others asks each of them.
+
+        Raises:
+            GenrobustError: another goal, norm or radius, or the batch lacks what it needs.
+        """
+        goal = goal_of(batch)
         if goal not in self.goals:
             wanted = "give it a target" if goal == "untargeted" else "leave the target out"
             raise GenrobustError(f"the attack '{self.name}' is {self.goals[0]} only; {wanted}")
@@ -232,7 +244,7 @@ def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
         >>> make_attack("latent", {"steps": 10}).settings()["steps"]
         10
     """
-    kind = ATTACKS.get(name)
+    kind = ATTACKS.get(text("attack", name, "latent"))
     allowed = [field.name for field in dataclasses.fields(kind)]
     for given in settings or {}:
         if given not in allowed:
@@ -262,10 +274,11 @@ def _check_values(name: str, kind: type[Attack], settings: Mapping[str, Any]) ->
         default = defaults[key]
         lowest = min(1, default) if type(default) is int else 1
         is_count = hints.get(key) in (int, int | None)
-        if (is_count and value is not None and value < lowest) or value != value:
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if (is_count and value is not None and value < lowest) or not finite:
             raise GenrobustError(
                 f"the attack '{name}' got {key}={value!r}; "
-                + (f"it must be {lowest} or more" if is_count else "it must be a number")
+                + (f"it must be {lowest} or more" if is_count else "it must be a finite number")
             )
 
 

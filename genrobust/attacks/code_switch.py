@@ -21,7 +21,8 @@ class CodeSwitch(Attack):
     """Try category after category; for each, attack logits and judge at once.
 
     Untargeted, the categories but the source's own, in the order of the source's logits;
-    targeted, in the order of the target image's logits, its own first.
+    targeted, in the order of the target image's logits, its own first. Where labels alone say what
+    to aim at, the categories are those of an untargeted attack, and the judge is led to the label.
 
     Args:
         steps: gradients per category.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from genrobust.arguments import classes, several, whole
 from genrobust.attacks.base import AttackResult, make_attack
 from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
+from genrobust.models.inputs import pixels
 from genrobust.models.model import GenerativeModel
 from genrobust.threat import ThreatModel
 
@@ -37,7 +39,9 @@ def attack(
     Args:
         name: such as ``"latent"``; all of them: ``genrobust list attacks``.
         model: from :func:`genrobust.wrap` or :func:`genrobust.load_model`.
-        x: sources, (B, C, H, W) in [0, 1].
+        x: sources, (B, C, H, W) in [0, 1]; like all images and labels here a tensor or an array.
+            Images are taken in float32 (in float64 if they and the weights are), and all goes to
+            the model's device.
         target: images whose reconstruction to imitate; without them (and without
             ``target_labels``) the attack is untargeted.
         labels: the sources' classes, (B,) int64, for attacks that use a judge.
@@ -51,8 +55,8 @@ def attack(
         settings: the attack's own, such as ``steps=100``.
 
     Raises:
-        GenrobustError: unknown names; images of a wrong shape or out of range; what the attack
-            cannot do.
+        GenrobustError: unknown names; images of a wrong shape or out of range; labels that are not
+            classes of the judge, one an image; anything of another kind; what the attack cannot do.
 
     Example:
         >>> import genrobust
@@ -63,37 +67,103 @@ def attack(
         True
     """
     recipe = make_attack(name, settings)
-    _check_images(x, model, "x")
+    model = _model(model)
+    x = pixels("x", x, model)
     if target is not None:
-        _check_images(target, model, "target")
-    count = len(x)
-    for what, given in (("target", target), ("labels", labels), ("target_labels", target_labels)):
-        if given is not None and len(given) != count:
-            raise GenrobustError(
-                f"{what} has {len(given)} entries for {count} images; give one each"
-            )
-    ids = tuple(range(count)) if sample_ids is None else tuple(int(i) for i in sample_ids)
-    if len(ids) != count:
-        raise GenrobustError(f"sample_ids has {len(ids)} entries for {count} images; give one each")
-    batch = Batch(x, ids, seed, labels, target, target_labels, judge, references)
+        target = pixels("target", target, model)
+        _require_one_each("target", target, x)
+    judge = _judge(judge, x)
+    known = None if judge is None else judge.logits(x[:1]).shape[1]
+    batch = Batch(
+        x,
+        _ids(sample_ids, x),
+        whole("seed", seed, 0),
+        _labels("labels", labels, x, known),
+        target,
+        _labels("target_labels", target_labels, x, known),
+        judge,
+        _references(references, model),
+    )
     return recipe(model, batch, ThreatModel(norm, eps))
 
 
-def _check_images(x: Tensor, model: GenerativeModel, what: str) -> None:
-    if x.ndim != 4 or tuple(x.shape[1:]) != model.input_shape:
+def _model(given: object) -> GenerativeModel:
+    if isinstance(given, GenerativeModel):
+        return given
+    if isinstance(given, str):
+        advice = f"is the name {given!r}; load it first: model=genrobust.load_model({given!r})"
+    elif isinstance(given, nn.Module):
+        advice = f"is a bare {type(given).__name__}; wrap it first: model=genrobust.wrap(module)"
+    else:
+        advice = f"is a {type(given).__name__}; pass what genrobust.wrap or load_model gives"
+    raise GenrobustError(f"model {advice}")
+
+
+@torch.no_grad()
+def _judge(given: object, x: Tensor) -> Judge | None:
+    if given is None:
+        return None
+    if not isinstance(given, Judge):
         raise GenrobustError(
-            f"{what} has shape {tuple(x.shape)}; the model takes (B, "
-            f"{', '.join(map(str, model.input_shape))})"
+            f"judge is a {type(given).__name__}; pass a judge, such as "
+            "judge=genrobust.load_judge('digits', 'lenet')"
         )
-    if not len(x):
-        raise GenrobustError(f"{what} holds no images; pass at least one")
-    if not x.is_floating_point():
+    judge = given.to(x.device)
+    try:
+        judge.logits(x[:1])
+    except RuntimeError as problem:
         raise GenrobustError(
-            f"{what} is {x.dtype}; pass floats in [0, 1], such as {what}.float() / 255"
-        )
-    low, high = float(x.min()), float(x.max())
-    if not (torch.isfinite(x).all() and low >= 0 and high <= 1):
+            f"the judge '{judge.name}' cannot look at images of shape {tuple(x.shape[1:])}; pass "
+            "one that was trained on such images"
+        ) from problem
+    return judge
+
+
+def _labels(name: str, given: object, x: Tensor, known: int | None) -> Tensor | None:
+    """Classes, one an image; ``known`` is how many the judge tells apart."""
+    if given is None:
+        return None
+    found = _classes(name, given, known).to(x.device)
+    _require_one_each(name, found, x)
+    return found
+
+
+def _classes(name: str, given: object, known: int | None) -> Tensor:
+    found = classes(name, given)
+    if found.ndim != 1:
+        raise GenrobustError(f"{name} has shape {tuple(found.shape)}; give (B,), one an image")
+    low, high = (int(found.min()), int(found.max())) if len(found) else (0, 0)
+    if low < 0 or (known is not None and high >= known):
+        allowed = "from 0 up" if known is None else f"from 0 to {known - 1}, as the judge has them"
+        raise GenrobustError(f"{name} go from {low} to {high}; classes are {allowed}")
+    return found
+
+
+def _references(given: object, model: GenerativeModel) -> tuple[Tensor, Tensor] | None:
+    if given is None:
+        return None
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
         raise GenrobustError(
-            f"{what} has pixels from {low:.4g} to {high:.4g}; [0, 1] is allowed: divide bytes by "
-            "255, or give wrap() the model's value_range and keep images in [0, 1]"
+            f"references is a {type(given).__name__}; pass two: references=(images, labels)"
         )
+    images = pixels("references[0]", given[0], model)
+    labels = _classes("references[1]", given[1], None).to(model.device)
+    _require_one_each("references[1]", labels, images)
+    return images, labels
+
+
+def _ids(given: object, x: Tensor) -> tuple[int, ...]:
+    if given is None:
+        return tuple(range(len(x)))
+    found = several("sample_ids", given, whole, 0)
+    _require_one_each("sample_ids", found, x)
+    if len(set(found)) < len(found):
+        raise GenrobustError(
+            "sample_ids has an id twice, and they key the random draws; give each image its own"
+        )
+    return found
+
+
+def _require_one_each(name: str, given: Sized, x: Tensor) -> None:
+    if len(given) != len(x):
+        raise GenrobustError(f"{name} has {len(given)} entries for {len(x)} images; give one each")

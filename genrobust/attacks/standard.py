@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from genrobust.attacks.base import Attack, Goal, make_attack
+from genrobust.attacks.base import Attack, Goal, goal_of, make_attack
 from genrobust.attacks.search import BestOf
 from genrobust.batch import Context
 from genrobust.optimizers import Minimum, Problem
@@ -59,11 +59,19 @@ class Standard(Attack):
     needs_references = True
     needs_ball = True
 
+    def needs(self, goal: Goal) -> tuple[str, ...]:
+        """All that its members need: without a part of it they would be another ensemble."""
+        whole = [*super().needs(goal), *(n for m in _members(goal) for n in m.needs(goal))]
+        return tuple(dict.fromkeys(whole))
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, CONFIDENCE)
-        goal: Goal = "targeted" if context.batch.targeted else "untargeted"
-        for name, settings in MEMBERS[goal]:
-            member = make_attack(name, settings)
+        for member in _members(goal_of(context.batch)):
+            member.refuse_impossible(context.batch, threat)
             if member.applies_to(context.source_posterior):
                 best.search(partial(member.search, threat=threat))
         return best.problem, best.minimum
+
+
+def _members(goal: Goal) -> list[Attack]:
+    return [make_attack(name, settings) for name, settings in MEMBERS[goal]]

@@ -101,7 +101,7 @@ class PenaltySweep(Attack):
             >>> attack.sweep(model, Batch(x, (0, 1), target_x=x.flip(0))).x_adv.shape
             torch.Size([4, 2, 1, 32, 32])
         """
-        self._refuse_impossible(batch, threat)
+        self.refuse_impossible(batch, threat)
         return self._sweep(Context(model, batch), threat)[1]
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -6,22 +6,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from genrobust.benchmark.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.benchmark.shard import Measured
+from genrobust.benchmark.statistics import estimates
 from genrobust.metrics.distances import l2, linf
 from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
 from genrobust.report.examples import Attacked, Example
 from genrobust.rules.base import RULES
-from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite
-
-Array = NDArray[np.float64]
 
 #: What shards count by attack and radius; over shards it is summed.
 COUNTS = ("tried", "succeeded", "forwards", "backwards")
@@ -55,13 +51,13 @@ def score(suite: Suite, joined: dict[str, Tensor]) -> Scores:
     classes = RULES.get(suite.rule).classes(suite.dataset)
     recognised = joined["clean_verdict"] == joined["label"]
     eligible = joined["eligible"]
-    error = (joined["reconstruction"] - joined["source"]).flatten(1).square().sum(1)
+    error = (joined["reconstruction"].double() - joined["source"]).flatten(1).square().sum(1)
     return Scores(
         sources=len(eligible),
         eligible=int(eligible.sum()),
         clean_accuracy=_mean(recognised, suite),
         reconstruction_error=_mean(error, suite),
-        kl=_mean(joined["kl"], suite),
+        kl=_measured(joined["kl"], suite),
         total_correlation=_number(gaussian_total_correlation(joined["mean"])),
         robust_area=_area(suite, joined),
         eps50=_eps50(suite, joined),
@@ -200,23 +196,11 @@ def _matrix(rate: SuccessRate) -> PairMatrix:
 
 
 def _mean(values: Tensor, suite: Suite) -> Estimate:
-    """The mean with its percentile bootstrap interval, seeded by the suite and the values' place.
+    """The mean with its interval."""
+    return estimates(values.double().numpy()[None], suite)[0]
 
-    Every estimate of a run resamples the same sources in the same order, so that estimates of two
-    runs on one suite may be compared pair by pair.
-    """
-    data: Array = values.double().numpy()
-    value = float(data.mean())
-    if len(data) < 2 or float(data.std()) == 0:
-        return Estimate(value=value, low=value, high=value, n=len(data))
-    from scipy.stats import bootstrap
 
-    found = bootstrap(
-        (data,),
-        np.mean,
-        n_resamples=suite.resamples,
-        confidence_level=suite.confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed_of("bootstrap", suite.name, suite.version)),
-    ).confidence_interval
-    return Estimate(value=value, low=float(found.low), high=float(found.high), n=len(data))
+def _measured(values: Tensor, suite: Suite) -> Estimate | None:
+    """Likewise of what may be too large for a number."""
+    mean = float(values.double().mean())
+    return _mean(values, suite) if math.isfinite(mean) else None

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrobust import files
+from genrobust.arguments import path, real
 from genrobust.benchmark import collect, flags, places
 from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.curve_record import (
@@ -28,11 +28,12 @@ from genrobust.benchmark.curve_record import (
 )
 from genrobust.benchmark.nearest import SEARCHES, NearestSpec, search_nearest
 from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.prepare import Prepared, chosen_suite, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import DataInfo, Estimate, Flag, Times
 from genrobust.benchmark.run import Progress, judges, run_missing, shards_of, silent
 from genrobust.benchmark.shard import Measured
+from genrobust.benchmark.statistics import estimates, interval, resamples
 from genrobust.benchmark.store import Store
 from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
@@ -40,8 +41,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.report.examples import Attacked, Example
 from genrobust.rules.base import RULES
-from genrobust.seeding import seed_of
-from genrobust.suites.suite import Suite, load_suite
+from genrobust.suites.suite import Suite
 from genrobust.threat import allowed
 
 #: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
@@ -101,7 +101,9 @@ def minimum_norm(
         >>> len(record.sources), record.per_eps[0].eps
         (1, 0.02)
     """
-    place = None if out is None else Path(out).absolute()  # before a model's file changes directory
+    place = (
+        None if out is None else Path(path("out", out, "runs")).absolute()
+    )  # before a model's file changes directory
     options = Options(
         limit=limit,
         seed=seed,
@@ -141,7 +143,8 @@ def prepare_curve(
         GenrobustError: what :func:`genrobust.benchmark.prepare.prepare` refuses; a suite whose
             attacks or rule do not fit; a norm or a radius that is none.
     """
-    chosen = load_suite(suite, options.data_root) if isinstance(suite, str) else suite
+    chosen = chosen_suite(suite, options.data_root)
+    radius = None if radius is None else real("radius", radius)
     if not RULES.get(chosen.rule).labelled:
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
@@ -183,7 +186,8 @@ def execute_curve(
     joined = collect.join(measured)
     distance = joined["distance"].double()
     known = distance[(distance > 0) & distance.isfinite()]
-    drawn = _resampled(distance, suite)
+    picks = [torch.from_numpy(chunk) for chunk in resamples(len(distance), suite)]
+    drawn = torch.cat([distance[chunk] for chunk in picks])
     record = MinimumNormRecord(
         deviations=run.deviations,
         model=run.model,
@@ -201,11 +205,11 @@ def execute_curve(
         areas=tuple(
             Area(
                 radius=up_to,
-                area=_estimate(exact_area(distance, up_to), exact_area(drawn, up_to), suite),
+                area=_estimate(exact_area(distance[:, None], up_to), suite),
             )
             for up_to in prepared.areas
         ),
-        per_eps=tuple(_at(eps, distance, drawn, suite) for eps in suite.eps),
+        per_eps=tuple(_at(eps, distance, suite) for eps in suite.eps),
         curve=_curve(distance, drawn, suite),
         sources=tuple(_sources(suite, joined)),
         searches=tuple(_costs(suite, joined)),
@@ -235,23 +239,9 @@ def write_page(folder: Path, run: CurveRun) -> Path:
     return path
 
 
-def _resampled(distance: Tensor, suite: Suite) -> Tensor:
-    """Bootstrap draws of the sources, (resamples, N): those of every other estimate of a suite."""
-    rng = np.random.default_rng(seed_of("bootstrap", suite.name, suite.version))
-    count = len(distance)
-    return distance[torch.from_numpy(rng.integers(0, count, (suite.resamples, count)))]
-
-
-def _estimate(value: Tensor, drawn: Tensor, suite: Suite) -> Estimate:
-    low, high = _interval(drawn, suite)
-    count = len(suite.sample_ids)
-    return Estimate(value=float(value), low=float(low), high=float(high), n=count)
-
-
-def _interval(drawn: Tensor, suite: Suite) -> NDArray[np.float64]:
-    """The middle of the draws along their first dimension: low and high, (2, ...)."""
-    tail = (1 - suite.confidence) / 2
-    return np.quantile(drawn.numpy(), [tail, 1 - tail], axis=0)
+def _estimate(values: Tensor, suite: Suite) -> Estimate:
+    """The mean over sources of what each gives, (B,), with its interval."""
+    return estimates(values.double().numpy()[None], suite)[0]
 
 
 def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
@@ -265,17 +255,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _at(eps: float, distance: Tensor, drawn: Tensor, suite: Suite) -> AtRadius:
+def _at(eps: float, distance: Tensor, suite: Suite) -> AtRadius:
     up_to = [allowed(eps)] if eps > 0 else [0.0]
-    share, shares = exact_accuracy(distance, up_to)[..., 0], exact_accuracy(drawn, up_to)[..., 0]
-    return AtRadius(eps=eps, robust_accuracy=_estimate(share, shares, suite))
+    stands = exact_accuracy(distance[:, None], up_to)[:, 0]
+    return AtRadius(eps=eps, robust_accuracy=_estimate(stands, suite))
 
 
 def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
     radii = torch.cat([distance.new_zeros(1), distance[distance.isfinite()]]).unique()
     ascending = drawn.sort(1).values
     fallen = torch.searchsorted(ascending, radii.expand(len(drawn), -1).contiguous(), right=True)
-    low, high = _interval(1 - fallen.double() / len(distance), suite)
+    standing = 1 - fallen.double() / len(distance)
+    low, high = interval(standing.T.numpy(), suite)
     return Curve(
         radius=tuple(radii.tolist()),
         robust_accuracy=tuple(exact_accuracy(distance, radii.tolist()).tolist()),

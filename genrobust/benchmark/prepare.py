@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 import warnings
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from genrobust import files
+from genrobust.arguments import path
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
 from genrobust.benchmark.record import ModelInfo
 from genrobust.benchmark.scoring import Scorer
 from genrobust.benchmark.shard import Setting
-from genrobust.data.base import Images, load_images
+from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, load_judge
 from genrobust.models import threads
@@ -62,6 +67,19 @@ class Prepared:
     settings: tuple[str, ...]
 
 
+def chosen_suite(
+    given: str | os.PathLike[str] | Suite, data_root: str | Path | None = None
+) -> Suite:
+    """The suite of that name or file, or the one given.
+
+    Raises:
+        GenrobustError: there is none of that name; it is no suite at all.
+    """
+    if isinstance(given, Suite):
+        return given
+    return load_suite(os.fspath(path("suite", given, "digits")), data_root)
+
+
 def prepare(
     model: str | nn.Module | GenerativeModel,
     suite: Suite,
@@ -81,6 +99,10 @@ def prepare(
     """
     used, deviations, settings = _adjusted(suite, options)
     rule = RULES.get(used.rule)
+    if math.isinf(used.eps[-1]):
+        raise GenrobustError(
+            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
+        )
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
@@ -102,6 +124,7 @@ def prepare(
             f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
             f"judges, which need them; give a suite with the rule 'distance'"
         )
+    _check_samples(used, images)
     ready = _wrapped(model, used.dataset, images.shape, options)
     if options.as_data:
         ready = _as_data(ready)
@@ -162,11 +185,51 @@ def _identity(model: GenerativeModel, suite: Suite, images: Images) -> str:
     return digest.hexdigest()
 
 
+def _check_samples(suite: Suite, images: Images) -> None:
+    """Sources and targets are images of the data set, each source once, of classes that it has.
+
+    Raises:
+        GenrobustError: they are not, or a source is to imitate its own class.
+    """
+    who = f"the suite '{suite.name}'"
+    for name in ("sample_ids", "target_ids"):
+        wrong = [i for i in getattr(suite, name) if not 0 <= i < len(images)]
+        if wrong:
+            raise GenrobustError(
+                f"{who} names the image {wrong[0]} in {name}, and the {suite.split} images of "
+                f"'{suite.dataset}' are 0 to {len(images) - 1}; correct the suite"
+            )
+    ids = suite.sample_ids
+    twice = next((i for i, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise GenrobustError(
+            f"{who} names the image {twice} twice in sample_ids, which key the random draws; name "
+            "each once"
+        )
+    if not RULES.get(suite.rule).labelled:
+        return
+    labels, targets = (images.labels_of(i).tolist() for i in (ids, suite.target_ids))
+    count = len(DATASETS.get(suite.dataset).classes)
+    outside = next((c for c in [*labels, *targets] if c >= count), None)
+    if outside is not None:
+        raise GenrobustError(
+            f"'{suite.dataset}' has an image of class {outside} and names {count} classes; number "
+            "its classes from 0 and name them all"
+        )
+    for i, own, aim in zip(ids, labels, targets, strict=True):
+        if own == aim:
+            raise GenrobustError(
+                f"{who} gives the image {i} a target of its own class, which it shows without an "
+                "attack; give it another target"
+            )
+
+
 def _references(
     suite: Suite, options: Options, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
     """The first training images, if an attack of the suite needs some."""
-    if not any(ATTACKS.get(entry.attack).needs_references for entry in suite.attacks):
+    needed = (make_attack(e.attack, e.settings).needs(e.goal) for e in suite.attacks)
+    if not any("references" in needs for needs in needed):
         return None
     images = load_images(suite.dataset, "train", options.data_root)
     ids = torch.arange(min(REFERENCES, len(images)))
@@ -185,6 +248,11 @@ def _wrapped(
         known = hasattr(model, "input_shape") or hasattr(model, "img_size")
         wanted = None if known else shape
         return wrap(model, input_shape=wanted, max_batch=options.batch_size)
+    if not isinstance(model, str):
+        raise GenrobustError(
+            f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "
+            "what genrobust.wrap gives"
+        )
     return load_model(model, dataset, options.weights, options.batch_size)
 
 
@@ -310,7 +378,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # meta has tensors, and nothing in them
-    except (RuntimeError, AssertionError, ValueError) as problem:
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as problem:
         reason = (str(problem).splitlines() or [type(problem).__name__])[0]
         raise GenrobustError(
             f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"

@@ -105,8 +105,8 @@ class Scores(Frozen):
     kl: Annotated[
         Estimate | None,
         Field(
-            description="KL of the clean posterior to the prior, in nats; None in records that "
-            "were made before it was measured"
+            description="KL of the clean posterior to the prior, in nats; None where it is beyond "
+            "every number, and in records that were made before it was measured"
         ),
     ]
     total_correlation: Annotated[

@@ -11,12 +11,13 @@ from typing import TypeVar
 from torch import nn
 
 from genrobust import files
+from genrobust.arguments import path
 from genrobust.benchmark import collect, flags, places
 from genrobust.benchmark.checkpoint import Checkpoint
 from genrobust.benchmark.execute import run_all
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.plan import ShardSpec, plan
-from genrobust.benchmark.prepare import Prepared, prepare
+from genrobust.benchmark.prepare import Prepared, chosen_suite, prepare
 from genrobust.benchmark.provenance import device_kind, provenance
 from genrobust.benchmark.record import DataInfo, JudgeInfo, Record, Times
 from genrobust.benchmark.shard import Measured, Setting, run_shard
@@ -24,7 +25,7 @@ from genrobust.benchmark.store import Store
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.report.examples import Example
-from genrobust.suites.suite import Suite, load_suite
+from genrobust.suites.suite import Suite
 
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
@@ -102,13 +103,15 @@ def bench(
         >>> record.scores.sources, record.official
         (4, False)
     """
-    place = None if out is None else Path(out).absolute()  # before a model's file changes directory
+    place = (
+        None if out is None else Path(path("out", out, "runs")).absolute()
+    )  # before a model's file changes directory
     options = Options(
         limit=limit,
         seed=seed,
-        attacks=tuple(attacks),
+        attacks=attacks,
         norm=norm,
-        eps=tuple(eps),
+        eps=eps,
         judge=judge,
         judge_in_train_mode=judge_in_train_mode,
         device=device,
@@ -116,9 +119,8 @@ def bench(
         batch_size=batch_size,
         data_root=data_root,
     )
-    chosen = load_suite(suite, data_root) if isinstance(suite, str) else suite
     with left_as_it_was(model):
-        prepared = prepare(model, chosen, options)
+        prepared = prepare(model, chosen_suite(suite, data_root), options)
         if place is None:
             with files.temporary_folder() as folder:
                 return execute(prepared, folder).record

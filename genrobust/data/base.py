@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrobust.arguments import classes, path, require_pixels, several, tensor, text, whole
 from genrobust.errors import GenrobustError
 from genrobust.registry import Registry
 
@@ -28,13 +29,56 @@ class Images:
 
     Args:
         raw: the images as stored, (N, C, H, W), bytes or floats in [0, 1].
-        labels: classes, (N,) int64; None for data without.
+        labels: classes, (N,), kept as int64; None for data without.
         size: height and width that ``take`` gives.
+
+    Both may be arrays.
+
+    Raises:
+        GenrobustError: a shape or a type is another, a float leaves [0, 1], a label is negative or
+            missing.
+
+    Example:
+        >>> import numpy as np
+        >>> images = Images(np.zeros((2, 1, 8, 8), "uint8"), np.array([3, 1]), (8, 8))
+        >>> images.take([1]).shape, images.labels_of([1])
+        (torch.Size([1, 1, 8, 8]), tensor([1]))
     """
 
     raw: Tensor
     labels: Tensor | None
     size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        raw = tensor("raw", self.raw)
+        if raw.ndim != 4 or not raw.numel():
+            raise GenrobustError(
+                f"raw has shape {tuple(raw.shape)}; give images (N, C, H, W), at least one"
+            )
+        if raw.dtype != torch.uint8:
+            if raw.dtype not in (torch.float32, torch.float64, torch.float16):
+                raise GenrobustError(f"raw is {raw.dtype}; give bytes (uint8) or floats in [0, 1]")
+            require_pixels("raw", raw)
+        object.__setattr__(self, "raw", raw.detach().cpu())
+        object.__setattr__(self, "size", self._checked_size())
+        if self.labels is not None:
+            object.__setattr__(self, "labels", self._checked_labels(self.labels))
+
+    def _checked_size(self) -> tuple[int, int]:
+        height_width = several("size", self.size, whole, 32)
+        if len(height_width) != 2 or min(height_width) < 1:
+            raise GenrobustError(f"size is {height_width}; give (height, width), such as (32, 32)")
+        return height_width[0], height_width[1]
+
+    def _checked_labels(self, given: Tensor) -> Tensor:
+        labels = classes("labels", given).cpu()
+        if labels.shape != self.raw.shape[:1]:
+            raise GenrobustError(
+                f"labels have shape {tuple(labels.shape)} for {len(self.raw)} images; give (N,)"
+            )
+        if int(labels.min()) < 0:
+            raise GenrobustError(f"labels go from {int(labels.min())}; classes are numbered from 0")
+        return labels
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -45,8 +89,12 @@ class Images:
         return (self.raw.shape[1], *self.size)
 
     def take(self, ids: Sequence[int] | Tensor) -> Tensor:
-        """The images with these ids, (n, C, H, W) float32 in [0, 1], resized bilinearly."""
-        chosen = self.raw[torch.as_tensor(ids, dtype=torch.long)]
+        """The images with these ids, (n, C, H, W) float32 in [0, 1], resized bilinearly.
+
+        Raises:
+            GenrobustError: an id is no position in the data.
+        """
+        chosen = self.raw[self._positions(ids)]
         images = chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen.float()
         if images.shape[-2:] != self.size:
             images = F.interpolate(images, self.size, mode="bilinear", align_corners=False)
@@ -56,14 +104,31 @@ class Images:
         """The classes of the images with these ids, (n,) int64.
 
         Raises:
-            GenrobustError: the data has no labels.
+            GenrobustError: the data has no labels, or an id is no position in it.
         """
         if self.labels is None:
             raise GenrobustError(
                 "these images have no labels, and judges go by labels; score them by a suite with "
                 "the rule 'distance'"
             )
-        return self.labels[torch.as_tensor(ids, dtype=torch.long)]
+        return self.labels[self._positions(ids)]
+
+    def _positions(self, ids: Sequence[int] | Tensor) -> Tensor:
+        listed = list(ids) if isinstance(ids, range) else ids
+        found = tensor("ids", listed)
+        if not found.numel():
+            return found.long()
+        if found.dtype == torch.bool or found.ndim != 1:
+            raise GenrobustError(
+                f"ids are {found.dtype} of shape {tuple(found.shape)}; give positions, (n,)"
+            )
+        found = classes("ids", found).cpu()
+        low, high = int(found.min()), int(found.max())
+        if low < 0 or high >= len(self):
+            raise GenrobustError(
+                f"ids go from {low} to {high}; these images have 0 to {len(self) - 1}"
+            )
+        return found
 
     @cached_property
     def sha256(self) -> str:
@@ -106,14 +171,20 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
             variable ``GENROBUST_DATA``. ``digits`` needs none.
 
     Raises:
-        GenrobustError: no such dataset, or its files are missing and cannot be downloaded.
+        GenrobustError: no such dataset or split, or its files are missing and cannot be downloaded.
 
     Example:
         >>> images = load_images("digits")
         >>> images.take([0, 1]).shape, len(images)
         (torch.Size([2, 1, 32, 32]), 599)
     """
-    chosen = root or _ROOT.get() or os.environ.get("GENROBUST_DATA") or None
+    text("name", name, "digits")
+    if split not in ("train", "test"):
+        raise GenrobustError(f"a split is 'train' or 'test', not {split!r}")
+    given = path("root", root, "data") if root else None
+    chosen = given or _ROOT.get() or os.environ.get("GENROBUST_DATA") or None
+    if chosen and not Path(chosen).expanduser().is_dir() and Path(chosen).expanduser().exists():
+        raise GenrobustError(f"the data's root '{chosen}' is a file; give the folder it lies in")
     return _load(name, split, Path(chosen).expanduser() if chosen else None)
 
 
@@ -135,8 +206,6 @@ _ROOT: ContextVar[str | Path | None] = ContextVar("root", default=None)
 
 @lru_cache(maxsize=8)
 def _load(name: str, split: Split, root: Path | None) -> Images:
-    if split not in ("train", "test"):
-        raise GenrobustError(f"a split is 'train' or 'test', not '{split}'")
     found = DATASETS.get(name)
     source = found() if isinstance(found, type) else found
     return source.load(split, root)

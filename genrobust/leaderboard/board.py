@@ -5,9 +5,9 @@ A source's own *robust area* is its share of the radii up to the largest at whic
 that a model's robust area is the mean of its sources'. Boards rank by it.
 
 Two models are told apart if the interval of the difference of their areas leaves out 0. The
-bootstrap is paired: a resample draws sources, the same for every model on the board. Going down
-from the top, each model that cannot be told apart from the first of its group shares the group's
-rank; the next one leads a group of its own.
+bootstrap is paired: a resample draws sources, the same for every model on the board as for their
+own records. Going down from the top, each model that cannot be told apart from the first of its
+group shares the group's rank; the next one leads a group of its own.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ import torch
 from torch import Tensor
 
 from genrobust.benchmark.record import EpsScores, Estimate, PairMatrix, Record
+from genrobust.benchmark.statistics import estimates, interval, resampled_means
 from genrobust.errors import GenrobustError
 from genrobust.leaderboard.entries import LoadedEntry, State
 from genrobust.leaderboard.entry import Outcomes
 from genrobust.leaderboard.outcomes import Array, merge, source_areas
 from genrobust.metrics.success import SuccessRate, eps50, success_rate
-from genrobust.seeding import seed_of
 from genrobust.suites.suite import Suite
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
-#: Resamples at a time: bounds memory on large suites.
-CHUNK = 250
 
 #: Why a row has no rank: its outcomes are not there, its flags, its run, its verification.
 Standing = Literal["ranked", "without outcomes", "unreliable", "not official", "failed"]
@@ -161,29 +159,8 @@ def make_board(contenders: Sequence[Contender]) -> Board:
     return Board(suite, _ranked(rows, differences), differences)
 
 
-def resampled_means(values: Array, suite: Suite) -> Array:
-    """Means over sources drawn with replacement, the same draws for every row and every call.
-
-    Args:
-        values: a row for each quantity, (N, B).
-        suite: its ``resamples`` say how many, and its name and version seed the draws.
-
-    Returns:
-        (N, resamples).
-    """
-    n = values.shape[1]
-    draws = np.random.default_rng(seed_of("board", suite.name, suite.version))
-    means = []
-    for start in range(0, suite.resamples, CHUNK):
-        size = min(CHUNK, suite.resamples - start)
-        picks = draws.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
-        counts = np.bincount(picks.ravel(), minlength=size * n).reshape(size, n)
-        means.append(values @ counts.T / n)
-    return np.concatenate(means, axis=1)
-
-
 def rescored(record: Record, outcomes: Outcomes) -> Record:
-    """The record with the scores that these outcomes give, their intervals drawn anew.
+    """The record with the scores that these outcomes give, their intervals from the same resamples.
 
     What cannot be told from outcomes, such as the mean size of successful perturbations, is None.
     """
@@ -191,11 +168,11 @@ def rescored(record: Record, outcomes: Outcomes) -> Record:
     eligible = torch.tensor(outcomes.eligible)
     ignore, target = _success(outcomes.ignore_target, suite), _success(outcomes.target, suite)
     standing = (eligible & ~ignore).double().numpy()
-    area, *robust = _estimates(np.stack([source_areas(outcomes), *standing]), suite)
+    area, *robust = estimates(np.stack([source_areas(outcomes), *standing]), suite)
     rates: list[Estimate | None] = [None] * (2 * count)
     if eligible.any():
         success = torch.cat([ignore, target])[:, eligible].double().numpy()
-        rates = [*_estimates(success, suite)]
+        rates = [*estimates(success, suite)]
     scores = record.scores.model_copy(
         update={
             "robust_area": area,
@@ -310,11 +287,10 @@ def _differences(
         return {}
     values = np.stack(areas)
     means = resampled_means(values, suite)
-    tail = (1 - suite.confidence) / 2
     found = {}
     for a, first in enumerate(rows):
         for b in range(a + 1, len(rows)):
-            low, high = np.quantile(means[a] - means[b], [tail, 1 - tail])
+            low, high = interval(means[a] - means[b], suite)
             found[first.contender.id, rows[b].contender.id] = Estimate(
                 value=float(values[a].mean() - values[b].mean()),
                 low=float(low),
@@ -366,16 +342,6 @@ def _success(places: tuple[int | None, ...], suite: Suite) -> Tensor:
     """Whether each source is broken at each radius, (E, B) bool."""
     first = torch.tensor([len(suite.eps) if place is None else place for place in places])
     return first[None, :] <= torch.arange(len(suite.eps))[:, None]
-
-
-def _estimates(values: Array, suite: Suite) -> list[Estimate]:
-    """The mean of each row of (N, B) with its percentile interval."""
-    tail = (1 - suite.confidence) / 2
-    bounds = np.quantile(resampled_means(values, suite), [tail, 1 - tail], axis=1).T
-    return [
-        Estimate(value=float(row.mean()), low=float(low), high=float(high), n=len(row))
-        for row, (low, high) in zip(values, bounds, strict=True)
-    ]
 
 
 def _matrix(rate: SuccessRate) -> PairMatrix:

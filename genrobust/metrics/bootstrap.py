@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genrobust.arguments import flags, real, whole
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import require_same_shape
+from genrobust.metrics.checks import same_shape
 from genrobust.seeding import seed_of
 
 
@@ -65,12 +66,10 @@ def paired_difference(
         >>> found.value, found.low > 0
         (0.625, True)
     """
-    require_same_shape(first=first, second=second)
+    first, second = same_shape(flags, first=first, second=second)
     if first.ndim != 1 or not len(first):
         raise GenrobustError(f"outcomes are {tuple(first.shape)}; give (B,) with B at least 1")
-    if not all(bool(((v == 0) | (v == 1)).all()) for v in (first, second)):
-        raise GenrobustError("outcomes must be 0 and 1, or True and False")
-    if not 0 < confidence < 1 or resamples < 1:
+    if not 0 < real("confidence", confidence) < 1 or whole("resamples", resamples) < 1:
         raise GenrobustError(
             f"confidence is {confidence} and resamples {resamples}; give a level between 0 and 1 "
             "and at least one resample"
@@ -80,7 +79,9 @@ def paired_difference(
     n = len(first)
     change = first.long() - second.long()
     share = torch.bincount(change.cpu() + 1, minlength=3).double().numpy() / n
-    counts = np.random.default_rng(seed_of("paired", seed)).multinomial(n, share, size=resamples)
+    counts = np.random.default_rng(seed_of("paired", whole("seed", seed))).multinomial(
+        n, share, size=resamples
+    )
     tail = (1 - confidence) / 2
     low, high = np.quantile((counts[:, 2] - counts[:, 0]) / n, [tail, 1 - tail])
     return Difference(float(change.double().mean()), float(low), float(high), n)

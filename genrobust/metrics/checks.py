@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor
 
+from genrobust import arguments
 from genrobust.errors import GenrobustError
 
 
-def require_same_shape(**tensors: Tensor) -> None:
-    """Check that the named tensors have one shape and a batch dimension.
+def same_shape(kind: Callable[[str, Any], Tensor], **values: Any) -> tuple[Tensor, ...]:
+    """The named values as tensors, read by ``kind``, of one shape and with a batch dimension.
+
+    Args:
+        kind: :func:`genrobust.arguments.floats`, ``classes`` or ``flags``.
+        values: tensors or arrays.
 
     Raises:
-        GenrobustError: they differ, or one of them is a bare number.
+        GenrobustError: they differ in shape or device, or one of them is a bare number or not of
+            the kind.
 
     Example:
         >>> import torch
-        >>> require_same_shape(x=torch.zeros(2, 3), x_adv=torch.zeros(2, 4))
+        >>> from genrobust.arguments import floats
+        >>> same_shape(floats, x=torch.zeros(2, 3), x_adv=torch.zeros(2, 4))
         Traceback (most recent call last):
         genrobust.errors.GenrobustError: x is (2, 3), x_adv is (2, 4); give them one shape
+    """
+    found = {name: kind(name, value) for name, value in values.items()}
+    require_same_shape(**found)
+    return tuple(found.values())
+
+
+def require_same_shape(**tensors: Tensor) -> None:
+    """Check that the named tensors have one shape and a batch dimension, and lie on one device.
+
+    Raises:
+        GenrobustError: they differ, or one of them is a bare number.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
@@ -25,6 +46,10 @@ def require_same_shape(**tensors: Tensor) -> None:
         raise GenrobustError(f"{given}; give them one shape")
     if () in shapes.values():
         raise GenrobustError(f"{next(iter(shapes))} is a bare number; give one entry a sample")
+    devices = {name: tensor.device for name, tensor in tensors.items()}
+    if len(set(devices.values())) > 1:
+        given = ", ".join(f"{name} is on {device}" for name, device in devices.items())
+        raise GenrobustError(f"{given}; move them to one device")
 
 
 def require_positive(**numbers: float) -> None:
@@ -34,5 +59,5 @@ def require_positive(**numbers: float) -> None:
         GenrobustError: one is not.
     """
     for name, number in numbers.items():
-        if not 0 < number < float("inf"):
+        if not 0 < arguments.real(name, number) < float("inf"):
             raise GenrobustError(f"{name} is {number}; it must be a finite number above 0")

@@ -1,11 +1,17 @@
-"""How large a perturbation is: norms of the difference of two images, one number a sample."""
+"""How large a perturbation is: norms of the difference of two images, one number a sample.
+
+Images are tensors or arrays of any type and scale, and each may have its own: bytes are compared as
+the numbers they hold. Computed in float32 at least, and in float64 for whole numbers.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from genrobust.metrics.checks import require_same_shape
+from genrobust.arguments import floats, real
+from genrobust.errors import GenrobustError
+from genrobust.metrics.checks import same_shape
 
 #: Half a grey level of an 8-bit image: a smaller change is gone once the image is saved.
 HALF_LEVEL = 0.5 / 255
@@ -31,7 +37,7 @@ def l0(x: Tensor, x_adv: Tensor, tolerance: float = HALF_LEVEL) -> Tensor:
         >>> l0(torch.zeros(1, 4), torch.tensor([[0.0, 0.001, 0.1, 1.0]]))
         tensor([2])
     """
-    return (_change(x, x_adv).abs() > tolerance).sum(1)
+    return (_change(x, x_adv).abs() > real("tolerance", tolerance)).sum(1)
 
 
 def l2(x: Tensor, x_adv: Tensor) -> Tensor:
@@ -97,5 +103,7 @@ def rmse(x: Tensor, x_adv: Tensor) -> Tensor:
 
 
 def _change(x: Tensor, x_adv: Tensor) -> Tensor:
-    require_same_shape(x=x, x_adv=x_adv)
-    return (x_adv - x).flatten(1)
+    x, x_adv = same_shape(floats, x=x, x_adv=x_adv)
+    if not x[:1].numel() and len(x):
+        raise GenrobustError(f"the images are {tuple(x.shape)}, without a value to compare")
+    return (x_adv - x).reshape(len(x), -1) if len(x) else x.new_zeros(0, 1)

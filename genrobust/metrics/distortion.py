@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genrobust.arguments import floats
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_same_shape
 from genrobust.metrics.distances import l2
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 
 
@@ -39,6 +41,8 @@ class DistortionCurve:
     source_recon_to_target: Tensor
 
     def __post_init__(self) -> None:
+        for name, given in vars(self).items():
+            object.__setattr__(self, name, floats(name, given))
         require_same_shape(**vars(self))
         if self.noise.ndim != 1 or not len(self.noise):
             raise GenrobustError(
@@ -100,15 +104,17 @@ def distortion_curves(
         >>> round(auddc(curve), 6)
         0.5
     """
-    require_same_shape(x=x, x_target=x_target, **{"x_adv of a strength": x_adv[0]})
+    x, x_target = inputs("x", x, model), inputs("x_target", x_target, model)
+    sweep = [inputs(f"x_adv[{t}]", given, model) for t, given in enumerate(x_adv)]
+    require_same_shape(x=x, x_target=x_target, **{f"x_adv[{t}]": s for t, s in enumerate(sweep)})
     with torch.no_grad():
         source, target = model.reconstruct(x), model.reconstruct(x_target)
-        found = [l2(x_target, model.reconstruct(images)) for images in x_adv]
-    noise = torch.stack([l2(x, images) for images in x_adv], 1)
+        found = [l2(x_target, model.reconstruct(attacked)) for attacked in sweep]
+    noise = torch.stack([l2(x, attacked) for attacked in sweep], 1)
     adv_to_target = torch.stack(found, 1)
     limits = torch.stack([l2(x, x_target), l2(x_target, target), l2(x_target, source)], 1)
     return [
-        DistortionCurve(noise[i], adv_to_target[i], *limits[i, :, None].expand(-1, len(x_adv)))
+        DistortionCurve(noise[i], adv_to_target[i], *limits[i, :, None].expand(-1, len(sweep)))
         for i in range(len(x))
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from genrobust.arguments import floats, real, several
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive
 
@@ -34,8 +35,9 @@ def exact_accuracy(distance: Tensor, eps: Sequence[float]) -> Tensor:
         >>> exact_accuracy(torch.tensor([0.0, 0.25, 0.5, torch.inf]), [0.0, 0.25, 0.3])
         tensor([0.7500, 0.5000, 0.5000], dtype=torch.float64)
     """
-    _require_distances(distance)
-    return torch.stack([(distance > e).double().mean(-1) for e in eps], -1)
+    distance = _distances(distance)
+    radii = distance.new_tensor(several("eps", eps, real, 0.1))  # in the distances' precision
+    return torch.stack([(distance > e).double().mean(-1) for e in radii], -1)
 
 
 def exact_area(distance: Tensor, radius: float) -> Tensor:
@@ -58,7 +60,7 @@ def exact_area(distance: Tensor, radius: float) -> Tensor:
         >>> exact_area(torch.tensor([0.0, 0.25, 1.0, torch.inf]), 0.5).item()
         0.625
     """
-    _require_distances(distance)
+    distance = _distances(distance)
     require_positive(radius=radius)
     return (distance.double().clamp_max(radius) / radius).mean(-1)
 
@@ -81,7 +83,7 @@ def exact_eps50(distance: Tensor) -> Tensor:
         >>> exact_eps50(torch.tensor([0.0, 0.5, 0.25, torch.inf])).item()
         0.5
     """
-    _require_distances(distance)
+    distance = _distances(distance)
     ascending = distance.double().sort(-1).values
     fallen = (distance <= 0).sum(-1)
     half = (distance.shape[-1] - fallen + 1) // 2
@@ -89,7 +91,8 @@ def exact_eps50(distance: Tensor) -> Tensor:
     return ascending.gather(-1, position[..., None])[..., 0]
 
 
-def _require_distances(distance: Tensor) -> None:
+def _distances(given: Tensor) -> Tensor:
+    distance = floats("distance", given)
     if distance.ndim < 1 or not distance.shape[-1]:
         raise GenrobustError("there are no distances; give one a source")
     if not bool((distance >= 0).all()):
@@ -97,3 +100,4 @@ def _require_distances(distance: Tensor) -> None:
             "a distance is negative or NaN; give 0 for sources that are not eligible and inf for "
             "those without a perturbation"
         )
+    return distance

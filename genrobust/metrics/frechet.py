@@ -12,6 +12,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from genrobust.arguments import images as as_images
+from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
 from genrobust.models.weights import read_state_dict
@@ -134,9 +136,10 @@ def fid(real: Tensor, generated: Tensor, features: Features, batch_size: int = 6
         >>> print(fid(images, images + 0.5, pixels))
         1 (n=32 and 32, features pixels)
     """
-    if batch_size < 1:
+    if whole("batch_size", batch_size) < 1:
         raise GenrobustError(f"batch_size is {batch_size}; it must be at least 1")
     statistics: list[Tensor] = []
+    real, generated = as_images("real", real).float(), as_images("generated", generated).float()
     for images in (real, generated):
         found = [features.extract(part).double().cpu() for part in images.split(batch_size)]
         statistics += feature_statistics(torch.cat(found))

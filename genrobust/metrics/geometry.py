@@ -12,8 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from genrobust.arguments import floats
 from genrobust.errors import GenrobustError
 from genrobust.metrics.latent import gaussian_moments
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 
 
@@ -64,6 +66,7 @@ def encoder_jacobian(
     """
     if of not in ("mean", "std"):
         raise GenrobustError(f"the Jacobian is that of 'mean' or of 'std', not of '{of}'")
+    x = inputs("x", x, model)
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         posterior = model.encode(x)
@@ -111,6 +114,7 @@ def pullback_spectrum(model: GenerativeModel, x: Tensor, with_std: bool = False)
         >>> found.eigenvalues, found.directions.abs().flatten(1)
         (tensor([[9., 1.]]), tensor([[0., 1., 1., 0.]]))
     """
+    x = inputs("x", x, model)
     J = encoder_jacobian(model, x)
     if with_std:
         J = torch.cat([J, encoder_jacobian(model, x, "std")], 1)
@@ -145,7 +149,7 @@ def largest_eigenvalue(spectrum: Spectrum) -> Tensor:
         >>> largest_eigenvalue(Spectrum(torch.tensor([[3.0, 1.0]]), torch.zeros(1, 2, 1, 1, 1)))
         tensor([3.])
     """
-    return spectrum.eigenvalues[:, 0]
+    return floats("eigenvalues", spectrum.eigenvalues)[:, 0]
 
 
 def von_neumann_entropy(spectrum: Spectrum) -> Tensor:
@@ -167,6 +171,7 @@ def von_neumann_entropy(spectrum: Spectrum) -> Tensor:
         >>> von_neumann_entropy(spectrum)
         tensor([0.3466])
     """
-    largest = spectrum.eigenvalues.amax(1, keepdim=True)
-    share = spectrum.eigenvalues / torch.where(largest > 0, largest, torch.ones_like(largest))
+    eigenvalues = floats("eigenvalues", spectrum.eigenvalues)
+    largest = eigenvalues.amax(1, keepdim=True)
+    share = eigenvalues / torch.where(largest > 0, largest, torch.ones_like(largest))
     return torch.special.entr(share).sum(1)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genrobust.arguments import classes, floats, real
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import require_same_shape
-from genrobust.posterior import Gaussian, Posterior
+from genrobust.metrics.checks import require_same_shape, same_shape
+from genrobust.posterior import Gaussian, Posterior, exponential, wide
 
 
 def latent_displacement(clean: Posterior, adversarial: Posterior) -> Tensor:
@@ -23,7 +24,7 @@ def latent_displacement(clean: Posterior, adversarial: Posterior) -> Tensor:
         adversarial: q(code | x') of their adversarial images.
 
     Returns:
-        (B,), in latent units: compare models only where their latents have one scale.
+        (B,) float64, in latent units: compare models only where their latents have one scale.
 
     Raises:
         GenrobustError: the posteriors differ in size.
@@ -32,9 +33,9 @@ def latent_displacement(clean: Posterior, adversarial: Posterior) -> Tensor:
         >>> q = Posterior((Gaussian(torch.zeros(1, 2), torch.zeros(1, 2)),))
         >>> p = Posterior((Gaussian(torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2)),))
         >>> latent_displacement(q, p)
-        tensor([5.])
+        tensor([5.], dtype=torch.float64)
     """
-    a, b = clean.vector(), adversarial.vector()
+    a, b = wide(clean.vector()), wide(adversarial.vector())
     require_same_shape(clean=a, adversarial=b)
     return torch.linalg.vector_norm(b - a, dim=1)
 
@@ -52,7 +53,7 @@ def mahalanobis_displacement(clean: Posterior, adversarial: Posterior) -> Tensor
         adversarial: q(code | x') of their adversarial images.
 
     Returns:
-        (B,), from 0, without units.
+        (B,) float64, from 0, without units.
 
     Raises:
         GenrobustError: the posterior has no Gaussian part, or the posteriors differ in size.
@@ -61,7 +62,7 @@ def mahalanobis_displacement(clean: Posterior, adversarial: Posterior) -> Tensor
         >>> q = Posterior((Gaussian(torch.zeros(1, 1), torch.full((1, 1), 0.25).log()),))
         >>> p = Posterior((Gaussian(torch.ones(1, 1), torch.zeros(1, 1)),))
         >>> mahalanobis_displacement(q, p)
-        tensor([2.])
+        tensor([2.0000], dtype=torch.float64)
     """
     mean, std = gaussian_moments(clean)
     moved, _ = gaussian_moments(adversarial)
@@ -81,7 +82,7 @@ def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
         adversarial: q(code | x') of their adversarial images.
 
     Returns:
-        (B,), in nats, from 0.
+        (B,) float64, in nats, from 0.
 
     Raises:
         GenrobustError: the encoder gives a point, which has no density.
@@ -90,7 +91,7 @@ def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
         >>> q = Posterior((Gaussian(torch.zeros(1, 2), torch.zeros(1, 2)),))
         >>> p = Posterior((Gaussian(torch.ones(1, 2), torch.zeros(1, 2)),))
         >>> symmetric_kl(q, p)
-        tensor([1.])
+        tensor([1.], dtype=torch.float64)
     """
     return clean.symmetric_kl(adversarial)
 
@@ -126,14 +127,16 @@ def gaussian_total_correlation(codes: Tensor) -> float:
 
 
 def gaussian_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations of the Gaussian parts, (B, n) each.
+    """Means and standard deviations of the Gaussian parts, (B, n) float64 each.
+
+    No standard deviation is 0 or infinite: see :func:`genrobust.posterior.exponential`.
 
     Raises:
         GenrobustError: there is no Gaussian part.
 
     Example:
         >>> gaussian_moments(Posterior((Gaussian(torch.ones(1, 2), torch.zeros(1, 2)),)))
-        (tensor([[1., 1.]]), tensor([[1., 1.]]))
+        (tensor([[1., 1.]], dtype=torch.float64), tensor([[1., 1.]], dtype=torch.float64))
     """
     parts = [part for part in posterior.parts if isinstance(part, Gaussian)]
     if not parts:
@@ -142,9 +145,9 @@ def gaussian_moments(posterior: Posterior) -> tuple[Tensor, Tensor]:
             f"this needs a standard deviation, and the posterior has only parts of kind {kinds}; "
             "use latent_displacement, or a model with Gaussian latents"
         )
-    mean = torch.cat([part.mean.flatten(1) for part in parts], 1)
-    logvar = torch.cat([part.logvar.flatten(1) for part in parts], 1)
-    return mean, (0.5 * logvar).exp()
+    mean = torch.cat([wide(part.mean).flatten(1) for part in parts], 1)
+    logvar = torch.cat([wide(part.logvar).flatten(1) for part in parts], 1)
+    return mean, exponential(logvar, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +164,7 @@ class Probe:
 
     def logits(self, vectors: Tensor) -> Tensor:
         """Unnormalised scores of vectors (B, n): (B, classes)."""
+        vectors = floats("vectors", vectors)
         return vectors @ self.weight.to(vectors).T + self.bias.to(vectors)
 
     def labels(self, vectors: Tensor) -> Tensor:
@@ -192,6 +196,7 @@ def fit_probe(vectors: Tensor, labels: Tensor, strength: float = 1.0) -> Probe:
         >>> probe.labels(torch.tensor([[-0.5], [0.5]]))
         tensor([0, 1])
     """
+    vectors, labels = floats("vectors", vectors), classes("labels", labels)
     if vectors.ndim != 2 or labels.shape != vectors.shape[:1]:
         raise GenrobustError(
             f"vectors are {tuple(vectors.shape)} and labels {tuple(labels.shape)}; give (N, n) and "
@@ -203,7 +208,11 @@ def fit_probe(vectors: Tensor, labels: Tensor, strength: float = 1.0) -> Probe:
             f"the labels hold the classes {found}; a probe needs two or more, numbered from 0 "
             "without a gap"
         )
-    if not strength > 0:
+    if not vectors.isfinite().all():
+        raise GenrobustError(
+            "vectors hold NaN or infinite numbers; a probe is fitted to finite ones"
+        )
+    if not real("strength", strength) > 0:
         raise GenrobustError(f"strength is {strength}; it must be above 0, such as 1")
     from sklearn.linear_model import LogisticRegression
 
@@ -243,7 +252,7 @@ def probe_accuracy(probe: Probe, vectors: Tensor, labels: Tensor) -> float:
         >>> probe_accuracy(probe, torch.tensor([[-1.0], [2.0]]), torch.tensor([0, 0]))
         0.5
     """
-    seen = probe.labels(vectors)
+    seen, labels = probe.labels(vectors), classes("labels", labels)
     require_same_shape(predicted=seen, labels=labels)
     return float((seen == labels).double().mean())
 
@@ -272,5 +281,5 @@ def probe_agreement(probe: Probe, clean: Tensor, adversarial: Tensor) -> float:
         >>> probe_agreement(probe, torch.tensor([[-1.0], [2.0]]), torch.tensor([[-3.0], [-1.0]]))
         0.5
     """
-    require_same_shape(clean=clean, adversarial=adversarial)
+    clean, adversarial = same_shape(floats, clean=clean, adversarial=adversarial)
     return probe_accuracy(probe, adversarial, probe.labels(clean))

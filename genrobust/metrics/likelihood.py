@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrobust.arguments import real, whole
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.metrics.checks import require_positive, require_same_shape
 from genrobust.metrics.draws import keyed_draws
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -54,7 +56,7 @@ def target_log_likelihood(
         seed: the seed of the draws.
 
     Returns:
-        (B,), in nats, summed over values; lower is more robust.
+        (B,) float64, in nats, summed over values; lower is more robust.
 
     Raises:
         GenrobustError: shapes differ, an unknown likelihood, a target outside [0, 1] under
@@ -68,8 +70,10 @@ def target_log_likelihood(
         ...     def decode(self, z): return 0.5 + z.view(-1, 1, 2, 2) / 2
         >>> model = genrobust.wrap(Grey())
         >>> target_log_likelihood(model, torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2))
-        tensor([-2.7726])
+        tensor([-2.7726], dtype=torch.float64)
     """
+    x_adv = inputs("x_adv", x_adv, model)
+    x_target = inputs("x_target", x_target, model)
     require_same_shape(x_adv=x_adv, x_target=x_target)
     require_positive(std=std)
     if likelihood not in ("bernoulli", "gaussian"):
@@ -80,18 +84,20 @@ def target_log_likelihood(
             "likelihood='gaussian'"
         )
     posterior = model.encode(x_adv)
-    if draws == 0:
+    if whole("draws", draws) == 0:
         codes = [posterior.mode()]
     elif sample_ids is None:
         raise GenrobustError("draws need sample_ids to key them; pass range(len(x_adv)), say")
     else:
         codes = list(keyed_draws(posterior, sample_ids, draws, seed, "target likelihood"))
-    scores = [_log_likelihood(x_target, model.decode(z), likelihood, std) for z in codes]
+    scores = [
+        _log_likelihood(x_target, model.decode(z), likelihood, real("std", std)) for z in codes
+    ]
     return torch.stack(scores).mean(0)
 
 
 def _log_likelihood(x: Tensor, image: Tensor, likelihood: Likelihood, std: float) -> Tensor:
-    mean = image.clamp(0, 1)
+    mean, x = image.double().clamp(0, 1), x.double()
     if likelihood == "bernoulli":
         return -F.binary_cross_entropy(mean, x, reduction="none").flatten(1).sum(1)
     values = -0.5 * ((x - mean) / std).square() - math.log(std) - 0.5 * math.log(2 * math.pi)

@@ -13,12 +13,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from genrobust.arguments import real, several, whole
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive, require_same_shape
 from genrobust.metrics.distances import l2
 from genrobust.metrics.draws import keyed_draws
 from genrobust.metrics.geometry import encoder_jacobian
 from genrobust.metrics.latent import gaussian_moments
+from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Gaussian
 
@@ -75,6 +77,7 @@ def robust_probability(
         >>> robust_probability(model, x, x_adv, 0.5, sample_ids=[0, 1])
         tensor([1., 0.])
     """
+    x, x_adv = inputs("x", x, model), inputs("x_adv", x_adv, model)
     require_same_shape(x=x, x_adv=x_adv)
     require_positive(r=r)
     clean = keyed_draws(model.encode(x), sample_ids, draws, seed, "margin", "clean")
@@ -139,15 +142,17 @@ def robustness_margin(
         >>> robustness_margin(model, x, push, 0.5, radii=[0.2, 0.4, 0.6], sample_ids=[0])
         tensor([0.4000])
     """
+    x, radii = inputs("x", x, model), several("radii", radii, real, 0.5)
     if not radii or radii[0] <= 0 or any(b <= a for a, b in pairwise(radii)):
         raise GenrobustError(f"the radii are {list(radii)}; they must be above 0 and increasing")
-    if restarts < 1:
+    if whole("restarts", restarts) < 1:
         raise GenrobustError(f"restarts is {restarts}; attack at least once")
     margin = torch.zeros(len(x), device=x.device)
     standing = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for radius in radii:
         for restart in range(restarts):
-            x_adv = attack(x, radius, restart).detach()
+            x_adv = inputs("the attack's x_adv", attack(x, radius, restart), model)
+            x_adv = x_adv.detach()
             longest = float(l2(x, x_adv).max())
             if longest > radius * (1 + _SLACK) + _SLACK:
                 raise GenrobustError(
@@ -209,6 +214,7 @@ def first_order_margin(
         >>> bool(0.1 < bound < 0.5)
         True
     """
+    x = inputs("x", x, model)
     with torch.no_grad():
         posterior = model.encode(x)
     if not all(isinstance(part, Gaussian) for part in posterior.parts):
@@ -217,9 +223,9 @@ def first_order_margin(
             "robustness_margin with an attack"
         )
     smallest = gaussian_moments(posterior)[1].amin(1)
-    size = torch.linalg.matrix_norm(encoder_jacobian(model, x))
+    size = torch.linalg.matrix_norm(encoder_jacobian(model, x).double())
     p = robust_probability(model, x, x, r, sample_ids=sample_ids, draws=draws, seed=seed)
-    quantile = torch.special.ndtri(p.double().clamp(0.5, draws / (draws + 1))).to(smallest)
+    quantile = torch.special.ndtri(p.double().clamp(0.5, draws / (draws + 1)))
     return torch.where(quantile > 0, smallest * quantile / size, torch.zeros_like(size))
 
 
@@ -254,7 +260,7 @@ def certified_margin(
         2.8284
     """
     require_positive(r=r, decoder=decoder, mean=mean)
-    if not (0 <= sigma_norm < math.inf and 0 <= std < math.inf):
+    if not (0 <= real("sigma_norm", sigma_norm) < math.inf and 0 <= real("std", std) < math.inf):
         raise GenrobustError(
             f"sigma_norm is {sigma_norm} and std {std}; both must be finite numbers from 0 up"
         )
@@ -297,7 +303,7 @@ def certified_margin_fixed_std(
         3.5223
     """
     require_positive(gamma=gamma, r=r, decoder=decoder, mean=mean)
-    if latents < 2:
+    if whole("latents", latents) < 2:
         raise GenrobustError(f"latents is {latents}; the bound holds from 2 up")
     low, high = float(latents - 2), 4.0 * latents + 40  # the bound falls from inf to almost 0
     for _ in range(200):

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrobust.arguments import tensor, whole
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import require_positive, require_same_shape
+from genrobust.metrics.checks import require_positive, same_shape
 
 #: The weights of scales 1 (finest) to 5 of Wang, Simoncelli & Bovik 2003.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -47,7 +48,7 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
         >>> float(ssim(x, x)), bool(ssim(x, 1 - x) < 0)
         (1.0, True)
     """
-    _require_images(x, y, window)
+    x, y = _images(x, y, whole("window", window))
     luminance, contrast = _terms(x, y, _gaussian(window, sigma, x))
     return (luminance * contrast).mean((1, 2, 3))
 
@@ -86,7 +87,7 @@ def ms_ssim_small(x: Tensor, y: Tensor) -> Tensor:
         >>> float(ms_ssim_small(x, x)), float(ms_ssim_small(x, 1 - x))
         (1.0, 0.0)
     """
-    _require_images(x, y, SMALL_WINDOW)
+    x, y = _images(x, y, SMALL_WINDOW)
     kernel = _gaussian(SMALL_WINDOW, 1.5, x)
     scales = _scales(min(x.shape[-2:]))
     weights = torch.tensor(SCALE_WEIGHTS[:scales], dtype=torch.float64)
@@ -133,15 +134,19 @@ def _smooth(images: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(down, kernel.view(1, 1, 1, -1).expand(C, 1, 1, -1), groups=C)
 
 
-def _require_images(x: Tensor, y: Tensor, window: int) -> None:
-    require_same_shape(x=x, y=y)
-    if x.ndim != 4 or not x.is_floating_point():
-        raise GenrobustError(
-            f"the images are {x.dtype} of shape {tuple(x.shape)}; give floats (B, C, H, W), "
-            "in [0, 1]"
-        )
+def _images(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Both in one precision, float32 at least."""
+    x, y = same_shape(tensor, x=x, y=y)
+    for given in (x, y):
+        if given.ndim != 4 or not given.is_floating_point():
+            raise GenrobustError(
+                f"the images are {given.dtype} of shape {tuple(given.shape)}; give floats "
+                "(B, C, H, W), in [0, 1]"
+            )
+    precision = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     if min(x.shape[-2:]) < window:
         raise GenrobustError(
             f"the images are {x.shape[-2]}x{x.shape[-1]}, smaller than the {window}x{window} "
             "window; give larger images, or to ssim a smaller window"
         )
+    return x.to(precision), y.to(precision)

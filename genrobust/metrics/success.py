@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genrobust.arguments import classes as as_classes
+from genrobust.arguments import flags, real, several, whole
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import require_same_shape
+from genrobust.metrics.checks import require_same_shape, same_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,12 @@ def success_rate(
         tensor([[   nan, 0.5000],
                 [1.0000,    nan]], dtype=torch.float64)
     """
-    chosen = torch.ones_like(success, dtype=torch.bool) if eligible is None else eligible.bool()
+    success, source, target = (
+        flags("success", success),
+        as_classes("source", source),
+        as_classes("target", target),
+    )
+    chosen = _chosen(eligible, success)
     require_same_shape(success=success, source=source, target=target, eligible=chosen)
     s, t = source[chosen], target[chosen]
     if bool((s == t).any()):
@@ -85,12 +92,12 @@ def success_rate(
             "nothing of an attack; give them another target or leave them out of eligible"
         )
     highest = int(torch.cat([s, t]).max()) if len(s) else -1
-    K = highest + 1 if classes is None else classes
+    K = highest + 1 if classes is None else whole("classes", classes)
     if highest >= K or (len(s) and int(torch.cat([s, t]).min()) < 0):
         raise GenrobustError(f"labels must be from 0 to {K - 1}; check labels and classes")
     pair = s * K + t
     return SuccessRate(
-        hits=torch.bincount(pair[success.bool()[chosen]], minlength=K * K).view(K, K),
+        hits=torch.bincount(pair[success[chosen]], minlength=K * K).view(K, K),
         n=torch.bincount(pair, minlength=K * K).view(K, K),
     )
 
@@ -127,7 +134,7 @@ def as_ignore_target(
         >>> as_ignore_target(y, torch.tensor([2, 0, 0, -1]), t).pooled
         0.5
     """
-    require_same_shape(source=source, predicted=predicted)
+    source, predicted = same_shape(as_classes, source=source, predicted=predicted)
     return success_rate(_wrong(source, predicted), source, target, eligible, classes)
 
 
@@ -163,7 +170,7 @@ def as_target(
         >>> as_target(y, torch.tensor([2, 0, 0, -1]), t).pooled
         0.25
     """
-    require_same_shape(predicted=predicted, target=target)
+    predicted, target = same_shape(as_classes, predicted=predicted, target=target)
     return success_rate(predicted == target, source, target, eligible, classes)
 
 
@@ -200,9 +207,13 @@ def as_target_of_wrong(
         >>> as_target_of_wrong(y, torch.tensor([2, 0, 0, -1]), t).pooled
         0.5
     """
-    require_same_shape(source=source, predicted=predicted, target=target)
+    source, predicted, target = same_shape(
+        as_classes, source=source, predicted=predicted, target=target
+    )
     wrong = _wrong(source, predicted)
-    counted = wrong if eligible is None else wrong & eligible.bool()
+    chosen = _chosen(eligible, wrong)
+    require_same_shape(source=source, eligible=chosen)
+    counted = wrong & chosen
     return success_rate(predicted == target, source, target, counted, classes)
 
 
@@ -231,7 +242,8 @@ def robust_accuracy(source: Tensor, predicted: Tensor, eligible: Tensor | None =
         ...                 torch.tensor([True, True, True, False]))
         0.5
     """
-    counted = torch.ones_like(source, dtype=torch.bool) if eligible is None else eligible.bool()
+    source, predicted = same_shape(as_classes, source=source, predicted=predicted)
+    counted = _chosen(eligible, source)
     require_same_shape(source=source, predicted=predicted, eligible=counted)
     if not len(source):
         raise GenrobustError("there are no sources; a robust accuracy needs at least one")
@@ -303,14 +315,21 @@ def eps50(eps: Sequence[float], accuracy: Sequence[float], clean: float) -> floa
     return float(x[k - 1] + share * (x[k] - x[k - 1]))
 
 
+def _chosen(eligible: Tensor | None, like: Tensor) -> Tensor:
+    if eligible is None:
+        return torch.ones_like(like, dtype=torch.bool)
+    return flags("eligible", eligible)
+
+
 def _wrong(source: Tensor, predicted: Tensor) -> Tensor:
     return (predicted != source) & (predicted >= 0)
 
 
 def _curve(eps: Sequence[float], accuracy: Sequence[float], clean: float) -> tuple[Tensor, Tensor]:
     """The curve with its anchor at radius 0, in float64."""
-    x = torch.tensor([0.0, *eps], dtype=torch.float64)
-    y = torch.tensor([clean, *accuracy], dtype=torch.float64)
+    radii, shares = several("eps", eps, real, 0.1), several("accuracy", accuracy, real, 0.5)
+    x = torch.tensor([0.0, *radii], dtype=torch.float64)
+    y = torch.tensor([real("clean", clean), *shares], dtype=torch.float64)
     if len(x) != len(y) or len(x) < 2:
         raise GenrobustError(
             f"there are {len(x) - 1} radii and {len(y) - 1} accuracies; give as many of each, and "

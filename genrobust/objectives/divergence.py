@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrobust.batch import Context
-from genrobust.posterior import Gaussian, Part, Point
+from genrobust.posterior import Gaussian, Part, Point, exponential, wide
 
 #: Added under the root, whose gradient is then 0 instead of NaN where posteriors agree.
 SMALLEST = 1e-24
@@ -32,7 +32,7 @@ class LatentDivergence:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv)
-        targeted = context.batch.target_x is not None
+        targeted = context.batch.targeted
         other = context.target_posterior if targeted else context.source_posterior
         pairs = zip(found.parts, other.parts, strict=True)
         total = torch.stack([self._part(a, b) for a, b in pairs]).sum(0)
@@ -42,9 +42,9 @@ class LatentDivergence:
         if isinstance(found, Point):
             return found.squared_wasserstein2(other)
         if self.as_published and isinstance(found, Gaussian) and isinstance(other, Gaussian):
-            spread, other_spread = (0.5 * found.logvar).exp(), (0.5 * other.logvar).exp()
-            ratio = (spread + (found.mean - other.mean) ** 2) / other_spread
-            return (ratio + other.logvar - found.logvar - 0.5).flatten(1).sum(1)
+            more = wide(other.logvar) - wide(found.logvar)
+            moved = (wide(found.mean) - wide(other.mean)) * exponential(wide(other.logvar), -0.25)
+            return (exponential(more, -0.5) + moved.square() + more - 0.5).flatten(1).sum(1)
         return found.kl(other)
 
 
@@ -57,7 +57,7 @@ class LatentWasserstein:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv)
-        targeted = context.batch.target_x is not None
+        targeted = context.batch.targeted
         other = context.target_posterior if targeted else context.source_posterior
         pairs = zip(found.parts, other.parts, strict=True)
         squared = torch.stack([a.squared_wasserstein2(b) for a, b in pairs]).sum(0)

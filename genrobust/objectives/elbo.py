@@ -12,6 +12,7 @@ from torch import Tensor
 from genrobust.batch import Context
 from genrobust.metrics.likelihood import Likelihood
 from genrobust.objectives.draws import FreshNoise
+from genrobust.posterior import wide
 
 #: Bernoulli means keep this far from 0 and 1.
 SMALLEST = 1e-6
@@ -33,18 +34,18 @@ class TargetELBO:
     draws: int = 0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
-        batch = context.batch
-        assert batch.target_x is not None, "attacks check that they have a target"
+        batch, target = context.batch, context.target_x
         posterior = context.model.encode(x_adv)
         noise = FreshNoise(batch.seed, "target elbo")
         codes = [
             posterior.rsample(noise(posterior, batch.sample_ids)) for _ in range(self.draws)
         ] or [posterior.relaxed()]
-        errors = [self._error(context.model.decode(code), batch.target_x) for code in codes]
+        errors = [self._error(context.model.decode(code), target) for code in codes]
         return posterior.kl_to_prior().sum(1) + torch.stack(errors).mean(0)
 
     def _error(self, image: Tensor, target: Tensor) -> Tensor:
         """-log p(target | z), (B,)."""
+        image, target = wide(image), wide(target)
         if self.likelihood == "bernoulli":
             image = image.clamp(SMALLEST, 1 - SMALLEST)
             return F.binary_cross_entropy(image, target, reduction="none").flatten(1).sum(1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genrobust.batch import Context
 from genrobust.objectives.classifier import aim
-from genrobust.posterior import Gaussian, Part, Posterior
+from genrobust.posterior import Gaussian, Part, Posterior, wide
 
 #: Means and log-variances are cut to this in the prior's divergence.
 LARGEST = 10.0
@@ -62,8 +62,8 @@ class VAELoss:
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         posterior = context.model.encode(x_adv)
         image = context.model.decode(posterior.relaxed(self.temperature))
-        image = image.clamp(SMALLEST, 1 - SMALLEST)
-        error = F.binary_cross_entropy(image, self._target(context), reduction="none")
+        image = wide(image).clamp(SMALLEST, 1 - SMALLEST)
+        error = F.binary_cross_entropy(image, wide(self._target(context)), reduction="none")
         prior = Posterior(tuple(_cut(part) for part in posterior.parts)).kl_to_prior()
         return prior.sum(1) + error.flatten(1).sum(1)
 
@@ -73,8 +73,7 @@ class VAELoss:
             return self.class_images[context.batch.target_labels]
         if self.reconstructed:
             return context.target_reconstruction.clamp(0, 1)
-        assert context.batch.target_x is not None, "attacks check that they have a target"
-        return context.batch.target_x
+        return context.target_x
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ class PosteriorMatch:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv)
-        targeted = context.batch.target_x is not None
+        targeted = context.batch.targeted
         other = context.target_posterior if targeted else context.source_posterior
         if self.between == "skl":
             apart = found.symmetric_kl(other)

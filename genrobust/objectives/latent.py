@@ -20,7 +20,7 @@ class LatentDistance:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv).vector()
-        if context.batch.target_x is not None:
+        if context.batch.targeted:
             return euclidean(found, context.target_posterior.vector())
         return -euclidean(found, context.source_posterior.vector())
 
@@ -34,6 +34,6 @@ class SquaredLatentDistance:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv).vector()
-        if context.batch.target_x is not None:
+        if context.batch.targeted:
             return (found - context.target_posterior.vector()).square().sum(1)
         return -(found - context.source_posterior.vector()).square().sum(1)

@@ -24,7 +24,7 @@ class OutputDistance:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
-        if context.batch.target_x is not None:
+        if context.batch.targeted:
             return euclidean(image, context.target_reconstruction)
         return -euclidean(image, context.source_reconstruction)
 
@@ -41,5 +41,4 @@ class SquaredOutputError:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
-        assert context.batch.target_x is not None, "attacks check that they have a target"
-        return (image - context.batch.target_x).flatten(1).square().sum(1)
+        return (image - context.target_x).flatten(1).square().sum(1)

@@ -20,6 +20,6 @@ class EncoderDistance:
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         found = context.model.encode(x_adv).vector()
-        targeted = context.batch.target_x is not None
+        targeted = context.batch.targeted
         wanted = context.target_posterior.vector() if targeted else torch.zeros_like(found)
         return euclidean(found, wanted)

@@ -23,9 +23,12 @@ from genrobust.rules.single import rule_of_one_judge
 
 
 class Frozen(BaseModel):
-    """Data that does not change: immutable, and no field that is not declared."""
+    """Data that does not change: immutable, and no field that is not declared.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Infinity and NaN, which JSON does not have, are written as strings, and read back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class AttackEntry(Frozen):

@@ -1,0 +1,225 @@
+"""What people pass to the Python API, read at its border: one sentence where it is no good."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrobust.errors import GenrobustError
+
+T = TypeVar("T")
+
+
+def whole(name: str, value: Any, example: int = 1) -> int:
+    """A whole number.
+
+    Raises:
+        GenrobustError: it is something else, such as a string or a bool.
+
+    Example:
+        >>> whole("limit", "5")
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: limit is '5'; give a whole number, such as limit=1
+    """
+    value = _bare(value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise GenrobustError(
+            f"{name} is {_shown(value)}; give a whole number, such as {name}={example}"
+        )
+    return int(value)
+
+
+def real(name: str, value: Any, example: float = 0.1) -> float:
+    """A number; NaN and infinity are for the caller to judge.
+
+    Raises:
+        GenrobustError: it is something else, such as a string, a bool or a list.
+    """
+    value = _bare(value)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise GenrobustError(f"{name} is {_shown(value)}; give a number, such as {name}={example}")
+    return float(value)
+
+
+def text(name: str, value: Any, example: str) -> str:
+    """A string.
+
+    Raises:
+        GenrobustError: it is something else.
+    """
+    if not isinstance(value, str):
+        raise GenrobustError(
+            f"{name} is {_shown(value)}; give a string, such as {name}={example!r}"
+        )
+    return value
+
+
+def path(name: str, value: Any, example: str) -> str | Path:
+    """A path, as a string or a Path.
+
+    Raises:
+        GenrobustError: it is something else.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise GenrobustError(f"{name} is {_shown(value)}; give a path, such as {name}={example!r}")
+    return value if isinstance(value, str) else Path(value)
+
+
+def several(
+    name: str, values: Any, kind: Callable[[str, Any, Any], T], example: Any
+) -> tuple[T, ...]:
+    """A sequence, each entry of which is read by ``kind``.
+
+    A string is no sequence here, although Python takes it for one of its letters.
+
+    Raises:
+        GenrobustError: it is one bare value, or an entry is of another kind.
+
+    Example:
+        >>> several("attacks", "fgsm", text, "fgsm")
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: attacks is 'fgsm'; give a list, such as attacks=['fgsm']
+    """
+    listed = isinstance(values, (Sequence, np.ndarray, Tensor)) and not isinstance(
+        values, (str, bytes)
+    )
+    if not listed or getattr(values, "ndim", 1) != 1:
+        raise GenrobustError(
+            f"{name} is {_shown(values)}; give a list, such as {name}=[{example!r}]"
+        )
+    return tuple(kind(f"{name}[{i}]", value, example) for i, value in enumerate(values))
+
+
+def tensor(name: str, value: Any) -> Tensor:
+    """Real numbers as a tensor: a tensor as it is, an array or nested lists copied.
+
+    Raises:
+        GenrobustError: it is none of these, holds complex numbers, or has no data.
+
+    Example:
+        >>> tensor("x", np.zeros((2, 3))).shape
+        torch.Size([2, 3])
+        >>> tensor("x", "a picture")
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: x is 'a picture'; give a tensor or an array of numbers
+    """
+    found = value
+    if not isinstance(value, Tensor):
+        try:
+            found = torch.from_numpy(np.array(value))
+        except (TypeError, ValueError, RuntimeError) as problem:
+            raise GenrobustError(
+                f"{name} is {_shown(value)}; give a tensor or an array of numbers"
+            ) from problem
+    if found.is_meta or found.is_complex() or found.is_quantized or found.layout != torch.strided:
+        raise GenrobustError(
+            f"{name} is {_shown(found)}; give a plain tensor of real numbers, with its data"
+        )
+    assert isinstance(found, Tensor)
+    return found
+
+
+def floats(name: str, value: Any) -> Tensor:
+    """Numbers to compute with: floats in float32 at least, whole numbers and bools in float64.
+
+    Example:
+        >>> floats("x", torch.tensor([12], dtype=torch.uint8))
+        tensor([12.], dtype=torch.float64)
+    """
+    found = tensor(name, value)
+    if not found.is_floating_point():
+        return found.double()
+    return found.to(torch.promote_types(found.dtype, torch.float32))
+
+
+def classes(name: str, value: Any) -> Tensor:
+    """Classes as int64, from whole numbers of any size or bools.
+
+    Raises:
+        GenrobustError: they are not whole numbers.
+
+    Example:
+        >>> classes("labels", torch.tensor([0.5]))
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: labels are torch.float32; give classes as whole numbers (int64)
+    """  # noqa: E501
+    found = tensor(name, value)
+    if found.is_floating_point() and found.numel():
+        raise GenrobustError(f"{name} are {found.dtype}; give classes as whole numbers (int64)")
+    return found.long()
+
+
+def flags(name: str, value: Any) -> Tensor:
+    """True or false, as bool, from bools or numbers that are 0 and 1.
+
+    Raises:
+        GenrobustError: there are other numbers.
+    """
+    found = tensor(name, value)
+    if not bool(((found == 0) | (found == 1)).all()):
+        raise GenrobustError(f"{name} must be True and False, or 0 and 1")
+    return found.bool()
+
+
+def images(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Images in float32 at least, (B, C, H, W) and one or more; of any range.
+
+    Args:
+        name: of the argument.
+        value: a tensor or an array.
+        shape: (C, H, W), if it is known.
+
+    Raises:
+        GenrobustError: another shape, bytes or other whole numbers, NaN or infinite pixels.
+    """
+    found = tensor(name, value)
+    if found.ndim != 4 or (shape is not None and tuple(found.shape[1:]) != tuple(shape)):
+        wanted = "C, H, W" if shape is None else ", ".join(map(str, shape))
+        who = "give" if shape is None else "the model takes"
+        raise GenrobustError(f"{name} has shape {tuple(found.shape)}; {who} (B, {wanted})")
+    if not found.numel():
+        raise GenrobustError(f"{name} holds no images; pass at least one")
+    if not found.is_floating_point():
+        raise GenrobustError(
+            f"{name} is {found.dtype}; pass floats in [0, 1], such as {name} / 255 for bytes"
+        )
+    found = floats(name, found)
+    if not bool(found.isfinite().all()):
+        raise GenrobustError(f"{name} has NaN or infinite pixels; pass floats in [0, 1]")
+    return found
+
+
+def require_pixels(name: str, images: Tensor) -> None:
+    """Assert that all pixels are in [0, 1].
+
+    Raises:
+        GenrobustError: one is not.
+    """
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise GenrobustError(
+            f"{name} has pixels from {low:.4g} to {high:.4g}; [0, 1] is allowed: divide bytes by "
+            "255, or give wrap() the model's value_range and keep images in [0, 1]"
+        )
+
+
+def _bare(value: Any) -> Any:
+    """The number in a tensor or an array without dimensions, or the value itself."""
+    if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
+        return None if isinstance(value, Tensor) and value.is_meta else value.item()
+    return value
+
+
+def _shown(value: Any) -> str:
+    """A value as a sentence can hold it."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return f"a {type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
+    short = isinstance(value, (str, bytes, int, float, list, tuple, type(None)))
+    return repr(value) if short and len(repr(value)) <= 60 else f"a {type(value).__name__}"

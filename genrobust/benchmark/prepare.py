@@ -13,7 +13,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from genrobust.arguments import path
 from genrobust.attacks.base import make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
@@ -59,7 +58,12 @@ def chosen_suite(given: str | os.PathLike[str] | Suite) -> Suite:
     """
     if isinstance(given, Suite):
         return given
-    return load_suite(os.fspath(path("suite", given, "digits")))
+    if not isinstance(given, (str, os.PathLike)):
+        raise GenrobustError(
+            f"suite is a {type(given).__name__}; give a name such as 'digits', a suite's file, or a "
+            "Suite"
+        )
+    return load_suite(os.fspath(given))
 
 
 def prepare(

@@ -421,9 +421,7 @@ def test_numbers_are_read(value: Any) -> None:
 def test_long_values_are_named_by_their_type() -> None:
     refused("n is a str; give", lambda: arguments.whole("n", "9" * 100))
     refused(r"n is a ndarray of float64 and shape \(2,\)", lambda: arguments.whole("n", np.ones(2)))
-    refused(
-        "n is a JudgeRef; give", lambda: arguments.real("n", JudgeRef(architecture="a", sha256="b"))
-    )
+    refused("n is a Images; give", lambda: arguments.real("n", made()))
 
 
 def test_a_tensor_is_not_copied_and_an_array_is() -> None:

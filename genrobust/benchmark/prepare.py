@@ -60,8 +60,8 @@ def chosen_suite(given: str | os.PathLike[str] | Suite) -> Suite:
         return given
     if not isinstance(given, (str, os.PathLike)):
         raise GenrobustError(
-            f"suite is a {type(given).__name__}; give a name such as 'digits', a suite's file, or a "
-            "Suite"
+            f"suite is a {type(given).__name__}; give a name such as 'digits', a suite's file, or "
+            "a Suite"
         )
     return load_suite(os.fspath(given))
 

@@ -25,7 +25,7 @@ from genrobust.metrics.latent import gaussian_moments
 from genrobust.objectives.divergence import LatentDivergence, LatentWasserstein
 from genrobust.objectives.elbo import TargetELBO
 from genrobust.objectives.kuzina import PosteriorMatch
-from genrobust.posterior import LARGEST_EXPONENT, Categorical, Gaussian, Posterior
+from genrobust.posterior import Categorical, Gaussian, Posterior
 from genrobust.suites import Suite, load_suite
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -77,7 +77,7 @@ def test_divergences_of_any_two_are_their_closed_forms(
     assert float(metrics.mahalanobis_displacement(q, p)) == pytest.approx(moved, rel=1e-9)
 
 
-@pytest.mark.parametrize("logvar", [-1e30, -1e4, -LARGEST_EXPONENT, LARGEST_EXPONENT, 1e4, 1e30])
+@pytest.mark.parametrize("logvar", [-1e30, -1e4, -690.0, 690.0, 1e4, 1e30])
 def test_beyond_every_number_they_stay_finite(logvar: float) -> None:
     q, p = gaussian(1.0, logvar), gaussian(0.0, -logvar)
     values = (q.kl_to_prior(), q.symmetric_kl(q), q.wasserstein2(p), *gaussian_moments(q))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from genrobust import files
-from genrobust.arguments import path
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.benchmark.options import Options
 from genrobust.benchmark.provenance import command
@@ -77,7 +76,12 @@ def chosen_suite(
     """
     if isinstance(given, Suite):
         return given
-    return load_suite(os.fspath(path("suite", given, "digits")), data_root)
+    if not isinstance(given, (str, os.PathLike)):
+        raise GenrobustError(
+            f"suite is a {type(given).__name__}; give a name such as 'digits', a suite's file, or "
+            "a Suite"
+        )
+    return load_suite(os.fspath(given), data_root)
 
 
 def prepare(

@@ -1,0 +1,432 @@
+"""The Python API's border: what works, and what is one sentence with what to type instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust import arguments
+from genrobust.attacks.base import make_attack
+from genrobust.benchmark.options import Options
+from genrobust.benchmark.prepare import prepare
+from genrobust.data.base import DATASETS, Images
+from genrobust.errors import GenrobustError
+from genrobust.suites import Suite, load_suite
+from genrobust.threat import ThreatModel
+
+
+def refused(words: str, call: Callable[[], Any]) -> None:
+    """It is one sentence, with what was given and what to do."""
+    with pytest.raises(GenrobustError, match=words) as found:
+        call()
+    assert "\n" not in str(found.value)
+
+
+X = genrobust.load_images("digits").take(range(3))
+LABELS = genrobust.load_images("digits").labels_of(range(3))
+
+
+def attack(name: str = "classifier", x: Any = X, **given: Any) -> genrobust.AttackResult:
+    asked = {"labels": LABELS, "judge": genrobust.load_judge("digits", "lenet"), **given}
+    settings = {} if name == "noise" else {"steps": 3}
+    model = asked.pop("model", None)
+    model = genrobust.load_model("vae") if model is None else model
+    return genrobust.attack(name, model, x, **settings, **asked)
+
+
+# Images and labels of any type
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        X.double(),
+        X.numpy(),
+        X.numpy().astype("float64"),
+        X.numpy()[:, :, ::-1, ::-1][:, :, ::-1, ::-1],
+        X.clone().requires_grad_(),
+        X.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2),
+        X.tolist(),
+    ],
+    ids=["double", "array", "float64 array", "flipped view", "with gradient", "strided", "lists"],
+)
+def test_images_in_any_form_are_attacked_in_float32(given: Any) -> None:
+    found, expected = attack(x=given), attack()
+    assert found.x_adv.dtype == torch.float32
+    assert not found.x_adv.requires_grad
+    assert torch.equal(found.x_adv, expected.x_adv)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_in_half_precision_are_attacked_in_float32(dtype: torch.dtype) -> None:
+    found = attack(x=X.to(dtype))
+    assert found.x_adv.dtype == torch.float32
+    assert torch.equal(found.x_adv, attack(x=X.to(dtype).float()).x_adv)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        LABELS.int(),
+        LABELS.to(torch.uint8),
+        LABELS.numpy(),
+        LABELS.numpy().astype("int16"),
+        LABELS.tolist(),
+    ],
+    ids=["int32", "uint8", "array", "int16 array", "list"],
+)
+def test_labels_in_any_form_are_classes(given: Any) -> None:
+    assert torch.equal(attack(labels=given).x_adv, attack().x_adv)
+    targets = (LABELS + 1) % 10
+    aimed = attack(target_labels=type(given)(targets) if isinstance(given, list) else targets)
+    assert aimed.success is not None
+
+
+def test_a_double_model_is_attacked_in_double(linear_vae: Any) -> None:
+    stream = torch.Generator().manual_seed(0)
+    E = torch.randn(3, 16, generator=stream).double()
+    model = linear_vae(E, E.T)
+    x = torch.rand(2, 1, 4, 4, generator=stream).double()
+    found = genrobust.attack("latent", model, x, steps=2)
+    assert found.x_adv.dtype == torch.float64
+    assert genrobust.attack("latent", model, x.float(), steps=2).x_adv.dtype == torch.float32
+
+
+ZERO = torch.zeros(3, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"x": (255 * X).byte()}, r"x is torch.uint8; pass floats in \[0, 1\], such as x / 255"),
+        ({"x": X > 0.5}, "x is torch.bool; pass floats"),
+        ({"x": X * torch.nan}, "x has NaN or infinite pixels"),
+        ({"x": torch.where(X > 0.5, torch.inf, X)}, "x has NaN or infinite pixels"),
+        ({"x": 2 * X - 1}, "x has pixels from -1 to"),
+        ({"x": X[0]}, r"x has shape \(1, 32, 32\); the model takes \(B, 1, 32, 32\)"),
+        ({"x": X[:0]}, "x holds no images"),
+        ({"x": "picture.png"}, "x is 'picture.png'; give a tensor or an array"),
+        ({"x": None}, "x is None; give a tensor or an array"),
+        ({"x": X.to("meta")}, "with its data"),
+        ({"x": X * 1j}, "plain tensor of real numbers"),
+        ({"target": X[:2]}, "target has 2 entries for 3 images"),
+        ({"target": X.numpy() * np.nan}, "target has NaN"),
+        ({"labels": LABELS.float()}, "labels are torch.float32; give classes as whole numbers"),
+        ({"labels": LABELS.numpy() / 2}, "labels are torch.float64; give classes"),
+        ({"labels": LABELS + 10}, r"labels go from \d+ to \d+; classes are from 0 to 9"),
+        ({"labels": LABELS - 8}, "labels go from -8 to"),
+        ({"target_labels": torch.tensor([0, 1, 10])}, "target_labels go from 0 to 10; classes are"),
+        ({"target_labels": [0, -1, 1]}, "target_labels go from -1 to 1"),
+        ({"labels": LABELS[:2]}, "labels has 2 entries for 3 images"),
+        ({"labels": LABELS[:, None]}, r"labels has shape \(3, 1\); give \(B,\)"),
+        ({"labels": torch.tensor(3)}, r"labels has shape \(\); give \(B,\)"),
+        ({"labels": "three"}, "labels is 'three'; give a tensor"),
+        ({"labels": LABELS.to("meta")}, "labels is a Tensor .*; give a plain tensor"),
+        ({"references": X}, "references is a Tensor; pass two"),
+        ({"references": (X, LABELS[:2])}, r"references\[1\] has 2 entries for 3 images"),
+        ({"references": (X, -LABELS - 1)}, r"references\[1\] go from -"),
+        ({"references": (X[:, :, 1:], LABELS)}, r"references\[0\] has shape"),
+        ({"judge": "lenet"}, "judge is a str; pass a judge, such as"),
+        ({"sample_ids": [0, 1]}, "sample_ids has 2 entries for 3 images"),
+        ({"sample_ids": [0, 1, 1]}, "sample_ids has an id twice"),
+        ({"sample_ids": [0, 1, 1.5]}, r"sample_ids\[2\] is 1.5; give a whole number"),
+        ({"sample_ids": "012"}, "sample_ids is '012'; give a list"),
+        ({"sample_ids": 3}, "sample_ids is 3; give a list"),
+        ({"eps": "0.1"}, "eps is '0.1'; give a number, such as eps=0.1"),
+        ({"eps": [0.1]}, r"eps is \[0.1\]; give a number"),
+        ({"eps": None}, "eps is None; give a number"),
+        ({"eps": True}, "eps is True; give a number"),
+        ({"eps": float("nan")}, "eps is nan; it must be a number from 0 up"),
+        ({"eps": -0.1}, "eps is -0.1; it must be a number from 0 up"),
+        ({"norm": "linfinity"}, "unknown norm 'linfinity'; allowed are linf, l2"),
+        ({"norm": 2}, "unknown norm '2'; allowed are"),
+        ({"norm": ["l2"]}, "unknown norm"),
+        ({"seed": "0"}, "seed is '0'; give a whole number, such as seed=0"),
+        ({"seed": 0.5}, "seed is 0.5; give a whole number"),
+        ({"seed": None}, "seed is None; give a whole number"),
+        ({"model": "vae"}, r"model is the name 'vae'; load it first: .*load_model\('vae'\)"),
+        ({"model": nn.Linear(2, 2)}, "model is a bare Linear; wrap it first"),
+        ({"model": 3}, "model is a int; pass what genrobust.wrap"),
+        ({"name": 3}, "attack is 3; give a string, such as attack='latent'"),
+        ({"name": ["fgsm"]}, r"attack is \['fgsm'\]; give a string"),
+    ],
+)
+def test_what_attack_cannot_take_is_one_sentence(given: dict[str, Any], words: str) -> None:
+    refused(words, lambda: attack(**given))
+
+
+def test_a_judge_of_other_images_is_one_sentence(linear_vae: Any) -> None:
+    model = linear_vae(torch.eye(16)[:3], torch.eye(16)[:, :3])
+    judge = genrobust.load_judge("digits", "lenet")
+    x = torch.zeros(2, 1, 4, 4)
+    refused(
+        r"judge 'digits/lenet' cannot look at images of shape \(1, 4, 4\)",
+        lambda: genrobust.attack("fgsm", model, x, labels=[0, 1], judge=judge),
+    )
+
+
+def test_numbers_may_be_those_of_numpy_and_torch() -> None:
+    plain = attack(eps=0.25, seed=3, sample_ids=[5, 6, 7])
+    other = attack(eps=np.float32(0.25), seed=np.int64(3), sample_ids=np.array([5, 6, 7]))
+    assert torch.equal(plain.x_adv, other.x_adv)
+    third = attack(eps=torch.tensor(0.25), seed=torch.tensor(3), sample_ids=torch.arange(5, 8))
+    assert torch.equal(plain.x_adv, third.x_adv)
+    assert ThreatModel("l2", 1).eps == 1.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_setting_that_is_no_finite_number_is_refused(value: float) -> None:
+    refused("must be a finite number", lambda: make_attack("classifier", {"confidence": value}))
+
+
+# bench and minimum_norm
+
+BENCH = [
+    ({"eps": 0.1}, r"eps is 0.1; give a list, such as eps=\[0.1\]"),
+    ({"eps": "0.1"}, r"eps is '0.1'; give a list"),
+    ({"eps": ["0.1"]}, r"eps\[0\] is '0.1'; give a number"),
+    ({"eps": [float("inf")]}, "give finite ones"),
+    ({"attacks": "fgsm"}, r"attacks is 'fgsm'; give a list, such as attacks=\['latent'\]"),
+    ({"attacks": [3]}, r"attacks\[0\] is 3; give a string"),
+    ({"judge": 3}, "judge is 3; give a string"),
+]
+BOTH = [
+    ({"limit": "5"}, "limit is '5'; give a whole number, such as limit=20"),
+    ({"limit": 2.5}, "limit is 2.5; give a whole number"),
+    ({"limit": True}, "limit is True; give a whole number"),
+    ({"limit": 0}, "it must be 1 or more"),
+    ({"seed": "1"}, "seed is '1'; give a whole number"),
+    ({"seed": None}, "seed is None; give a whole number"),
+    ({"workers": "2"}, "workers is '2'; give a whole number"),
+    ({"workers": 0}, "it must be 1 or more"),
+    ({"norm": "l3"}, "unknown norm 'l3'; allowed are"),
+    ({"norm": 2}, "norm is 2; give a string"),
+    ({"device": "meta"}, "the device 'meta' cannot be used"),
+    ({"device": "gpu"}, "the device 'gpu' cannot be used"),
+    ({"data_root": 3}, "data_root is 3; give a path"),
+    ({"out": 3}, "out is 3; give a path"),
+    ({"model": 3}, "model is a int; give a name such as 'vae'"),
+    ({"model": None}, "model is a NoneType; give a name"),
+    ({"suite": 3}, "suite is a int; give a name such as 'digits'"),
+    ({"suite": {"name": "digits"}}, "suite is a dict; give a name"),
+    ({"suite": Path("none.json")}, "the suite 'none.json' cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("given", "words"), [*BENCH, *BOTH])
+def test_what_bench_cannot_take_is_one_sentence(
+    given: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    asked = {"model": "vae", "suite": "digits", "limit": 1, "out": tmp_path / "run", **given}
+    refused(words, lambda: genrobust.bench(**asked))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        *BOTH,
+        ({"radius": "0.1"}, "radius is '0.1'; give a number"),
+        ({"radius": [0.1]}, r"radius is \[0.1\]; give a number"),
+    ],
+)
+def test_what_minimum_norm_cannot_take_is_one_sentence(
+    given: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    asked = {"model": "vae", "suite": "digits", "limit": 1, "out": tmp_path / "run", **given}
+    refused(words, lambda: genrobust.minimum_norm(**asked))
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_are_kept_as_plain_values() -> None:
+    options = Options(limit=np.int64(3), eps=np.array([0.5]), attacks=["noise"], seed=np.int32(2))
+    assert options == Options(limit=3, eps=(0.5,), attacks=("noise",), seed=2)
+    assert [type(v) for v in (options.limit, options.seed, *options.eps)] == [int, int, float]
+
+
+# Data
+
+
+def made(**change: Any) -> Images:
+    return Images(
+        **{"raw": torch.rand(3, 1, 8, 8), "labels": torch.arange(3), "size": (8, 8), **change}
+    )
+
+
+def test_images_may_be_arrays() -> None:
+    raw = np.arange(2 * 64, dtype="uint8").reshape(2, 1, 8, 8)
+    images = Images(raw, np.array([3, 1], dtype="int32"), np.array([8, 8]))
+    assert torch.equal(images.take([1]), torch.from_numpy(raw)[1:] / 255)
+    assert images.labels_of(np.array([1, 0])).tolist() == [1, 3]
+    same = Images(torch.from_numpy(raw), torch.tensor([3, 1]), (8, 8))
+    assert images.sha256 == same.sha256
+    assert Images(raw / 255.0, None, (4, 4)).take(range(2)).shape == (2, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"raw": torch.rand(3, 8, 8)}, r"raw has shape \(3, 8, 8\); give images \(N, C, H, W\)"),
+        ({"raw": torch.rand(0, 1, 8, 8)}, "at least one"),
+        ({"raw": torch.zeros(3, 1, 8, 8).long()}, r"raw is torch.int64; give bytes \(uint8\)"),
+        ({"raw": torch.zeros(3, 1, 8, 8).bool()}, r"raw is torch.bool; give bytes \(uint8\)"),
+        ({"raw": 255 * torch.ones(3, 1, 8, 8)}, "raw has pixels from 255 to 255"),
+        ({"raw": torch.full((3, 1, 8, 8), torch.nan)}, "raw has pixels from nan"),
+        ({"raw": "digits"}, "raw is 'digits'; give a tensor"),
+        ({"labels": torch.arange(2)}, r"labels have shape \(2,\) for 3 images"),
+        ({"labels": torch.zeros(3, 1).long()}, r"labels have shape \(3, 1\) for 3 images"),
+        ({"labels": torch.rand(3)}, "labels are torch.float32; give classes"),
+        ({"labels": torch.arange(3) - 1}, "labels go from -1; classes are numbered from 0"),
+        ({"labels": ["a", "b", "c"]}, "labels is .*; give a tensor"),
+        ({"size": 8}, "size is 8; give a list"),
+        ({"size": (8,)}, r"size is \(8,\); give \(height, width\)"),
+        ({"size": (8, 0)}, r"size is \(8, 0\); give \(height, width\)"),
+        ({"size": (8, 8.5)}, r"size\[1\] is 8.5"),
+    ],
+)
+def test_images_that_are_none_are_one_sentence(change: dict[str, Any], words: str) -> None:
+    refused(words, lambda: made(**change))
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ([3], "ids go from 3 to 3; these images have 0 to 2"),
+        ([-1, 0], "ids go from -1 to 0"),
+        ([0.5], "ids are torch.float64; give classes|ids are torch.float64"),
+        ([True, False, True], "ids are torch.bool"),
+        ([[0]], "ids are torch.int64 of shape"),
+        (torch.tensor(1), "ids are torch.int64 of shape"),
+        ("0", "ids is '0'; give a tensor"),
+    ],
+)
+def test_positions_that_are_none_are_one_sentence(ids: Any, words: str) -> None:
+    refused(words, lambda: made().take(ids))
+    refused(words, lambda: made().labels_of(ids))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"split": "tset"}, "a split is 'train' or 'test', not 'tset'"),
+        ({"split": None}, "a split is 'train' or 'test', not None"),
+        ({"split": ["train"]}, "a split is 'train' or 'test'"),
+        ({"name": 3}, "name is 3; give a string, such as name='digits'"),
+        ({"root": 3}, "root is 3; give a path"),
+        ({"root": __file__}, "is a file; give the folder"),
+        ({"name": "mnist", "root": __file__}, "is a file; give the folder"),
+    ],
+)
+def test_data_that_is_not_there_is_one_sentence(given: dict[str, Any], words: str) -> None:
+    refused(words, lambda: genrobust.load_images(**{"name": "digits", **given}))
+
+
+# Suites that do not fit their data
+
+
+def changed(suite: Suite, **update: Any) -> Suite:
+    return suite.limited(3).model_copy(update=update)
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({"sample_ids": (0, 1, 599)}, "names the image 599 in sample_ids, .* 0 to 598"),
+        ({"sample_ids": (0, 1, -1)}, "names the image -1 in sample_ids"),
+        ({"target_ids": (0, 1, 10**6)}, "names the image 1000000 in target_ids"),
+        ({"target_ids": (-5, 1, 2)}, "names the image -5 in target_ids"),
+        ({"sample_ids": (0, 1, 0)}, "names the image 0 twice in sample_ids"),
+        ({"target_ids": (0, 1, 2), "sample_ids": (0, 1, 2)}, "a target of its own class"),
+    ],
+)
+@pytest.mark.parametrize("run", [genrobust.bench, genrobust.minimum_norm])
+def test_a_suite_that_does_not_fit_its_data_is_refused_before_anything(
+    run: Any, update: dict[str, Any], words: str, small_suite: Suite, tmp_path: Path
+) -> None:
+    suite = changed(small_suite, **update)
+    refused(words, lambda: run("vae", suite, out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_target_of_the_own_class_is_told_by_the_labels(small_suite: Suite) -> None:
+    images = genrobust.load_images("digits")
+    first = small_suite.sample_ids[0]
+    assert images.labels is not None
+    same = (images.labels == images.labels[first]).nonzero()[:, 0].tolist()
+    other = next(i for i in same if i != first)
+    suite = changed(small_suite, target_ids=(other, *small_suite.target_ids[1:3]))
+    refused(f"gives the image {first} a target of its own class", lambda: prepare_(suite))
+
+
+def prepare_(suite: Suite) -> Any:
+    return prepare("vae", suite, Options())
+
+
+class Misnumbered:
+    """Images of class 7 in a data set that names five classes."""
+
+    name = "misnumbered"
+    classes = tuple("01234")
+    image_shape = (1, 32, 32)
+
+    def load(self, split: str, root: Path | None) -> Images:
+        labels = torch.tensor([0, 1, 7, 3])
+        return Images(
+            torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), labels, (32, 32)
+        )
+
+
+def test_a_class_that_the_data_set_does_not_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(DATASETS._registered, "misnumbered", Misnumbered())
+    images = Misnumbered().load("test", None)
+    update = {
+        "dataset": "misnumbered",
+        "data_sha256": images.sha256,
+        "sample_ids": (0, 2),
+        "target_ids": (1, 3),
+    }
+    suite = load_suite("digits").model_copy(update=update)
+    refused("has an image of class 7 and names 5 classes", lambda: prepare_(suite))
+
+
+# The readers themselves
+
+
+@pytest.mark.parametrize("value", [3, np.int8(3), torch.tensor(3), np.array(3)])
+def test_whole_numbers_are_read(value: Any) -> None:
+    found = arguments.whole("n", value)
+    assert (found, type(found)) == (3, int)
+
+
+@pytest.mark.parametrize("value", [3.0, "3", True, None, [3], torch.tensor([3]), np.bool_(True)])
+def test_nothing_else_is_a_whole_number(value: Any) -> None:
+    refused("n is .*; give a whole number, such as n=1", lambda: arguments.whole("n", value))
+
+
+@pytest.mark.parametrize("value", [0.5, np.float16(0.5), torch.tensor(0.5)])
+def test_numbers_are_read(value: Any) -> None:
+    found = arguments.real("eps", value)
+    assert (found, type(found)) == (0.5, float)
+
+
+def test_long_values_are_named_by_their_type() -> None:
+    refused("n is a str; give", lambda: arguments.whole("n", "9" * 100))
+    refused(r"n is a ndarray of float64 and shape \(2,\)", lambda: arguments.whole("n", np.ones(2)))
+    refused("n is a Images; give", lambda: arguments.real("n", made()))
+
+
+def test_a_tensor_is_not_copied_and_an_array_is() -> None:
+    tensor: Tensor = torch.zeros(2)
+    assert arguments.tensor("x", tensor) is tensor
+    array = np.zeros(2)
+    arguments.tensor("x", array)[0] = 1
+    assert array[0] == 0

@@ -357,6 +357,26 @@ def test_a_tensor_that_is_also_a_weight_is_covered_once(tmp_path: Path) -> None:
     assert genrobust.wrap(Net())._tensors_beyond() == {}
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(3).to_sparse(),
+        torch.eye(3, dtype=torch.complex64).conj(),
+        torch.eye(3, dtype=torch.bfloat16),
+        torch.eye(3, device="meta"),
+        torch.zeros(0, 3),
+    ],
+    ids=["sparse", "conjugate", "bfloat16", "meta", "empty"],
+)
+def test_tensors_of_any_kind_can_be_reached(tensor: Tensor) -> None:
+    module = Keeps()
+    module.odd = tensor
+    model = genrobust.wrap(module)
+    images = torch.zeros(2, 1, 4, 4)
+    assert model.fingerprint() == model.fingerprint()
+    assert identity(model, images) == identity(model, images)
+
+
 class Loop:
     """Refers to itself, holds what cannot be hashed, and a great deal."""
 

@@ -49,7 +49,13 @@ def _device(path: Path) -> None:
 
 Kind = Callable[[Path], None]
 KINDS: list[Kind] = [_pipe, _folder, _socket, _device]
-kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__[1:])
+
+
+def _name(kind: Kind | str) -> str:
+    return kind if isinstance(kind, str) else kind.__name__[1:]
+
+
+kinds = pytest.mark.parametrize("kind", KINDS, ids=_name)
 
 
 @pytest.fixture
@@ -276,7 +282,7 @@ def test_an_entry_is_in_utf8(encoding: str, entry: Path) -> None:
         assert "not text in UTF-8" in reason(found)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "utf-16"], ids=str)
+@pytest.mark.parametrize("kind", [*KINDS, "utf-16"], ids=_name)
 def test_a_card_beside_weights_is_text_in_a_file(kind: Any, place: Path, tmp_path: Path) -> None:
     shipped = Path(genrobust.__file__).parent / "weights" / "digits"
     shutil.copy(shipped / "vae.safetensors", "own.safetensors")
@@ -300,7 +306,7 @@ def test_weights_are_a_file(kind: Kind, place: Path) -> None:
             load_model("vae", weights=name)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "utf-16", "{}"], ids=str)
+@pytest.mark.parametrize("kind", [*KINDS, "utf-16", "{}"], ids=_name)
 def test_serve_names_the_run_that_it_leaves_out_in_a_line(kind: Any, place: Path) -> None:
     write_run(Path("runs/good"), Fake("good"))
     Path("runs/bad").mkdir()

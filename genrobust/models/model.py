@@ -231,7 +231,7 @@ class GenerativeModel:
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
     """Where a tensor's numbers lie in memory: first byte, and the one after the last."""
-    if tensor.layout != torch.strided or tensor.is_meta or not tensor.numel():
+    if tensor.layout != torch.strided or not tensor.numel():
         return 0, 0
     sides = zip(tensor.shape, tensor.stride(), strict=True)
     last = sum((size - 1) * step for size, step in sides)

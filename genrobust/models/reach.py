@@ -175,7 +175,8 @@ class _Walk:
     def _follow(self, path: str, value: Any, kind: type) -> None:
         if issubclass(kind, Tensor):
             self.emit("tensor")
-            self._keep(path, value)
+            if not value.is_meta:  # a shape without numbers
+                self._keep(path, _dense(value))
         elif issubclass(kind, np.ndarray):
             self._follow_array(path, value)
         elif issubclass(kind, np.generic):
@@ -359,6 +360,15 @@ def _file_of(module: ModuleType) -> str | None:
 def _is_code(value: object) -> bool:
     """Whether a class's attribute is a method of some kind, or a descriptor like one."""
     return isinstance(value, _METHODS)
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor, whatever it keeps them in."""
+    if tensor.is_quantized:
+        return tensor.int_repr()
+    if tensor.layout != torch.strided:
+        return tensor.to_dense()
+    return tensor.resolve_conj().resolve_neg()
 
 
 def _is_filled(cell: CellType) -> bool:

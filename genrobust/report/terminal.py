@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,26 +23,72 @@ robust area: robust accuracy averaged over all radii up to one"""
 def score_table(records: Sequence[Record]) -> Group:
     """A row per model and radius, in percent; below it, what makes a number unreliable."""
     suite = records[0].suite
-    norm = load_norm(suite.norm).ascii_label
-    table = Table(title=_text(f"{suite.name} v{suite.version}"))
-    table.add_column("model", overflow="fold", min_width=8)
-    for head in (f"{norm} eps", "robust accuracy %", "changed %", "to target %"):
-        table.add_column(head, justify="right", overflow="fold")
-    for record in records:
-        mark = " ?" if record.flags else ""
-        clean = _percent(record.scores.clean_accuracy)
-        table.add_row(_text(record.model.name), "clean", clean + mark, "", "")
-        for at in record.scores.per_eps:
-            table.add_row(
-                "",
-                f"{at.eps:g}",
+    legend = RULES.get(suite.rule).words.legend
+    return Group(_Scores(records), _text("\n".join([legend, *_notes(records)])))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """A table; where the terminal is too narrow for it, lines."""
+
+    records: Sequence[Record]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | Text]:
+        # Names fold; numbers do not.
+        numbers = Measurement.get(console, options.update(max_width=1000), self._table(named=False))
+        if numbers.maximum <= options.max_width:
+            yield self._table()
+        else:
+            yield from self._lines()
+
+    def _table(self, named: bool = True) -> Table:
+        table = Table(title=_text(self._title))
+        table.add_column("model", overflow="fold", min_width=8)
+        for head in (f"{self._norm} eps", *(f"{name} %" for name in _HEADS)):
+            table.add_column(head, justify="right", no_wrap=True)
+        for record in self.records:
+            name = _text(record.model.name if named else "")
+            for radius, values in _rows(record):
+                table.add_row(name, radius, *values)
+                name = _text("")
+            table.add_section()
+        return table
+
+    def _lines(self) -> Iterator[Text]:
+        yield _text(self._title)
+        for record in self.records:
+            yield _text(f"model {record.model.name}")
+            for radius, values in _rows(record):
+                words = [f"{n} {v}" for n, v in zip(_HEADS, values, strict=True) if v]
+                where = radius if radius == "clean" else f"{self._norm} eps {radius}"
+                yield _text(f"  {where}, in %: {'; '.join(words)}")
+
+    @property
+    def _title(self) -> str:
+        suite = self.records[0].suite
+        return f"{suite.name} v{suite.version}"
+
+    @property
+    def _norm(self) -> str:
+        return load_norm(self.records[0].suite.norm).ascii_label
+
+
+_HEADS = ("robust accuracy", "changed", "to target")
+
+
+def _rows(record: Record) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """A radius and its numbers, one of ``_HEADS`` each; without an attack there is but one."""
+    mark = " ?" if record.flags else ""
+    yield "clean", (_percent(record.scores.clean_accuracy) + mark, "", "")
+    for at in record.scores.per_eps:
+        yield (
+            f"{at.eps:g}",
+            (
                 _percent(at.robust_accuracy) + mark,
                 _percent(at.as_ignore_target),
                 _percent(at.as_target),
-            )
-        table.add_section()
-    legend = RULES.get(suite.rule).words.legend
-    return Group(table, _text("\n".join([legend, *_notes(records)])))
+            ),
+        )
 
 
 def curve_table(record: MinimumNormRecord) -> Group:

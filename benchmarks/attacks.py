@@ -24,9 +24,9 @@ from genrobust import files
 from genrobust.attacks import ATTACKS, Attack, make_attack
 from genrobust.attacks.base import Goal
 from genrobust.batch import Batch, Context
-from genrobust.benchmark import search
-from genrobust.benchmark.probes import Diagnosis
 from genrobust.optimizers import Minimum, Problem
+from genrobust.runner import search
+from genrobust.runner.probes import Diagnosis
 from genrobust.suites.suite import AttackEntry, Suite, entries_of, load_suite
 from genrobust.threat import ThreatModel
 

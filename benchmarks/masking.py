@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import genrobust
-from genrobust.benchmark.record import Record
 from genrobust.models import GenerativeModel
+from genrobust.records.record import Record
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import entries_of
 from genrobust.testing.masks import MASKS, Mask, rounded

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import genrobust
-from genrobust.benchmark.curve_record import MinimumNormRecord
+from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.suites import load_suite
 
 EPS = (0.01, 0.02, 0.05, 0.1)

@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 
 import genrobust
-from genrobust.benchmark.record import Estimate
+from genrobust.records.record import Estimate
 
 EPS = 0.1  # the thesis'
 HERE = Path(__file__).parent

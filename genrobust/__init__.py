@@ -10,12 +10,12 @@ from genrobust._version import __version__
 
 if TYPE_CHECKING:
     from genrobust.attacks import ATTACKS, Attack, AttackResult, attack
-    from genrobust.benchmark import MinimumNormRecord, Record, bench, minimum_norm
     from genrobust.data import load_images
     from genrobust.errors import GenrobustError
     from genrobust.judges import load_judge
     from genrobust.models import MODELS, GenerativeModel, load_model, wrap
     from genrobust.posterior import Categorical, Gaussian, Point, Posterior
+    from genrobust.runner import MinimumNormRecord, Record, bench, minimum_norm
     from genrobust.threat import ThreatModel
 
 _WHERE = {
@@ -23,10 +23,10 @@ _WHERE = {
     "Attack": "genrobust.attacks",
     "AttackResult": "genrobust.attacks",
     "attack": "genrobust.attacks",
-    "MinimumNormRecord": "genrobust.benchmark",
-    "Record": "genrobust.benchmark",
-    "bench": "genrobust.benchmark",
-    "minimum_norm": "genrobust.benchmark",
+    "MinimumNormRecord": "genrobust.runner",
+    "Record": "genrobust.runner",
+    "bench": "genrobust.runner",
+    "minimum_norm": "genrobust.runner",
     "load_images": "genrobust.data",
     "GenrobustError": "genrobust.errors",
     "load_judge": "genrobust.judges",

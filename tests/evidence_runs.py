@@ -14,15 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.benchmark import collect, flags
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.record import Record
-from genrobust.benchmark.run import execute
-from genrobust.leaderboard.archive import write_archive
-from genrobust.leaderboard.entries import sha256_of
-from genrobust.leaderboard.entry import Author, Entry, Submission, Verification
-from genrobust.leaderboard.evidence import (
+from genrobust.board.submit import SubmitOptions, submit
+from genrobust.evidence.archive import write_archive
+from genrobust.evidence.bundle import (
     EVIDENCE,
     LIMITS,
     OUTCOMES,
@@ -33,11 +27,17 @@ from genrobust.leaderboard.evidence import (
     specs_of,
     write_evidence,
 )
-from genrobust.leaderboard.replay import prepared_for, replay
-from genrobust.leaderboard.submit import SubmitOptions, submit
-from genrobust.leaderboard.verify import VerifyOptions, verify
+from genrobust.evidence.entries import sha256_of
+from genrobust.evidence.entry import Author, Entry, Submission, Verification
+from genrobust.records.record import Record
+from genrobust.runner import collect, flags
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
+from genrobust.runner.run import execute
 from genrobust.suites import AttackEntry, Suite, load_suite
 from genrobust.suites.suite import SUITES
+from genrobust.verify.replay import prepared_for, replay
+from genrobust.verify.verify import VerifyOptions, verify
 
 BOARD = "tiny-v1"
 SAID = Submission(

@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 import genrobust
-from genrobust.benchmark.record import Estimate, Flag, Record
-from genrobust.leaderboard.board import rescored
-from genrobust.leaderboard.entry import (
+from genrobust.board.board import rescored
+from genrobust.evidence.entry import (
     Author,
     Check,
     Depth,
@@ -27,6 +26,7 @@ from genrobust.leaderboard.entry import (
     Verification,
     ZooModel,
 )
+from genrobust.records.record import Estimate, Flag, Record
 from genrobust.suites import Suite, load_suite
 
 

@@ -15,10 +15,10 @@ import pytest
 from evidence_runs import submitted
 
 from genrobust import files
-from genrobust.leaderboard import serve as serving
-from genrobust.leaderboard.site import build as building
-from genrobust.leaderboard.site.build import MARKER, replace_site
-from genrobust.leaderboard.submit import _stage
+from genrobust.board.submit import _stage
+from genrobust.site import build as building
+from genrobust.site import serve as serving
+from genrobust.site.build import MARKER, replace_site
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process"),
@@ -153,7 +153,7 @@ def test_a_killed_submission_leaves_the_entries_and_the_next_removes_its_copies(
 
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr("genrobust.leaderboard.submit.verify", die)
+        monkeypatch.setattr("genrobust.board.submit.verify", die)
         try:
             submitted(entries, tiny_run, "Second")
         finally:

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.archive import (
+from genrobust.evidence.archive import (
     Limits,
     TensorLimits,
     read_archive,

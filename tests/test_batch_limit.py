@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust import GenrobustError
-from genrobust.benchmark.curve import prepare_curve
-from genrobust.benchmark.options import Options
 from genrobust.judges import load_judge
 from genrobust.posterior import Categorical, Gaussian, Posterior
+from genrobust.runner.curve import prepare_curve
+from genrobust.runner.options import Options
 from genrobust.suites import Suite
 
 LIMIT = 4

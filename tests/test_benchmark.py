@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.benchmark.collect import join, score
-from genrobust.benchmark.record import Record
-from genrobust.benchmark.shard import Measured
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import load_model
 from genrobust.models.wrapping import adapt
+from genrobust.records.record import Record
+from genrobust.runner.collect import join, score
+from genrobust.runner.shard import Measured
 from genrobust.suites import Suite
 
 
@@ -101,7 +101,7 @@ def test_a_second_run_computes_nothing(finished: Path, small_suite: Suite, monke
     def fail(*args: object) -> Measured:
         raise AssertionError("a shard that was done was computed again")
 
-    monkeypatch.setattr("genrobust.benchmark.run.run_shard", fail)
+    monkeypatch.setattr("genrobust.runner.run.run_shard", fail)
     before = shards(finished)
     genrobust.bench("jointvae", small_suite, out=finished)
     assert shards(finished) == before
@@ -165,8 +165,8 @@ def test_another_norm_converts_the_suites_radii_and_takes_ones_own_as_they_are(
 
 
 def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
-    from genrobust.benchmark.options import Options
-    from genrobust.benchmark.prepare import _adjusted
+    from genrobust.runner.options import Options
+    from genrobust.runner.prepare import _adjusted
     from genrobust.suites import load_suite
 
     assert _adjusted(load_suite("digits"), Options())[1] == ()
@@ -243,7 +243,7 @@ def test_an_unwritable_folder_is_found_before_computing(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    monkeypatch.setattr("genrobust.benchmark.run.run_shard", lambda *a: pytest.fail("computed"))
+    monkeypatch.setattr("genrobust.runner.run.run_shard", lambda *a: pytest.fail("computed"))
     with pytest.raises(GenrobustError, match="cannot write"):
         genrobust.bench("vae", small_suite, out=blocked / "out")
 
@@ -331,7 +331,7 @@ def genrobust_suite() -> Suite:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    from genrobust.benchmark.collect import _mean
+    from genrobust.runner.collect import _mean
 
     suite = genrobust_suite().model_copy(update={"resamples": 300})
     generator = torch.Generator().manual_seed(0)

@@ -16,8 +16,8 @@ from genrobust import files
 from genrobust.attacks.classifier import Classifier
 from genrobust.attacks.fmn import FMN
 from genrobust.attacks.noise import Noise
-from genrobust.benchmark import checkpoint as checkpoints
-from genrobust.benchmark.checkpoint import Checkpoint
+from genrobust.runner import checkpoint as checkpoints
+from genrobust.runner.checkpoint import Checkpoint
 from genrobust.suites import AttackEntry, Suite, load_suite
 
 

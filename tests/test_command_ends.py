@@ -142,7 +142,7 @@ GOES_ON, ANEW = "goes on from", "starts anew"
         ("check vae", "genrobust.models.check_model", ANEW),
         ("verify .", "genrobust.cli.verify.verify_all", ANEW),
         ("submit .", "genrobust.cli.submit.read_run_record", ANEW),
-        ("leaderboard build", "genrobust.leaderboard.site.build.build", ANEW),
+        ("leaderboard build", "genrobust.site.build.build", ANEW),
         ("list attacks", "genrobust.cli.show.print_names", ANEW),
         ("show suite digits", "genrobust.cli.show.print_one", ANEW),
     ],

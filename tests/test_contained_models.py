@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import genrobust
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import prepare
 from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.check import check_model
 from genrobust.models.networks import ConvVAE, NetworkSpec, initialised
 from genrobust.models.weights import load_state_dict, read_state_dict
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite, load_suite
 
 
@@ -299,7 +299,7 @@ def test_a_run_that_fails_in_the_middle_gives_the_module_back(
 
     live = Live()
     before = state(live)
-    monkeypatch.setattr("genrobust.benchmark.run.execute", fails)
+    monkeypatch.setattr("genrobust.runner.run.execute", fails)
     with pytest.raises(KeyboardInterrupt):
         genrobust.bench(live, quick)
     assert state(live) == before

@@ -14,20 +14,20 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import genrobust
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.plan import plan
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.record import Record
-from genrobust.benchmark.score import measure_baseline
-from genrobust.benchmark.scoring import Scorer
-from genrobust.benchmark.shard import make_batch
 from genrobust.cli.app import app
 from genrobust.data import DATASETS, Images, load_images
 from genrobust.data.base import _load
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
+from genrobust.records.record import Record
 from genrobust.rules import CHANGED, KEPT, Sources
 from genrobust.rules.distance import Distance
+from genrobust.runner.options import Options
+from genrobust.runner.plan import plan
+from genrobust.runner.prepare import prepare
+from genrobust.runner.score import measure_baseline
+from genrobust.runner.scoring import Scorer
+from genrobust.runner.shard import make_batch
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import SUITES
 from genrobust.training.judge import train_judge

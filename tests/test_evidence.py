@@ -18,16 +18,10 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust import files
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.perturbation import restore, step_of
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.record import SCHEMA_VERSION, Record
-from genrobust.benchmark.run import execute
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.leaderboard.archive import read_archive, write_archive
-from genrobust.leaderboard.entry import BundledModel, Outcomes, ZooModel
-from genrobust.leaderboard.evidence import (
+from genrobust.evidence.archive import read_archive, write_archive
+from genrobust.evidence.bundle import (
     EVIDENCE,
     GOALS,
     MANIFEST,
@@ -41,9 +35,15 @@ from genrobust.leaderboard.evidence import (
     unpack,
     write_evidence,
 )
-from genrobust.leaderboard.migrate import migrated, read_record
-from genrobust.leaderboard.outcomes import check_outcomes
+from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
+from genrobust.evidence.outcomes import check_outcomes
 from genrobust.models import load_model
+from genrobust.records.migrate import migrated, read_record
+from genrobust.records.record import SCHEMA_VERSION, Record
+from genrobust.runner.options import Options
+from genrobust.runner.perturbation import restore, step_of
+from genrobust.runner.prepare import prepare
+from genrobust.runner.run import execute
 from genrobust.suites import Suite
 from genrobust.threat import ThreatModel
 

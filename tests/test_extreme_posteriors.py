@@ -16,16 +16,16 @@ from torch import Tensor, nn
 import genrobust
 from genrobust import metrics
 from genrobust.batch import Batch, Context
-from genrobust.benchmark.collect import score
-from genrobust.benchmark.curve_record import MinimumNormRecord
-from genrobust.benchmark.record import Flag, Record
-from genrobust.leaderboard.evidence import read_evidence, write_evidence
-from genrobust.leaderboard.serve import boards_with_runs
+from genrobust.evidence.bundle import read_evidence, write_evidence
 from genrobust.metrics.latent import gaussian_moments
 from genrobust.objectives.divergence import LatentDivergence, LatentWasserstein
 from genrobust.objectives.elbo import TargetELBO
 from genrobust.objectives.kuzina import PosteriorMatch
 from genrobust.posterior import Categorical, Gaussian, Posterior
+from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.records.record import Flag, Record
+from genrobust.runner.collect import score
+from genrobust.site.serve import boards_with_runs
 from genrobust.suites import Suite, load_suite
 
 HALVES = (torch.float16, torch.bfloat16)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.benchmark import flags
-from genrobust.benchmark.collect import join
-from genrobust.benchmark.shard import Measured
 from genrobust.models.wrapping import adapt
+from genrobust.runner import flags
+from genrobust.runner.collect import join
+from genrobust.runner.shard import Measured
 from genrobust.suites import AttackEntry, Suite
 
 
@@ -185,7 +185,7 @@ class Rounded(nn.Module):
 def test_a_rounding_model_is_flagged_when_measured_and_a_sound_one_is_not(
     small_suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genrobust.benchmark.prepare.check_model", passing_check)
+    monkeypatch.setattr("genrobust.runner.prepare.check_model", passing_check)
     quick = small_suite.model_copy(
         update={"attacks": (AttackEntry(attack="noise", goal="untargeted"),)}
     )

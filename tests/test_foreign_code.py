@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust import GenrobustError
 from genrobust.batch import Batch, Context
-from genrobust.benchmark.execute import run_all
 from genrobust.cli.app import app
 from genrobust.models.wrapping import adapt
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Problem
+from genrobust.runner.execute import run_all
 from genrobust.suites import Suite
 
 MODEL = """

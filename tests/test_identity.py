@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.attacks import ATTACKS
-from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustWarning
 from genrobust.models.identity import identity
 from genrobust.models.reach import reach
+from genrobust.records.record import Record
 from genrobust.suites import Suite, load_suite
 
 HEAD = """

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import prepare
 from genrobust.errors import GenrobustError
 from genrobust.models.check import check_model, probe_images
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite
 
 Change = Callable[[Tensor], Tensor]

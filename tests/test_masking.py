@@ -10,12 +10,12 @@ from torch import Tensor
 
 import genrobust
 from genrobust.batch import Batch
-from genrobust.benchmark import flags
-from genrobust.benchmark.probes import diagnose
-from genrobust.benchmark.record import Record
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
+from genrobust.records.record import Record
+from genrobust.runner import flags
+from genrobust.runner.probes import diagnose
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import entries_of
 from genrobust.testing.masks import MASKS, Mask, rounded

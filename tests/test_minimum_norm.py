@@ -23,8 +23,6 @@ from genrobust import files
 from genrobust.attacks import AttackResult, make_attack
 from genrobust.attacks.fmn import HALVINGS, shorten
 from genrobust.batch import Batch, Context
-from genrobust.benchmark import collect, curve
-from genrobust.benchmark.curve_record import MinimumNormRecord
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
@@ -33,6 +31,8 @@ from genrobust.metrics import exact_accuracy, exact_area, exact_eps50
 from genrobust.norms import NORMS
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Problem, fmn
+from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.runner import collect, curve
 from genrobust.seeding import generator
 from genrobust.suites import Suite
 from genrobust.suites.suite import AttackEntry

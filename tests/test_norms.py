@@ -21,11 +21,11 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.attacks import ATTACKS, Attack, make_attack
 from genrobust.batch import Batch, Context
-from genrobust.benchmark.perturbation import fits, quantise, restore, step_of
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
 from genrobust.norms import L2, NORMS, Linf, Norm, load_norm
 from genrobust.optimizers import Minimum, Problem
+from genrobust.runner.perturbation import fits, quantise, restore, step_of
 from genrobust.seeding import generator
 from genrobust.suites import load_suite
 from genrobust.threat import ThreatModel

@@ -13,14 +13,14 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from genrobust.benchmark.places import name_of
-from genrobust.benchmark.record import Record
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.models.zoo import WEIGHTS
 from genrobust.names import is_part, part_of
+from genrobust.records.record import Record
 from genrobust.registry import Registry
 from genrobust.report.terminal import score_table
+from genrobust.runner.places import name_of
 from genrobust.suites import Suite, load_suite
 
 MODEL = """

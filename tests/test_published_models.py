@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import genrobust
-from genrobust.benchmark.record import Record
+from genrobust.records.record import Record
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import genrobust
 from genrobust import arguments
 from genrobust.attacks.base import make_attack
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import prepare
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite, load_suite
 from genrobust.threat import ThreatModel
 

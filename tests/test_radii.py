@@ -15,9 +15,9 @@ import genrobust
 from genrobust import files
 from genrobust.attacks import ATTACKS, Attack
 from genrobust.batch import Context
-from genrobust.benchmark.record import Record
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Minimum, Problem
+from genrobust.records.record import Record
 from genrobust.suites import AttackEntry, Suite, load_suite
 from genrobust.threat import ThreatModel
 

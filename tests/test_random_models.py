@@ -15,12 +15,6 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.batch import Batch, Context
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.plan import plan
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.score import measure_baseline
-from genrobust.benchmark.scoring import Scorer
-from genrobust.benchmark.shard import make_batch
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
@@ -29,6 +23,12 @@ from genrobust.models.check import probe_images
 from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Problem
 from genrobust.rules.agreement import Agreement
+from genrobust.runner.options import Options
+from genrobust.runner.plan import plan
+from genrobust.runner.prepare import prepare
+from genrobust.runner.score import measure_baseline
+from genrobust.runner.scoring import Scorer
+from genrobust.runner.shard import make_batch
 from genrobust.seeding import generator, seeded
 from genrobust.suites import AttackEntry, Suite
 from genrobust.testing import ModelConformance

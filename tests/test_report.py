@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from genrobust.benchmark.record import (
+from genrobust.errors import GenrobustError
+from genrobust.records.examples import Attacked, Example
+from genrobust.records.record import (
     AttackCost,
     DataInfo,
     EpsScores,
@@ -27,8 +29,6 @@ from genrobust.benchmark.record import (
     Scores,
     Times,
 )
-from genrobust.errors import GenrobustError
-from genrobust.report.examples import Attacked, Example
 from genrobust.report.figures import comparison_chart, heat_map, model_chart
 from genrobust.report.html import render, verdict
 from genrobust.report.pictures import data_uri

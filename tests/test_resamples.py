@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from genrobust.benchmark import collect, curve, statistics
-from genrobust.leaderboard.board import Contender, make_board, rescored
-from genrobust.leaderboard.entries import read_entries
-from genrobust.leaderboard.site.build import contender
+from genrobust.board.board import Contender, make_board, rescored
+from genrobust.evidence.entries import read_entries
+from genrobust.runner import collect, curve, statistics
 from genrobust.seeding import seed_of
+from genrobust.site.build import contender
 from genrobust.suites import Suite, load_suite
 
 DIGITS = load_suite("digits")

@@ -12,19 +12,19 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import genrobust
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.run import execute
-from genrobust.benchmark.scoring import Scorer
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
+from genrobust.evidence.bundle import EVIDENCE, write_evidence
 from genrobust.judges import Judge, load_judge
-from genrobust.leaderboard.evidence import EVIDENCE, write_evidence
-from genrobust.leaderboard.verify import VerifyOptions, verify
 from genrobust.report.html import render
 from genrobust.rules import CHANGED, KEPT, RULES, Rule, Sources, Words
 from genrobust.rules.single import rule_of_one_judge
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
+from genrobust.runner.run import execute
+from genrobust.runner.scoring import Scorer
 from genrobust.suites import AttackEntry, JudgeRef, Suite, load_suite
+from genrobust.verify.verify import VerifyOptions, verify
 
 BUILTIN = ("agreement", "single", "single-live", "distance")
 

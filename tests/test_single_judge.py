@@ -14,12 +14,6 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import genrobust
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.plan import plan
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.score import Baseline, measure_baseline
-from genrobust.benchmark.scoring import Scorer
-from genrobust.benchmark.shard import make_batch
 from genrobust.cli.app import app
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
@@ -27,6 +21,12 @@ from genrobust.files import read_tensors
 from genrobust.judges.judge import Judge, load_judge
 from genrobust.rules.agreement import Agreement
 from genrobust.rules.single import Single
+from genrobust.runner.options import Options
+from genrobust.runner.plan import plan
+from genrobust.runner.prepare import prepare
+from genrobust.runner.score import Baseline, measure_baseline
+from genrobust.runner.scoring import Scorer
+from genrobust.runner.shard import make_batch
 from genrobust.suites import Suite, load_suite
 
 

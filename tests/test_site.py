@@ -39,20 +39,20 @@ from leaderboard_entries import (
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from genrobust.board.board import Board, Contender, contender, make_board, rescored
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.leaderboard.board import Board, Contender, make_board, rescored
-from genrobust.leaderboard.cite import bibtex
-from genrobust.leaderboard.entries import read_entries
-from genrobust.leaderboard.entry import Author, Link, Outcomes
-from genrobust.leaderboard.outcomes import example_positions, merge, source_areas
-from genrobust.leaderboard.serve import boards_with_runs
-from genrobust.leaderboard.site import build as building
-from genrobust.leaderboard.site.build import MARKER, build, contender
-from genrobust.leaderboard.site.export import row_values, to_csv, to_json
-from genrobust.leaderboard.site.pages import board_verdict, commands, render
-from genrobust.leaderboard.site.tradeoffs import Label, ticks, trade_offs
+from genrobust.evidence.entries import read_entries
+from genrobust.evidence.entry import Author, Link, Outcomes
+from genrobust.evidence.outcomes import example_positions, merge, source_areas
 from genrobust.metrics import paired_difference, robust_area
+from genrobust.site import build as building
+from genrobust.site.build import MARKER, build
+from genrobust.site.cite import bibtex
+from genrobust.site.export import row_values, to_csv, to_json
+from genrobust.site.pages import board_verdict, commands, render
+from genrobust.site.serve import boards_with_runs
+from genrobust.site.tradeoffs import Label, ticks, trade_offs
 from genrobust.suites import Suite, load_suite
 
 DIGITS = load_suite("digits")

@@ -21,10 +21,10 @@ from axe_playwright_python.sync_playwright import Axe
 from leaderboard_entries import FLAG, Fake, write_entries, write_run
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from genrobust.leaderboard.entry import Author, Link
-from genrobust.leaderboard.serve import boards_with_runs
-from genrobust.leaderboard.site.build import build, write_files
-from genrobust.leaderboard.site.pages import render
+from genrobust.evidence.entry import Author, Link
+from genrobust.site.build import build, write_files
+from genrobust.site.pages import render
+from genrobust.site.serve import boards_with_runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BOARD = "digits-v1/index.html"

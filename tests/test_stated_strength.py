@@ -15,22 +15,22 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.attacks import ATTACKS, Attack, make_attack
 from genrobust.batch import Batch, Context
-from genrobust.benchmark import flags
-from genrobust.benchmark.plan import ShardSpec
-from genrobust.benchmark.probes import diagnose
-from genrobust.benchmark.record import Estimate
+from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.judges import Judge
-from genrobust.leaderboard import reattack
-from genrobust.leaderboard.checks import RejectionError
-from genrobust.leaderboard.evidence import EVIDENCE, Evidence, read_evidence
-from genrobust.leaderboard.reattack import Choice, check_fresh
-from genrobust.leaderboard.replay import Replay
 from genrobust.objectives.code_switch import LEAD, CodeSwitch
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
 from genrobust.posterior import Categorical, Posterior
+from genrobust.records.record import Estimate
+from genrobust.runner import flags
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.probes import diagnose
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
+from genrobust.verify import reattack
+from genrobust.verify.checks import RejectionError
+from genrobust.verify.reattack import Choice, check_fresh
+from genrobust.verify.replay import Replay
 
 # The re-attack has twice the budget, and refuses a claim as soon as it is beaten
 

@@ -18,20 +18,19 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import genrobust
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.prepare import prepare
-from genrobust.benchmark.run import execute
+from genrobust.board.board import contender, make_board
+from genrobust.board.pictures import VALUES, traversals
+from genrobust.board.submit import SubmitOptions, slug_of, submit
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.board import make_board
-from genrobust.leaderboard.entries import read_entries, read_entry
-from genrobust.leaderboard.entry import BundledModel, Entry, ExternalModel, ZooModel
-from genrobust.leaderboard.evidence import EVIDENCE, RECORD, read_evidence
-from genrobust.leaderboard.outcomes import example_positions
-from genrobust.leaderboard.pictures import VALUES, traversals
-from genrobust.leaderboard.site.build import contender
-from genrobust.leaderboard.submit import SubmitOptions, slug_of, submit
+from genrobust.evidence.bundle import EVIDENCE, RECORD, read_evidence
+from genrobust.evidence.entries import read_entries, read_entry
+from genrobust.evidence.entry import BundledModel, Entry, ExternalModel, ZooModel
+from genrobust.evidence.outcomes import example_positions
 from genrobust.models import load_model
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
+from genrobust.runner.run import execute
 
 WORDS = [
     *("--name", "Plain VAE", "--author", "Ada Author, Some University", "--licence", "MIT"),
@@ -364,7 +363,7 @@ def test_a_failure_half_way_leaves_the_entries_as_they_were(
     def full(*given: object) -> bytes:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("genrobust.leaderboard.submit.traversals", full)
+    monkeypatch.setattr("genrobust.board.submit.traversals", full)
     with pytest.raises(GenrobustError, match="No space left"):
         submitted(entries, tiny_run, "Another")
     assert tree(entries) == before
@@ -375,7 +374,7 @@ def test_flags_are_said_and_do_not_keep_a_run_out(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With half of the sources unread the run is flagged by its few eligible ones."""
-    monkeypatch.setattr("genrobust.benchmark.flags.FEW", 30)
+    monkeypatch.setattr("genrobust.runner.flags.FEW", 30)
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy, ignore=shutil.ignore_patterns("evidence.zip"))
     with registered() as suite:

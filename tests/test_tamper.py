@@ -29,10 +29,8 @@ from evidence_runs import (
 )
 from torch import Tensor
 
-from genrobust.benchmark.record import Estimate, Record
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.entry import BundledModel, Outcomes, ZooModel
-from genrobust.leaderboard.evidence import (
+from genrobust.evidence.bundle import (
     EVIDENCE,
     MANIFEST,
     OUTCOMES,
@@ -41,9 +39,11 @@ from genrobust.leaderboard.evidence import (
     TENSORS,
     Manifest,
 )
-from genrobust.leaderboard.site.build import build
+from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
 from genrobust.models import load_model
 from genrobust.models.portable import export_model
+from genrobust.records.record import Estimate, Record
+from genrobust.site.build import build
 
 Tamper = Callable[[Forger], Path]
 
@@ -585,13 +585,13 @@ def test_a_tampered_run_cannot_be_submitted(tiny_run: Path, tmp_path: Path) -> N
 
 
 def _evidence_of(folder: Path) -> Any:
-    from genrobust.leaderboard.evidence import read_evidence
+    from genrobust.evidence.bundle import read_evidence
 
     return read_evidence(folder / EVIDENCE)
 
 
 def score_of_images_edited_run(forger: Forger, to: Path) -> Path:
-    from genrobust.leaderboard.archive import write_archive
+    from genrobust.evidence.archive import write_archive
 
     error = forger.evidence.record.scores.reconstruction_error
     forger.scores(reconstruction_error=error.model_copy(update={"value": error.value / 2}))

@@ -22,10 +22,10 @@ from genrobust import files
 from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.leaderboard.evidence import EVIDENCE, RECORD
-from genrobust.leaderboard.serve import _server, boards_with_runs
+from genrobust.evidence.bundle import EVIDENCE, RECORD
 from genrobust.models.portable import export_model
 from genrobust.models.zoo import load_model
+from genrobust.site.serve import _server, boards_with_runs
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import MAX_CHUNK, MAX_DRAWS, MAX_EPS, MAX_RESAMPLES, SUITES, read_suite
 

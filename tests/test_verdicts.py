@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.evidence.bundle import EVIDENCE, MANIFEST, OUTCOMES, RECORD
+from genrobust.evidence.entry import ZooModel
 from genrobust.judges import judge as judges
-from genrobust.leaderboard.entry import ZooModel
-from genrobust.leaderboard.evidence import EVIDENCE, MANIFEST, OUTCOMES, RECORD
-from genrobust.leaderboard.subject import find_subjects
-from genrobust.leaderboard.verify import VerifyOptions, verify
 from genrobust.models import zoo
+from genrobust.verify.subject import find_subjects
+from genrobust.verify.verify import VerifyOptions, verify
 
 VERIFICATION = "verification.json"
 
@@ -68,9 +68,7 @@ def _no_judges(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def _other_judges(patch: pytest.MonkeyPatch, folder: Path) -> None:
     real = judges.load_judge
-    patch.setattr(
-        "genrobust.benchmark.prepare.load_judge", lambda dataset, name: real(dataset, "vgg")
-    )
+    patch.setattr("genrobust.runner.prepare.load_judge", lambda dataset, name: real(dataset, "vgg"))
 
 
 def _no_weights(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -81,7 +79,7 @@ def _no_memory(patch: pytest.MonkeyPatch, folder: Path) -> None:
     def measured(*given: object) -> None:
         raise MemoryError
 
-    patch.setattr("genrobust.leaderboard.replay.measure_outcomes", measured)
+    patch.setattr("genrobust.verify.replay.measure_outcomes", measured)
 
 
 def _no_memory_in_the_model(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -91,7 +89,7 @@ def _no_memory_in_the_model(patch: pytest.MonkeyPatch, folder: Path) -> None:
         except RuntimeError as problem:
             raise GenrobustError("the model's decode failed") from problem
 
-    patch.setattr("genrobust.leaderboard.replay.measure_outcomes", measured)
+    patch.setattr("genrobust.verify.replay.measure_outcomes", measured)
 
 
 def _disk_full(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -298,7 +296,7 @@ def test_a_model_that_gives_nan_is_the_submissions_fault(
     def measured(*given: object) -> None:
         raise GenrobustError("the model gave NaN or infinite pixels")
 
-    monkeypatch.setattr("genrobust.leaderboard.replay.measure_outcomes", measured)
+    monkeypatch.setattr("genrobust.verify.replay.measure_outcomes", measured)
     code, output = cli(entry, "--workers", "1")
     assert code == 1
     assert "FAILED: the model gave NaN" in output

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from genrobust.benchmark.record import Estimate
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.compare import highest, lowest
-from genrobust.leaderboard.entries import read_entry
-from genrobust.leaderboard.entry import Check, Verification
-from genrobust.leaderboard.evidence import EVIDENCE, OUTCOMES, RECORD, read_evidence
-from genrobust.leaderboard.reattack import BOUND, _lower_bound, choose
-from genrobust.leaderboard.subject import find_subjects, read_subject
-from genrobust.leaderboard.verify import (
+from genrobust.evidence.bundle import EVIDENCE, OUTCOMES, RECORD, read_evidence
+from genrobust.evidence.entries import read_entry
+from genrobust.evidence.entry import Check, Verification
+from genrobust.records.record import Estimate
+from genrobust.verify.compare import highest, lowest
+from genrobust.verify.reattack import BOUND, _lower_bound, choose
+from genrobust.verify.subject import find_subjects, read_subject
+from genrobust.verify.verify import (
     Verified,
     VerifyOptions,
     _others,
@@ -300,7 +300,7 @@ def test_data_that_are_not_there_are_the_users_trouble(
     def missing(*given: object) -> None:
         raise GenrobustError("the data set is not there")
 
-    monkeypatch.setattr("genrobust.leaderboard.verify.load_images", missing)
+    monkeypatch.setattr("genrobust.verify.verify.load_images", missing)
     with pytest.raises(GenrobustError, match="is not there"):
         verified(entry)
     assert verified(entry, "schema").passed
@@ -330,10 +330,10 @@ def test_what_broke_others_is_tried_and_what_was_submitted_on_the_model_is_not(
 @pytest.mark.slow
 def test_a_thousand_mnist_images_are_replayed(mnist_root: Path, tmp_path: Path) -> None:
     """A run of the frozen suite with one weak attack: everything is scored, little is searched."""
-    from genrobust.benchmark.options import Options
-    from genrobust.benchmark.prepare import prepare
-    from genrobust.benchmark.run import execute
-    from genrobust.leaderboard.evidence import write_evidence
+    from genrobust.evidence.bundle import write_evidence
+    from genrobust.runner.options import Options
+    from genrobust.runner.prepare import prepare
+    from genrobust.runner.run import execute
     from genrobust.suites import load_suite
 
     options = Options(attacks=("noise",), data_root=mnist_root)

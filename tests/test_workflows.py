@@ -15,15 +15,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import comment
+import pull_request
 import pytest
 import yaml
+from comment import comment_of, result_in
 from hypothesis import given
 from hypothesis import strategies as st
+from pull_request import Changes, Verified, collect, result_of
 
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard import comment, pull_request
-from genrobust.leaderboard.comment import comment_of, result_in
-from genrobust.leaderboard.pull_request import Changes, Verified, collect, result_of
 
 FOLDER = Path(__file__).parent.parent / ".github" / "workflows"
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
@@ -132,7 +133,7 @@ def test_the_two_workflows_know_each_other() -> None:
 def test_commands_in_the_workflows_are_ones_that_exist(
     name: str, module: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = rf"leaderboard[./]{Path(module.__file__).stem}"
+    place = rf"tools/{Path(module.__file__).stem}"
     (script,) = (s["run"] for s in steps(name) if re.search(place, s.get("run", "")))
     with pytest.raises(SystemExit):
         module.main(["--help"])

@@ -132,8 +132,8 @@ def bench(
 
     Run again, the same command does only what is missing.
     """
-    from genrobust.benchmark.options import Options
     from genrobust.cli.bench import bench_models
+    from genrobust.runner.options import Options
 
     options = Options(
         limit=limit,
@@ -186,8 +186,8 @@ def curve(
 
     Run again, the same command does only what is missing.
     """
-    from genrobust.benchmark.options import Options
     from genrobust.cli.curve import measure_curve
+    from genrobust.runner.options import Options
 
     options = Options(
         limit=limit,
@@ -293,8 +293,8 @@ def submit(
 
     What is missing is asked for on a terminal.
     """
+    from genrobust.board.submit import SubmitOptions
     from genrobust.cli.submit import Said, submit_run
-    from genrobust.leaderboard.submit import SubmitOptions
 
     said = Said(name, author or [], link or [], licence, training_data, family, note)
     options = SubmitOptions(
@@ -355,7 +355,7 @@ def verify(
     Exit code 0: all passed; 1: something did not; 2: it cannot be told, and why.
     """
     from genrobust.cli.verify import verify_all
-    from genrobust.leaderboard.verify import VerifyOptions, depth_of
+    from genrobust.verify.verify import VerifyOptions, depth_of
 
     options = VerifyOptions(
         depth=depth_of(depth),

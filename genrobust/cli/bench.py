@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.places import folder_of, home_of
-from genrobust.benchmark.prepare import Prepared, prepare
-from genrobust.benchmark.provenance import command_here
-from genrobust.benchmark.run import execute, shards_of, write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
+from genrobust.runner.options import Options
+from genrobust.runner.places import folder_of, home_of
+from genrobust.runner.prepare import Prepared, prepare
+from genrobust.runner.provenance import command_here
+from genrobust.runner.run import execute, shards_of, write_report
 from genrobust.suites.suite import Suite, load_suite
 
 
@@ -87,7 +87,7 @@ def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
     """Ready to run; the model may be one that lies in a run's evidence."""
     if not model.endswith(".zip"):
         return prepare(model, suite, options)
-    from genrobust.leaderboard.evidence import read_evidence
+    from genrobust.evidence.bundle import read_evidence
 
     if options.weights is not None:
         raise GenrobustError(f"'{model}' holds weights of its own; leave --weights out")
@@ -95,7 +95,7 @@ def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
 
 
 def _write_evidence(prepared: Prepared, folder: Path) -> Path:
-    from genrobust.leaderboard.evidence import EVIDENCE, write_evidence
+    from genrobust.evidence.bundle import EVIDENCE, write_evidence
 
     write_evidence(folder, prepared.setting.scorer.model)
     return folder / EVIDENCE

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from genrobust.benchmark.curve import execute_curve, nearest_shards_of, prepare_curve, write_page
-from genrobust.benchmark.options import Options
-from genrobust.benchmark.places import folder_of, home_of
 from genrobust.cli.progress import progress
+from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve, write_page
+from genrobust.runner.options import Options
+from genrobust.runner.places import folder_of, home_of
 from genrobust.suites.suite import load_suite
 
 

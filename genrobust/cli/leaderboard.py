@@ -36,7 +36,7 @@ def build(
 
     A site that is there is replaced; a folder that holds anything else is left alone.
     """
-    from genrobust.leaderboard.site.build import build as build_site
+    from genrobust.site.build import build as build_site
 
     boards = build_site(entries, out)
     for board in boards:
@@ -64,8 +64,8 @@ def serve(
 
     Stop it with Ctrl-C.
     """
-    from genrobust.leaderboard.serve import boards_with_runs
-    from genrobust.leaderboard.serve import serve as serve_site
+    from genrobust.site.serve import boards_with_runs
+    from genrobust.site.serve import serve as serve_site
 
     chosen = entries if entries is not None else (ENTRIES if ENTRIES.is_dir() else None)
     boards = boards_with_runs(chosen, runs)

@@ -66,9 +66,9 @@ def _card(name: str, dataset: str) -> str:
 
 
 def _schema(name: str) -> str:
-    from genrobust.benchmark.curve_record import MinimumNormRecord
-    from genrobust.benchmark.record import Record
-    from genrobust.leaderboard.entry import Entry, Outcomes, Verification
+    from genrobust.evidence.entry import Entry, Outcomes, Verification
+    from genrobust.records.curve_record import MinimumNormRecord
+    from genrobust.records.record import Record
     from genrobust.suites.suite import Suite
 
     models: dict[str, Any] = {

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from genrobust.board.board import Board
+from genrobust.board.submit import SubmitOptions, Submitted, submit
 from genrobust.cli.progress import progress
 from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.board import Board
-from genrobust.leaderboard.entry import Author, Link, Submission
-from genrobust.leaderboard.evidence import read_run_record
-from genrobust.leaderboard.submit import SubmitOptions, Submitted, submit
-from genrobust.leaderboard.verify import PROVES
+from genrobust.evidence.bundle import read_run_record
+from genrobust.evidence.entry import Author, Link, Submission
+from genrobust.verify.verify import PROVES
 
 #: What an attack says of its training data, if its submitter says nothing.
 UNTRAINED = "none: it is an attack"

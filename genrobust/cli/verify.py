@@ -16,10 +16,10 @@ from genrobust import files
 from genrobust.cli.progress import progress
 from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
-from genrobust.leaderboard.checks import is_trouble
-from genrobust.leaderboard.entry import Verification
-from genrobust.leaderboard.subject import ENTRY, find_subjects
-from genrobust.leaderboard.verify import (
+from genrobust.evidence.entry import Verification
+from genrobust.verify.checks import is_trouble
+from genrobust.verify.subject import ENTRY, find_subjects
+from genrobust.verify.verify import (
     DEPTHS,
     PROVES,
     Verified,

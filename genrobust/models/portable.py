@@ -163,7 +163,7 @@ def load_portable(
 
     Args:
         spec: what ``export_model`` gave, or what a submission says it did.
-        files: the bundle's files by name, as :func:`genrobust.leaderboard.archive.read_archive`
+        files: the bundle's files by name, as :func:`genrobust.evidence.archive.read_archive`
             gives them.
         limits: how large the model may be; the same limits hold whenever it is run.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genrobust.benchmark.curve_record import MinimumNormRecord
 from genrobust.norms import load_norm
-from genrobust.report.examples import Example
+from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.records.examples import Example
 from genrobust.report.figures import step_chart
 from genrobust.report.html import environment
 

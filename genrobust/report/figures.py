@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from genrobust.benchmark.curve_record import AtRadius, Curve, MinimumNormRecord
-from genrobust.benchmark.record import Estimate, PairMatrix, Record
 from genrobust.norms import load_norm
+from genrobust.records.curve_record import AtRadius, Curve, MinimumNormRecord
+from genrobust.records.record import Estimate, PairMatrix, Record
 
 WIDTH, HEIGHT = 680.0, 328.0
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 22.0, 14.0, 58.0

@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from genrobust.benchmark.record import EpsScores, Estimate, Record
 from genrobust.errors import GenrobustError
 from genrobust.norms import load_norm
-from genrobust.report.examples import Attacked, Example
+from genrobust.records.examples import Attacked, Example
+from genrobust.records.record import EpsScores, Estimate, Record
 from genrobust.report.figures import (
     Chart,
     comparison_chart,

@@ -10,9 +10,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from genrobust.benchmark.curve_record import MinimumNormRecord
-from genrobust.benchmark.record import Estimate, Record
 from genrobust.norms import load_norm
+from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.records.record import Estimate, Record
 from genrobust.rules.base import RULES
 
 CURVE_LEGEND = """\

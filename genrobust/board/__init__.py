@@ -1,0 +1,1 @@
+"""How entries rank, and how a run becomes one of them."""

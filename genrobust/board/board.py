@@ -1,0 +1,370 @@
+"""A board: the worst case of each model over all accepted attacks, and who leads whom.
+
+A source's own *robust area* is its share of the radii up to the largest at which it still stands
+(by the trapezoids of :func:`genrobust.metrics.success.robust_area`; 0 if it is not eligible), so
+that a model's robust area is the mean of its sources'. Boards rank by it.
+
+Two models are told apart if the interval of the difference of their areas leaves out 0. The
+bootstrap is paired: a resample draws sources, the same for every model on the board as for their
+own records. Going down from the top, each model that cannot be told apart from the first of its
+group shares the group's rank; the next one leads a group of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrobust.errors import GenrobustError
+from genrobust.evidence.entries import LoadedEntry, State
+from genrobust.evidence.entry import Outcomes
+from genrobust.evidence.outcomes import Array, merge, source_areas
+from genrobust.metrics.success import SuccessRate, eps50, success_rate
+from genrobust.records.record import EpsScores, Estimate, PairMatrix, Record
+from genrobust.runner.statistics import estimates, interval, resampled_means
+from genrobust.suites.suite import Suite
+
+#: Intervals of differences are given to four decimals, and judged so.
+ROUNDING = 5e-5
+
+#: Why a row has no rank: its outcomes are not there, its flags, its run, its verification.
+Standing = Literal["ranked", "without outcomes", "unreliable", "not official", "failed"]
+#: The order on a board. Rows without outcomes stand where their area puts them.
+_TIERS: dict[Standing, int] = {
+    "ranked": 0,
+    "without outcomes": 0,
+    "unreliable": 1,
+    "not official": 2,
+    "failed": 3,
+}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model before it is ranked: a submitted entry, or a run of one's own.
+
+    Args:
+        id: unique on its board; also the path of its page.
+        name: what it is called.
+        record: its own run.
+        outcomes: of its own run; None only for a run of one's own that kept none.
+        entry: what was submitted; None for a run of one's own.
+    """
+
+    id: str
+    name: str
+    record: Record
+    outcomes: Outcomes | None
+    entry: LoadedEntry | None
+
+    @property
+    def state(self) -> State:
+        return "unverified" if self.entry is None else self.entry.state
+
+    @property
+    def family(self) -> str | None:
+        return None if self.entry is None else self.entry.entry.submission.family
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """What a submitted attack does to a model's robust area, and whether it counts."""
+
+    attack: LoadedEntry
+    alone: float
+    lowers_by: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model on its board.
+
+    Args:
+        contender: who it is, with its own run.
+        best: its record with the worst case over its own run and all accepted attacks.
+        standing: whether it is ranked, and why not.
+        rank: that of its group; None where it is not ranked.
+        tied: how many share the rank, itself included; 0 where it is not ranked.
+        lowerings: the submitted attacks, the strongest first.
+    """
+
+    contender: Contender
+    best: Record
+    standing: Standing
+    rank: int | None
+    tied: int
+    lowerings: tuple[Lowering, ...]
+
+    @property
+    def area(self) -> float:
+        """Robust area, in [0, 1]; 0 where the grid has none."""
+        area = self.best.scores.robust_area
+        return 0.0 if area is None else area.value
+
+    @property
+    def best_attack(self) -> Lowering | None:
+        """The submitted attack that lowers it most; None where the suite's own found all."""
+        return next((one for one in self.lowerings if one.accepted and one.lowers_by > 0), None)
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that was measured on one version of a suite.
+
+    Args:
+        suite: the protocol.
+        rows: in the order of the board.
+        differences: the difference of robust areas, first minus second, for each two rows with
+            outcomes of the suite, by their ids in the order of the rows.
+    """
+
+    suite: Suite
+    rows: tuple[Row, ...]
+    differences: dict[tuple[str, str], Estimate]
+
+    @property
+    def name(self) -> str:
+        return f"{self.suite.name}-v{self.suite.version}"
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.rank is not None)
+
+    @property
+    def leaders(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.rank == 1)
+
+
+def contender(loaded: LoadedEntry) -> Contender:
+    """A submitted entry as one of its board."""
+    entry = loaded.entry
+    return Contender(entry.slug, entry.submission.name, loaded.record, loaded.outcomes, loaded)
+
+
+def make_boards(contenders: Iterable[Contender]) -> tuple[Board, ...]:
+    """A board for each suite and version that was measured, in the order of their names."""
+    ordered = sorted(contenders, key=_measured_on)
+    return tuple(make_board(list(group)) for _, group in groupby(ordered, key=_measured_on))
+
+
+def make_board(contenders: Sequence[Contender]) -> Board:
+    """Merge, resample, rank.
+
+    Args:
+        contenders: at least one; all on suites of one name and version.
+
+    Raises:
+        GenrobustError: submitted entries disagree on what that suite is.
+    """
+    suite = _suite(contenders)
+    rows = [_unranked(one, suite) for one in contenders]
+    rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
+    paired = [row for row in rows if _is_paired(row)]
+    areas = [source_areas(_merged(row.contender)) for row in paired]
+    differences = _differences(suite, paired, areas)
+    return Board(suite, _ranked(rows, differences), differences)
+
+
+def rescored(record: Record, outcomes: Outcomes) -> Record:
+    """The record with the scores that these outcomes give, their intervals from the same resamples.
+
+    What cannot be told from outcomes, such as the mean size of successful perturbations, is None.
+    """
+    suite, count = record.suite, len(record.suite.eps)
+    eligible = torch.tensor(outcomes.eligible)
+    ignore, target = _success(outcomes.ignore_target, suite), _success(outcomes.target, suite)
+    standing = (eligible & ~ignore).double().numpy()
+    area, *robust = estimates(np.stack([source_areas(outcomes), *standing]), suite)
+    rates: list[Estimate | None] = [None] * (2 * count)
+    if eligible.any():
+        success = torch.cat([ignore, target])[:, eligible].double().numpy()
+        rates = [*estimates(success, suite)]
+    scores = record.scores.model_copy(
+        update={
+            "robust_area": area,
+            "eps50": _eps50(suite, standing.mean(1), float(eligible.double().mean())),
+            "per_eps": tuple(
+                _rescored_at(at, outcomes, ignore[e], target[e]).model_copy(
+                    update={
+                        "robust_accuracy": robust[e],
+                        "as_ignore_target": rates[e],
+                        "as_target": rates[count + e],
+                    }
+                )
+                for e, at in enumerate(record.scores.per_eps)
+            ),
+        }
+    )
+    return record.model_copy(update={"scores": scores})
+
+
+def _rescored_at(at: EpsScores, outcomes: Outcomes, ignore: Tensor, target: Tensor) -> EpsScores:
+    """The scores of pairs at one radius; the others None."""
+    classes = len(at.as_target_pairs.n)
+    labels = torch.tensor(outcomes.labels), torch.tensor(outcomes.target_labels)
+    eligible = torch.tensor(outcomes.eligible)
+    of_ignore = success_rate(ignore, *labels, eligible, classes)
+    of_target = success_rate(target, *labels, eligible, classes)
+    of_wrong = success_rate(target, *labels, eligible & ignore, classes)
+    told = {
+        "eps": at.eps,
+        "as_ignore_target_macro": _number(of_ignore.macro),
+        "as_target_macro": _number(of_target.macro),
+        "as_target_of_wrong": _number(of_wrong.pooled),
+        "as_ignore_target_pairs": _matrix(of_ignore),
+        "as_target_pairs": _matrix(of_target),
+    }
+    return at.model_copy(update={**dict.fromkeys(EpsScores.model_fields), **told})
+
+
+def _eps50(suite: Suite, standing: Array, clean: float) -> float | None:
+    above = [e for e, radius in enumerate(suite.eps) if radius > 0]
+    return _number(eps50([suite.eps[e] for e in above], standing[above].tolist(), clean))
+
+
+def _unranked(contender: Contender, suite: Suite) -> Row:
+    lowerings = _lowerings(contender)
+    merged = _merged(contender) if contender.outcomes is not None else None
+    lowered = merged is not None and merged != contender.outcomes
+    return Row(
+        contender=contender,
+        best=rescored(contender.record, merged) if merged and lowered else contender.record,
+        standing=_standing(contender, suite),
+        rank=None,
+        tied=0,
+        lowerings=lowerings,
+    )
+
+
+def _standing(contender: Contender, suite: Suite) -> Standing:
+    if contender.state == "failed":
+        return "failed"
+    if not contender.record.official or contender.record.suite != suite:
+        return "not official"
+    if contender.record.flags:
+        return "unreliable"
+    return "ranked" if contender.outcomes is not None else "without outcomes"
+
+
+def _is_accepted(attack: LoadedEntry) -> bool:
+    """Nothing less than a replay shows that an attack's images do what it says."""
+    return attack.state in ("replay", "re-attack")
+
+
+def _merged(contender: Contender) -> Outcomes:
+    assert contender.outcomes is not None
+    attacks = () if contender.entry is None else contender.entry.attacks
+    return merge(contender.outcomes, [a.outcomes for a in attacks if _is_accepted(a)])
+
+
+def _lowerings(contender: Contender) -> tuple[Lowering, ...]:
+    """What each submitted attack does on its own and on top of the model's own run."""
+    if contender.entry is None or contender.outcomes is None:
+        return ()
+    own = contender.outcomes
+    before = float(source_areas(own).mean())
+    found = [
+        Lowering(
+            attack=attack,
+            alone=float(source_areas(_of(attack.outcomes, own)).mean()),
+            lowers_by=before - float(source_areas(merge(own, [attack.outcomes])).mean()),
+            accepted=_is_accepted(attack),
+        )
+        for attack in contender.entry.attacks
+    ]
+    return tuple(
+        sorted(found, key=lambda one: (not one.accepted, -one.lowers_by, one.attack.entry.slug))
+    )
+
+
+def _of(attack: Outcomes, own: Outcomes) -> Outcomes:
+    """An attack's outcomes on the sources that the model's own run found eligible."""
+    return attack.model_copy(update={"eligible": own.eligible})
+
+
+def _is_paired(row: Row) -> bool:
+    return row.contender.outcomes is not None and row.standing != "not official"
+
+
+def _differences(
+    suite: Suite, rows: Sequence[Row], areas: Sequence[Array]
+) -> dict[tuple[str, str], Estimate]:
+    if not rows:
+        return {}
+    values = np.stack(areas)
+    means = resampled_means(values, suite)
+    found = {}
+    for a, first in enumerate(rows):
+        for b in range(a + 1, len(rows)):
+            low, high = interval(means[a] - means[b], suite)
+            found[first.contender.id, rows[b].contender.id] = Estimate(
+                value=float(values[a].mean() - values[b].mean()),
+                low=float(low),
+                high=float(high),
+                n=values.shape[1],
+            )
+    return found
+
+
+def _ranked(rows: Sequence[Row], differences: dict[tuple[str, str], Estimate]) -> tuple[Row, ...]:
+    """Ranks to those that take part, the best first; the others stay where they are."""
+    groups: list[list[str]] = []
+    for row in rows:
+        if row.standing != "ranked":
+            continue
+        name = row.contender.id
+        if groups and differences[groups[-1][0], name].low <= ROUNDING:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    ranks: dict[str, tuple[int, int]] = {}
+    first = 1
+    for group in groups:
+        ranks |= {name: (first, len(group)) for name in group}
+        first += len(group)
+    return tuple(
+        replace(row, rank=ranks[row.contender.id][0], tied=ranks[row.contender.id][1])
+        if row.contender.id in ranks
+        else row
+        for row in rows
+    )
+
+
+def _suite(contenders: Sequence[Contender]) -> Suite:
+    """The protocol of the board: that of the submitted entries, or else of an official run."""
+    submitted = [one for one in contenders if one.entry is not None]
+    for other in submitted[1:]:
+        if other.record.suite_sha256 != submitted[0].record.suite_sha256:
+            raise GenrobustError(
+                f"the entries '{submitted[0].id}' and '{other.id}' differ in what "
+                f"{other.record.suite.name} v{other.record.suite.version} is; one of them was "
+                "measured on a changed suite and must be measured again"
+            )
+    official = [one for one in contenders if one.record.official]
+    return (submitted or official or list(contenders))[0].record.suite
+
+
+def _success(places: tuple[int | None, ...], suite: Suite) -> Tensor:
+    """Whether each source is broken at each radius, (E, B) bool."""
+    first = torch.tensor([len(suite.eps) if place is None else place for place in places])
+    return first[None, :] <= torch.arange(len(suite.eps))[:, None]
+
+
+def _matrix(rate: SuccessRate) -> PairMatrix:
+    rates = tuple(tuple(_number(value) for value in row) for row in rate.pairs.tolist())
+    return PairMatrix(rate=rates, n=tuple(map(tuple, rate.n.tolist())))
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _measured_on(one: Contender) -> tuple[str, int]:
+    return one.record.suite.name, one.record.suite.version

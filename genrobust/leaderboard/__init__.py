@@ -1,1 +1,0 @@
-"""The leaderboard: entries as data, their verification, and the static site."""

@@ -1,0 +1,343 @@
+"""minimum_norm(): the whole robustness curve of a model, from each source's smallest change."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genrobust import files
+from genrobust.arguments import path, real
+from genrobust.errors import GenrobustError
+from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
+from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
+from genrobust.records.curve_record import (
+    Area,
+    AtRadius,
+    Curve,
+    MinimumNormRecord,
+    Radius,
+    SearchCost,
+    Source,
+)
+from genrobust.records.examples import Attacked, Example
+from genrobust.records.record import DataInfo, Estimate, Flag, Times
+from genrobust.rules.base import RULES
+from genrobust.runner import collect, flags, places
+from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.nearest import SEARCHES, NearestSpec, search_nearest
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import Prepared, chosen_suite, prepare
+from genrobust.runner.provenance import device_kind, provenance
+from genrobust.runner.run import Progress, judges, run_missing, shards_of, silent
+from genrobust.runner.shard import Measured
+from genrobust.runner.statistics import estimates, interval, resamples
+from genrobust.runner.store import Store
+from genrobust.suites.suite import Suite
+from genrobust.threat import allowed
+
+#: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
+BEATEN = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class CurveRun:
+    """A finished run: its record and the pictures for its page."""
+
+    record: MinimumNormRecord
+    examples: list[Example]
+
+
+def minimum_norm(
+    model: str | nn.Module | GenerativeModel,
+    suite: str | Suite = "digits",
+    *,
+    norm: str | None = None,
+    radius: float | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+    batch_size: int | None = None,
+    data_root: str | Path | None = None,
+    out: str | Path | None = None,
+) -> MinimumNormRecord:
+    """Find the smallest adversarial change of each source of a suite.
+
+    An image counts by the suite's scoring judges: see :class:`genrobust.suites.Suite`. From the
+    distances follow robust accuracy at every radius, the area under it and eps50, exactly.
+
+    Args:
+        model: as for :func:`genrobust.bench`.
+        suite: likewise.
+        norm: its name, such as ``"l2"``; default the suite's. See
+            :meth:`genrobust.suites.Suite.with_norm` for how the suite's radii are converted.
+        radius: give the area up to this one too.
+        limit: only the first so many samples.
+        seed: of every random draw.
+        device: where to compute: ``"cpu"``, ``"cuda"``.
+        workers: shards at a time; default the number of cores, on a GPU 1.
+        batch_size: the most images that go through the model at once; default any number. Results
+            are the same up to rounding.
+        data_root: the folder with the data set; see :func:`genrobust.load_images`.
+        out: a folder that keeps shards with the images (so that a stopped run resumes),
+            ``curve.json`` and ``curve.html``; default none is kept.
+
+    Raises:
+        GenrobustError: unknown names, a model that fails its check, a suite without judges, data
+            that is missing, a folder that cannot be written.
+
+    Example:
+        >>> suite = load_suite("digits").with_attacks(["noise"])
+        >>> record = minimum_norm("vae", suite, limit=1)
+        >>> len(record.sources), record.per_eps[0].eps
+        (1, 0.02)
+    """
+    place = (
+        None if out is None else Path(path("out", out, "runs")).absolute()
+    )  # before a model's file changes directory
+    options = Options(
+        limit=limit,
+        seed=seed,
+        norm=norm,
+        device=device,
+        workers=workers,
+        batch_size=batch_size,
+        data_root=data_root,
+    )
+    with left_as_it_was(model):
+        prepared = prepare_curve(model, suite, radius, options)
+        if place is None:
+            with files.temporary_folder() as folder:
+                return execute_curve(prepared, folder).record
+        run = execute_curve(prepared, place)
+    write_page(place, run)
+    return run.record
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCurve:
+    """A run that has everything it needs: the suite is under the norm that is measured."""
+
+    run: Prepared
+    areas: tuple[float, ...]
+
+
+def prepare_curve(
+    model: str | nn.Module | GenerativeModel,
+    suite: str | Suite,
+    radius: float | None,
+    options: Options,
+) -> PreparedCurve:
+    """Load and check all that a run needs; nothing is written.
+
+    Raises:
+        GenrobustError: what :func:`genrobust.runner.prepare.prepare` refuses; a suite whose
+            attacks or rule do not fit; a norm or a radius that is none.
+    """
+    chosen = chosen_suite(suite, options.data_root)
+    radius = None if radius is None else real("radius", radius)
+    if not RULES.get(chosen.rule).labelled:
+        raise GenrobustError(
+            f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
+            f"{chosen.rule}, without them; choose a suite with judges, such as 'digits'"
+        )
+    for up_to in (chosen.eps[-1], chosen.eps[-1] if radius is None else radius):
+        if not 0 < up_to < math.inf:
+            raise GenrobustError(
+                f"an area cannot go up to the radius {up_to}; give a number above 0, such as 0.1"
+            )
+    run = prepare(model, chosen, options)
+    command = run.command.replace("genrobust bench", "genrobust curve", 1)
+    if radius is not None:
+        command += f" --radius {radius}"
+    areas = (run.suite.eps[-1], *([] if radius is None else [radius]))
+    return PreparedCurve(replace(run, command=command), areas)
+
+
+def execute_curve(
+    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent
+) -> CurveRun:
+    """Run what is missing in ``folder``, and write ``curve.json`` there.
+
+    Raises:
+        GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
+    """
+    run = prepared.run
+    suite, setting, seed = run.suite, run.setting, run.options.seed
+    device = device_kind(run.options.device, setting.scorer.model.max_batch)
+    shards = nearest_shards_of(prepared)
+    places.begin(folder, run, shards)
+
+    def work(
+        spec: NearestSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
+    ) -> Measured | None:
+        return search_nearest(spec, setting, cancelled, checkpoint)
+
+    measured = run_missing(Store(folder, run.identity), shards, work, run.workers, on_progress)
+    joined = collect.join(measured)
+    distance = joined["distance"].double()
+    known = distance[(distance > 0) & distance.isfinite()]
+    picks = [torch.from_numpy(chunk) for chunk in resamples(len(distance), suite)]
+    drawn = torch.cat([distance[chunk] for chunk in picks])
+    record = MinimumNormRecord(
+        deviations=run.deviations,
+        model=run.model,
+        suite=suite,
+        suite_sha256=suite.sha256,
+        norm=suite.norm,
+        seed=seed,
+        data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
+        judges=tuple(judges(setting)),
+        flags=tuple(_flags(suite, joined)),
+        eligible=int(joined["eligible"].sum()),
+        found=len(known),
+        eps50=_radius(exact_eps50(distance), exact_eps50(drawn), suite),
+        median_distance=float(known.median()) if len(known) else None,
+        areas=tuple(
+            Area(
+                radius=up_to,
+                area=_estimate(exact_area(distance[:, None], up_to), suite),
+            )
+            for up_to in prepared.areas
+        ),
+        per_eps=tuple(_at(eps, distance, suite) for eps in suite.eps),
+        curve=_curve(distance, drawn, suite),
+        sources=tuple(_sources(suite, joined)),
+        searches=tuple(_costs(suite, joined)),
+        forwards=int(joined["forwards"].sum()),
+        backwards=int(joined["backwards"].sum()),
+        provenance=provenance(run.command, device, [*shards]),
+        times=Times(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            attack_seconds=round(sum(m.seconds for m in measured), 3),
+        ),
+    )
+    record = places.settle(folder / "curve.json", record)
+    return CurveRun(record, _examples(suite, joined))
+
+
+def nearest_shards_of(prepared: PreparedCurve) -> list[NearestSpec]:
+    """The shards that a run consists of."""
+    return [NearestSpec(**dict(s), searches=SEARCHES) for s in shards_of(prepared.run)]
+
+
+def write_page(folder: Path, run: CurveRun) -> Path:
+    """Write ``curve.html``."""
+    from genrobust.report.curve import render_curve
+
+    path = folder / "curve.html"
+    files.write_text(path, render_curve(run.record, run.examples))
+    return path
+
+
+def _estimate(values: Tensor, suite: Suite) -> Estimate:
+    """The mean over sources of what each gives, (B,), with its interval."""
+    return estimates(values.double().numpy()[None], suite)[0]
+
+
+def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
+    # Interpolating between a number and infinity gives NaN, so the draws next to the tails count.
+    tail = (1 - suite.confidence) / 2
+    low, high = np.quantile(drawn.numpy(), [tail, 1 - tail], method="nearest")
+    return Radius(value=_finite(float(value)), low=_finite(float(low)), high=_finite(float(high)))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _at(eps: float, distance: Tensor, suite: Suite) -> AtRadius:
+    up_to = [allowed(eps)] if eps > 0 else [0.0]
+    stands = exact_accuracy(distance[:, None], up_to)[:, 0]
+    return AtRadius(eps=eps, robust_accuracy=_estimate(stands, suite))
+
+
+def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
+    radii = torch.cat([distance.new_zeros(1), distance[distance.isfinite()]]).unique()
+    ascending = drawn.sort(1).values
+    fallen = torch.searchsorted(ascending, radii.expand(len(drawn), -1).contiguous(), right=True)
+    standing = 1 - fallen.double() / len(distance)
+    low, high = interval(standing.T.numpy(), suite)
+    return Curve(
+        radius=tuple(radii.tolist()),
+        robust_accuracy=tuple(exact_accuracy(distance, radii.tolist()).tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+    )
+
+
+def _sources(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Source]:
+    columns = (joined["label"], joined["eligible"], joined["distance"])
+    rows = zip(suite.sample_ids, *(column.tolist() for column in columns), strict=True)
+    for sample_id, label, eligible, distance in rows:
+        yield Source(
+            sample_id=sample_id,
+            label=label,
+            eligible=eligible,
+            distance=_finite(distance) if eligible else None,
+        )
+
+
+def _costs(suite: Suite, joined: dict[str, Tensor]) -> Iterator[SearchCost]:
+    """In the order of the work: the flags' short attacks, the searches, the suite's attacks."""
+    attacks = len(suite.attacks)
+    rows: list[tuple[int, str, dict[str, Any]]] = [(attacks, collect.DIAGNOSTICS[0], {})]
+    rows += [(attacks + 1 + s, e.label, e.settings) for s, e in enumerate(SEARCHES)]
+    rows += [(a, e.label, e.settings) for a, e in enumerate(suite.attacks)]
+    for row, label, settings in rows:
+        yield SearchCost(
+            label=label,
+            settings=settings,
+            tried=int(joined["tried"][row].sum()),
+            nearer=int(joined["succeeded"][row].sum()),
+            forwards=int(joined["forwards"][row].sum()),
+            backwards=int(joined["backwards"][row].sum()),
+        )
+
+
+def _flags(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
+    """Those of a bench, and that the search for the smallest change was beaten."""
+    yield from flags.raised(suite, joined)
+    eligible = int(joined["eligible"].sum())
+    beaten = int(joined["succeeded"][: len(suite.attacks)].sum())
+    if beaten > BEATEN * eligible:
+        yield Flag(
+            name="the search for the smallest change is beaten",
+            evidence=f"the suite's attacks found {beaten} nearer images inside its radii, for "
+            f"{eligible} eligible sources; between the radii the curve may be too high",
+            value=beaten / eligible,
+            limit=BEATEN,
+        )
+
+
+def _examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
+    """The sources to show, with the nearest image that was found for each."""
+    label, distance = joined["label"], joined["distance"]
+    return [
+        Example(
+            sample_id=suite.sample_ids[i],
+            label=int(label[i]),
+            source=joined["source"][i],
+            reconstruction=joined["reconstruction"][i],
+            attacked=tuple(
+                Attacked(
+                    eps=float(d),
+                    x_adv=joined["x_adv"][i],
+                    reconstruction=joined["adversarial_reconstruction"][i],
+                    shows=int(joined["verdict"][i]),
+                )
+                for d in distance[i : i + 1]
+                if d.isfinite()
+            ),
+        )
+        for i in collect.shown(suite, joined)
+    ]

@@ -1,0 +1,180 @@
+"""The search for the smallest change of each source that the scoring judges call a success."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from genrobust.attacks.base import make_attack
+from genrobust.attacks.fmn import shorten
+from genrobust.batch import Batch
+from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.probes import diagnose
+from genrobust.runner.score import Baseline, measure_baseline
+from genrobust.runner.scoring import Scorer
+from genrobust.runner.shard import Measured, Setting, make_batch
+from genrobust.suites.suite import AttackEntry
+from genrobust.threat import ThreatModel, allowed
+
+
+def _fmn(**settings: float) -> AttackEntry:
+    return AttackEntry(attack="fmn", goal="untargeted", settings=settings)
+
+
+#: What looks for the smallest change, before the suite's own attacks. The scoring judges are often
+#: fooled only where the attacker's is fooled clearly, and how clearly differs from source to
+#: source; which objective leads there is mostly settled by the first.
+SEARCHES = (
+    _fmn(confidence=2.0),
+    _fmn(confidence=4.0, classes=1, categories=1),
+    _fmn(confidence=1.0, classes=1, categories=1),
+)
+
+
+class NearestSpec(ShardSpec):
+    """Some samples of a suite, for each of which the nearest adversarial image is sought."""
+
+    searches: tuple[AttackEntry, ...]
+
+
+def search_nearest(
+    spec: NearestSpec,
+    setting: Setting,
+    cancelled: Callable[[], bool] = lambda: False,
+    checkpoint: Checkpoint | None = None,
+) -> Measured | None:
+    """Attack the eligible sources of a shard, from the checkpoint on if there is one.
+
+    First come attacks that look for the smallest change in the whole box. Then the suite's attacks
+    try to do better, from its largest radius down, inside each radius on the sources whose nearest
+    image lies between it and the next larger one. Whatever succeeds is moved straight towards its
+    source as far as it stays a success.
+
+    Returns:
+        For B samples: ``label``, ``eligible``, ``verdict``, ``distance`` (B,), which is 0 where not
+        eligible and infinite where nothing was found; ``source``, ``reconstruction``, ``x_adv``,
+        ``adversarial_reconstruction`` (B, C, H, W); and the signs of
+        :func:`~genrobust.runner.probes.diagnose`. For A attacks of the suite, the short ones
+        that flags rest on and S searches: ``tried``, ``succeeded``, those with a nearer image,
+        ``forwards``, ``backwards`` (A + 1 + S, E + 1), the last column for the whole box. None if
+        ``cancelled`` said so between two attacks.
+    """
+    checkpoint = checkpoint or nowhere()
+    scorer, batch = setting.scorer, make_batch(spec, setting)
+    baseline = measure_baseline(scorer, batch)
+    hunt = _Hunt(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
+    rows, columns = len(spec.attacks) + 1 + len(spec.searches), len(spec.eps) + 1
+    counts = torch.zeros(4, rows, columns, dtype=torch.int64)
+    done = 0
+    earlier = checkpoint.read()
+    if earlier is not None:
+        hunt.x_adv, hunt.distance = (earlier[n].to(batch.x.device) for n in ("x_adv", "distance"))
+        counts, done = earlier["counts"], int(earlier["done"])
+
+    def offer(
+        row: int, e: int, positions: Tensor, x_adv: Tensor, forwards: Tensor, backwards: Tensor
+    ) -> None:
+        spent = (len(positions), hunt.offer(positions, x_adv), forwards.sum(), backwards.sum())
+        counts[:, row, e] += torch.tensor([int(number) for number in spent])
+
+    with scorer.keyed("search", spec.sample_ids):
+        found = diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)
+        for e, x_adv in enumerate(found.x_adv if earlier is None else []):
+            spent = (found.forwards[e], found.backwards[e])
+            offer(len(spec.attacks), e, found.positions, x_adv, *spent)
+        posterior = scorer.model.encode(batch.x)
+        for number, (row, entry, e) in enumerate(_stages(spec)):
+            if number < done:
+                continue
+            if cancelled():
+                return None
+            checkpoint.offer(partial(_state, hunt, counts, number))
+            attack = make_attack(entry.attack, entry.settings)
+            radii = [*spec.eps, math.inf, math.inf]
+            positions = hunt.between(radii[e], radii[e + 1])
+            if not len(positions) or not attack.applies_to(posterior):
+                continue
+            part = batch[positions]
+            aimed = part if entry.goal == "targeted" else part.untargeted()
+            result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
+            offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
+    names = ("tried", "succeeded", "forwards", "backwards")
+    scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
+    tensors = {**hunt.result(), **found.signs, **dict(zip(names, counts, strict=True))}
+    on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
+    return Measured(on_cpu, checkpoint.seconds)
+
+
+def _state(hunt: _Hunt, counts: Tensor, done: int) -> dict[str, Tensor]:
+    """What a search goes on from after so many stages."""
+    found = {"x_adv": hunt.x_adv, "distance": hunt.distance}
+    return {**found, "counts": counts, "done": torch.tensor(done)}
+
+
+def _stages(spec: NearestSpec) -> Iterator[tuple[int, AttackEntry, int]]:
+    """Rows of the counts, attacks, and positions of their radii; past the last is the box."""
+    for s, entry in enumerate(spec.searches):
+        yield len(spec.attacks) + 1 + s, entry, len(spec.eps)
+    for e in reversed(range(len(spec.eps))):
+        if spec.eps[e] > 0:
+            for a, entry in enumerate(spec.attacks):
+                yield a, entry, e
+
+
+class _Hunt:
+    """The nearest adversarial image of each source so far."""
+
+    def __init__(
+        self, scorer: Scorer, batch: Batch, baseline: Baseline, threat: ThreatModel
+    ) -> None:
+        self.scorer, self.batch, self.baseline, self.threat = scorer, batch, baseline, threat
+        self.x_adv = batch.x.clone()
+        none = torch.full_like(batch.x[:, 0, 0, 0], torch.inf)
+        self.distance = torch.where(baseline.eligible, none, 0)
+
+    def between(self, radius: float, larger: float) -> Tensor:
+        """Positions of the eligible sources that stand at a radius and not at a larger one.
+
+        At an infinite radius it is all of them.
+        """
+        stands = torch.ones_like(self.baseline.eligible)
+        if radius < math.inf:
+            stands = (self.distance > allowed(radius)) & (self.distance <= allowed(larger))
+        return (self.baseline.eligible & stands).nonzero()[:, 0]
+
+    def offer(self, positions: Tensor, x_adv: Tensor) -> int:
+        """Move what succeeds towards its source, keep what is nearer, and say how much was."""
+        hit = self._succeeds(x_adv, positions)
+        positions, x_adv = positions[hit], x_adv[hit]
+        if not len(positions):
+            return 0
+        source = self.batch.x[positions]
+        x_adv = shorten(x_adv, source, lambda images: self._succeeds(images, positions))
+        distance = self.threat.distance(x_adv, source)
+        nearer = distance < self.distance[positions]
+        self.distance[positions[nearer]] = distance[nearer]
+        self.x_adv[positions[nearer]] = x_adv[nearer]
+        return int(nearer.sum())
+
+    def result(self) -> dict[str, Tensor]:
+        images = self.scorer.reconstruct(self.x_adv, self.batch.sample_ids)
+        return {
+            "label": self.baseline.labels,
+            "eligible": self.baseline.eligible,
+            "verdict": self.scorer.verdict(images, self.baseline),
+            "distance": self.distance,
+            "source": self.batch.x,
+            "reconstruction": self.baseline.reconstruction,
+            "x_adv": self.x_adv,
+            "adversarial_reconstruction": images[0],
+        }
+
+    def _succeeds(self, x_adv: Tensor, positions: Tensor) -> Tensor:
+        part = self.baseline[positions]
+        verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, part.sample_ids), part)
+        return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part.labels)

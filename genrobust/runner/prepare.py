@@ -1,0 +1,390 @@
+"""Everything that can go wrong before a run does so here: names, files, data, model, device."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from genrobust import files
+from genrobust.attacks.base import ATTACKS, make_attack
+from genrobust.data.base import DATASETS, Images, load_images
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.judges.judge import Judge, load_judge
+from genrobust.models import threads
+from genrobust.models.check import check_model
+from genrobust.models.identity import IMAGES, identity
+from genrobust.models.model import GenerativeModel
+from genrobust.models.portable import export_model, load_portable
+from genrobust.models.reach import reach
+from genrobust.models.wrapping import wrap
+from genrobust.models.zoo import load_model, zoo_card
+from genrobust.records.record import ModelInfo
+from genrobust.rules.base import RULES
+from genrobust.runner.options import Options
+from genrobust.runner.provenance import command
+from genrobust.runner.scoring import Scorer
+from genrobust.runner.shard import Setting
+from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
+from genrobust.threat import TOLERANCE, ThreatModel
+
+#: What a batch has only where a suite has judges.
+LABELLED = {"judge", "labels", "target_labels"}
+
+#: How many training images are handed to attacks that need some.
+REFERENCES = 1000
+
+#: The most images of a chunk that a model is checked on.
+CHECKED = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that has everything it needs.
+
+    Args:
+        identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
+            of attacks that genrobust does not ship.
+        settings: what is not as the suite says, or the seed, in short words.
+    """
+
+    setting: Setting
+    options: Options
+    suite: Suite
+    workers: int
+    deviations: tuple[str, ...]
+    model: ModelInfo
+    command: str
+    identity: str
+    settings: tuple[str, ...]
+
+
+def chosen_suite(
+    given: str | os.PathLike[str] | Suite, data_root: str | Path | None = None
+) -> Suite:
+    """The suite of that name or file, or the one given.
+
+    Raises:
+        GenrobustError: there is none of that name; it is no suite at all.
+    """
+    if isinstance(given, Suite):
+        return given
+    if not isinstance(given, (str, os.PathLike)):
+        raise GenrobustError(
+            f"suite is a {type(given).__name__}; give a name such as 'digits', a suite's file, or "
+            "a Suite"
+        )
+    return load_suite(os.fspath(given), data_root)
+
+
+def prepare(
+    model: str | nn.Module | GenerativeModel,
+    suite: Suite,
+    options: Options,
+    reference: str | None = None,
+) -> Prepared:
+    """Load and check all that a run needs; nothing is written.
+
+    Args:
+        model: a name, a place or a live object.
+        suite: the protocol.
+        options: how to run it.
+        reference: how the record calls a live object.
+
+    Raises:
+        GenrobustError: the model, the data or a judge is missing or not what the suite says.
+    """
+    used, deviations, settings = _adjusted(suite, options)
+    rule = RULES.get(used.rule)
+    if math.isinf(used.eps[-1]):
+        raise GenrobustError(
+            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
+        )
+    for entry in used.attacks:
+        attack = make_attack(entry.attack, entry.settings)
+        for radius in used.eps:
+            attack.refuse_threat(ThreatModel(used.norm, radius))
+        if not rule.labelled and LABELLED & set(attack.needs(entry.goal)):
+            raise GenrobustError(
+                f"the attack '{entry.attack}' needs a judge or labels, and the suite '{used.name}' "
+                f"scores by {used.rule}, without them; choose attacks such as 'latent' or 'output'"
+            )
+    device = _device(options.device)
+    images = load_images(used.dataset, used.split, options.data_root)
+    if images.sha256 != used.data_sha256:
+        raise GenrobustError(
+            f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
+            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
+        )
+    if images.labels is None and rule.labelled:
+        raise GenrobustError(
+            f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
+            f"judges, which need them; give a suite with the rule 'distance'"
+        )
+    _check_samples(used, images)
+    ready = _wrapped(model, used.dataset, images.shape, options)
+    if options.as_data:
+        ready = _as_data(ready)
+    who = _identity(ready, used, images)
+    ready.module.to(device)
+    ready.module.eval()  # again, as it is the caller's, and may have been trained since
+    ready.module.requires_grad_(False)
+    if ready.input_shape != images.shape:
+        raise GenrobustError(
+            f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
+            f"{images.shape}; resize inside encode= and decode= when you wrap it"
+        )
+    _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
+    checked = check_model(ready, images.take(used.sample_ids[: min(used.chunk_size, CHECKED)]))
+    attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
+    scorers = [_judge(used, ref, device) for ref in used.scoring_judges]
+    reference = model if isinstance(model, str) else reference
+    card = zoo_card(model, used.dataset) if isinstance(model, str) else None
+    return Prepared(
+        setting=Setting(
+            Scorer(rule(scorers), ready, options.seed),
+            images,
+            attacker,
+            _references(used, options, device),
+        ),
+        options=options,
+        suite=used,
+        workers=_workers(options, used, ready),
+        deviations=deviations,
+        model=ModelInfo(
+            name=ready.name,
+            reference=reference or "a live object",
+            fingerprint=ready.fingerprint(),
+            spec=ready.spec,
+            input_shape=ready.input_shape,
+            latents=checked.latents,
+            code_size=checked.code_size,
+            parameters=ready.parameters,
+            draws=ready.draws,
+            deploy=ready.deploy is not None,
+            card=card.model_dump(mode="json") if card and options.weights is None else None,
+        ),
+        command=command(reference or "FILE.py:FUNCTION", suite, options),
+        identity=who,
+        settings=settings,
+    )
+
+
+def _identity(model: GenerativeModel, suite: Suite, images: Images) -> str:
+    """Of the model, where it is before it goes to a device, and of other people's attacks."""
+    digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
+    for name in sorted({entry.attack for entry in suite.attacks}):
+        kind = ATTACKS.get(name)
+        package = kind.__module__.partition(".")[0]
+        if package != "genrobust":
+            found = reach({name: kind}, own={package})
+            digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
+    return digest.hexdigest()
+
+
+def _check_samples(suite: Suite, images: Images) -> None:
+    """Sources and targets are images of the data set, each source once, of classes that it has.
+
+    Raises:
+        GenrobustError: they are not, or a source is to imitate its own class.
+    """
+    who = f"the suite '{suite.name}'"
+    for name in ("sample_ids", "target_ids"):
+        wrong = [i for i in getattr(suite, name) if not 0 <= i < len(images)]
+        if wrong:
+            raise GenrobustError(
+                f"{who} names the image {wrong[0]} in {name}, and the {suite.split} images of "
+                f"'{suite.dataset}' are 0 to {len(images) - 1}; correct the suite"
+            )
+    ids = suite.sample_ids
+    twice = next((i for i, count in Counter(ids).items() if count > 1), None)
+    if twice is not None:
+        raise GenrobustError(
+            f"{who} names the image {twice} twice in sample_ids, which key the random draws; name "
+            "each once"
+        )
+    if not RULES.get(suite.rule).labelled:
+        return
+    labels, targets = (images.labels_of(i).tolist() for i in (ids, suite.target_ids))
+    count = len(DATASETS.get(suite.dataset).classes)
+    outside = next((c for c in [*labels, *targets] if c >= count), None)
+    if outside is not None:
+        raise GenrobustError(
+            f"'{suite.dataset}' has an image of class {outside} and names {count} classes; number "
+            "its classes from 0 and name them all"
+        )
+    for i, own, aim in zip(ids, labels, targets, strict=True):
+        if own == aim:
+            raise GenrobustError(
+                f"{who} gives the image {i} a target of its own class, which it shows without an "
+                "attack; give it another target"
+            )
+
+
+def _references(
+    suite: Suite, options: Options, device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """The first training images, if an attack of the suite needs some."""
+    needed = (make_attack(e.attack, e.settings).needs(e.goal) for e in suite.attacks)
+    if not any("references" in needs for needs in needed):
+        return None
+    images = load_images(suite.dataset, "train", options.data_root)
+    ids = torch.arange(min(REFERENCES, len(images)))
+    return images.take(ids).to(device), images.labels_of(ids).to(device)
+
+
+def _wrapped(
+    model: str | nn.Module | GenerativeModel,
+    dataset: str,
+    shape: tuple[int, int, int],
+    options: Options,
+) -> GenerativeModel:
+    if isinstance(model, GenerativeModel):
+        return model.at_most(options.batch_size)
+    if isinstance(model, nn.Module):
+        known = hasattr(model, "input_shape") or hasattr(model, "img_size")
+        wanted = None if known else shape
+        return wrap(model, input_shape=wanted, max_batch=options.batch_size)
+    if not isinstance(model, str):
+        raise GenrobustError(
+            f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "
+            "what genrobust.wrap gives"
+        )
+    return load_model(model, dataset, options.weights, options.batch_size)
+
+
+def _as_data(model: GenerativeModel) -> GenerativeModel:
+    """The model as others can load it without trust, or itself where it cannot be data."""
+    try:
+        return load_portable(*export_model(model)).at_most(model.max_batch)
+    except GenrobustError as problem:
+        warnings.warn(
+            f"the evidence will name the model by its fingerprint alone: {problem}",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+        return model
+
+
+def _require_pixels(pixels: Tensor, suite: Suite) -> None:
+    """Before a model or an attack is blamed for what the data are."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also NaN
+        raise GenrobustError(
+            f"the {suite.split} images of '{suite.dataset}' have pixels from {low:.4g} to "
+            f"{high:.4g} where [0, 1] is allowed; let the data set give bytes, or floats in [0, 1] "
+            "such as images / 255"
+        )
+
+
+def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
+    judge = load_judge(suite.dataset, ref.architecture)
+    if judge.sha256 != ref.sha256:
+        raise GenrobustError(
+            f"the judge '{judge.name}' is not the one the suite '{suite.name}' names (sha256 "
+            f"{judge.sha256[:12]}, expected {ref.sha256[:12]}); install the genrobust version that "
+            "the suite belongs to"
+        )
+    return judge.to(device)
+
+
+def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], tuple[str, ...]]:
+    """The suite as it is run; how that departs from the suite; and that in short words.
+
+    The short words also name the seed, and not that the suite is one's own.
+    """
+    used, deviations, settings = suite, [], []
+    if suite.name not in SUITES or load_suite(suite.name, options.data_root) != suite:
+        deviations.append("a suite of one's own")
+    if options.attacks:
+        used = used.with_attacks(list(options.attacks))
+        deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
+        settings.append(f"attack-{'-'.join(options.attacks)}")
+    if options.judge is not None:
+        live = options.judge_in_train_mode
+        used = _judged_by(used, options.judge, live)
+        drawing = ", its dropout drawing" if live else ""
+        deviations.append(f"success by the judge {options.judge} alone{drawing}")
+        settings.append(f"judge-{options.judge}{'-in-train-mode' if live else ''}")
+    elif options.judge_in_train_mode:
+        raise GenrobustError(
+            "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
+        )
+    if options.norm is not None:
+        used = used.with_norm(options.norm)
+        if used.norm != suite.norm:
+            deviations.append(f"the norm {used.norm} in place of the suite's")
+            settings.append(f"norm-{used.norm}")
+    if options.eps:
+        used = used.with_eps(list(options.eps))
+        deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
+    if options.limit is not None:
+        used = used.limited(options.limit)
+        if len(used.sample_ids) < len(suite.sample_ids):
+            deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
+            settings.append(f"limit-{options.limit}")
+    if options.eps:
+        settings.append(f"eps-{'-'.join(map(str, used.eps))}")
+    if options.seed != 0:
+        settings.append(f"seed-{options.seed}")
+    return used, tuple(deviations), tuple(settings)
+
+
+def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
+    if not RULES.get(suite.rule).labelled:
+        raise GenrobustError(
+            f"the suite '{suite.name}' scores by {suite.rule}, without judges; leave --judge out"
+        )
+    sha256 = load_judge(suite.dataset, architecture).sha256
+    return suite.judged_by(JudgeRef(architecture=architecture, sha256=sha256), live)
+
+
+def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
+    if options.workers is not None and options.workers < 1:
+        raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
+    if model.draws > 1 or RULES.get(suite.rule).draws:
+        return 1  # random numbers come from the process's generators, which threads share
+    wanted = options.workers
+    if wanted is None:
+        wanted = 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+    if wanted > 1 and (why := _why_alone(suite, model)) is not None:
+        warnings.warn(
+            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers says",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+        return 1
+    return wanted
+
+
+def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
+    """Why threads may not share a model; None if they may."""
+    if threads.shares_badly(model):
+        return (
+            "gives other results when another batch passes through it meanwhile, as it keeps "
+            "something outside its functions' local variables"
+        )
+    if any(ATTACKS.get(entry.attack).draws_globally for entry in suite.attacks) and threads.draws(
+        model
+    ):
+        return "draws from the random generators that an attack's library draws from"
+    return None
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # meta has tensors, and nothing in them
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise GenrobustError(
+            f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"
+        ) from problem
+    return device

@@ -1,0 +1,108 @@
+"""Where a record comes from: the command, the machine, the versions."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from genrobust._version import __version__
+from genrobust.records.record import Provenance
+from genrobust.runner.options import Options
+from genrobust.runner.plan import ShardSpec
+from genrobust.suites.suite import SUITES, Suite
+
+
+def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
+    packages = ("torch", "numpy", "scipy", "safetensors", "pydantic")
+    return Provenance(
+        command=command,
+        genrobust=__version__,
+        python=platform.python_version(),
+        packages={name: version(name) for name in packages},
+        platform=f"{platform.system()} {platform.machine()}",
+        processor=processor(),
+        device=device,
+        shards=tuple(spec.key for spec in shards),
+    )
+
+
+def command(model: str, suite: Suite, options: Options) -> str:
+    """The shell command that repeats the run."""
+    words = ["genrobust", "bench", "--model", model]
+    if options.weights is not None:
+        # Where it lies on this machine is nobody's business, and of no use elsewhere.
+        words += ["--weights", Path(options.weights).name]
+    words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
+    for name in options.attacks:
+        words += ["--attack", name]
+    if options.norm is not None:
+        words += ["--norm", options.norm]
+    for radius in options.eps:
+        words += ["--eps", str(radius)]
+    if options.judge is not None:
+        words += ["--judge", options.judge]
+    if options.judge_in_train_mode:
+        words += ["--judge-in-train-mode"]
+    if options.limit is not None:
+        words += ["--limit", str(options.limit)]
+    if options.device != "cpu":
+        words += ["--device", options.device]
+    if options.batch_size is not None:
+        words += ["--batch-size", str(options.batch_size)]
+    if options.as_data:
+        words += ["--evidence"]
+    return shlex.join([*words, "--seed", str(options.seed)])
+
+
+def command_here(command: str, suite: str, options: Options, out: Path) -> str:
+    """A record's command as it can be typed on this machine, from any folder.
+
+    Args:
+        command: what :func:`command` gave, free of what lies where.
+        suite: a name or a path, as it was typed.
+        options: of the run.
+        out: the folder for results.
+    """
+    words = shlex.split(command)
+    given = {"--model": _absolute(words[words.index("--model") + 1])}
+    if options.weights is not None:
+        given["--weights"] = str(Path(options.weights).absolute())
+    if suite.endswith(".json"):
+        given["--suite"] = str(Path(suite).absolute())
+    for option, value in given.items():
+        words[words.index(option) + 1] = value
+    words += ["--out", str(out.absolute())]
+    if options.workers is not None:
+        words += ["--workers", str(options.workers)]
+    if options.data_root is not None:
+        words += ["--data-root", str(Path(options.data_root).absolute())]
+    return shlex.join(words)
+
+
+def _absolute(reference: str) -> str:
+    """What names a model, where it is a file by its whole path."""
+    place, colon, function = reference.rpartition(":")
+    if reference.endswith(".zip"):
+        return str(Path(reference).absolute())
+    return f"{Path(place).absolute()}{colon}{function}" if place.endswith(".py") else reference
+
+
+def processor() -> str:
+    """The processor's name where the system tells it."""
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def device_kind(name: str, max_batch: int | None = None) -> str:
+    """What the rounding of results depends on: the kind of device, and how much it does at once."""
+    device = torch.device(name)
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return kind if max_batch is None else f"{kind}, at most {max_batch} images at once"

@@ -1,0 +1,146 @@
+"""From stored perturbations to outcomes: all that is scored, and all that a replay recomputes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.batch import Batch
+from genrobust.metrics.latent import latent_displacement, symmetric_kl
+from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
+from genrobust.posterior import Categorical, Point, Posterior
+from genrobust.rules.base import Sources
+from genrobust.runner.perturbation import restore, step_of
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.scoring import Scorer
+from genrobust.threat import ThreatModel
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline(Sources):
+    """Sources and what they show without an attack.
+
+    Args:
+        input_verdict: of the images themselves, (B,) int64.
+        clean_verdict: of their reconstructions, likewise.
+    """
+
+    input_verdict: Tensor
+    clean_verdict: Tensor
+
+    @property
+    def eligible(self) -> Tensor:
+        """Whose class is seen both in the input and in its reconstruction."""
+        return (self.input_verdict == self.labels) & (self.clean_verdict == self.labels)
+
+    def reached(self, verdict: Tensor, wanted: Tensor | None) -> Tensor:
+        """Whether verdicts reach a goal: the wanted class, or any that is not the source's."""
+        if wanted is not None:
+            return verdict == wanted
+        return (verdict != self.labels) & (verdict >= 0)
+
+
+def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
+    """The clean reconstructions of a batch and what they show."""
+    rule = scorer.rule
+    images, targets = scorer.reconstruct(batch.x, batch.sample_ids), None
+    if rule.targets:
+        assert batch.target_x is not None, "suites name a target for each source"
+        ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
+        targets = scorer.reconstruct(batch.target_x, ids)[0]
+    labels, target_labels = rule.labels_of(batch)
+    sources = Sources(batch.sample_ids, batch.x, labels, target_labels, images[0], targets)
+    return Baseline(
+        **vars(sources),
+        input_verdict=scorer.input_verdict(batch.x, labels),
+        clean_verdict=scorer.verdict(images, sources, clean=True),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Fallen:
+    """For one goal, the perturbation of the smallest radius that reached it.
+
+    Args:
+        perturbation: in steps of that radius, (B, C, H, W); 0 where none did.
+        radius: its position in the suite's eps, (B,); the number of radii where none did.
+    """
+
+    perturbation: Tensor
+    radius: Tensor
+
+
+@torch.no_grad()
+def measure_outcomes(
+    spec: ShardSpec,
+    scorer: Scorer,
+    batch: Batch,
+    baseline: Baseline,
+    goals: dict[str, Fallen],
+) -> dict[str, Tensor]:
+    """Score perturbations on the deployed path, from nothing but themselves.
+
+    Returns:
+        Tensors over B samples: ``label``, ``target_label``, ``input_verdict``, ``clean_verdict``,
+        ``eligible``, ``kl`` (nats, of the clean posterior to the prior) (B,); ``mean``, of the
+        parts that have one (B, L);
+        ``source``, ``reconstruction`` (B, C, H, W). For each goal g: ``g.perturbation``,
+        ``g.x_adv``, ``g.reconstruction`` (B, C, H, W); ``g.verdict``, ``g.radius`` (B,): the
+        position of the smallest radius that reached it, the number of radii where none did; and
+        what changed: ``g.source_similarity``, ``g.reconstruction_similarity``,
+        ``g.displacement``, ``g.symmetric_kl`` (B,).
+    """
+    posterior = scorer.posterior(batch.x, batch.sample_ids)
+    tensors = {
+        "label": baseline.labels,
+        "target_label": baseline.target_labels,
+        "input_verdict": baseline.input_verdict,
+        "clean_verdict": baseline.clean_verdict,
+        "eligible": baseline.eligible,
+        "source": batch.x,
+        "reconstruction": baseline.reconstruction,
+        "kl": posterior.kl_to_prior().sum(1),
+        "mean": _means(posterior),
+    }
+    steps = torch.tensor([step_of(ThreatModel(spec.norm, e)) for e in spec.eps] + [0.0]).to(batch.x)
+    for goal, given in goals.items():
+        x_adv = restore(given.perturbation, batch.x, steps[given.radius])
+        images = scorer.reconstruct(x_adv, batch.sample_ids)
+        verdict = scorer.verdict(images, baseline)
+        wanted = baseline.target_labels if goal == "target" else None
+        hit = baseline.reached(verdict, wanted) & baseline.eligible
+        hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))
+        moved = scorer.posterior(x_adv, batch.sample_ids)
+        tensors |= {
+            f"{goal}.perturbation": given.perturbation,
+            f"{goal}.x_adv": x_adv,
+            f"{goal}.reconstruction": images[0],
+            f"{goal}.verdict": verdict,
+            f"{goal}.radius": torch.where(hit, given.radius, len(spec.eps)),
+            f"{goal}.source_similarity": _similarity(batch.x, x_adv),
+            f"{goal}.reconstruction_similarity": _similarity(baseline.reconstruction, images[0]),
+            f"{goal}.displacement": latent_displacement(posterior, moved),
+            f"{goal}.symmetric_kl": _symmetric_kl(posterior, moved),
+        }
+    return tensors
+
+
+def _means(posterior: Posterior) -> Tensor:
+    parts = [p.vector() for p in posterior.parts if not isinstance(p, Categorical)]
+    return torch.cat(parts, 1) if parts else posterior.vector()[:, :0]
+
+
+def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:
+    """NaN for a plain autoencoder, whose points have no density."""
+    if any(isinstance(part, Point) for part in posterior.parts):
+        return posterior.vector().new_full((len(posterior),), torch.nan)
+    return symmetric_kl(posterior, other)
+
+
+def _similarity(x: Tensor, y: Tensor) -> Tensor:
+    """MS-SSIM for small images; NaN where they are too small even for it."""
+    if min(x.shape[-2:]) < SMALL_WINDOW:
+        return x.new_full((len(x),), torch.nan)
+    return ms_ssim_small(x, y)

@@ -1,0 +1,298 @@
+"""The search of one shard: every attack at every radius, and of each source the first to fall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+
+import torch
+from torch import Tensor
+
+from genrobust.attacks.base import Attack, make_attack
+from genrobust.batch import Batch
+from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.perturbation import quantise, restore, step_of
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.probes import Diagnosis, diagnose, longer_attack
+from genrobust.runner.score import Baseline, Fallen
+from genrobust.runner.scoring import Scorer
+from genrobust.suites.suite import AttackEntry
+from genrobust.threat import ThreatModel
+
+#: How often a ball is halved for sources whose class was lost in it.
+HALVINGS = 6
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How far a search is: the positions of the radius, of the ball, and of the next attack."""
+
+    radius: int = 0
+    ball: int = 0
+    attack: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a shard's search found and what it cost.
+
+    ``counts`` holds ``tried``, ``succeeded``, ``forwards`` and ``backwards``, (A + 2, E) each: a
+    row an attack of the suite, then the short attacks and the longer one that flags rest on.
+    ``signs`` is the evidence for flags, tensors by name.
+    """
+
+    ignore: Fallen
+    target: Fallen
+    counts: dict[str, Tensor]
+    signs: dict[str, Tensor]
+
+
+def search(
+    spec: ShardSpec,
+    scorer: Scorer,
+    batch: Batch,
+    baseline: Baseline,
+    cancelled: Callable[[], bool],
+    checkpoint: Checkpoint,
+) -> Found | None:
+    """Attack the eligible sources of a batch at each radius, from the smallest up.
+
+    A success counts for all larger radii, as their balls hold it, and a source that fell is not
+    attacked in them. Nothing that is found at a radius counts for a smaller one: so a score does
+    not depend on the larger radii of the grid, and none is higher than at a smaller radius.
+
+    Returns:
+        What was found, or None if ``cancelled`` said so between two attacks.
+    """
+    work = _Search(spec, scorer, batch, baseline)
+    state = checkpoint.read()
+    if state is not None:
+        work.resume(state)
+    return work.found() if work.go_on(cancelled, checkpoint) else None
+
+
+class _Search:
+    """A search under way: at which radius, in which ball, which attack is next."""
+
+    def __init__(self, spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline) -> None:
+        self.spec, self.scorer, self.batch = spec, scorer, batch
+        self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
+        self.ignore = _Hunt(scorer, batch, baseline, self.threats, None)
+        self.target = _Hunt(scorer, batch, baseline, self.threats, baseline.target_labels)
+        self.tally = _Tally(len(spec.attacks), len(self.threats))
+        self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
+        posterior = scorer.model.encode(batch.x)
+        attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]
+        self.attacks: list[tuple[int, AttackEntry, Attack]] = [
+            (row, entry, attack)
+            for row, (entry, attack) in enumerate(zip(spec.attacks, attacks, strict=True))
+            if attack.applies_to(posterior)
+        ]
+        self.longer = torch.zeros(2, len(batch), dtype=torch.bool, device=batch.x.device)
+        self.place = _Place()
+
+    def go_on(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
+        """Attack at all radii from here on; False if cancelled."""
+        while self.place.radius < len(self.threats):
+            if not self._attack_here(cancelled, checkpoint):
+                return False
+            self.place = _Place(self.place.radius + 1)
+        return True
+
+    def _attack_here(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
+        """Attack what stands at the radius; False if cancelled."""
+        e = self.place.radius
+        if self.place == _Place(e):
+            self._begin(e)
+        for ball, threat in enumerate(self._balls(e)):
+            if ball < self.place.ball:
+                continue
+            for number in range(self.place.attack, len(self.attacks)):
+                if cancelled():
+                    return False
+                self._run(*self.attacks[number], threat, e)
+                self.place = _Place(e, ball, number + 1)
+                checkpoint.offer(self.state)
+            if not self.ignore.retry() | self.target.retry():
+                break
+            self.place = _Place(e, ball + 1)
+        if self.diagnosis is not None and self.spec.ensemble:
+            self._try_longer(e)
+        return True
+
+    def _begin(self, e: int) -> None:
+        self.ignore.begin(e)
+        self.target.begin(e)
+        if self.diagnosis is not None and self.spec.ensemble:
+            self._offer_short(self.diagnosis, e)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a search that goes on from here needs."""
+        return {
+            **{f"ignore.{name}": tensor for name, tensor in self.ignore.state().items()},
+            **{f"target.{name}": tensor for name, tensor in self.target.state().items()},
+            **{"tally": self.tally.table, "longer": self.longer},
+            "place": torch.tensor(astuple(self.place)),
+        }
+
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of the same search."""
+        for prefix, hunt in (("ignore.", self.ignore), ("target.", self.target)):
+            own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+            hunt.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
+        self.tally.table, self.longer = state["tally"], state["longer"].to(self.batch.x.device)
+        self.place = _Place(*state["place"].tolist())
+        self.ignore.e = self.target.e = self.place.radius
+
+    def _balls(self, e: int) -> Iterator[ThreatModel]:
+        """The ball of a radius and, in an ensemble, smaller ones for those whose class was lost.
+
+        Balls are nested and success is not: what changes a reconstruction by the whole of a large
+        ball may change the image's own class too, where less of it would not. Inside the next
+        smaller radius of the grid everything was attacked before.
+        """
+        threat = self.threats[e]
+        yield threat
+        tried = self.threats[e - 1].eps if e else 0.0
+        for _ in range(HALVINGS if self.spec.ensemble else 0):
+            threat = threat.halved(self.batch.x)
+            if threat.eps <= tried:
+                return
+            yield threat
+
+    def found(self) -> Found:
+        signs = {} if self.diagnosis is None else dict(self.diagnosis.signs)
+        if self.diagnosis is not None and self.spec.ensemble:
+            signs |= {"longer.tried": self.longer[0], "longer.success": self.longer[1]}
+        return Found(self.ignore.fallen(), self.target.fallen(), self.tally.counts(), signs)
+
+    def _run(
+        self, row: int, entry: AttackEntry, attack: Attack, threat: ThreatModel, e: int
+    ) -> None:
+        aim = self.target if entry.goal == "targeted" else self.ignore
+        positions = aim.to_attack()
+        if not len(positions):
+            return
+        part = self.batch[positions]
+        found = attack(self.scorer.model, part if aim is self.target else part.untargeted(), threat)
+        reached = aim.offer(positions, found.x_adv)
+        if aim is self.target:  # a targeted attack that misses may still change the class
+            self.ignore.offer(positions, found.x_adv)
+        self.tally.add(row, e, reached, found.forwards.sum(), found.backwards.sum())
+
+    def _offer_short(self, diagnosis: Diagnosis, e: int) -> None:
+        reached = self.ignore.offer(diagnosis.positions, diagnosis.x_adv[e])
+        spent = (diagnosis.forwards[e], diagnosis.backwards[e])
+        self.tally.add(self.tally.short, e, reached, *spent)
+
+    def _try_longer(self, e: int) -> None:
+        """Twice the steps on each source that stands."""
+        positions = self.ignore.standing()
+        if not len(positions):
+            return
+        attack = longer_attack(self.spec.attacks)
+        part = self.batch.untargeted()[positions]
+        found = attack(self.scorer.model, part, self.threats[e])
+        reached = self.ignore.offer(positions, found.x_adv)
+        self.longer[0, positions] = True
+        self.longer[1, positions] |= reached
+        self.tally.add(self.tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
+
+
+class _Hunt:
+    """For one goal, the smallest radius so far at which each source fell, and how."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        batch: Batch,
+        baseline: Baseline,
+        threats: list[ThreatModel],
+        wanted: Tensor | None,
+    ) -> None:
+        self.scorer, self.batch, self.baseline = scorer, batch, baseline
+        self.threats, self.wanted = threats, wanted
+        self.perturbation = torch.zeros_like(quantise(batch.x, batch.x, threats[0]))
+        self.radius = torch.full_like(baseline.labels, len(threats))
+        self.begin(0)
+
+    def begin(self, e: int) -> None:
+        """Go on to a radius: all that stands there waits for attacks."""
+        self.e = e
+        self.waits = torch.ones_like(self.baseline.eligible)
+        self.spoiled = torch.zeros_like(self.baseline.eligible)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a hunt of the same sources goes on from."""
+        names = ("perturbation", "radius", "waits", "spoiled")
+        return {name: getattr(self, name) for name in names}
+
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Go on from such a state."""
+        self.perturbation, self.radius = state["perturbation"], state["radius"]
+        self.waits, self.spoiled = state["waits"], state["spoiled"]
+
+    def retry(self) -> bool:
+        """Let those wait again whose class was lost on the way to the goal; are there any?"""
+        self.waits, self.spoiled = self.spoiled, torch.zeros_like(self.spoiled)
+        return bool(len(self.to_attack()))
+
+    def standing(self) -> Tensor:
+        """Positions of the eligible sources that did not fall at this radius or a smaller one."""
+        return (self.baseline.eligible & (self.radius > self.e)).nonzero()[:, 0]
+
+    def to_attack(self) -> Tensor:
+        """Positions of those of them that wait for an attack."""
+        standing = self.standing()
+        return standing[self.waits[standing]]
+
+    def offer(self, positions: Tensor, x_adv: Tensor) -> Tensor:
+        """Score images of the radius's ball as they will be stored, and keep what succeeds.
+
+        Returns:
+            Which of them reach the goal, a mask over ``positions``.
+        """
+        source, threat = self.batch.x[positions], self.threats[self.e]
+        steps = quantise(x_adv, source, threat)
+        stored = restore(steps, source, step_of(threat))
+        shown = self._shows_goal(stored, positions)
+        kept = self.scorer.keeps_label(stored, self.baseline.labels[positions])
+        self.spoiled[positions] |= shown & ~kept
+        hit = shown & kept
+        new = hit & (self.radius[positions] > self.e)
+        self.radius[positions[new]] = self.e
+        self.perturbation[positions[new]] = steps[new]
+        return hit
+
+    def fallen(self) -> Fallen:
+        return Fallen(self.perturbation, self.radius)
+
+    def _shows_goal(self, x_adv: Tensor, positions: Tensor) -> Tensor:
+        wanted = None if self.wanted is None else self.wanted[positions]
+        part = self.baseline[positions]
+        images = self.scorer.reconstruct(x_adv, part.sample_ids)
+        return part.reached(self.scorer.verdict(images, part), wanted)
+
+
+class _Tally:
+    """What was tried, reached and spent, by attack and radius."""
+
+    def __init__(self, attacks: int, radii: int) -> None:
+        self.short, self.longer = attacks, attacks + 1
+        self.table = torch.zeros(4, attacks + 2, radii, dtype=torch.int64)
+
+    def add(self, row: int, e: int, reached: Tensor, forwards: Tensor, backwards: Tensor) -> None:
+        spent = (len(reached), reached.sum(), forwards, backwards)
+        self.table[:, row, e] += torch.tensor([int(number) for number in spent])
+
+    def counts(self) -> dict[str, Tensor]:
+        return dict(zip(("tried", "succeeded", "forwards", "backwards"), self.table, strict=True))
+
+
+def _diagnosed(
+    spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline
+) -> Diagnosis | None:
+    """Short attacks by the attacker's judge; None where the suite has no judge."""
+    if batch.judge is None or batch.labels is None:
+        return None
+    return diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)

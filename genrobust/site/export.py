@@ -1,0 +1,193 @@
+"""Boards as CSV and JSON, and what the board's script knows of its rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+from genrobust.board.board import Board, Row
+from genrobust.evidence.entries import PICTURE_ROWS
+from genrobust.records.record import EpsScores, PairMatrix
+from genrobust.report.figures import MARKS, comparison_chart
+
+Value = str | int | float | None
+
+#: A spreadsheet reads a cell that begins so as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: More classes than this make matrices that no screen can compare.
+MAX_CLASSES = 20
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def row_values(board: Board, row: Row) -> dict[str, Value]:
+    """A row as flat named values. Shares are in [0, 1]; None is not known."""
+    record, entry = row.best, row.contender.entry
+    scores = record.scores
+    submission = None if entry is None else entry.entry.submission
+    verification = None if entry is None else entry.current_verification
+    best = row.best_attack
+    at = {radius: scores_at(row, radius) for radius in board.suite.eps}
+    last = at[board.suite.eps[-1]]
+    area = scores.robust_area
+    return {
+        "rank": row.rank,
+        "standing": row.standing if entry is not None else f"yours, not submitted; {row.standing}",
+        "name": row.contender.name,
+        "id": row.contender.id,
+        "family": row.contender.family,
+        "authors": "; ".join(a.name for a in submission.authors) if submission else None,
+        "robust_area": _rounded(area.value if area else None),
+        "robust_area_low": _rounded(area.low if area else None),
+        "robust_area_high": _rounded(area.high if area else None),
+        **{
+            f"robust_accuracy_{radius:g}": _rounded(found.robust_accuracy.value if found else None)
+            for radius, found in at.items()
+        },
+        "eps50": _rounded(scores.eps50),
+        f"as_target_{board.suite.eps[-1]:g}": _rounded(
+            last.as_target.value if last and last.as_target else None
+        ),
+        "best_attack": best.attack.entry.submission.name if best else "the suite's own",
+        "lowered_by": _rounded(best.lowers_by if best else None),
+        "clean_accuracy": _rounded(scores.clean_accuracy.value),
+        "reconstruction_error": _rounded(scores.reconstruction_error.value),
+        "code_size": record.model.code_size,
+        "parameters": record.model.parameters,
+        "forwards": record.forwards,
+        "backwards": record.backwards,
+        "attack_seconds": _rounded(record.times.attack_seconds),
+        "verification": row.contender.state,
+        "verified_on": verification.date if verification else None,
+        "flags": "; ".join(flag.name for flag in record.flags),
+        "fingerprint": record.model.fingerprint,
+        "submitted": entry.entry.submitted if entry else None,
+        "licence": submission.licence if submission else None,
+        "training_data": submission.training_data if submission else None,
+    }
+
+
+def to_csv(board: Board) -> str:
+    """The board as CSV, a header first. Text that a spreadsheet would run begins with a quote."""
+    rows = [row_values(board, row) for row in board.rows]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return file.getvalue()
+
+
+def to_json(board: Board) -> str:
+    """The board as JSON: the suite, the rows, and the differences that the ranks come from."""
+    suite = board.suite
+    content = {
+        "board": board.name,
+        "suite": {
+            "name": suite.name,
+            "version": suite.version,
+            "description": suite.description,
+            "sha256": suite.sha256,
+            "norm": suite.norm,
+            "eps": suite.eps,
+            "sources": len(suite.sample_ids),
+            "confidence": suite.confidence,
+        },
+        "rows": [row_values(board, row) for row in board.rows],
+        "robust_area_differences": [
+            {"first": a, "second": b, **_interval(found.value, found.low, found.high)}
+            for (a, b), found in board.differences.items()
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def script_data(board: Board) -> dict[str, Any]:
+    """What comparing and downloading need, and the table does not say."""
+    rows = {row.contender.id: row for row in board.rows}
+    values = {name: row_values(board, row) for name, row in rows.items()}
+    chart = comparison_chart([(row.contender.name, row.best) for row in board.rows])
+    return {
+        "board": board.name,
+        "eps": [f"{radius:g}" for radius in board.suite.eps],
+        "marks": MARKS,
+        "columns": list(next(iter(values.values()))),
+        "values": {name: list(row.values()) for name, row in values.items()},
+        "curves": {
+            name: {"path": line.path, "band": line.band, "marks": [[m.x, m.y] for m in line.marks]}
+            for name, line in zip(rows, chart.lines, strict=True)
+        },
+        "pairs": {name: _pairs(board, row) for name, row in rows.items()},
+        "paired": _paired(board),
+        "differences": [
+            round(10_000 * part)
+            for found in board.differences.values()
+            for part in (found.value, found.low, found.high)
+        ],
+        "picture_rows": PICTURE_ROWS,
+        "pictures": [
+            name
+            for name, row in rows.items()
+            if row.contender.entry and row.contender.entry.pictures
+        ],
+    }
+
+
+def _paired(board: Board) -> list[str]:
+    """The ids that differences are known of: each with all after it, in this order."""
+    return list(dict.fromkeys(name for pair in board.differences for name in pair))
+
+
+def scores_at(row: Row, radius: float) -> EpsScores | None:
+    """The row's scores at a radius; None if it was not measured there."""
+    return next((at for at in row.best.scores.per_eps if at.eps == radius), None)
+
+
+def _pairs(board: Board, row: Row) -> dict[str, Any] | None:
+    """The matrices of a row as counts, so that a pair's rate is one over the other."""
+    per_eps = [scores_at(row, radius) for radius in board.suite.eps]
+    known = [at for at in per_eps if at is not None]
+    if len(known) < len(per_eps) or len(known[0].as_target_pairs.n) > MAX_CLASSES:
+        return None
+    n = known[0].as_target_pairs.n
+    width = len(_base36(max(max(line) for line in n)))
+    return {
+        "classes": len(n),
+        "width": width,
+        "n": "".join(_base36(count).rjust(width, "0") for line in n for count in line),
+        "ignore": [_hits(at.as_ignore_target_pairs, width) for at in known],
+        "target": [_hits(at.as_target_pairs, width) for at in known],
+    }
+
+
+def _hits(pairs: PairMatrix, width: int) -> str:
+    """How many attacks of each pair succeeded, in base 36: a screenful of numbers in a line."""
+    return "".join(
+        _base36(round((rate or 0) * n)).rjust(width, "0")
+        for rates, counts in zip(pairs.rate, pairs.n, strict=True)
+        for rate, n in zip(rates, counts, strict=True)
+    )
+
+
+def _base36(number: int) -> str:
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = DIGITS[digit] + text
+    return text or "0"
+
+
+def _interval(value: float, low: float, high: float) -> dict[str, float | None]:
+    return {"value": _rounded(value), "low": _rounded(low), "high": _rounded(high)}
+
+
+def _rounded(value: float | None) -> float | None:
+    """To six decimals; a whole number without a point, as scripts write it."""
+    if value is None:
+        return None
+    short = round(value, 6)
+    return int(short) if short == int(short) else short
+
+
+def _cell(value: Value) -> Value:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

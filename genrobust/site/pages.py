@@ -1,0 +1,343 @@
+"""The pages of the site, from boards to bytes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from genrobust.board.board import Board, Row
+from genrobust.evidence.entries import (
+    PICTURE_ROWS,
+    PICTURES,
+    SHOWN,
+    TRAVERSALS,
+    LoadedEntry,
+    Picture,
+)
+from genrobust.evidence.entry import BundledModel, ExternalModel, Outcomes, ZooModel
+from genrobust.evidence.outcomes import example_positions, example_radius
+from genrobust.norms import load_norm
+from genrobust.report.figures import Chart, comparison_chart, model_chart
+from genrobust.report.html import Section, environment, rules_of, unanimous, verdict
+from genrobust.site.cite import bibtex
+from genrobust.site.export import scores_at, script_data, to_csv, to_json
+from genrobust.site.tradeoffs import ticks, trade_offs
+from genrobust.verify.verify import PROVES
+
+PACKAGE = "genrobust.site"
+#: How many leaders a board's card on the first page names.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the board: its label in one or two lines, and what it says when pointed at.
+
+    ``between`` the two lines is for those who hear them.
+    """
+
+    key: str
+    label: str
+    help: str
+    above: str = ""
+    between: str = ""
+    kind: str = "number"
+
+    @property
+    def name(self) -> str:
+        return " ".join(part for part in (self.above, self.between, self.label) if part)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A column of an entry's pictures."""
+
+    label: int
+    sample_id: int
+    changed: bool
+
+
+def render(boards: Sequence[Board]) -> Iterator[tuple[str, bytes]]:
+    """Every file of the site, as path and content; the same boards give the same bytes."""
+    yield "index.html", _page("home.html", "", boards=boards, named=NAMED)
+    for board in boards:
+        yield from _board_files(board)
+        for row in board.rows:
+            yield from _entry_files(board, row)
+
+
+def columns(board: Board) -> tuple[Column, ...]:
+    """The columns of a board's table, from the left, after that of the names."""
+    last = f"{board.suite.eps[-1]:g}"
+    return (
+        Column("area", "Robust area", "Robust accuracy averaged over radii from 0 to the largest"),
+        *(
+            Column(f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "Robust", "at eps")
+            for e, eps in enumerate(board.suite.eps)
+        ),
+        Column(
+            "eps50",
+            "eps50",
+            "The radius at which half of the eligible sources have fallen",
+            "Half fall",
+            "at",
+        ),
+        Column(
+            "target",
+            last,
+            f"Share of eligible sources turned into their target's class at eps {last}",
+            "Targeted",
+            "at eps",
+        ),
+        Column(
+            "attack",
+            "attack",
+            "What lowered the score: the suite's own run, or a submitted attack",
+            "Best-known",
+            kind="text",
+        ),
+        Column("verified", "Verified", "How deep the entry was verified, and when"),
+        Column("flags", "Flags", "Signs that attacks were hindered: the score may be too high"),
+        Column(
+            "clean", "accuracy", "Share of sources reconstructed right without an attack", "Clean"
+        ),
+        Column(
+            "error",
+            "error",
+            "Squared error of the clean reconstruction, summed over pixels",
+            "Clean",
+        ),
+        Column("latent", "size", "Numbers in the code", "Latent"),
+        Column("parameters", "parameters", "Numbers in the model", "Model"),
+        Column(
+            "cost",
+            "per source",
+            "Images passed through the model and gradients taken, per source",
+            "Cost",
+        ),
+    )
+
+
+def area_range(board: Board) -> tuple[float, float]:
+    """Round ends of the range that holds all intervals of robust area."""
+    known = [area for row in board.rows if (area := row.best.scores.robust_area) is not None]
+    if not known:
+        return 0.0, 1.0
+    found = ticks(min(area.low for area in known), max(area.high for area in known))
+    return found[0], found[-1]
+
+
+def board_verdict(board: Board) -> str:
+    """Who leads, in a sentence."""
+    leaders = board.leaders
+    if not leaders:
+        return "No model is ranked on this board yet."
+    area = f"{leaders[0].area:.1%}"
+    first, others = leaders[0].contender.name, len(leaders) - 1
+    if not others:
+        return f"{first} leads with a robust area of {area}."
+    them = leaders[1].contender.name if others == 1 else f"{others} others"
+    return (
+        f"{first} has the largest robust area, {area}; {them} may be as good: "
+        f"the difference{'s' if others > 1 else ''} could be chance."
+    )
+
+
+def overview(board: Board) -> Chart:
+    """The curves of all models on a board."""
+    return comparison_chart([(row.contender.name, row.best) for row in board.rows])
+
+
+def standing(board: Board, row: Row) -> str:
+    """A row's place in words."""
+    if row.rank is None:
+        return {
+            "without outcomes": "Not ranked: the run kept no outcomes of single sources.",
+            "unreliable": "Not ranked: its scores are not reliable.",
+            "not official": "Not ranked: it was not measured as the suite says.",
+            "failed": "Not ranked: it failed its verification.",
+        }[row.standing]
+    shared = f", shared by {row.tied}" if row.tied > 1 else ""
+    return f"Rank {row.rank}{shared}, of {len(board.ranked)} ranked models."
+
+
+def commands(board: Board, row: Row) -> str:
+    """What to type to measure a submitted entry again, and to check it."""
+    entry, record = row.contender.entry, row.contender.record
+    if entry is None:
+        return record.provenance.command
+    path = f"leaderboard/entries/{board.name}/{entry.entry.slug}"
+    name = shlex.join(_model_words(entry.entry.model, path))
+    code = f" {name} --trust-code" if isinstance(entry.entry.model, ExternalModel) else ""
+    return "\n".join(
+        (
+            f"pip install genrobust=={shlex.quote(record.provenance.genrobust)}",
+            f"genrobust bench --suite {board.suite.name} --seed {record.seed} {name}",
+            f"genrobust verify {path} --depth re-attack{code}",
+        )
+    )
+
+
+def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> tuple[str, ...]:
+    """The options that name a model. What was submitted is an argument, never a command."""
+    if isinstance(model, ZooModel):
+        return "--model", model.name
+    if isinstance(model, BundledModel):
+        return "--model", f"{path}/evidence.zip"
+    return "--model", model.reference, "--weights", "FILE"
+
+
+def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
+    home, data = board.name, {"board": board, "columns": columns(board)}
+    yield (
+        f"{home}/index.html",
+        _page(
+            "board.html",
+            "../",
+            data=_json(script_data(board)),
+            axes=replace(overview(board), lines=()),
+            verdict=board_verdict(board),
+            range=area_range(board),
+            **data,
+        ),
+    )
+    yield (
+        f"{home}/trade-offs.html",
+        _page("trade_offs.html", "../", charts=trade_offs(board), **data),
+    )
+    yield f"{home}/board.csv", to_csv(board).encode()
+    yield f"{home}/board.json", to_json(board).encode()
+
+
+def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
+    contender, entry = row.contender, row.contender.entry
+    home = f"{board.name}/{contender.id}"
+    section = Section(
+        number=1,
+        name=contender.name,
+        record=row.best,
+        verdict=verdict(row.best),
+        chart=model_chart(row.best),
+        examples=(),
+    )
+    lowered = row.best_attack is not None
+    yield (
+        f"{home}/index.html",
+        _page(
+            "entry.html",
+            "../" * (2 + contender.id.count("/")),
+            board=board,
+            row=row,
+            entry=entry,
+            section_model=section,
+            standing=standing(board, row),
+            examples=_examples(contender.outcomes, entry.pictures if entry else None),
+            middle=board.suite.eps[example_radius(board.suite.eps)],
+            lowering_chart=_lowering_chart(row) if lowered else None,
+            commands=commands(board, row),
+            bibtex=bibtex(entry) if entry else None,
+            files=_shown(entry),
+            unanimous=unanimous([row.best]),
+            rules=rules_of([row.best]),
+        ),
+    )
+    if entry is not None:
+        for name in _shown(entry):
+            yield f"{home}/{name}", (entry.folder / name).read_bytes()
+
+
+def _shown(entry: LoadedEntry | None) -> list[str]:
+    """The files of an entry that its page shows or offers."""
+    if entry is None:
+        return []
+    names = ("entry.json", *SHOWN, "verification.json")
+    return [name for name in names if (entry.folder / name).exists()]
+
+
+def _examples(outcomes: Outcomes | None, pictures: Picture | None) -> tuple[Example, ...]:
+    """What the columns of the pictures are; none where that does not fit their number."""
+    if outcomes is None or pictures is None:
+        return ()
+    positions, e = example_positions(outcomes), example_radius(outcomes.eps)
+    if len(positions) * pictures.height != len(PICTURE_ROWS) * pictures.width:
+        return ()
+    places = [outcomes.ignore_target[position] for position in positions]
+    return tuple(
+        Example(outcomes.labels[p], outcomes.sample_ids[p], place is not None and place <= e)
+        for p, place in zip(positions, places, strict=True)
+    )
+
+
+def _lowering_chart(row: Row) -> Chart:
+    """The suite's own run beside the best known."""
+    own = ("the suite's own attacks", row.contender.record)
+    return comparison_chart([("with submitted attacks", row.best), own])
+
+
+def _page(template: str, root: str, **content: Any) -> bytes:
+    """A page. Its policy allows the page's own style and script by hash, and pictures."""
+    style, script = _style(), _script()
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "img-src 'self' data:",
+            f"style-src '{_hash(style)}'",
+            f"script-src '{_hash(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        )
+    )
+    page = _environment().get_template(template)
+    shared = {"root": root, "policy": policy, "style": Markup(style), "script": Markup(script)}
+    return page.render(**shared, **content).encode()
+
+
+@cache
+def _environment() -> Environment:
+    made = environment(PACKAGE)
+    made.globals |= {
+        "at_radius": scores_at,
+        "area_range": area_range,
+        "PROVES": PROVES,
+        "picture_rows": PICTURE_ROWS,
+        "overview": overview,
+        "PICTURES": PICTURES,
+        "TRAVERSALS": TRAVERSALS,
+        "norm_of": load_norm,
+    }
+    return made
+
+
+def _json(content: Mapping[str, Any]) -> Markup:
+    """JSON that can stand in a script element: nothing in it can end that, or begin another."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+@cache
+def _style() -> str:
+    rules = _environment().get_template("site.css").render()
+    return "\n".join(line.strip() for line in rules.splitlines() if line.strip())
+
+
+@cache
+def _script() -> str:
+    return (files(PACKAGE) / "site.js").read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,149 @@
+"""Claimed scores beside recomputed ones: equal, or on another machine within the interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from genrobust.records.record import Estimate, PairMatrix, Provenance, Scores
+from genrobust.verify.checks import RejectionError
+
+Score = Estimate | PairMatrix | float | None
+
+#: On the machine that made a record, sums of the same numbers in the same order.
+EXACT = 1e-6
+#: On another one: of means that have no interval, and the share of sources that may differ.
+NEAR, DIFFERING = 0.05, 0.01
+#: Differences that are listed.
+LISTED = 3
+
+#: What follows from outcomes alone; the other scores need the images.
+FROM_OUTCOMES = (
+    *("sources", "eligible", "clean_accuracy", "robust_area", "eps50", "robust_accuracy"),
+    *("as_ignore_target", "as_target", "as_ignore_target_macro", "as_target_macro"),
+    *("as_target_of_wrong", "as_ignore_target_pairs", "as_target_pairs"),
+)
+#: Rates of few sources each, which one source that differs may change by much.
+_OF_FEW = (
+    *("as_ignore_target_macro", "as_target_macro", "as_target_of_wrong"),
+    *("as_ignore_target_pairs", "as_target_pairs"),
+)
+
+
+def other_machine(provenance: Provenance, here: Provenance) -> str | None:
+    """What differs between two machines that results to the bit depend on; None if nothing."""
+    pairs = {
+        "genrobust": (provenance.genrobust, here.genrobust),
+        "platform": (provenance.platform, here.platform),
+        "processor": (provenance.processor, here.processor),
+        "device": (provenance.device, here.device),
+        "torch": (provenance.packages.get("torch"), here.packages["torch"]),
+    }
+    found = [f"{name} {a} there, {b} here" for name, (a, b) in pairs.items() if a != b]
+    return "; ".join(found) or None
+
+
+def require_equal(claimed: Scores, found: Scores, names: tuple[str, ...] | None = None) -> int:
+    """Refuse scores that differ by more than rounding.
+
+    Args:
+        claimed: of the record.
+        found: recomputed.
+        names: which scores to compare; None for all.
+
+    Returns:
+        How many were compared.
+    """
+    return _require(claimed, found, _equal, lambda name: names is None or name in names)
+
+
+def require_near(claimed: Scores, found: Scores) -> int:
+    """Refuse scores outside the claimed interval, and means without one that differ by 5%."""
+    return _require(claimed, found, _near, lambda name: name not in _OF_FEW)
+
+
+def lowest(estimate: Estimate) -> float:
+    """The lower end of an interval; where it has no width, that of the rule of three."""
+    if estimate.low == estimate.high:
+        return estimate.low - 3 / max(estimate.n, 1)
+    return estimate.low
+
+
+def highest(estimate: Estimate) -> float:
+    """The upper end, likewise."""
+    if estimate.low == estimate.high:
+        return estimate.high + 3 / max(estimate.n, 1)
+    return estimate.high
+
+
+def positions(mask: Tensor) -> str:
+    """The first few positions at which a mask is true, in words."""
+    found = mask.nonzero()[:, 0].tolist()
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return ", ".join(map(str, found[:LISTED])) + more
+
+
+def _require(
+    claimed: Scores,
+    found: Scores,
+    same: Callable[[Score, Score], bool],
+    wanted: Callable[[str], bool],
+) -> int:
+    theirs, ours = list(_named(claimed)), list(_named(found))
+    if [place[:2] for place in theirs] != [place[:2] for place in ours]:
+        raise RejectionError("the record has scores at other radii than its suite")
+    compared = [
+        (f"{name}{where}", a, b)
+        for (name, where, a), (_, _, b) in zip(theirs, ours, strict=True)
+        if wanted(name)
+    ]
+    wrong = [(name, a, b) for name, a, b in compared if not same(a, b)]
+    if wrong:
+        shown = "; ".join(f"{n} is claimed {_shown(a)} and is {_shown(b)}" for n, a, b in wrong[:3])
+        more = f"; and {len(wrong) - LISTED} more differ" if len(wrong) > LISTED else ""
+        raise RejectionError(shown + more)
+    return len(compared)
+
+
+def _named(scores: Scores) -> Iterator[tuple[str, str, Score]]:
+    """Name, radius in words, and value of every score."""
+    for name in Scores.model_fields:
+        if name != "per_eps":
+            yield name, "", getattr(scores, name)
+    for at in scores.per_eps:
+        for name in type(at).model_fields:
+            yield name, f" at eps {at.eps:g}", getattr(at, name)
+
+
+def _equal(a: Score, b: Score) -> bool:
+    if isinstance(a, Estimate) and isinstance(b, Estimate):
+        pairs = [(a.value, b.value), (a.low, b.low), (a.high, b.high)]
+        return a.n == b.n and all(_close(x, y, EXACT) for x, y in pairs)
+    if isinstance(a, PairMatrix) and isinstance(b, PairMatrix):
+        return a.n == b.n and a.rate == b.rate
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return _close(a, b, EXACT)
+    return a is None and b is None
+
+
+def _near(a: Score, b: Score) -> bool:
+    if isinstance(a, Estimate) and isinstance(b, Estimate):
+        rounding = EXACT * max(1.0, abs(a.value))
+        return lowest(a) - rounding <= b.value <= highest(a) + rounding
+    if isinstance(a, (int, float)) and isinstance(b, (int, float)):
+        return _close(a, b, NEAR)
+    return a is None and b is None
+
+
+def _close(a: float, b: float, tolerance: float) -> bool:
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def _shown(score: Score) -> str:
+    if isinstance(score, Estimate):
+        return f"{score.value:.6g} [{score.low:.6g}, {score.high:.6g}]"
+    if isinstance(score, PairMatrix):
+        return "another matrix"
+    return "nothing" if score is None else f"{score:.6g}"

@@ -1,0 +1,375 @@
+"""The first depth: whether what was submitted agrees with itself. Nothing is measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from genrobust._version import __version__
+from genrobust.attacks.base import Goal
+from genrobust.data.base import DATASETS
+from genrobust.evidence.bundle import GOALS, Evidence
+from genrobust.evidence.entry import ExternalModel
+from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record, Scores
+from genrobust.rules.base import RULES
+from genrobust.runner import collect, flags
+from genrobust.runner.search import HALVINGS
+from genrobust.suites.suite import SUITES, Suite, load_suite
+from genrobust.verify.checks import RejectionError, Step, UntoldError, written_by_another
+from genrobust.verify.compare import FROM_OUTCOMES, positions, require_equal
+from genrobust.verify.subject import Subject
+
+#: A suite of one's own may ask for as much work as this.
+MAX_RESAMPLES = 20_000
+#: What attacks aim at to reach a goal. A suite need not have attacks of both kinds.
+_AIMS: dict[str, Goal] = {"ignore": "untargeted", "target": "targeted"}
+#: Sources a shard and radius whose outcome, scored again beside others, may come out otherwise.
+ROUNDED = 1
+
+
+def steps(subject: Subject) -> list[list[Step]]:
+    """What is checked, in groups: where one has failed, the next makes no sense."""
+    evidence = subject.evidence
+    return [
+        [
+            ("suite", partial(check_suite, subject)),
+            ("data and judges", partial(check_origins, evidence.record)),
+            ("sources", partial(check_sources, evidence)),
+            ("model", partial(check_model, subject)),
+        ],
+        [
+            ("shards", partial(check_shards, evidence)),
+            ("outcomes", partial(check_outcomes, evidence)),
+            ("scores", partial(check_scores, evidence)),
+            ("counts", partial(check_counts, evidence)),
+            ("flags", partial(check_flags, evidence)),
+        ],
+    ]
+
+
+def registered(suite: Suite) -> Suite | None:
+    """The frozen suite of that name, if there is one."""
+    return load_suite(suite.name) if suite.name in SUITES else None
+
+
+def check_suite(subject: Subject) -> str:
+    record = subject.evidence.record
+    suite, frozen = record.suite, registered(record.suite)
+    if record.suite_sha256 != suite.sha256:
+        raise RejectionError("record.json names a suite_sha256 that is not its suite's")
+    if record.official != (not record.deviations):
+        raise RejectionError("record.json says that it is official, and names deviations")
+    whole = frozen is not None and frozen.sha256 == suite.sha256
+    if record.official and frozen is None:
+        raise UntoldError(
+            f"the suite {suite.name[:40]!a} (no such suite is registered) is not one of "
+            f"{', '.join(SUITES.names())}; install the plugin that offers it"
+        )
+    if record.official and frozen is not None and not whole:
+        other = written_by_another(record.provenance.genrobust)
+        if other and frozen.version != suite.version:
+            raise UntoldError(f"{suite.name} is of version {frozen.version} here; {other}")
+        raise RejectionError(
+            f"record.json says that it is official, and its suite is not the frozen {suite.name} "
+            f"v{suite.version} (sha256 {suite.sha256[:12]}; sha256 {frozen.sha256[:12]})"
+        )
+    if subject.is_attack:
+        return "sources, radii and judges are those of the entry that is attacked"
+    if subject.entry is not None and not record.official:
+        raise RejectionError("boards take official runs only")
+    if not whole and suite.resamples > MAX_RESAMPLES:
+        raise RejectionError(f"its suite asks for {suite.resamples} resamples")
+    name = f"{suite.name} v{suite.version}, sha256 {suite.sha256[:12]}"
+    return f"the frozen suite {name}" if whole else f"not official: a changed suite ({name})"
+
+
+def check_origins(record: Record) -> str:
+    """The record's data and judges are those that its suite names."""
+    suite = record.suite
+    data = DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256)
+    refs = [(suite.attacker_judge, "attacker"), *((ref, "scorer") for ref in suite.scoring_judges)]
+    judges = tuple(
+        JudgeInfo(name=f"{suite.dataset}/{ref.architecture}", sha256=ref.sha256, role=role)
+        for ref, role in refs
+        if ref is not None
+    )
+    if record.data != data:
+        raise RejectionError("the data that record.json names are not those of its suite")
+    if record.judges != judges:
+        raise RejectionError("the judges that record.json names are not those of its suite")
+    return f"{suite.dataset} {suite.data_sha256[:12]} and {len(judges)} judges, by hash"
+
+
+def check_sources(evidence: Evidence) -> str:
+    """Each of the suite's sources is there once; labels are classes; scores are numbers."""
+    suite = evidence.record.suite
+    if len(set(suite.sample_ids)) != len(suite.sample_ids):
+        raise RejectionError("the suite names a source twice")
+    if suite.dataset not in DATASETS:
+        raise UntoldError(
+            f"no data set {suite.dataset[:40]!a} is registered; install the plugin that offers it, "
+            f"beside {', '.join(DATASETS.names())}"
+        )
+    classes = RULES.get(suite.rule).classes(suite.dataset)
+    for name in ("label", "target_label", "input_verdict", "clean_verdict"):
+        found = evidence.tensors[name]
+        least = 0 if name.endswith("label") else -1
+        if not ((found >= least) & (found < classes)).all():
+            raise RejectionError(f"'{name}' names classes that {suite.dataset} does not have")
+    try:
+        json.dumps(evidence.record.model_dump(mode="json"), allow_nan=False)
+        json.dumps(evidence.record.scores.model_dump(), allow_nan=False)
+    except ValueError as problem:
+        raise RejectionError("record.json has a number that is NaN or infinite") from problem
+    return f"all {len(suite.sample_ids)} sources of the suite, each once and in its order"
+
+
+def check_model(subject: Subject) -> str:
+    """The entry's model is that of the evidence, and the fingerprint is one."""
+    evidence, entry = subject.evidence, subject.entry
+    if evidence.model is None and evidence.model_files:
+        raise RejectionError("the evidence holds a model that its manifest does not name")
+    fingerprint = evidence.record.model.fingerprint
+    if entry is None:
+        kind = "by fingerprint alone" if evidence.model is None else f"from {evidence.model.kind}"
+        return f"fingerprint {fingerprint[:12]}, {kind}"
+    said = entry.entry.model
+    if subject.on is not None:
+        if said != subject.on.entry.model:
+            raise RejectionError("entry.json names another model than the entry it attacks")
+    elif (None if isinstance(said, ExternalModel) else said) != evidence.model:
+        raise RejectionError("entry.json names another model than the evidence")
+    return f"fingerprint {fingerprint[:12]} in entry and record, kind '{said.kind}' in both"
+
+
+def check_shards(evidence: Evidence) -> str:
+    """The record names the shards that its suite, model and seed are cut into."""
+    keys = tuple(spec.key for spec in evidence.shards)
+    if evidence.record.provenance.shards != keys:
+        raise RejectionError(
+            "the shards that record.json names are not those of its suite, model and seed"
+        )
+    return f"{len(keys)} shards of seed {evidence.record.seed}, by hash"
+
+
+def check_outcomes(evidence: Evidence) -> str:
+    """What is said of single sources agrees."""
+    t, radii = evidence.tensors, len(evidence.record.suite.eps)
+    right = (t["input_verdict"] == t["label"]) & (t["clean_verdict"] == t["label"])
+    wrong = t["eligible"] != right
+    if wrong.any():
+        raise RejectionError(f"'eligible' is not what the verdicts say at {positions(wrong)}")
+    for goal in GOALS:
+        fell = t[f"{goal}.radius"] < radii
+        if (fell & ~right).any():
+            raise RejectionError(
+                f"sources that are not eligible fell, at {positions(fell & ~right)}"
+            )
+        stray = ~fell & t[f"{goal}.perturbation"].flatten(1).any(1)
+        if stray.any():
+            raise RejectionError(
+                f"sources that stood have a perturbation for '{goal}', at {positions(stray)}"
+            )
+    hidden = t["ignore.radius"] > t["target.radius"]
+    if hidden.any():
+        raise RejectionError(
+            "sources that show their target's class are said to show their own, at "
+            + positions(hidden)
+        )
+    count = int((t["ignore.radius"] < radii).sum())
+    return f"{int(right.sum())} sources are eligible, of which {count} fell"
+
+
+def check_scores(evidence: Evidence) -> str:
+    """What follows from outcomes alone is claimed as it follows."""
+    count = require_equal(evidence.record.scores, scores_of(evidence), FROM_OUTCOMES)
+    return f"{count} scores with their intervals follow from the outcomes"
+
+
+def scores_of(evidence: Evidence) -> Scores:
+    """Scores as far as outcomes give them: where images are needed they are those of nothing."""
+    count = len(evidence.record.suite.sample_ids)
+    images, numbers = torch.zeros(count, 1, 1, 1), torch.zeros(count)
+    unknown = {
+        **dict.fromkeys(("source", "reconstruction"), images),
+        **dict.fromkeys(("ignore.x_adv", "ignore.reconstruction"), images),
+        **{"kl": numbers, "mean": numbers[:, None]},
+        **dict.fromkeys(("ignore.source_similarity", "ignore.reconstruction_similarity"), numbers),
+        **dict.fromkeys(("ignore.displacement", "ignore.symmetric_kl"), numbers),
+    }
+    return collect.score(evidence.record.suite, {**evidence.joined, **unknown})
+
+
+def check_flags(evidence: Evidence) -> str:
+    """The record has the flags that its signs and counts raise, and no others."""
+    record = evidence.record
+    require_flags(record, flags.raised(record.suite, evidence.joined))
+    return _named(record.flags)
+
+
+def require_flags(record: Record, found: Sequence[Flag]) -> None:
+    """Refuse other flags than were found; their words only count within a version."""
+
+    def compared(flag: Flag) -> tuple[object, ...]:
+        words = flag.evidence if record.provenance.genrobust == __version__ else None
+        return (flag.name, flag.value, flag.limit, words)
+
+    theirs, ours = set(map(compared, record.flags)), set(map(compared, found))
+    if theirs != ours or len(record.flags) != len(found):
+        raise RejectionError(
+            f"record.json has {_named(record.flags)}; the signs raise {_named(found)}"
+        )
+
+
+def check_counts(evidence: Evidence) -> str:
+    """What shards counted adds up to the record, and to what became of the sources."""
+    record, suite = evidence.record, evidence.record.suite
+    if collect.attack_costs(suite, evidence.joined) != record.attacks:
+        raise RejectionError("what the shards counted does not add up to the record's attacks")
+    totals = [int(evidence.joined[name].sum()) for name in ("forwards", "backwards")]
+    if totals != [record.forwards, record.backwards]:
+        raise RejectionError("the record's forwards and backwards are not the sum of the shards'")
+    for shard, sources in enumerate(_slices(suite)):
+        counts = {name: evidence.tensors[name][shard] for name in collect.COUNTS}
+        part = _part(evidence.tensors, sources)
+        problem = _problem_of_counts(record, counts, part)
+        if problem:
+            raise RejectionError(f"in shard {shard} {problem}")
+    return f"of {len(record.attacks)} attacks in {len(evidence.shards)} shards, in sum the record's"
+
+
+def _problem_of_counts(
+    record: Record, counts: dict[str, Tensor], part: dict[str, Tensor]
+) -> str | None:
+    """How a shard's counts contradict themselves or the outcomes of its sources."""
+    suite = record.suite
+    tried, succeeded = counts["tried"], counts["succeeded"]
+    # What is tried again in smaller balls is counted again.
+    again = 1 if record.radii == "from the largest" or not suite.ensemble else 1 + HALVINGS
+    if any((count < 0).any() for count in counts.values()):
+        return "a count is negative"
+    if (succeeded > tried).any() or (tried > again * int(part["eligible"].sum())).any():
+        return "attacks were tried on more sources than there are, or succeeded on more than tried"
+    spent = counts["forwards"] + counts["backwards"]
+    if ((tried == 0) & (spent > 0)).any():
+        return "attacks that were not tried cost something"
+    if not suite.ensemble:
+        return None
+    problem = _problem_of_signs(record, counts, part)
+    if problem is None and _untargeted_first(suite):
+        downwards = record.radii == "from the largest"
+        check = _problem_from_the_largest if downwards else _problem_at_each_radius
+        problem = check(suite, counts, part)
+    return problem
+
+
+def _problem_of_signs(
+    record: Record, counts: dict[str, Tensor], part: dict[str, Tensor]
+) -> str | None:
+    """The two last rows against the signs that they were made for."""
+    short, longer = counts["tried"][-2], counts["tried"][-1]
+    if "probe.success" in part and (short != int(part["eligible"].sum())).any():
+        return "short attacks were not tried on every eligible source"
+    if "longer.tried" not in part:
+        return None
+    again, fell = part["longer.tried"], part["longer.success"]
+    stands = part["eligible"] & (part["ignore.radius"] > 0)
+    if (again != (stands | fell)).any() or (fell & ~again).any():
+        return "the longer attack was not tried on the sources that stand"
+    succeeded = counts["succeeded"][-1]
+    if record.radii == "from the largest":  # each source once, at the largest that it withstands
+        counted = (int(longer.sum()), int(succeeded.sum()))
+        same = counted == (int(again.sum()), int(fell.sum()))
+    else:
+        standing = [int(_standing(part, "ignore", e).sum()) for e in range(len(longer))]
+        same = (longer - succeeded).tolist() == standing
+        same &= int(succeeded.sum()) == int(fell.sum())
+    return None if same else "the counts of the longer attack are not those of its signs"
+
+
+def _problem_at_each_radius(
+    suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
+) -> str | None:
+    """Each attack gets what the one before it left, and what they broke is what fell."""
+    aims = {entry.goal for entry in suite.attacks}
+    for e, eps in enumerate(suite.eps):
+        for goal, rows, tried, fell in _attacks_at(suite, counts, e):
+            before = int(_standing(part, goal, e - 1).sum())
+            fallen = before - int(_standing(part, goal, e).sum())
+            # Others than its own attacks reach the untargeted goal too.
+            elsewhere = 0
+            if goal == "ignore":
+                others = [a for a in range(len(suite.attacks)) if a not in rows]
+                elsewhere = int(
+                    counts["succeeded"][-2:, e].sum() + counts["tried"][others, e].sum()
+                )
+            short = int(counts["succeeded"][-2, e]) if goal == "ignore" else 0
+            if _AIMS[goal] in aims and (tried[0] if tried else 0) + ROUNDED < before - short:
+                return f"attacks at eps {eps:g} were not tried on all that stood before them"
+            if not sum(fell) - ROUNDED <= fallen <= sum(fell) + elsewhere + ROUNDED:
+                return f"{fallen} sources fell at eps {eps:g}, and the attacks broke {sum(fell)}"
+            if tried[1:] != [n - k for n, k in zip(tried, fell, strict=True)][:-1]:
+                return f"attacks at eps {eps:g} were not tried on what those before them left"
+    return None
+
+
+def _problem_from_the_largest(
+    suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
+) -> str | None:
+    """Likewise where the radii went down, and what stood at one was not attacked inside it."""
+    for e, eps in enumerate(suite.eps):
+        for goal, _, tried, fell in _attacks_at(suite, counts, e):
+            left = [n - k for n, k in zip(tried, fell, strict=True)]
+            if tried[1:] != left[:-1]:
+                return f"attacks at eps {eps:g} were not tried on what those before them left"
+            stand = int((part["eligible"] & (part[f"{goal}.radius"] == e + 1)).sum())
+            least = most = left[-1] if left else 0
+            if goal == "ignore":  # which targeted and longer attacks reach later
+                least, most = 0, most + int(counts["succeeded"][-1, e + 1 : e + 2].sum())
+            if not least - ROUNDED <= stand <= most + ROUNDED:
+                return f"{stand} sources stand at eps {eps:g}, and the attacks left {most}"
+    return None
+
+
+def _untargeted_first(suite: Suite) -> bool:
+    """Targeted attacks reach the untargeted goal too: only after it do counts add up."""
+    goals = [entry.goal for entry in suite.attacks]
+    return goals == sorted(goals, reverse=True)
+
+
+def _attacks_at(
+    suite: Suite, counts: dict[str, Tensor], e: int
+) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
+    """By goal, the rows of the attacks that ran, how many each tried, how many it broke."""
+    for goal, aim in _AIMS.items():
+        ran = [a for a, entry in enumerate(suite.attacks) if counts["tried"][a].any()]
+        rows = [a for a in ran if suite.attacks[a].goal == aim]
+        tried, fell = (counts[name][rows, e].tolist() for name in ("tried", "succeeded"))
+        yield goal, rows, tried, fell
+
+
+def _standing(part: dict[str, Tensor], goal: str, e: int) -> Tensor:
+    """Who did not fall at a radius or a smaller one; before the first, who is eligible."""
+    return part["eligible"] & (part[f"{goal}.radius"] > e)
+
+
+def _slices(suite: Suite) -> list[slice]:
+    """The places of each shard's sources."""
+    count, size = len(suite.sample_ids), suite.chunk_size
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _part(tensors: dict[str, Tensor], sources: slice) -> dict[str, Tensor]:
+    names = ("eligible", "ignore.radius", "target.radius", "longer.tried", "longer.success")
+    found = {name: tensors[name][sources] for name in names if name in tensors}
+    if "probe.success" in tensors:
+        found["probe.success"] = tensors["probe.success"][:, sources]
+    return found
+
+
+def _named(raised: Sequence[Flag]) -> str:
+    return "the flags " + ", ".join(f"'{flag.name}'" for flag in raised) if raised else "no flag"

@@ -1,0 +1,373 @@
+"""The third depth: parts of the run again, stronger attacks, and what broke other models.
+
+What an entry claims is its robust accuracy. A claim may be beaten by luck: it is refused if the
+share of its sources that a stronger attack breaks, at the least that the number tried allows for,
+puts the truth below the claim's interval. The targeted rate is what the suite's budget gives, and
+grows with it: by how much is said, and refuses nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from scipy.stats import beta
+from torch import Tensor
+
+from genrobust.attacks.base import make_attack
+from genrobust.errors import GenrobustError
+from genrobust.evidence.bundle import (
+    EVIDENCE,
+    GOALS,
+    SIGNS,
+    SIGNS_PER_RADIUS,
+    Evidence,
+    read_evidence,
+)
+from genrobust.runner import collect
+from genrobust.runner.execute import run_all
+from genrobust.runner.options import Options
+from genrobust.runner.perturbation import quantise, restore, step_of
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.prepare import Prepared, prepare
+from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
+from genrobust.runner.shard import Measured, make_batch, run_shard
+from genrobust.suites.suite import AttackEntry
+from genrobust.threat import ThreatModel
+from genrobust.verify.checks import RejectionError, Step, is_trouble, rejecting
+from genrobust.verify.compare import highest, positions
+from genrobust.verify.replay import Progress, Replay
+
+#: Settings that are a budget: the fresh attack has twice of each.
+BUDGETS = ("steps", "queries")
+#: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
+PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
+#: Probability with which a share is no lower than its lower bound.
+BOUND = 0.975
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is attacked again, drawn by a seed that a submitter cannot have known.
+
+    Args:
+        seed: of the draw, and of the fresh attack.
+        shards: whole shards to run again as they were.
+        sources: positions to attack afresh.
+    """
+
+    seed: int
+    shards: tuple[int, ...]
+    sources: tuple[int, ...]
+
+
+def choose(evidence: Evidence, share: float, seed: int) -> Choice:
+    """Draw about ``share`` of the shards, one at the least, and of the sources that stand."""
+    draw = random.Random(seed)
+    numbers = range(len(evidence.shards))
+    stands = evidence.tensors["eligible"] & (evidence.tensors["ignore.radius"] > 0)
+    able = stands.nonzero()[:, 0].tolist()
+    count = max(1, round(share * len(evidence.record.suite.sample_ids)))
+    return Choice(
+        seed=seed,
+        shards=tuple(sorted(draw.sample(numbers, max(1, round(share * len(numbers)))))),
+        sources=tuple(sorted(draw.sample(able, min(count, len(able))))),
+    )
+
+
+def attackers_for(found: Replay) -> Prepared:
+    """What the suite's attacks need, beside what a replay does.
+
+    Raises:
+        GenrobustError: an attack of the suite is not installed.
+    """
+    given, record = found.prepared.options, found.evidence.record
+    options = Options(seed=record.seed, workers=given.workers, data_root=given.data_root)
+    return prepare(found.prepared.setting.scorer.model, record.suite, options)
+
+
+def steps(
+    found: Replay, choice: Choice, others: Sequence[Path], on_progress: Progress
+) -> list[Step]:
+    """What is tried against a claim that a replay has confirmed."""
+    prepared = attackers_for(found)
+    return [
+        ("shards again", partial(check_rerun, found, prepared, choice, on_progress)),
+        ("fresh attack", partial(check_fresh, found, prepared, choice, on_progress)),
+        ("transfers", partial(check_transfers, found, others, on_progress)),
+    ]
+
+
+def check_rerun(found: Replay, prepared: Prepared, choice: Choice, on_progress: Progress) -> str:
+    """The run's own shards, run again with its seed, count and find what is said."""
+    evidence = found.evidence
+    specs = [evidence.shards[number] for number in choice.shards]
+    again = _run(specs, prepared, on_progress)
+    searched_alike = evidence.record.radii == "each"
+    for number, measured in zip(choice.shards, again, strict=True):
+        if searched_alike and found.elsewhere is None:
+            _require_same(evidence, number, measured.tensors)
+            continue
+        if searched_alike:
+            _require_like_passes(evidence, number, measured.tensors)
+        _require_like_outcomes(evidence, number, measured.tensors)
+    if not searched_alike:
+        how = "outcomes within tolerance, though radii are no longer searched from the largest down"
+    elif found.elsewhere is None:
+        how = "the same counts, signs and outcomes"
+    else:
+        how = f"counts and outcomes within tolerance, on another machine ({found.elsewhere})"
+    which = f"{', '.join(map(str, choice.shards))} of {len(evidence.shards)}"
+    seeds = f"drawn by seed {choice.seed}, run again with seed {evidence.record.seed}"
+    return f"shards {which}, {seeds}: {how}"
+
+
+def check_fresh(found: Replay, prepared: Prepared, choice: Choice, on_progress: Progress) -> str:
+    """Attacks with a fresh seed and twice the budget break no more than chance allows."""
+    evidence, suite = found.evidence, found.evidence.record.suite
+    if not choice.sources:
+        return "no source is claimed to stand: there is nothing to break"
+    spec = evidence.shards[0].model_copy(
+        update={"seed": choice.seed, "attacks": tuple(map(_doubled, suite.attacks))}
+    )
+    groups = [
+        choice.sources[first : first + suite.chunk_size]
+        for first in range(0, len(choice.sources), suite.chunk_size)
+    ]
+    specs = [_of_sources(spec, evidence, group) for group in groups]
+    fresh = collect.join(_run(specs, prepared, on_progress))
+    chosen = torch.tensor(choice.sources)
+    found_radii = {goal: fresh[f"{goal}.radius"] for goal in GOALS}
+    broken = _broken(evidence, chosen, found_radii)
+    _require_within(evidence, broken["ignore"], all_tried=False)
+    return (
+        f"{len(choice.sources)} sources that stand, with seed {choice.seed} and twice the budget: "
+        + _in_words(broken)
+    )
+
+
+def check_transfers(found: Replay, others: Sequence[Path], on_progress: Progress) -> str:
+    """Adversarial inputs of other entries, and its own cut to smaller radii, break no more."""
+    evidence = found.evidence
+    given = [goals for path in others if (goals := _goals_of(path, evidence)) is not None]
+    tries = [one for goals in (*_own_cut(found), *given) for one in goals.values()]
+    lowest = _lowest_radii(found, tries, on_progress)
+    broken = _broken(evidence, torch.arange(len(evidence.tensors["eligible"])), lowest)
+    _require_within(evidence, broken["ignore"], all_tried=True)
+    return f"inputs of {len(given)} other entries, its own at smaller radii: {_in_words(broken)}"
+
+
+def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> list[Measured]:
+    """Attack shards, and give their results in the order of the specs."""
+
+    def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
+        with rejecting():  # such as NaN from the model
+            return run_shard(spec, prepared.setting, cancelled)
+
+    done: dict[str, Measured] = {}
+    on_progress(0, len(specs))
+    for spec, measured in run_all(specs, work, prepared.workers):
+        done[spec.key] = measured
+        on_progress(len(done), len(specs))
+    return [done[spec.key] for spec in specs]
+
+
+def _require_same(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+    """On the machine that made a shard it comes out to the bit."""
+    claimed = _shard_of(evidence, number)
+    for name in (*collect.COUNTS, *(n for n in claimed if n not in collect.COUNTS)):
+        theirs, ours = claimed[name], again[name]
+        if name.endswith(".perturbation"):
+            none = again[name.replace("perturbation", "radius")] == len(evidence.record.suite.eps)
+            ours = ours.masked_fill(none.view(-1, 1, 1, 1), 0)
+        same = torch.isclose(theirs, ours, rtol=1e-4, atol=1e-7, equal_nan=True)
+        if not same.all():
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, gives another '{name}'"
+                + _by_how_much(name, theirs, ours)
+            )
+
+
+def _require_like_passes(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+    """On another machine a few sources may come out otherwise, and passes with them."""
+    claimed = _shard_of(evidence, number)
+    for name in ("forwards", "backwards"):
+        theirs, ours = int(claimed[name].sum()), int(again[name].sum())
+        if abs(theirs - ours) > PASSES_NEAR * max(theirs, ours):
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, takes another budget"
+                + _by_how_much(name, claimed[name], again[name])
+            )
+
+
+def _require_like_outcomes(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+    """On another machine, or by another search, a few sources may come out otherwise."""
+    claimed = _shard_of(evidence, number)
+    for goal in GOALS:
+        differ = claimed[f"{goal}.radius"] != again[f"{goal}.radius"]
+        if int(differ.sum()) > max(1, RERUN_DIFFERING * len(differ)):
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, gives other outcomes for "
+                f"'{goal}' at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"
+            )
+
+
+def _shard_of(evidence: Evidence, number: int) -> dict[str, Tensor]:
+    """What evidence says of one shard, as the shard itself would."""
+    size = evidence.record.suite.chunk_size
+    sources = slice(number * size, (number + 1) * size)
+    found = {}
+    for name, tensor in evidence.tensors.items():
+        if name in collect.COUNTS:
+            found[name] = tensor[number]
+        elif name in SIGNS_PER_RADIUS:
+            found[name] = tensor[:, sources]
+        else:
+            found[name] = tensor[sources]
+    return found
+
+
+def _by_how_much(name: str, theirs: Tensor, ours: Tensor) -> str:
+    if name in collect.COUNTS:
+        return f": {int(theirs.sum()):,} claimed, {int(ours.sum()):,} now"
+    if name in (*SIGNS, *SIGNS_PER_RADIUS):
+        return ""
+    differ = (theirs != ours).flatten(1).any(1) if theirs.ndim > 1 else theirs != ours
+    return f" at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"
+
+
+def _doubled(entry: AttackEntry) -> AttackEntry:
+    usual = make_attack(entry.attack, entry.settings).settings()
+    more = {name: 2 * usual[name] for name in BUDGETS if usual.get(name)}
+    return entry.model_copy(update={"settings": {**entry.settings, **more}})
+
+
+def _of_sources(spec: ShardSpec, evidence: Evidence, chosen: Sequence[int]) -> ShardSpec:
+    suite = evidence.record.suite
+    return spec.model_copy(
+        update={
+            "sample_ids": tuple(suite.sample_ids[i] for i in chosen),
+            "target_ids": tuple(suite.target_ids[i] for i in chosen),
+        }
+    )
+
+
+def _broken(
+    evidence: Evidence, chosen: Tensor, reached: dict[str, Tensor]
+) -> dict[str, list[tuple[int, int]]]:
+    """By goal and radius, how many sources are claimed to stand, and how many of them fell."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for goal in GOALS:
+        claimed, eligible = evidence.tensors[f"{goal}.radius"], evidence.tensors["eligible"]
+        found[goal] = []
+        for e in range(len(evidence.record.suite.eps)):
+            stands = (eligible & (claimed > e))[chosen]
+            fell = stands & (reached[goal] <= e)
+            found[goal].append((int(stands.sum()), int(fell.sum())))
+    return found
+
+
+def _require_within(evidence: Evidence, broken: list[tuple[int, int]], *, all_tried: bool) -> None:
+    """Refuse a claim whose interval does not hold what was broken of it, at any radius."""
+    for (tried, fell), at in zip(broken, evidence.record.scores.per_eps, strict=True):
+        rate = at.as_ignore_target
+        if rate is None or not tried:
+            continue
+        least = fell / tried if all_tried else _lower_bound(fell, tried)
+        really = rate.value + (1 - rate.value) * least
+        if really > highest(rate):
+            raise RejectionError(
+                f"at eps {at.eps:g}, {fell} of {tried} sources that are claimed to stand were "
+                f"broken: as_ignore_target is claimed to be {rate.value:.3g}, at most "
+                f"{highest(rate):.3g}, and is {really:.3g} or more"
+            )
+
+
+def _in_words(broken: dict[str, list[tuple[int, int]]]) -> str:
+    """The largest share of those that stand, at any radius."""
+    worst = {
+        goal: max((fell / tried for tried, fell in counts if tried), default=0.0)
+        for goal, counts in broken.items()
+    }
+    return (
+        f"at most {worst['ignore']:.0%} of those that stand were changed, and "
+        f"{worst['target']:.0%} of those not yet there were led to their target's class"
+    )
+
+
+def _lower_bound(broken: int, tried: int) -> float:
+    """The share that is really broken is at least this (Clopper & Pearson 1934)."""
+    return float(beta.ppf(1 - BOUND, broken, tried - broken + 1)) if broken else 0.0
+
+
+def _goals_of(path: Path, evidence: Evidence) -> dict[str, Fallen] | None:
+    """What another entry found of the same sources, radii and images; None if it is unlike."""
+    try:
+        other = read_evidence(path / EVIDENCE)
+    except GenrobustError as problem:
+        if is_trouble(problem):
+            raise
+        return None  # it is for its own verification to say so
+    ours, theirs = evidence.record.suite, other.record.suite
+    same = ("dataset", "split", "data_sha256", "sample_ids", "target_ids", "norm", "eps")
+    if any(getattr(ours, name) != getattr(theirs, name) for name in same):
+        return None
+    if other.record.model.input_shape != evidence.record.model.input_shape:
+        return None
+    return {goal: other.fallen(goal) for goal in GOALS}
+
+
+def _own_cut(found: Replay) -> Iterator[dict[str, Fallen]]:
+    """Its own adversarial inputs, cut to each radius smaller than their own."""
+    evidence, suite = found.evidence, found.evidence.record.suite
+    x = found.joined["source"]
+    threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
+    steps = torch.tensor([step_of(threat) for threat in threats] + [0.0]).to(x)
+    for e, threat in enumerate(threats):
+        goals = {}
+        for goal in GOALS:
+            given = evidence.fallen(goal)
+            larger = (given.radius > e) & (given.radius < len(threats))
+            images = restore(given.perturbation, x, steps[given.radius])
+            cut = quantise(threat.project(images, x), x, threat)
+            kept = cut.masked_fill(~larger.view(-1, 1, 1, 1), 0)
+            goals[goal] = Fallen(kept, torch.where(larger, e, len(threats)))
+        yield goals
+
+
+def _lowest_radii(
+    found: Replay, tries: Sequence[Fallen], on_progress: Progress
+) -> dict[str, Tensor]:
+    """By goal, the smallest radius at which any perturbation reaches it on this model, (B,)."""
+    evidence, setting = found.evidence, found.prepared.setting
+    size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
+    shards = list(enumerate(evidence.shards))
+    done: dict[int, dict[str, Tensor]] = {}
+
+    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[str, Tensor]:
+        number, spec = item
+        sources = slice(number * size, (number + 1) * size)
+        batch = make_batch(spec, setting)
+        baseline = measure_baseline(setting.scorer, batch)
+        lowest = {goal: torch.full_like(baseline.labels, radii) for goal in GOALS}
+        for one in tries:
+            radius, steps = one.radius[sources], one.perturbation[sources]
+            at = (radius < radii).nonzero()[:, 0]
+            if cancelled() or not len(at):
+                continue
+            goals = dict.fromkeys(GOALS, Fallen(steps[at], radius[at]))
+            with rejecting():
+                reached = measure_outcomes(spec, setting.scorer, batch[at], baseline[at], goals)
+            for goal in GOALS:
+                lowest[goal][at] = torch.minimum(lowest[goal][at], reached[f"{goal}.radius"])
+        return lowest
+
+    on_progress(0, len(shards))
+    for (number, _), lowest in run_all(shards, work, found.prepared.workers):
+        done[number] = lowest
+        on_progress(len(done), len(shards))
+    return {goal: torch.cat([done[number][goal] for number, _ in shards]) for goal in GOALS}

@@ -1,0 +1,287 @@
+"""The second depth: the stored perturbations put to the model again, and everything scored anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrobust.evidence.bundle import GOALS, Evidence
+from genrobust.evidence.entry import ZooModel
+from genrobust.models.families import FAMILIES
+from genrobust.models.model import GenerativeModel
+from genrobust.models.zoo import zoo_card
+from genrobust.records.record import Record, Scores
+from genrobust.runner import collect, flags
+from genrobust.runner.execute import run_all
+from genrobust.runner.options import Options
+from genrobust.runner.perturbation import fits, restore, step_of
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.prepare import Prepared, prepare
+from genrobust.runner.probes import still_signs
+from genrobust.runner.provenance import device_kind, provenance
+from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
+from genrobust.runner.shard import Measured, make_batch
+from genrobust.suites.suite import Suite
+from genrobust.threat import ThreatModel
+from genrobust.verify.checks import RejectionError, Step, UntoldError, written_by_another
+from genrobust.verify.compare import (
+    DIFFERING,
+    other_machine,
+    positions,
+    require_equal,
+    require_near,
+)
+from genrobust.verify.consistency import require_flags
+
+#: What a replay is done with: a CPU, on which results repeat.
+DEVICE = "cpu"
+#: Relative difference of signs on the machine that made them, and on another one.
+SIGN_EXACT, SIGN_NEAR = 1e-4, 0.05
+#: On another machine, the share of sources whose signs may differ by more.
+SIGNS_DIFFERING = 0.05
+
+#: What says of a source what it is: compared source by source.
+VERDICTS = ("label", "target_label", "input_verdict", "clean_verdict", "eligible")
+STILL_LABELS = ("surrogate_label", "deployed_label")
+STILL_REALS = ("gradient_norm", "gradient_cosine", "descent", "descent_promised")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What came out.
+
+    Args:
+        evidence: what was replayed.
+        prepared: with what.
+        joined: every tensor of the run, recomputed where perturbations and model give it.
+        misfits: (B,) bool by goal: perturbations that leave ball or box.
+        smaller: (B,) bool by goal: those that fit in a smaller radius than is said.
+        elsewhere: how this machine differs from the one of the record; None if it does not.
+    """
+
+    evidence: Evidence
+    prepared: Prepared
+    joined: dict[str, Tensor]
+    misfits: dict[str, Tensor]
+    smaller: dict[str, Tensor]
+    elsewhere: str | None
+
+    @property
+    def scores(self) -> Scores:
+        return collect.score(self.evidence.record.suite, self.joined)
+
+
+def prepared_for(
+    evidence: Evidence,
+    model: GenerativeModel,
+    workers: int | None,
+    data_root: str | Path | None,
+) -> Prepared:
+    """What replays need: data, judges and model, checked against the suite. No attack is looked up.
+
+    Raises:
+        GenrobustError: the data set or a judge is not there, or the model does not fit.
+    """
+    suite = evidence.record.suite.model_copy(update={"attacks": ()})
+    options = Options(seed=evidence.record.seed, workers=workers, data_root=data_root)
+    return prepare(model, suite, options)
+
+
+def replay(evidence: Evidence, prepared: Prepared, on_progress: Progress) -> Replay:
+    """Score the perturbations of evidence again, shard by shard, as the run did.
+
+    Raises:
+        GenrobustError: the model gave NaN or infinite pixels.
+    """
+    shards = list(enumerate(evidence.shards))
+    done: dict[int, Measured] = {}
+
+    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> Measured | None:
+        number, spec = item
+        first = number * evidence.record.suite.chunk_size
+        sources = slice(first, first + len(spec.sample_ids))
+        return None if cancelled() else _measured(evidence, prepared, spec, sources)
+
+    on_progress(0, len(shards))
+    for (number, _), measured in run_all(shards, work, prepared.workers):
+        done[number] = measured
+        on_progress(len(done), len(shards))
+    found = collect.join([done[number] for number, _ in shards])
+    checked = {name: {g: found.pop(f"{g}.{name}") for g in GOALS} for name in ("misfit", "smaller")}
+    return Replay(
+        evidence=evidence,
+        prepared=prepared,
+        joined={**evidence.joined, **found},
+        misfits=checked["misfit"],
+        smaller=checked["smaller"],
+        elsewhere=other_machine(
+            evidence.record.provenance, provenance("", device_kind(DEVICE), [])
+        ),
+    )
+
+
+def steps(found: Replay) -> list[Step]:
+    """What is compared once a replay is done."""
+    return [
+        ("perturbations", partial(check_perturbations, found)),
+        ("outcomes replayed", partial(check_outcomes, found)),
+        ("scores replayed", partial(check_scores, found)),
+        ("signs replayed", partial(check_signs, found)),
+    ]
+
+
+def check_model(evidence: Evidence, prepared: Prepared) -> str:
+    """The model at hand is the one that the record describes."""
+    claimed, found = evidence.record.model, prepared.model
+    other = written_by_another(evidence.record.provenance.genrobust)
+    if claimed.fingerprint != found.fingerprint:
+        if other and isinstance(evidence.model, ZooModel):
+            raise UntoldError(
+                f"the zoo's '{evidence.model.name}' has other weights here than the record's; "
+                + other
+            )
+        raise RejectionError(
+            f"the model has fingerprint {found.fingerprint[:12]}, and the record's has "
+            f"{claimed.fingerprint[:12]}: it is another model, or has other weights"
+        )
+    same = ("spec", "input_shape", "latents", "code_size", "parameters", "draws", "deploy")
+    for name in same:
+        theirs, ours = getattr(claimed, name), getattr(found, name)
+        if theirs != ours:
+            raise RejectionError(
+                f"record.json says that the model's {name} is {theirs}; it is {ours}"
+            )
+    if claimed.card is not None and claimed.card != _shipped_card(evidence.record):
+        if other:
+            raise UntoldError(
+                f"the record's card of the model is not that of the zoo here; {other}"
+            )
+        raise RejectionError("record.json has a card that is not that of a model of the zoo")
+    return f"fingerprint {found.fingerprint[:12]}, {found.parameters:,} parameters, {found.latents}"
+
+
+def _shipped_card(record: Record) -> dict[str, Any] | None:
+    name, dataset = record.model.reference, record.suite.dataset
+    card = zoo_card(name, dataset) if name in FAMILIES else None
+    return None if card is None else card.model_dump(mode="json")
+
+
+def check_perturbations(found: Replay) -> str:
+    """Every adversarial input is inside the threat model, at the smallest radius it fits in."""
+    suite = found.evidence.record.suite
+    for goal in GOALS:
+        out, less = found.misfits[goal], found.smaller[goal]
+        if out.any():
+            raise RejectionError(
+                f"adversarial inputs for '{goal}' leave the ball or the box, at {positions(out)}"
+            )
+        # Rounding to whole steps may draw one in. Attacks by themselves claim nothing by it.
+        if suite.ensemble and int(less.sum()) > allowed_of(suite):
+            raise RejectionError(
+                f"adversarial inputs for '{goal}' fit in a smaller radius than is said of them, at "
+                + positions(less)
+            )
+    count = sum(int((found.evidence.tensors[f"{g}.radius"] < len(suite.eps)).sum()) for g in GOALS)
+    return (
+        f"{count} adversarial inputs of the suite's sources, each inside {suite.norm} ball and box"
+    )
+
+
+def allowed_of(suite: Suite) -> int:
+    """How many sources may be otherwise by rounding."""
+    return max(1, round(DIFFERING * len(suite.sample_ids)))
+
+
+def check_outcomes(found: Replay) -> str:
+    """The model does with each source and each adversarial input what is said."""
+    claimed, suite = found.evidence.tensors, found.evidence.record.suite
+    names = (*VERDICTS, *(f"{goal}.radius" for goal in GOALS))
+    differ = {name: claimed[name] != found.joined[name] for name in names}
+    exact = [name for name in ("label", "target_label") if differ[name].any()]
+    allowed = 0 if found.elsewhere is None else allowed_of(suite)
+    for name in [*exact, *(n for n in names if int(differ[n].sum()) > allowed)]:
+        raise RejectionError(
+            f"'{name}' is not what the model gives at {int(differ[name].sum())} of "
+            f"{len(suite.sample_ids)} sources, {positions(differ[name])}"
+        )
+    return f"all of {len(suite.sample_ids)} sources come out as claimed" + (
+        "" if found.elsewhere is None else f", but for at most {allowed} ({found.elsewhere})"
+    )
+
+
+def check_scores(found: Replay) -> str:
+    """Every score is what comes out."""
+    claimed, ours = found.evidence.record.scores, found.scores
+    if found.elsewhere is None:
+        return f"{require_equal(claimed, ours)} scores with their intervals are equal to 1e-6"
+    count = require_near(claimed, ours)
+    return f"{count} scores are inside their intervals, on another machine ({found.elsewhere})"
+
+
+def check_signs(found: Replay) -> str:
+    """The signs that need no attack are what comes out, and raise the record's flags."""
+    claimed = found.evidence.tensors
+    names = [name for name in (*STILL_LABELS, *STILL_REALS) if name in claimed]
+    for name in names:
+        differ = _differ(claimed[name], found.joined[name], found.elsewhere is None)
+        allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * len(differ)
+        if int(differ.sum()) > allowed:
+            raise RejectionError(
+                f"'{name}' is not what the model gives at {int(differ.sum())} of {len(differ)} "
+                f"sources, {positions(differ)}: edited, or of a run with another seed"
+            )
+    if found.elsewhere is None:
+        record = found.evidence.record
+        require_flags(record, flags.raised(record.suite, found.joined))
+    return f"{', '.join(names) or 'no sign'} recomputed; they raise the record's flags"
+
+
+def _measured(evidence: Evidence, prepared: Prepared, spec: ShardSpec, sources: slice) -> Measured:
+    setting = prepared.setting
+    scorer, batch = setting.scorer, make_batch(spec, setting)
+    goals = {goal: evidence.fallen(goal, sources) for goal in GOALS}
+    baseline = measure_baseline(scorer, batch)
+    tensors = measure_outcomes(spec, scorer, batch, baseline, goals)
+    if "gradient_norm" in evidence.tensors and batch.judge is not None:
+        with scorer.keyed("search", spec.sample_ids):
+            tensors |= still_signs(scorer.model, batch.untargeted())
+    threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
+    for goal, given in goals.items():
+        tensors[f"{goal}.misfit"] = _misfits(given, batch.x, threats)
+        tensors[f"{goal}.smaller"] = _smaller(given, batch.x, threats)
+    return Measured({name: tensor.detach() for name, tensor in tensors.items()}, 0.0)
+
+
+def _misfits(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+    """Whose perturbation leaves ball or box, (B,) bool; where there is none it is 0."""
+    found = given.perturbation.flatten(1).any(1) & (given.radius == len(threats))
+    for e, threat in enumerate(threats):
+        at = given.radius == e
+        found[at] = ~fits(given.perturbation[at], x[at], threat)
+    return found
+
+
+def _smaller(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+    """Whose perturbation fits in the next smaller radius, (B,) bool."""
+    found = torch.zeros_like(given.radius, dtype=torch.bool)
+    for e, (less, threat) in enumerate(pairwise(threats), 1):
+        at = given.radius == e
+        moved = restore(given.perturbation[at], x[at], step_of(threat))
+        found[at] = threat.distance(moved, x[at]) <= less.eps
+    return found
+
+
+def _differ(claimed: Tensor, found: Tensor, exact: bool) -> Tensor:
+    if not claimed.is_floating_point():
+        return claimed != found
+    tolerance = SIGN_EXACT if exact else SIGN_NEAR
+    return ~torch.isclose(claimed, found, rtol=tolerance, atol=tolerance * 1e-3, equal_nan=True)

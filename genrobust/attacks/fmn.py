@@ -14,7 +14,7 @@ from genrobust.attacks.code_switch import category_order
 from genrobust.attacks.multitarget import other_classes
 from genrobust.batch import Context
 from genrobust.objectives.base import Objective
-from genrobust.objectives.classifier import JudgeMargin, judge_margin
+from genrobust.objectives.classifier import JudgeMargin, deployed_margin
 from genrobust.objectives.code_switch import CodeSwitch
 from genrobust.optimizers import Minimum, Problem, fmn
 from genrobust.posterior import Categorical
@@ -63,7 +63,7 @@ class FMN(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         x = context.batch.x
-        goal = Problem.of(_deployed_margin, context)
+        goal = Problem.of(deployed_margin, context)
         closest = Closest(goal, x)
 
         def visit(x_adv: Tensor) -> Tensor:
@@ -132,7 +132,3 @@ def shorten(x_adv: Tensor, x: Tensor, holds: Callable[[Tensor], Tensor]) -> Tens
 
 def _between(x: Tensor, x_adv: Tensor, share: Tensor) -> Tensor:
     return x + share.view(-1, *[1] * (x.ndim - 1)) * (x_adv - x)
-
-
-def _deployed_margin(x_adv: Tensor, context: Context) -> Tensor:
-    return judge_margin(context.model.reconstruct(x_adv), context)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genrobust.batch import Context
 from genrobust.objectives.base import Objective
-from genrobust.objectives.classifier import judge_margin
+from genrobust.objectives.classifier import deployed_margin
 from genrobust.optimizers import Minimum, Problem, apgd
 from genrobust.threat import ThreatModel
 
@@ -48,7 +48,7 @@ class BestOf:
 
     def __init__(self, context: Context, confidence: float) -> None:
         self.context, self.confidence = context, confidence
-        self.problem = Problem.of(self._margin, context)
+        self.problem = Problem.of(deployed_margin, context)
         self.minimum = Minimum(self.problem, context.batch.x)
         whole = torch.arange(len(context.batch), device=context.batch.x.device)
         self.offer(whole, context.batch.x)
@@ -78,7 +78,3 @@ class BestOf:
         keep = torch.zeros(len(self.context.batch), dtype=torch.bool, device=positions.device)
         keep[positions] = True
         return self.problem.narrow(keep)
-
-    @staticmethod
-    def _margin(x_adv: Tensor, context: Context) -> Tensor:
-        return judge_margin(context.model.reconstruct(x_adv), context)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.batch import Batch, Context
-from genrobust.objectives.classifier import judge_margin
+from genrobust.objectives.classifier import deployed_margin
 from genrobust.optimizers import Minimum, Problem
 from genrobust.seeding import generator
 from genrobust.threat import ThreatModel
@@ -48,7 +48,7 @@ class Square(Attack):
     first_share: float = 0.3
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
-        whole = problem = Problem.of(_deployed_margin, context)
+        whole = problem = Problem.of(deployed_margin, context)
         batch = context.batch
         streams = [generator("square", batch.seed, i) for i in batch.sample_ids]
         start = torch.stack([_stripes(batch.x[0], stream) for stream in streams]).to(batch.x)
@@ -75,9 +75,6 @@ class Square(Attack):
         halvings = sum(query >= share * self.queries for share in SHRINK_AT)
         return max(1, round(width * (self.first_share / 2**halvings) ** 0.5))
 
-
-def _deployed_margin(x_adv: Tensor, context: Context) -> Tensor:
-    return judge_margin(context.model.reconstruct(x_adv), context)
 
 
 def _stripes(image: Tensor, stream: torch.Generator) -> Tensor:

@@ -59,6 +59,11 @@ def judge_margin(image: Tensor, context: Context) -> Tensor:
     return -sign * margin(judge_logits(image, context), labels)
 
 
+def deployed_margin(x_adv: Tensor, context: Context) -> Tensor:
+    """The margin on the path that is scored, for attacks that need no gradient of it, (B,)."""
+    return judge_margin(context.model.reconstruct(x_adv), context)
+
+
 def aim(batch: Batch) -> tuple[Tensor, int]:
     """Labels, and 1 to reach them (targeted) or -1 to leave them (untargeted)."""
     if batch.targeted:

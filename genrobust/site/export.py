@@ -18,7 +18,6 @@ Value = str | int | float | None
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 #: More classes than this make matrices that no screen can compare.
 MAX_CLASSES = 20
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def row_values(board: Board, row: Row) -> dict[str, Value]:
@@ -150,31 +149,21 @@ def _pairs(board: Board, row: Row) -> dict[str, Any] | None:
     if len(known) < len(per_eps) or len(known[0].as_target_pairs.n) > MAX_CLASSES:
         return None
     n = known[0].as_target_pairs.n
-    width = len(_base36(max(max(line) for line in n)))
     return {
         "classes": len(n),
-        "width": width,
-        "n": "".join(_base36(count).rjust(width, "0") for line in n for count in line),
-        "ignore": [_hits(at.as_ignore_target_pairs, width) for at in known],
-        "target": [_hits(at.as_target_pairs, width) for at in known],
+        "n": [count for line in n for count in line],
+        "ignore": [_hits(at.as_ignore_target_pairs) for at in known],
+        "target": [_hits(at.as_target_pairs) for at in known],
     }
 
 
-def _hits(pairs: PairMatrix, width: int) -> str:
-    """How many attacks of each pair succeeded, in base 36: a screenful of numbers in a line."""
-    return "".join(
-        _base36(round((rate or 0) * n)).rjust(width, "0")
+def _hits(pairs: PairMatrix) -> list[int]:
+    """How many attacks of each pair succeeded, source by source."""
+    return [
+        round((rate or 0) * n)
         for rates, counts in zip(pairs.rate, pairs.n, strict=True)
         for rate, n in zip(rates, counts, strict=True)
-    )
-
-
-def _base36(number: int) -> str:
-    text = ""
-    while number:
-        number, digit = divmod(number, 36)
-        text = DIGITS[digit] + text
-    return text or "0"
+    ]
 
 
 def _interval(value: float, low: float, high: float) -> dict[str, float | None]:

@@ -281,16 +281,15 @@ function startBoard() {
       box.append(make("p", { class: "muted" }, `${nameOf(id)}: its page has them.`));
       return box;
     }
-    const read = (packed, at) => parseInt(packed.substr(at * pairs.width, pairs.width), 36);
     const classes = [...Array(pairs.classes).keys()];
     const corner = make("th", { scope: "col", class: "corner" }, make("span", {}, "source ↓"), make("span", {}, "target →"));
     const body = make("tbody");
     for (const source of classes) {
       const cells = classes.map((target) => {
         const at = source * pairs.classes + target;
-        const n = read(pairs.n, at);
+        const n = pairs.n[at];
         if (!n) return make("td", { class: source === target ? "diagonal" : "empty" });
-        const percent = Math.round((100 * read(pairs[now.goal][now.eps], at)) / n);
+        const percent = Math.round((100 * pairs[now.goal][now.eps][at]) / n);
         return make("td", { class: `p${percent}` }, String(percent), make("small", {}, `of ${n}`));
       });
       body.append(make("tr", {}, make("th", { scope: "row" }, String(source)), ...cells));

@@ -21,7 +21,7 @@ from genrobust.batch import Batch, Context
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel, Surrogate
-from genrobust.objectives.classifier import judge_margin
+from genrobust.objectives.classifier import deployed_margin
 from genrobust.optimizers import Minimum, Problem
 from genrobust.seeding import generators_kept, seed_of, seeded
 from genrobust.threat import ThreatModel
@@ -127,7 +127,7 @@ class Bridge(Attack):
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch
         assert batch.judge is not None, "attacks check that they have a judge"
-        problem = Problem.of(_deployed_margin, context)
+        problem = Problem.of(deployed_margin, context)
         x_adv = batch.x
         if threat.eps > 0:
             path = (self.surrogate, self.temperature)
@@ -224,7 +224,3 @@ def _share(total: int, like: Tensor) -> Tensor:
     """A total shared out among the samples, the first ones taking what is left over."""
     each, rest = divmod(total, len(like))
     return each + (torch.arange(len(like), device=like.device) < rest).to(like)
-
-
-def _deployed_margin(x_adv: Tensor, context: Context) -> Tensor:
-    return judge_margin(context.model.reconstruct(x_adv), context)

@@ -740,14 +740,12 @@ def test_no_cell_of_the_csv_is_a_formula(text: str, tmp_path: Path) -> None:
 def test_a_page_and_its_script_agree_on_the_matrices(site: Path, board: Board) -> None:
     data = Page((site / "digits-v1/index.html").read_text()).data
     for row in board.rows:
-        packed = data["pairs"][row.contender.id]
-        width, k = packed["width"], packed["classes"]
+        pairs = data["pairs"][row.contender.id]
+        k = pairs["classes"]
         last = row.best.scores.per_eps[-1].as_target_pairs
         for source in range(k):
             for target in range(k):
-                at = (source * k + target) * width
-                n = int(packed["n"][at : at + width], 36)
-                hits = int(packed["target"][-1][at : at + width], 36)
+                n, hits = (of[source * k + target] for of in (pairs["n"], pairs["target"][-1]))
                 assert n == last.n[source][target]
                 assert hits == round((last.rate[source][target] or 0) * n)
 

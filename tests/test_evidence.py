@@ -23,7 +23,6 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.evidence.archive import read_archive, write_archive
 from genrobust.evidence.bundle import (
     EVIDENCE,
-    GOALS,
     MANIFEST,
     OUTCOMES,
     RECORD,
@@ -40,6 +39,7 @@ from genrobust.evidence.outcomes import check_outcomes
 from genrobust.models import load_model
 from genrobust.records.migrate import migrated, read_record
 from genrobust.records.record import SCHEMA_VERSION, Record
+from genrobust.runner.fields import GOALS
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import restore, step_of
 from genrobust.runner.prepare import prepare

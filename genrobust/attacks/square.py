@@ -76,7 +76,6 @@ class Square(Attack):
         return max(1, round(width * (self.first_share / 2**halvings) ** 0.5))
 
 
-
 def _stripes(image: Tensor, stream: torch.Generator) -> Tensor:
     """Vertical stripes of -1 and 1: the paper's start."""
     channels, height, width = image.shape

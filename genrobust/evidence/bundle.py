@@ -34,7 +34,8 @@ from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
 from genrobust.records.migrate import read_record
 from genrobust.records.record import Record
-from genrobust.runner.collect import COUNTS, join
+from genrobust.runner.collect import join
+from genrobust.runner.fields import COUNTS, FIELDS, GOALS, Per, kept_of
 from genrobust.runner.plan import ShardSpec, plan
 from genrobust.runner.score import Fallen
 from genrobust.runner.shard import Measured
@@ -56,20 +57,6 @@ _NAMES = r"(record|outcomes|manifest)\.json|perturbations\.safetensors|model/[a-
 #: An archive of a thousand examples with a small model has about two million bytes.
 LIMITS = Limits(archive_bytes=256 << 20, members=16, member_bytes=512 << 20, total_bytes=768 << 20)
 
-GOALS = ("ignore", "target")
-#: Per source: what the model makes of it without an attack, and what the judges say of it.
-BASELINE = ("label", "target_label", "input_verdict", "clean_verdict", "eligible")
-#: Signs with a value a source, and those with a row a radius.
-SIGNS = (
-    *("gradient_norm", "gradient_cosine", "descent", "descent_promised"),
-    *("surrogate_label", "deployed_label"),
-    *("longer.tried", "longer.success"),
-)
-SIGNS_PER_RADIUS = ("probe.success", "probe.again", "probe.stopped")
-#: Signs that the first runs were made without.
-LATER = ("descent", "descent_promised", "probe.stopped")
-_FLAGS = ("eligible", "longer.tried", "longer.success", *SIGNS_PER_RADIUS)
-_REALS = ("gradient_norm", "gradient_cosine", "descent", "descent_promised")
 _MAX_SPEC_BYTES = 1 << 16
 
 Parsed = TypeVar("Parsed")
@@ -217,11 +204,10 @@ def specs_of(record: Record) -> list[ShardSpec]:
 def tensors_of(shards: Sequence[Measured]) -> dict[str, Tensor]:
     """What evidence keeps of shard results: nothing that follows from perturbations and model."""
     joined = join(shards)
-    kept = {n: joined[n] for n in (*BASELINE, *SIGNS, *SIGNS_PER_RADIUS) if n in joined}
+    kept = {name: joined[name] for name, field in FIELDS.items() if field.kept and name in joined}
     for goal in GOALS:
-        radius, found = joined[f"{goal}.radius"], joined[f"{goal}.perturbation"]
-        none = radius == shards[0].tensors["tried"].shape[1]
-        kept[f"{goal}.radius"] = radius
+        none = kept[f"{goal}.radius"] == shards[0].tensors["tried"].shape[1]
+        found = joined[f"{goal}.perturbation"]
         kept[f"{goal}.perturbation"] = found.masked_fill(none.view(-1, 1, 1, 1), 0)
     return {**kept, **{n: torch.stack([shard.tensors[n] for shard in shards]) for n in COUNTS}}
 
@@ -307,7 +293,9 @@ def _check_tensors(
 ) -> None:
     """Names, types and shapes: what follows from the suite."""
     wanted = _layout(suite, shape)
-    for name in sorted(wanted.keys() - tensors.keys() - set(LATER)):
+    for name in sorted(wanted.keys() - tensors.keys()):
+        if FIELDS[name].later:
+            continue
         raise GenrobustError(f"the evidence has no tensor '{name}'; write it again with --evidence")
     for name, tensor in tensors.items():
         if name not in wanted or (tensor.dtype, tuple(tensor.shape)) != wanted[name]:
@@ -331,21 +319,15 @@ def _layout(
     n, radii = len(suite.sample_ids), len(suite.eps)
     shards = -(-n // suite.chunk_size)
     steps = load_norm(suite.norm).dtype
-    found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
-    for name in (*BASELINE, *_signs(suite), *(f"{goal}.radius" for goal in GOALS)):
-        kind = torch.bool if name in _FLAGS else torch.float32 if name in _REALS else torch.int64
-        found[name] = (kind, (radii, n) if name in SIGNS_PER_RADIUS else (n,))
-    found |= {f"{goal}.perturbation": (steps, (n, *shape)) for goal in GOALS}
-    counts = (shards, len(suite.attacks) + 2, radii)
-    return found | {name: (torch.int64, counts) for name in COUNTS}
-
-
-def _signs(suite: Suite) -> tuple[str, ...]:
-    """The signs that a run on the suite leaves: none without an attacker's judge."""
-    if suite.attacker_judge is None:
-        return ()
-    longer = SIGNS if suite.ensemble else [n for n in SIGNS if not n.startswith("longer")]
-    return (*longer, *SIGNS_PER_RADIUS)
+    lengths: dict[Per, tuple[int, ...]] = {
+        "source": (n,),
+        "radius and source": (radii, n),
+        "attack and radius": (shards, len(suite.attacks) + 2, radii),
+    }
+    return {
+        field.name: (field.dtype, lengths[field.per]) if field.dtype else (steps, (n, *shape))
+        for field in kept_of(suite)
+    }
 
 
 def _portable(

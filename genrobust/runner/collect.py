@@ -15,15 +15,10 @@ from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_r
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.rules.base import RULES
+from genrobust.runner.fields import joined
 from genrobust.runner.shard import Measured
 from genrobust.runner.statistics import estimates
 from genrobust.suites.suite import Suite
-
-#: What shards count by attack and radius; over shards it is summed.
-COUNTS = ("tried", "succeeded", "forwards", "backwards")
-
-#: Signs with a row a radius.
-_PER_RADIUS = ("probe.success", "probe.again", "probe.stopped")
 
 #: How many sources a report shows where there are no classes.
 EXAMPLES = 10
@@ -34,16 +29,13 @@ DIAGNOSTICS = ("short attacks, for the flags", "twice the steps, for a flag")
 
 def join(shards: Sequence[Measured]) -> dict[str, Tensor]:
     """One set of tensors over all samples, in the order of the shards; counts are summed."""
-    joined = {}
+    found = {}
     for name in shards[0].tensors:
         parts = [shard.tensors[name] for shard in shards if name in shard.tensors]
         if len(parts) < len(shards):  # a sign that older shards of a resumed run lack
             continue
-        if name in COUNTS:
-            joined[name] = torch.stack(parts).sum(0)
-        else:
-            joined[name] = torch.cat(parts, 1 if name in _PER_RADIUS else 0)
-    return joined
+        found[name] = joined(name, parts)
+    return found
 
 
 def score(suite: Suite, joined: dict[str, Tensor]) -> Scores:

@@ -12,11 +12,12 @@ from torch import Tensor
 from genrobust._version import __version__
 from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS
-from genrobust.evidence.bundle import GOALS, Evidence
+from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.entry import ExternalModel
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record, Scores
 from genrobust.rules.base import RULES
 from genrobust.runner import collect, flags
+from genrobust.runner.fields import COUNTS, GOALS, part_of
 from genrobust.runner.search import HALVINGS
 from genrobust.suites.suite import SUITES, Suite, load_suite
 from genrobust.verify.checks import RejectionError, Step, UntoldError, written_by_another
@@ -234,7 +235,7 @@ def check_counts(evidence: Evidence) -> str:
     if totals != [record.forwards, record.backwards]:
         raise RejectionError("the record's forwards and backwards are not the sum of the shards'")
     for shard, sources in enumerate(_slices(suite)):
-        counts = {name: evidence.tensors[name][shard] for name in collect.COUNTS}
+        counts = {name: evidence.tensors[name][shard] for name in COUNTS}
         part = _part(evidence.tensors, sources)
         problem = _problem_of_counts(record, counts, part)
         if problem:
@@ -364,11 +365,15 @@ def _slices(suite: Suite) -> list[slice]:
 
 
 def _part(tensors: dict[str, Tensor], sources: slice) -> dict[str, Tensor]:
-    names = ("eligible", "ignore.radius", "target.radius", "longer.tried", "longer.success")
-    found = {name: tensors[name][sources] for name in names if name in tensors}
-    if "probe.success" in tensors:
-        found["probe.success"] = tensors["probe.success"][:, sources]
-    return found
+    names = (
+        "eligible",
+        "ignore.radius",
+        "target.radius",
+        "longer.tried",
+        "longer.success",
+        "probe.success",
+    )
+    return {name: part_of(name, tensors[name], sources) for name in names if name in tensors}
 
 
 def _named(raised: Sequence[Flag]) -> str:

@@ -22,14 +22,12 @@ from genrobust.attacks.base import make_attack
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import (
     EVIDENCE,
-    GOALS,
-    SIGNS,
-    SIGNS_PER_RADIUS,
     Evidence,
     read_evidence,
 )
 from genrobust.runner import collect
 from genrobust.runner.execute import run_all
+from genrobust.runner.fields import COUNTS, FIELDS, GOALS, part_of
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
@@ -179,7 +177,7 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
 def _require_same(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
     """On the machine that made a shard it comes out to the bit."""
     claimed = _shard_of(evidence, number)
-    for name in (*collect.COUNTS, *(n for n in claimed if n not in collect.COUNTS)):
+    for name in (*COUNTS, *(n for n in claimed if n not in COUNTS)):
         theirs, ours = claimed[name], again[name]
         if name.endswith(".perturbation"):
             none = again[name.replace("perturbation", "radius")] == len(evidence.record.suite.eps)
@@ -220,21 +218,16 @@ def _shard_of(evidence: Evidence, number: int) -> dict[str, Tensor]:
     """What evidence says of one shard, as the shard itself would."""
     size = evidence.record.suite.chunk_size
     sources = slice(number * size, (number + 1) * size)
-    found = {}
-    for name, tensor in evidence.tensors.items():
-        if name in collect.COUNTS:
-            found[name] = tensor[number]
-        elif name in SIGNS_PER_RADIUS:
-            found[name] = tensor[:, sources]
-        else:
-            found[name] = tensor[sources]
-    return found
+    return {
+        name: tensor[number] if name in COUNTS else part_of(name, tensor, sources)
+        for name, tensor in evidence.tensors.items()
+    }
 
 
 def _by_how_much(name: str, theirs: Tensor, ours: Tensor) -> str:
-    if name in collect.COUNTS:
+    if name in COUNTS:
         return f": {int(theirs.sum()):,} claimed, {int(ours.sum()):,} now"
-    if name in (*SIGNS, *SIGNS_PER_RADIUS):
+    if FIELDS[name].sign:
         return ""
     differ = (theirs != ours).flatten(1).any(1) if theirs.ndim > 1 else theirs != ours
     return f" at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.evidence.bundle import GOALS, Evidence
+from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
@@ -20,6 +20,7 @@ from genrobust.models.zoo import zoo_card
 from genrobust.records.record import Record, Scores
 from genrobust.runner import collect, flags
 from genrobust.runner.execute import run_all
+from genrobust.runner.fields import FIELDS, GOALS
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import fits, restore, step_of
 from genrobust.runner.plan import ShardSpec
@@ -46,11 +47,6 @@ DEVICE = "cpu"
 SIGN_EXACT, SIGN_NEAR = 1e-4, 0.05
 #: On another machine, the share of sources whose signs may differ by more.
 SIGNS_DIFFERING = 0.05
-
-#: What says of a source what it is: compared source by source.
-VERDICTS = ("label", "target_label", "input_verdict", "clean_verdict", "eligible")
-STILL_LABELS = ("surrogate_label", "deployed_label")
-STILL_REALS = ("gradient_norm", "gradient_cosine", "descent", "descent_promised")
 
 Progress = Callable[[int, int], None]
 
@@ -204,7 +200,8 @@ def allowed_of(suite: Suite) -> int:
 def check_outcomes(found: Replay) -> str:
     """The model does with each source and each adversarial input what is said."""
     claimed, suite = found.evidence.tensors, found.evidence.record.suite
-    names = (*VERDICTS, *(f"{goal}.radius" for goal in GOALS))
+    still = [f.name for f in FIELDS.values() if f.proof == "still" and f.kept and not f.sign]
+    names = (*still, *(f"{goal}.radius" for goal in GOALS))
     differ = {name: claimed[name] != found.joined[name] for name in names}
     exact = [name for name in ("label", "target_label") if differ[name].any()]
     allowed = 0 if found.elsewhere is None else allowed_of(suite)
@@ -230,7 +227,8 @@ def check_scores(found: Replay) -> str:
 def check_signs(found: Replay) -> str:
     """The signs that need no attack are what comes out, and raise the record's flags."""
     claimed = found.evidence.tensors
-    names = [name for name in (*STILL_LABELS, *STILL_REALS) if name in claimed]
+    still = [f.name for f in FIELDS.values() if f.proof == "still" and f.sign]
+    names = [name for name in still if name in claimed]
     for name in names:
         differ = _differ(claimed[name], found.joined[name], found.elsewhere is None)
         allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * len(differ)

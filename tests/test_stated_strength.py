@@ -16,6 +16,7 @@ import genrobust
 from genrobust.attacks import ATTACKS, Attack, make_attack
 from genrobust.batch import Batch, Context
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
+from genrobust.evidence.checks import RejectionError
 from genrobust.judges import Judge
 from genrobust.objectives.code_switch import LEAD, CodeSwitch
 from genrobust.objectives.output import OutputDistance
@@ -28,7 +29,6 @@ from genrobust.runner.probes import diagnose
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
 from genrobust.verify import reattack
-from genrobust.verify.checks import RejectionError
 from genrobust.verify.reattack import Choice, check_fresh
 from genrobust.verify.replay import Replay
 

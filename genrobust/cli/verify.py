@@ -16,8 +16,8 @@ from genrobust import files
 from genrobust.cli.progress import progress
 from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
+from genrobust.evidence.checks import is_trouble
 from genrobust.evidence.entry import Verification
-from genrobust.verify.checks import is_trouble
 from genrobust.verify.subject import ENTRY, find_subjects
 from genrobust.verify.verify import (
     DEPTHS,

@@ -24,6 +24,7 @@ from genrobust import files
 from genrobust._version import __version__
 from genrobust.errors import GenrobustError
 from genrobust.evidence.archive import Limits, read_archive, read_safetensors, write_archive
+from genrobust.evidence.checks import UntoldError, written_by_another
 from genrobust.evidence.entries import is_later
 from genrobust.evidence.entry import BundledModel, Outcomes, Sha256, ZooModel
 from genrobust.models.families import FAMILIES
@@ -41,7 +42,6 @@ from genrobust.runner.score import Fallen
 from genrobust.runner.shard import Measured
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen, Suite
-from genrobust.verify.checks import UntoldError, written_by_another
 
 EVIDENCE_SCHEMA_VERSION = 1
 

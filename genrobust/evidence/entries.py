@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 
 from genrobust import files
 from genrobust.errors import GenrobustError
+from genrobust.evidence.checks import UntoldError
 from genrobust.evidence.entry import Depth, Entry, Outcomes, Verification
 from genrobust.evidence.outcomes import check_outcomes
 from genrobust.records.migrate import read_record
 from genrobust.records.record import Record
-from genrobust.verify.checks import UntoldError
 
 #: A board's folder is that of its suite.
 BOARD = re.compile(r"[a-z0-9][a-z0-9_-]*-v[0-9]+")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
+from genrobust.evidence.checks import RejectionError
 from genrobust.records.record import Estimate, PairMatrix, Provenance, Scores
-from genrobust.verify.checks import RejectionError
 
 Score = Estimate | PairMatrix | float | None
 

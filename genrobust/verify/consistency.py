@@ -13,6 +13,7 @@ from genrobust._version import __version__
 from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
+from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ExternalModel
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record, Scores
 from genrobust.rules.base import RULES
@@ -20,7 +21,6 @@ from genrobust.runner import collect, flags
 from genrobust.runner.fields import COUNTS, GOALS, part_of
 from genrobust.runner.search import HALVINGS
 from genrobust.suites.suite import SUITES, Suite, load_suite
-from genrobust.verify.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.verify.compare import FROM_OUTCOMES, positions, require_equal
 from genrobust.verify.subject import Subject
 

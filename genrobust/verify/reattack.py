@@ -25,6 +25,7 @@ from genrobust.evidence.bundle import (
     Evidence,
     read_evidence,
 )
+from genrobust.evidence.checks import RejectionError, Step, is_trouble, rejecting
 from genrobust.runner import collect
 from genrobust.runner.execute import run_all
 from genrobust.runner.fields import COUNTS, FIELDS, GOALS, part_of
@@ -36,7 +37,6 @@ from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.shard import Measured, make_batch, run_shard
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
-from genrobust.verify.checks import RejectionError, Step, is_trouble, rejecting
 from genrobust.verify.compare import highest, positions
 from genrobust.verify.replay import Progress, Replay
 

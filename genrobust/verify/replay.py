@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genrobust.evidence.bundle import Evidence
+from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
@@ -31,7 +32,6 @@ from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.shard import Measured, make_batch
 from genrobust.suites.suite import Suite
 from genrobust.threat import ThreatModel
-from genrobust.verify.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.verify.compare import (
     DIFFERING,
     other_machine,

@@ -17,6 +17,7 @@ from genrobust.evidence.bundle import (
     pack,
     read_evidence,
 )
+from genrobust.evidence.checks import RejectionError, rejecting
 from genrobust.evidence.entries import (
     SHOWN,
     VERIFICATION,
@@ -26,7 +27,6 @@ from genrobust.evidence.entries import (
     sha256_of,
 )
 from genrobust.models.model import GenerativeModel
-from genrobust.verify.checks import RejectionError, rejecting
 
 ENTRY, ATTACKS = "entry.json", "attacks"
 #: What an entry's folder may hold.

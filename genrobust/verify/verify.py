@@ -16,6 +16,7 @@ from genrobust._version import __version__
 from genrobust.data.base import Images, data_at, load_images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.evidence.bundle import EVIDENCE, Evidence
+from genrobust.evidence.checks import RejectionError, Step, rejecting, run_steps
 from genrobust.evidence.entries import VERIFICATION, read_alone, sha256_of
 from genrobust.evidence.entry import Check, Depth, ExternalModel, Verification
 from genrobust.models.check import check_model
@@ -25,7 +26,6 @@ from genrobust.records.record import Record
 from genrobust.rules.base import RULES
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
-from genrobust.verify.checks import RejectionError, Step, rejecting, run_steps
 from genrobust.verify.replay import Progress, Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
 

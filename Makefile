@@ -7,11 +7,14 @@ ENV := .venv/bin/python
 bench: .venv/installed
 	$(ENV) -m genrobust bench --model jointvae
 
+# A file's tests stay in one process; torch gets one thread in each.
+SIDE_BY_SIDE := -n auto --dist loadfile
+
 test: .venv/installed
-	$(ENV) -m pytest
+	OMP_NUM_THREADS=1 $(ENV) -m pytest $(SIDE_BY_SIDE)
 
 test-slow: .venv/installed
-	$(ENV) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(ENV) -m pytest $(SIDE_BY_SIDE) -m slow
 
 lint: .venv/installed
 	$(ENV) -m ruff check .

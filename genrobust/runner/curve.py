@@ -186,8 +186,7 @@ def execute_curve(
     joined = collect.join(measured)
     distance = joined["distance"].double()
     known = distance[(distance > 0) & distance.isfinite()]
-    picks = [torch.from_numpy(chunk) for chunk in resamples(len(distance), suite)]
-    drawn = torch.cat([distance[chunk] for chunk in picks])
+    drawn = _resampled(distance, suite)
     record = MinimumNormRecord(
         deviations=run.deviations,
         model=run.model,
@@ -237,6 +236,12 @@ def write_page(folder: Path, run: CurveRun) -> Path:
     path = folder / "curve.html"
     files.write_text(path, render_curve(run.record, run.examples))
     return path
+
+
+def _resampled(distance: Tensor, suite: Suite) -> Tensor:
+    """The distances of the sources in each resample, (resamples, N)."""
+    picks = resamples(len(distance), suite)
+    return torch.cat([distance[torch.from_numpy(chunk)] for chunk in picks])
 
 
 def _estimate(values: Tensor, suite: Suite) -> Estimate:

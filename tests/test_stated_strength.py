@@ -174,6 +174,7 @@ class Astray(Attack):
 
     name = "astray"
     paper = "a test"
+    norms = ("any",)
     goals = ("targeted",)
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -84,10 +84,6 @@ def prepare(
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
     used, deviations = _adjusted(suite, options)
-    if math.isinf(used.eps[-1]):
-        raise GenrobustError(
-            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
-        )
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
@@ -97,6 +93,10 @@ def prepare(
                 f"the attack '{entry.attack}' needs a judge or labels, and the suite '{used.name}' "
                 "scores by distance, without them; choose attacks such as 'latent' or 'output'"
             )
+    if math.isinf(used.eps[-1]):
+        raise GenrobustError(
+            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
+        )
     device = _device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
     if images.sha256 != used.data_sha256:

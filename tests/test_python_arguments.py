@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import genrobust
-from genrobust import arguments
 from genrobust.attacks.base import make_attack
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
@@ -192,7 +191,11 @@ BENCH = [
     ({"eps": 0.1}, r"eps is 0.1; give a list, such as eps=\[0.1\]"),
     ({"eps": "0.1"}, r"eps is '0.1'; give a list"),
     ({"eps": ["0.1"]}, r"eps\[0\] is '0.1'; give a number"),
-    ({"eps": [float("inf")]}, "give finite ones"),
+    ({"eps": [float("inf")]}, "needs a finite eps"),
+    (
+        {"eps": [float("inf")], "attacks": ["carlini-wagner"], "norm": "l2"},
+        "scores are means over the radii .*; give finite ones",
+    ),
     ({"attacks": "fgsm"}, r"attacks is 'fgsm'; give a list, such as attacks=\['latent'\]"),
     ({"attacks": [3]}, r"attacks\[0\] is 3; give a string"),
     ({"judge": 3}, "judge is 3; give a string"),
@@ -396,37 +399,3 @@ def test_a_class_that_the_data_set_does_not_name_is_refused(
     }
     suite = load_suite("digits").model_copy(update=update)
     refused("has an image of class 7 and names 5 classes", lambda: prepare_(suite))
-
-
-# The readers themselves
-
-
-@pytest.mark.parametrize("value", [3, np.int8(3), torch.tensor(3), np.array(3)])
-def test_whole_numbers_are_read(value: Any) -> None:
-    found = arguments.whole("n", value)
-    assert (found, type(found)) == (3, int)
-
-
-@pytest.mark.parametrize("value", [3.0, "3", True, None, [3], torch.tensor([3]), np.bool_(True)])
-def test_nothing_else_is_a_whole_number(value: Any) -> None:
-    refused("n is .*; give a whole number, such as n=1", lambda: arguments.whole("n", value))
-
-
-@pytest.mark.parametrize("value", [0.5, np.float16(0.5), torch.tensor(0.5)])
-def test_numbers_are_read(value: Any) -> None:
-    found = arguments.real("eps", value)
-    assert (found, type(found)) == (0.5, float)
-
-
-def test_long_values_are_named_by_their_type() -> None:
-    refused("n is a str; give", lambda: arguments.whole("n", "9" * 100))
-    refused(r"n is a ndarray of float64 and shape \(2,\)", lambda: arguments.whole("n", np.ones(2)))
-    refused("n is a Images; give", lambda: arguments.real("n", made()))
-
-
-def test_a_tensor_is_not_copied_and_an_array_is() -> None:
-    tensor: Tensor = torch.zeros(2)
-    assert arguments.tensor("x", tensor) is tensor
-    array = np.zeros(2)
-    arguments.tensor("x", array)[0] = 1
-    assert array[0] == 0

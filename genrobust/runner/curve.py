@@ -96,6 +96,7 @@ def minimum_norm(
             that is missing, a folder that cannot be written.
 
     Example:
+        >>> from genrobust.suites import load_suite
         >>> suite = load_suite("digits").with_attacks(["noise"])
         >>> record = minimum_norm("vae", suite, limit=1)
         >>> len(record.sources), record.per_eps[0].eps

@@ -103,10 +103,6 @@ def prepare(
     """
     used, deviations, settings = _adjusted(suite, options)
     rule = RULES.get(used.rule)
-    if math.isinf(used.eps[-1]):
-        raise GenrobustError(
-            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
-        )
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in used.eps:
@@ -116,6 +112,10 @@ def prepare(
                 f"the attack '{entry.attack}' needs a judge or labels, and the suite '{used.name}' "
                 f"scores by {used.rule}, without them; choose attacks such as 'latent' or 'output'"
             )
+    if math.isinf(used.eps[-1]):
+        raise GenrobustError(
+            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
+        )
     device = _device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
     if images.sha256 != used.data_sha256:

@@ -36,6 +36,7 @@ GOES_ON = "The same command goes on from here."
 _LOWERS = {
     "workers": "--workers 1",
     "limit": "a smaller --limit",
+    "batch_size": "a smaller --batch-size",
     "share": "a smaller --share",
     "change": "a smaller batch_size or network with --set",
 }

@@ -164,11 +164,6 @@ def test_a_stopped_command_says_what_is_true_of_it(
     assert (GOES_ON in said) != (ANEW in said)
 
 
-def test_a_question_that_is_left_with_ctrl_c_is_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "_exit", sys.exit)
-    assert ended(throw(typer.Abort())) == 130
-
-
 # Streams
 
 

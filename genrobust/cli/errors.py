@@ -52,11 +52,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             warnings.showwarning = _show_warning
             try:
                 return function(*args, **kwargs)
-            except typer.Exit:
+            except (typer.Exit, typer.Abort):  # a question that was answered with no
                 raise
             except GenrobustError as problem:
                 _end(MISTAKE, f"Error: {one_line(str(problem))}")
-            except (KeyboardInterrupt, typer.Abort) as problem:
+            except KeyboardInterrupt as problem:
                 _leave(problem)
             except SystemExit as problem:
                 _end(MISTAKE, f"Error: {_who_ended(problem)}")
@@ -141,7 +141,7 @@ def _end(code: int, words: str) -> NoReturn:
     sys.exit(code)
 
 
-def _leave(problem: BaseException) -> NoReturn:
+def _leave(problem: KeyboardInterrupt) -> NoReturn:
     print(f"\nStopped. {problem if str(problem) else ANEW}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

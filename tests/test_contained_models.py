@@ -442,12 +442,12 @@ def test_the_data_are_blamed_for_their_pixels(
     register(data)
     suite = quick.model_copy(
         update={
-            **{"dataset": data.name, "data_sha256": data.load("test", None).sha256},
+            **{"dataset": data.name, "data_sha256": "0" * 64},
             **{"rule": "distance", "attacker_judge": None, "scoring_judges": ()},
         }
     )
     model = genrobust.load_model("vae")
-    with pytest.raises(GenrobustError, match=rf"'{data.name}' have pixels from {found} where"):
+    with pytest.raises(GenrobustError, match=rf"pixels from {found}"):
         prepare(model, suite, Options())
     with pytest.raises(GenrobustError, match=rf"images .* reach from {found} where"):
         check_model(model, data.load("test", None).take(range(90)))

@@ -184,7 +184,7 @@ ODD = {
     "huge variance": lambda: genrobust.wrap(Spread(1e4), name="odd"),
     "one latent": lambda: genrobust.wrap(Spread(0.0, 1), name="odd"),
     "no latent that varies": lambda: genrobust.wrap(
-        Spread(0.0, constant=True), differentiable=False, name="odd"
+        Spread(-1.0, constant=True), differentiable=False, name="odd"
     ),
 }
 

@@ -52,7 +52,7 @@ LED_BY_LABELS = {
 
 def norm_of(name: str) -> Any:
     kind = ATTACKS.get(name)
-    return "linf" if "linf" in kind.norms else "l2"
+    return "linf" if {"linf", "any"} & set(kind.norms) else "l2"
 
 
 def run(case: str, untrained: Untrained, goal: str, *left_out: str, **other: Any) -> Any:

@@ -26,13 +26,12 @@ def bench_models(
 
     from genrobust.report.terminal import score_table
 
-    protocol = load_suite(suite)
+    protocol = load_suite(suite, options.data_root)
     home = home_of(out, protocol)  # before a model's file changes directory
     if weights and len(weights) != len(models):
         raise GenrobustError(
             f"{len(weights)} --weights for {len(models)} --model; give each model its own, in order"
         )
-    protocol = load_suite(suite, options.data_root)
     given: list[Path | None] = [path.absolute() for path in weights] or [None] * len(models)
     prepared = [
         _prepared(model, protocol, replace(options, weights=path))

@@ -36,8 +36,8 @@ from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.nearest import SEARCHES, NearestSpec, search_nearest
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
-from genrobust.runner.provenance import device_kind, provenance
-from genrobust.runner.run import Progress, judges, run_missing, shards_of, silent
+from genrobust.runner.provenance import provenance
+from genrobust.runner.run import Progress, device_of, judges, run_missing, shards_of, silent
 from genrobust.runner.shard import Measured
 from genrobust.runner.statistics import estimates, interval, resamples
 from genrobust.runner.store import Store
@@ -174,7 +174,6 @@ def execute_curve(
     """
     run = prepared.run
     suite, setting, seed = run.suite, run.setting, run.options.seed
-    device = device_kind(run.options.device, setting.scorer.model.max_batch)
     shards = nearest_shards_of(prepared)
     places.begin(folder, run, shards)
 
@@ -215,7 +214,7 @@ def execute_curve(
         searches=tuple(_costs(suite, joined)),
         forwards=int(joined["forwards"].sum()),
         backwards=int(joined["backwards"].sum()),
-        provenance=provenance(run.command, device, [*shards]),
+        provenance=provenance(run.command, device_of(run), [*shards]),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             attack_seconds=round(sum(m.seconds for m in measured), 3),

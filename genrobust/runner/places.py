@@ -36,6 +36,9 @@ _TRACES = (PLAN, "record.json", "curve.json", "evidence.zip", "shards")
 #: How long the settings may be in a folder's name.
 _LONGEST = 100
 
+#: What is before each setting there.
+_BEHIND = "--"
+
 AnyRecord = TypeVar("AnyRecord", Record, MinimumNormRecord)
 
 
@@ -152,10 +155,10 @@ def _name(prepared: Prepared, without: str) -> str:
     live = reference == "a live object" or reference.endswith(".zip")
     name = prepared.model.name if live else name_of(reference, prepared.options.weights)
     settings = "".join(
-        f"--{part_of(setting)}" for setting in prepared.settings if setting != without
+        _BEHIND + part_of(setting) for setting in prepared.settings if setting != without
     )
     if len(settings) > _LONGEST:
-        settings = f"--settings-{short_hash(settings)}"
+        settings = _BEHIND + f"settings-{short_hash(settings)}"
     return part_of(name) + settings
 
 

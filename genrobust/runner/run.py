@@ -141,7 +141,6 @@ def execute(
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
     """
     suite, setting = prepared.suite, prepared.setting
-    device = device_kind(prepared.options.device, setting.scorer.model.max_batch)
     shards = shards_of(prepared)
     places.begin(folder, prepared, shards, here)
 
@@ -169,7 +168,7 @@ def execute(
         attacks=collect.attack_costs(suite, joined),
         forwards=int(joined["forwards"].sum()),
         backwards=int(joined["backwards"].sum()),
-        provenance=provenance(prepared.command, device, shards),
+        provenance=provenance(prepared.command, device_of(prepared), shards),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             attack_seconds=round(sum(m.seconds for m in measured), 3),
@@ -181,8 +180,13 @@ def execute(
 
 def shards_of(prepared: Prepared) -> list[ShardSpec]:
     """The shards that a run consists of."""
-    device = device_kind(prepared.options.device)
-    return plan(prepared.suite, prepared.model.fingerprint, prepared.options.seed, device)
+    seed, device = prepared.options.seed, device_of(prepared)
+    return plan(prepared.suite, prepared.model.fingerprint, seed, device)
+
+
+def device_of(prepared: Prepared) -> str:
+    """What of the device a run's results depend on."""
+    return device_kind(prepared.options.device, prepared.setting.scorer.model.max_batch)
 
 
 def judges(setting: Setting) -> Iterator[JudgeInfo]:

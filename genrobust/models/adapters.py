@@ -175,7 +175,7 @@ def plain(tensor: Tensor, who: str) -> Tensor:
         "a nested tensor": (tensor.is_nested, "torch.nested.to_padded_tensor(output, 0)"),
         "quantised numbers": (tensor.is_quantized, "output.dequantize()"),
         "a sparse tensor": (tensor.layout != torch.strided, "output.to_dense()"),
-        "complex numbers": (tensor.is_complex(), "torch.view_as_real(output).flatten(1)"),
+        "complex numbers": (tensor.is_complex(), "output.real"),
         "whole numbers": (not tensor.is_floating_point(), "output.float()"),
     }
     for what, (is_so, remedy) in wrong.items():

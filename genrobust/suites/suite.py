@@ -196,7 +196,8 @@ class Suite(Frozen):
         for radius in eps:
             if not 0 <= radius <= MAX_EPS:  # nor NaN
                 raise GenrobustError(
-                    f"--eps is {radius}; it must be a number from 0 to {MAX_EPS:g}, such as 0.1"
+                    f"--eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as "
+                    "0.1"
                 )
         return self.model_copy(update={"eps": tuple(sorted(set(eps)))})
 

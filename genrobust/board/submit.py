@@ -225,8 +225,8 @@ def _what_was_scored(
     if evidence.model is None:
         raise GenrobustError(
             f"the model of '{run}' is not in its evidence; run the same command with --evidence, "
-            "which runs it as data if it can be, or say where its weights are: --source URL "
-            "--weights FILE"
+            "which runs it as data if it can be, and submit the folder that it names, or say where "
+            "its weights are: --source URL --weights FILE"
         )
     return evidence.load_model(), evidence, evidence.model
 

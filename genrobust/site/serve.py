@@ -67,8 +67,8 @@ def serve(boards: Sequence[Board], port: int, ready: Callable[[str], None]) -> N
         site = folder / "site"
         write_files(site, render(boards))
         with _server(site, port) as server:
-            ready(f"http://{HOST}:{server.server_port}/")
-            try:
+            try:  # Ctrl-C is how it ends, from when it is said that it does
+                ready(f"http://{HOST}:{server.server_port}/")
                 server.serve_forever()
             except KeyboardInterrupt:
                 return

@@ -24,7 +24,9 @@ from genrobust import files
 from genrobust.attacks import ATTACKS, Attack, make_attack
 from genrobust.attacks.base import Goal
 from genrobust.batch import Batch, Context
+from genrobust.norms import load_norm
 from genrobust.optimizers import Minimum, Problem
+from genrobust.records.record import SCHEMA_VERSION
 from genrobust.runner import search
 from genrobust.runner.probes import Diagnosis
 from genrobust.suites.suite import AttackEntry, Suite, entries_of, load_suite
@@ -169,7 +171,9 @@ def main() -> None:
                 continue
             suite = suite_of(name, settings).limited(given.limit).with_eps(list(EPS))
             of_model = kept.setdefault(weights.stem, {})
-            identity = hashlib.sha256((suite.sha256 + digest(weights)).encode()).hexdigest()
+            # What an earlier search of the radii found is not passed off as this one's.
+            measured_as = f"{SCHEMA_VERSION}{suite.sha256}{digest(weights)}"
+            identity = hashlib.sha256(measured_as.encode()).hexdigest()
             if of_model.get(label(name, settings), {}).get("identity") == identity:
                 continue
             warm(weights, given.limit, given.data_root)
@@ -205,7 +209,7 @@ def suite_of(name: str, settings: dict[str, Any]) -> Suite:
     for goal in goals:
         if name == "standard":
             entries += entries_of(name, goal)
-        elif "linf" in kind.norms:
+        elif kind.supports(load_norm("linf")):
             entries.append(AttackEntry(attack=name, goal=goal, settings=settings))
         else:
             wrapped = {"attack": name, "settings_of": settings}

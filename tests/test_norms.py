@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -314,3 +317,17 @@ def test_a_name_is_resolved_once_and_objects_of_a_norm_are_alike(l1: str) -> Non
     assert load_norm("l1") == L1() != load_norm("l2")
     assert {load_norm("l2"), L2()} == {L2()}
     assert load_suite("digits").with_norm("l1").norm == "l1"
+
+
+def test_the_table_of_attacks_cuts_only_those_that_cannot_work_in_linf(repository: Path) -> None:
+    asked = ("latent", "pgd", "carlini-wagner", "camuto")
+    code = f"import attacks; print(*(attacks.suite_of(n, {{}}).attacks[0].attack for n in {asked}))"
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=repository / "benchmarks",
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split() == ["latent", "pgd", "cut", "cut"]

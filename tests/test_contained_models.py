@@ -447,7 +447,7 @@ def test_the_data_are_blamed_for_their_pixels(
         }
     )
     model = genrobust.load_model("vae")
-    with pytest.raises(GenrobustError, match=rf"pixels from {found}"):
+    with pytest.raises(GenrobustError, match=rf"'{data.name}': .* pixels from {found}"):
         prepare(model, suite, Options())
     with pytest.raises(GenrobustError, match=rf"images .* reach from {found} where"):
         check_model(model, factor * genrobust.load_images("digits").take(range(90)) + shift)

@@ -203,14 +203,14 @@ def test_a_judge_is_trained_on_colours_and_on_fewer_images_than_a_batch(
 EMPTY = torch.zeros(0, 1, 32, 32)
 FINE = torch.rand(4, 1, 32, 32)
 DATA_SETS: dict[str, tuple[dict[str, Any], str]] = {
-    "no training images": ({"raw": EMPTY, "test": FINE}, "give images .* at least one"),
-    "no test images": ({"raw": FINE, "test": EMPTY}, "give images .* at least one"),
+    "no training images": ({"raw": EMPTY, "test": FINE}, "train split .* at least one"),
+    "no test images": ({"raw": FINE, "test": EMPTY}, "test split .* at least one"),
     "bytes as floats": ({"raw": 255 * FINE}, "pixels from"),
     "below 0": ({"raw": FINE - 0.5}, "pixels from"),
     "NaN": ({"raw": FINE.clone().fill_(torch.nan)}, "pixels from nan"),
     "one NaN of the test images": (
         {"raw": FINE, "test": FINE.index_fill(0, torch.tensor([2]), torch.nan)},
-        "pixels from nan",
+        "test split .* pixels from nan",
     ),
     "another shape in the test": ({"raw": FINE, "test": torch.rand(4, 3, 32, 32)}, "one shape"),
 }

@@ -208,4 +208,7 @@ _ROOT: ContextVar[str | Path | None] = ContextVar("root", default=None)
 def _load(name: str, split: Split, root: Path | None) -> Images:
     found = DATASETS.get(name)
     source = found() if isinstance(found, type) else found
-    return source.load(split, root)
+    try:
+        return source.load(split, root)
+    except GenrobustError as problem:  # of its files or of its images, whichever set was asked for
+        raise GenrobustError(f"the {split} split of '{name}': {problem}") from problem

@@ -57,7 +57,8 @@ class Project:
     """
 
     def __init__(self, file: Path) -> None:
-        self.name = f"_project{next(_COUNT)}"
+        # A copy of this module that was loaded before, as notebooks do, has named some already.
+        self.name = next(n for n in map("_project{}".format, _COUNT) if n not in sys.modules)
         self.file = file.resolve()
         #: Where its modules lie; also what the file puts into ``sys.path`` for them.
         self.folders = [str(self.file.parent)]
@@ -189,11 +190,13 @@ class _Neighbours(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        top, _, rest = name.partition(".")
         if not _PREFIX.match(name):
-            top, _, rest = name.partition(".")
             parent = getattr(sys.modules.get(top), "__name__", "")
             known = rest and _PREFIX.match(parent)
             return ModuleSpec(name, _Alias(f"{parent}.{rest}")) if known else None
+        if top not in _PROJECTS:  # of another copy of this module: it was reloaded, in a notebook
+            return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
             spec.loader = _Loader(spec.loader.name, spec.loader.path)

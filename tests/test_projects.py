@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -48,6 +49,10 @@ def write(tmp_path: Path) -> Write:
         return tmp_path / project / "model.py"
 
     return write
+
+
+def scaled(scale: str) -> dict[str, str]:
+    return {"model": WAYS["from"]["model"], "net": NET.replace("{scale}", scale)}
 
 
 def brightness(model: GenerativeModel) -> float:
@@ -208,10 +213,30 @@ def test_a_library_never_sees_a_helper_of_its_imports_name(
 def test_an_edited_helper_is_read_again_in_one_process(write: Write) -> None:
     seen = []
     for scale in ("1.00", "0.50", "0.25"):  # of one length, within one second
-        place = write("a", model=WAYS["from"]["model"], net=NET.replace("{scale}", scale))
+        place = write("a", **scaled(scale))
         seen.append(brightness(load_model(f"{place}:build")))
     assert seen == [0.5, 0.25, 0.125]
     assert not list(place.parent.rglob("__pycache__"))
+
+
+def test_a_second_copy_of_genrobust_disturbs_no_project_and_finds_its_own(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook reloads the modules that were edited; another one may be imported afresh."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    before = load_model(f"{write('a', **scaled('1.0'))}:build")
+    spec = importlib.util.find_spec("genrobust.projects")
+    assert spec is not None
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    for project, scale in (("b", "0.5"), ("c", "0.25")):
+        of_first = write(project, **scaled(scale))
+        assert brightness(load_model(f"{of_first}:build")) == 0.5 * float(scale)
+        of_second = copy.Project(write(f"{project}2", **scaled(f"{scale}5")))
+        with of_second.at_home():
+            assert float(of_second.load().build().scale) == float(f"{scale}5")
+    assert brightness(before) == 0.5
 
 
 def test_dataclasses_and_pickles_of_a_file_work(write: Write) -> None:

@@ -55,7 +55,7 @@ def l1() -> Iterator[str]:
     """The norm of the demo plugin, registered by name."""
     NORMS.register("l1")(L1)
     yield "l1"
-    del NORMS._registered["l1"]
+    NORMS._registered.pop("l1", None)
 
 
 # What every norm must be
@@ -270,6 +270,9 @@ def test_foolboxs_attacks_in_a_norm_run_once_it_is_known(l1: str) -> None:
     assert float(ThreatModel(l1).distance(found.x_adv, x).max()) > 1
     with pytest.raises(GenrobustError, match="works under linf and l2, not l1"):
         genrobust.attack("art:ProjectedGradientDescent", model, x, **given)
+    del NORMS._registered[l1]
+    with pytest.raises(GenrobustError, match="takes a radius in l1"):
+        make_attack("foolbox:L1PGD")
 
 
 # Which norms an attack works under

@@ -29,8 +29,9 @@ from genrobust.evidence.bundle import (
 )
 from genrobust.evidence.entries import sha256_of
 from genrobust.evidence.entry import Author, Entry, Submission, Verification
+from genrobust.outcomes import flags
 from genrobust.records.record import Record
-from genrobust.runner import collect, flags
+from genrobust.runner import collect
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute

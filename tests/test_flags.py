@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.models.wrapping import adapt
-from genrobust.runner import flags
+from genrobust.outcomes import flags
 from genrobust.runner.collect import join
 from genrobust.runner.shard import Measured
 from genrobust.suites import AttackEntry, Suite

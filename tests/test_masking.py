@@ -13,9 +13,9 @@ from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
+from genrobust.outcomes import flags
 from genrobust.records.record import Record
-from genrobust.runner import flags
-from genrobust.runner.probes import diagnose
+from genrobust.runner.signs import diagnose
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import entries_of
 from genrobust.testing.masks import MASKS, Mask, rounded

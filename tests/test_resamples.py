@@ -13,7 +13,8 @@ from scipy.stats import bootstrap
 
 from genrobust.board.board import Contender, make_board, rescored
 from genrobust.evidence.entries import read_entries
-from genrobust.runner import collect, curve, statistics
+from genrobust.outcomes import statistics
+from genrobust.runner import collect, curve
 from genrobust.seeding import seed_of
 from genrobust.site.build import contender
 from genrobust.suites import Suite, load_suite

@@ -21,11 +21,11 @@ from genrobust.judges import Judge
 from genrobust.objectives.code_switch import LEAD, CodeSwitch
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
+from genrobust.outcomes import flags
 from genrobust.posterior import Categorical, Posterior
 from genrobust.records.record import Estimate
-from genrobust.runner import flags
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.probes import diagnose
+from genrobust.runner.signs import diagnose
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
 from genrobust.verify import reattack

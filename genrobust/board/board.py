@@ -26,8 +26,8 @@ from genrobust.evidence.entries import LoadedEntry, State
 from genrobust.evidence.entry import Outcomes
 from genrobust.evidence.outcomes import Array, merge, source_areas
 from genrobust.metrics.success import SuccessRate, eps50, success_rate
+from genrobust.outcomes.statistics import estimates, interval, resampled_means
 from genrobust.records.record import EpsScores, Estimate, PairMatrix, Record
-from genrobust.runner.statistics import estimates, interval, resampled_means
 from genrobust.suites.suite import Suite
 
 #: Intervals of differences are given to four decimals, and judged so.

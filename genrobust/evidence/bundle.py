@@ -33,12 +33,12 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.tensors import TensorLimits
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
+from genrobust.outcomes.fields import COUNTS, FIELDS, GOALS, Per, kept_of
 from genrobust.records.migrate import read_record
 from genrobust.records.record import Record
 from genrobust.runner.collect import join
-from genrobust.runner.fields import COUNTS, FIELDS, GOALS, Per, kept_of
+from genrobust.runner.measure import Fallen
 from genrobust.runner.plan import ShardSpec, plan
-from genrobust.runner.score import Fallen
 from genrobust.runner.shard import Measured
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen, Suite

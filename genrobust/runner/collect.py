@@ -12,12 +12,12 @@ from torch import Tensor
 from genrobust.metrics.distances import l2, linf
 from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
+from genrobust.outcomes.fields import joined
+from genrobust.outcomes.statistics import estimates
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.rules.base import RULES
-from genrobust.runner.fields import joined
 from genrobust.runner.shard import Measured
-from genrobust.runner.statistics import estimates
 from genrobust.suites.suite import Suite
 
 #: How many sources a report shows where there are no classes.

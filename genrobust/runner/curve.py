@@ -19,6 +19,8 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.outcomes import flags
+from genrobust.outcomes.statistics import estimates, interval, resamples
 from genrobust.records.curve_record import (
     Area,
     AtRadius,
@@ -31,15 +33,14 @@ from genrobust.records.curve_record import (
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import DataInfo, Estimate, Flag, Times
 from genrobust.rules.base import RULES
-from genrobust.runner import collect, flags, places
+from genrobust.runner import collect, places
 from genrobust.runner.checkpoint import Checkpoint
-from genrobust.runner.nearest import SEARCHES, NearestSpec, search_nearest
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import provenance
 from genrobust.runner.run import Progress, device_of, judges, run_missing, shards_of, silent
 from genrobust.runner.shard import Measured
-from genrobust.runner.statistics import estimates, interval, resamples
+from genrobust.runner.smallest import SEARCHES, NearestSpec, search_nearest
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed

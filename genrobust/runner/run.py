@@ -14,9 +14,10 @@ from genrobust import files
 from genrobust.arguments import path
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.outcomes import flags
 from genrobust.records.examples import Example
 from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
-from genrobust.runner import collect, flags, places
+from genrobust.runner import collect, places
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.execute import run_all
 from genrobust.runner.options import Options

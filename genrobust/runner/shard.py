@@ -12,10 +12,10 @@ from genrobust.batch import Batch
 from genrobust.data.base import Images
 from genrobust.judges.judge import Judge
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.measure import measure_baseline, measure_outcomes
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.score import measure_baseline, measure_outcomes
-from genrobust.runner.scoring import Scorer
-from genrobust.runner.search import search
+from genrobust.runner.radii import search
+from genrobust.runner.scorer import Scorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A shard's result: the tensors of :func:`~genrobust.runner.score.measure_outcomes`, the
-    counts and signs of :class:`~genrobust.runner.search.Found`, and the seconds it took."""
+    """A shard's result: the tensors of :func:`~genrobust.runner.measure.measure_outcomes`, the
+    counts and signs of :class:`~genrobust.runner.radii.Found`, and the seconds it took."""
 
     tensors: dict[str, Tensor]
     seconds: float

@@ -15,13 +15,14 @@ from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ExternalModel
+from genrobust.outcomes import flags
+from genrobust.outcomes.fields import COUNTS, GOALS, part_of
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record, Scores
 from genrobust.rules.base import RULES
-from genrobust.runner import collect, flags
-from genrobust.runner.fields import COUNTS, GOALS, part_of
-from genrobust.runner.search import HALVINGS
+from genrobust.runner import collect
+from genrobust.runner.radii import HALVINGS
 from genrobust.suites.suite import SUITES, Suite, load_suite
-from genrobust.verify.compare import FROM_OUTCOMES, positions, require_equal
+from genrobust.verify.claims import FROM_OUTCOMES, positions, require_equal
 from genrobust.verify.subject import Subject
 
 #: A suite of one's own may ask for as much work as this.

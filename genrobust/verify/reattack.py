@@ -26,18 +26,18 @@ from genrobust.evidence.bundle import (
     read_evidence,
 )
 from genrobust.evidence.checks import RejectionError, Step, is_trouble, rejecting
+from genrobust.outcomes.fields import COUNTS, FIELDS, GOALS, part_of
 from genrobust.runner import collect
 from genrobust.runner.execute import run_all
-from genrobust.runner.fields import COUNTS, FIELDS, GOALS, part_of
+from genrobust.runner.measure import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.shard import Measured, make_batch, run_shard
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
-from genrobust.verify.compare import highest, positions
+from genrobust.verify.claims import highest, positions
 from genrobust.verify.replay import Progress, Replay
 
 #: Settings that are a budget: the fresh attack has twice of each.

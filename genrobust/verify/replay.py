@@ -18,21 +18,22 @@ from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import zoo_card
+from genrobust.outcomes import flags
+from genrobust.outcomes.fields import FIELDS, GOALS
 from genrobust.records.record import Record, Scores
-from genrobust.runner import collect, flags
+from genrobust.runner import collect
 from genrobust.runner.execute import run_all
-from genrobust.runner.fields import FIELDS, GOALS
+from genrobust.runner.measure import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import fits, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.probes import still_signs
 from genrobust.runner.provenance import device_kind, provenance
-from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.shard import Measured, make_batch
+from genrobust.runner.signs import still_signs
 from genrobust.suites.suite import Suite
 from genrobust.threat import ThreatModel
-from genrobust.verify.compare import (
+from genrobust.verify.claims import (
     DIFFERING,
     other_machine,
     positions,

@@ -11,11 +11,11 @@ from torch import Tensor
 from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
 from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.measure import Baseline, Fallen
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.probes import Diagnosis, diagnose, longer_attack
-from genrobust.runner.score import Baseline, Fallen
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
+from genrobust.runner.signs import Diagnosis, diagnose, longer_attack
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 

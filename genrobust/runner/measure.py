@@ -14,7 +14,7 @@ from genrobust.posterior import Categorical, Point, Posterior
 from genrobust.rules.base import Sources
 from genrobust.runner.perturbation import restore, step_of
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.threat import ThreatModel
 
 

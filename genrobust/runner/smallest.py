@@ -13,11 +13,11 @@ from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.probes import diagnose
-from genrobust.runner.score import Baseline, measure_baseline
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Measured, Setting, make_batch
+from genrobust.runner.signs import diagnose
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel, allowed
 
@@ -59,7 +59,7 @@ def search_nearest(
         For B samples: ``label``, ``eligible``, ``verdict``, ``distance`` (B,), which is 0 where not
         eligible and infinite where nothing was found; ``source``, ``reconstruction``, ``x_adv``,
         ``adversarial_reconstruction`` (B, C, H, W); and the signs of
-        :func:`~genrobust.runner.probes.diagnose`. For A attacks of the suite, the short ones
+        :func:`~genrobust.runner.signs.diagnose`. For A attacks of the suite, the short ones
         that flags rest on and S searches: ``tried``, ``succeeded``, those with a nearer image,
         ``forwards``, ``backwards`` (A + 1 + S, E + 1), the last column for the whole box. None if
         ``cancelled`` said so between two attacks.

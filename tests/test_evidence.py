@@ -37,7 +37,7 @@ from genrobust.evidence.bundle import (
 from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
 from genrobust.evidence.outcomes import check_outcomes
 from genrobust.models import load_model
-from genrobust.outcomes.fields import GOALS
+from genrobust.outcomes.outcome import GOALS
 from genrobust.records.migrate import migrated, read_record
 from genrobust.records.record import SCHEMA_VERSION, Record
 from genrobust.runner.options import Options

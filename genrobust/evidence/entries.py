@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from genrobust import files
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.evidence.checks import UntoldError
 from genrobust.evidence.entry import Depth, Entry, Outcomes, Verification
 from genrobust.evidence.outcomes import check_outcomes
@@ -309,14 +309,12 @@ def _unreadable(path: Path, problem: OSError) -> GenrobustError:
 
 
 def _refused_json(folder: Path, name: str, problem: ValidationError) -> GenrobustError:
-    first = problem.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the file"
+    reason = in_a_line(problem)
     if is_later(problem):
         return UntoldError(
-            f"'{folder / name}' is of a later genrobust than this one ({where}: {first['msg']}); "
-            "install that"
+            f"'{folder / name}' is of a later genrobust than this one ({reason}); install that"
         )
-    return _refused(folder, f"{name}: {where}: {first['msg']}")
+    return _refused(folder, f"{name}: {reason}")
 
 
 def _refused(folder: Path, why: str) -> GenrobustError:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -389,6 +390,14 @@ def test_an_entry_that_does_not_fit_stops_the_build_with_a_sentence(
     assert "digits-v1/vae" in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_a_folder_without_an_entry_is_left_out_and_said(tmp_path: Path) -> None:
+    write_entries(tmp_path, [Fake("vae")])
+    (entry_folder(tmp_path).parent / "leftover").mkdir()
+    with pytest.warns(GenrobustWarning, match="leftover' is left out: it has no entry.json"):
+        found = read_entries(tmp_path)
+    assert [entry.folder.name for entry in found] == ["vae"]
 
 
 def test_an_attack_on_other_sources_is_refused(tmp_path: Path) -> None:
@@ -921,6 +930,14 @@ def test_serve_answers_on_this_machine_until_it_is_stopped(tmp_path: Path) -> No
         with urllib.request.urlopen(f"{url}digits-v1/index.html") as answer:
             assert "yours, not submitted" in answer.read().decode()
         port = url.rstrip("/").rpartition(":")[2]
+        for host, status in ((f"localhost:{port}", 200), (f"evil.example:{port}", 421)):
+            asked = urllib.request.Request(url, headers={"Host": host})
+            try:
+                with urllib.request.urlopen(asked) as answer:
+                    assert answer.status == status
+            except urllib.error.HTTPError as refused:
+                assert refused.code == status
+                assert b"yours, not submitted" not in refused.read()
         busy = CliRunner().invoke(
             app, ["leaderboard", "serve", "--port", port, "--runs", str(tmp_path / "runs")]
         )

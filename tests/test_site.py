@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -190,6 +191,28 @@ def test_ranks_do_not_depend_on_the_order_of_entries(
     shuffled = [*given_order]
     shuffler.shuffle(shuffled)
     assert make_board(given_order) == make_board(shuffled)
+
+
+def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None:
+    fakes = [Fake(name, strength, n) for n, (name, strength) in enumerate(
+        [("lucky", 0.8), ("usual", 0.6), ("unlucky", 0.3), ("other", 0.5)]
+    )]  # fmt: skip
+    entries = read_entries(write_entries(tmp_path, [*fakes, Fake("flagged", 0.1, flags=(FLAG,))]))
+    contenders = [
+        replace(one, record=one.record.model_copy(update={"model": model}))
+        for one in map(contender, entries)
+        for model in [one.record.model.model_copy(
+            update={} if one.id == "other" else {"fingerprint": "a" * 64}
+        )]
+    ]  # fmt: skip
+    found = {row.contender.id: (row.standing, row.rank) for row in make_board(contenders).rows}
+    assert found == {
+        "other": ("ranked", 1),
+        "unlucky": ("ranked", 2),
+        "lucky": ("repeated", None),
+        "usual": ("repeated", None),
+        "flagged": ("unreliable", None),
+    }
 
 
 def test_the_board_is_ordered_by_standing_then_area(board: Board) -> None:
@@ -393,6 +416,14 @@ def test_an_entry_that_does_not_fit_stops_the_build_with_a_sentence(
     assert "digits-v1/vae" in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_a_folder_without_an_entry_is_left_out_and_said(tmp_path: Path) -> None:
+    write_entries(tmp_path, [Fake("vae")])
+    (entry_folder(tmp_path).parent / "leftover").mkdir()
+    with pytest.warns(GenrobustWarning, match="leftover' is left out: it has no entry.json"):
+        found = read_entries(tmp_path)
+    assert [entry.folder.name for entry in found] == ["vae"]
 
 
 def test_an_attack_on_other_sources_is_refused(tmp_path: Path) -> None:
@@ -706,7 +737,18 @@ def test_a_board_of_fifty_is_under_300_kilobytes(tmp_path: Path) -> None:
     mnist = load_suite("mnist")
     (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", pictures=False)], mnist))
     one = contender(loaded)
-    many = [replace(one, id=f"model-number-{i}", name=f"model number {i}") for i in range(50)]
+    model = one.record.model
+    many = [
+        replace(
+            one,
+            id=f"model-number-{i}",
+            name=f"model number {i}",
+            record=one.record.model_copy(
+                update={"model": model.model_copy(update={"fingerprint": f"{i:064x}"})}
+            ),
+        )
+        for i in range(50)
+    ]
     pages = dict(render([make_board(many)]))
     assert len(pages["mnist-v1/index.html"]) < 300_000
     assert len(pages["mnist-v1/trade-offs.html"]) < 300_000
@@ -925,6 +967,12 @@ def test_serve_answers_on_this_machine_until_it_is_stopped(tmp_path: Path) -> No
         with urllib.request.urlopen(f"{url}digits-v1/index.html") as answer:
             assert "yours, not submitted" in answer.read().decode()
         port = url.rstrip("/").rpartition(":")[2]
+        named = urllib.request.Request(url, headers={"Host": f"localhost:{port}"})
+        with urllib.request.urlopen(named) as answer:
+            assert answer.status == 200
+        foreign = urllib.request.Request(url, headers={"Host": f"evil.example:{port}"})
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(foreign)
         busy = CliRunner().invoke(
             app, ["leaderboard", "serve", "--port", port, "--runs", str(tmp_path / "runs")]
         )

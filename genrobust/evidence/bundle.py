@@ -22,7 +22,7 @@ from torch import Tensor
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.evidence.archive import Limits, read_archive, read_safetensors, write_archive
 from genrobust.evidence.checks import UntoldError, written_by_another
 from genrobust.evidence.entries import is_later
@@ -361,16 +361,13 @@ def _parsed(name: str, read: Callable[[bytes], Parsed], content: bytes) -> Parse
     try:
         return read(content)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        reason = in_a_line(problem)
         if is_later(problem):
             raise UntoldError(
-                f"{name} is of a later genrobust than this one ({where}: {first['msg']}); install "
-                "that"
+                f"{name} is of a later genrobust than this one ({reason}); install that"
             ) from problem
         raise GenrobustError(
-            f"{name} is not what it should be: {where}: {first['msg']}; write it again with "
-            "'genrobust bench'"
+            f"{name} is not what it should be: {reason}; write it again with 'genrobust bench'"
         ) from problem
 
 

@@ -30,7 +30,7 @@ from genrobust.records.record import ModelInfo
 from genrobust.rules.base import RULES
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Setting
 from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
 from genrobust.threat import TOLERANCE, ThreatModel

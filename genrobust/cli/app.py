@@ -46,6 +46,9 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
 ]
+Executor = Annotated[
+    str, typer.Option(help="Who computes the shards: threads, processes, serial, ray, ...")
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -115,6 +118,7 @@ def bench(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -145,6 +149,7 @@ def bench(
         judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         as_data=evidence,
@@ -176,6 +181,7 @@ def curve(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -195,6 +201,7 @@ def curve(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         weights=weights,
@@ -413,7 +420,9 @@ def train(
 def list_names(
     kind: Annotated[
         str,
-        typer.Argument(help="models, attacks, objectives, datasets, norms, rules or suites."),
+        typer.Argument(
+            help="models, attacks, objectives, datasets, norms, rules, suites or executors."
+        ),
     ],
 ) -> None:
     """List what is registered, plugins included."""

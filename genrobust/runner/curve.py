@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,15 +32,12 @@ from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import DataInfo, Estimate, Flag, Times
 from genrobust.rules.base import RULES
 from genrobust.runner import collect, flags, places
-from genrobust.runner.checkpoint import Checkpoint
-from genrobust.runner.nearest import SEARCHES, NearestSpec, search_nearest
+from genrobust.runner.nearest import SEARCHES, NearestSpec
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import provenance
 from genrobust.runner.run import Progress, device_of, judges, run_missing, shards_of, silent
-from genrobust.runner.shard import Measured
 from genrobust.runner.statistics import estimates, interval, resamples
-from genrobust.runner.store import Store
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed
 
@@ -66,6 +63,7 @@ def minimum_norm(
     seed: int = 0,
     device: str = "cpu",
     workers: int | None = None,
+    executor: str = "threads",
     batch_size: int | None = None,
     data_root: str | Path | None = None,
     out: str | Path | None = None,
@@ -85,6 +83,7 @@ def minimum_norm(
         seed: of every random draw.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
+        executor: who computes them, as for :func:`genrobust.bench`.
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -111,6 +110,7 @@ def minimum_norm(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
     )
@@ -176,13 +176,7 @@ def execute_curve(
     suite, setting, seed = run.suite, run.setting, run.options.seed
     shards = nearest_shards_of(prepared)
     places.begin(folder, run, shards)
-
-    def work(
-        spec: NearestSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
-    ) -> Measured | None:
-        return search_nearest(spec, setting, cancelled, checkpoint)
-
-    measured = run_missing(Store(folder, run.identity), shards, work, run.workers, on_progress)
+    measured = run_missing(folder, run, shards, on_progress)
     joined = collect.join(measured)
     distance = joined["distance"].double()
     known = distance[(distance > 0) & distance.isfinite()]

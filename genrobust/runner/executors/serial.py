@@ -1,0 +1,27 @@
+"""One shard after the other, in the thread that asks: what a debugger wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from genrobust.runner.executors.base import Executor
+from genrobust.runner.task import Task
+
+
+class Serial(Executor):
+    """No worker but the caller."""
+
+    name = "serial"
+    elsewhere = False
+    most_workers = 1
+
+    def run(self, tasks: Sequence[Task], workers: int) -> Iterator[str]:
+        threads = torch.get_num_threads()
+        try:
+            for task in tasks:
+                task.compute()
+                yield task.key
+        finally:
+            torch.set_num_threads(threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from genrobust.registry import Registry
@@ -33,11 +33,10 @@ class Executor(ABC):
     most_workers: ClassVar[int | None] = None
 
     @abstractmethod
-    def run(self, tasks: Sequence[Task], workers: int) -> Iterator[str]:
+    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         """Yield the key of each task once it is done.
 
-        When the iterator is closed before its end (an error, Ctrl-C), what is under way is
-        stopped.
+        When it is closed before its end (an error, Ctrl-C), what is under way is stopped.
 
         Raises:
             GenrobustError: a task failed.

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from queue import SimpleQueue
 
@@ -33,7 +33,7 @@ class Processes(Executor):
 
     name = "processes"
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Iterator[str]:
+    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         crew = [_Worker() for _ in range(min(workers, len(tasks)))]
         idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in crew:
@@ -109,7 +109,7 @@ def _start() -> subprocess.Popen[str]:
     """A worker that finds what this process finds, and leaves Ctrl-C to it."""
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-        f"sys.path[:] = {sys.path!r}; from {__package__}.worker import main; main()"
+        f"sys.path[:] = {sys.path!r}; from {__package__}.worker import main; main(True)"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code],

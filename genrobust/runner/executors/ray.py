@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from genrobust.errors import GenrobustError
 from genrobust.runner.executors.base import Executor
@@ -19,7 +19,7 @@ class Ray(Executor):
 
     name = "ray"
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Iterator[str]:
+    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         try:
             import ray
         except ImportError as problem:

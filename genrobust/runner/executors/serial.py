@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 
@@ -17,7 +17,7 @@ class Serial(Executor):
     elsewhere = False
     most_workers = 1
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Iterator[str]:
+    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         threads = torch.get_num_threads()
         try:
             for task in tasks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 from genrobust.runner.execute import run_all
@@ -16,7 +16,7 @@ class Threads(Executor):
     name = "threads"
     elsewhere = False
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Iterator[str]:
+    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         def work(task: Task, cancelled: Callable[[], bool]) -> str | None:
             return task.key if task.compute(cancelled) else None
 

@@ -1,7 +1,8 @@
-"""The other end of an executor: a process that computes tasks, one a line, until nobody asks.
+"""The other end of an executor: what a worker does with a task.
 
-It gets lines of JSON on standard input and answers each with a line on standard output. What the
-model's code prints goes to standard error; it reads nothing.
+``python -m genrobust.runner.executors.worker`` is a worker: it gets tasks on standard input, one a
+line, and answers each with a line on standard output. What the model's code prints goes to standard
+error; it reads nothing.
 """
 
 from __future__ import annotations
@@ -70,23 +71,29 @@ def finished(answer: str, said: set[str]) -> str:
     return found.key
 
 
-def main() -> None:
-    """Answer until standard input ends, as it also does when the asking process is killed."""
+def main(ends_at_once: bool = False) -> None:
+    """Answer until standard input ends.
+
+    With ``ends_at_once`` in the middle of a task too, whose checkpoint is on disk: standard input
+    then ends because the process that asked was killed.
+    """
     asked = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
-    tasks: SimpleQueue[str] = SimpleQueue()
+    tasks: SimpleQueue[str | None] = SimpleQueue()
 
     def listen() -> None:
         for line in asked:
             tasks.put(line)
-        os._exit(0)  # in the middle of a task too: its checkpoint is on disk
+        if ends_at_once:
+            os._exit(0)
+        tasks.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
-    while True:
-        print(answer(tasks.get()), file=answers, flush=True)
+    while (task := tasks.get()) is not None:
+        print(answer(task), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,11 @@ def finished(answer: str, said: set[str]) -> str:
         said: the warnings of other answers, which are not said again.
 
     Raises:
-        GenrobustError: as it was raised in the worker.
+        GenrobustError: as it was raised in the worker, or the worker ended without an answer.
         RuntimeError: a bug, with the worker's traceback.
     """
+    if not answer.strip():
+        raise GenrobustError("a worker ended without an answer; see what it said before")
     found = _Answer.model_validate_json(answer)
     for words in found.warnings:
         if words not in said:

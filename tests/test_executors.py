@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 from test_plugin import genrobust as command
 from test_plugin import install
+from typer.testing import CliRunner
 
 import genrobust
+from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.files import read_tensors
 from genrobust.runner.executors import EXECUTORS, Executor
@@ -179,6 +182,15 @@ def test_any_executor_and_any_number_of_workers_give_the_same_bytes(
         folder = tmp_path / str(workers)
         genrobust.bench("jointvae", cheap, executor=executor, workers=workers, out=folder)
         assert comparable(folder) == comparable(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_what_draws_draws_the_same_in_any_process(cheap: Suite, tmp_path: Path) -> None:
+    how = {"judge": "thesis", "judge_in_train_mode": True}
+    for executor, workers in (("serial", 1), ("processes", 2)):
+        folder = tmp_path / executor
+        genrobust.bench("vae", cheap, **how, executor=executor, workers=workers, out=folder)
+    assert comparable(tmp_path / "serial") == comparable(tmp_path / "processes")
 
 
 @pytest.mark.slow
@@ -347,3 +359,40 @@ def test_a_plugins_executor_runs_a_whole_bench(
     assert code == 0, errors
     genrobust.bench("vae", cheap.limited(2), executor="serial", out=tmp_path / "alone")
     assert comparable(tmp_path / "out") == comparable(tmp_path / "alone")
+
+
+def cli(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_parts_of_a_run_are_computed_anywhere_and_collected(cheap: Suite, tmp_path: Path) -> None:
+    (tmp_path / "suite.json").write_text(cheap.model_dump_json())
+    run = ("bench", "--model", "vae", "--suite", tmp_path / "suite.json", "--workers", 1)
+    (folder,) = {
+        cli(*run, "--out", tmp_path / "out", "--shard", part).splitlines()[-1]
+        for part in ("2/2", "3/3")
+    }
+    assert len(list(Path(folder, "shards").iterdir())) == 2
+    done = CliRunner().invoke(app, ["collect", folder])
+    assert done.exit_code == 2
+    assert "1 of 3 shards are missing: 1; compute them, the first with --shard 1/3" in done.output
+    cli(*shlex.split(done.output.partition("genrobust ")[2]))
+    assert not Path(folder, "record.json").exists()
+    cli("collect", folder)
+    genrobust.bench("vae", cheap, executor="serial", out=tmp_path / "alone")
+    assert comparable(Path(folder)) == comparable(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3", ""])
+def test_a_part_that_is_none(part: str) -> None:
+    done = CliRunner().invoke(app, ["bench", "--model", "vae", f"--shard={part}"])
+    assert done.exit_code == 2
+    assert "give a part and the number of parts, such as 3/16" in done.output
+
+
+def test_what_is_no_run_is_not_collected(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["collect", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "has no plan.json" in done.output

@@ -49,6 +49,10 @@ Weights = Annotated[
 Executor = Annotated[
     str, typer.Option(help="Who computes the shards: threads, processes, serial, ray, ...")
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -119,6 +123,7 @@ def bench(
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
     executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -138,6 +143,7 @@ def bench(
     """
     from genrobust.cli.bench import bench_models
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -154,8 +160,9 @@ def bench(
         data_root=data_root,
         as_data=evidence,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        bench_models(model, weights or [], suite, options, out)
+        bench_models(model, weights or [], suite, options, out, part)
 
 
 @app.command()
@@ -182,6 +189,7 @@ def curve(
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
     executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -194,6 +202,7 @@ def curve(
     """
     from genrobust.cli.curve import measure_curve
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -206,8 +215,21 @@ def curve(
         data_root=data_root,
         weights=weights,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, radius, options, out)
+        measure_curve(model, suite, radius, options, out, part)
+
+
+@app.command()
+def collect(
+    run: Annotated[
+        Path, typer.Argument(help="The folder that --shard printed.", parser=folder, metavar="RUN")
+    ],
+) -> None:
+    """Write the record and report of a run whose shards were computed with --shard."""
+    from genrobust.cli.collect import words_of
+
+    app(command(words_of)(run))  # which ends as a command does
 
 
 @app.command()

@@ -165,9 +165,11 @@ def prepare_curve(
 
 
 def execute_curve(
-    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent
+    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent, here: str | None = None
 ) -> CurveRun:
     """Run what is missing in ``folder``, and write ``curve.json`` there.
+
+    ``here`` is as for :func:`genrobust.runner.run.execute`.
 
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
@@ -175,7 +177,7 @@ def execute_curve(
     run = prepared.run
     suite, setting, seed = run.suite, run.setting, run.options.seed
     shards = nearest_shards_of(prepared)
-    places.begin(folder, run, shards)
+    places.begin(folder, run, shards, here)
     measured = run_missing(folder, run, shards, on_progress)
     joined = collect.join(measured)
     distance = joined["distance"].double()

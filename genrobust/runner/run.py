@@ -20,7 +20,7 @@ from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
 from genrobust.runner import collect, flags, places
 from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.options import Options
-from genrobust.runner.plan import ShardSpec, plan
+from genrobust.runner.plan import Part, ShardSpec, plan
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import device_kind, provenance
 from genrobust.runner.shard import Measured, Setting
@@ -171,6 +171,23 @@ def execute(
     )
     record = places.settle(folder / "record.json", record)
     return Run(record, collect.examples(suite, joined))
+
+
+def execute_part(
+    prepared: Prepared,
+    shards: Sequence[ShardSpec],
+    part: Part,
+    folder: Path,
+    on_progress: Progress = silent,
+    here: str | None = None,
+) -> None:
+    """Run what is missing of a part of a run's shards; no record is written.
+
+    Raises:
+        GenrobustError: as :func:`execute`.
+    """
+    places.begin(folder, prepared, shards, here)
+    run_missing(folder, prepared, part.of(shards), on_progress)
 
 
 def shards_of(prepared: Prepared) -> list[ShardSpec]:

@@ -390,8 +390,8 @@ def _workers(
         return 1  # random numbers come from the process's generators, which threads share
     if wanted > 1 and (why := _why_alone(suite, model)) is not None:
         warnings.warn(
-            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers says; "
-            "with --executor processes each worker has a model of its own",
+            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers "
+            "says; with --executor processes each worker has a model of its own",
             GenrobustWarning,
             stacklevel=2,
         )

@@ -2,7 +2,7 @@
 
     python benchmarks/executors.py
 
-The run is jointvae's on digits in shards of 10 images, by the attack ``latent``, as a command of
+The run is jointvae's on digits in shards of 5 images, by the attack ``latent``, as a command of
 its own, in turn and twice over; the lower time counts. CPU time is of the command and of all
 processes that it waited for, and so not of ray's, which are not its own. Writes
 ``benchmarks/executors.md``.
@@ -32,7 +32,7 @@ RAY = [("ray", 1), ("ray", 2)]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--limit", type=int, default=30)
     parser.add_argument("--out", type=Path, default=HERE / "executors.md")
     given = parser.parse_args()
     cases = CASES + (RAY if importlib.util.find_spec("ray") else [])
@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         suite = Path(place, "suite.json")
         whole = load_suite("digits").with_attacks(["latent"]).limited(given.limit)
-        suite.write_text(whole.model_copy(update={"chunk_size": 10}).model_dump_json())
+        suite.write_text(whole.model_copy(update={"chunk_size": 5}).model_dump_json())
         for turn in range(given.turns):
             for case in cases:
                 times[case].append(measure(*case, suite, Path(place, f"{turn}-{case}")))
@@ -72,7 +72,7 @@ def table(times: dict[tuple[str, int], list[tuple[float, float]]], limit: int) -
         for (executor, workers), (wall, cpu) in best.items()
     ]
     return (
-        f"jointvae on {limit} digits in {-(-limit // 10)} shards, by `latent`; "
+        f"jointvae on {limit} digits in {-(-limit // 5)} shards, by `latent`; "
         f"{os.cpu_count()} cores ({platform.machine()}), on which other work ran too, so that CPU "
         f"time says more than the clock. genrobust {__version__}, `python benchmarks/executors.py`."
         "\n\n| executor | workers | clock, s | to serial | CPU, s | to serial |\n"

@@ -7,7 +7,7 @@ changes a bit of the results.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
@@ -25,7 +25,7 @@ def run_all(
     items: Iterable[Item],
     work: Callable[[Item, Callable[[], bool]], Result | None],
     workers: int,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Yield (item, result) as they finish.
 
     ``work`` gets the item and a function that says whether to give up. After an error, or when the

@@ -365,14 +365,14 @@ def _executor(options: Options, model: str | nn.Module | GenerativeModel) -> typ
     most = executor.most_workers
     if most is not None and (options.workers or 1) > most:
         raise GenrobustError(
-            f"--workers is {options.workers}, and the executor '{executor.name}' has use for "
-            f"{most}; leave --workers out, or give --executor processes"
+            f"--workers is {options.workers}, and the executor '{options.executor}' has use "
+            f"for {most}; leave --workers out, or give --executor processes"
         )
     if executor.elsewhere and not isinstance(model, str):
         raise GenrobustError(
-            f"the executor '{executor.name}' builds the model anew in other processes, which "
-            "cannot be done with a live object; give its name or FILE.py:FUNCTION as the model, or "
-            "threads as the executor"
+            f"the executor '{options.executor}' builds the model anew in other processes, "
+            "which cannot be done with a live object; give its name or FILE.py:FUNCTION as the "
+            "model, or threads as the executor"
         )
     return executor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -86,6 +87,12 @@ def read_task(text: str) -> Task:
     Raises:
         GenrobustError: they cannot be loaded here, or are not those that the task is about.
     """
+    version = json.loads(text)["shard"]["genrobust"]
+    if version != __version__:
+        raise GenrobustError(
+            f"the run is of genrobust {version}, and its worker has {__version__}; install the "
+            "same version everywhere"
+        )
     found = _Text.model_validate_json(text)
     prepared = _prepared(found.recipe.model_dump_json())
     here = device_kind(prepared.options.device, prepared.setting.scorer.model.max_batch)
@@ -94,11 +101,6 @@ def read_task(text: str) -> Task:
             f"the model '{found.recipe.model}' or its device ({here}) is not the one that the run "
             "began with; leave its file and weights alone while it runs, compute on machines of "
             "one kind, and type the command again"
-        )
-    if found.shard.genrobust != __version__:
-        raise GenrobustError(
-            f"the run is of genrobust {found.shard.genrobust}, and its worker has {__version__}; "
-            "install the same version everywhere"
         )
     return Task(found.shard, Path(found.folder), prepared)
 

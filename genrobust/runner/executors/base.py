@@ -22,13 +22,11 @@ class Executor(ABC):
     :func:`~genrobust.runner.executors.worker.finished`.
 
     Attributes:
-        name: under which it is registered.
         elsewhere: whether it computes in other processes. A model is then built anew in each, and
             so must have been given by name or place; in this process workers share it.
         most_workers: how many it can use; None for any number.
     """
 
-    name: ClassVar[str]
     elsewhere: ClassVar[bool] = True
     most_workers: ClassVar[int | None] = None
 

@@ -8,13 +8,13 @@ picklable.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from queue import SimpleQueue
+from typing import TextIO, cast
 
 from genrobust.runner.execute import run_all
 from genrobust.runner.executors.base import Executor
@@ -30,8 +30,6 @@ class Processes(Executor):
 
     A worker that is killed is replaced, and its shard goes on from its checkpoint.
     """
-
-    name = "processes"
 
     def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         crew = [_Worker() for _ in range(min(workers, len(tasks)))]
@@ -71,16 +69,14 @@ class _Worker:
             process = self._running()
             if process is None:
                 return None
-            assert process.stdin is not None
-            assert process.stdout is not None
             try:
                 print(task, file=process.stdin, flush=True)
-                answer = process.stdout.readline()
+                answer = cast(TextIO, process.stdout).readline()
             except (OSError, ValueError):  # it has ended; it was stopped
                 answer = ""
             if answer:
                 return answer
-            ends = _how_ended(process.wait())
+            ends = _end(process, patience=5)
         if self._stopped:
             return None
         return failed(
@@ -93,8 +89,7 @@ class _Worker:
         with self._lock:
             self._stopped = True
             if self._process is not None:
-                self._process.kill()
-                self._process.wait()
+                _end(self._process)
 
     def _running(self) -> subprocess.Popen[str] | None:
         with self._lock:
@@ -120,7 +115,12 @@ def _start() -> subprocess.Popen[str]:
     )
 
 
-def _how_ended(code: int) -> str:
-    if code >= 0:
-        return f"with exit code {code}"
-    return f"by {signal.Signals(-code).name}"
+def _end(process: subprocess.Popen[str], patience: float = 0) -> str:
+    """Kill a process that does not end by itself in so many seconds; how it ended, in words."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(patience)
+    process.kill()
+    code = process.wait()
+    with suppress(OSError):  # what it did not read
+        cast(TextIO, process.stdin).close()
+    return f"with exit code {code}" if code >= 0 else f"by signal {-code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
+from typing import Any
 
 from genrobust.errors import GenrobustError
 from genrobust.runner.executors.base import Executor
@@ -17,8 +18,6 @@ class Ray(Executor):
     Uses the ray that the process has started, or that RAY_ADDRESS names, else one of its own.
     """
 
-    name = "ray"
-
     def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
         try:
             import ray
@@ -30,7 +29,8 @@ class Ray(Executor):
         own = not ray.is_initialized()
         if own:
             ray.init(include_dashboard=False, log_to_driver=True, logging_level="warning")
-        waiting, running, said = deque(tasks), [], set[str]()
+        waiting, said = deque(tasks), set[str]()
+        running: list[Any] = []
         try:
             while waiting or running:
                 while waiting and len(running) < workers:

@@ -13,7 +13,6 @@ from genrobust.runner.task import Task
 class Serial(Executor):
     """No worker but the caller."""
 
-    name = "serial"
     elsewhere = False
     most_workers = 1
 

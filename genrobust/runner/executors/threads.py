@@ -13,7 +13,6 @@ from genrobust.runner.task import Task
 class Threads(Executor):
     """Quick to start. The run's preparation sees to it that the model can be shared."""
 
-    name = "threads"
     elsewhere = False
 
     def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:

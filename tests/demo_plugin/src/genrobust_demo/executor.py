@@ -16,7 +16,6 @@ WORKER = [sys.executable, "-m", "genrobust.runner.executors.worker"]
 class LastFirst(Executor):
     """What a cluster's submit command would be, is a process here."""
 
-    name = "demo-last-first"
     most_workers = 1
 
     def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:

@@ -102,7 +102,7 @@ def test_a_second_run_computes_nothing(finished: Path, small_suite: Suite, monke
     def fail(*args: object) -> None:
         raise AssertionError("a shard that was done was computed again")
 
-    monkeypatch.setattr("genrobust.runner.run.run_shard", fail)
+    monkeypatch.setattr("genrobust.runner.task.run_shard", fail)
     before = shards(finished)
     genrobust.bench("jointvae", small_suite, out=finished)
     assert shards(finished) == before
@@ -244,7 +244,7 @@ def test_an_unwritable_folder_is_found_before_computing(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    monkeypatch.setattr("genrobust.runner.run.run_shard", lambda *a: pytest.fail("computed"))
+    monkeypatch.setattr("genrobust.runner.task.run_shard", lambda *a: pytest.fail("computed"))
     with pytest.raises(GenrobustError, match="cannot write"):
         genrobust.bench("vae", small_suite, out=blocked / "out")
 

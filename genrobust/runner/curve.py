@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,14 +36,11 @@ from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import DataInfo, Flag, Times
 from genrobust.rules.base import RULES
 from genrobust.runner import collect, places
-from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import provenance
 from genrobust.runner.run import Progress, device_of, judges, run_missing, shards_of, silent
-from genrobust.runner.shard import Measured
-from genrobust.runner.smallest import SEARCHES, NearestSpec, search_nearest
-from genrobust.runner.store import Store
+from genrobust.runner.smallest import SEARCHES, NearestSpec
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed
 
@@ -69,6 +66,7 @@ def minimum_norm(
     seed: int = 0,
     device: str = "cpu",
     workers: int | None = None,
+    executor: str = "threads",
     batch_size: int | None = None,
     data_root: str | Path | None = None,
     out: str | Path | None = None,
@@ -88,6 +86,7 @@ def minimum_norm(
         seed: of every random draw.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
+        executor: who computes them, as for :func:`genrobust.bench`.
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -114,6 +113,7 @@ def minimum_norm(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
     )
@@ -168,9 +168,11 @@ def prepare_curve(
 
 
 def execute_curve(
-    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent
+    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent, here: str | None = None
 ) -> CurveRun:
     """Run what is missing in ``folder``, and write ``curve.json`` there.
+
+    ``here`` is as for :func:`genrobust.runner.run.execute`.
 
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
@@ -178,14 +180,8 @@ def execute_curve(
     run = prepared.run
     suite, setting, seed = run.suite, run.setting, run.options.seed
     shards = nearest_shards_of(prepared)
-    places.begin(folder, run, shards)
-
-    def work(
-        spec: NearestSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
-    ) -> Measured | None:
-        return search_nearest(spec, setting, cancelled, checkpoint)
-
-    measured = run_missing(Store(folder, run.identity), shards, work, run.workers, on_progress)
+    places.begin(folder, run, shards, here)
+    measured = run_missing(folder, run, shards, on_progress)
     found = Nearest.joined([shard.tensors for shard in measured])
     distance = found.distance.double()
     known = distance[(distance > 0) & distance.isfinite()]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
+from genrobust.models.fidelity import fidelity, say
 from genrobust.models.model import GenerativeModel
 from genrobust.models.precision import Passage, precision_of
 from genrobust.posterior import Posterior
@@ -77,7 +78,8 @@ def wrap(
         name: for tables and folders; default the class's name.
 
     Returns:
-        A model whose images are in [0, 1].
+        A model whose images are in [0, 1]. Where it differs from what the module's own ``forward``
+        gives, a warning says how, and what to type.
 
     Raises:
         GenrobustError: no encoder or decoder is found, or a check on a probe batch failed: of
@@ -114,6 +116,7 @@ def wrap(
             name=name,
         )
         check_model(model)
+        say(model, fidelity(model, probe_images(model.input_shape), real=False))
     except BaseException:
         put_back()
         raise

@@ -15,13 +15,14 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributions as D
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genrobust.errors import GenrobustWarning
 from genrobust.models.batches import tolerance_of
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import has_forward, unwrapped
 from genrobust.models.precision import precision_of
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import seeded
@@ -320,7 +321,7 @@ class _Forward:
     def __init__(self, model: GenerativeModel) -> None:
         self.why = "its forward gives no picture of the input's shape"
         self._model, self._module = model, unwrapped(model.module)
-        self.exists = getattr(type(self._module), "forward", None) is not nn.Module.forward
+        self.exists = has_forward(self._module)
         low, high = model.spec.get("value_range", (0.0, 1.0))
         self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
 
@@ -371,20 +372,6 @@ class _Forward:
                 clamped = pixels.clamp(0, 1) if self._model.clamp else pixels
                 found[_View(call, units, path, scale)] = clamped
         return found, tuple(noise.drawn)
-
-
-def unwrapped(module: nn.Module) -> nn.Module:
-    """What DataParallel, its like and torch.compile hold."""
-    while True:
-        inner = getattr(module, "_orig_mod", None)
-        if inner is None and isinstance(module, _PARALLEL):
-            inner = module.module
-        if not isinstance(inner, nn.Module):
-            return module
-        module = inner
-
-
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.foreign import is_out_of_memory
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.fidelity import fidelity, say
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel
+from genrobust.models.modules import as_module, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
 from genrobust.posterior import Posterior
 from genrobust.projects import plain_name
@@ -28,7 +30,7 @@ TRIED = 5
 
 
 def wrap(
-    module: nn.Module,
+    module: nn.Module | tuple[nn.Module, nn.Module],
     *,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
@@ -99,7 +101,7 @@ def wrap(
         >>> model.reconstruct(torch.rand(5, 1, 8, 8)).shape
         torch.Size([5, 1, 8, 8])
     """
-    _require_module(module)
+    module = as_module(module)
     put_back = _remembered(module)
     try:
         model = adapt(
@@ -157,7 +159,7 @@ def _remembered(module: nn.Module) -> Callable[[], None]:
 
 
 def adapt(
-    module: nn.Module,
+    module: nn.Module | tuple[nn.Module, nn.Module],
     *,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
@@ -171,27 +173,34 @@ def adapt(
     name: str | None = None,
 ) -> GenerativeModel:
     """:func:`wrap` without the checks."""
-    _require_module(module)
+    module = as_module(module)
     if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
     if not isinstance(draws, int) or draws < 1:
         raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
     low, high = value_range
-    shape = _shape_of(module, input_shape)
-    run_encoder = encode or _method(module, "encode", "encoder")
-    run_decoder = decode or _method(module, "decode", "decoder")
+    shape = shape_of(module, input_shape)
+    run_encoder = encode or method(module, "encode", "encoder")
+    run_decoder = decode or method(module, "decode", "decoder")
+    alone = run_encoder is None and run_decoder is None and (deploy or has_forward(module))
+    if alone:  # the image is its own code
+        run_encoder, run_decoder, deploy = _itself, deploy or module, None
+    if run_encoder is None or run_decoder is None:
+        raise _lacking(module, "encode" if run_encoder is None else "decode")
     module.eval()
     module.requires_grad_(False)  # on its own, as some modules' eval() returns nothing
 
     def entering(x: Tensor, function: object) -> Passage:
         return Passage(x * (high - low) + low, precision_of(function, module, "encoder"))
 
+    given = _Given(run_encoder)
+    given_whole = _Given(run_decoder if alone or deploy is None else deploy)
     trials = count()
 
     def try_once() -> Any:
         device = next(module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(trials)):
-            return run_encoder(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
+            return given(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
 
     def say(what: str) -> None:
         warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)
@@ -200,33 +209,41 @@ def adapt(
 
     def encoder(x: Tensor) -> Posterior:
         passage = entering(x, run_encoder)
-        posterior = read(run_encoder(passage.inside))
+        posterior = read(given(passage.inside))
         posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
         return passage.leave_posterior(posterior)
 
     def to_image(output: Any, passage: Passage, given: Tensor, who: str, argument: str) -> Tensor:
         (image,) = passage.leave(_beside(given, image_of(output, who, argument), who))
         image = (image - low) / (high - low)
-        fits = image.ndim == 2 and image[0].numel() == torch.Size(shape).numel()
-        return image.view(-1, *shape) if fits else image
+        fits = image.ndim in (2, 3) and image[0].numel() == torch.Size(shape).numel()
+        return image.reshape(-1, *shape) if fits else image
 
     def decoder(code: Tensor) -> Tensor:
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        return to_image(run_decoder(passage.inside), passage, code, "the decoder", "decode")
+        return to_image(
+            (given_whole if alone else run_decoder)(passage.inside),
+            passage,
+            code,
+            "the decoder",
+            "decode",
+        )
 
     def deployed(x: Tensor) -> Tensor:
         assert deploy is not None
         passage = entering(x, deploy)
-        return to_image(deploy(passage.inside), passage, x, "deploy=", "deploy")
+        return to_image(given_whole(passage.inside), passage, x, "deploy=", "deploy")
 
-    kind = f"{plain_name(type(module).__module__)}.{type(module).__qualname__}"
+    kind = type(unwrapped(module))
     spec = {
-        "class": kind.removeprefix("__main__."),
+        "class": f"{plain_name(kind.__module__)}.{kind.__qualname__}".removeprefix("__main__."),
         "encode": _qualified_name(run_encoder),
         "decode": _qualified_name(run_decoder),
         "value_range": [low, high],
     }
-    chosen = name or type(module).__name__
+    chosen = name or kind.__name__
+    if alone:
+        spec[FORWARD_ALONE] = True
     if deploy is not None:
         spec["deploy"] = _qualified_name(deploy)
     return GenerativeModel(
@@ -244,12 +261,15 @@ def adapt(
     )
 
 
-def _require_module(module: object) -> None:
-    if not isinstance(module, nn.Module):
-        raise GenrobustError(
-            f"wrap takes a torch.nn.Module, not a {type(module).__name__}; for functions pass the "
-            "module that holds their weights, and encode= and decode="
-        )
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+def _lacking(module: nn.Module, what: str) -> GenrobustError:
+    return GenrobustError(
+        f"{type(module).__name__} has neither '{what}' nor '{what}r'; pass {what}=, a function "
+        f"that {what}s a batch"
+    )
 
 
 def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
@@ -266,33 +286,32 @@ def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
     return output.to(given.dtype)
 
 
-def _method(module: nn.Module, *names: str) -> Callable[[Tensor], Any]:
-    for name in names:
-        found = getattr(module, name, None)
-        if callable(found):
-            method: Callable[[Tensor], Any] = found
-            return method
-    raise GenrobustError(
-        f"{type(module).__name__} has neither '{names[0]}' nor '{names[1]}'; pass {names[0]}=, a "
-        f"function that {names[0]}s a batch"
-    )
+class _Given:
+    """Calls a function with images as they are, or as rows, if it takes no other.
 
+    Which of the two it takes is found at the first call.
+    """
 
-def _shape_of(module: nn.Module, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    found: Any = given
-    for name in ("input_shape", "img_size"):
-        found = found if found is not None else getattr(module, name, None)
-    if isinstance(found, int):
-        found = None  # a side alone does not say how many channels
-    if found is None:
-        raise GenrobustError(
-            f"the image shape of {type(module).__name__} is not known; pass "
-            "input_shape=(channels, height, width), such as input_shape=(1, 32, 32)"
-        )
-    shape = tuple(int(n) for n in found)
-    if len(shape) != 3 or min(shape) < 1:
-        raise GenrobustError(f"input_shape is (channels, height, width), not {tuple(found)}")
-    return shape[0], shape[1], shape[2]
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        self._function = function
+        self._rows: bool | None = None
+
+    def __call__(self, x: Tensor) -> Any:
+        if self._rows is None:
+            try:
+                output = self._function(x)
+            except (RuntimeError, ValueError) as problem:
+                if is_out_of_memory(problem) or x.ndim != 4:
+                    raise
+                try:
+                    output = self._function(x.flatten(1))
+                except Exception:  # then the first is what is wrong
+                    raise problem from None
+                self._rows = True
+                return output
+            self._rows = False
+            return output
+        return self._function(x.flatten(1) if self._rows else x)
 
 
 def _qualified_name(function: Any) -> str:

@@ -23,6 +23,7 @@ from genrobust.models.check import check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import own_shape
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
 from genrobust.models.wrapping import adapt
@@ -257,9 +258,7 @@ def _wrapped(
     if isinstance(model, GenerativeModel):
         return model.at_most(options.batch_size)
     if isinstance(model, nn.Module):
-        known = hasattr(model, "input_shape") or hasattr(model, "img_size")
-        wanted = None if known else shape
-        return adapt(model, input_shape=wanted, max_batch=options.batch_size)
+        return adapt(model, input_shape=own_shape(model) or shape, max_batch=options.batch_size)
     if not isinstance(model, str):
         raise GenrobustError(
             f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "

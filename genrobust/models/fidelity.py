@@ -9,18 +9,20 @@ shows the spread about it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch import distributions as D
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genrobust.errors import GenrobustWarning
+from genrobust.foreign import explain
 from genrobust.models.batches import tolerance_of
+from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import has_forward, unwrapped
 from genrobust.models.precision import precision_of
@@ -28,9 +30,9 @@ from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import seeded
 
 #: The most images that are compared, and how often noise is drawn that cannot be held still.
-IMAGES, DRAWS = 8, 16
-#: How many standard errors apart the means of draws may be.
-ERRORS = 6
+IMAGES, DRAWS = 8, 64
+#: How many times what chance makes of it the squared gap of the means of draws may be.
+GAP = 3
 #: Another range of pixels is named where its error is below both shares: of the error as the model
 #: is read, and of the error of one picture for all, which a model that learned nothing may reach.
 BETTER, LEARNED = 0.5, 0.8
@@ -246,15 +248,20 @@ def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
 
 def _is_alike(model: GenerativeModel, own: _Forward, x: Tensor, found: _Image) -> bool:
     """Whether the means of draws agree, where noise does not hold still."""
-    gaussian = _gaussian(model, x)
-    if not found.loose or gaussian is None:
+    if not found.loose:
         return False
+    gaussian = _gaussian(model, x)
+
+    def drawn() -> Tensor:
+        if gaussian is None:
+            return model.reconstruct(x)
+        return _decoded(model, gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
+
     theirs = [own.at(x, found.view, None) for _ in range(DRAWS)]
-    noises = (torch.randn_like(gaussian.mean) for _ in range(DRAWS))
-    ours = [_decoded(model, gaussian.rsample(noise, 1.0)) for noise in noises]
-    a, b = torch.stack([t for t in theirs if t is not None]), torch.stack(ours)
+    a = torch.stack([image for image in theirs if image is not None])
+    b = torch.stack([drawn().double() for _ in range(DRAWS)])
     errors = float((a.var(0) + b.var(0)).sum() / DRAWS)
-    return float((a.mean(0) - b.mean(0)).square().sum()) <= ERRORS**2 * errors
+    return float((a.mean(0) - b.mean(0)).square().sum()) <= GAP * errors
 
 
 def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:
@@ -305,13 +312,6 @@ class _Image:
     loose: bool
 
 
-#: In what forms forward may take a batch: pythae's takes a dictionary, a flat network rows.
-_CALLS: dict[str, Callable[[Tensor], Any]] = {
-    "module(x)": lambda x: x,
-    "module(x.flatten(1))": lambda x: x.flatten(1),
-    "module({'data': x})": lambda x: {"data": x},
-}
-
 _DECLARED = "as declared"
 
 
@@ -328,17 +328,17 @@ class _Forward:
     def nearest(self, x: Tensor, ours: Tensor) -> _Image | None:
         """Of all pictures that forward gives, in any form, that nearest to ours."""
         allowed = tolerance_of(self._model)
-        for call in _CALLS:
-            found, noise = self._run(call, _DECLARED, x, 0.0)
+        for call, level in product(CALLS, (0.0, None)):  # some cannot do with noise held
+            found, noise = self._run(call, _DECLARED, x, level)
             if not found:
                 continue
             everywhere = dict(found)
             if not any(_apart(image, ours) <= allowed for image in found.values()):
                 for units in self._units:  # encode= may convert what forward is given converted
-                    everywhere |= self._run(call, units, x, 0.0)[0]
+                    everywhere |= self._run(call, units, x, level)[0]
             equal = {v: i for v, i in everywhere.items() if _apart(i, ours) <= allowed}
             view = min(equal or found, key=lambda v: float((everywhere[v] - ours).square().sum()))
-            again = self.at(x, view, 0.0)
+            again = self.at(x, view, level)
             loose = again is None or _apart(again, everywhere[view]) > allowed
             return _Image(view, everywhere[view], noise, loose)
         return None
@@ -357,16 +357,18 @@ class _Forward:
         own = own.to(precision_of(self._module.forward, self._module, "encoder"))
         noise = _Noise(level)
         try:
-            with noise:
-                output = self._module(_CALLS[call](own))
+            # Some forwards take a gradient of their own.
+            with noise, torch.enable_grad():
+                output = self._module(CALLS[call](own.requires_grad_()))
         except Exception as problem:  # other people's code, given what it may not take
-            self.why = f"its forward fails on the images alone ({type(problem).__name__})"
+            if call == next(iter(CALLS)):
+                self.why = f"its forward fails on the images alone ({explain(problem)})"
             return {}, ()
         found = {}
-        for path, image in _pictures(output, tuple(x.shape)):
-            given = image.double()
-            if _apart(given, own) <= 1e-6:
-                continue  # the input, handed back beside the reconstruction
+        for path, image in pictures_in(output, tuple(x.shape)):
+            given = image.detach().double()
+            if _apart(given, own) <= 1e-6 or not given.isfinite().all():
+                continue  # the input, handed back beside the reconstruction; or none at all
             scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
             for scale, pixels in scales.items():
                 clamped = pixels.clamp(0, 1) if self._model.clamp else pixels
@@ -376,34 +378,6 @@ class _Forward:
 
 def _apart(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).abs().max().nan_to_num(torch.inf))
-
-
-def _pictures(output: Any, shape: tuple[int, ...], depth: int = 3) -> Iterator[tuple[str, Tensor]]:
-    """Where in an output tensors are that may be images of a shape, and these."""
-    if isinstance(output, D.Distribution):
-        yield from ((f".mean{end}", t) for end, t in _pictures(output.mean, shape))
-    elif isinstance(output, Tensor):
-        batch, channels, height, width = shape
-        if not output.is_floating_point() or output.is_nested:
-            return
-        if output.shape == shape:
-            yield "", output
-        elif output.shape == (batch, channels * height * width):
-            yield f".view(-1, {channels}, {height}, {width})", output.reshape(shape)
-        elif output.shape == (batch, height, width, channels):
-            yield ".movedim(-1, 1)", output.movedim(-1, 1)
-        elif output.shape == (batch, height, width) and channels == 1:
-            yield ".unsqueeze(1)", output[:, None]
-    elif depth:
-        held: list[tuple[str, Any]] = []
-        if isinstance(output, Mapping):
-            held = [(f"[{key!r}]", value) for key, value in output.items()]
-        elif isinstance(output, (tuple, list)):
-            held = [(f"[{i}]", value) for i, value in enumerate(output)]
-        elif hasattr(output, "__dict__"):
-            held = [(f".{name}", value) for name, value in vars(output).items()]
-        for where, value in held:
-            yield from ((where + end, t) for end, t in _pictures(value, shape, depth - 1))
 
 
 class _Noise(TorchDispatchMode):

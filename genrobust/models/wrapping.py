@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.foreign import is_out_of_memory
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.fidelity import fidelity, say
+from genrobust.models.forward import Alone, Forward
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import as_module, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
@@ -184,7 +184,7 @@ def adapt(
     run_decoder = decode or method(module, "decode", "decoder")
     alone = run_encoder is None and run_decoder is None and (deploy or has_forward(module))
     if alone:  # the image is its own code
-        run_encoder, run_decoder, deploy = _itself, deploy or module, None
+        run_encoder, run_decoder, deploy = _itself, Alone(deploy or module), None
     if run_encoder is None or run_decoder is None:
         raise _lacking(module, "encode" if run_encoder is None else "decode")
     module.eval()
@@ -193,14 +193,14 @@ def adapt(
     def entering(x: Tensor, function: object) -> Passage:
         return Passage(x * (high - low) + low, precision_of(function, module, "encoder"))
 
-    given = _Given(run_encoder)
-    given_whole = _Given(run_decoder if alone or deploy is None else deploy)
+    encoding = Forward(run_encoder)
+    deploying = Forward(deploy) if deploy else None
     trials = count()
 
     def try_once() -> Any:
         device = next(module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(trials)):
-            return given(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
+            return encoding(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
 
     def say(what: str) -> None:
         warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)
@@ -209,7 +209,7 @@ def adapt(
 
     def encoder(x: Tensor) -> Posterior:
         passage = entering(x, run_encoder)
-        posterior = read(given(passage.inside))
+        posterior = read(encoding(passage.inside))
         posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
         return passage.leave_posterior(posterior)
 
@@ -221,18 +221,12 @@ def adapt(
 
     def decoder(code: Tensor) -> Tensor:
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        return to_image(
-            (given_whole if alone else run_decoder)(passage.inside),
-            passage,
-            code,
-            "the decoder",
-            "decode",
-        )
+        return to_image(run_decoder(passage.inside), passage, code, "the decoder", "decode")
 
     def deployed(x: Tensor) -> Tensor:
-        assert deploy is not None
+        assert deploying is not None
         passage = entering(x, deploy)
-        return to_image(given_whole(passage.inside), passage, x, "deploy=", "deploy")
+        return to_image(deploying(passage.inside), passage, x, "deploy=", "deploy")
 
     kind = type(unwrapped(module))
     spec = {
@@ -284,34 +278,6 @@ def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
             "makes where its input is, such as torch.zeros(3, device=x.device)"
         )
     return output.to(given.dtype)
-
-
-class _Given:
-    """Calls a function with images as they are, or as rows, if it takes no other.
-
-    Which of the two it takes is found at the first call.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        self._function = function
-        self._rows: bool | None = None
-
-    def __call__(self, x: Tensor) -> Any:
-        if self._rows is None:
-            try:
-                output = self._function(x)
-            except (RuntimeError, ValueError) as problem:
-                if is_out_of_memory(problem) or x.ndim != 4:
-                    raise
-                try:
-                    output = self._function(x.flatten(1))
-                except Exception:  # then the first is what is wrong
-                    raise problem from None
-                self._rows = True
-                return output
-            self._rows = False
-            return output
-        return self._function(x.flatten(1) if self._rows else x)
 
 
 def _qualified_name(function: Any) -> str:

@@ -85,7 +85,7 @@ class _Finding:
 def say(model: GenerativeModel, found: Fidelity) -> None:
     """Warn where what is scored differs from what the module gives."""
     if found.status == "differs":
-        warnings.warn(f"{model.name}: {found}", GenrobustWarning, stacklevel=3)
+        warnings.warn(f"{model.name} may be misread: {found}", GenrobustWarning, stacklevel=3)
 
 
 @torch.no_grad()

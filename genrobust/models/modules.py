@@ -47,6 +47,13 @@ def unwrapped(module: nn.Module) -> nn.Module:
         module = held
 
 
+def freeze(module: nn.Module) -> None:
+    """Put a module in eval mode, and its weights beyond gradients."""
+    module.eval()
+    for weight in module.parameters():  # TorchScript's modules have no requires_grad_
+        weight.requires_grad_(False)
+
+
 def method(module: nn.Module, *names: str) -> Callable[[Tensor], Any] | None:
     """The first of the methods or parts of those names that a module has."""
     found = (getattr(unwrapped(module), name, None) for name in names)

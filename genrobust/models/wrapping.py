@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
+from genrobust.models.conditional import Conditional
 from genrobust.models.fidelity import fidelity, say
 from genrobust.models.forward import Alone, Forward
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import as_module, has_forward, method, shape_of, unwrapped
+from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
 from genrobust.posterior import Posterior
 from genrobust.projects import plain_name
@@ -38,6 +39,7 @@ def wrap(
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
     deploy: Callable[[Tensor], Any] | None = None,
+    labels: Callable[[Tensor], Tensor] | None = None,
     draws: int = 1,
     differentiable: bool = True,
     max_batch: int | None = None,
@@ -46,17 +48,21 @@ def wrap(
     """Make a module attackable: put it in eval mode, freeze it, find its posterior, check it.
 
     What ``encode`` (or ``encoder``) returns decides the posterior: (mean, log-variance) as tuple
-    or list, also with a sample that is drawn anew each time, or is the mean, beside them;
-    joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``;
-    pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
+    or list, also with a sample that is drawn anew each time, or is the mean, beside them; a
+    dictionary or an object with ``mean`` or ``mu`` beside ``logvar``, ``log_var`` or ``std``;
+    joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``
+    and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
     autoencoder's point); or a :class:`genrobust.Posterior`. ``decode`` (or ``decoder``) returns
     images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
-    module in half or double precision is given its own, and gives float32 back.
+    module in half or double precision is given its own, and gives float32 back; one that takes
+    flat rows is given those. Of a module that has a ``forward`` alone nothing is known but its
+    images: attacks on the output and on judges are left, and the record says so.
 
     Args:
-        module: the trained module. It is put in eval mode and its weights are frozen, as ``encode``
-            and its like may reach it by ways that a copy would not have; where the check fails, it
-            is left as it was. :func:`genrobust.bench` gives it back as it was in any case.
+        module: the trained module, or the pair (encoder, decoder). It is put in eval mode and its
+            weights are frozen, as ``encode`` and its like may reach it by ways that a copy would
+            not have; where the check fails, it is left as it was. :func:`genrobust.bench` gives it
+            back as it was in any case.
         encode: images in the module's own range to any of the forms above; default
             ``module.encode``, else ``module.encoder``.
         decode: codes (B, latents), or the posterior mean's own shape, to images; default
@@ -70,6 +76,9 @@ def wrap(
             gives, where that is not ``decode`` of the posterior's mode: with a quantised input, a
             purified one, a sampled code. It is what is scored. Attacks differentiate through
             ``encode`` and ``decode`` in its place (Athalye, Carlini & Wagner 2018, BPDA).
+        labels: for a conditional model, images in the module's own range to what its ``encode`` and
+            ``decode`` take as their second argument: class numbers (B,) or one-hot rows, such as
+            ``lambda x: classifier(x).argmax(1)``. They are a part of the code.
         draws: for a deployment that draws random numbers, how often it is drawn for each score;
             attacks then follow the mean over as many draws (expectation over transformation).
         differentiable: False for a model through which no gradient reaches the image, with no
@@ -112,6 +121,7 @@ def wrap(
             value_range=value_range,
             clamp=clamp,
             deploy=deploy,
+            labels=labels,
             draws=draws,
             differentiable=differentiable,
             max_batch=max_batch,
@@ -149,8 +159,9 @@ def _remembered(module: nn.Module) -> Callable[[], None]:
     def put_back() -> None:
         for part, training, parameters, buffers in parts:
             part.training = training
-            part._parameters.update(parameters)
-            part._buffers.update(buffers)
+            if not isinstance(part, torch.jit.ScriptModule):  # which keeps its own
+                part._parameters.update(parameters)
+                part._buffers.update(buffers)
         for parameter, data, wants_gradient in weights:
             parameter.data = data
             parameter.requires_grad_(wants_gradient)
@@ -167,6 +178,7 @@ def adapt(
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
     deploy: Callable[[Tensor], Any] | None = None,
+    labels: Callable[[Tensor], Tensor] | None = None,
     draws: int = 1,
     differentiable: bool = True,
     max_batch: int | None = None,
@@ -187,13 +199,17 @@ def adapt(
         run_encoder, run_decoder, deploy = _itself, Alone(deploy or module), None
     if run_encoder is None or run_decoder is None:
         raise _lacking(module, "encode" if run_encoder is None else "decode")
-    module.eval()
-    module.requires_grad_(False)  # on its own, as some modules' eval() returns nothing
+    decoding = run_decoder
+    if labels is not None:
+        conditional = Conditional(run_encoder, run_decoder, labels)
+        encoding, decoding = Forward(conditional.encode), conditional.decode
+    else:
+        encoding = Forward(run_encoder)
+    freeze(module)
 
     def entering(x: Tensor, function: object) -> Passage:
         return Passage(x * (high - low) + low, precision_of(function, module, "encoder"))
 
-    encoding = Forward(run_encoder)
     deploying = Forward(deploy) if deploy else None
     trials = count()
 
@@ -221,7 +237,7 @@ def adapt(
 
     def decoder(code: Tensor) -> Tensor:
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        return to_image(run_decoder(passage.inside), passage, code, "the decoder", "decode")
+        return to_image(decoding(passage.inside), passage, code, "the decoder", "decode")
 
     def deployed(x: Tensor) -> Tensor:
         assert deploying is not None
@@ -238,6 +254,8 @@ def adapt(
     chosen = name or kind.__name__
     if alone:
         spec[FORWARD_ALONE] = True
+    if labels is not None:
+        spec["labels"] = _qualified_name(labels)
     if deploy is not None:
         spec["deploy"] = _qualified_name(deploy)
     return GenerativeModel(

@@ -23,7 +23,7 @@ from genrobust.models.check import check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import own_shape
+from genrobust.models.modules import freeze, own_shape
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
 from genrobust.models.wrapping import adapt
@@ -138,8 +138,7 @@ def prepare(
         ready = _as_data(ready)
     who = _identity(ready, used, images)
     ready.module.to(device)
-    ready.module.eval()  # again, as it is the caller's, and may have been trained since
-    ready.module.requires_grad_(False)
+    freeze(ready.module)  # again, as it is the caller's, and may have been trained since
     if ready.input_shape != images.shape:
         raise GenrobustError(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
@@ -148,7 +147,7 @@ def prepare(
     _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
     first = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
     checked = check_model(ready, first)
-    live.module.to(device).eval()
+    live.module.to(device)
     compared = fidelity(live, first)
     say(live, compared)
     attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)

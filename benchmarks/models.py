@@ -16,8 +16,8 @@ import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial, reduce
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -352,10 +352,10 @@ MISREAD: dict[str, tuple[Members, str, Truth, Truth | None]] = {
     "outputs clipped in forward": (
         plain(
             lambda s, x: (s.mean(x), s.logvar(x)),
-            forward=lambda s, x: s.image(s.sample(x)).clamp(0.4, 0.6),
+            forward=lambda s, x: s.image(s.sample(x)).clamp(0.48, 0.52),
         ),
-        "decode=lambda z: module.decode(z).clamp(0.4, 0.6)",
-        lambda s, x: s.image(s.mean(x)).clamp(0.4, 0.6),
+        "decode=lambda z: module.decode(z).clamp(0.48, 0.52)",
+        lambda s, x: s.image(s.mean(x)).clamp(0.48, 0.52),
         Net.logvar,
     ),
     "temperature in forward": (
@@ -395,7 +395,7 @@ def own_cases() -> Iterator[Case]:
         inner = lambda s, x: mean(getattr(s, "module", getattr(s, "_orig_mod", s)), x)  # noqa: E731
         yield Case(name, lambda h=hold: h(_built(members, "mlp")), inner)
     yield Case("(encoder, decoder)", _pair, lambda m, x: m[1](m[0](x)), wrap={"input_shape": SHAPE})
-    yield Case("rows of 784", Rows, lambda m, x: m(x.flatten(1))[0].view(-1, 1, 28, 28))
+    yield Case("rows of 784", Rows, lambda m, x: m.decode(m.encode(x.flatten(1))[0]).view(x.shape))
     yield Case("TorchScript", _scripted, lambda m, x: m.decode(m.encode(x)[0]))
     centred = {**members, "decode": Net.centred, "forward": lambda s, x: s.centred(s.sample(x))}
     yield Case(
@@ -499,8 +499,8 @@ _PYTHAE = {
     "PoincareVAE": "encode=lambda x: module.encoder(x).embedding",
     "VQVAE": "deploy=lambda x: module({'data': x}).recon_x",
     "SVAE": "encode=lambda x: F.normalize(module.encoder(x).embedding)",
-    "VAE_LinNF": "decode=lambda z: module.decoder(module.net(z).out)",
-    "VAE_IAF": "decode=lambda z: module.decoder(module.net.inverse(z).out)",
+    "VAE_LinNF": "decode=lambda z: module.decoder(reduce(lambda h, f: f(h).out, module.net, z))",
+    "VAE_IAF": "decode=lambda z: module.decoder(module.iaf_flow.inverse(z).out)",
 }
 _DECODED: Truth = lambda m, x: m.decoder(m.encoder(x).embedding).reconstruction  # noqa: E731
 _RECON: Truth = lambda m, x: m({"data": x}).recon_x  # noqa: E731
@@ -547,10 +547,9 @@ def _monai() -> Iterator[Case]:
     build = lambda: nets.VarAutoEncoder(  # noqa: E731
         2, in_shape=SHAPE, out_channels=1, latent_size=24, channels=(4, 8), strides=(2, 2)
     )
-    mend = (
-        "encode=lambda x: module.encode_forward(x)[:2], "
-        "decode=lambda z: module.decode_forward(z, use_sigmoid=False)"
-    )
+    # Its forward decodes mean + std in eval mode.
+    mend = "encode=module.encode_forward, decode=module.decode_forward, "
+    mend += "deploy=lambda x: module(x)[0]"
     yield Case("monai VarAutoEncoder", build, lambda m, x: m(x)[0], wrap=given, mend=mend)
     build = lambda: nets.VQVAE(  # noqa: E731
         **two,
@@ -593,7 +592,8 @@ def _diffusers() -> Iterator[Case]:
         **two, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
     )
     three = {"input_shape": (3, 16, 16), "clamp": True}
-    yield Case("diffusers AutoencoderTiny", build, sample, wrap=three)
+    mend = "deploy=lambda x: module(x).sample"  # its forward keeps codes as bytes
+    yield Case("diffusers AutoencoderTiny", build, sample, wrap=three, mend=mend)
     build = lambda: diffusers.AutoencoderDC(  # noqa: E731
         **two,
         **{"encoder_block_types": "ResBlock", "decoder_block_types": "ResBlock"},
@@ -694,7 +694,7 @@ def _parts(module: Any) -> list[Iterator[nn.Parameter]]:
 
 def _wrapped(case: Case, module: Any, more: str) -> tuple[GenerativeModel | None, str]:
     """The model, and what was said; warnings of a misreading begin with those words."""
-    scope = {"module": module, "torch": torch, "F": F, "math": __import__("math")}
+    scope = {"module": module, "reduce": reduce, "torch": torch, "F": F, "math": __import__("math")}
     given = {
         key: eval(value, scope) if isinstance(value, str) else value
         for key, value in case.wrap.items()
@@ -720,7 +720,7 @@ def _difference(case: Case, module: Any, model: GenerativeModel) -> float:
         torch.manual_seed(1)
         picture = (case.truth(module, own).float() - low) / (high - low)
         torch.manual_seed(1)
-        found = [(model.reconstruct(x) - (picture.clamp(0, 1) if model.clamp else picture))]
+        found = [replace(model, clamp=False).reconstruct(x) - picture]
         part = model.encode(x).parts[0]
         if case.logvar is not None and isinstance(part, Gaussian):
             found.append(part.logvar - case.logvar(module, own))

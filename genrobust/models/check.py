@@ -123,13 +123,23 @@ def _run(what: str, model: GenerativeModel, call: Callable[[], T], given: Tensor
     except GenrobustError as problem:
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
-        reason = _misfit(model, what)
+        reason = _lacking(problem.__cause__, what) or _misfit(model, what)
         if reason is None:
             raise
         raise GenrobustError(
             f"the model's {what} failed on a batch of shape {tuple(given.shape)} "
             f"({explain(problem.__cause__)}; model '{model.name}'): {reason}"
         ) from problem.__cause__
+
+
+def _lacking(cause: BaseException, what: str) -> str | None:
+    """What to type where a function takes more than a batch."""
+    if not isinstance(cause, TypeError) or "required positional argument" not in str(cause):
+        return None
+    return (
+        f"it takes more than a batch; of a conditional model pass labels=, a function from images "
+        f"to their labels, such as lambda x: classifier(x).argmax(1), or {what}= that fills it in"
+    )
 
 
 def _misfit(model: GenerativeModel, what: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
@@ -105,7 +105,8 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     """
     x = x[:IMAGES].to(model.device)
     with seeded(model.device, "fidelity"):
-        compared, findings = _compared(model, x)
+        # Unclipped, as of an untrained model clipping may leave little.
+        compared, findings = _compared(replace(model, clamp=False), x)
         findings += [f for f in (_positive(model, x),) if f and not findings]
         findings += [f for f in (_other_units(model, x),) if f and real]
     if not findings:
@@ -140,7 +141,7 @@ def _path(
     """Why forward gives another picture, even with its noise at 0."""
     gaussian, code = _gaussian(model, x), f"module.{_name(model)}(x)"
     measured = f"by {difference:.2g} of the pixel range"
-    second = None if gaussian is None else _decoded(model, gaussian.logvar)
+    second = None if gaussian is None else model.decode(gaussian.logvar)
     if second is not None and _apart(found.pixels, second) <= allowed:
         return _Finding(
             "forward decodes the second of the two that the encoder returns, and genrobust the "
@@ -185,7 +186,7 @@ def _spread(
         return None
 
     def gives(std: Tensor) -> bool:
-        return _apart(loud, _decoded(model, gaussian.mean + std)) <= allowed
+        return _apart(loud, model.decode(gaussian.mean + std)) <= allowed
 
     if gives((0.5 * gaussian.logvar).exp()):
         return None
@@ -223,15 +224,16 @@ def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
     low, high = model.spec.get("value_range", (0.0, 1.0))
 
     def error(image: Tensor) -> float:
+        image = image.clamp(0, 1) if model.clamp else image
         return float((image.double() - x).flatten(1).square().sum(1).mean())
 
     ours, constant = error(model.reconstruct(x)), error(x.mean(0, keepdim=True).expand_as(x))
-    best, chosen = BETTER * ours, None
+    best, chosen, free = BETTER * ours, None, replace(model, clamp=False)
     for name, units in UNITS.items():
         if len(units[0]) not in (1, x.shape[1]):
             continue
         mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in units)
-        image = model.reconstruct(((x - mean) / std - low) / (high - low)) * (high - low) + low
+        image = free.reconstruct(((x - mean) / std - low) / (high - low)) * (high - low) + low
         for given, how in ((image * std + mean, ""), (image, " and gives them in [0, 1]")):
             if error(given) < min(best, LEARNED * constant):
                 best, chosen = error(given), (name, how)
@@ -255,7 +257,7 @@ def _is_alike(model: GenerativeModel, own: _Forward, x: Tensor, found: _Image) -
     def drawn() -> Tensor:
         if gaussian is None:
             return model.reconstruct(x)
-        return _decoded(model, gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
+        return model.decode(gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
 
     theirs = [own.at(x, found.view, None) for _ in range(DRAWS)]
     a = torch.stack([image for image in theirs if image is not None])
@@ -271,11 +273,6 @@ def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:
         posterior: Posterior = model.encode(x)
     part = posterior.parts[0]
     return part if len(posterior.parts) == 1 and isinstance(part, Gaussian) else None
-
-
-def _decoded(model: GenerativeModel, code: Tensor) -> Tensor:
-    image = model.decode(code)
-    return image.clamp(0, 1) if model.clamp else image
 
 
 def _name(model: GenerativeModel) -> str:
@@ -302,7 +299,7 @@ class _Image:
 
     Args:
         pixels: (B, C, H, W) float64 in [0, 1].
-        noise: how many normal numbers were drawn in each draw.
+        noise: how many normal numbers were drawn in each draw, 0 for those of another kind.
         loose: it changes though the noise is held.
     """
 
@@ -371,13 +368,15 @@ class _Forward:
                 continue  # the input, handed back beside the reconstruction; or none at all
             scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
             for scale, pixels in scales.items():
-                clamped = pixels.clamp(0, 1) if self._model.clamp else pixels
-                found[_View(call, units, path, scale)] = clamped
+                found[_View(call, units, path, scale)] = pixels
         return found, tuple(noise.drawn)
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one.double() - other.double()).abs().max().nan_to_num(torch.inf))
+def _apart(image: Tensor, ours: Tensor) -> float:
+    """The largest difference of forward's image and ours; clipped where forward's may be."""
+    inside = bool(image.min() >= 0) and bool(image.max() <= 1)
+    ours = ours.clamp(0, 1) if inside else ours
+    return float((image.double() - ours.double()).abs().max().nan_to_num(torch.inf))
 
 
 class _Noise(TorchDispatchMode):
@@ -389,20 +388,20 @@ class _Noise(TorchDispatchMode):
 
     def __init__(self, level: float | None) -> None:
         super().__init__()
-        self.level, self.draws, self.drawn = level, 0, list[int]()
+        self.level, self.drawn = level, list[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        held = None if self.level is None else _HELD.get(func.overloadpacket.__name__)
-        if held is None:
+        name = func.overloadpacket.__name__
+        if name not in _HELD:
             return found
-        self.draws += 1
-        if self.draws > ENDLESS:
+        self.drawn.append(found.numel() if name in _NORMAL else 0)
+        if self.level is None:
+            return found
+        if len(self.drawn) > ENDLESS:
             raise RuntimeError("forward draws until something fits")
-        if func.overloadpacket.__name__ in _NORMAL:
-            self.drawn.append(found.numel())
-        still = held(self.level, found, args, kwargs or {})
-        return found.copy_(still) if func.overloadpacket.__name__.endswith("_") else still
+        still = _HELD[name](self.level, found, args, kwargs or {})
+        return found.copy_(still) if name.endswith("_") else still
 
 
 def _normal(level: float, found: Tensor, args: Any, kwargs: Any) -> Tensor:

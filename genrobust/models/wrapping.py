@@ -16,7 +16,7 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
-from genrobust.models.fidelity import fidelity, say
+from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
@@ -128,7 +128,7 @@ def wrap(
             name=name,
         )
         check_model(model)
-        say(model, fidelity(model, probe_images(model.input_shape), real=False))
+        say(model, fidelity(model, probe_images(model.input_shape, IMAGES), real=False))
     except BaseException:
         put_back()
         raise

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from genrobust.errors import GenrobustError
-from genrobust.runner.nearest import NearestSpec
 from genrobust.runner.places import PLAN
 from genrobust.runner.plan import ShardSpec
+from genrobust.runner.smallest import NearestSpec
 from genrobust.runner.store import Store
 
 

@@ -32,7 +32,7 @@ from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
 from genrobust.runner.recipe import Recipe
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Setting
 from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
 from genrobust.threat import TOLERANCE, ThreatModel

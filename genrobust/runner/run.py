@@ -15,9 +15,12 @@ from genrobust.arguments import path
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Outcome
+from genrobust.outcomes.scores import scores
 from genrobust.records.examples import Example
 from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
-from genrobust.runner import collect, flags, places
+from genrobust.runner import collect, places
 from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.options import Options
 from genrobust.runner.plan import Part, ShardSpec, plan
@@ -147,7 +150,7 @@ def execute(
     shards = shards_of(prepared)
     places.begin(folder, prepared, shards, here)
     measured = run_missing(folder, prepared, shards, on_progress)
-    joined = collect.join(measured)
+    outcome = Outcome.joined([shard.tensors for shard in measured])
     record = Record(
         official=not prepared.deviations,
         deviations=prepared.deviations,
@@ -158,11 +161,11 @@ def execute(
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(setting)),
-        flags=flags.raised(suite, joined),
-        scores=collect.score(suite, joined),
-        attacks=collect.attack_costs(suite, joined),
-        forwards=int(joined["forwards"].sum()),
-        backwards=int(joined["backwards"].sum()),
+        flags=flags.raised(suite, outcome.eligible, outcome.signs, outcome.counts),
+        scores=scores(outcome, suite),
+        attacks=collect.attack_costs(suite, outcome.counts),
+        forwards=int(outcome.counts.forwards.sum()),
+        backwards=int(outcome.counts.backwards.sum()),
         provenance=provenance(prepared.command, device_of(prepared), shards),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -170,7 +173,7 @@ def execute(
         ),
     )
     record = places.settle(folder / "record.json", record)
-    return Run(record, collect.examples(suite, joined))
+    return Run(record, collect.examples(suite, outcome))
 
 
 def execute_part(

@@ -16,12 +16,12 @@ import torch
 from genrobust._version import __version__
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.runner.execute import enough_memory
-from genrobust.runner.nearest import NearestSpec, search_nearest
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_kind
 from genrobust.runner.recipe import Recipe
 from genrobust.runner.shard import run_shard
+from genrobust.runner.smallest import NearestSpec, search_nearest
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen
 

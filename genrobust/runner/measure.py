@@ -13,7 +13,7 @@ from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
 from genrobust.outcomes.outcome import Broken, Clean, Effect, Found, Outcome
 from genrobust.posterior import Categorical, Point, Posterior
 from genrobust.rules.base import Sources
-from genrobust.runner.perturbation import restore, step_of
+from genrobust.runner.perturbation import images_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
 from genrobust.threat import ThreatModel
@@ -69,10 +69,10 @@ def measure_outcome(
     Perturbations that do not reach their goal count as none; signs and counts stay what they are.
     """
     posterior = scorer.posterior(batch.x, batch.sample_ids)
-    steps = torch.tensor([step_of(ThreatModel(spec.norm, e)) for e in spec.eps] + [0.0]).to(batch.x)
+    threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
 
     def measured(given: Broken, wanted: Tensor | None) -> Broken:
-        x_adv = restore(given.perturbation, batch.x, steps[given.radius])
+        x_adv = images_of(given, batch.x, threats)
         images = scorer.reconstruct(x_adv, batch.sample_ids)
         verdict = scorer.verdict(images, baseline)
         hit = baseline.reached(verdict, wanted) & baseline.eligible

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from genrobust.records.record import Record, Scores
 from genrobust.runner.execute import run_all
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
-from genrobust.runner.perturbation import fits, restore, step_of
+from genrobust.runner.perturbation import fits, images_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_kind, provenance
@@ -265,12 +264,9 @@ def _misfits(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
 
 def _smaller(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     """Whose perturbation fits in the next smaller radius, (B,) bool."""
-    found = torch.zeros_like(given.radius, dtype=torch.bool)
-    for e, (less, threat) in enumerate(pairwise(threats), 1):
-        at = given.radius == e
-        moved = restore(given.perturbation[at], x[at], step_of(threat))
-        found[at] = threat.distance(moved, x[at]) <= less.eps
-    return found
+    distance = threats[0].distance(images_of(given, x, threats), x)
+    less = torch.tensor([-1.0, *(threat.eps for threat in threats)]).to(distance)
+    return (distance <= less[given.radius]) & (given.radius < len(threats))
 
 
 def _differ(claimed: Tensor, found: Tensor, exact: bool) -> Tensor:

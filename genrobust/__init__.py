@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from genrobust.judges import load_judge
     from genrobust.models import MODELS, GenerativeModel, load_model, wrap
     from genrobust.posterior import Categorical, Gaussian, Point, Posterior
-    from genrobust.runner import MinimumNormRecord, Record, bench, minimum_norm
+    from genrobust.records.curve_record import MinimumNormRecord
+    from genrobust.records.record import Record
+    from genrobust.runner.curve import minimum_norm
+    from genrobust.runner.run import bench
     from genrobust.threat import ThreatModel
 
 _WHERE = {
@@ -23,10 +26,10 @@ _WHERE = {
     "Attack": "genrobust.attacks",
     "AttackResult": "genrobust.attacks",
     "attack": "genrobust.attacks",
-    "MinimumNormRecord": "genrobust.runner",
-    "Record": "genrobust.runner",
-    "bench": "genrobust.runner",
-    "minimum_norm": "genrobust.runner",
+    "MinimumNormRecord": "genrobust.records.curve_record",
+    "Record": "genrobust.records.record",
+    "bench": "genrobust.runner.run",
+    "minimum_norm": "genrobust.runner.curve",
     "load_images": "genrobust.data",
     "GenrobustError": "genrobust.errors",
     "load_judge": "genrobust.judges",

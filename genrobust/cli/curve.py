@@ -18,7 +18,6 @@ from genrobust.suites.suite import load_suite
 def measure_curve(
     model: str,
     suite: str,
-    radius: float | None,
     options: Options,
     out: Path,
     part: Part | None = None,
@@ -30,7 +29,7 @@ def measure_curve(
 
     protocol = load_suite(suite, options.data_root)
     home = home_of(out, protocol)  # before a model's file changes directory
-    prepared = prepare_curve(model, protocol, radius, options)
+    prepared = prepare_curve(model, protocol, options)
     run, shards = prepared.run, nearest_shards_of(prepared)
     folder = folder_of(home, run, shards, below=run.suite.norm)
     here = command_here(run.command, suite, run.options, out)

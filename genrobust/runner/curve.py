@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust import files
-from genrobust.arguments import path, real
+from genrobust.arguments import path
 from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
@@ -107,18 +107,9 @@ def minimum_norm(
     place = (
         None if out is None else Path(path("out", out, "runs")).absolute()
     )  # before a model's file changes directory
-    options = Options(
-        limit=limit,
-        seed=seed,
-        norm=norm,
-        device=device,
-        workers=workers,
-        executor=executor,
-        batch_size=batch_size,
-        data_root=data_root,
-    )
+    options = Options.given("curve", locals())
     with left_as_it_was(model):
-        prepared = prepare_curve(model, suite, radius, options)
+        prepared = prepare_curve(model, suite, options)
         if place is None:
             with files.temporary_folder() as folder:
                 return execute_curve(prepared, folder).record
@@ -138,7 +129,6 @@ class PreparedCurve:
 def prepare_curve(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite,
-    radius: float | None,
     options: Options,
 ) -> PreparedCurve:
     """Load and check all that a run needs; nothing is written.
@@ -148,7 +138,7 @@ def prepare_curve(
             attacks or rule do not fit; a norm or a radius that is none.
     """
     chosen = chosen_suite(suite, options.data_root)
-    radius = None if radius is None else real("radius", radius)
+    radius = options.radius
     if not RULES.get(chosen.rule).labelled:
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
@@ -161,8 +151,6 @@ def prepare_curve(
             )
     run = prepare(model, chosen, options)
     command = run.command.replace("genrobust bench", "genrobust curve", 1)
-    if radius is not None:
-        command += f" --radius {radius}"
     areas = (run.suite.eps[-1], *([] if radius is None else [radius]))
     return PreparedCurve(replace(run, command=command), areas)
 

@@ -111,20 +111,7 @@ def bench(
     place = (
         None if out is None else Path(path("out", out, "runs")).absolute()
     )  # before a model's file changes directory
-    options = Options(
-        limit=limit,
-        seed=seed,
-        attacks=attacks,
-        norm=norm,
-        eps=eps,
-        judge=judge,
-        judge_in_train_mode=judge_in_train_mode,
-        device=device,
-        workers=workers,
-        executor=executor,
-        batch_size=batch_size,
-        data_root=data_root,
-    )
+    options = Options.given("bench", locals())
     with left_as_it_was(model):
         prepared = prepare(model, chosen_suite(suite, data_root), options)
         if place is None:

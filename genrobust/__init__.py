@@ -10,6 +10,7 @@ from genrobust._version import __version__
 
 if TYPE_CHECKING:
     from genrobust.attacks import ATTACKS, Attack, AttackResult, attack
+    from genrobust.benchmarking import bench, minimum_norm
     from genrobust.data import load_images
     from genrobust.errors import GenrobustError
     from genrobust.judges import load_judge
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from genrobust.posterior import Categorical, Gaussian, Point, Posterior
     from genrobust.records.curve_record import MinimumNormRecord
     from genrobust.records.record import Record
-    from genrobust.runner.curve import minimum_norm
-    from genrobust.runner.run import bench
     from genrobust.threat import ThreatModel
 
 _WHERE = {
@@ -28,8 +27,8 @@ _WHERE = {
     "attack": "genrobust.attacks",
     "MinimumNormRecord": "genrobust.records.curve_record",
     "Record": "genrobust.records.record",
-    "bench": "genrobust.runner.run",
-    "minimum_norm": "genrobust.runner.curve",
+    "bench": "genrobust.benchmarking",
+    "minimum_norm": "genrobust.benchmarking",
     "load_images": "genrobust.data",
     "GenrobustError": "genrobust.errors",
     "load_judge": "genrobust.judges",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from genrobust.benchmarking import write_page
 from genrobust.cli.progress import progress
-from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve, write_page
+from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of
 from genrobust.runner.plan import Part

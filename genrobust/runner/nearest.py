@@ -177,4 +177,4 @@ class _Hunt:
     def _succeeds(self, x_adv: Tensor, positions: Tensor) -> Tensor:
         part = self.baseline[positions]
         verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, part.sample_ids), part)
-        return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part.labels)
+        return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part)

@@ -28,6 +28,7 @@ from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.records.record import ModelInfo
 from genrobust.rules.base import RULES
+from genrobust.runner.constant import Constant
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
 from genrobust.runner.scoring import Scorer
@@ -149,7 +150,7 @@ def prepare(
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         setting=Setting(
-            Scorer(rule(scorers), ready, options.seed),
+            Scorer(rule(scorers), ready, options.seed, Constant.of(images)),
             images,
             attacker,
             _references(used, options, device),

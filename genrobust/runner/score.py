@@ -18,7 +18,7 @@ from genrobust.runner.scoring import Scorer
 from genrobust.threat import ThreatModel
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Baseline(Sources):
     """Sources and what they show without an attack.
 
@@ -51,10 +51,13 @@ def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
         ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
         targets = scorer.reconstruct(batch.target_x, ids)[0]
     labels, target_labels = rule.labels_of(batch)
-    sources = Sources(batch.sample_ids, batch.x, labels, target_labels, images[0], targets)
+    other = scorer.constant
+    constant = None if other is None else other.beside(batch.x, batch.sample_ids)
+    shown = (labels, target_labels, images[0], targets, constant)
+    sources = Sources(batch.sample_ids, batch.x, *shown)
     return Baseline(
         **vars(sources),
-        input_verdict=scorer.input_verdict(batch.x, labels),
+        input_verdict=scorer.input_verdict(batch.x, sources),
         clean_verdict=scorer.verdict(images, sources, clean=True),
     )
 
@@ -111,7 +114,7 @@ def measure_outcomes(
         verdict = scorer.verdict(images, baseline)
         wanted = baseline.target_labels if goal == "target" else None
         hit = baseline.reached(verdict, wanted) & baseline.eligible
-        hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))
+        hit &= scorer.keeps_label(x_adv, baseline) & (given.radius < len(spec.eps))
         moved = scorer.posterior(x_adv, batch.sample_ids)
         tensors |= {
             f"{goal}.perturbation": given.perturbation,

@@ -15,6 +15,7 @@ from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_r
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import AttackCost, EpsScores, Estimate, PairMatrix, Scores
 from genrobust.rules.base import RULES
+from genrobust.runner.damage import damage_of
 from genrobust.runner.fields import joined
 from genrobust.runner.shard import Measured
 from genrobust.runner.statistics import estimates
@@ -54,6 +55,7 @@ def score(suite: Suite, joined: dict[str, Tensor]) -> Scores:
         robust_area=_area(suite, joined),
         eps50=_eps50(suite, joined),
         per_eps=tuple(_at_eps(suite, joined, e, classes) for e in range(len(suite.eps))),
+        damage=damage_of(suite, joined),
     )
 
 

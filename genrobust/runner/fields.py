@@ -65,6 +65,11 @@ def _sign(name: str, dtype: torch.dtype, proof: Proof, later: bool = False) -> F
     return Field(name, dtype, per, proof, sign=True, later=later)
 
 
+_OF_DAMAGE: tuple[tuple[tuple[str, ...], Proof, bool], ...] = (
+    (("noise", "noise_shift", "noise_similarity"), "still", True),
+    (("attacked", "attacked_shift", "attacked_similarity", "to_target"), "rerun", False),
+)
+
 FIELDS: dict[str, Field] = {
     field.name: field
     for field in (
@@ -91,6 +96,17 @@ FIELDS: dict[str, Field] = {
         _sign("probe.again", torch.bool, "rerun"),
         _sign("probe.stopped", torch.bool, "rerun", later=True),
         *(
+            Field(f"damage.{name}", torch.float32, "source", "still", sign=True, later=True)
+            for name in ("clean", "clean_similarity", "constant")
+        ),
+        *(
+            Field(
+                f"damage.{name}", torch.float32, "radius and source", proof, sign=sign, later=True
+            )
+            for names, proof, sign in _OF_DAMAGE
+            for name in names
+        ),
+        *(
             Field(name, torch.int64, "attack and radius", "rerun")
             for name in ("tried", "succeeded", "forwards", "backwards")
         ),
@@ -105,8 +121,10 @@ def kept_of(suite: Suite) -> tuple[Field, ...]:
     """What evidence of a run on the suite keeps."""
 
     def applies(field: Field) -> bool:
-        if field.name.startswith("longer.") and not suite.ensemble:
+        if field.name.startswith(("longer.", "damage.")) and not suite.ensemble:
             return False
+        if field.name.startswith("damage."):
+            return True
         return not field.sign or suite.attacker_judge is not None
 
     return tuple(field for field in FIELDS.values() if field.kept and applies(field))

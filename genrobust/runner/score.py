@@ -122,8 +122,8 @@ def measure_outcomes(
             f"{goal}.reconstruction": images[0],
             f"{goal}.verdict": verdict,
             f"{goal}.radius": torch.where(hit, given.radius, len(spec.eps)),
-            f"{goal}.source_similarity": _similarity(batch.x, x_adv),
-            f"{goal}.reconstruction_similarity": _similarity(baseline.reconstruction, images[0]),
+            f"{goal}.source_similarity": similarity(batch.x, x_adv),
+            f"{goal}.reconstruction_similarity": similarity(baseline.reconstruction, images[0]),
             f"{goal}.displacement": latent_displacement(posterior, moved),
             f"{goal}.symmetric_kl": _symmetric_kl(posterior, moved),
         }
@@ -142,7 +142,7 @@ def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:
     return symmetric_kl(posterior, other)
 
 
-def _similarity(x: Tensor, y: Tensor) -> Tensor:
+def similarity(x: Tensor, y: Tensor) -> Tensor:
     """MS-SSIM for small images; NaN where they are too small even for it."""
     if min(x.shape[-2:]) < SMALL_WINDOW:
         return x.new_full((len(x),), torch.nan)

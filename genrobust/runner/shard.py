@@ -11,6 +11,7 @@ from torch import Tensor
 from genrobust.batch import Batch
 from genrobust.data.base import Images
 from genrobust.judges.judge import Judge
+from genrobust.runner import damage
 from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.score import measure_baseline, measure_outcomes
@@ -60,6 +61,9 @@ def run_shard(
         return None
     goals = {"ignore": found.ignore, "target": found.target}
     outcomes = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
+    if spec.ensemble:
+        outcomes |= damage.without_attack(spec, setting.scorer, batch, baseline)
+        outcomes |= damage.by_attack(spec, setting.scorer, batch, baseline, outcomes)
     setting.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     tensors = {**outcomes, **found.signs, **found.counts}
     on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}

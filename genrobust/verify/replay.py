@@ -19,7 +19,7 @@ from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import zoo_card
 from genrobust.records.record import Record, Scores
-from genrobust.runner import collect, flags
+from genrobust.runner import collect, damage, flags
 from genrobust.runner.execute import run_all
 from genrobust.runner.fields import FIELDS, GOALS
 from genrobust.runner.options import Options
@@ -249,6 +249,8 @@ def _measured(evidence: Evidence, prepared: Prepared, spec: ShardSpec, sources: 
     goals = {goal: evidence.fallen(goal, sources) for goal in GOALS}
     baseline = measure_baseline(scorer, batch)
     tensors = measure_outcomes(spec, scorer, batch, baseline, goals)
+    if "damage.clean" in evidence.tensors:
+        tensors |= damage.without_attack(spec, scorer, batch, baseline)
     if "gradient_norm" in evidence.tensors and batch.judge is not None:
         with scorer.keyed("search", spec.sample_ids):
             tensors |= still_signs(scorer.model, batch.untargeted())

@@ -35,7 +35,7 @@ def without_attack(
     """The part that needs no attack, tensors (B,) or, of noise, (E, B).
 
     Noise is a random point on the border of each ball, cut to the box, so that it is of an attack's
-    size; it is keyed by seed and sample.
+    size; it is keyed by seed and sample. It is measured for ensembles, as attacks are.
 
     Returns:
         ``clean``, ``noise``: L2 distances of reconstructions from their sources, and
@@ -43,18 +43,20 @@ def without_attack(
         from the clean reconstruction; ``constant``: that of the constant picture from the source.
     """
     assert baseline.constant is not None
+    still = {
+        "damage.clean": euclidean(baseline.reconstruction, batch.x),
+        "damage.clean_similarity": similarity(batch.x, baseline.reconstruction),
+        "damage.constant": euclidean(baseline.constant, batch.x),
+    }
+    if not spec.ensemble:
+        return still
     noisy = []
     for eps in spec.eps:
         threat = ThreatModel(spec.norm, eps)
         start = threat.random_start(batch.x, batch.sample_ids, batch.seed, NOISE)
         noise = threat.project(batch.x + FAR * (start - batch.x), batch.x)
         noisy.append(_measured("noise", scorer, batch, baseline, noise))
-    return {
-        "damage.clean": euclidean(baseline.reconstruction, batch.x),
-        "damage.clean_similarity": similarity(batch.x, baseline.reconstruction),
-        "damage.constant": euclidean(baseline.constant, batch.x),
-        **{name: torch.stack([found[name] for found in noisy]) for name in noisy[0]},
-    }
+    return {**still, **{name: torch.stack([found[name] for found in noisy]) for name in noisy[0]}}
 
 
 def by_attack(

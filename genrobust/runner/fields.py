@@ -121,10 +121,10 @@ def kept_of(suite: Suite) -> tuple[Field, ...]:
     """What evidence of a run on the suite keeps."""
 
     def applies(field: Field) -> bool:
-        if field.name.startswith(("longer.", "damage.")) and not suite.ensemble:
+        if field.name.startswith("longer.") and not suite.ensemble:
             return False
         if field.name.startswith("damage."):
-            return True
+            return field.per == "source" or suite.ensemble
         return not field.sign or suite.attacker_judge is not None
 
     return tuple(field for field in FIELDS.values() if field.kept and applies(field))

@@ -12,6 +12,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from genrobust.records.record import Flag
+from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
 
 #: Shares above which a flag is raised.
@@ -27,6 +28,9 @@ ALIKE, RANDOM = 0.5, 0.25
 KEPT, MISLED = 0.1, 0.25
 #: Eligible sources below which intervals say little, in number and as a share of the sources.
 FEW, FEW_SHARE = 20, 0.5
+#: Share of the sources that are reconstructed no better than by one picture for all. Of sound
+#: models, the published ones too, it is 5% at most; of untrained ones all of them.
+UNLIKE = 0.25
 #: Attacks that use no gradient.
 GRADIENT_FREE = ("noise", "square")
 
@@ -35,6 +39,8 @@ def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
     """The flags of a run, from its joined shard results."""
     eligible = joined["eligible"]
     found: list[Flag | None] = [_few(suite, eligible)]
+    if "damage.clean" in joined:  # which older runs lack
+        found += [_unlike(joined)]
     if "gradient_norm" in joined:  # an attacker's judge was at hand
         found += [_gradients(joined, eligible), _random(joined, eligible)]
         found += [_mislead(joined, eligible), _surrogate(suite, joined, eligible)]
@@ -55,6 +61,20 @@ def _few(suite: Suite, eligible: Tensor) -> Flag | None:
         f"{FEW}, and half of them, are the least that say something",
         value=count / total,
         limit=max(FEW_SHARE, FEW / total),
+    )
+
+
+def _unlike(joined: dict[str, Tensor]) -> Flag | None:
+    """What is not reconstructed cannot be damaged: no robustness follows from its standing still."""
+    share = _share(~(joined["damage.clean"].double() < LINE * joined["damage.constant"].double()))
+    if share <= UNLIKE:
+        return None
+    return Flag(
+        name="does not reconstruct",
+        evidence=f"without an attack the reconstructions of {share:.0%} of the sources are no "
+        f"nearer to them than {LINE:g} of the distance of one picture for all, the data set's mean",
+        value=share,
+        limit=UNLIKE,
     )
 
 

@@ -61,8 +61,8 @@ def run_shard(
         return None
     goals = {"ignore": found.ignore, "target": found.target}
     outcomes = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
+    outcomes |= damage.without_attack(spec, setting.scorer, batch, baseline)
     if spec.ensemble:
-        outcomes |= damage.without_attack(spec, setting.scorer, batch, baseline)
         outcomes |= damage.by_attack(spec, setting.scorer, batch, baseline, outcomes)
     setting.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     tensors = {**outcomes, **found.signs, **found.counts}

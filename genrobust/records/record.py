@@ -105,9 +105,7 @@ class DamageAt(Frozen):
             "the search is not counted among the forwards and backwards"
         ),
     ]
-    noise: Annotated[
-        Picture, Field(description="of random noise on the border of the ball, cut to the box")
-    ]
+    noise: Annotated[Picture, Field(description="of random noise on the border of the ball")]
     to_target: Annotated[
         float | None,
         Field(

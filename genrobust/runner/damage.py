@@ -34,8 +34,7 @@ def without_attack(
 ) -> dict[str, Tensor]:
     """The part that needs no attack, tensors (B,) or, of noise, (E, B).
 
-    Noise is a random point on the border of each ball, cut to the box, so that it is of an attack's
-    size; it is keyed by seed and sample. It is measured for ensembles, as attacks are.
+    Noise is measured for ensembles, as attacks are.
 
     Returns:
         ``clean``, ``noise``: L2 distances of reconstructions from their sources, and
@@ -52,11 +51,23 @@ def without_attack(
         return still
     noisy = []
     for eps in spec.eps:
-        threat = ThreatModel(spec.norm, eps)
-        start = threat.random_start(batch.x, batch.sample_ids, batch.seed, NOISE)
-        noise = threat.project(batch.x + FAR * (start - batch.x), batch.x)
+        noise = noise_of(batch, ThreatModel(spec.norm, eps))
         noisy.append(_measured("noise", scorer, batch, baseline, noise))
     return {**still, **{name: torch.stack([found[name] for found in noisy]) for name in noisy[0]}}
+
+
+def noise_of(batch: Batch, threat: ThreatModel) -> Tensor:
+    """A random point on the ball's border for each source: noise of the size of an attack.
+
+    It is keyed by seed and sample. What would leave the box goes the other way, so that dark and
+    light pixels are changed as much as others.
+    """
+    grey = torch.full_like(batch.x, 0.5)
+    drawn = threat.random_start(grey, batch.sample_ids, batch.seed, NOISE) - grey
+    change = threat.project(grey + FAR * drawn, grey) - grey
+    moved = batch.x + change
+    inward = torch.where((moved < 0) | (moved > 1), -change, change)
+    return threat.project(batch.x + inward, batch.x)
 
 
 def by_attack(
@@ -64,8 +75,8 @@ def by_attack(
 ) -> dict[str, Tensor]:
     """Tensors (E, B) of the worst picture for each source inside each ball.
 
-    It is the worst of a short search of its own at this radius or a smaller one, and of what the
-    suite's attacks ``found`` there. To the target searches one that aims at it.
+    It is the worst of a short search of its own at this radius or a smaller one, of noise, and of
+    what the suite's attacks ``found`` there. To the target searches one that aims at it.
 
     Returns:
         ``attacked``, ``attacked_shift``, ``attacked_similarity``: as of noise; ``to_target``: the
@@ -81,7 +92,8 @@ def by_attack(
         broke = (found["ignore.radius"] <= e).view(-1, 1, 1, 1)
         there = torch.where(broke, found["ignore.x_adv"], worst)
         tried = _searched(away, scorer, batch.untargeted(), threat)
-        worst = _farthest(scorer, batch, batch.x, [worst, there, tried])
+        noise = noise_of(batch, threat)
+        worst = _farthest(scorer, batch, batch.x, [worst, there, tried, noise])
         row = _measured("attacked", scorer, batch, baseline, worst)
         row["damage.to_target"] = torch.full_like(row["damage.attacked"], torch.nan)
         if target is not None:

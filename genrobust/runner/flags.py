@@ -65,7 +65,7 @@ def _few(suite: Suite, eligible: Tensor) -> Flag | None:
 
 
 def _unlike(joined: dict[str, Tensor]) -> Flag | None:
-    """What is not reconstructed cannot be damaged: no robustness follows from its standing still."""
+    """What is not reconstructed cannot be damaged: that it stands still is no robustness."""
     share = _share(~(joined["damage.clean"].double() < LINE * joined["damage.constant"].double()))
     if share <= UNLIKE:
         return None

@@ -11,13 +11,10 @@ from torch import Tensor
 from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
 from genrobust.distance import euclidean
-from genrobust.records.record import Damage, DamageAt, Picture
-from genrobust.rules.line import LINE
+from genrobust.outcomes.outcome import Broken, Damaged
+from genrobust.runner.measure import Baseline, similarity
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.score import Baseline, similarity
-from genrobust.runner.scoring import Scorer
-from genrobust.runner.statistics import estimates
-from genrobust.suites.suite import Suite
+from genrobust.runner.scorer import Scorer
 from genrobust.threat import ThreatModel
 
 #: Gradients a radius and goal. On the zoo a search five times as long damages 1 to 3% more.
@@ -28,6 +25,16 @@ NOISE = 1
 FAR = 1e4
 
 
+def measure_damage(
+    spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline, found: Broken
+) -> Damaged:
+    """All of it; ``found`` is what the suite's attacks did with any class as their goal."""
+    still = without_attack(spec, scorer, batch, baseline)
+    if not spec.ensemble:
+        return Damaged(**still)
+    return Damaged(**still, **by_attack(spec, scorer, batch, baseline, found))
+
+
 @torch.no_grad()
 def without_attack(
     spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline
@@ -35,25 +42,20 @@ def without_attack(
     """The part that needs no attack, tensors (B,) or, of noise, (E, B).
 
     Noise is measured for ensembles, as attacks are.
-
-    Returns:
-        ``clean``, ``noise``: L2 distances of reconstructions from their sources, and
-        ``clean_similarity``, ``noise_similarity``: MS-SSIM with them; ``noise_shift``: L2 distance
-        from the clean reconstruction; ``constant``: that of the constant picture from the source.
     """
     assert baseline.constant is not None
     still = {
-        "damage.clean": euclidean(baseline.reconstruction, batch.x),
-        "damage.clean_similarity": similarity(batch.x, baseline.reconstruction),
-        "damage.constant": euclidean(baseline.constant, batch.x),
+        "clean": euclidean(baseline.reconstruction, batch.x),
+        "clean_similarity": similarity(batch.x, baseline.reconstruction),
+        "constant": euclidean(baseline.constant, batch.x),
     }
     if not spec.ensemble:
-        return still
+        return _single(still)
     noisy = []
     for eps in spec.eps:
         noise = noise_of(batch, ThreatModel(spec.norm, eps))
         noisy.append(_measured("noise", scorer, batch, baseline, noise))
-    return {**still, **{name: torch.stack([found[name] for found in noisy]) for name in noisy[0]}}
+    return _single(still | {name: torch.stack([row[name] for row in noisy]) for name in noisy[0]})
 
 
 def noise_of(batch: Batch, threat: ThreatModel) -> Tensor:
@@ -71,71 +73,35 @@ def noise_of(batch: Batch, threat: ThreatModel) -> Tensor:
 
 
 def by_attack(
-    spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline, found: dict[str, Tensor]
+    spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline, found: Broken
 ) -> dict[str, Tensor]:
     """Tensors (E, B) of the worst picture for each source inside each ball.
 
     It is the worst of a short search of its own at this radius or a smaller one, of noise, and of
     what the suite's attacks ``found`` there. To the target searches one that aims at it.
-
-    Returns:
-        ``attacked``, ``attacked_shift``, ``attacked_similarity``: as of noise; ``to_target``: the
-        smallest distance of reconstructions to the target's clean one, as a part of the clean
-        reconstruction's distance to it; NaN without a target or such a distance.
     """
     away = make_attack("objective:damage", {"steps": STEPS})
     towards = make_attack("output", {"steps": STEPS})
     worst, nearest, rows = batch.x, batch.x, []
+    assert found.effect is not None
     target = None if batch.target_x is None else scorer.reconstruct(batch.target_x, _of(batch))[0]
     for e, eps in enumerate(spec.eps):
         threat = ThreatModel(spec.norm, eps)
-        broke = (found["ignore.radius"] <= e).view(-1, 1, 1, 1)
-        there = torch.where(broke, found["ignore.x_adv"], worst)
+        broke = (found.radius <= e).view(-1, 1, 1, 1)
+        there = torch.where(broke, found.effect.x_adv, worst)
         tried = _searched(away, scorer, batch.untargeted(), threat)
         noise = noise_of(batch, threat)
         worst = _farthest(scorer, batch, batch.x, [worst, there, tried, noise])
         row = _measured("attacked", scorer, batch, baseline, worst)
-        row["damage.to_target"] = torch.full_like(row["damage.attacked"], torch.nan)
+        row["to_target"] = torch.full_like(row["attacked"], torch.nan)
         if target is not None:
             led = _searched(towards, scorer, batch, threat)
             nearest = _farthest(scorer, batch, target, [nearest, led], sign=-1)
             way = euclidean(baseline.reconstruction, target)
             left = euclidean(scorer.reconstruct(nearest, batch.sample_ids)[0], target)
-            row["damage.to_target"] = torch.where(way > 1e-6, left / way, torch.nan)
+            row["to_target"] = torch.where(way > 1e-6, left / way, torch.nan)
         rows.append(row)
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def damage_of(suite: Suite, joined: dict[str, Tensor]) -> Damage | None:
-    """The means over all sources; None of results that were made without."""
-    if "damage.attacked" not in joined:
-        return None
-    t = {n.removeprefix("damage."): v.double() for n, v in joined.items() if n.startswith("damage")}
-    distances = [t["clean"][None], (t["clean"] < LINE * t["constant"]).double()[None]]
-    means = estimates(torch.cat([*distances, t["attacked"], t["noise"]]).numpy(), suite)
-    clean, reconstructed, *at = means
-
-    def picture(kind: str, e: int) -> Picture:
-        return Picture(
-            distance=at[e + (len(suite.eps) if kind == "noise" else 0)],
-            shift=_mean(t[f"{kind}_shift"][e]),
-            similarity=_mean(t[f"{kind}_similarity"][e]),
-        )
-
-    return Damage(
-        clean=Picture(distance=clean, shift=0.0, similarity=_mean(t["clean_similarity"])),
-        constant=float(t["constant"].mean()),
-        reconstructed=reconstructed,
-        per_eps=tuple(
-            DamageAt(
-                eps=eps,
-                attacked=picture("attacked", e),
-                noise=picture("noise", e),
-                to_target=_mean(t["to_target"][e]),
-            )
-            for e, eps in enumerate(suite.eps)
-        ),
-    )
+    return _single({name: torch.stack([row[name] for row in rows]) for name in rows[0]})
 
 
 def _searched(attack: Attack, scorer: Scorer, batch: Batch, threat: ThreatModel) -> Tensor:
@@ -160,9 +126,9 @@ def _measured(
     """What the reconstructions of images have become, (B,) each; of a random model the first."""
     images = scorer.reconstruct(x, batch.sample_ids)[0]
     return {
-        f"damage.{kind}": euclidean(images, batch.x),
-        f"damage.{kind}_shift": euclidean(images, baseline.reconstruction),
-        f"damage.{kind}_similarity": similarity(batch.x, images),
+        f"{kind}": euclidean(images, batch.x),
+        f"{kind}_shift": euclidean(images, baseline.reconstruction),
+        f"{kind}_similarity": similarity(batch.x, images),
     }
 
 
@@ -171,7 +137,6 @@ def _of(batch: Batch) -> list[int]:
     return [-1 - i for i in batch.sample_ids]
 
 
-def _mean(values: Tensor) -> float | None:
-    """Over those that are numbers; None if none is."""
-    known = values[values.isfinite()]
-    return float(known.mean()) if len(known) else None
+def _single(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """In the precision of what is stored, whatever the model's is."""
+    return {name: tensor.float() for name, tensor in tensors.items()}

@@ -81,6 +81,12 @@ class _Handler(SimpleHTTPRequestHandler):
         pass
 
     def send_head(self) -> BinaryIO | None:
+        # A page from elsewhere can give its own name this machine's address, and then read what
+        # comes from there (DNS rebinding): it is known by the name it asks for.
+        host = self.headers.get("Host", HOST).rpartition(":")[0] or self.headers.get("Host", HOST)
+        if host not in (HOST, "localhost"):
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+            return None
         try:
             return super().send_head()
         except ValueError:  # a path that none can be, such as one with a zero byte

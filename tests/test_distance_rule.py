@@ -262,7 +262,7 @@ def test_the_data_and_the_suite_of_the_guide_are_benched(repository: Path) -> No
         model = genrobust.load_model("vae")
         record = genrobust.bench(model, "waves", limit=2, attacks=["noise"])
         assert record.data.name == "waves"
-        assert record.suite.rule == "distance"
+        assert record.suite.rule == "damage"
     finally:
         DATASETS._registered.pop("waves", None)
         SUITES._registered.pop("waves", None)

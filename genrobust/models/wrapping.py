@@ -246,7 +246,7 @@ def adapt(
         return to_image(deploying(passage.inside), passage, x, "deploy=", "deploy")
 
     kind = type(unwrapped(module))
-    spec = {
+    spec: dict[str, Any] = {
         "class": f"{plain_name(kind.__module__)}.{kind.__qualname__}".removeprefix("__main__."),
         "encode": _qualified_name(run_encoder),
         "decode": _qualified_name(run_decoder),

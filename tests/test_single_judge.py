@@ -18,7 +18,7 @@ from genrobust.cli.app import app
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
-from genrobust.judges.judge import Judge, load_judge
+from genrobust.judges import Judge, load_judge
 from genrobust.rules.agreement import Agreement
 from genrobust.rules.single import Single
 from genrobust.runner.options import Options

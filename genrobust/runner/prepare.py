@@ -17,7 +17,7 @@ from genrobust import files
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.judges.judge import Judge, load_judge
+from genrobust.judges import Judge, load_judge
 from genrobust.models import threads
 from genrobust.models.check import check_model
 from genrobust.models.identity import IMAGES, identity

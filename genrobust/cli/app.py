@@ -381,6 +381,10 @@ def train(
         str | None,
         typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Say how often it agrees with this judge. May be repeated."),
+    ] = None,
     dataset: Annotated[str, typer.Option(help="A registered data set.")] = "digits",
     change: Annotated[
         list[str] | None,
@@ -405,7 +409,7 @@ def train(
     """
     from genrobust.cli.train import train_one
 
-    train_one(model, judge, dataset, change or [], seed, out, data_root)
+    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [])
 
 
 @app.command("list")

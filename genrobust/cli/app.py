@@ -96,15 +96,20 @@ def bench(
         typer.Option(help="This radius in place of the suite's grid. May be repeated."),
     ] = None,
     judge: Annotated[
-        str | None,
-        typer.Option(help="Success by this one judge, the rule of the published attacks."),
-    ] = None,
-    judge_in_train_mode: Annotated[
-        bool,
+        list[str] | None,
         typer.Option(
-            "--judge-in-train-mode", help="Let that judge's dropout draw, as some published code."
+            help="In place of the suite's judges: a name, FILE.py:FUNCTION, "
+            "PACKAGE.MODULE:FUNCTION, or a trained one's .safetensors. Repeat it: the first "
+            "attacks, the others score; one alone does both."
         ),
-    ] = False,
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="Of success, in place of the suite's. single: the one --judge scores, as in "
+            "published attacks, which keep the suite's; single-live: its dropout draws too."
+        ),
+    ] = None,
     seed: Seed = 0,
     out: Annotated[
         Path,
@@ -141,8 +146,8 @@ def bench(
         attacks=tuple(attack or ()),
         norm=norm,
         eps=tuple(eps or ()),
-        judge=judge,
-        judge_in_train_mode=judge_in_train_mode,
+        judge=tuple(judge or ()),
+        rule=rule,
         device=device,
         workers=workers,
         batch_size=batch_size,
@@ -330,7 +335,7 @@ def verify(
     ] = None,
     weights: Weights = None,
     trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Run the code that --model names.")
+        bool, typer.Option("--trust-code", help="Run the code that --model and judges name.")
     ] = False,
     data_root: DataRoot = None,
     share: Annotated[
@@ -417,7 +422,9 @@ def train(
 def list_names(
     kind: Annotated[
         str,
-        typer.Argument(help="models, attacks, objectives, datasets, norms, rules or suites."),
+        typer.Argument(
+            help="models, attacks, objectives, datasets, judges, norms, rules or suites."
+        ),
     ],
 ) -> None:
     """List what is registered, plugins included."""

@@ -83,11 +83,12 @@ def _schema(name: str) -> str:
 def _registries() -> dict[str, Any]:
     from genrobust.attacks.base import ATTACKS
     from genrobust.data.base import DATASETS
+    from genrobust.judges import JUDGES
     from genrobust.models.zoo import MODELS
     from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
     from genrobust.rules.base import RULES
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, NORMS, RULES, SUITES)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, JUDGES, NORMS, RULES, SUITES)
     return {f"{registry.kind}s": registry for registry in kinds}

@@ -26,8 +26,8 @@ class Options:
     attacks: Sequence[str] = ()
     norm: str | None = None
     eps: Sequence[float] = ()
-    judge: str | None = None
-    judge_in_train_mode: bool = False
+    judge: str | Sequence[str] = ()
+    rule: str | None = None
     device: str = "cpu"
     workers: int | None = None
     batch_size: int | None = None
@@ -41,13 +41,15 @@ class Options:
         Raises:
             GenrobustError: an option is of another kind.
         """
+        judges = (self.judge,) if isinstance(self.judge, str) else self.judge
         read = {
             "limit": _maybe(self.limit, whole, "limit", 20),
             "seed": whole("seed", self.seed, 0),
             "attacks": several("attacks", self.attacks, text, "latent"),
             "norm": _maybe(self.norm, text, "norm", "l2"),
             "eps": several("eps", self.eps, real, 0.1),
-            "judge": _maybe(self.judge, text, "judge", "thesis"),
+            "judge": several("judge", judges, text, "lenet"),
+            "rule": _maybe(self.rule, text, "rule", "single"),
             "workers": _maybe(self.workers, whole, "workers", 2),
             "device": text("device", str(self.device), "cpu"),
             "data_root": _maybe(self.data_root, path, "data_root", "data"),

@@ -44,10 +44,10 @@ def command(model: str, suite: Suite, options: Options) -> str:
         words += ["--norm", options.norm]
     for radius in options.eps:
         words += ["--eps", str(radius)]
-    if options.judge is not None:
-        words += ["--judge", options.judge]
-    if options.judge_in_train_mode:
-        words += ["--judge-in-train-mode"]
+    for reference in options.judge:
+        words += ["--judge", reference]
+    if options.rule is not None:
+        words += ["--rule", options.rule]
     if options.limit is not None:
         words += ["--limit", str(options.limit)]
     if options.device != "cpu":

@@ -15,6 +15,7 @@ from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ExternalModel
+from genrobust.judges.load import name_of
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record, Scores
 from genrobust.rules.base import RULES
 from genrobust.runner import collect, flags
@@ -94,7 +95,7 @@ def check_origins(record: Record) -> str:
     data = DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256)
     refs = [(suite.attacker_judge, "attacker"), *((ref, "scorer") for ref in suite.scoring_judges)]
     judges = tuple(
-        JudgeInfo(name=f"{suite.dataset}/{ref.architecture}", sha256=ref.sha256, role=role)
+        JudgeInfo(name=name_of(suite.dataset, ref.architecture), sha256=ref.sha256, role=role)
         for ref, role in refs
         if ref is not None
     )

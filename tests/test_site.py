@@ -191,6 +191,28 @@ def test_ranks_do_not_depend_on_the_order_of_entries(
     assert make_board(given_order) == make_board(shuffled)
 
 
+def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None:
+    fakes = [Fake(name, strength, n) for n, (name, strength) in enumerate(
+        [("lucky", 0.8), ("usual", 0.6), ("unlucky", 0.3), ("other", 0.5)]
+    )]  # fmt: skip
+    entries = read_entries(write_entries(tmp_path, [*fakes, Fake("flagged", 0.1, flags=(FLAG,))]))
+    contenders = [
+        replace(one, record=one.record.model_copy(update={"model": model}))
+        for one in map(contender, entries)
+        for model in [one.record.model.model_copy(
+            update={} if one.id == "other" else {"fingerprint": "a" * 64}
+        )]
+    ]  # fmt: skip
+    found = {row.contender.id: (row.standing, row.rank) for row in make_board(contenders).rows}
+    assert found == {
+        "other": ("ranked", 1),
+        "unlucky": ("ranked", 2),
+        "lucky": ("repeated", None),
+        "usual": ("repeated", None),
+        "flagged": ("unreliable", None),
+    }
+
+
 def test_the_board_is_ordered_by_standing_then_area(board: Board) -> None:
     found = [(row.contender.id, row.standing, row.rank is not None) for row in board.rows]
     assert [name for name, _, _ in found][-2:] == ["flagged", "failed"]
@@ -711,7 +733,18 @@ def test_a_board_of_fifty_is_under_300_kilobytes(tmp_path: Path) -> None:
     mnist = load_suite("mnist")
     (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", pictures=False)], mnist))
     one = contender(loaded)
-    many = [replace(one, id=f"model-number-{i}", name=f"model number {i}") for i in range(50)]
+    model = one.record.model
+    many = [
+        replace(
+            one,
+            id=f"model-number-{i}",
+            name=f"model number {i}",
+            record=one.record.model_copy(
+                update={"model": model.model_copy(update={"fingerprint": f"{i:064x}"})}
+            ),
+        )
+        for i in range(50)
+    ]
     pages = dict(render([make_board(many)]))
     assert len(pages["mnist-v1/index.html"]) < 300_000
     assert len(pages["mnist-v1/trade-offs.html"]) < 300_000

@@ -8,6 +8,9 @@ Two models are told apart if the interval of the difference of their areas leave
 bootstrap is paired: a resample draws sources, the same for every model on the board as for their
 own records. Going down from the top, each model that cannot be told apart from the first of its
 group shares the group's rank; the next one leads a group of its own.
+
+A model holds one place, however often it is submitted: where entries have one fingerprint, the one
+with the lowest area counts, so that nothing is gained by trying seeds.
 """
 
 from __future__ import annotations
@@ -33,15 +36,17 @@ from genrobust.suites.suite import Suite
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
 
-#: Why a row has no rank: its outcomes are not there, its flags, its run, its verification.
-Standing = Literal["ranked", "without outcomes", "unreliable", "not official", "failed"]
+#: Why a row has no rank: its outcomes are not there, its model has a lower row, its flags, its run,
+#: its verification.
+Standing = Literal["ranked", "without outcomes", "repeated", "unreliable", "not official", "failed"]
 #: The order on a board. Rows without outcomes stand where their area puts them.
 _TIERS: dict[Standing, int] = {
     "ranked": 0,
     "without outcomes": 0,
-    "unreliable": 1,
-    "not official": 2,
-    "failed": 3,
+    "repeated": 1,
+    "unreliable": 2,
+    "not official": 3,
+    "failed": 4,
 }
 
 
@@ -164,7 +169,7 @@ def make_board(contenders: Sequence[Contender]) -> Board:
         GenrobustError: submitted entries disagree on what that suite is.
     """
     suite = _suite(contenders)
-    rows = [_unranked(one, suite) for one in contenders]
+    rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
     paired = [row for row in rows if _is_paired(row)]
     areas = [source_areas(_merged(row.contender)) for row in paired]
@@ -251,6 +256,24 @@ def _standing(contender: Contender, suite: Suite) -> Standing:
     if contender.record.flags:
         return "unreliable"
     return "ranked" if contender.outcomes is not None else "without outcomes"
+
+
+def _told_repeated(rows: Sequence[Row]) -> list[Row]:
+    """The rows, where of submitted entries of one model the one with the lowest area is ranked."""
+
+    def model_of(row: Row) -> str | None:
+        own = row.contender.entry is None  # a run of one's own may repeat what was submitted
+        return None if own or row.standing != "ranked" else row.contender.record.model.fingerprint
+
+    lowest: dict[str | None, Row] = {}
+    for row in sorted(rows, key=lambda row: (row.area, row.contender.id), reverse=True):
+        lowest[model_of(row)] = row
+    return [
+        replace(row, standing="repeated")
+        if model_of(row) is not None and lowest[model_of(row)] is not row
+        else row
+        for row in rows
+    ]
 
 
 def _is_accepted(attack: LoadedEntry) -> bool:

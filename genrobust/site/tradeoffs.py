@@ -101,7 +101,7 @@ MEASURES = (
 
 def trade_offs(board: Board) -> tuple[TradeOff, ...]:
     """A chart for each measure. Failed and unofficial rows are left out."""
-    rows = [row for row in board.rows if row.standing not in ("failed", "not official")]
+    rows = [row for row in board.rows if row.standing not in ("failed", "not official", "repeated")]
     return tuple(_trade_off(measure, rows) for measure in MEASURES)
 
 

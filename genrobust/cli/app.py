@@ -46,6 +46,13 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
 ]
+Executor = Annotated[
+    str, typer.Option(help="Who computes the shards: threads, processes, serial, ray, ...")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -120,6 +127,8 @@ def bench(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -139,6 +148,7 @@ def bench(
     """
     from genrobust.cli.bench import bench_models
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -150,12 +160,14 @@ def bench(
         rule=rule,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         as_data=evidence,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        bench_models(model, weights or [], suite, options, out)
+        bench_models(model, weights or [], suite, options, out, part)
 
 
 @app.command()
@@ -181,6 +193,8 @@ def curve(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -193,6 +207,7 @@ def curve(
     """
     from genrobust.cli.curve import measure_curve
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -200,12 +215,26 @@ def curve(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         weights=weights,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, radius, options, out)
+        measure_curve(model, suite, radius, options, out, part)
+
+
+@app.command()
+def collect(
+    run: Annotated[
+        Path, typer.Argument(help="The folder that --shard printed.", parser=folder, metavar="RUN")
+    ],
+) -> None:
+    """Write the record and report of a run whose shards were computed with --shard."""
+    from genrobust.cli.collect import words_of
+
+    app(command(words_of)(run))  # which ends as a command does
 
 
 @app.command()
@@ -423,7 +452,7 @@ def list_names(
     kind: Annotated[
         str,
         typer.Argument(
-            help="models, attacks, objectives, datasets, judges, norms, rules or suites."
+            help="models, attacks, objectives, datasets, judges, norms, rules, suites or executors."
         ),
     ],
 ) -> None:

@@ -31,8 +31,8 @@ def bench(
     attacks: Sequence[str] = (),
     norm: str | None = None,
     eps: Sequence[float] = (),
-    judge: str | None = None,
-    judge_in_train_mode: bool = False,
+    judge: Sequence[str] = (),
+    rule: str | None = None,
     device: str = "cpu",
     workers: int | None = None,
     executor: str = "threads",
@@ -53,9 +53,12 @@ def bench(
         norm: such as ``"l2"``, in place of the suite's (likewise). Its radii are converted: see
             :meth:`genrobust.suites.Suite.with_norm`.
         eps: these radii in place of the suite's grid (likewise).
-        judge: score by this one judge, the rule of the published attacks (likewise).
-        judge_in_train_mode: let that judge's dropout draw, as published code does that forgets to
-            turn it off.
+        judge: these judges in place of the suite's (likewise): see
+            :func:`genrobust.judges.load_judge`. The first attacks and the others score; one alone
+            does both, of which there is a warning.
+        rule: of success, in place of the suite's (likewise). With ``"single"``, that of the
+            published attacks, one judge scores, and attacks keep the suite's; with
+            ``"single-live"`` its dropout draws, as published code does that forgets to turn it off.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
         executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``, or a

@@ -13,14 +13,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 
 from genrobust.errors import GenrobustError
+from genrobust.projects import Project
 from genrobust.seeding import generators_kept
 
 _OURS = (Path(torch.__file__).parent, Path(__file__).parent)
@@ -157,6 +159,56 @@ def as_script(place: str) -> Iterator[None]:
         sys.stdin, sys.stdout, sys.stderr = streams
         for put, value in values:
             put(value)
+
+
+def build(reference: str) -> Any:
+    """What the function of a user returns, called without arguments :func:`as_script`.
+
+    Args:
+        reference: ``"path/to/file.py:function"`` or ``"package.module:function"``.
+
+    Raises:
+        GenrobustError: there is no such file or function; its code failed.
+    """
+    place, _, function = reference.rpartition(":")
+    if not (place.endswith(".py") or "/" in place):
+        return _call(lambda: import_module(place), place, function)
+    if not Path(place).is_file():
+        raise GenrobustError(f"there is no file '{place}'; check the path before ':'")
+    project = Project(Path(place))
+    with project.at_home():
+        return _call(project.load, place, function)
+
+
+def _call(load: Callable[[], ModuleType], place: str, function: str) -> Any:
+    try:
+        module = load()
+        make = getattr(module, function, None)
+    except GenrobustError:
+        raise
+    except Exception as problem:
+        raise _failed(f"'{place}' cannot be imported", problem) from problem
+    if not callable(make):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise GenrobustError(
+            f"'{place}' has no function '{function}'; it has {', '.join(known) or 'none'}"
+        )
+    try:
+        return make()
+    except GenrobustError:
+        raise
+    except Exception as problem:
+        raise _failed(f"'{place}:{function}' failed", problem) from problem
+
+
+def _failed(what: str, problem: Exception) -> GenrobustError:
+    frame = traceback.extract_tb(problem.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}, line {frame.lineno}"
+    reason = str(problem).splitlines()[0] if str(problem) else ""
+    return GenrobustError(
+        f"{what} ({type(problem).__name__}: {reason}; {place}); make it run without arguments in "
+        "this environment"
+    )
 
 
 class _Unclosed:

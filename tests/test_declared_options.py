@@ -23,8 +23,8 @@ OTHER: dict[str, Any] = {
     "attacks": ("noise", "latent"),
     "norm": "l2",
     "eps": (0.05, 0.1),
-    "judge": "thesis",
-    "judge_in_train_mode": True,
+    "judge": ("thesis",),
+    "rule": "single",
     "limit": 3,
     "device": "cuda",
     "workers": 2,
@@ -71,7 +71,7 @@ def test_what_a_record_says_can_be_typed(name: str) -> None:
 def test_only_what_deviates_makes_a_run_unofficial() -> None:
     suite = load_suite("digits")
     for n, option, _ in declared_options():
-        also = {"judge": "thesis"} if n == "judge_in_train_mode" else {}
+        also = {"judge": "thesis", "rule": "single"} if n in ("judge", "rule") else {}
         deviations = _adjusted(suite, Options(**{n: OTHER[n], **also}))[1]
         assert bool(deviations) == option.deviates, n
     assert OTHER.keys() == {n for n, *_ in declared_options()}

@@ -186,7 +186,7 @@ def test_any_executor_and_any_number_of_workers_give_the_same_bytes(
 
 @pytest.mark.slow
 def test_what_draws_draws_the_same_in_any_process(cheap: Suite, tmp_path: Path) -> None:
-    how = {"judge": "thesis", "judge_in_train_mode": True}
+    how = {"judge": "thesis", "rule": "single-live"}
     for executor, workers in (("serial", 1), ("processes", 2)):
         folder = tmp_path / executor
         genrobust.bench("vae", cheap, **how, executor=executor, workers=workers, out=folder)
@@ -268,7 +268,7 @@ def test_options_travel_and_what_they_make_of_the_suite_is_made_again(
     cheap: Suite, tmp_path: Path
 ) -> None:
     options = {"limit": 2, "seed": 5, "norm": "l2", "eps": (0.3,), "judge": "thesis"}
-    here = tasks(tmp_path, cheap, attacks=("noise",), judge_in_train_mode=True, **options)
+    here = tasks(tmp_path, cheap, attacks=("noise",), rule="single-live", **options)
     there = [read_task(task.text()) for task in here]
     assert [task.shard for task in there] == [task.shard for task in here]
     assert there[0].prepared.suite == here[0].prepared.suite

@@ -18,7 +18,6 @@ from genrobust.evidence.bundle import EVIDENCE, write_evidence
 from genrobust.judges import Judge, load_judge
 from genrobust.report.html import render
 from genrobust.rules import CHANGED, KEPT, RULES, Rule, Sources, Words
-from genrobust.rules.single import rule_of_one_judge
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
@@ -98,11 +97,9 @@ def test_a_rule_says_which_judges_it_needs(
 
 
 def test_one_judges_word_is_a_rule_that_draws_only_where_it_is_live() -> None:
-    for live in (False, True):
-        name = rule_of_one_judge(live)
+    for name, live in (("single", False), ("single-live", True)):
         assert RULES.get(name).draws == live
-        ref = JudgeRef(architecture="thesis", sha256=load_judge("digits", "thesis").sha256)
-        assert load_suite("digits").judged_by(ref, live).rule == name
+        assert load_suite("digits").judged_by(["thesis"], name).rule == name
 
 
 class Faded(Rule):

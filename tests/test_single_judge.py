@@ -18,7 +18,7 @@ from genrobust.cli.app import app
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
-from genrobust.judges.judge import Judge, load_judge
+from genrobust.judges import Judge, load_judge
 from genrobust.rules import Sources
 from genrobust.rules.agreement import Agreement
 from genrobust.rules.single import Single
@@ -54,7 +54,7 @@ def baseline(scorer: Scorer, suite: Suite) -> Baseline:
 
 def test_one_judges_word_is_the_score(noise: Suite, tmp_path: Path) -> None:
     suite = noise.with_eps([0.4])
-    record = genrobust.bench("vae", suite, judge="lenet", out=tmp_path)
+    record = genrobust.bench("vae", suite, judge="lenet", rule="single", out=tmp_path)
     assert record.suite.rule == "single"
     assert [(judge.name, judge.role) for judge in record.judges if judge.role == "scorer"] == [
         ("digits/lenet", "scorer")
@@ -122,7 +122,7 @@ def test_an_attacked_image_may_have_lost_its_label(vae: genrobust.GenerativeMode
 
 
 def test_the_report_speaks_of_one_judge(noise: Suite, tmp_path: Path) -> None:
-    genrobust.bench("vae", noise.limited(2), judge="lenet", out=tmp_path)
+    genrobust.bench("vae", noise.limited(2), judge="lenet", rule="single", out=tmp_path)
     page = (tmp_path / "report.html").read_text()
     for said in ("the judge recognises 2 of 2", "A single one scores", "is not looked at"):
         assert said in page
@@ -136,7 +136,7 @@ def test_the_report_speaks_of_one_judge(noise: Suite, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def live(vae: genrobust.GenerativeModel) -> Scorer:
     suite = load_suite("digits").limited(4)
-    options = Options(judge="thesis", judge_in_train_mode=True, attacks=("noise",))
+    options = Options(judge="thesis", rule="single-live", attacks=("noise",))
     return prepare(vae, suite, options).setting.scorer
 
 
@@ -200,15 +200,13 @@ def test_without_a_radius_a_live_judge_changes_classes_and_a_calm_one_none(
 ) -> None:
     suite = load_suite("digits").limited(24).with_attacks(["noise"]).with_eps([0.0])
     floors = []
-    for train_mode in (True, False):
-        record = genrobust.bench(
-            "vae", suite, judge="thesis", judge_in_train_mode=train_mode, out=tmp_path
-        )
-        assert record.suite.rule == ("single-live" if train_mode else "single")
+    for rule in ("single-live", "single"):
+        record = genrobust.bench("vae", suite, judge="thesis", rule=rule, out=tmp_path)
+        assert record.suite.rule == rule
         at = record.scores.per_eps[0]
         assert at.as_ignore_target is not None
         floors.append(at.as_ignore_target.value)
-        assert any("its dropout drawing" in d for d in record.deviations) == train_mode
+        assert any("its dropout drawing" in d for d in record.deviations) == (rule == "single-live")
     assert floors[0] > 0
     assert floors[1] == 0
 
@@ -218,14 +216,13 @@ def test_live_scores_are_those_of_any_chunk_and_one_worker(
 ) -> None:
     suites = [noise.model_copy(update={"chunk_size": size}) for size in (2, 6)]
     found = [
-        genrobust.bench(vae, suite, judge="thesis", judge_in_train_mode=True).scores
-        for suite in suites
+        genrobust.bench(vae, suite, judge="thesis", rule="single-live").scores for suite in suites
     ]
     seen = [(s.eligible, s.clean_accuracy, s.per_eps[0].robust_accuracy) for s in found]
     assert seen[0] == seen[1]
-    options = Options(judge="thesis", judge_in_train_mode=True, workers=4)
+    options = Options(judge="thesis", rule="single-live", workers=4)
     assert prepare(vae, noise, options).workers == 1
-    assert prepare(vae, noise, Options(judge="thesis", workers=4)).workers == 4
+    assert prepare(vae, noise, Options(judge="thesis", rule="single", workers=4)).workers == 4
 
 
 # The command
@@ -247,19 +244,22 @@ def run(tmp_path: Path, noise: Suite) -> Callable[..., tuple[int, str]]:
 def test_the_command_scores_as_published(
     run: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:
-    code, said = run("--judge", "thesis", "--judge-in-train-mode")
+    code, said = run("--judge", "thesis", "--rule", "single-live")
     assert code == 0, said
     (path,) = (tmp_path / "out").rglob("record.json")
     record = json.loads(path.read_text())
     assert record["suite"]["rule"] == "single-live"
-    assert "--judge thesis --judge-in-train-mode" in record["provenance"]["command"]
+    assert "--judge thesis --rule single-live" in record["provenance"]["command"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--judge", "lenet", "--judge-in-train-mode"], "has no dropout .* such as 'thesis'"),
-        (["--judge-in-train-mode"], "about one judge; give it with --judge"),
+        (["--judge", "lenet", "--rule", "single-live"], "has no dropout .* such as 'thesis'"),
+        (
+            ["--rule", "single"],
+            "needs exactly one of scoring_judges, and there are 2; give .* --judge",
+        ),
         (["--judge", "lennet"], "unknown judge 'lennet'; did you mean 'lenet'"),
     ],
 )

@@ -18,6 +18,7 @@ from genrobust import files
 from genrobust.errors import GenrobustError
 from genrobust.judges import Panel, load_judge
 from genrobust.judges.judge import NO_VERDICT, Judge
+from genrobust.judges.load import _shipped
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
 from genrobust.models.families import FAMILIES
@@ -415,10 +416,10 @@ def test_blur_keeps_means_and_takes_contrast_from_half_the_images() -> None:
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that stands for the one with shipped weights."""
-    monkeypatch.setattr("genrobust.judges.judge.WEIGHTS", tmp_path)
-    load_judge.cache_clear()
+    monkeypatch.setattr("genrobust.judges.load.WEIGHTS", tmp_path)
+    _shipped.cache_clear()
     yield tmp_path
-    load_judge.cache_clear()
+    _shipped.cache_clear()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

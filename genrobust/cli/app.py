@@ -285,7 +285,7 @@ def verify(
     ] = None,
     weights: Weights = None,
     trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Run the code that --model names.")
+        bool, typer.Option("--trust-code", help="Run the code that --model and judges name.")
     ] = False,
     data_root: DataRoot = None,
     share: Annotated[
@@ -336,6 +336,10 @@ def train(
         str | None,
         typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Say how often it agrees with this judge. May be repeated."),
+    ] = None,
     dataset: Annotated[str, typer.Option(help="A registered data set.")] = "digits",
     change: Annotated[
         list[str] | None,
@@ -360,7 +364,7 @@ def train(
     """
     from genrobust.cli.train import train_one
 
-    train_one(model, judge, dataset, change or [], seed, out, data_root)
+    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [])
 
 
 @app.command("list")
@@ -369,7 +373,7 @@ def list_names(
     kind: Annotated[
         str,
         typer.Argument(
-            help="models, attacks, objectives, datasets, norms, rules, suites or executors."
+            help="models, attacks, objectives, datasets, judges, norms, rules, suites or executors."
         ),
     ],
 ) -> None:

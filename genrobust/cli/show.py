@@ -83,6 +83,7 @@ def _schema(name: str) -> str:
 def _registries() -> dict[str, Any]:
     from genrobust.attacks.base import ATTACKS
     from genrobust.data.base import DATASETS
+    from genrobust.judges import JUDGES
     from genrobust.models.zoo import MODELS
     from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
@@ -90,5 +91,5 @@ def _registries() -> dict[str, Any]:
     from genrobust.runner.executors.base import EXECUTORS
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, NORMS, RULES, SUITES, EXECUTORS)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, JUDGES, NORMS, RULES, SUITES, EXECUTORS)
     return {f"{registry.kind}s": registry for registry in kinds}

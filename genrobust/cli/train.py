@@ -28,14 +28,17 @@ def train_one(
     seed: int,
     out: Path | None,
     data_root: Path | None,
+    beside: list[str],
 ) -> None:
     """Train and say where the weights are and how good they are."""
     if (model is None) == (judge is None):
         raise GenrobustError("give one of --model NAME and --judge ARCHITECTURE")
+    if beside and judge is None:
+        raise GenrobustError("--beside is about judges; give it with --judge ARCHITECTURE")
     name = model or f"judge-{judge}"
     folder = out or Path("genrobust-training") / dataset / name
     card = (
-        _train_judge(judge, dataset, changes, seed, folder, data_root)
+        _train_judge(judge, dataset, changes, seed, folder, data_root, beside)
         if judge is not None
         else _train_model(name, dataset, changes, seed, folder, data_root)
     )
@@ -69,6 +72,7 @@ def _train_judge(
     seed: int,
     folder: Path,
     data_root: Path | None,
+    beside: list[str],
 ) -> Card:
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
@@ -81,6 +85,7 @@ def _train_judge(
             seed=seed,
             steps=steps,
             data_root=data_root,
+            beside=beside,
             on_step=lambda step, loss: advance(step, steps, f"loss {loss:.2f}"),
         )
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genrobust import files
-from genrobust.errors import GenrobustError, unknown_name
-from genrobust.judges.networks import ARCHITECTURES
-from genrobust.models.weights import half_precision, load_state_dict, read_state_dict
-
-WEIGHTS = Path(__file__).parent.parent / "weights"
+from genrobust.errors import GenrobustError
 
 #: Layers that draw in train mode and do nothing in eval mode.
 DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -31,10 +26,13 @@ class Judge:
     name: str
     module: nn.Module
     sha256: str
+    #: Held while it looks: by threads that share code which may keep something as it runs.
+    lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def logits(self, x: Tensor) -> Tensor:
         """Unnormalised scores, (B, classes)."""
-        scores: Tensor = self.module(x)
+        with self.lock:
+            scores: Tensor = self.module(x)
         return scores
 
     def labels(self, x: Tensor) -> Tensor:
@@ -56,13 +54,13 @@ class Judge:
             )
         for part in dropout:
             part.train()
-        return Judge(self.name, module, self.sha256)
+        return replace(self, module=module)
 
     def to(self, device: torch.device) -> Judge:
         """The judge on a device; this one stays where it is."""
         if device.type == "cpu":
             return self
-        return Judge(self.name, copy.deepcopy(self.module).to(device), self.sha256)
+        return replace(self, module=copy.deepcopy(self.module).to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,41 +75,3 @@ class Panel:
         votes = torch.stack([judge.labels(x) for judge in self.judges])
         agreed = (votes == votes[0]).all(0)
         return torch.where(agreed, votes[0], torch.full_like(votes[0], NO_VERDICT))
-
-
-@cache
-def load_judge(dataset: str, architecture: str) -> Judge:
-    """A judge that ships with genrobust, in eval mode and frozen.
-
-    Raises:
-        GenrobustError: none ships for that dataset or of that architecture.
-
-    Example:
-        >>> judge = load_judge("digits", "lenet")
-        >>> judge.labels(torch.zeros(1, 1, 32, 32)).shape
-        torch.Size([1])
-    """
-    if architecture not in ARCHITECTURES:
-        raise unknown_name("judge", architecture, ARCHITECTURES)
-    path = WEIGHTS / dataset / f"judge-{architecture}.safetensors"
-    if not path.is_file():
-        shipped = sorted(p.parent.name for p in WEIGHTS.glob(f"*/judge-{architecture}.safetensors"))
-        raise GenrobustError(
-            f"no judge '{architecture}' ships for '{dataset}'; there are some for "
-            f"{', '.join(shipped)}: use one of those datasets"
-        )
-    state = read_state_dict(path)
-    name = f"{dataset}/{architecture}"
-    with torch.random.fork_rng(devices=[]):  # for weights that are then replaced
-        network = ARCHITECTURES[architecture](*_sizes(state))
-    load_state_dict(network, state, path)
-    network.eval().requires_grad_(False)
-    return Judge(name, network, files.sha256_of_tensors(half_precision(network)))
-
-
-def _sizes(state: dict[str, Tensor]) -> tuple[int, int]:
-    """Channels and classes, read off the first and the last layer; files sort 11 before 2."""
-    tensors = [state[name] for name in sorted(state, key=lambda name: int(name.split(".")[0]))]
-    first = next(t for t in tensors if t.ndim == 4)
-    last = next(t for t in reversed(tensors) if t.ndim == 2)
-    return first.shape[1], last.shape[0]

@@ -1,13 +1,28 @@
 """Three classifiers of different build: what fools one of them need not fool the others.
 
-And the thesis', for reproducing what it scored.
+And the thesis', for reproducing what it scored. All take images of any size from 16 x 16 up; what
+they are at 32 x 32 is what they were drawn for, and at other sizes their last maps are averaged to
+the grid that they have there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class _Grid(nn.Module):
+    """Maps (B, C, H, W) as (B, C * side * side), averaged to that grid where they are not of it."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, maps: Tensor) -> Tensor:
+        grid = (self.side, self.side)
+        return (maps if maps.shape[2:] == grid else F.adaptive_avg_pool2d(maps, grid)).flatten(1)
 
 
 class LeNet(nn.Sequential):
@@ -17,7 +32,7 @@ class LeNet(nn.Sequential):
         super().__init__(
             *(nn.Conv2d(channels, 16, 5, 2, 2), nn.ReLU()),
             *(nn.Conv2d(16, 32, 5, 2, 2), nn.ReLU()),
-            nn.Flatten(),
+            _Grid(8),
             *(nn.Linear(32 * 8 * 8, 128), nn.ReLU()),
             nn.Linear(128, classes),
         )
@@ -33,7 +48,7 @@ class VGG(nn.Sequential):
             layers += [nn.ReLU(), nn.MaxPool2d(2)]
         super().__init__(
             *layers,
-            nn.Flatten(),
+            _Grid(4),
             *(nn.Linear(64 * 4 * 4, 96), nn.ReLU(), nn.Dropout(0.3)),
             nn.Linear(96, classes),
         )
@@ -73,12 +88,13 @@ class Thesis(nn.Sequential):
         super().__init__(
             *(nn.Conv2d(channels, 10, 5), nn.MaxPool2d(2), nn.ReLU()),
             *(nn.Conv2d(10, 20, 5), nn.Dropout2d(), nn.MaxPool2d(2), nn.ReLU()),
-            nn.Flatten(),
+            _Grid(5),
             *(nn.Linear(20 * 5 * 5, 50), nn.ReLU(), nn.Dropout()),
             nn.Linear(50, classes),
         )
 
 
+#: From the images' channels and the number of classes to a network.
 ARCHITECTURES: dict[str, Callable[[int, int], nn.Module]] = {
     "lenet": LeNet,
     "vgg": VGG,

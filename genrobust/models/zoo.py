@@ -5,19 +5,15 @@ A registered model is a function from a dataset's name to a torch module or a Ge
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from torch import nn
 
 from genrobust import files
 from genrobust.data.base import DATASETS
 from genrobust.errors import GenrobustError
-from genrobust.foreign import as_script
+from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
 from genrobust.models.families import FAMILIES, network_for
@@ -26,7 +22,6 @@ from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
-from genrobust.projects import Project
 from genrobust.registry import Registry
 
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
@@ -39,12 +34,12 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 def _family(name: str) -> ModelBuilder:
-    def build(dataset: str) -> ConvVAE:
+    def make(dataset: str) -> ConvVAE:
         return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
 
-    build.__name__ = name
-    build.__doc__ = f"The thesis' network as {name}."
-    return build
+    make.__name__ = name
+    make.__doc__ = f"The thesis' network as {name}."
+    return make
 
 
 vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
@@ -147,49 +142,10 @@ def _network_of(weights: Path) -> NetworkSpec | None:
 
 
 def _build_from_code(reference: str) -> nn.Module | GenerativeModel:
-    place, _, function = reference.rpartition(":")
-    if not (place.endswith(".py") or "/" in place):
-        return _call(lambda: import_module(place), place, function)
-    if not Path(place).is_file():
-        raise GenrobustError(f"there is no file '{place}'; check the path before ':'")
-    project = Project(Path(place))
-    with project.at_home():
-        return _call(project.load, place, function)
-
-
-def _call(load: Callable[[], ModuleType], place: str, function: str) -> nn.Module | GenerativeModel:
-    reference = f"{place}:{function}"
-    try:
-        module = load()
-        build = getattr(module, function, None)
-    except GenrobustError:
-        raise
-    except Exception as problem:
-        raise _failed(f"'{place}' cannot be imported", problem) from problem
-    if not callable(build):
-        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise GenrobustError(
-            f"'{place}' has no function '{function}'; it has {', '.join(known) or 'none'}"
-        )
-    try:
-        built: Any = build()
-    except GenrobustError:
-        raise
-    except Exception as problem:
-        raise _failed(f"'{reference}' failed", problem) from problem
+    built = build(reference)
     if not isinstance(built, (nn.Module, GenerativeModel)):
         raise GenrobustError(
             f"'{reference}' returned a {type(built).__name__}; it must return a torch.nn.Module, "
             "or what genrobust.wrap gives"
         )
     return built
-
-
-def _failed(what: str, problem: Exception) -> GenrobustError:
-    frame = traceback.extract_tb(problem.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    reason = str(problem).splitlines()[0] if str(problem) else ""
-    return GenrobustError(
-        f"{what} ({type(problem).__name__}: {reason}; {place}); make it run without arguments in "
-        "this environment"
-    )

@@ -67,6 +67,7 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
         sections=sections,
         comparison=comparison,
         rules=rules_of(section.record for section in sections),
+        shared=sorted({n for section in sections for n in section.record.suite.shared_judges}),
         unanimous=unanimous(record for record, _ in reports),
     )
 

@@ -19,9 +19,7 @@ class Agreement(Rule):
         success="An attack succeeds if the judges still see the source's class in the attacked "
         "image, but another class in its reconstruction.",
         pictures="“shows” is what the judges see in the reconstruction.",
-        judges=(
-            "The scoring judges are never seen by the attacks, and count only where they agree.",
-        ),
+        judges=("Those that score count only where they agree.",),
     )
 
     def look(self, images: Tensor, sources: Sources) -> Tensor:

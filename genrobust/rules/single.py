@@ -48,8 +48,3 @@ class SingleLive(Single):
 
     def __init__(self, judges: Sequence[Judge] = ()) -> None:
         super().__init__([judge.live() for judge in judges])
-
-
-def rule_of_one_judge(live: bool) -> str:
-    """The name of the rule by which one judge scores, ``live`` with its dropout drawing."""
-    return (SingleLive if live else Single).name

@@ -91,16 +91,20 @@ class Options:
         commands=("bench",),
         deviates=True,
     )
-    judge: str | None = _option(
-        None,
-        "Success by this one judge, the rule of the published attacks.",
-        example="thesis",
+    judge: Sequence[str] = _option(
+        (),
+        "In place of the suite's judges: a name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or a "
+        "trained one's .safetensors. Repeat it: the first attacks, the others score; one alone "
+        "does both.",
+        example="lenet",
         commands=("bench",),
         deviates=True,
     )
-    judge_in_train_mode: bool = _option(
-        False,
-        "Let that judge's dropout draw, as some published code.",
+    rule: str | None = _option(
+        None,
+        "Of success, in place of the suite's. single: the one --judge scores, as in published "
+        "attacks, which keep the suite's; single-live: its dropout draws too.",
+        example="single",
         commands=("bench",),
         deviates=True,
     )
@@ -137,6 +141,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Read what came from Python."""
+        if isinstance(self.judge, str):
+            object.__setattr__(self, "judge", (self.judge,))
         for name, option, declared in declared_options():
             value = getattr(self, name)
             if option.example is not None and not (value is None and declared.default is None):
@@ -168,7 +174,7 @@ def declared_options(command: str | None = None) -> Iterator[tuple[str, Option, 
 
 
 def flag_of(name: str, option: Option) -> str:
-    """What is typed for an option: ``--judge-in-train-mode``."""
+    """What is typed for an option: ``--batch-size``."""
     return f"--{option.flag or name.replace('_', '-')}"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TypeVar
 
 from genrobust._version import __version__
@@ -64,12 +65,17 @@ def plan(suite: Suite, model_fingerprint: str, seed: int, device: str) -> list[S
             attacks=suite.attacks,
             ensemble=suite.ensemble,
             rule=suite.rule,
-            attacker_judge=suite.attacker_judge,
-            scoring_judges=suite.scoring_judges,
+            attacker_judge=None if suite.attacker_judge is None else _which(suite.attacker_judge),
+            scoring_judges=tuple(map(_which, suite.scoring_judges)),
             seed=seed,
         )
         for first in range(0, len(suite.sample_ids), suite.chunk_size)
     ]
+
+
+def _which(judge: JudgeRef) -> JudgeRef:
+    """The judge by its hash, wherever its file lies."""
+    return judge.model_copy(update={"architecture": PurePath(judge.architecture).name})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from genrobust import files
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.judges.judge import Judge, load_judge
+from genrobust.judges import Judge, load_judge
+from genrobust.judges.check import check_gradient, check_recognises
+from genrobust.judges.load import is_place
 from genrobust.models import threads
 from genrobust.models.check import check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
@@ -157,8 +159,7 @@ def prepare(
     live.module.to(device)
     compared = fidelity(live, first)
     say(live, compared)
-    attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
-    scorers = [_judge(used, ref, device) for ref in used.scoring_judges]
+    attacker, scorers = _judges(used, images, device)
     recipe = None
     if isinstance(model, str):
         reference = model
@@ -302,15 +303,35 @@ def _require_pixels(pixels: Tensor, suite: Suite) -> None:
         )
 
 
+def _judges(suite: Suite, images: Images, device: torch.device) -> tuple[Judge | None, list[Judge]]:
+    """The attacker's, and those that score: what the suite names, tried on its sources."""
+    attacker = None if suite.attacker_judge is None else _judge(suite, suite.attacker_judge, device)
+    scorers = [_judge(suite, ref, device) for ref in suite.scoring_judges]
+    ids = suite.sample_ids[:CHECKED]
+    for judge in {judge.sha256: judge for judge in (attacker, *scorers) if judge}.values():
+        check_recognises(judge, images.take(ids).to(device), images.labels_of(ids).to(device))
+    if attacker is not None:
+        check_gradient(attacker, images.take(ids[:2]).to(device))
+    return attacker, scorers
+
+
 def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
     judge = load_judge(suite.dataset, ref.architecture)
     if judge.sha256 != ref.sha256:
         raise GenrobustError(
             f"the judge '{judge.name}' is not the one the suite '{suite.name}' names (sha256 "
-            f"{judge.sha256[:12]}, expected {ref.sha256[:12]}); install the genrobust version that "
-            "the suite belongs to"
+            f"{judge.sha256[:12]}, expected {ref.sha256[:12]}); {_how_to_have_it(judge.name)}"
         )
     return judge.to(device)
+
+
+def _how_to_have_it(judge: str) -> str:
+    if is_place(judge):
+        return (
+            "give the code and weights, and the Python and torch, that the suite was made with, "
+            "and let the code build the same at every call; or make the suite anew"
+        )
+    return "install the version of genrobust, or of the plugin, that the suite belongs to"
 
 
 def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], tuple[str, ...]]:
@@ -325,15 +346,20 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], t
         used = used.with_attacks(list(options.attacks))
         deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
         settings.append(f"attack-{'-'.join(options.attacks)}")
-    if options.judge is not None:
-        live = options.judge_in_train_mode
-        used = _judged_by(used, options.judge, live)
-        drawing = ", its dropout drawing" if live else ""
-        deviations.append(f"success by the judge {options.judge} alone{drawing}")
-        settings.append(f"judge-{options.judge}{'-in-train-mode' if live else ''}")
-    elif options.judge_in_train_mode:
-        raise GenrobustError(
-            "--judge-in-train-mode is about one judge; give it with --judge, such as --judge thesis"
+    if options.judge or options.rule is not None:
+        used = used.judged_by(options.judge, options.rule)
+        deviations.append(_said_of_judges(used))
+        settings += [] if options.rule is None else [f"rule-{options.rule}"]
+        settings += [f"judge-{PurePath(reference).name}" for reference in options.judge]
+    if used.shared_judges:
+        names = " and ".join(used.shared_judges)
+        deviations.append(f"one judge is attacker and scorer: {names}")
+        warnings.warn(
+            f"one judge, {names}, is attacker and scorer: attacks may fool it rather than change "
+            "what a picture shows; give more with --judge, of which the first attacks and the "
+            "others score",
+            GenrobustWarning,
+            stacklevel=2,
         )
     if options.norm is not None:
         used = used.with_norm(options.norm)
@@ -355,13 +381,15 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], t
     return used, tuple(deviations), tuple(settings)
 
 
-def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
-    if not RULES.get(suite.rule).labelled:
-        raise GenrobustError(
-            f"the suite '{suite.name}' scores by {suite.rule}, without judges; leave --judge out"
-        )
-    sha256 = load_judge(suite.dataset, architecture).sha256
-    return suite.judged_by(JudgeRef(architecture=architecture, sha256=sha256), live)
+def _said_of_judges(suite: Suite) -> str:
+    names = [ref.architecture for ref in suite.scoring_judges]
+    rule = RULES.get(suite.rule)
+    if rule.judges_needed[1] == 1:
+        drawing = ", its dropout drawing" if rule.draws else ""
+        return f"success by the judge {names[0]} alone{drawing}"
+    assert suite.attacker_judge is not None
+    attacker = suite.attacker_judge.architecture
+    return f"success by the judges {' and '.join(names)}, attacks by {attacker}"
 
 
 def _executor(options: Options, model: str | nn.Module | GenerativeModel) -> type[Executor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust.attacks.base import make_attack
 from genrobust.data.base import load_images
-from genrobust.judges.judge import load_judge
+from genrobust.judges import load_judge
 from genrobust.suites.suite import AttackEntry, JudgeRef, Suite, entries_of
 
 ATTACKER = "lenet"

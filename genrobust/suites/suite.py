@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +15,11 @@ from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split, data_at
 from genrobust.errors import GenrobustError, in_a_line
+from genrobust.judges import load_judge, roles
 from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
 from genrobust.registry import Registry
 from genrobust.rules.base import RULES
-from genrobust.rules.single import rule_of_one_judge
 
 
 class Frozen(BaseModel):
@@ -48,8 +48,17 @@ class AttackEntry(Frozen):
 class JudgeRef(Frozen):
     """A judge by architecture and by the hash of its weights."""
 
-    architecture: str
+    architecture: str  # or any reference that genrobust.judges.load_judge takes
     sha256: str
+
+    @classmethod
+    def of(cls, dataset: str, reference: str) -> JudgeRef:
+        """The judge as it is now.
+
+        Raises:
+            GenrobustError: see :func:`genrobust.judges.load_judge`.
+        """
+        return cls(architecture=reference, sha256=load_judge(dataset, reference).sha256)
 
 
 #: A file that is larger is no suite: the largest ids of the most samples take less.
@@ -171,13 +180,52 @@ class Suite(Frozen):
         update = {"attacks": tuple(entries), "ensemble": names == ["standard"]}
         return self.model_copy(update=update)
 
-    def judged_by(self, judge: JudgeRef, live: bool = False) -> Suite:
-        """The suite with one judge's word for success, as published attacks are scored.
+    @property
+    def shared_judges(self) -> tuple[str, ...]:
+        """The scoring judges that attacks go by as well.
 
-        ``live`` lets the judge's dropout draw.
+        None by a rule of one judge's word, which is what published attacks went by.
         """
-        update = {"rule": rule_of_one_judge(live), "scoring_judges": (judge,)}
-        return self.model_copy(update=update)
+        if RULES.get(self.rule).judges_needed[1] == 1 or self.attacker_judge is None:
+            return ()
+        seen = self.attacker_judge.sha256
+        return tuple(ref.architecture for ref in self.scoring_judges if ref.sha256 == seen)
+
+    def judged_by(self, references: Sequence[str], rule: str | None = None) -> Suite:
+        """The suite with these judges: the first attacks and the others score, one does both.
+
+        Under a rule of one judge's word, such as ``single``, that judge scores, and attacks keep
+        the suite's.
+
+        Args:
+            references: see :func:`genrobust.judges.load_judge`.
+            rule: of success; default the suite's.
+
+        Raises:
+            GenrobustError: no such rule or judge, or not as many judges as the rule needs.
+        """
+        name = self.rule if rule is None else rule
+        kind = RULES.get(name)
+        if not kind.labelled:
+            raise GenrobustError(
+                f"the suite '{self.name}' scores by {name}, without judges; leave --judge out"
+                if rule is None
+                else f"the rule '{name}' scores without judges; write a suite for it, such as that "
+                "of docs/plugins.md, and give it with --suite"
+            )
+        attacker, scorers = self.attacker_judge, self.scoring_judges
+        if references:
+            found = {reference: JudgeRef.of(self.dataset, reference) for reference in references}
+            scorers = tuple(found.values())
+            if kind.judges_needed[1] > 1:
+                who = roles(references)
+                attacker, scorers = found[who.attacker], tuple(found[r] for r in who.scorers)
+        problem = kind.problem_with(len(scorers), attacker is not None)
+        if problem:
+            raise GenrobustError(f"{problem}, and there are {len(scorers)}; give them with --judge")
+        return self.model_copy(
+            update={"rule": name, "attacker_judge": attacker, "scoring_judges": scorers}
+        )
 
     def with_norm(self, norm: str) -> Suite:
         """The suite under a norm: radii become those of balls that just hold the same L-inf balls.

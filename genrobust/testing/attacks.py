@@ -17,7 +17,7 @@ from genrobust.attacks.base import Attack, Goal
 from genrobust.batch import Batch
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError
-from genrobust.judges.judge import Judge, load_judge
+from genrobust.judges import Judge, load_judge
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.wrapping import adapt

@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, unknown_name
+from genrobust.foreign import explain
+from genrobust.judges import Judge, load_judge
+from genrobust.judges.load import is_place
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
 from genrobust.models.weights import half_precision, round_to_half, save_weights
 from genrobust.seeding import generator, seed_of
 from genrobust.training.augment import blur_and_noise, move
 from genrobust.training.inputs import Claim, DivergedError, load_splits
-
-#: Height and width of what judges read.
-SIZE = (32, 32)
 
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3
@@ -52,37 +52,36 @@ def train_judge(
     seed: int = 0,
     steps: int | None = None,
     data_root: str | Path | None = None,
+    beside: Sequence[str] = (),
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Card:
     """Train a classifier and write ``judge-ARCHITECTURE.safetensors`` and its card.
 
     Args:
         architecture: ``lenet``, ``vgg``, ``resnet`` or ``thesis``.
-        dataset: a registered dataset.
+        dataset: a registered dataset with labels, of images of any size from 16 x 16 up.
         out: the folder to write to.
         seed: of weights, batches and augmentation.
         steps: default by dataset.
         data_root: see :func:`genrobust.data.load_images`.
+        beside: judges (see :func:`genrobust.judges.load_judge`) of which the card says on what
+            share of the test images they see the same class.
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: no such architecture or dataset; the data set cannot be learned from, or
-            has images of another size; ``out`` cannot be written, or is taken by another training;
+        GenrobustError: no such architecture, dataset or judge; the data set cannot be learned from,
+            or its images are too small; ``out`` cannot be written, or is taken by another training;
             the loss is no longer finite.
     """
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
     train, test = load_splits(dataset, data_root, labels=True)
-    if train.size != SIZE:
-        raise GenrobustError(
-            f"judges read images of {SIZE[0]} x {SIZE[1]}, and those of '{dataset}' have "
-            f"{train.size[0]} x {train.size[1]}; give that data set Images(..., size={SIZE}), to "
-            "which its images are resized"
-        )
     classes = len(DATASETS.get(dataset).classes)
     steps = default_steps(architecture, dataset) if steps is None else steps
     if steps < 1:
         raise GenrobustError(f"steps is {steps}; it must be 1 or more")
+    _check_reads(architecture, train, classes, dataset)
+    others = [load_judge(dataset, reference) for reference in beside]
     name = f"judge-{architecture}"
     run = {"name": name, "seed": seed, "steps": steps, "data": train.sha256}
     claim = Claim(out / f"{name}.run.json", json.dumps(run, sort_keys=True))
@@ -105,7 +104,13 @@ def train_judge(
         recipe=dict(AS_PUBLISHED if as_published else RECIPE),
         seed=seed,
         steps=steps,
-        metrics={"accuracy": accuracy(network, test)},
+        metrics={
+            "accuracy": accuracy(network, test),
+            **{
+                f"agreement with {_called(other)}": agreement(network, other, test)
+                for other in others
+            },
+        },
         parameters=sum(p.numel() for p in network.parameters()),
         weights_sha256=files.sha256_of_tensors(half_precision(network)),
         genrobust_version=__version__,
@@ -122,14 +127,45 @@ def default_steps(architecture: str, dataset: str) -> int:
     return steps.get(dataset, steps["mnist"])
 
 
-@torch.no_grad()
-def accuracy(network: nn.Module, images: Images, batch_size: int = 500) -> float:
+def accuracy(network: nn.Module, images: Images) -> float:
     """Share of the images that the network labels right, in eval mode."""
+    return _share(network, images, lambda ids, x: images.labels_of(ids))
+
+
+def agreement(network: nn.Module, judge: Judge, images: Images) -> float:
+    """Share of the images, of whatever class, on which network and judge see the same one."""
+    return _share(network, images, lambda ids, x: judge.labels(x))
+
+
+@torch.no_grad()
+def _share(network: nn.Module, images: Images, wanted: Callable[[Tensor, Tensor], Tensor]) -> float:
     network.eval()
-    right = 0
-    for ids in torch.arange(len(images)).split(batch_size):
-        right += int((network(images.take(ids)).argmax(1) == images.labels_of(ids)).sum())
-    return round(right / len(images), 4)
+    count = 0
+    for ids in torch.arange(len(images)).split(500):
+        x = images.take(ids)
+        count += int((network(x).argmax(1) == wanted(ids, x)).sum())
+    return round(count / len(images), 4)
+
+
+def _called(judge: Judge) -> str:
+    """Where it lies on this machine is nobody's business; which one it is, its hash says."""
+    return (
+        f"{PurePath(judge.name).name}@{judge.sha256[:12]}" if is_place(judge.name) else judge.name
+    )
+
+
+def _check_reads(architecture: str, images: Images, classes: int, dataset: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        network = ARCHITECTURES[architecture](images.shape[0], classes).eval()
+    try:
+        network(images.take([0]))
+    except RuntimeError as problem:
+        height, width = images.size
+        raise GenrobustError(
+            f"the judge '{architecture}' cannot read images of {height} x {width}, as those of "
+            f"'{dataset}' are ({explain(problem)}); give that data set Images(..., size=(32, 32)), "
+            "to which its images are resized"
+        ) from problem
 
 
 def _fit(

@@ -12,6 +12,7 @@ from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ExternalModel
+from genrobust.judges.load import name_of
 from genrobust.outcomes import flags
 from genrobust.outcomes.damage import damage_of
 from genrobust.outcomes.outcome import Counts, Outcome
@@ -94,7 +95,7 @@ def check_origins(record: Record) -> str:
     data = DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256)
     refs = [(suite.attacker_judge, "attacker"), *((ref, "scorer") for ref in suite.scoring_judges)]
     judges = tuple(
-        JudgeInfo(name=f"{suite.dataset}/{ref.architecture}", sha256=ref.sha256, role=role)
+        JudgeInfo(name=name_of(suite.dataset, ref.architecture), sha256=ref.sha256, role=role)
         for ref, role in refs
         if ref is not None
     )

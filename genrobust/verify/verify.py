@@ -19,11 +19,13 @@ from genrobust.evidence.bundle import EVIDENCE, Evidence
 from genrobust.evidence.checks import RejectionError, Step, rejecting, run_steps
 from genrobust.evidence.entries import VERIFICATION, read_alone, sha256_of
 from genrobust.evidence.entry import Check, Depth, ExternalModel, Verification
+from genrobust.judges.load import is_code
 from genrobust.models.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.rules.base import RULES
+from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
 from genrobust.verify.generality import require_general
@@ -52,7 +54,7 @@ class VerifyOptions:
         model: for a model that is not in the evidence: a zoo name, ``FILE.py:FUNCTION`` or
             ``PACKAGE.MODULE:FUNCTION``.
         weights: what to load into it.
-        trust_code: whether the code that ``model`` names may be run.
+        trust_code: whether the code that ``model`` and the suite's judges name may be run.
         data_root: the folder with the data set.
         share: of the run, and of the sources, that a re-attack takes.
         seed: draws them; None draws a seed.
@@ -106,7 +108,7 @@ def verify(
     """Verify one folder of an entry or of a run, or one archive of evidence.
 
     Nothing that was submitted is executed, unpickled or imported, but for what ``options.model``
-    names, with ``trust_code``. Nothing is written.
+    and the suite's judges name, with ``trust_code``. Nothing is written.
 
     Args:
         path: what to verify.
@@ -232,6 +234,7 @@ class _Work:
                 "set anew"
             )
         _check_fits(evidence, images)
+        _check_trust(suite, options)
         model = self.model or _model(subject, options)
         _check_takes(evidence, model, images)
         self.model = model
@@ -258,6 +261,17 @@ def _check_fits(evidence: Evidence, images: Images) -> None:
         raise RejectionError(f"the suite names images that '{suite.dataset}' does not have")
     if images.labels is None and RULES.get(suite.rule).labelled:
         raise RejectionError(f"the suite scores by judges, and '{suite.dataset}' has no labels")
+
+
+def _check_trust(suite: Suite, options: VerifyOptions) -> None:
+    """A judge that is code is run only by a user who said so."""
+    judges = (*suite.scoring_judges, *filter(None, [suite.attacker_judge]))
+    code = next((ref.architecture for ref in judges if is_code(ref.architecture)), None)
+    if code is not None and not options.trust_code:
+        raise GenrobustError(
+            f"the suite's judge '{code}' is code that would be run; read it, and add --trust-code, "
+            "or verify no deeper than --depth schema"
+        )
 
 
 def _check_takes(evidence: Evidence, model: GenerativeModel, images: Images) -> None:

@@ -304,7 +304,7 @@ def test_scores_of_hand_made_outcomes() -> None:
     }
     zeros, unused = torch.zeros(4), {"perturbation": x_adv, "verdict": torch.zeros(4)}
     tensors = {
-        **{name: zeros for name in Outcome.table() if name not in Signs.table()},
+        **{n: zeros for n, c in Outcome.table().items() if not c.later and n not in Signs.table()},
         **{f"{goal}.{name}": tensor for goal in GOALS for name, tensor in unused.items()},
         **tensors,
     }

@@ -233,7 +233,7 @@ def test_scores_of_any_numbers_are_read_back(rows: list[tuple[float, float, floa
     count = len(rows)
     zeros, images = torch.zeros(count, dtype=torch.int64), torch.zeros(count, 1, 1, 2)
     tensors = {
-        **{name: zeros for name in Outcome.table() if name not in Signs.table()},
+        **{n: zeros for n, c in Outcome.table().items() if not c.later and n not in Signs.table()},
         **dict.fromkeys(("label", "input_verdict", "clean_verdict", "ignore.radius"), zeros),
         **{"target_label": zeros + 1, "target.radius": zeros, "eligible": zeros == 0},
         **dict.fromkeys(("source", "reconstruction", "ignore.x_adv"), images),

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.streams import streams_that_never_fail
+from genrobust.cli.suite import DATA_HELP, suite_commands
 from genrobust.cli.values import MOST, either, file, folder
 
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(leaderboard, name="leaderboard")
+app.add_typer(suite_commands, name="suite")
 
 MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
 BENCH_MODEL_HELP = "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or an evidence.zip."
@@ -70,7 +72,19 @@ def root(
 @command
 def bench(
     model: Annotated[list[str], typer.Option(help=f"{BENCH_MODEL_HELP} Repeat to compare.")],
-    suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
+    suite: Annotated[
+        str | None, typer.Option(help="A suite's name, or a JSON file; default digits.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help=f"Your own pictures in place of a suite. {DATA_HELP}")
+    ] = None,
+    sources: Annotated[
+        int | None, typer.Option(help="Of --data, how many are attacked; default 100.", min=2)
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="What the run and its model are called; one per --model, in order."),
+    ] = None,
     weights: Annotated[
         list[Path] | None,
         typer.Option(
@@ -137,7 +151,7 @@ def bench(
 
     Run again, the same command does only what is missing.
     """
-    from genrobust.cli.bench import bench_models
+    from genrobust.cli.bench import Own, bench_models
     from genrobust.runner.options import Options
 
     options = Options(
@@ -155,7 +169,8 @@ def bench(
         as_data=evidence,
     )
     with if_stopped(GOES_ON):
-        bench_models(model, weights or [], suite, options, out)
+        own = Own(data, sources, name or ())
+        bench_models(model, weights or [], suite, options, out, own)
 
 
 @app.command()
@@ -216,15 +231,17 @@ def check(
     dataset: Annotated[
         str, typer.Option(help="Try the model on this data set's images.")
     ] = "digits",
+    data: Annotated[
+        str | None, typer.Option(help=f"Try it on your own pictures instead. {DATA_HELP}")
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Try whether a model can be benchmarked, and say how it was understood."""
-    from genrobust.data import load_images
-    from genrobust.models import check_model, load_model
+    from genrobust.cli.suite import loaded_on
+    from genrobust.models import check_model
 
-    images = load_images(dataset, "test", data_root)
-    loaded = load_model(model, dataset, weights)
-    found = check_model(loaded, images.take(range(8)))
+    loaded, images = loaded_on(model, weights, dataset, data, data_root)
+    found = check_model(loaded, images)
     print(f"model         {loaded.name}")
     print(f"fingerprint   {loaded.fingerprint()}")
     print(f"images        {' x '.join(map(str, loaded.input_shape))}")

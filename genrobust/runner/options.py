@@ -18,7 +18,7 @@ class Options:
 
     ``batch_size`` is the most images that go through the model at once; None for any number.
     ``as_data`` runs a model in the form in which it can be handed on, where it has one: what is
-    scored is then what others can score again.
+    scored is then what others can score again. ``name`` is what the run and its model are called.
     """
 
     limit: int | None = None
@@ -34,6 +34,7 @@ class Options:
     data_root: str | Path | None = None
     weights: str | Path | None = None
     as_data: bool = False
+    name: str | None = None
 
     def __post_init__(self) -> None:
         """Read what came from Python; what a number may be is said where it is used.
@@ -52,6 +53,7 @@ class Options:
             "rule": _maybe(self.rule, text, "rule", "single"),
             "workers": _maybe(self.workers, whole, "workers", 2),
             "device": text("device", str(self.device), "cpu"),
+            "name": _maybe(self.name, text, "name", "mine"),
             "data_root": _maybe(self.data_root, path, "data_root", "data"),
         }
         for name, value in read.items():

@@ -37,6 +37,8 @@ def command(model: str, suite: Suite, options: Options) -> str:
     if options.weights is not None:
         # Where it lies on this machine is nobody's business, and of no use elsewhere.
         words += ["--weights", Path(options.weights).name]
+    if options.name is not None:
+        words += ["--name", options.name]
     words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
     for name in options.attacks:
         words += ["--attack", name]

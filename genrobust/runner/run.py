@@ -84,9 +84,9 @@ def bench(
         suite: a suite's name, such as ``"digits"`` or ``"mnist"``; a JSON file's path; or a Suite;
             default ``"digits"``.
         data: your own pictures in place of a suite, which is then drawn from them: see
-            :func:`genrobust.suites.draw.draw`. A registered name; a folder of class sub-folders or of
-            pictures; a ``.npz`` or ``.npy``; ``"FILE.py:FUNCTION"``; a torchvision-style or Hugging
-            Face data set; images, or images and labels, as tensors or arrays; Images.
+            :func:`genrobust.suites.draw.draw`. A registered name; a folder of class sub-folders or
+            of pictures; a ``.npz`` or ``.npy``; ``"FILE.py:FUNCTION"``; a torchvision-style or
+            Hugging Face data set; images, or images and labels, as tensors or arrays; Images.
         sources: of ``data``, how many pictures are attacked; default 100.
         name: what the run and its model are called; default what the model is.
         limit: only the first so many samples (the record is then not official).

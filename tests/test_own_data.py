@@ -121,7 +121,8 @@ class _HuggingFace:
     class ClassLabel:
         names = ("cat", "dog", "fish")
 
-    features = {"pixels": Image(), "kind": ClassLabel()}
+    def __init__(self) -> None:
+        self.features = {"pixels": self.Image(), "kind": self.ClassLabel()}
 
     def __len__(self) -> int:
         return 6
@@ -187,7 +188,7 @@ def test_other_channels_only_if_said() -> None:
     assert torch.equal(fitted(grey, (3, 8, 8), "rgb"), grey.expand(3, -1, -1))
     assert fitted(colour, (1, 8, 8), "grey").shape == (1, 8, 8)
     for picture, shape in ((grey, (3, 8, 8)), (colour, (1, 8, 8))):
-        with pytest.raises(GenrobustError, match="put '\\?channels=(rgb|grey)' behind"):
+        with pytest.raises(GenrobustError, match=r"put '\?channels=(rgb|grey)' behind"):
             fitted(picture, shape, None)
 
 

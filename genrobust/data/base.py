@@ -176,7 +176,18 @@ def is_reference(name: str) -> bool:
 
 DATASETS: Registry[Dataset] = _Datasets(
     "dataset",
-    {"digits": "genrobust.data.digits:DIGITS", "mnist": "genrobust.data.mnist:MNIST"},
+    {
+        "digits": "genrobust.data.digits:DIGITS",
+        "mnist": "genrobust.data.mnist:MNIST",
+        "sprites": "genrobust.data.sprites:SPRITES",
+        "mnist28": "genrobust.data.official:MNIST28",
+        "fashion-mnist": "genrobust.data.official:FASHION_MNIST",
+        "kmnist": "genrobust.data.official:KMNIST",
+        "svhn": "genrobust.data.official:SVHN",
+        "cifar10": "genrobust.data.official:CIFAR10",
+        "celeba": "genrobust.data.official:CELEBA",
+    },
+    families={"celeba": "genrobust.data.official:of_attribute"},
 )
 
 

@@ -169,15 +169,20 @@ def _of_folder(folder: Path, split: Split) -> Pictures:
     if not files and not loose:
         raise GenrobustError(f"'{folder}' has no pictures ({', '.join(sorted(ENDINGS))}) in it")
     if loose:
-        return Pictures(len(loose), lambda i: _opened(loose[i]))
-    return Pictures(len(files), lambda i: _opened(files[i]), torch.tensor(labels), classes)
+        return Pictures(len(loose), lambda i: opened(loose[i]))
+    return Pictures(len(files), lambda i: opened(files[i]), torch.tensor(labels), classes)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
     return sorted(p for p in paths if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
 
 
-def _opened(file: Path) -> Tensor:
+def opened(file: Path) -> Tensor:
+    """A picture's file as bytes (C, H, W), grey or in colour.
+
+    Raises:
+        GenrobustError: it cannot be read.
+    """
     from PIL import Image
 
     try:

@@ -21,7 +21,7 @@ from genrobust.rules import CHANGED, KEPT, RULES, Rule, Sources, Words
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.suites import AttackEntry, JudgeRef, Suite, load_suite
 from genrobust.verify.verify import VerifyOptions, verify
 

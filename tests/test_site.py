@@ -45,8 +45,9 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.evidence.entries import read_entries
 from genrobust.evidence.entry import Author, Link, Outcomes
-from genrobust.evidence.outcomes import example_positions, merge, source_areas
+from genrobust.evidence.outcomes import example_positions
 from genrobust.metrics import paired_difference, robust_area
+from genrobust.outcomes.scores import source_areas
 from genrobust.site import build as building
 from genrobust.site.build import MARKER, build
 from genrobust.site.cite import bibtex
@@ -127,13 +128,14 @@ def test_robust_area_is_the_mean_of_the_sources_own(seed: int) -> None:
     pairs = list(zip(outcomes.eligible, outcomes.ignore_target, strict=True))
     curve = [sum(on and (place is None or place > e) for on, place in pairs) / N for e in range(E)]
     whole = robust_area(DIGITS.eps, curve, clean=sum(outcomes.eligible) / N)
-    assert source_areas(outcomes).mean() == pytest.approx(whole)
+    assert float(source_areas(outcomes.worst, DIGITS).mean()) == pytest.approx(whole)
 
 
 def test_a_radius_of_zero_has_no_width() -> None:
-    outcomes = made([0, 1, None], eps=(0.0, 0.2)).outcomes
-    assert outcomes is not None
-    assert source_areas(outcomes).tolist() == [0.5, 0.5, 1.0]  # what falls at 0 is not eligible
+    one = made([0, 1, None], eps=(0.0, 0.2))
+    assert one.outcomes is not None
+    areas = source_areas(one.outcomes.worst, one.record.suite)
+    assert areas.tolist() == [0.5, 0.5, 1.0]  # what falls at 0 is not eligible
 
 
 def test_intervals_agree_with_those_of_paired_differences() -> None:
@@ -233,11 +235,11 @@ def test_flagged_and_failed_models_are_never_ranked(board: Board) -> None:
 
 @given(st.lists(places_of_ten, min_size=1, max_size=3))
 def test_merging_keeps_each_sources_smallest_radius(places: list[list[int | None]]) -> None:
-    every = [made(place).outcomes for place in places]
-    merged = merge(every[0], every[1:])
-    for source, place in enumerate(merged.ignore_target):
+    first, *others = [o.worst for place in places if (o := made(place).outcomes) is not None]
+    merged = first.merged(others)
+    for source, place in enumerate(merged.ignore.tolist()):
         known = [p[source] for p in places if p[source] is not None]
-        assert place == (min(known) if known else None)
+        assert place == (min(known) if known else 2)
 
 
 def test_an_attack_lowers_a_model_only_once_it_was_replayed(board: Board, entries: Path) -> None:
@@ -246,11 +248,13 @@ def test_an_attack_lowers_a_model_only_once_it_was_replayed(board: Board, entrie
         ("search", True),
         ("unproven", False),
     ]
-    own, search = fake_outcomes(DIGITS, 0.6, 6), fake_outcomes(DIGITS, 0.4, 7)
-    expected = source_areas(merge(own, [search])).mean()
+    own, search = (fake_outcomes(DIGITS, *how).worst for how in ((0.6, 6), (0.4, 7)))
+    expected = float(source_areas(own.merged([search]), DIGITS).mean())
     assert row.area == pytest.approx(expected)
     assert row.best_attack is not None
-    assert row.best_attack.lowers_by == pytest.approx(source_areas(own).mean() - expected)
+    assert row.best_attack.lowers_by == pytest.approx(
+        float(source_areas(own, DIGITS).mean()) - expected
+    )
     assert row.area < row.contender.record.scores.robust_area.value  # type: ignore[union-attr]
 
 
@@ -267,7 +271,7 @@ def test_an_attack_verified_before_its_entry_changed_does_not_count(tmp_path: Pa
 
 def test_rescoring_counts_what_the_outcomes_say() -> None:
     outcomes = fake_outcomes(DIGITS, 0.5, 3)
-    found = rescored(fake_record(DIGITS, outcomes, Fake(), "f" * 64), outcomes).scores
+    found = rescored(fake_record(DIGITS, outcomes, Fake(), "f" * 64), outcomes.worst).scores
     sources = list(
         zip(
             outcomes.labels,

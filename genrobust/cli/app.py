@@ -48,6 +48,13 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
 ]
+Executor = Annotated[
+    str, typer.Option(help="Who computes the shards: threads, processes, serial, ray, ...")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -134,6 +141,8 @@ def bench(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -153,6 +162,7 @@ def bench(
     """
     from genrobust.cli.bench import Own, bench_models
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -164,13 +174,15 @@ def bench(
         rule=rule,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         as_data=evidence,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
         own = Own(data, sources, name or ())
-        bench_models(model, weights or [], suite, options, out, own)
+        bench_models(model, weights or [], suite, options, out, part, own)
 
 
 @app.command()
@@ -196,6 +208,8 @@ def curve(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -208,6 +222,7 @@ def curve(
     """
     from genrobust.cli.curve import measure_curve
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -215,12 +230,26 @@ def curve(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         weights=weights,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, radius, options, out)
+        measure_curve(model, suite, radius, options, out, part)
+
+
+@app.command()
+def collect(
+    run: Annotated[
+        Path, typer.Argument(help="The folder that --shard printed.", parser=folder, metavar="RUN")
+    ],
+) -> None:
+    """Write the record and report of a run whose shards were computed with --shard."""
+    from genrobust.cli.collect import words_of
+
+    app(command(words_of)(run))  # which ends as a command does
 
 
 @app.command()
@@ -440,7 +469,7 @@ def list_names(
     kind: Annotated[
         str,
         typer.Argument(
-            help="models, attacks, objectives, datasets, judges, norms, rules or suites."
+            help="models, attacks, objectives, datasets, judges, norms, rules, suites or executors."
         ),
     ],
 ) -> None:

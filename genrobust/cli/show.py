@@ -88,7 +88,8 @@ def _registries() -> dict[str, Any]:
     from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
     from genrobust.rules.base import RULES
+    from genrobust.runner.executors.base import EXECUTORS
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, JUDGES, NORMS, RULES, SUITES)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, JUDGES, NORMS, RULES, SUITES, EXECUTORS)
     return {f"{registry.kind}s": registry for registry in kinds}

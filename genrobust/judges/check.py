@@ -95,14 +95,16 @@ def check_recognises(judge: Judge, x: Tensor, labels: Tensor) -> None:
         GenrobustError: it recognises more of them as pixels of another range.
     """
     right = _recognised(judge, x, labels)
-    for pixels, (factor, shift) in OTHER_PIXELS.items():
-        more = _recognised(judge, factor * x + shift, labels)
-        if more - right >= max(MORE_IMAGES, MORE * len(x)):
-            raise GenrobustError(
-                f"the judge '{judge.name}' recognises {right / len(x):.0%} of the sources as pixels"
-                f" in [0, 1] and {more / len(x):.0%} of them as pixels in {pixels}; let its "
-                "forward convert what it is given, which is in [0, 1]"
-            )
+    more, pixels = max(
+        (_recognised(judge, factor * x + shift, labels), name)
+        for name, (factor, shift) in OTHER_PIXELS.items()
+    )
+    if more - right >= max(MORE_IMAGES, MORE * len(x)):
+        raise GenrobustError(
+            f"the judge '{judge.name}' recognises {right / len(x):.0%} of the sources as pixels in "
+            f"[0, 1] and {more / len(x):.0%} of them as pixels in {pixels}; let its forward "
+            "convert what it is given, which is in [0, 1]"
+        )
     if right < LITTLE * len(x):
         warnings.warn(
             f"the judge '{judge.name}' recognises {right / len(x):.0%} of the sources "

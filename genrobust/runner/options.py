@@ -30,6 +30,7 @@ class Options:
     rule: str | None = None
     device: str = "cpu"
     workers: int | None = None
+    executor: str = "threads"
     batch_size: int | None = None
     data_root: str | Path | None = None
     weights: str | Path | None = None
@@ -52,6 +53,7 @@ class Options:
             "judge": several("judge", judges, text, "lenet"),
             "rule": _maybe(self.rule, text, "rule", "single"),
             "workers": _maybe(self.workers, whole, "workers", 2),
+            "executor": text("executor", self.executor, "processes"),
             "device": text("device", str(self.device), "cpu"),
             "name": _maybe(self.name, text, "name", "mine"),
             "data_root": _maybe(self.data_root, path, "data_root", "data"),

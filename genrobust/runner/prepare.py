@@ -30,9 +30,11 @@ from genrobust.models.wrapping import wrap
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.records.record import ModelInfo
 from genrobust.rules.base import RULES
+from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.recipe import Recipe
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Setting
 from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
 from genrobust.threat import TOLERANCE, ThreatModel
@@ -55,6 +57,7 @@ class Prepared:
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
             of attacks that genrobust does not ship.
         settings: what is not as the suite says, or the seed, in short words.
+        recipe: from which other processes prepare the same, if the executor has any.
     """
 
     setting: Setting
@@ -66,6 +69,7 @@ class Prepared:
     command: str
     identity: str
     settings: tuple[str, ...]
+    recipe: Recipe | None
 
 
 def chosen_suite(
@@ -103,6 +107,8 @@ def prepare(
     Raises:
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
+    executor = _executor(options, model)
+    home = str(Path.cwd()) if executor.elsewhere else ""
     used, deviations, settings = _adjusted(suite, options)
     rule = RULES.get(used.rule)
     for entry in used.attacks:
@@ -146,7 +152,11 @@ def prepare(
     _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
     checked = check_model(ready, images.take(used.sample_ids[: min(used.chunk_size, CHECKED)]))
     attacker, scorers = _judges(used, images, device)
-    reference = model if isinstance(model, str) else reference
+    recipe = None
+    if isinstance(model, str):
+        reference = model
+        if executor.elsewhere:
+            recipe = Recipe(model=model, suite=suite, options=options, identity=who, home=home)
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         setting=Setting(
@@ -157,7 +167,7 @@ def prepare(
         ),
         options=options,
         suite=used,
-        workers=_workers(options, used, ready),
+        workers=_workers(options, executor, used, ready),
         deviations=deviations,
         model=ModelInfo(
             name=options.name or ready.name,
@@ -175,6 +185,7 @@ def prepare(
         command=command(reference or "FILE.py:FUNCTION", suite, options),
         identity=who,
         settings=settings,
+        recipe=recipe,
     )
 
 
@@ -375,17 +386,41 @@ def _said_of_judges(suite: Suite) -> str:
     return f"success by the judges {' and '.join(names)}, attacks by {attacker}"
 
 
-def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
+def _executor(options: Options, model: str | nn.Module | GenerativeModel) -> type[Executor]:
+    """The one that is asked for, where it can do what is asked."""
+    executor = EXECUTORS.get(options.executor)
     if options.workers is not None and options.workers < 1:
         raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
-    if model.draws > 1 or RULES.get(suite.rule).draws:
-        return 1  # random numbers come from the process's generators, which threads share
+    most = executor.most_workers
+    if most is not None and (options.workers or 1) > most:
+        raise GenrobustError(
+            f"--workers is {options.workers}, and the executor '{options.executor}' has use "
+            f"for {most}; leave --workers out, or give --executor processes"
+        )
+    if executor.elsewhere and not isinstance(model, str):
+        raise GenrobustError(
+            f"the executor '{options.executor}' builds the model anew in other processes, "
+            "which cannot be done with a live object; give its name or FILE.py:FUNCTION as the "
+            "model, or threads as the executor"
+        )
+    return executor
+
+
+def _workers(
+    options: Options, executor: type[Executor], suite: Suite, model: GenerativeModel
+) -> int:
     wanted = options.workers
     if wanted is None:
         wanted = 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+        wanted = min(wanted, executor.most_workers or wanted)
+    if executor.elsewhere:
+        return wanted
+    if model.draws > 1 or RULES.get(suite.rule).draws:
+        return 1  # random numbers come from the process's generators, which threads share
     if wanted > 1 and (why := _why_alone(suite, model)) is not None:
         warnings.warn(
-            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers says",
+            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers "
+            "says; with --executor processes each worker has a model of its own",
             GenrobustWarning,
             stacklevel=2,
         )

@@ -157,5 +157,3 @@ def test_published_models_of_dsprites_reconstruct_sprites() -> None:
     seen, real = model.reconstruct(x) > 0.5, x > 0.5
     shared = (seen & real).flatten(1).sum(1) / (seen | real).flatten(1).sum(1)
     assert float(shared.mean()) > 0.85
-
-

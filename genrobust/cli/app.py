@@ -252,6 +252,13 @@ def collect(
     app(command(words_of)(run))  # which ends as a command does
 
 
+_FORWARD = {
+    "equal": "gives what is scored",
+    "differs": "gives something else than what is scored; see the warning",
+    "no forward": "none, so that nothing tells whether the model is read right",
+}
+
+
 @app.command()
 @command
 def check(
@@ -268,15 +275,19 @@ def check(
     """Try whether a model can be benchmarked, and say how it was understood."""
     from genrobust.cli.suite import loaded_on
     from genrobust.models import check_model
+    from genrobust.models.fidelity import fidelity, say
 
-    loaded, images = loaded_on(model, weights, dataset, data, data_root)
-    found = check_model(loaded, images)
+    loaded, few = loaded_on(model, weights, dataset, data, data_root)
+    found = check_model(loaded, few)
+    compared = fidelity(loaded, few)
+    say(loaded, compared)
     print(f"model         {loaded.name}")
     print(f"fingerprint   {loaded.fingerprint()}")
     print(f"images        {' x '.join(map(str, loaded.input_shape))}")
     print(f"latents       {found.latents}")
     print(f"parameters    {loaded.parameters:,}")
     print(f"pixels        {found.lowest:.3f} to {found.highest:.3f}")
+    print(f"forward       {_FORWARD.get(compared.status, compared)}")
     if loaded.deploy is not None:
         print("deployment    a path of its own; attacks differentiate through encode and decode")
     if loaded.draws > 1:

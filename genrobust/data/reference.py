@@ -136,7 +136,12 @@ class Reference:
     def pictures(self, split: Split, root: Path | None) -> Pictures:
         """All pictures at the place, none of them read yet."""
         if self.place == LENT:
-            return pictures_in(_LENT.get(), split)
+            if (given := _LENT.get(None)) is None:
+                raise GenrobustError(
+                    "these pictures were given in Python and are not at hand here; give them again "
+                    "with data=, or as a folder, a .npz or FILE.py:FUNCTION"
+                )
+            return pictures_in(given, split)
         if self.place in DATASETS:
             source = DATASETS.get(self.place)
             whole = (source() if isinstance(source, type) else source).load(split, root)

@@ -28,8 +28,8 @@ SIZE = 64
 
 #: In pixels: the least and the greatest coordinate of a shape's middle; half a square's side, an
 #: ellipse's half axes and a heart's unit, all at scale 1.
-PLACES = (15.5, 47.5)
-SQUARE, ELLIPSE, HEART = 8.5, (6.0, 12.0), 0.65
+PLACES = (16.0, 47.0)
+SQUARE, ELLIPSE, HEART = 9.0, (12.5, 7.0), 0.65
 
 
 def factors_of(ids: Sequence[int] | Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def _above_zero(suite: Suite) -> list[int]:
     return [e for e, radius in enumerate(suite.eps) if radius > 0]
 
 
-def _sizes(outcome: Outcome, broken: Tensor) -> dict[str, float | None]:
+def _sizes(outcome: Outcome, broken: Tensor) -> dict[str, Any]:
     """Means over the sources that broke."""
     clean, effect = outcome.clean, outcome.ignore.effect
     assert clean is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import torch
@@ -135,7 +134,6 @@ def _name(mark: Column | Group, name: str) -> str:
     return name if isinstance(mark, Column) else mark.prefix + name
 
 
-@cache
 def _members(cls: type[Stored]) -> tuple[tuple[str, Column | Group, type[Stored]], ...]:
     """Attributes, what their annotations say, and their types."""
     found = []

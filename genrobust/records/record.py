@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from genrobust.models.fidelity import Fidelity
 from genrobust.records import display
 from genrobust.suites.suite import Frozen, Suite
 
@@ -228,6 +229,14 @@ class Record(Frozen):
         tuple[str, ...], Field(description="how the run departs from the suite, if it does")
     ]
     model: ModelInfo
+    fidelity: Annotated[
+        Fidelity | None,
+        Field(
+            exclude_if=lambda value: value is None,
+            description="whether what was scored is what the module's own forward gives, on the "
+            "first sources; None in records that were made before it was compared",
+        ),
+    ] = None
     suite: Suite
     suite_sha256: str
     radii: Annotated[

@@ -22,11 +22,13 @@ from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place
 from genrobust.models import threads
 from genrobust.models.check import check_model
+from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import freeze, own_shape
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
-from genrobust.models.wrapping import wrap
+from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.records.record import ModelInfo
 from genrobust.rules.base import RULES
@@ -66,6 +68,7 @@ class Prepared:
     workers: int
     deviations: tuple[str, ...]
     model: ModelInfo
+    fidelity: Fidelity
     command: str
     identity: str
     settings: tuple[str, ...]
@@ -138,19 +141,23 @@ def prepare(
         )
     _check_samples(used, images)
     ready = wrapped(model, used.dataset, images.shape, options)
+    live = ready
     if options.as_data:
         ready = _as_data(ready)
     who = _identity(ready, used, images)
     ready.module.to(device)
-    ready.module.eval()  # again, as it is the caller's, and may have been trained since
-    ready.module.requires_grad_(False)
+    freeze(ready.module)  # again, as it is the caller's, and may have been trained since
     if ready.input_shape != images.shape:
         raise GenrobustError(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
     _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
-    checked = check_model(ready, images.take(used.sample_ids[: min(used.chunk_size, CHECKED)]))
+    first = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
+    checked = check_model(ready, first)
+    live.module.to(device)
+    compared = fidelity(live, first)
+    say(live, compared)
     attacker, scorers = _judges(used, images, device)
     recipe = None
     if isinstance(model, str):
@@ -182,6 +189,7 @@ def prepare(
             deploy=ready.deploy is not None,
             card=card.model_dump(mode="json") if card and options.weights is None else None,
         ),
+        fidelity=compared,
         command=command(reference or "FILE.py:FUNCTION", suite, options),
         identity=who,
         settings=settings,
@@ -262,9 +270,7 @@ def wrapped(
     if isinstance(model, GenerativeModel):
         return model.at_most(options.batch_size)
     if isinstance(model, nn.Module):
-        known = hasattr(model, "input_shape") or hasattr(model, "img_size")
-        wanted = None if known else shape
-        return wrap(model, input_shape=wanted, max_batch=options.batch_size)
+        return adapt(model, input_shape=own_shape(model) or shape, max_batch=options.batch_size)
     if not isinstance(model, str):
         raise GenrobustError(
             f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "

@@ -186,6 +186,7 @@ def execute(
         official=not prepared.deviations,
         deviations=prepared.deviations,
         model=prepared.model,
+        fidelity=prepared.fidelity,
         suite=suite,
         suite_sha256=suite.sha256,
         radii="each",

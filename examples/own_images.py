@@ -1,7 +1,7 @@
 """Your own colour VAE, your own classifier and your own pictures, scored by one command.
 
     genrobust bench --model examples/own_images.py:VAE --data FOLDER \
-        --judge examples/own_images.py:classifier
+        --judge examples/own_images.py:Classifier
 
 FOLDER has a sub-folder of pictures for each class, of any sizes. Without --judge the pictures are
 scored without labels.
@@ -40,7 +40,13 @@ class VAE(nn.Module):
         return self.decoder(z)
 
 
-def classifier() -> nn.Module:
-    """Logits of three classes; load your own weights here."""
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 3))
+class Classifier(nn.Module):
+    """Says which of red, green and blue, in the order of the folders' names, is the strongest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 3) of blue, green and red; put your own network here."""
+        return self.sharpness * x.mean((2, 3)).flip(1)

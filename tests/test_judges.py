@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -220,6 +222,24 @@ def test_a_judge_that_recognises_little_is_said_to() -> None:
     judge = Judge("mine", Does(lambda x: -ten(x).cumsum(1) - torch.arange(10.0)), "")
     with pytest.warns(GenrobustWarning, match="recognises 1.% of the sources .* not robust"):
         check_recognises(judge, images.take(range(40)), images.labels_of(range(40)))
+
+
+def test_threads_may_share_a_judge_that_keeps_something_as_it_runs() -> None:
+    class Keeps(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            self.held = x
+            time.sleep(0.002)
+            return ten(self.held)
+
+    JUDGES.register("made")(lambda dataset: Keeps())
+    try:
+        judge = load_judge("digits", "made")
+    finally:
+        del JUDGES._registered["made"]
+    images = torch.rand(8, 1, 1, 32, 32)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(judge.logits, images))
+    assert all(torch.equal(scores, ten(x)) for scores, x in zip(found, images, strict=True))
 
 
 # Roles

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +26,13 @@ class Judge:
     name: str
     module: nn.Module
     sha256: str
+    #: Held while it looks: by threads that share code which may keep something as it runs.
+    lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def logits(self, x: Tensor) -> Tensor:
         """Unnormalised scores, (B, classes)."""
-        scores: Tensor = self.module(x)
+        with self.lock:
+            scores: Tensor = self.module(x)
         return scores
 
     def labels(self, x: Tensor) -> Tensor:
@@ -49,13 +54,13 @@ class Judge:
             )
         for part in dropout:
             part.train()
-        return Judge(self.name, module, self.sha256)
+        return replace(self, module=module)
 
     def to(self, device: torch.device) -> Judge:
         """The judge on a device; this one stays where it is."""
         if device.type == "cpu":
             return self
-        return Judge(self.name, copy.deepcopy(self.module).to(device), self.sha256)
+        return replace(self, module=copy.deepcopy(self.module).to(device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -101,7 +103,7 @@ def load_judge(dataset: str, reference: str) -> Judge:
         module.to("cpu").eval().requires_grad_(False)
     judge = Judge(name_of(dataset, reference), module, "")
     check_judge(judge, known.image_shape, len(known.classes))
-    return Judge(judge.name, module, hashed(module))
+    return replace(judge, sha256=hashed(module), lock=Lock())
 
 
 def name_of(dataset: str, reference: str) -> str:

@@ -128,7 +128,7 @@ class Reference:
         taken, sizes = [], Counter[tuple[int, int]]()
         for i in ids:
             picture = pictures.read(i)
-            sizes[tuple(picture.shape[1:])] += 1
+            sizes[picture.shape[1], picture.shape[2]] += 1
             taken.append(fitted(picture, shape, self.channels))
         labels = None if pictures.labels is None else pictures.labels[torch.tensor(ids)]
         return Images(_stacked(taken), labels, shape[1:]), _told(sizes, shape)
@@ -163,10 +163,10 @@ class Reference:
     def native(self, split: Split, root: Path | None) -> Reference:
         """With what its pictures say of themselves: the shape of the first, and the classes."""
         pictures = self.pictures(split, root)
-        shape = self.shape or tuple(pictures.read(0).shape)
+        channels, height, width = self.shape or pictures.read(0).shape
         if self.shape is None and self.channels:
-            shape = (1 if self.channels == "grey" else 3, *shape[1:])
-        return replace(self, shape=shape, kinds=pictures.classes)
+            channels = 1 if self.channels == "grey" else 3
+        return replace(self, shape=(channels, height, width), kinds=pictures.classes)
 
     def _drawn(self, pictures: Pictures) -> list[int]:
         if not self.draw:
@@ -190,12 +190,11 @@ def drawn(labels: Tensor | None, count: int, number: int) -> list[int]:
     order = torch.randperm(count, generator=generator("drawn", count)).tolist()
     if labels is None:
         return sorted(order[:number])
-    turn = Counter[int]()
-    keyed = []
-    for i in order:
+    seen, keyed = Counter[int](), list[tuple[int, int, int]]()
+    for place, i in enumerate(order):
         kind = int(labels[i])
-        keyed.append((turn[kind], len(keyed), i))
-        turn[kind] += 1
+        keyed.append((seen[kind], place, i))
+        seen[kind] += 1
     return sorted(i for _, _, i in sorted(keyed)[:number])
 
 

@@ -18,6 +18,7 @@ from genrobust.errors import GenrobustError
 from genrobust.judges import roles
 from genrobust.models.model import GenerativeModel
 from genrobust.names import part_of
+from genrobust.objectives import OBJECTIVES
 from genrobust.rules.base import RULES
 from genrobust.seeding import generator, seeded
 from genrobust.suites.make import quick, standard
@@ -80,7 +81,6 @@ def draw(
         name, chosen = reference.name, rule or ("agreement" if judges else _without_labels())
         refs = {judge: JudgeRef.of(name, judge) for judge in judges}
         who = roles(judges) if judges else None
-        labelled = RULES.get(chosen).labelled
         how = "as given" if radii else f"from a short search on {model.name}"
         return Suite(
             name=name_of(data),
@@ -95,11 +95,7 @@ def draw(
             target_ids=tuple(targets),
             norm="linf",
             eps=tuple(radii) or _radii(model, images, ids, targets),
-            attacks=tuple(
-                quick(entry)
-                for entry in standard()
-                if labelled or not LABELLED & set(_needs(entry))
-            ),
+            attacks=_attacks(labelled=RULES.get(chosen).labelled),
             ensemble=True,
             rule=chosen,
             attacker_judge=None if who is None else refs[who.attacker],
@@ -151,8 +147,17 @@ def _taken(
     return taken, images, list(range(len(images))), told
 
 
-def _needs(entry: AttackEntry) -> tuple[str, ...]:
-    return make_attack(entry.attack, entry.settings).needs(entry.goal)
+def _attacks(labelled: bool) -> tuple[AttackEntry, ...]:
+    """The members of the ensemble, at the suites' budgets; without labels those that need none."""
+    found = [quick(entry) for entry in standard()]
+    if labelled:
+        return tuple(found)
+    found = [
+        e for e in found if not LABELLED & set(make_attack(e.attack, e.settings).needs(e.goal))
+    ]
+    if "damage" in OBJECTIVES:
+        found.append(AttackEntry(attack="objective:damage", goal="untargeted"))
+    return tuple(found)
 
 
 def _number(place: str, asked: int | None, there: int) -> int:

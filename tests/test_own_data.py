@@ -63,8 +63,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for kind, name in enumerate(("a-red", "b-green", "c-blue")):
         (tmp_path / "shapes" / name).mkdir(parents=True)
         for i in range(5):
-            pixels = np.full((20 + 4 * i, 30, 3), 40 + 5 * i, "uint8")
-            pixels[:, :, kind] = 180
+            pixels = np.random.default_rng(i).integers(0, 80, (20 + 4 * i, 30, 3), "uint8")
+            pixels[:, :, kind] += 120
             Image.fromarray(pixels).save(tmp_path / "shapes" / name / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -146,7 +146,8 @@ class _Torchvision:
 
     def __getitem__(self, i: int) -> tuple[Any, int]:
         self.asked.append(i)
-        return Image.new("L", (16, 16), 20 * i), i % 3
+        pixels = np.random.default_rng(i).integers(0, 40, (16, 16), "uint8")
+        return Image.fromarray(pixels + np.uint8(15 * i)), i % 3
 
 
 def test_data_sets_as_hugging_face_and_torchvision_have_them() -> None:

@@ -61,7 +61,7 @@ def bench_models(
     else:
         protocol, suite, options = drawn_suite(models[0], given[0], own, options, out)
     home = home_of(out, protocol)
-    names = own.names or [None] * len(models)
+    names: Sequence[str | None] = own.names or [None] * len(models)
     prepared = [
         _prepared(model, protocol, replace(options, weights=path, name=name))
         for model, path, name in zip(models, given, names, strict=True)

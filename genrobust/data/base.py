@@ -146,9 +146,14 @@ class Dataset(Protocol):
     Data without labels has no ``classes``, and images whose ``labels`` are None.
     """
 
-    name: str
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
 
     def load(self, split: Split, root: Path | None) -> Images:
         """The split; ``root`` is the folder given by ``--data-root``, if any."""

@@ -229,8 +229,8 @@ def _of_arrays(images: Any, labels: Any) -> Pictures:
     pixels = _channels_first(torch.as_tensor(images))
     if not len(pixels):
         raise GenrobustError("there are no images; give at least one")
-    whole = Images(pixels, None if labels is None else torch.as_tensor(labels), pixels.shape[-2:])
-    return pictures_in(whole, "test")
+    known = None if labels is None else torch.as_tensor(labels)
+    return pictures_in(Images(pixels, known, (pixels.shape[2], pixels.shape[3])), "test")
 
 
 def _of_splits(given: Mapping[str, Any], split: Split) -> Any:

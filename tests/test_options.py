@@ -62,6 +62,7 @@ SUITES = [
     f"{LONG}.json",
 ]
 WEIGHTS = ["", FILE, FOLDER, "no.pt", LONG, BYTES, "no.safetensors"]
+JUDGES = ["", "lenett", LONG, BYTES, "../lenet"]
 DATASETS = ["", "digit", FOLDER, LONG, BYTES, "../digits"]
 OUTS = ["", FILE, f"{FILE}/below", "/proc/genrobust", LONG]
 ROOTS = [FILE, f"{FILE}/below", LONG]
@@ -75,7 +76,8 @@ BAD = {
         "--attack": ["", "latnet", "foolbox:", "foolbox:No", "art:", LONG, BYTES, "camuto"],
         "--norm": ["", "l3", "linf2", "L2", "0"],
         "--eps": RADII,
-        "--judge": ["", "lenett", LONG, BYTES, "../lenet"],
+        "--judge": [*JUDGES, "no.safetensors", f"{FILE}:f", "digits"],
+        "--rule": ["", "singel", LONG, BYTES, "single", "distance"],
         "--seed": SEEDS,
         "--out": OUTS,
         "--device": DEVICES,
@@ -107,7 +109,8 @@ BAD = {
     },
     "train": {
         "--model": ["", "vea", LONG, BYTES, "no.py:f", "../vae", FILE],
-        "--judge": ["", "lenett", LONG, BYTES, "../lenet"],
+        "--judge": [*JUDGES, FILE],
+        "--beside": [*JUDGES, "no.safetensors", "lenet"],
         "--dataset": DATASETS,
         "--set": ["", "steps", "=", "step=3", "steps=", "steps=0", "network=", "steps.x=1"],
         "--seed": SEEDS,

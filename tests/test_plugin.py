@@ -215,6 +215,7 @@ def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_pa
     (tmp_path / "test_guide.py").write_text(
         "\n".join(others)
         + "\nassert len(genrobust.load_images('bars')) == 20"
+        + "\nassert genrobust.load_judge('bars', 'halves').sha256"
         + "\nassert load_suite('digits-brief').eps == (0.1, 0.3)"
         + "\nfrom genrobust.rules import Sources"
         + "\nx, none = genrobust.load_images('waves').take([0, 1]), torch.zeros(2)"

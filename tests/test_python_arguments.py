@@ -198,7 +198,7 @@ BENCH = [
     ),
     ({"attacks": "fgsm"}, r"attacks is 'fgsm'; give a list, such as attacks=\['latent'\]"),
     ({"attacks": [3]}, r"attacks\[0\] is 3; give a string"),
-    ({"judge": 3}, "judge is 3; give a string"),
+    ({"judge": 3}, "judge is 3; give a list"),
 ]
 BOTH = [
     ({"limit": "5"}, "limit is '5'; give a whole number, such as limit=20"),

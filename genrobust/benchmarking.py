@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from genrobust import files
 from genrobust.arguments import path
+from genrobust.data.reference import lent
+from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.records.curve_record import MinimumNormRecord
@@ -17,6 +23,7 @@ from genrobust.report.curve import render_curve
 from genrobust.report.html import render
 from genrobust.runner.curve import CurveRun, execute_curve, prepare_curve
 from genrobust.runner.options import Options
+from genrobust.runner.own import drawn_for, kept, referred, run_on
 from genrobust.runner.prepare import chosen_suite, prepare
 from genrobust.runner.run import Run, execute
 from genrobust.suites.suite import Suite
@@ -24,8 +31,11 @@ from genrobust.suites.suite import Suite
 
 def bench(
     model: str | nn.Module | GenerativeModel,
-    suite: str | Suite = "digits",
+    suite: str | Suite | None = None,
     *,
+    data: Any = None,
+    sources: int | None = None,
+    name: str | None = None,
     limit: int | None = None,
     seed: int = 0,
     attacks: Sequence[str] = (),
@@ -46,7 +56,14 @@ def bench(
         model: a zoo name, ``"file.py:function"``, ``"package.module:function"``, a module, or
             what :func:`genrobust.wrap` gives. A module is given back as it was: what trains, what
             wants a gradient, where it is.
-        suite: a suite's name, such as ``"digits"`` or ``"mnist"``; a JSON file's path; or a Suite.
+        suite: a suite's name, such as ``"digits"`` or ``"mnist"``; a JSON file's path; or a Suite;
+            default ``"digits"``.
+        data: your own pictures in place of a suite, which is then drawn from them: see
+            :func:`genrobust.suites.draw.draw`. A registered name; a folder of class sub-folders or
+            of pictures; a ``.npz`` or ``.npy``; ``"FILE.py:FUNCTION"``; a torchvision-style or
+            Hugging Face data set; images, or images and labels, as tensors or arrays; Images.
+        sources: of ``data``, how many pictures are attacked; default 100.
+        name: what the run and its model are called; default what the model is.
         limit: only the first so many samples (the record is then not official).
         seed: of every random draw.
         attacks: these in place of the suite's (not official either).
@@ -84,9 +101,22 @@ def bench(
     place = (
         None if out is None else Path(path("out", out, "runs")).absolute()
     )  # before a model's file changes directory
-    options = Options.given("bench", locals())
-    with left_as_it_was(model):
-        prepared = prepare(model, chosen_suite(suite, data_root), options)
+    options = replace(Options.given("bench", locals()), name=name)
+    with left_as_it_was(model), ExitStack() as stack:
+        if data is None:
+            protocol = chosen_suite("digits" if suite is None else suite, data_root)
+        elif suite is not None:
+            raise GenrobustError("data= makes a suite of its own; leave suite= out")
+        else:
+            if isinstance(data, (str, os.PathLike)):
+                reference, options = referred(data, options)
+            else:
+                reference = stack.enter_context(lent(data))
+            protocol = drawn_for(model, reference, options, sources)
+            if place is not None:
+                protocol, _ = kept(protocol, lambda _: place, radii=bool(options.eps))
+            options = run_on(options)
+        prepared = prepare(model, protocol, options)
         if place is None:
             with files.temporary_folder() as folder:
                 return execute(prepared, folder).record

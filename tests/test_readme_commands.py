@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -84,6 +85,10 @@ def fresh(readme: str, repository: Path, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     torch.save(names["VAE"]().state_dict(), tmp_path / "vae.pt")
     shutil.copytree(repository / "examples", tmp_path / "examples")
+    for name, colour in (("blue", (0, 0, 200)), ("green", (0, 200, 0)), ("red", (200, 0, 0))):
+        (tmp_path / "my_pictures" / name).mkdir(parents=True)
+        for side in (60, 80):
+            Image.new("RGB", (side, 70), colour).save(tmp_path / f"my_pictures/{name}/{side}.png")
     return tmp_path
 
 

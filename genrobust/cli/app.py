@@ -12,6 +12,7 @@ from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.parameters import with_options
 from genrobust.cli.streams import streams_that_never_fail
+from genrobust.cli.suite import DATA_HELP, suite_commands
 from genrobust.cli.values import either, file, folder
 from genrobust.runner.options import MOST, Options
 
@@ -32,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(leaderboard, name="leaderboard")
+app.add_typer(suite_commands, name="suite")
 
 MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
 BENCH_MODEL_HELP = "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or an evidence.zip."
@@ -77,7 +79,19 @@ def root(
 @with_options("bench")
 def bench(
     model: Annotated[list[str], typer.Option(help=f"{BENCH_MODEL_HELP} Repeat to compare.")],
-    suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
+    suite: Annotated[
+        str | None, typer.Option(help="A suite's name, or a JSON file; default digits.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help=f"Your own pictures in place of a suite. {DATA_HELP}")
+    ] = None,
+    sources: Annotated[
+        int | None, typer.Option(help="Of --data, how many are attacked; default 100.", min=2)
+    ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="What the run and its model are called; one per --model, in order."),
+    ] = None,
     weights: Annotated[
         list[Path] | None,
         typer.Option(
@@ -98,12 +112,13 @@ def bench(
 
     Run again, the same command does only what is missing.
     """
-    from genrobust.cli.bench import bench_models
+    from genrobust.cli.bench import Own, bench_models
     from genrobust.runner.plan import Part
 
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        bench_models(model, weights or [], suite, options, out, part)
+        own = Own(data, sources, name or ())
+        bench_models(model, weights or [], suite, options, out, part, own)
 
 
 @app.command()
@@ -161,16 +176,17 @@ def check(
     dataset: Annotated[
         str, typer.Option(help="Try the model on this data set's images.")
     ] = "digits",
+    data: Annotated[
+        str | None, typer.Option(help=f"Try it on your own pictures instead. {DATA_HELP}")
+    ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Try whether a model can be benchmarked, and say how it was understood."""
-    from genrobust.data import load_images
-    from genrobust.models import check_model, load_model
+    from genrobust.cli.suite import loaded_on
+    from genrobust.models import check_model
     from genrobust.models.fidelity import fidelity, say
 
-    images = load_images(dataset, "test", data_root)
-    loaded = load_model(model, dataset, weights)
-    few = images.take(range(8))
+    loaded, few = loaded_on(model, weights, dataset, data, data_root)
     found = check_model(loaded, few)
     compared = fidelity(loaded, few)
     say(loaded, compared)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genrobust.benchmarking import write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
+from genrobust.runner.own import drawn_for, kept, referred, run_on
 from genrobust.runner.places import folder_of, home_of
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
@@ -20,29 +21,51 @@ from genrobust.runner.run import execute, execute_part, shards_of
 from genrobust.suites.suite import Suite, load_suite
 
 
+@dataclass(frozen=True)
+class Own:
+    """Pictures of one's own in place of a suite, and what the models are called."""
+
+    data: str | None = None
+    sources: int | None = None
+    names: Sequence[str] = ()
+
+
 def bench_models(
     models: list[str],
     weights: list[Path],
-    suite: str,
+    suite: str | None,
     options: Options,
     out: Path,
     part: Part | None = None,
+    own: Own = Own(),
 ) -> None:
     """Prepare all models, so that a mistake in the last is found before the first runs; run."""
     from rich.console import Console
 
     from genrobust.report.terminal import score_table
 
-    protocol = load_suite(suite, options.data_root)
-    home = home_of(out, protocol)  # before a model's file changes directory
+    out = out.absolute()  # before a model's file changes directory
     if weights and len(weights) != len(models):
         raise GenrobustError(
             f"{len(weights)} --weights for {len(models)} --model; give each model its own, in order"
         )
+    if own.names and len(own.names) != len(models):
+        raise GenrobustError(
+            f"{len(own.names)} --name for {len(models)} --model; give each model its own, in order"
+        )
     given: list[Path | None] = [path.absolute() for path in weights] or [None] * len(models)
+    if own.data is None:
+        suite = suite or "digits"
+        protocol = load_suite(suite, options.data_root)
+    elif suite is not None:
+        raise GenrobustError("--data makes a suite of its own; leave --suite out")
+    else:
+        protocol, suite, options = drawn_suite(models[0], given[0], own, options, out)
+    home = home_of(out, protocol)
+    names: Sequence[str | None] = own.names or [None] * len(models)
     prepared = [
-        _prepared(model, protocol, replace(options, weights=path))
-        for model, path in zip(models, given, strict=True)
+        _prepared(model, protocol, replace(options, weights=path, name=name))
+        for model, path, name in zip(models, given, names, strict=True)
     ]
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
@@ -65,6 +88,27 @@ def bench_models(
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)
     Console().print(score_table([run.record for run in runs]))
+
+
+def drawn_suite(
+    model: str, weights: Path | None, own: Own, options: Options, out: Path
+) -> tuple[Suite, str, Options]:
+    """The suite of one's own pictures, its file, and the options that are left to run it."""
+    assert own.data is not None
+    reference, options = referred(own.data, options)
+    drawn = drawn_for(model, reference, replace(options, weights=weights), own.sources)
+    suite, file = kept(drawn, lambda suite: home_of(out, suite), radii=bool(options.eps))
+    print(told(suite), file, sep="\n", file=sys.stderr)
+    return suite, str(file), run_on(options)
+
+
+def told(suite: Suite) -> str:
+    """What a drawn suite is, for the terminal."""
+    radii = ", ".join(f"{round(255 * e, 2):g}/255" for e in suite.eps)
+    words = f"{suite.description}\nradii {radii}; scored by {suite.rule}"
+    if not suite.scoring_judges:
+        words += ", without a judge: give one with --judge FILE.py:FUNCTION"
+    return words
 
 
 def labels_of(prepared: Sequence[Prepared]) -> list[str]:

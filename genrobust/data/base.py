@@ -146,18 +146,53 @@ class Dataset(Protocol):
     Data without labels has no ``classes``, and images whose ``labels`` are None.
     """
 
-    name: str
-    classes: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
 
     def load(self, split: Split, root: Path | None) -> Images:
         """The split; ``root`` is the folder given by ``--data-root``, if any."""
         ...
 
 
-DATASETS: Registry[Dataset] = Registry(
+class _Datasets(Registry[Dataset]):
+    """Also gives data by reference, which no registry lists: see :mod:`genrobust.data.reference`.
+
+    What is only referred to is not contained: nobody has vouched for it.
+    """
+
+    def get(self, name: str) -> Dataset:
+        if not is_reference(name):
+            return super().get(name)
+        from genrobust.data.reference import Reference
+
+        return Reference.parse(name)
+
+
+def is_reference(name: str) -> bool:
+    """Whether a data set's name is one that says where its pictures are."""
+    return "?shape=" in name
+
+
+DATASETS: Registry[Dataset] = _Datasets(
     "dataset",
-    {"digits": "genrobust.data.digits:DIGITS", "mnist": "genrobust.data.mnist:MNIST"},
+    {
+        "digits": "genrobust.data.digits:DIGITS",
+        "mnist": "genrobust.data.mnist:MNIST",
+        "sprites": "genrobust.data.sprites:SPRITES",
+        "mnist28": "genrobust.data.official:MNIST28",
+        "fashion-mnist": "genrobust.data.official:FASHION_MNIST",
+        "kmnist": "genrobust.data.official:KMNIST",
+        "svhn": "genrobust.data.official:SVHN",
+        "cifar10": "genrobust.data.official:CIFAR10",
+        "celeba": "genrobust.data.official:CELEBA",
+    },
+    families={"celeba": "genrobust.data.official:of_attribute"},
 )
 
 
@@ -185,7 +220,8 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
     chosen = given or _ROOT.get() or os.environ.get("GENROBUST_DATA") or None
     if chosen and not Path(chosen).expanduser().is_dir() and Path(chosen).expanduser().exists():
         raise GenrobustError(f"the data's root '{chosen}' is a file; give the folder it lies in")
-    return _load(name, split, Path(chosen).expanduser() if chosen else None)
+    load = _load.__wrapped__ if is_reference(name) else _load  # what lies there may change
+    return load(name, split, Path(chosen).expanduser() if chosen else None)
 
 
 @contextmanager

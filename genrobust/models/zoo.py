@@ -77,7 +77,8 @@ def load_model(
             _build_registered(model, dataset, weights) if registered else _build_from_code(model)
         )
     place, _, function = model.rpartition(":")
-    name = Path(place).stem if function == "build" else function
+    stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
+    name = stem if function == "build" else function
     if weights is not None:
         module = built.module if isinstance(built, GenerativeModel) else built
         load_state_dict(module, read_state_dict(weights), weights)

@@ -134,6 +134,9 @@ class Options:
         commands=("bench",),
         flag="evidence",
     )
+    name: str | None = _option(
+        None, "What the run and its model are called.", example="mine", commands=()
+    )
     seed: int = _option(0, "Of every random draw.", example=0, always=True, least=0, most=MOST)
     radius: float | None = _option(
         None, "Give the area under the curve up to this too.", example=0.1, commands=("curve",)

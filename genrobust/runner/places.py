@@ -154,7 +154,8 @@ def _measured(record: Record | MinimumNormRecord) -> Record | MinimumNormRecord:
 def _name(prepared: Prepared, without: str) -> str:
     reference = prepared.model.reference
     live = reference == "a live object" or reference.endswith(".zip")
-    name = prepared.model.name if live else name_of(reference, prepared.options.weights)
+    named = live or prepared.options.name is not None
+    name = prepared.model.name if named else name_of(reference, prepared.options.weights)
     settings = "".join(
         _BEHIND + part_of(setting) for setting in prepared.settings if setting != without
     )

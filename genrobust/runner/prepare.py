@@ -128,7 +128,7 @@ def prepare(
         raise GenrobustError(
             "eps is inf, and scores are means over the radii up to the largest; give finite ones"
         )
-    device = _device(options.device)
+    device = usable_device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
     if images.sha256 != used.data_sha256:
         raise GenrobustError(
@@ -141,7 +141,7 @@ def prepare(
             f"judges, which need them; give a suite with the rule 'distance'"
         )
     _check_samples(used, images)
-    ready = _wrapped(model, used.dataset, images.shape, options)
+    ready = wrapped(model, used.dataset, images.shape, options)
     live = ready
     if options.as_data:
         ready = _as_data(ready)
@@ -178,7 +178,7 @@ def prepare(
         workers=_workers(options, executor, used, ready),
         deviations=deviations,
         model=ModelInfo(
-            name=ready.name,
+            name=options.name or ready.name,
             reference=reference or "a live object",
             fingerprint=ready.fingerprint(),
             spec=ready.spec,
@@ -261,12 +261,13 @@ def _references(
     return images.take(ids).to(device), images.labels_of(ids).to(device)
 
 
-def _wrapped(
+def wrapped(
     model: str | nn.Module | GenerativeModel,
     dataset: str,
     shape: tuple[int, int, int],
     options: Options,
 ) -> GenerativeModel:
+    """A model by name, by place or live, ready for batches; what says no shape takes the data's."""
     if isinstance(model, GenerativeModel):
         return model.at_most(options.batch_size)
     if isinstance(model, nn.Module):
@@ -448,7 +449,12 @@ def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
     return None
 
 
-def _device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        GenrobustError: torch does not have it.
+    """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # meta has tensors, and nothing in them

@@ -1,0 +1,115 @@
+"""``genrobust suite``: suites for one's own pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genrobust.cli.errors import command
+from genrobust.cli.values import file, folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genrobust.models import GenerativeModel
+
+DATA_HELP = (
+    "A data set's name, a folder of class sub-folders or of pictures, a .npz or .npy, "
+    "FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION; '?channels=grey' or '?channels=rgb' behind it "
+    "turns pictures of other channels into these."
+)
+
+suite_commands = typer.Typer(
+    help="Suites for one's own pictures.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@suite_commands.callback()
+def _group() -> None:
+    pass
+
+
+@suite_commands.command()
+@command
+def make(
+    model: Annotated[
+        str, typer.Option(help="The model, whose shape the pictures get and whose radii are found.")
+    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
+    out: Annotated[
+        Path, typer.Option(help="The suite's file, NAME.json.", parser=file, metavar="FILE")
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(help="The first attacks, the others score; one alone does both."),
+    ] = None,
+    sources: Annotated[
+        int | None, typer.Option(help="How many pictures are attacked; default 100.", min=2)
+    ] = None,
+    eps: Annotated[
+        list[float] | None, typer.Option(help="This radius, in place of a search. Repeat it.")
+    ] = None,
+    rule: Annotated[str | None, typer.Option(help="Of success; see 'list rules'.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder below which relative places are.", parser=folder, metavar="FOLDER"
+        ),
+    ] = None,
+) -> None:
+    """Draw a suite from pictures and write it down, for 'bench --suite FILE'.
+
+    Where the pictures do not lie beside you, others give the folder that holds them: --data-root.
+    """
+    from genrobust import files
+    from genrobust.cli.bench import told
+    from genrobust.errors import GenrobustError
+    from genrobust.names import part_of
+    from genrobust.runner.options import Options
+    from genrobust.runner.own import drawn_for, referred
+
+    if out.suffix != ".json":
+        raise GenrobustError(f"--out is '{out}'; a suite's file ends in .json")
+    options = Options(
+        judge=tuple(judge or ()),
+        rule=rule,
+        eps=tuple(eps or ()),
+        device=device,
+        weights=weights,
+        data_root=data_root,
+    )
+    reference, options = referred(data, options)
+    suite = drawn_for(model, reference, options, sources)
+    suite = suite.model_copy(update={"name": part_of(out.stem)})
+    files.write_text(out, suite.model_dump_json(indent=1) + "\n")
+    typer.echo(f"{told(suite)}\n{out}")
+
+
+def loaded_on(
+    model: str, weights: Path | None, dataset: str, data: str | None, data_root: Path | None
+) -> tuple[GenerativeModel, Tensor]:
+    """A model, and a few images to try it on, of a data set or of one's own data."""
+    from genrobust.data import load_images
+    from genrobust.models import load_model
+    from genrobust.runner.options import Options
+    from genrobust.runner.own import referred
+
+    if data is None:
+        images = load_images(dataset, "test", data_root)
+        return load_model(model, dataset, weights), images.take(range(8))
+    reference, options = referred(data, Options(data_root=data_root))
+    root = None if options.data_root is None else Path(options.data_root)
+    native = reference.native("test", root)
+    loaded = load_model(model, native.name, weights)
+    few = min(8, native.pictures("test", root).count)
+    taken, told = replace(native, shape=loaded.input_shape, draw=few).read("test", root)
+    typer.echo(f"pictures      {few} of '{reference.place}', {told}")
+    return loaded, taken.take(range(few))

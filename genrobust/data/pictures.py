@@ -1,0 +1,285 @@
+"""Pictures before they are a data set: whatever holds some, read one by one as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genrobust.arguments import require_pixels
+from genrobust.data.base import Images, Split
+from genrobust.errors import GenrobustError, in_a_line
+
+#: What files are taken for pictures; those of torchvision's ImageFolder.
+ENDINGS = frozenset({*(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")})
+
+#: What arrays are called in a ``.npz``, in the order in which they are looked for.
+IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures of any sizes.
+
+    Args:
+        count: how many.
+        read: the picture at a position, (C, H, W), bytes or floats in [0, 1].
+        labels: classes, (count,) int64; None for pictures without.
+        classes: how many classes there are; 0 without labels.
+    """
+
+    count: int
+    read: Callable[[int], Tensor]
+    labels: Tensor | None = None
+    classes: int = 0
+
+
+def pictures_in(given: Any, split: Split) -> Pictures:
+    """The pictures that an object holds.
+
+    Args:
+        given: a path to a folder or to a ``.npz`` or ``.npy``; :class:`Images`; a registered-style
+            data set with ``load``; images, or images and labels, as tensors or arrays; anything
+            with ``len()`` whose items are (picture, label), as torchvision's data sets, or
+            dictionaries with a picture, as those of Hugging Face; or a mapping from splits to one.
+        split: the one wanted, where there are several; without a test split that of validation.
+
+    Raises:
+        GenrobustError: it is none of these, or there is nothing in it.
+    """
+    if isinstance(given, (str, Path)):
+        return _of_path(Path(given), split)
+    if isinstance(given, Images):
+        classes = 0 if given.labels is None else int(given.labels.max()) + 1
+        return Pictures(len(given), lambda i: given.raw[i], given.labels, classes)
+    if hasattr(given, "load") and hasattr(given, "image_shape"):
+        whole = pictures_in(given.load(split, None), split)
+        return Pictures(whole.count, whole.read, whole.labels, len(given.classes))
+    if isinstance(given, Mapping):
+        return pictures_in(_of_splits(given, split), split)
+    if isinstance(given, (Tensor, np.ndarray)):
+        return _of_arrays(given, None)
+    if isinstance(given, (tuple, list)) and len(given) == 2 and hasattr(given[0], "shape"):
+        return _of_arrays(*given)
+    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or not len(given):
+        raise GenrobustError(
+            f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
+            "data set with len() and items (picture, label), or genrobust.data.Images"
+        )
+    return _of_rows(given) if hasattr(given, "features") else _of_items(given)
+
+
+def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -> Tensor:
+    """The picture at a shape: the largest part in the middle of that aspect, resized.
+
+    By area where it becomes smaller and bilinearly where it becomes larger.
+
+    Args:
+        picture: (C, H, W), bytes or floats in [0, 1]; what comes out is of the same kind.
+        shape: (C, H, W) of the result.
+        channels: ``"rgb"`` or ``"grey"``, what pictures of other channels are turned into; None
+            for no such thing.
+
+    Raises:
+        GenrobustError: its channels are others, and it was not said what to do.
+
+    Example:
+        >>> fitted(torch.zeros(3, 20, 30, dtype=torch.uint8), (1, 8, 8), "grey").shape
+        torch.Size([1, 8, 8])
+    """
+    if picture.shape[0] != shape[0]:
+        wanted = {1: "grey", 3: "rgb"}.get(shape[0])
+        if channels is None or channels != wanted:
+            raise GenrobustError(
+                f"a picture has {picture.shape[0]} channels where {shape[0]} are wanted; to have "
+                f"all turned into {wanted or 'grey or rgb'}, put '?channels={wanted or 'rgb'}' "
+                "behind the name of the data"
+            )
+    size = shape[1:]
+    if picture.shape == shape:
+        return picture
+    pixels = picture.float()
+    if picture.shape[0] == 1:
+        pixels = pixels.expand(shape[0], -1, -1)
+    elif shape[0] == 1:
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as PIL's
+        pixels = (pixels[:3] * luma).sum(0, keepdim=True)
+    height, width = pixels.shape[1:]
+    scale = min(height / size[0], width / size[1])
+    crop = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
+    pixels = pixels[None, :, top : top + crop[0], left : left + crop[1]]
+    if crop[0] > size[0]:
+        pixels = F.interpolate(pixels, size, mode="area")
+    elif crop != size:
+        pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+    return pixels[0].round().byte() if picture.dtype == torch.uint8 else pixels[0]
+
+
+def _of_path(path: Path, split: Split) -> Pictures:
+    if path.is_dir():
+        return _of_folder(path, split)
+    if path.suffix not in (".npz", ".npy"):
+        raise GenrobustError(
+            f"'{path}' is neither a folder nor a .npz or .npy file; give one of these, a data "
+            "set's name, or FILE.py:FUNCTION"
+        )
+    try:
+        found = np.load(path, allow_pickle=False)
+        arrays = {"images": found} if isinstance(found, np.ndarray) else dict(found)
+    except (OSError, ValueError, EOFError) as problem:
+        raise GenrobustError(f"'{path}' cannot be read ({in_a_line(problem)})") from problem
+    images = next((arrays[name] for name in IMAGES if name in arrays), None)
+    if images is None:
+        raise GenrobustError(
+            f"'{path}' has the arrays {', '.join(arrays) or 'none'}; call one 'images', and the "
+            "classes, if there are any, 'labels'"
+        )
+    return _of_arrays(images, next((arrays[name] for name in LABELS if name in arrays), None))
+
+
+def _of_folder(folder: Path, split: Split) -> Pictures:
+    """Class sub-folders, or pictures; below a folder of the split's name if there is one."""
+    names = {"train": ("train",), "test": ("test", "val", "valid")}[split]
+    splits = {"train", "test", "val", "valid"}
+    below = {p.name for p in folder.iterdir() if p.is_dir()}
+    if below and below <= splits:
+        name = next((name for name in names if name in below), None)
+        if name is None:
+            raise GenrobustError(f"'{folder}' has {', '.join(sorted(below))} and no {split}")
+        folder = folder / name
+    files, labels, classes = [], [], 0
+    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
+        inside = _files(sub.rglob("*"))
+        files += inside
+        labels += [classes] * len(inside)
+        classes += bool(inside)
+    loose = _files(folder.iterdir())
+    if files and loose:
+        raise GenrobustError(
+            f"'{folder}' has pictures beside class sub-folders, such as '{loose[0].name}'; put "
+            "them into sub-folders too"
+        )
+    if not files and not loose:
+        raise GenrobustError(f"'{folder}' has no pictures ({', '.join(sorted(ENDINGS))}) in it")
+    if loose:
+        return Pictures(len(loose), lambda i: opened(loose[i]))
+    return Pictures(len(files), lambda i: opened(files[i]), torch.tensor(labels), classes)
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(p for p in paths if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+
+
+def opened(file: Path) -> Tensor:
+    """A picture's file as bytes (C, H, W), grey or in colour.
+
+    Raises:
+        GenrobustError: it cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            return _pixels(picture)
+    except GenrobustError as problem:
+        raise GenrobustError(f"the picture '{file}': {problem}") from problem
+    except Exception as problem:  # PIL's decoders raise anything
+        raise GenrobustError(
+            f"the picture '{file}' cannot be read ({in_a_line(problem)}); repair or remove it"
+        ) from problem
+
+
+def _pixels(picture: Any) -> Tensor:
+    """A picture of PIL's, an array or a tensor as (C, H, W)."""
+    if hasattr(picture, "convert"):
+        if picture.mode[0] in "IF":
+            raise GenrobustError(f"its mode is {picture.mode}; give pictures of 8 bits a channel")
+        grey = picture.mode in ("1", "L", "LA", "La")
+        picture = np.array(picture.convert("L" if grey else "RGB"))
+    return _channels_first(torch.as_tensor(picture)[None])[0]
+
+
+def _channels_first(images: Tensor) -> Tensor:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) as the last of these."""
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4:
+        raise GenrobustError(
+            f"images have shape {tuple(images.shape)}; give (N, C, H, W), (N, H, W, C) or (N, H, W)"
+        )
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.permute(0, 3, 1, 2)
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise GenrobustError(f"images are {images.dtype}; give bytes (uint8) or floats in [0, 1]")
+    images = images.detach().cpu().float()
+    require_pixels("images", images)
+    return images
+
+
+def _of_arrays(images: Any, labels: Any) -> Pictures:
+    pixels = _channels_first(torch.as_tensor(images))
+    if not len(pixels):
+        raise GenrobustError("there are no images; give at least one")
+    known = None if labels is None else torch.as_tensor(labels)
+    return pictures_in(Images(pixels, known, (pixels.shape[2], pixels.shape[3])), "test")
+
+
+def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
+    names = (split,) if split == "train" else (split, "validation", "val", "valid")
+    found = next((given[name] for name in names if name in given), None)
+    if found is None:
+        raise GenrobustError(f"the data has {', '.join(map(str, given))} and no {split} split")
+    return found
+
+
+def _of_items(given: Any) -> Pictures:
+    """Of a data set whose items are (picture, label), as torchvision's, or pictures."""
+    first = given[0]
+    if not isinstance(first, (tuple, list)):
+        return Pictures(len(given), lambda i: _pixels(given[i]))
+    known = getattr(given, "targets", getattr(given, "labels", None))
+    if known is None or len(known) != len(given):
+        known = [given[i][1] for i in range(len(given))]
+    return _labelled(given, lambda i: given[i][0], known, len(getattr(given, "classes", ())))
+
+
+def _of_rows(given: Any) -> Pictures:
+    """Of a data set whose items are dictionaries, as those of Hugging Face."""
+    features, first = given.features, given[0]
+    kinds = {name: type(kind).__name__ for name, kind in features.items()}
+    shown = [
+        name
+        for name, value in first.items()
+        if kinds.get(name) == "Image" or hasattr(value, "convert") or np.ndim(value) >= 2
+    ]
+    if not shown:
+        raise GenrobustError(f"none of the columns {', '.join(first)} holds pictures")
+    named = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    named += [name for name in ("label", "labels") if name in first and name not in named]
+    if not named:
+        return Pictures(len(given), lambda i: _pixels(given[i][shown[0]]))
+    try:
+        known: Sequence[Any] = list(given[named[0]])  # a column, without decoding its pictures
+    except (TypeError, KeyError):
+        known = [given[i][named[0]] for i in range(len(given))]
+    names = getattr(features[named[0]], "names", None) or ()
+    return _labelled(given, lambda i: given[i][shown[0]], known, len(names))
+
+
+def _labelled(
+    given: Any, picture: Callable[[int], Any], known: Sequence[Any], classes: int
+) -> Pictures:
+    labels = torch.as_tensor(known).flatten()
+    if labels.is_floating_point() or len(labels) != len(given) or int(labels.min()) < 0:
+        raise GenrobustError("labels are no classes; give one whole number from 0 up a picture")
+    classes = max(classes, int(labels.max()) + 1)
+    return Pictures(len(given), lambda i: _pixels(picture(i)), labels.long(), classes)

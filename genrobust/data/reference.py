@@ -1,0 +1,231 @@
+"""Data by reference: a place where pictures are, and which of them are taken, at which shape.
+
+As text, ``faces?shape=3x64x64&classes=10&draw=100``: of the pictures in ``faces``, 100 drawn evenly
+over 10 classes, at 64x64 in colour. Such a text is a data set's name wherever one is asked for, in
+suites too. It holds all but the pixels, so that nothing is opened, and no code of others is run,
+before the pictures themselves are needed; of those only the drawn ones are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrobust.data.base import DATASETS, Images, Split
+from genrobust.data.pictures import Pictures, fitted, pictures_in
+from genrobust.errors import GenrobustError
+from genrobust.foreign import as_script, build
+from genrobust.seeding import generator
+
+#: The place of an object that is given in Python, within :func:`lent`.
+LENT = "own-data"
+
+#: How many pictures are drawn unless it is said.
+DRAWN = 100
+
+_LENT: ContextVar[Any] = ContextVar("lent")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A data set by reference.
+
+    Args:
+        place: a registered name, a folder, a ``.npz`` or ``.npy``, ``FILE.py:FUNCTION`` or
+            ``PACKAGE.MODULE:FUNCTION``; relative places are looked for below the data's root.
+        shape: (C, H, W) of the images; None in what a user typed: the model's.
+        kinds: how many classes there are; 0 without labels.
+        draw: how many of the pictures are taken; 0 for all.
+        channels: ``"grey"`` or ``"rgb"``, what pictures of other channels are turned into.
+    """
+
+    place: str
+    shape: tuple[int, int, int] | None = None
+    kinds: int = 0
+    draw: int = 0
+    channels: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """What a text refers to.
+
+        Raises:
+            GenrobustError: it is no reference.
+
+        Example:
+            >>> Reference.parse("faces?shape=3x64x64&classes=2&draw=8")
+            Reference(place='faces', shape=(3, 64, 64), kinds=2, draw=8, channels=None)
+        """
+        place, _, query = text.partition("?")
+        found: dict[str, Any] = {"place": place}
+        try:
+            for part in filter(None, query.split("&")):
+                key, _, value = part.partition("=")
+                if key == "shape":
+                    channels, height, width = (int(n) for n in value.split("x"))
+                    if not all(0 < n <= 10_000 for n in (channels, height, width)):
+                        raise ValueError
+                    found["shape"] = (channels, height, width)
+                elif key in ("classes", "draw"):
+                    found["kinds" if key == "classes" else key] = _whole(value)
+                elif key == "channels" and value in ("grey", "rgb"):
+                    found["channels"] = value
+                else:
+                    raise ValueError
+        except ValueError:
+            raise GenrobustError(
+                f"'{text[:200]}' is no reference to data; behind the '?' go shape=3x64x64 "
+                "(channels, height, width), channels=grey or channels=rgb, classes=10 and "
+                "draw=100, with '&' between them"
+            ) from None
+        return cls(**found)
+
+    @property
+    def name(self) -> str:
+        """The text that :meth:`parse` reads."""
+        words = [] if self.shape is None else [f"shape={'x'.join(map(str, self.shape))}"]
+        words += [f"classes={self.kinds}"] if self.kinds else []
+        words += [f"draw={self.draw}"] if self.draw else []
+        words += [f"channels={self.channels}"] if self.channels else []
+        return "?".join(filter(None, (self.place, "&".join(words))))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The numbers of the classes: names are not looked up."""
+        return tuple(map(str, range(self.kinds)))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W).
+
+        Raises:
+            GenrobustError: it is not said.
+        """
+        if self.shape is None:
+            raise GenrobustError(f"say the shape of the images: '{self.name}?shape=3x64x64'")
+        return self.shape
+
+    def load(self, split: Split, root: Path | None) -> Images:
+        """The pictures that are taken; see :meth:`read`."""
+        return self.read(split, root)[0]
+
+    def read(self, split: Split, root: Path | None) -> tuple[Images, str]:
+        """The pictures that are taken, and in words what was done to them.
+
+        Raises:
+            GenrobustError: they are not there, or not as they are said to be.
+        """
+        pictures, shape = self.pictures(split, root), self.image_shape
+        ids = self._drawn(pictures)
+        taken, sizes = [], Counter[tuple[int, int]]()
+        for i in ids:
+            picture = pictures.read(i)
+            sizes[picture.shape[1], picture.shape[2]] += 1
+            taken.append(fitted(picture, shape, self.channels))
+        labels = None if pictures.labels is None else pictures.labels[torch.tensor(ids)]
+        return Images(_stacked(taken), labels, shape[1:]), _told(sizes, shape)
+
+    def pictures(self, split: Split, root: Path | None) -> Pictures:
+        """All pictures at the place, none of them read yet."""
+        if self.place == LENT:
+            if (given := _LENT.get(None)) is None:
+                raise GenrobustError(
+                    "these pictures were given in Python and are not at hand here; give them again "
+                    "with data=, or as a folder, a .npz or FILE.py:FUNCTION"
+                )
+            return pictures_in(given, split)
+        if self.place in DATASETS:
+            source = DATASETS.get(self.place)
+            whole = (source() if isinstance(source, type) else source).load(split, root)
+            return replace(pictures_in(whole, split), classes=len(source.classes))
+        file, colon, function = self.place.rpartition(":")
+        below = file if colon else self.place
+        if root is not None and (root / below).exists():
+            below = str(root / below)
+        if colon:
+            with as_script(below):
+                return pictures_in(build(f"{below}:{function}"), split)
+        if not Path(below).exists():
+            raise GenrobustError(
+                f"there is no '{self.place}'; give a data set's name ({', '.join(DATASETS.names())}"
+                "), a folder of pictures, a .npz or .npy, or FILE.py:FUNCTION"
+            )
+        return pictures_in(below, split)
+
+    def native(self, split: Split, root: Path | None) -> Reference:
+        """With what its pictures say of themselves: the shape of the first, and the classes."""
+        pictures = self.pictures(split, root)
+        channels, height, width = self.shape or pictures.read(0).shape
+        if self.shape is None and self.channels:
+            channels = 1 if self.channels == "grey" else 3
+        return replace(self, shape=(channels, height, width), kinds=pictures.classes)
+
+    def _drawn(self, pictures: Pictures) -> list[int]:
+        if not self.draw:
+            return list(range(pictures.count))
+        if self.draw > pictures.count:
+            raise GenrobustError(
+                f"'{self.place}' has {pictures.count} pictures, and {self.draw} are asked for; "
+                f"give --sources {pictures.count} or fewer"
+            )
+        return drawn(pictures.labels, pictures.count, self.draw)
+
+
+def drawn(labels: Tensor | None, count: int, number: int) -> list[int]:
+    """Positions drawn by key, ascending; of each class as many, or one less, while it has some.
+
+    Example:
+        >>> labels = torch.tensor([0] * 90 + [1] * 10)
+        >>> labels[drawn(labels, 100, 8)].tolist()
+        [0, 0, 0, 0, 1, 1, 1, 1]
+    """
+    order = torch.randperm(count, generator=generator("drawn", count)).tolist()
+    if labels is None:
+        return sorted(order[:number])
+    seen, keyed = Counter[int](), list[tuple[int, int, int]]()
+    for place, i in enumerate(order):
+        kind = int(labels[i])
+        keyed.append((seen[kind], place, i))
+        seen[kind] += 1
+    return sorted(i for _, _, i in sorted(keyed)[:number])
+
+
+@contextmanager
+def lent(given: Any) -> Iterator[Reference]:
+    """Within it, an object that holds pictures is a data set by reference."""
+    token = _LENT.set(given)
+    try:
+        yield Reference(LENT)
+    finally:
+        _LENT.reset(token)
+
+
+def _whole(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) > 10**6:
+        raise ValueError
+    return int(value)
+
+
+def _stacked(taken: list[Tensor]) -> Tensor:
+    if len({picture.dtype for picture in taken}) > 1:
+        taken = [p.float() / 255 if p.dtype == torch.uint8 else p for p in taken]
+    return torch.stack(taken)
+
+
+def _told(sizes: Counter[tuple[int, int]], shape: tuple[int, int, int]) -> str:
+    wanted = f"{shape[1]}x{shape[2]}"
+    if set(sizes) == {shape[1:]}:
+        return f"at {wanted} as they are"
+    small, large = min(sizes), max(sizes)
+    mixed = "" if small == large else f" to {large[0]}x{large[1]} (mixed sizes)"
+    how = "area" if small[0] >= shape[1] else "bilinear"
+    how = "area or bilinear" if (large[0] > shape[1]) != (small[0] > shape[1]) else how
+    return f"from {small[0]}x{small[1]}{mixed} to {wanted} by a centre crop and {how} resizing"

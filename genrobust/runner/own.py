@@ -1,0 +1,101 @@
+"""A run on one's own pictures: the suite is drawn from them, once, and written down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from genrobust import files
+from genrobust.data.reference import Reference
+from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
+from genrobust.names import short_hash
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import usable_device, wrapped
+from genrobust.suites.draw import draw
+from genrobust.suites.suite import Suite, read_suite
+
+#: The file of a drawn suite, in the folder of its runs.
+SUITE = "suite.json"
+
+
+def referred(data: str | os.PathLike[str], options: Options) -> tuple[Reference, Options]:
+    """Data as it was typed, without what lies where on this machine; that is the data's root."""
+    reference = Reference.parse(os.fspath(data))
+    file, colon, function = reference.place.rpartition(":")
+    place, behind = Path(file if colon else function).expanduser(), colon and f":{function}"
+    if not place.exists() or (colon and place.suffix != ".py"):
+        return reference, options
+    named = replace(reference, place=f"{place.resolve().name}{behind}")
+    return named, replace(options, data_root=place.resolve().parent)
+
+
+def drawn_for(
+    model: str | nn.Module | GenerativeModel,
+    data: Reference,
+    options: Options,
+    sources: int | None = None,
+) -> Suite:
+    """The suite for a model on data; see :func:`genrobust.suites.draw.draw`.
+
+    Args:
+        model: a name, a place or a live object.
+        data: where the pictures are.
+        options: of the run: its judges and a rule without labels are the suite's, its ``eps`` the
+            radii.
+        sources: how many.
+
+    Raises:
+        GenrobustError: the data, a judge or the model is not there or does not fit.
+    """
+    root = None if options.data_root is None else Path(options.data_root)
+    with left_as_it_was(model):
+        native = data.native("test", root)
+        ready = wrapped(model, native.name, native.image_shape, options)
+        ready.module.to(usable_device(options.device)).eval()
+        return draw(
+            ready,
+            data,
+            options.judge,
+            sources=sources,
+            rule=options.rule,
+            radii=sorted(set(options.eps)),
+            data_root=root,
+        )
+
+
+def kept(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suite, Path]:
+    """The suite, written down in the folder ``home`` gives for it, and its file.
+
+    One of the same pictures and judges that is there already is taken as it is, so that all models
+    are measured at the same radii; beside any other the suite gets a name of its own.
+
+    Args:
+        suite: as it was drawn.
+        home: from a suite to the folder of its runs.
+        radii: whether its radii were asked for, and not only searched for.
+    """
+    mark = short_hash(
+        suite.model_dump_json(exclude={"description"} if radii else {"description", "eps"})
+    )
+    file = Path()
+    for name in (suite.name, f"{suite.name}-{mark}"):
+        suite = suite.model_copy(update={"name": name})
+        file = home(suite) / SUITE
+        if not file.exists():
+            break
+        found = read_suite(file)
+        searched = {} if radii else {"eps": found.eps}
+        if suite.model_copy(update={"description": found.description, **searched}) == found:
+            return found, file
+    files.write_text(file, suite.model_dump_json(indent=1) + "\n")
+    return suite, file
+
+
+def run_on(options: Options) -> Options:
+    """The options of a run on a drawn suite, without those that it holds itself."""
+    return replace(options, judge=(), rule=None, eps=())

@@ -1,0 +1,207 @@
+"""A suite for any pictures: sources drawn by key, targets of other classes, radii that tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genrobust.attacks.base import make_attack
+from genrobust.attacks.run import attack
+from genrobust.data.base import DATASETS, Images, data_at, load_images
+from genrobust.data.reference import DRAWN, Reference, drawn
+from genrobust.distance import euclidean
+from genrobust.errors import GenrobustError
+from genrobust.judges import roles
+from genrobust.models.model import GenerativeModel
+from genrobust.names import part_of
+from genrobust.objectives import OBJECTIVES
+from genrobust.rules.base import RULES
+from genrobust.seeding import generator, seeded
+from genrobust.suites.make import quick, standard
+from genrobust.suites.suite import SUITES, AttackEntry, JudgeRef, Suite
+
+#: The rules without labels, the better one first.
+WITHOUT_LABELS = ("damage", "distance")
+
+#: What a batch has only where a suite has judges and labels.
+LABELLED = {"judge", "labels", "target_labels", "references"}
+
+#: The radii that are tried for where half of a few sources fall, in steps of 1/255.
+LADDER = (1, 2, 4, 8, 16, 32, 64)
+FEW = 8
+STEPS = 20
+
+
+def draw(
+    model: GenerativeModel,
+    data: Reference,
+    judges: Sequence[str] = (),
+    *,
+    sources: int | None = None,
+    rule: str | None = None,
+    radii: Sequence[float] = (),
+    data_root: str | Path | None = None,
+) -> Suite:
+    """A suite on pictures, at the shape that a model takes.
+
+    Which pictures are its sources is drawn by key, as many of each class; each aims at another
+    source, of another class where there are classes. Radii are set so that a robustness curve falls
+    between them: ``r / 4``, ``r / 2``, ``r`` and ``2 r``, where ``r`` is the smallest of 1, 2, 4,
+    ... 64 steps of 1/255 at which a short attack on the output brings half of a few sources nearer
+    to their target.
+
+    Args:
+        model: whose shape and, without ``radii``, whose radii they are.
+        data: where the pictures are; what it says of their shape counts less than the model's.
+        judges: the first attacks, the others score; see :func:`genrobust.judges.roles`. Without any
+            a rule without labels scores.
+        sources: how many; default 100, or all where there are fewer.
+        rule: of success; default ``agreement`` with judges.
+        radii: these, in place of the search.
+        data_root: where relative places are looked for.
+
+    Raises:
+        GenrobustError: the pictures or judges are not there or do not fit; fewer than are asked.
+    """
+    with data_at(data_root):
+        reference, images, ids, told = _taken(model, data, sources, data_root)
+        kinds = 0 if images.labels is None else len(images.labels[ids].unique())
+        if judges and kinds == 1:
+            raise GenrobustError(
+                f"all pictures of '{data.place}' are of one class, and judges need two; put the "
+                "pictures of each class into a sub-folder of its own, or leave --judge out"
+            )
+        if len(ids) < 2:
+            raise GenrobustError("a suite needs two sources, as one aims at the other")
+        targets = _targets(images.labels if judges else None, ids)
+        name, chosen = reference.name, rule or ("agreement" if judges else _without_labels())
+        refs = {judge: JudgeRef.of(name, judge) for judge in judges}
+        who = roles(judges) if judges else None
+        how = "as given" if radii else f"from a short search on {model.name}"
+        return Suite(
+            name=name_of(data),
+            version=1,
+            description=f"{len(ids)} pictures of '{data.place}'"
+            + (f", evenly of {kinds} classes, " if kinds else ", ")
+            + f"{told}; radii {how}.",
+            dataset=name,
+            split="test",
+            data_sha256=images.sha256,
+            sample_ids=tuple(ids),
+            target_ids=tuple(targets),
+            norm="linf",
+            eps=tuple(radii) or _radii(model, images, ids, targets),
+            attacks=_attacks(labelled=RULES.get(chosen).labelled),
+            ensemble=True,
+            rule=chosen,
+            attacker_judge=None if who is None else refs[who.attacker],
+            scoring_judges=() if who is None else tuple(refs[judge] for judge in who.scorers),
+            chunk_size=min(50, len(ids)),
+            confidence=0.95,
+            resamples=2000,
+        )
+
+
+def name_of(data: Reference) -> str:
+    """What a suite on such data is called.
+
+    >>> name_of(Reference("my/faces")), name_of(Reference("mine.py:data"))
+    ('faces', 'mine-data')
+    """
+    file, colon, function = data.place.rpartition(":")
+    stem = Path(file if colon else data.place)
+    words = stem.stem if stem.suffix in (".py", ".npz", ".npy") else stem.name
+    name = part_of(f"{words}-{function}" if colon else words)
+    return f"own-{name}" if name in SUITES else name
+
+
+def _taken(
+    model: GenerativeModel, data: Reference, sources: int | None, root: str | Path | None
+) -> tuple[Reference, Images, list[int], str]:
+    """The data as it is named, its images, which of them are sources, and what was done to them."""
+    shape = data.shape or model.input_shape
+    if shape != model.input_shape:
+        raise GenrobustError(
+            f"the data is asked for at {shape} and the model takes {model.input_shape}; leave "
+            "'shape=' out, or wrap the model for images of that shape"
+        )
+    plain = data.place in DATASETS and data.channels is None
+    if plain and DATASETS.get(data.place).image_shape == shape:
+        images = load_images(data.place, "test", root)
+        count = _number(data.place, sources, len(images))
+        told = "at the size of the data set"
+        return Reference(data.place), images, drawn(images.labels, len(images), count), told
+    folder = None if root is None else Path(root)
+    known = data.pictures("test", folder)
+    taken = replace(
+        data,
+        shape=shape,
+        kinds=known.classes,
+        draw=_number(data.place, sources or data.draw, known.count),
+    )
+    images, told = taken.read("test", folder)
+    return taken, images, list(range(len(images))), told
+
+
+def _attacks(labelled: bool) -> tuple[AttackEntry, ...]:
+    """The members of the ensemble, at the suites' budgets; without labels those that need none."""
+    found = [quick(entry) for entry in standard()]
+    if labelled:
+        return tuple(found)
+    found = [
+        e for e in found if not LABELLED & set(make_attack(e.attack, e.settings).needs(e.goal))
+    ]
+    if "damage" in OBJECTIVES:
+        found.append(AttackEntry(attack="objective:damage", goal="untargeted"))
+    return tuple(found)
+
+
+def _number(place: str, asked: int | None, there: int) -> int:
+    if asked is not None and not 0 <= asked <= there:
+        raise GenrobustError(
+            f"'{place}' has {there} pictures, and {asked} are asked for; give --sources {there} or "
+            "fewer"
+        )
+    return asked or min(DRAWN, there)
+
+
+def _without_labels() -> str:
+    return next(rule for rule in WITHOUT_LABELS if rule in RULES)
+
+
+def _targets(labels: Tensor | None, ids: list[int]) -> list[int]:
+    """For each source another, of a class that is drawn by key among the others."""
+    targets = []
+    for i in ids:
+        draws = generator("target", i)
+        if labels is None:
+            others = [j for j in ids if j != i]
+        else:
+            kinds = sorted({int(labels[j]) for j in ids} - {int(labels[i])})
+            kind = kinds[int(torch.randint(len(kinds), (), generator=draws))]
+            others = [j for j in ids if int(labels[j]) == kind]
+        targets.append(others[int(torch.randint(len(others), (), generator=draws))])
+    return targets
+
+
+def _radii(
+    model: GenerativeModel, images: Images, ids: list[int], targets: list[int]
+) -> tuple[float, ...]:
+    """Around the radius at which half of a few sources fall to one cheap attack."""
+    few = drawn(None, len(ids), min(FEW, len(ids)))
+    x = images.take([ids[i] for i in few]).to(model.device)
+    target = images.take([targets[i] for i in few]).to(model.device)
+    with seeded(model.device, "radii"), torch.no_grad():
+        own, other = model.reconstruct(x), model.reconstruct(target)
+        for radius in LADDER:
+            with torch.enable_grad():
+                found = attack("output", model, x, target=target, eps=radius / 255, steps=STEPS)
+            seen = model.reconstruct(found.x_adv)
+            if float((euclidean(seen, other) < euclidean(seen, own)).double().mean()) >= 0.5:
+                break
+    steps = sorted({max(1, radius // 4), max(1, radius // 2), radius, 2 * radius})
+    return tuple(step / 255 for step in steps)

@@ -1,0 +1,339 @@
+"""Pictures of one's own: whatever holds them, at the model's shape, drawn into a suite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import genrobust
+from genrobust.cli.app import app
+from genrobust.data import Images, load_images
+from genrobust.data.pictures import fitted, pictures_in
+from genrobust.data.reference import Reference, drawn, lent
+from genrobust.errors import GenrobustError
+from genrobust.suites.draw import draw
+from genrobust.suites.suite import load_suite
+
+CODE = """
+import torch
+from torch import nn
+
+class VAE(nn.Module):
+    input_shape = (3, 16, 16)
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+    def encode(self, x):
+        return nn.functional.avg_pool2d(x, 4).flatten(1) * self.scale
+
+    def decode(self, z):
+        return nn.functional.interpolate(z.view(-1, 3, 4, 4), size=16)
+
+class Judge(nn.Module):
+    def __init__(self, sharp=20.0):
+        super().__init__()
+        self.sharp = nn.Parameter(torch.tensor(sharp))
+
+    def forward(self, x):
+        return self.sharp * x.mean((2, 3))
+
+def judge():
+    return Judge()
+
+def pictures():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(9, 3, 20, 20, generator=generator), torch.arange(9) % 3
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``mine.py`` and, in ``shapes``, five red, green and blue pictures each."""
+    (tmp_path / "mine.py").write_text(CODE)
+    for kind, name in enumerate(("a-red", "b-green", "c-blue")):
+        (tmp_path / "shapes" / name).mkdir(parents=True)
+        for i in range(5):
+            pixels = np.random.default_rng(i).integers(0, 80, (20 + 4 * i, 30, 3), "uint8")
+            pixels[:, :, kind] += 120
+            Image.fromarray(pixels).save(tmp_path / "shapes" / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _run(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 0, result.output + str(result.stderr)
+    return result.output
+
+
+def _fails(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == 2, result.output
+    return " ".join((result.output + str(result.stderr)).split())
+
+
+def _load(text: str, **more: Any) -> Images:
+    return load_images(text, "test", **more)
+
+
+def test_a_folder_of_class_sub_folders_as_torchvision_reads_it(place: Path) -> None:
+    images = _load("shapes?shape=3x16x16&classes=3")
+    assert images.labels_of(range(15)).tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert images.take([0, 5, 10]).mean((2, 3)).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_a_folder_without_classes_and_one_with_splits(place: Path) -> None:
+    assert pictures_in(place / "shapes" / "a-red", "test").labels is None
+    (place / "both").mkdir()
+    (place / "shapes" / "a-red").rename(place / "both" / "test")
+    (place / "shapes").rename(place / "both" / "train")
+    assert pictures_in(place / "both", "test").count == 5
+    assert pictures_in(place / "both", "train").classes == 2
+
+
+def test_arrays_of_bytes_or_floats_channels_last_or_first(place: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), "uint8")
+    np.savez("bytes.npz", images=pixels, labels=np.arange(4) % 2)
+    np.savez("floats.npz", x=pixels.transpose(0, 3, 1, 2).astype("float32") / 255, y=[0, 1, 0, 1])
+    np.save("bare.npy", pixels)
+    a, b, c = (_load(f"{n}?shape=3x16x16") for n in ("bytes.npz", "floats.npz", "bare.npy"))
+    assert torch.allclose(a.take(range(4)), b.take(range(4)))
+    assert torch.equal(a.take(range(4)), c.take(range(4)))
+    assert a.labels_of(range(4)).tolist() == b.labels_of(range(4)).tolist() == [0, 1, 0, 1]
+    assert c.labels is None
+
+
+class _HuggingFace:
+    """What ``datasets.Dataset`` is, as far as one needs to know."""
+
+    class Image: ...
+
+    class ClassLabel:
+        names = ("cat", "dog", "fish")
+
+    def __init__(self) -> None:
+        self.features = {"pixels": self.Image(), "kind": self.ClassLabel()}
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, key: int | str) -> Any:
+        if isinstance(key, str):
+            return [i % 2 for i in range(6)]
+        return {"pixels": Image.new("RGB", (20, 20), (40 * key, 0, 0)), "kind": key % 2}
+
+
+class _Torchvision:
+    """Items as of torchvision's data sets; a picture is made only when it is asked for."""
+
+    targets = tuple(i % 3 for i in range(12))
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        self.asked.append(i)
+        pixels = np.random.default_rng(i).integers(0, 40, (16, 16), "uint8")
+        return Image.fromarray(pixels + np.uint8(15 * i)), i % 3
+
+
+def test_data_sets_as_hugging_face_and_torchvision_have_them() -> None:
+    rows = pictures_in({"train": None, "test": _HuggingFace()}, "test")
+    assert (rows.count, rows.classes) == (6, 3)
+    assert rows.read(2)[:, 0, 0].tolist() == [80, 0, 0]
+    assert rows.labels is not None
+    assert rows.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    items = pictures_in(_Torchvision(), "test")
+    assert items.read(3).shape == (1, 16, 16)
+    assert items.classes == 3
+
+
+def test_only_the_drawn_pictures_are_read_and_the_hash_is_of_them() -> None:
+    data = _Torchvision()
+    with lent(data) as reference:
+        taken = replace(reference, shape=(1, 16, 16), kinds=3, draw=6)
+        images = taken.load("test", None)
+        data.asked.clear()
+        assert taken.load("test", None).sha256 == images.sha256
+    assert sorted(set(data.asked) - {0}) == drawn(torch.tensor(data.targets), 12, 6)[1:]
+    assert images.labels_of(range(6)).bincount().tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 64), (64, 40)])
+def test_smaller_by_area_larger_by_interpolation_after_a_centre_crop(size: tuple[int, int]) -> None:
+    picture = torch.rand(3, *size)
+    square = min(size)
+    top, left = (size[0] - square) // 2, (size[1] - square) // 2
+    middle = picture[:, top : top + square, left : left + square]
+    by_four = middle.view(3, square // 4, 4, square // 4, 4).mean((2, 4))
+    assert torch.allclose(fitted(picture, (3, square // 4, square // 4), None), by_four, atol=1e-6)
+    larger = nn.functional.interpolate(middle[None], (70, 70), mode="bilinear")[0]
+    assert torch.allclose(fitted(picture, (3, 70, 70), None), larger)
+
+
+def test_other_channels_only_if_said() -> None:
+    grey, colour = torch.rand(1, 8, 8), torch.rand(3, 8, 8)
+    assert torch.equal(fitted(grey, (3, 8, 8), "rgb"), grey.expand(3, -1, -1))
+    assert fitted(colour, (1, 8, 8), "grey").shape == (1, 8, 8)
+    for picture, shape in ((grey, (3, 8, 8)), (colour, (1, 8, 8))):
+        with pytest.raises(GenrobustError, match=r"put '\?channels=(rgb|grey)' behind"):
+            fitted(picture, shape, None)
+
+
+class _Model(nn.Module):
+    input_shape = (1, 16, 16)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(x, 4).flatten(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return nn.functional.interpolate(z.view(-1, 1, 4, 4), size=16)
+
+
+def test_a_suite_is_balanced_aims_at_other_classes_and_is_the_same_again(place: Path) -> None:
+    model = genrobust.load_model("mine.py:VAE", dataset="shapes?shape=3x16x16")
+    suite = draw(model, Reference("shapes"), ["mine.py:judge"], sources=9)
+    images = _load(suite.dataset)
+    labels, aims = images.labels_of(suite.sample_ids), images.labels_of(suite.target_ids)
+    assert labels.bincount().tolist() == [3, 3, 3]
+    assert (labels != aims).all()
+    assert images.sha256 == suite.data_sha256
+    assert all(abs(255 * e - round(255 * e)) < 1e-9 for e in suite.eps)
+    assert suite == draw(model, Reference("shapes"), ["mine.py:judge"], sources=9)
+    assert suite.rule == "agreement"
+    assert "by a centre crop and area" in suite.description
+
+
+def test_radii_are_around_where_the_model_falls(place: Path) -> None:
+    """Means of two flat pictures 0.2 apart: half of that is where one becomes the other."""
+    pixels = torch.stack([torch.full((1, 16, 16), v) for v in (0.4, 0.6)])
+    pixels = pixels + 0.001 * torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    record = genrobust.bench(
+        _Model(), data=pixels, attacks=["output"], workers=1, limit=2, name="flat"
+    )
+    assert record.suite.eps == (8 / 255, 16 / 255, 32 / 255, 64 / 255)
+    assert record.model.name == "flat"
+
+
+def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path) -> None:
+    words = ("--attack", "output", "--workers", "1", "--limit", "2", "--out", "runs")
+    own = ("--data", "shapes", "--judge", "mine.py:judge", "--sources", "6")
+    _run("bench", "--model", "mine.py:VAE", *own, *words)
+    home = place / "runs" / "shapes-v1"
+    suite = load_suite(str(home / "suite.json"))
+    report = next(home.glob("mine-VAE*/report.html")).read_text()
+    assert "data:image/png" in report
+    _run("bench", "--model", "mine.py:VAE", *own, *words, "--name", "second")
+    assert load_suite(str(home / "suite.json")) == suite, "another model has the same radii"
+    assert list(home.glob("second*/record.json"))
+    _run("bench", "--model", "mine.py:VAE", "--data", "shapes", "--sources", "6", *words)
+    assert (
+        len(list((place / "runs").glob("shapes-v1*")))
+        + len(list((place / "runs").glob("shapes-*-v1")))
+        == 2
+    ), "without a judge it is another suite, in a folder of its own"
+    assert str(place) not in (home / "suite.json").read_text()
+
+
+def test_suite_make_and_its_use_from_another_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = ("suite", "make", "--model", "mine.py:VAE", "--data", str(place / "shapes"))
+    _run(*make, "--sources", "6", "--eps", "0.1", "--out", "mine.json")
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    run = ("bench", "--model", "../mine.py:VAE", "--suite", "../mine.json", "--workers", "1")
+    _run(*run, "--data-root", str(place), "--attack", "output", "--out", "runs")
+    Image.new("RGB", (30, 30)).save(place / "shapes" / "a-red" / "0.png")
+    Image.new("RGB", (30, 30)).save(place / "shapes" / "b-green" / "0.png")
+    Image.new("RGB", (30, 30)).save(place / "shapes" / "a-red" / "1.png")
+    for i in range(5):
+        Image.new("RGB", (30, 30)).save(place / "shapes" / "c-blue" / f"{i}.png")
+    assert "are not those of the suite" in _fails(*run, "--data-root", str(place))
+
+
+def test_check_tries_a_model_on_pictures(place: Path) -> None:
+    assert "8 of 'shapes'" in _run("check", "mine.py:VAE", "--data", "shapes")
+
+
+def test_a_data_set_in_python_and_without_labels(place: Path) -> None:
+    model = genrobust.wrap(_Model())
+    record = genrobust.bench(model, data=_Torchvision(), sources=6, **_CHEAP)
+    assert record.scores.sources == 6
+    assert record.suite.rule in ("damage", "distance")
+    assert record.judges == ()
+    with pytest.raises(GenrobustError, match="3 channels where 1 are wanted"):
+        genrobust.bench(model, data={"test": _HuggingFace()}, **_CHEAP)
+
+
+_CHEAP: dict[str, Any] = {"attacks": ["output"], "eps": [0.1], "workers": 1}
+
+
+def test_a_function_gives_the_data(place: Path) -> None:
+    words = ("bench", "--model", "mine.py:VAE", "--data", "mine.py:pictures", "--eps", "0.1")
+    _run(*words, "--attack", "output", "--judge", "mine.py:judge", "--workers", "1")
+    assert (place / "genrobust-runs" / "mine-pictures-v1" / "suite.json").is_file()
+
+
+def _broken(place: Path) -> None:
+    (place / "shapes" / "a-red" / "0.png").write_bytes(b"no picture")
+
+
+def _one_class(place: Path) -> None:
+    (place / "shapes" / "all").mkdir()
+    for folder in (place / "shapes").iterdir():
+        for file in folder.glob("*.png"):
+            file.rename(place / "shapes" / "all" / f"{folder.name}-{file.name}")
+
+
+def _empty(place: Path) -> None:
+    for file in (place / "shapes").rglob("*.png"):
+        file.unlink()
+
+
+def _loose(place: Path) -> None:
+    (place / "shapes" / "a-red" / "0.png").rename(place / "shapes" / "0.png")
+
+
+def _grey(place: Path) -> None:
+    for file in (place / "shapes").rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "said"),
+    [
+        (_broken, (), "0.png' cannot be read"),
+        (_one_class, (), "are of one class, and judges need two"),
+        (_empty, (), "has no pictures"),
+        (_loose, (), "pictures beside class sub-folders, such as '0.png'"),
+        (_grey, (), "put '?channels=rgb' behind"),
+        (None, ("--sources", "16"), "has 15 pictures, and 16 are asked for"),
+        (None, ("--data", "nowhere"), "there is no 'nowhere'"),
+        (None, ("--data", "shapes?size=3"), "is no reference to data"),
+        (None, ("--suite", "digits"), "leave --suite out"),
+        (None, ("--data", "mine.py"), "neither a folder nor a .npz"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    place: Path, spoil: Any, words: tuple[str, ...], said: str
+) -> None:
+    if spoil is not None:
+        spoil(place)
+    given = ("bench", "--model", "mine.py:VAE", "--data", "shapes", "--judge", "mine.py:judge")
+    problem = _fails(*given, *words)
+    assert said in problem
+    assert "Traceback" not in problem

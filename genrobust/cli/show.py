@@ -86,8 +86,9 @@ def _registries() -> dict[str, Any]:
     from genrobust.models.zoo import MODELS
     from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
+    from genrobust.posterior import PARTS
     from genrobust.rules.base import RULES
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, NORMS, RULES, SUITES)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, NORMS, PARTS, RULES, SUITES)
     return {f"{registry.kind}s": registry for registry in kinds}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.model import GenerativeModel
 from genrobust.models.state import check_history
-from genrobust.posterior import Categorical, Gaussian, Part, Posterior
+from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator, generators_kept
 from genrobust.threat import TOLERANCE
 
@@ -105,7 +105,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     if model.differentiable and "decode" in steady:
         check_gradients(model, x)
     return ModelCheck(
-        latents=_latents(posterior),
+        latents=posterior.describe(),
         code_size=posterior.size,
         lowest=float(image.min()),
         highest=float(image.max()),
@@ -163,7 +163,7 @@ def _misfit(model: GenerativeModel, what: str) -> str | None:
 
 def _check_posterior(posterior: Posterior, count: int) -> None:
     for part in posterior.parts:
-        tensors = [getattr(part, field.name) for field in fields(part)]  # type: ignore[arg-type]
+        tensors = part.tensors()
         for tensor in tensors:
             if tensor.ndim < 2 or len(tensor) != count or tensor.shape != tensors[0].shape:
                 raise GenrobustError(
@@ -228,13 +228,3 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
             "look for log(0), sqrt(0) or a division by 0 in encode and decode"
         )
     return float(gradient.flatten(1).norm(dim=1).mean())
-
-
-def _latents(posterior: Posterior) -> str:
-    def name(part: Part) -> str:
-        size = part.mode()[0].numel()
-        if isinstance(part, Gaussian):
-            return f"{size} Gaussian"
-        return f"one {size}-way categorical" if isinstance(part, Categorical) else f"{size} point"
-
-    return " + ".join(name(part) for part in posterior.parts)

@@ -46,7 +46,9 @@ def wrap(
     or list, also with a sample that is drawn anew each time, or is the mean, beside them;
     joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``;
     pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
-    autoencoder's point); or a :class:`genrobust.Posterior`. ``decode`` (or ``decoder``) returns
+    autoencoder's point); or a :class:`genrobust.Posterior`, one of its parts such as
+    :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy: ``decode`` then
+    takes a list of codes. ``decode`` (or ``decoder``) returns
     images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
     module in half or double precision is given its own, and gives float32 back.
 
@@ -209,7 +211,9 @@ def adapt(
 
     def decoder(code: Tensor) -> Tensor:
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        return to_image(run_decoder(passage.inside), passage, code, "the decoder", "decode")
+        return to_image(
+            run_decoder(read.for_decoder(passage.inside)), passage, code, "the decoder", "decode"
+        )
 
     def deployed(x: Tensor) -> Tensor:
         assert deploy is not None

@@ -14,7 +14,7 @@ from genrobust.posterior.precision import wide
 
 @dataclass(frozen=True, eq=False)
 class Categorical(Discrete):
-    """One-hot codes of K classes: unnormalised ``logits`` (B, K), or (B, ..., K) for a grid of them.
+    """One-hot codes of K classes: unnormalised ``logits`` (B, K), or (B, ..., K) for a grid.
 
     A grid's code keeps its shape (B, ..., K).
     """

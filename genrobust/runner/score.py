@@ -10,7 +10,7 @@ from torch import Tensor
 from genrobust.batch import Batch
 from genrobust.metrics.latent import latent_displacement, symmetric_kl
 from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
-from genrobust.posterior import Categorical, Point, Posterior
+from genrobust.posterior import Posterior
 from genrobust.rules.base import Sources
 from genrobust.runner.perturbation import restore, step_of
 from genrobust.runner.plan import ShardSpec
@@ -102,7 +102,7 @@ def measure_outcomes(
         "source": batch.x,
         "reconstruction": baseline.reconstruction,
         "kl": posterior.kl_to_prior().sum(1),
-        "mean": _means(posterior),
+        "mean": posterior.means(),
     }
     steps = torch.tensor([step_of(ThreatModel(spec.norm, e)) for e in spec.eps] + [0.0]).to(batch.x)
     for goal, given in goals.items():
@@ -127,14 +127,9 @@ def measure_outcomes(
     return tensors
 
 
-def _means(posterior: Posterior) -> Tensor:
-    parts = [p.vector() for p in posterior.parts if not isinstance(p, Categorical)]
-    return torch.cat(parts, 1) if parts else posterior.vector()[:, :0]
-
-
 def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:
-    """NaN for a plain autoencoder, whose points have no density."""
-    if any(isinstance(part, Point) for part in posterior.parts):
+    """NaN where a part has no density, as a plain autoencoder's point."""
+    if not posterior.has_density:
         return posterior.vector().new_full((len(posterior),), torch.nan)
     return symmetric_kl(posterior, other)
 

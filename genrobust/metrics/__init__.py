@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         probe_accuracy,
         probe_agreement,
         symmetric_kl,
+        token_flip_rate,
     )
     from genrobust.metrics.likelihood import target_log_likelihood
     from genrobust.metrics.margin import (
@@ -84,6 +85,7 @@ _METRICS = {
     "ssim": "similarity",
     "symmetric_kl": "latent",
     "target_log_likelihood": "likelihood",
+    "token_flip_rate": "latent",
     "von_neumann_entropy": "geometry",
 }
 
@@ -149,6 +151,7 @@ __all__ = [
     "success_rate",
     "symmetric_kl",
     "target_log_likelihood",
+    "token_flip_rate",
     "von_neumann_entropy",
 ]
 

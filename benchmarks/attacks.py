@@ -27,8 +27,8 @@ from genrobust.batch import Batch, Context
 from genrobust.norms import load_norm
 from genrobust.optimizers import Minimum, Problem
 from genrobust.records.record import SCHEMA_VERSION
-from genrobust.runner import search
-from genrobust.runner.probes import Diagnosis
+from genrobust.runner import radii
+from genrobust.runner.signs import Diagnosis
 from genrobust.suites.suite import AttackEntry, Suite, entries_of, load_suite
 from genrobust.threat import ThreatModel
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, default=HERE / "attacks.json")
     parser.add_argument("--out", type=Path, default=HERE / "attacks.md")
     given = parser.parse_args()
-    search.diagnose = once(search.diagnose)
+    radii.diagnose = once(radii.diagnose)
     kept: dict[str, Any] = json.loads(given.kept.read_text()) if given.kept.exists() else {}
     checkpoints = sorted(given.checkpoints.glob("*_mnist.pt"))
     for name, settings in ROWS:

@@ -20,6 +20,20 @@ class GenrobustWarning(UserWarning):
     """Something was set right without the user: a corrupt shard recomputed, a plugin left out."""
 
 
+def in_a_line(problem: BaseException) -> str:
+    """What went wrong, in a line: of data that does not fit its model, the first place and why.
+
+    >>> in_a_line(FileNotFoundError(2, "No such file or directory")), in_a_line(KeyError())
+    ('No such file or directory', 'KeyError')
+    """
+    if callable(errors := getattr(problem, "errors", None)):  # pydantic's ValidationError
+        first = errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        return f"{where[:120]}: {first['msg'][:200]}"
+    words = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
+    return (words.splitlines() or [type(problem).__name__])[0]
+
+
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustError:
     """The error for a name that is not registered, with the nearest names that are.
 

@@ -29,8 +29,11 @@ from genrobust.evidence.bundle import (
 )
 from genrobust.evidence.entries import sha256_of
 from genrobust.evidence.entry import Author, Entry, Submission, Verification
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Outcome
+from genrobust.outcomes.scores import scores
 from genrobust.records.record import Record
-from genrobust.runner import collect, flags
+from genrobust.runner import collect
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
@@ -141,15 +144,16 @@ class Forger:
         with registered():
             evidence = self.evidence
             prepared = prepared_for(evidence, evidence.load_model(), 1, None)
-            joined = replay(evidence, prepared, lambda done, total: None).joined
-        joined |= {n: t for n, t in evidence.joined.items() if n not in joined or t.ndim == 1}
-        record = evidence.record
+            outcome = replay(evidence, prepared, lambda done, total: None).outcome
+        claimed = {n: t for n, t in evidence.outcome.tensors().items() if t.ndim == 1}
+        outcome = Outcome.of({**outcome.tensors(), **claimed})
+        said, record = evidence.outcome, evidence.record
         return self.record(
-            scores=collect.score(record.suite, joined),
-            flags=flags.raised(record.suite, evidence.joined),
-            attacks=collect.attack_costs(record.suite, joined),
-            forwards=int(joined["forwards"].sum()),
-            backwards=int(joined["backwards"].sum()),
+            scores=scores(outcome, record.suite),
+            flags=flags.raised(record.suite, said.eligible, said.signs, said.counts),
+            attacks=collect.attack_costs(record.suite, said.counts),
+            forwards=int(said.counts.forwards.sum()),
+            backwards=int(said.counts.backwards.sum()),
         ).shards()
 
     def shards(self) -> Forger:

@@ -210,13 +210,13 @@ def with_trailing_packed_data() -> bytes:
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "not a zip"),
-    "text": (b"{}" * 100, "not a zip"),
-    "a pickle": (pickle.dumps({"a": 1}), "not a zip"),
+    "empty": (b"", "no zip archive"),
+    "text": (b"{}" * 100, "no zip archive"),
+    "a pickle": (pickle.dumps({"a": 1}), "no zip archive"),
     "cut short": (PLAIN[:-1], "cut short"),
     "cut in half": (PLAIN[: len(PLAIN) // 2], "cut short"),
     "something behind": (PLAIN + b"x", "behind its end"),
-    "something in front": (b"x" + PLAIN, "in front of it"),
+    "something in front": (b"x" + PLAIN, "bytes between"),
     "something in front, accounted for": (
         patched((END + 17, "I", ENTRY + 1), (ENTRY + 43, "I", 1), content=b"x" + PLAIN),
         "bytes between",
@@ -258,11 +258,14 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "too many files": (archive_of(*((f"f{n}", b"") for n in range(5))), "5 files and 4 are"),
     "more files than it says": (
         patched((END + 8, "H", 0), (END + 10, "H", 0)),
-        "more than it says",
+        "too long for 0 files",
     ),
-    "fewer files than it says": (patched((END + 8, "H", 2), (END + 10, "H", 2)), "cut short"),
-    "two disks": (patched((END + 4, "H", 1)), "one part of several"),
-    "more than 4 GiB": (patched((END + 16, "I", 0xFFFFFFFF)), "zip64"),
+    "fewer files than it says": (
+        patched((END + 8, "H", 2), (END + 10, "H", 2)),
+        "does not say what",
+    ),
+    "two disks": (patched((END + 4, "H", 1)), "does not say what"),
+    "more than 4 GiB": (patched((END + 16, "I", 0xFFFFFFFF)), "overlap"),
     "a large file, by its header": (
         patched((LOCAL + 22, "I", 1 << 30), (ENTRY + 24, "I", 1 << 30)),
         "unpacks to 1073741824 bytes",
@@ -281,11 +284,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "overlapping files": (overlapping(), "overlap"),
     "a file inside a file": (quoting(), "overlap"),
-    "a file in the directory's place": (patched((ENTRY + 20, "I", 500)), "beyond its place"),
+    "a file in the directory's place": (patched((ENTRY + 20, "I", 500)), "disagree"),
     "a wrong checksum": (patched((LOCAL + 14, "I", 1), (ENTRY + 16, "I", 1)), "checksum"),
     "damaged data": (patched((LOCAL + 36, "B", 0xFF)), "damaged"),
-    "a damaged directory": (patched((ENTRY, "I", 0)), "directory is damaged"),
-    "an unknown system": (patched((ENTRY + 5, "B", 7)), "unknown system"),
+    "a damaged directory": (patched((ENTRY, "I", 0)), "damaged, or no zip"),
+    "an unknown system": (patched((ENTRY + 5, "B", 7)), "no plain file"),
 }
 
 

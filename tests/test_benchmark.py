@@ -15,9 +15,10 @@ import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import load_model
 from genrobust.models.wrapping import adapt
+from genrobust.outcomes.outcome import GOALS, Outcome, Signs
+from genrobust.outcomes.scores import mean
+from genrobust.outcomes.scores import scores as scores_of
 from genrobust.records.record import Record
-from genrobust.runner.collect import join, score
-from genrobust.runner.shard import Measured
 from genrobust.suites import Suite
 
 
@@ -98,10 +99,10 @@ def test_the_number_of_workers_changes_no_byte(
 
 
 def test_a_second_run_computes_nothing(finished: Path, small_suite: Suite, monkeypatch) -> None:
-    def fail(*args: object) -> Measured:
+    def fail(*args: object) -> None:
         raise AssertionError("a shard that was done was computed again")
 
-    monkeypatch.setattr("genrobust.runner.run.run_shard", fail)
+    monkeypatch.setattr("genrobust.runner.task.run_shard", fail)
     before = shards(finished)
     genrobust.bench("jointvae", small_suite, out=finished)
     assert shards(finished) == before
@@ -243,7 +244,7 @@ def test_an_unwritable_folder_is_found_before_computing(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    monkeypatch.setattr("genrobust.runner.run.run_shard", lambda *a: pytest.fail("computed"))
+    monkeypatch.setattr("genrobust.runner.task.run_shard", lambda *a: pytest.fail("computed"))
     with pytest.raises(GenrobustError, match="cannot write"):
         genrobust.bench("vae", small_suite, out=blocked / "out")
 
@@ -301,8 +302,14 @@ def test_scores_of_hand_made_outcomes() -> None:
         "ignore.displacement": torch.tensor([9.0, 2.0, 9.0, 9.0]),
         "ignore.symmetric_kl": torch.full((4,), torch.nan),
     }
+    zeros, unused = torch.zeros(4), {"perturbation": x_adv, "verdict": torch.zeros(4)}
+    tensors = {
+        **{name: zeros for name in Outcome.table() if name not in Signs.table()},
+        **{f"{goal}.{name}": tensor for goal in GOALS for name, tensor in unused.items()},
+        **tensors,
+    }
     suite = genrobust_suite().model_copy(update={"eps": (0.5,)})
-    scores = score(suite, join([Measured(tensors, 0.0)]))
+    scores = scores_of(Outcome.of(tensors), suite)
     at = scores.per_eps[0]
     assert (scores.sources, scores.eligible, scores.clean_accuracy.value) == (4, 3, 0.75)
     assert scores.reconstruction_error.value == pytest.approx(0.25)
@@ -331,13 +338,11 @@ def genrobust_suite() -> Suite:
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
-    from genrobust.runner.collect import _mean
-
     suite = genrobust_suite().model_copy(update={"resamples": 300})
     generator = torch.Generator().manual_seed(0)
     covered = 0
     for _ in range(200):
-        estimate = _mean(torch.rand(100, generator=generator) < 0.4, suite)
+        estimate = mean(torch.rand(100, generator=generator) < 0.4, suite)
         covered += estimate.low <= 0.4 <= estimate.high
     assert 180 <= covered <= 198
 

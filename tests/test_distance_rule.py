@@ -22,11 +22,11 @@ from genrobust.files import read_tensors
 from genrobust.records.record import Record
 from genrobust.rules import CHANGED, KEPT, Sources
 from genrobust.rules.distance import Distance
+from genrobust.runner.measure import measure_baseline
 from genrobust.runner.options import Options
 from genrobust.runner.plan import plan
 from genrobust.runner.prepare import prepare
-from genrobust.runner.score import measure_baseline
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import make_batch
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import SUITES

@@ -68,6 +68,7 @@ PLAIN: dict[str, Form] = {
     "a loss an image": lambda t, x: (t.mean(x), t.logvar(x), t.std(x).sum(1)),
     "features": lambda t, x: (t.mean(x), t.logvar(x), x.flatten(1)),
     "nothing": lambda t, x: (t.mean(x), t.logvar(x), None),
+    "a dictionary": lambda t, x: {"z": t.sample(x), "mu": t.mean(x), "log_var": t.logvar(x)},
     "a distribution alone": lambda t, x: [D.Normal(t.mean(x), t.std(x))],
 }
 
@@ -159,9 +160,9 @@ UNTOLD: dict[str, tuple[Form, str]] = {
     "all random": (lambda t, x: (t.sample(x), t.sample(x), t.sample(x)), "cannot tell"),
     "a sample and its mean": (lambda t, x: (t.mean(x), t.mean(x)), "the same numbers"),
     "a random log-variance": (lambda t, x: (t.mean(x), t.sample(x)), "draws random numbers"),
-    "a dictionary by other names": (
-        lambda t, x: {"z": t.sample(x), "mu": t.mean(x), "log_var": t.logvar(x)},
-        r"encode=lambda x: \[module\.encode\(x\)\[key\] for key in \['mu', 'log_var'\]\]",
+    "two means": (
+        lambda t, x: {"mean": t.mean(x), "mu": -t.mean(x), "log_var": t.logvar(x)},
+        "more than one mean",
     ),
     "two marks": (
         lambda t, x: {"cont": [t.mean(x), t.logvar(x)], "embedding": t.mean(x)},

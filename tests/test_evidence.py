@@ -37,9 +37,9 @@ from genrobust.evidence.bundle import (
 from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
 from genrobust.evidence.outcomes import check_outcomes
 from genrobust.models import load_model
+from genrobust.outcomes.outcome import GOALS
 from genrobust.records.migrate import migrated, read_record
 from genrobust.records.record import SCHEMA_VERSION, Record
-from genrobust.runner.fields import GOALS
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import restore, step_of
 from genrobust.runner.prepare import prepare

@@ -21,10 +21,11 @@ from genrobust.metrics.latent import gaussian_moments
 from genrobust.objectives.divergence import LatentDivergence, LatentWasserstein
 from genrobust.objectives.elbo import TargetELBO
 from genrobust.objectives.kuzina import PosteriorMatch
+from genrobust.outcomes.outcome import Outcome, Signs
+from genrobust.outcomes.scores import scores as scores_of
 from genrobust.posterior import Categorical, Gaussian, Posterior
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Flag, Record
-from genrobust.runner.collect import score
 from genrobust.site.serve import boards_with_runs
 from genrobust.suites import Suite, load_suite
 
@@ -232,6 +233,7 @@ def test_scores_of_any_numbers_are_read_back(rows: list[tuple[float, float, floa
     count = len(rows)
     zeros, images = torch.zeros(count, dtype=torch.int64), torch.zeros(count, 1, 1, 2)
     tensors = {
+        **{name: zeros for name in Outcome.table() if name not in Signs.table()},
         **dict.fromkeys(("label", "input_verdict", "clean_verdict", "ignore.radius"), zeros),
         **{"target_label": zeros + 1, "target.radius": zeros, "eligible": zeros == 0},
         **dict.fromkeys(("source", "reconstruction", "ignore.x_adv"), images),
@@ -239,7 +241,7 @@ def test_scores_of_any_numbers_are_read_back(rows: list[tuple[float, float, floa
         **dict.fromkeys(("ignore.source_similarity", "ignore.reconstruction_similarity"), moved),
         **dict.fromkeys(("ignore.displacement", "ignore.symmetric_kl"), moved),
     }
-    scores = score(_suite(count), tensors)
+    scores = scores_of(Outcome.of(tensors), _suite(count))
     again = type(scores).model_validate_json(scores.model_dump_json())
     assert again == scores
     assert (scores.kl is None) == (not bool(kl.mean().isfinite()))

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.models.wrapping import adapt
-from genrobust.runner import flags
-from genrobust.runner.collect import join
-from genrobust.runner.shard import Measured
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Counts, Signs
+from genrobust.outcomes.table import Column
+from genrobust.records.record import Flag
 from genrobust.suites import AttackEntry, Suite
+
+NEEDED = Column(None, "source", "found")
 
 
 def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tensor]:
@@ -32,6 +35,7 @@ def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tens
         "probe.again": success.clone(),
         "probe.stopped": torch.zeros_like(success),
         "tried": torch.full((attacks, radii), 30),
+        **dict.fromkeys(("forwards", "backwards"), torch.zeros(attacks, radii, dtype=torch.int64)),
         "succeeded": torch.zeros(attacks, radii, dtype=torch.int64),
     }
 
@@ -42,8 +46,13 @@ def suite(small_suite: Suite) -> Suite:
     return small_suite.model_copy(update={"attacks": entries})
 
 
+def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
+    signs = Signs.of(joined) if "gradient_norm" in joined else None
+    return flags.raised(suite, joined["eligible"], signs, Counts.of(joined))
+
+
 def names(suite: Suite, joined: dict[str, Tensor]) -> list[str]:
-    return [flag.name for flag in flags.raised(suite, joined)]
+    return [flag.name for flag in raised(suite, joined)]
 
 
 def test_no_sign_no_flag(suite: Suite) -> None:
@@ -79,7 +88,7 @@ def test_a_larger_radius_that_succeeds_less(suite: Suite) -> None:
     joined = outcome()
     joined["probe.success"] = joined["probe.success"].flip(0)
     joined["probe.again"] = joined["probe.success"]
-    (flag,) = flags.raised(suite, joined)
+    (flag,) = raised(suite, joined)
     assert flag.name == "a larger eps succeeds less"
     assert flag.value == pytest.approx(0.5)
     assert "50% at eps 0.05 and 0% at eps 0.2" in flag.evidence
@@ -105,7 +114,7 @@ def test_a_gradient_down_which_the_margin_does_not_fall(suite: Suite, bad: float
     joined["descent"][:10] = bad
     assert names(suite, joined) == []
     joined["descent"][:11] = bad
-    (flag,) = flags.raised(suite, joined)
+    (flag,) = raised(suite, joined)
     assert (flag.name, flag.value) == ("gradients mislead", pytest.approx(11 / 40))
     assert flag.evidence.startswith("for 28% of the eligible sources a step of a hundredth")
     joined["descent_promised"][:11] = 10 * bad  # it promised no more
@@ -119,7 +128,7 @@ def test_attacks_that_stop_at_the_surrogate(suite: Suite) -> None:
     joined["probe.stopped"][1, :4] = True
     assert names(suite, joined) == []
     joined["probe.stopped"][1, :5] = True
-    (flag,) = flags.raised(suite, joined)
+    (flag,) = raised(suite, joined)
     assert flag.name == "surrogate and deployed path disagree"
     assert "at eps 0.2 changes the class of 12% of" in flag.evidence
 
@@ -134,31 +143,35 @@ def test_signs_that_an_older_run_lacks_raise_nothing(suite: Suite) -> None:
 
 
 def test_shards_of_a_run_that_was_resumed_later_are_joined_by_what_all_have() -> None:
-    old, new = ({"eligible": torch.ones(2)} for _ in range(2))
-    new["descent"] = torch.ones(2)
+    new = outcome()
+    old = {name: new[name] for name in new if not Signs.table().get(name, NEEDED).later}
     for shards in ([old, new], [new, old]):
-        joined = join([Measured(tensors, 0.0) for tensors in shards])
-        assert joined.keys() == {"eligible"}
-    assert join([Measured(new, 0.0)]).keys() == {"eligible", "descent"}
+        joined = Signs.joined(shards)
+        assert joined.guidance.descent is None
+        assert joined.short.stopped is None
+        assert len(joined.guidance.gradient_norm) == 80
+        assert joined.short.success.shape == (2, 80)
+    assert Signs.joined([new]).guidance.descent is not None
 
 
 def test_twice_the_steps_that_break_more(suite: Suite) -> None:
     joined = outcome()
     joined["longer.success"][:3] = True
-    (flag,) = flags.raised(suite, joined)
+    (flag,) = raised(suite, joined)
     assert flag.name == "loss still falling at the last step"
     assert "3 of the 40" in flag.evidence
 
 
 def test_without_an_attackers_judge_only_counts_are_asked(suite: Suite) -> None:
-    joined = {name: outcome()[name] for name in ("eligible", "tried", "succeeded")}
+    kept = ("eligible", *Counts.table())
+    joined = {name: outcome()[name] for name in kept}
     assert names(suite, joined) == []
 
 
 def test_a_gradient_free_attack_that_beats_the_gradient_ones(suite: Suite) -> None:
     joined = outcome()
     joined["succeeded"][1, 0] = 3
-    (flag,) = flags.raised(suite, joined)
+    (flag,) = raised(suite, joined)
     assert flag.name == "a gradient-free attack beats the gradient ones"
     assert "3 of the 30" in flag.evidence
     alone = suite.model_copy(update={"attacks": suite.attacks[1:]})

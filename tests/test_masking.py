@@ -13,9 +13,10 @@ from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Counts
 from genrobust.records.record import Record
-from genrobust.runner import flags
-from genrobust.runner.probes import diagnose
+from genrobust.runner.signs import diagnose
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import entries_of
 from genrobust.testing.masks import MASKS, Mask, rounded
@@ -67,8 +68,8 @@ def signs(model: GenerativeModel, eps: tuple[float, ...] = ()) -> set[str]:
     eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
     found = diagnose(model, batch, eligible, "linf", eps).signs
     suite = load_suite("digits").model_copy(update={"eps": eps, "attacks": ()})
-    joined = {**found, "eligible": eligible}
-    return {flag.name for flag in flags.raised(suite, joined)}
+    counts = Counts(*torch.zeros(4, 2, len(eps), dtype=torch.int64))
+    return {flag.name for flag in flags.raised(suite, eligible, found, counts)}
 
 
 def test_every_mask_is_one_that_is_told_or_harmless() -> None:

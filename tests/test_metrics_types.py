@@ -159,7 +159,7 @@ CASES: dict[str, Callable[[Callable[[Tensor], Any]], Any]] = {
 
 #: Numbers alone, no tensors; and what makes features or holds results.
 WITHOUT_TENSORS = {"certified_margin", "certified_margin_fixed_std"}
-HOLDERS = {"METRICS", "FID", "Features", "Probe", "DistortionCurve"}
+HOLDERS = {"FID", "Features", "Probe", "DistortionCurve"}
 NEED_FILES = {"inception_features", "judge_features"}
 
 

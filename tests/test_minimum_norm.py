@@ -31,8 +31,9 @@ from genrobust.metrics import exact_accuracy, exact_area, exact_eps50
 from genrobust.norms import NORMS
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Problem, fmn
+from genrobust.outcomes.scores import mean
 from genrobust.records.curve_record import MinimumNormRecord
-from genrobust.runner import collect, curve
+from genrobust.runner import curve
 from genrobust.seeding import generator
 from genrobust.suites import Suite
 from genrobust.suites.suite import AttackEntry
@@ -366,7 +367,7 @@ def test_a_run_that_was_stopped_goes_on(
 def test_intervals_are_those_of_a_bench(record: MinimumNormRecord) -> None:
     distance = torch.tensor([0.0 if s.distance is None else s.distance for s in record.sources])
     for at in record.per_eps:
-        theirs = collect._mean(distance > at.eps, record.suite)
+        theirs = mean(distance > at.eps, record.suite)
         assert at.robust_accuracy.low == pytest.approx(theirs.low)
         assert at.robust_accuracy.high == pytest.approx(theirs.high)
     drawn = curve._resampled(distance.double(), record.suite).numpy()

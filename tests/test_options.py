@@ -26,6 +26,7 @@ BASE = {
     "train": ["--model", "vae", "--set", "steps=1"],
     "list": ["attacks"],
     "show": ["suite", "digits"],
+    "collect": [FOLDER],
     "leaderboard build": [],
     "leaderboard serve": ["--port", "0"],
 }
@@ -79,6 +80,8 @@ BAD = {
         "--out": OUTS,
         "--device": DEVICES,
         "--workers": COUNTS,
+        "--executor": ["", "process", LONG, BYTES],
+        "--shard": ["", "0/3", "4/3", "x", LONG],
         "--data-root": ROOTS,
     },
     "curve": {
@@ -92,6 +95,8 @@ BAD = {
         "--out": OUTS,
         "--device": DEVICES,
         "--workers": COUNTS,
+        "--executor": ["", "process", LONG, BYTES],
+        "--shard": ["", "0/3", "4/3", "x", LONG],
         "--data-root": ROOTS,
     },
     "check": {
@@ -125,6 +130,7 @@ BAD = {
         "--data-root": ROOTS,
         "--json": ["", FOLDER, LONG],
     },
+    "collect": {"RUN": ["", FILE, FOLDER, "no", LONG, BYTES]},
     "list": {"KIND": ["", "atacks", LONG, BYTES]},
     "show": {
         "KIND": ["", "suites", LONG, BYTES],

@@ -588,17 +588,45 @@ BOMBS: dict[str, list[Any]] = {
         *full(1 << 14, 1 << 14)[:2],
         *(call("aten.mm.default", node(n), node(n)) for n in range(1, 9)),
     ],
+    "numbers of eight bytes": [
+        X,
+        call("aten.full.default", [1 << 29], 0.0, dtype={"dtype": "float64"}),
+    ],
+    "pooling with a large window": [
+        *full(1, 1, 1 << 11, 1 << 11)[:2],
+        call("aten.avg_pool2d.default", node(1), [1025, 1025], [1, 1]),
+    ],
+    "pooling with a window of one number": [
+        *full(1, 1, 1 << 11, 1 << 11)[:2],
+        call("aten.max_pool2d_with_indices.default", node(1), [1025], [1]),
+    ],
+    "adaptive pooling, many times": [
+        *full(1, 1, 1 << 14, 1 << 14)[:2],
+        *[call("aten._adaptive_avg_pool2d.default", node(1), [3, 3])] * 300,
+    ],
+    "a smooth resizing, many times": [
+        *full(1, 1, 1 << 13, 1 << 13)[:2],
+        *[call("aten._upsample_bilinear2d_aa.default", node(1), [3, 3], False)] * 100,
+    ],
+    "distances": [
+        *full(1, 1 << 14, 1 << 9)[:2],
+        call("aten._cdist_forward.default", node(1), node(1), 1.0, None),
+    ],
+    "sorting, many times": [
+        *full(1 << 26)[:2],
+        *[call("aten.sort.default", node(1))] * 50,
+    ],
 }
 
 
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_bomb_is_refused_before_it_takes_memory_or_time(kind: str) -> None:
-    with pytest.raises(GenrobustError, match=r"numbers|operations"):
+    with pytest.raises(GenrobustError, match=r"bytes|operations"):
         small(program(encode=BOMBS[kind]))
 
 
 def test_limits_hold_for_each_new_batch_size() -> None:
-    limits = PortableLimits(run=RunLimits(numbers=100))
+    limits = PortableLimits(run=RunLimits(tensor=400))
     model = load_portable(SPEC, {GRAPH: program(), WEIGHTS: ONE}, limits)
     model.reconstruct(torch.rand(25, 1, 2, 2))
     with pytest.raises(GenrobustError, match="use smaller batches"):

@@ -23,11 +23,11 @@ from genrobust.models.check import probe_images
 from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Problem
 from genrobust.rules.agreement import Agreement
+from genrobust.runner.measure import measure_baseline
 from genrobust.runner.options import Options
 from genrobust.runner.plan import plan
 from genrobust.runner.prepare import prepare
-from genrobust.runner.score import measure_baseline
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import make_batch
 from genrobust.seeding import generator, seeded
 from genrobust.suites import AttackEntry, Suite

@@ -13,7 +13,9 @@ from scipy.stats import bootstrap
 
 from genrobust.board.board import Contender, make_board, rescored
 from genrobust.evidence.entries import read_entries
-from genrobust.runner import collect, curve, statistics
+from genrobust.outcomes import statistics
+from genrobust.outcomes.scores import mean
+from genrobust.runner import curve
 from genrobust.seeding import seed_of
 from genrobust.site.build import contender
 from genrobust.suites import Suite, load_suite
@@ -77,7 +79,7 @@ def submitted() -> list[Contender]:
 def test_a_board_gives_a_record_its_own_intervals(submitted: list[Contender]) -> None:
     for one in submitted:
         assert one.outcomes is not None
-        own, again = one.record.scores, rescored(one.record, one.outcomes).scores
+        own, again = one.record.scores, rescored(one.record, one.outcomes.worst).scores
         assert again.robust_area == own.robust_area
         for before, after in zip(own.per_eps, again.per_eps, strict=True):
             assert after.robust_accuracy == before.robust_accuracy
@@ -103,6 +105,6 @@ def test_a_curve_and_a_record_draw_alike(small_suite: Suite) -> None:
     distance = torch.tensor([0.0, 0.01, 0.03, 0.08, 0.3, torch.inf], dtype=torch.float64)
     at = curve._at(0.05, distance, small_suite)
     stands = distance > 0.05
-    assert at.robust_accuracy == collect._mean(stands, small_suite)
+    assert at.robust_accuracy == mean(stands, small_suite)
     low, high, _ = of_scipy(stands.double().numpy(), small_suite)
     assert (at.robust_accuracy.low, at.robust_accuracy.high) == (low, high)

@@ -22,7 +22,7 @@ from genrobust.rules.single import rule_of_one_judge
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.suites import AttackEntry, JudgeRef, Suite, load_suite
 from genrobust.verify.verify import VerifyOptions, verify
 

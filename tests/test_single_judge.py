@@ -21,11 +21,11 @@ from genrobust.files import read_tensors
 from genrobust.judges.judge import Judge, load_judge
 from genrobust.rules.agreement import Agreement
 from genrobust.rules.single import Single
+from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.options import Options
 from genrobust.runner.plan import plan
 from genrobust.runner.prepare import prepare
-from genrobust.runner.score import Baseline, measure_baseline
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import make_batch
 from genrobust.suites import Suite, load_suite
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -44,8 +45,9 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.evidence.entries import read_entries
 from genrobust.evidence.entry import Author, Link, Outcomes
-from genrobust.evidence.outcomes import example_positions, merge, source_areas
+from genrobust.evidence.outcomes import example_positions
 from genrobust.metrics import paired_difference, robust_area
+from genrobust.outcomes.scores import source_areas
 from genrobust.site import build as building
 from genrobust.site.build import MARKER, build
 from genrobust.site.cite import bibtex
@@ -126,13 +128,14 @@ def test_robust_area_is_the_mean_of_the_sources_own(seed: int) -> None:
     pairs = list(zip(outcomes.eligible, outcomes.ignore_target, strict=True))
     curve = [sum(on and (place is None or place > e) for on, place in pairs) / N for e in range(E)]
     whole = robust_area(DIGITS.eps, curve, clean=sum(outcomes.eligible) / N)
-    assert source_areas(outcomes).mean() == pytest.approx(whole)
+    assert float(source_areas(outcomes.worst, DIGITS).mean()) == pytest.approx(whole)
 
 
 def test_a_radius_of_zero_has_no_width() -> None:
-    outcomes = made([0, 1, None], eps=(0.0, 0.2)).outcomes
-    assert outcomes is not None
-    assert source_areas(outcomes).tolist() == [0.5, 0.5, 1.0]  # what falls at 0 is not eligible
+    one = made([0, 1, None], eps=(0.0, 0.2))
+    assert one.outcomes is not None
+    areas = source_areas(one.outcomes.worst, one.record.suite)
+    assert areas.tolist() == [0.5, 0.5, 1.0]  # what falls at 0 is not eligible
 
 
 def test_intervals_agree_with_those_of_paired_differences() -> None:
@@ -190,6 +193,28 @@ def test_ranks_do_not_depend_on_the_order_of_entries(
     assert make_board(given_order) == make_board(shuffled)
 
 
+def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None:
+    fakes = [Fake(name, strength, n) for n, (name, strength) in enumerate(
+        [("lucky", 0.8), ("usual", 0.6), ("unlucky", 0.3), ("other", 0.5)]
+    )]  # fmt: skip
+    entries = read_entries(write_entries(tmp_path, [*fakes, Fake("flagged", 0.1, flags=(FLAG,))]))
+    contenders = [
+        replace(one, record=one.record.model_copy(update={"model": model}))
+        for one in map(contender, entries)
+        for model in [one.record.model.model_copy(
+            update={} if one.id == "other" else {"fingerprint": "a" * 64}
+        )]
+    ]  # fmt: skip
+    found = {row.contender.id: (row.standing, row.rank) for row in make_board(contenders).rows}
+    assert found == {
+        "other": ("ranked", 1),
+        "unlucky": ("ranked", 2),
+        "lucky": ("repeated", None),
+        "usual": ("repeated", None),
+        "flagged": ("unreliable", None),
+    }
+
+
 def test_the_board_is_ordered_by_standing_then_area(board: Board) -> None:
     found = [(row.contender.id, row.standing, row.rank is not None) for row in board.rows]
     assert [name for name, _, _ in found][-2:] == ["flagged", "failed"]
@@ -210,11 +235,11 @@ def test_flagged_and_failed_models_are_never_ranked(board: Board) -> None:
 
 @given(st.lists(places_of_ten, min_size=1, max_size=3))
 def test_merging_keeps_each_sources_smallest_radius(places: list[list[int | None]]) -> None:
-    every = [made(place).outcomes for place in places]
-    merged = merge(every[0], every[1:])
-    for source, place in enumerate(merged.ignore_target):
+    first, *others = [o.worst for place in places if (o := made(place).outcomes) is not None]
+    merged = first.merged(others)
+    for source, place in enumerate(merged.ignore.tolist()):
         known = [p[source] for p in places if p[source] is not None]
-        assert place == (min(known) if known else None)
+        assert place == (min(known) if known else 2)
 
 
 def test_an_attack_lowers_a_model_only_once_it_was_replayed(board: Board, entries: Path) -> None:
@@ -223,11 +248,13 @@ def test_an_attack_lowers_a_model_only_once_it_was_replayed(board: Board, entrie
         ("search", True),
         ("unproven", False),
     ]
-    own, search = fake_outcomes(DIGITS, 0.6, 6), fake_outcomes(DIGITS, 0.4, 7)
-    expected = source_areas(merge(own, [search])).mean()
+    own, search = (fake_outcomes(DIGITS, *how).worst for how in ((0.6, 6), (0.4, 7)))
+    expected = float(source_areas(own.merged([search]), DIGITS).mean())
     assert row.area == pytest.approx(expected)
     assert row.best_attack is not None
-    assert row.best_attack.lowers_by == pytest.approx(source_areas(own).mean() - expected)
+    assert row.best_attack.lowers_by == pytest.approx(
+        float(source_areas(own, DIGITS).mean()) - expected
+    )
     assert row.area < row.contender.record.scores.robust_area.value  # type: ignore[union-attr]
 
 
@@ -244,7 +271,7 @@ def test_an_attack_verified_before_its_entry_changed_does_not_count(tmp_path: Pa
 
 def test_rescoring_counts_what_the_outcomes_say() -> None:
     outcomes = fake_outcomes(DIGITS, 0.5, 3)
-    found = rescored(fake_record(DIGITS, outcomes, Fake(), "f" * 64), outcomes).scores
+    found = rescored(fake_record(DIGITS, outcomes, Fake(), "f" * 64), outcomes.worst).scores
     sources = list(
         zip(
             outcomes.labels,
@@ -389,6 +416,14 @@ def test_an_entry_that_does_not_fit_stops_the_build_with_a_sentence(
     assert "digits-v1/vae" in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_a_folder_without_an_entry_is_left_out_and_said(tmp_path: Path) -> None:
+    write_entries(tmp_path, [Fake("vae")])
+    (entry_folder(tmp_path).parent / "leftover").mkdir()
+    with pytest.warns(GenrobustWarning, match="leftover' is left out: it has no entry.json"):
+        found = read_entries(tmp_path)
+    assert [entry.folder.name for entry in found] == ["vae"]
 
 
 def test_an_attack_on_other_sources_is_refused(tmp_path: Path) -> None:
@@ -702,7 +737,18 @@ def test_a_board_of_fifty_is_under_300_kilobytes(tmp_path: Path) -> None:
     mnist = load_suite("mnist")
     (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", pictures=False)], mnist))
     one = contender(loaded)
-    many = [replace(one, id=f"model-number-{i}", name=f"model number {i}") for i in range(50)]
+    model = one.record.model
+    many = [
+        replace(
+            one,
+            id=f"model-number-{i}",
+            name=f"model number {i}",
+            record=one.record.model_copy(
+                update={"model": model.model_copy(update={"fingerprint": f"{i:064x}"})}
+            ),
+        )
+        for i in range(50)
+    ]
     pages = dict(render([make_board(many)]))
     assert len(pages["mnist-v1/index.html"]) < 300_000
     assert len(pages["mnist-v1/trade-offs.html"]) < 300_000
@@ -921,6 +967,12 @@ def test_serve_answers_on_this_machine_until_it_is_stopped(tmp_path: Path) -> No
         with urllib.request.urlopen(f"{url}digits-v1/index.html") as answer:
             assert "yours, not submitted" in answer.read().decode()
         port = url.rstrip("/").rpartition(":")[2]
+        named = urllib.request.Request(url, headers={"Host": f"localhost:{port}"})
+        with urllib.request.urlopen(named) as answer:
+            assert answer.status == 200
+        foreign = urllib.request.Request(url, headers={"Host": f"evil.example:{port}"})
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(foreign)
         busy = CliRunner().invoke(
             app, ["leaderboard", "serve", "--port", port, "--runs", str(tmp_path / "runs")]
         )

@@ -21,11 +21,12 @@ from genrobust.judges import Judge
 from genrobust.objectives.code_switch import LEAD, CodeSwitch
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Counts
 from genrobust.posterior import Categorical, Posterior
 from genrobust.records.record import Estimate
-from genrobust.runner import flags
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.probes import diagnose
+from genrobust.runner.signs import diagnose
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
 from genrobust.verify import reattack
@@ -66,7 +67,7 @@ def test_a_fresh_attack_has_twice_the_steps_and_queries(
     monkeypatch.setattr(reattack, "_run", run)
     suite = evidence.record.suite.model_copy(update={"attacks": (entry,)})
     given = replace(evidence, record=evidence.record.model_copy(update={"suite": suite}))
-    found: Any = Replay(given, None, {}, {}, {}, None)  # type: ignore[arg-type]
+    found: Any = Replay(given, None, None, None)  # type: ignore[arg-type]
     with pytest.raises(_StopError):
         check_fresh(found, None, Choice(7, (0,), (0, 1)), lambda *_: None)  # type: ignore[arg-type]
     (spec,) = asked
@@ -156,13 +157,15 @@ def test_two_starts_of_a_short_attack_differ_where_chance_decides() -> None:
     labels = torch.zeros(count, dtype=torch.int64)
     batch = Batch(x, tuple(range(count)), 0, labels, judge=Judge("blind", _Blind(), ""))
     found = diagnose(model, batch, torch.ones(count, dtype=torch.bool), "linf", (0.1,))
-    first, again = (found.signs[name][0] for name in ("probe.success", "probe.again"))
+    first, again = found.signs.short.success[0], found.signs.short.again[0]
     by_itself = batch.judge.labels(found.x_adv[0]) != labels  # type: ignore[union-attr]
     assert torch.equal(first, by_itself), "what is handed on is of the first start"
     assert 0.3 < float((first != again).double().mean()) < 0.7
     suite = load_suite("digits").model_copy(update={"eps": (0.1,), "attacks": ()})
-    joined = {**found.signs, "eligible": torch.ones(count, dtype=torch.bool)}
-    assert "restarts disagree" in {flag.name for flag in flags.raised(suite, joined)}
+    eligible = torch.ones(count, dtype=torch.bool)
+    counts = Counts(*torch.zeros(4, 2, 1, dtype=torch.int64))
+    raised = flags.raised(suite, eligible, found.signs, counts)
+    assert "restarts disagree" in {flag.name for flag in raised}
 
 
 # A targeted attack that misses

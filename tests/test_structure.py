@@ -25,8 +25,8 @@ ROOMS = (
     *("_version", "errors", "arguments", "names", "projects", "registry", "seeding", "foreign"),
     *("files", "distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
-    *("rules", "objectives", "optimizers", "attacks", "suites", "records", "runner", "report"),
-    *("training", "testing", "evidence", "verify", "board", "site", "cli"),
+    *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
+    *("report", "training", "testing", "evidence", "verify", "board", "site", "cli"),
 )
 
 

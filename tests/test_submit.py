@@ -374,7 +374,7 @@ def test_flags_are_said_and_do_not_keep_a_run_out(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With half of the sources unread the run is flagged by its few eligible ones."""
-    monkeypatch.setattr("genrobust.runner.flags.FEW", 30)
+    monkeypatch.setattr("genrobust.outcomes.flags.FEW", 30)
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy, ignore=shutil.ignore_patterns("evidence.zip"))
     with registered() as suite:

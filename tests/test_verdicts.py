@@ -79,7 +79,7 @@ def _no_memory(patch: pytest.MonkeyPatch, folder: Path) -> None:
     def measured(*given: object) -> None:
         raise MemoryError
 
-    patch.setattr("genrobust.verify.replay.measure_outcomes", measured)
+    patch.setattr("genrobust.verify.replay.measure_outcome", measured)
 
 
 def _no_memory_in_the_model(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -89,7 +89,7 @@ def _no_memory_in_the_model(patch: pytest.MonkeyPatch, folder: Path) -> None:
         except RuntimeError as problem:
             raise GenrobustError("the model's decode failed") from problem
 
-    patch.setattr("genrobust.verify.replay.measure_outcomes", measured)
+    patch.setattr("genrobust.verify.replay.measure_outcome", measured)
 
 
 def _disk_full(patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_model_that_gives_nan_is_the_submissions_fault(
     def measured(*given: object) -> None:
         raise GenrobustError("the model gave NaN or infinite pixels")
 
-    monkeypatch.setattr("genrobust.verify.replay.measure_outcomes", measured)
+    monkeypatch.setattr("genrobust.verify.replay.measure_outcome", measured)
     code, output = cli(entry, "--workers", "1")
     assert code == 1
     assert "FAILED: the model gave NaN" in output

@@ -20,7 +20,7 @@ from genrobust.evidence.bundle import EVIDENCE, OUTCOMES, RECORD, read_evidence
 from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import Check, Verification
 from genrobust.records.record import Estimate
-from genrobust.verify.compare import highest, lowest
+from genrobust.verify.claims import highest, lowest
 from genrobust.verify.reattack import BOUND, _lower_bound, choose
 from genrobust.verify.subject import find_subjects, read_subject
 from genrobust.verify.verify import (

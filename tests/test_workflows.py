@@ -27,6 +27,7 @@ from pull_request import Changes, Verified, collect, result_of
 from genrobust.errors import GenrobustError
 
 FOLDER = Path(__file__).parent.parent / ".github" / "workflows"
+COMMIT = "abcdef" * 6 + "0123"
 NAMES = sorted(path.name for path in FOLDER.glob("*.yml"))
 
 
@@ -117,6 +118,7 @@ def test_the_commenting_job_may_comment_and_runs_the_main_branch_alone() -> None
 def test_the_two_workflows_know_each_other() -> None:
     verify, after = workflow("leaderboard-verify.yml"), workflow("leaderboard-comment.yml")
     assert after["on"]["workflow_run"]["workflows"] == [verify["name"]]
+    assert set(after["on"]["workflow_run"]["types"]) == {"requested", "completed"}
     uploads = [
         s["with"] for s in steps("leaderboard-verify.yml") if "artifact" in s.get("uses", "")
     ]
@@ -241,9 +243,12 @@ def test_a_comment_says_what_passed_and_what_failed() -> None:
                 },
             ],
             problems=["'digits-v1/x' is a link"],
-        )
+        ),
+        COMMIT,
     )
-    assert text.startswith("### Leaderboard: 1 of 2 verified (replay), problems: 1\n")
+    assert text.startswith(
+        "### Leaderboard: 1 of 2 verified (replay), problems: 1 at abcdefabcdef\n"
+    )
     assert shown(text).splitlines() == [
         "PROBLEM 'digits-v1/x' is a link",
         "PASSED  digits-v1/my-vae",
@@ -251,7 +256,7 @@ def test_a_comment_says_what_passed_and_what_failed() -> None:
         "        no",
     ]
     assert "also changes" not in text
-    assert "**This pull request also changes 3 files" in comment_of(result(), outside=3)
+    assert "**This pull request also changes 3 files" in comment_of(result(), COMMIT, outside=3)
 
 
 HOSTILE_TEXT = {
@@ -267,28 +272,28 @@ HOSTILE_TEXT = {
 
 @pytest.mark.parametrize("kind", HOSTILE_TEXT)
 def test_hostile_text_is_shown_and_does_nothing(kind: str) -> None:
-    seen = shown(comment_of(with_output(HOSTILE_TEXT[kind])))
+    seen = shown(comment_of(with_output(HOSTILE_TEXT[kind]), COMMIT))
     assert not re.search("[\x00-\x09\x0b-\x1f\u202a-\u202e\u2028\u2029\u2066-\u2069]", seen)
     if "\n" not in HOSTILE_TEXT[kind] and HOSTILE_TEXT[kind].isprintable():
         assert HOSTILE_TEXT[kind] in seen
 
 
 def test_nobody_is_mentioned() -> None:
-    text = comment_of(with_output("thanks @torvalds and @github/everyone"))
+    text = comment_of(with_output("thanks @torvalds and @github/everyone"), COMMIT)
     assert not re.search(r"@\w", text)
 
 
 @given(st.text(), st.text(), st.booleans())
 def test_no_text_adds_markup(output: str, note: str, passed: bool) -> None:
     entry = {"path": "digits-v1/my-vae", "passed": passed, "output": output}
-    text = comment_of(result(entries=[entry], notes=[note]))
+    text = comment_of(result(entries=[entry], notes=[note]), COMMIT)
     shown(text)
     assert not re.search(r"@\w", text)
     assert len(text) <= 65_536
 
 
 def test_a_long_result_is_cut() -> None:
-    text = comment_of(with_output("<" * 200_000 + "\n" + "x\n" * 100_000))
+    text = comment_of(with_output("<" * 200_000 + "\n" + "x\n" * 100_000), COMMIT)
     assert len(text) <= 65_536
     assert shown(text).endswith("[cut]")
 
@@ -322,15 +327,14 @@ HOSTILE_RESULTS = {
 
 @pytest.mark.parametrize("kind", HOSTILE_RESULTS)
 def test_a_hostile_result_is_no_result(kind: str) -> None:
-    text = comment_of(HOSTILE_RESULTS[kind])
-    assert text.startswith("### Leaderboard: no result\n")
-    assert "verified" not in text.splitlines()[0]
+    text = comment_of(HOSTILE_RESULTS[kind], COMMIT)
+    assert text.startswith("### Leaderboard: nothing is verified at abcdefabcdef\n")
     assert len(text) < 1000
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_crash_the_comment(content: bytes) -> None:
-    assert comment_of(content).startswith("### Leaderboard: ")
+    assert comment_of(content, COMMIT).startswith("### Leaderboard: ")
 
 
 def zipped(**members: bytes) -> bytes:
@@ -367,8 +371,11 @@ def test_the_script_writes_a_comment_whatever_the_artifact(
     if artifact is not None:
         (tmp_path / "artifact.zip").write_bytes(artifact)
     changed = ["leaderboard/entries/digits-v1/a/entry.json", ".github/workflows/x.yml", "a\nb"]
-    (tmp_path / "changed.txt").write_text("\n".join(map(json.dumps, changed)))
-    options = {"--artifact": "artifact.zip", "--changed": "changed.txt", "--out": "comment.md"}
+    changed.append("docs/a\u2028b\x85c")
+    lines = [json.dumps(name, ensure_ascii=False) for name in changed]  # as jq writes them
+    (tmp_path / "changed.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    options = {"--artifact": "artifact.zip", "--changed": "changed.txt", "--commit": COMMIT}
+    options |= {"--out": "comment.md"}
     subprocess.run(
         [sys.executable, "-I", comment.__file__, *(w for pair in options.items() for w in pair)],
         cwd=tmp_path,
@@ -376,9 +383,9 @@ def test_the_script_writes_a_comment_whatever_the_artifact(
     )
     text = (tmp_path / "comment.md").read_text()
     assert text.startswith(
-        f"### Leaderboard: {'no result' if artifact in (None, b'no zip') else '1 of 1 verified'}"
+        f"### Leaderboard: {'nothing is' if artifact in (None, b'no zip') else '1 of 1'} verified"
     )
-    assert "**This pull request also changes 2 files" in text
+    assert "**This pull request also changes 3 files" in text
 
 
 @pytest.fixture
@@ -406,7 +413,8 @@ def test_only_entries_that_changed_are_copied(entries: tuple[Path, Path], tmp_pa
     new.mkdir()
     (new / "entry.json").write_text("new")
     changes = collect(base, head, tmp_path / "data")
-    assert changes == Changes(("digits-v1/new-vae",), (), ())
+    note = "digits-v1/new-vae is new, of model that cannot be read"
+    assert changes == Changes(("digits-v1/new-vae",), (), (note,))
     assert copied(tmp_path / "data") == {"digits-v1/new-vae/entry.json": "new"}
 
 
@@ -418,7 +426,8 @@ def test_an_attack_comes_with_the_model_that_it_was_run_on(
     attack.mkdir(parents=True)
     (attack / "entry.json").write_text("attack")
     changes = collect(base, head, tmp_path / "data")
-    assert changes == Changes(("digits-v1/old-vae/attacks/strong",), (), ())
+    assert changes.entries == ("digits-v1/old-vae/attacks/strong",)
+    assert not changes.problems
     assert copied(tmp_path / "data") == {
         "digits-v1/old-vae/attacks/strong/entry.json": "attack",
         "digits-v1/old-vae/entry.json": "old",
@@ -426,15 +435,55 @@ def test_an_attack_comes_with_the_model_that_it_was_run_on(
     }
 
 
-def test_a_verification_of_the_submitters_own_is_left_out(
+def test_a_verification_of_the_submitters_own_is_refused(
     entries: tuple[Path, Path], tmp_path: Path
 ) -> None:
     base, head = entries
     (head / "digits-v1" / "old-vae" / "verification.json").write_text('{"passed": true}')
     changes = collect(base, head, tmp_path / "data")
     assert changes.entries == ("digits-v1/old-vae",)
-    assert "own word" in changes.notes[0]
+    assert changes.problems == (
+        "'digits-v1/old-vae/verification.json' is written on the main branch, after a verification "
+        "there; leave it out",
+    )
     assert copied(tmp_path / "data") == {"digits-v1/old-vae/entry.json": "old"}
+
+
+def test_a_model_that_is_put_in_the_place_of_another_is_told(
+    entries: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, head = entries
+
+    def put(side: Path, entry: str, **said: Any) -> None:
+        (side / entry).mkdir(parents=True, exist_ok=True)
+        (side / entry / "entry.json").write_text(json.dumps(said))
+
+    put(base, "digits-v1/a", fingerprint="a" * 64, note="old")
+    put(head, "digits-v1/a", fingerprint="a" * 64, note="new")
+    put(base, "digits-v1/b", fingerprint="b" * 64)
+    put(head, "digits-v1/b", fingerprint="c" * 64)
+    put(head, "digits-v1/c", fingerprint="d" * 64)
+    put(head, "digits-v1/d", fingerprint="<b>" * 20)
+    put(head, "digits-v1/e", fingerprint=["f" * 64])
+    assert collect(base, head, tmp_path / "data").notes == (
+        f"digits-v1/a is changed, of the same model: its fingerprint was {'a' * 12} and is "
+        f"{'a' * 12}",
+        f"digits-v1/b is changed, OF ANOTHER MODEL: its fingerprint was {'b' * 12} and is "
+        f"{'c' * 12}",
+        f"digits-v1/c is new, of model {'d' * 12}",
+        "digits-v1/d is new, of model that is none",
+        "digits-v1/e is new, of model that cannot be read",
+    )
+
+
+def test_a_comment_is_of_a_commit_and_of_nothing_else(tmp_path: Path) -> None:
+    assert comment_of(result(entries=[]), COMMIT).startswith(
+        "### Leaderboard: nothing is verified at abcdefabcdef\n"
+    )
+    assert "commit `abcdefabcdef` alone" in comment_of(result(), COMMIT)
+    for commit in ("", "main", "<b>" * 20, COMMIT[:12], COMMIT + "\n"):
+        with pytest.raises(ValueError, match="is no commit"):
+            comment_of(result(), commit)
 
 
 @pytest.mark.parametrize(
@@ -512,8 +561,10 @@ def test_each_changed_entry_is_verified_and_the_result_can_be_shown(
     place = str(tmp_path / "data" / "digits-v1" / "old-vae")
     program = [sys.executable, "-I", "-m", "genrobust"]
     assert [list(c) for c in commands] == [[*program, "verify", place, "--depth", "replay"]]
-    text = comment_of(out.read_bytes())
-    assert text.startswith(f"### Leaderboard: {int(passes)} of 1 verified (replay)\n")
+    text = comment_of(out.read_bytes(), COMMIT)
+    assert text.startswith(
+        f"### Leaderboard: {int(passes)} of 1 verified (replay) at abcdefabcdef\n"
+    )
     assert "checked <b>all</b>" in shown(text)
 
 
@@ -522,7 +573,7 @@ def test_a_refusal_is_a_result_too(entries: tuple[Path, Path], tmp_path: Path) -
     (head / "digits-v1" / "old-vae" / "entry.json").unlink()
     given = {"--base": base, "--head": head, "--data": tmp_path / "data", "--out": tmp_path / "out"}
     assert pull_request.main([str(word) for pair in given.items() for word in pair]) == 1
-    assert "problems: 1" in comment_of((tmp_path / "out").read_bytes())
+    assert "problems: 1" in comment_of((tmp_path / "out").read_bytes(), COMMIT)
 
 
 def test_a_verification_that_crashes_hangs_or_prints_anything_fails_alone() -> None:
@@ -544,5 +595,7 @@ def test_a_verification_that_crashes_hangs_or_prints_anything_fails_alone() -> N
 @given(st.text(), st.text())
 def test_any_result_of_ours_can_be_shown(output: str, problem: str) -> None:
     verified = [Verified("digits-v1/a", False, output)]
-    text = comment_of(result_of(Changes(("digits-v1/a",), (problem,), ()), verified, "schema"))
+    text = comment_of(
+        result_of(Changes(("digits-v1/a",), (problem,), ()), verified, "schema"), COMMIT
+    )
     assert text.startswith("### Leaderboard: 0 of 1 verified (schema), problems: 1")

@@ -369,8 +369,8 @@ class SideAlone(Usual):
         (NoShape, r"image shape of NoShape is not known; pass input_shape="),
         (SideAlone, r"image shape of SideAlone is not known; pass input_shape="),
         (Normalised, r"failed on a batch of shape \(1, 1, 8, 8\)"),
-        (lambda: Usual().encode, "takes a torch.nn.Module, not a method"),
-        (lambda: None, "takes a torch.nn.Module, not a NoneType"),
+        (lambda: Usual().encode, "takes a torch.nn.Module, or .* not a method"),
+        (lambda: None, "takes a torch.nn.Module, or .* not a NoneType"),
     ],
 )
 def test_a_module_that_cannot_be_wrapped(build: Callable[[], Any], words: str) -> None:
@@ -410,7 +410,7 @@ BAD_ENCODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
         lambda t, x: D.OneHotCategorical(logits=t.mean(x)[:, None].expand(-1, 2, -1)),
         r"logits of shape \(4, 2, 3\)",
     ),
-    "raises": (lambda t, x: t.to_mean(x), r"encode failed on .*\(4, 1, 8, 8\)"),
+    "raises": (lambda t, x: t.to_mean(x[:, :, 1:]), r"encode failed on .*\(4, 1, 8, 8\)"),
     "one code": (
         lambda t, x: t.mean(x).mean(0, keepdim=True),
         r"tensor of shape \(1, 3\) for 4 images",

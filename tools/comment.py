@@ -44,12 +44,13 @@ _UNTRUSTED = (
 )
 
 
-def comment_of(content: bytes, outside: int = 0) -> str:
+def comment_of(content: bytes, commit: str, outside: int = 0) -> str:
     """The comment, in GitHub's Markdown, for the bytes of a result.
 
     Args:
         content: what the job without rights wrote: JSON of ``schema_version`` 1 with ``depth``,
             ``entries`` (``path``, ``passed``, ``output``), ``problems`` and ``notes``.
+        commit: the one that the job ran on, by GitHub's word; the comment is of it alone.
         outside: how many files of the pull request lie outside the entries.
 
     Returns:
@@ -57,24 +58,30 @@ def comment_of(content: bytes, outside: int = 0) -> str:
         images, or hide text; a result that is not of the form gives a comment that says so.
 
     Example:
-        >>> comment_of(b"[]").splitlines()[2]
+        >>> comment_of(b"[]", "0" * 40).splitlines()[0]
+        '### Leaderboard: nothing is verified at 000000000000'
+        >>> comment_of(b"[]", "0" * 40).splitlines()[2]
         'The verification left no result that can be read: it is not a table.'
     """
+    at = _checked(commit)[:12]
     try:
         result = _result(content)
     except ValueError as problem:
-        title = "no result"
+        title = "nothing is verified"
         body = f"The verification left no result that can be read: {problem}."
     else:
         passed = sum(entry["passed"] for entry in result["entries"])
         title = f"{passed} of {len(result['entries'])} verified ({result['depth']})"
+        title = title if result["entries"] else "nothing is verified"
         title += f", problems: {len(result['problems'])}" if result["problems"] else ""
         body = f"<pre>\n{_plain(_lines(result))}\n</pre>"
     warning = (
         f"**This pull request also changes {outside} files outside `{ENTRIES}`**, which can be "
         "the job itself: review them before you believe this result."
     )
-    parts = [f"### Leaderboard: {title}", body, *([warning] if outside else []), _UNTRUSTED]
+    only = f"This is said of commit `{at}` alone: of a later one nothing is verified by it."
+    title = f"### Leaderboard: {title} at {at}"
+    parts = [title, body, *([warning] if outside else []), only, _UNTRUSTED]
     return "\n\n".join(parts) + "\n"
 
 
@@ -104,15 +111,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--artifact", type=Path, required=True, help="the zip; it may be missing")
     parser.add_argument("--changed", type=Path, required=True, help="JSON, a name a line")
+    parser.add_argument("--commit", required=True, help="that the job ran on")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args(arguments)
     try:
         content = result_in(given.artifact.read_bytes())
     except (OSError, ValueError):
         content = b""
-    changed = [json.loads(line) for line in given.changed.read_text().splitlines()]
+    # Not splitlines: a name may hold what else ends a line, such as U+2028.
+    changed = [json.loads(line) for line in given.changed.read_bytes().split(b"\n") if line]
     outside = sum(not name.startswith(ENTRIES) for name in changed)
-    given.out.write_text(comment_of(content, outside))
+    given.out.write_text(comment_of(content, given.commit, outside), encoding="utf-8")
+
+
+def _checked(commit: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        raise ValueError(f"{commit!a} is no commit; give its full hash")
+    return commit
 
 
 def _result(content: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -51,7 +51,7 @@ class Changes:
 
     Args:
         entries: folders of the entries that are new or changed.
-        problems: what is not an entry's file, in sentences.
+        problems: what a pull request may not bring, in sentences.
         notes: what a reviewer should know.
     """
 
@@ -101,13 +101,38 @@ def collect(base: Path, head: Path, data: Path) -> Changes:
             "submit fewer at once"
         )
     own = [found[0] for found in good if found["file"] == VERIFICATION]
+    problems += [
+        f"{_shown(place)} is written on the main branch, after a verification there; leave it out"
+        for place in own
+    ]
     models = {found["model"] for found in good}
     for place, source in after.items():
         found = _PLACE.fullmatch(place)
         if found and found["model"] in models and place not in own and not _problem(place, source):
             files.write_bytes(data / place, source.read_bytes())
-    notes = tuple(f"{place} is the submitter's own word, and was left out" for place in own)
+    notes = tuple(_told_apart(entry, before, after) for entry in entries)
     return Changes(tuple(entries), tuple(problems), notes)
+
+
+def _told_apart(entry: str, before: Mapping[str, Path], after: Mapping[str, Path]) -> str:
+    """Whether an entry is new, or what is in its place, and by which models' fingerprints."""
+    old, new = (_fingerprint(files.get(f"{entry}/entry.json")) for files in (before, after))
+    if f"{entry}/entry.json" not in before:
+        return f"{entry} is new, of model {new}"
+    same = "of the same model" if old == new else "OF ANOTHER MODEL"
+    return f"{entry} is changed, {same}: its fingerprint was {old} and is {new}"
+
+
+def _fingerprint(path: Path | None) -> str:
+    """What an entry says of its model, as far as it can be read."""
+    try:
+        assert path is not None
+        assert _is_plain(path)
+        assert path.stat().st_size <= MAX_FILE_BYTES
+        found = json.loads(path.read_bytes())["fingerprint"]
+        return found[:12] if re.fullmatch(r"[0-9a-f]{64}", found) else "that is none"
+    except (AssertionError, OSError, ValueError, TypeError, KeyError, RecursionError):
+        return "that cannot be read"
 
 
 def verify_all(

@@ -230,6 +230,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
     families={
         "foolbox": "genrobust.attacks.bridges.foolbox:bridge",
         "art": "genrobust.attacks.bridges.art:bridge",
+        "objective": "genrobust.attacks.objective:attack_on",
     },
 )
 

@@ -8,6 +8,9 @@ Two models are told apart if the interval of the difference of their areas leave
 bootstrap is paired: a resample draws sources, the same for every model on the board as for their
 own records. Going down from the top, each model that cannot be told apart from the first of its
 group shares the group's rank; the next one leads a group of its own.
+
+A model holds one place, however often it is submitted: where entries have one fingerprint, the one
+with the lowest area counts, so that nothing is gained by trying seeds.
 """
 
 from __future__ import annotations
@@ -18,30 +21,30 @@ from itertools import groupby
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.evidence.entries import LoadedEntry, State
 from genrobust.evidence.entry import Outcomes
-from genrobust.evidence.outcomes import Array, merge, source_areas
-from genrobust.metrics.success import SuccessRate, eps50, success_rate
-from genrobust.records.record import EpsScores, Estimate, PairMatrix, Record
-from genrobust.runner.statistics import estimates, interval, resampled_means
+from genrobust.outcomes.outcome import Worst
+from genrobust.outcomes.scores import rated, source_areas
+from genrobust.outcomes.statistics import Array, interval, resampled_means
+from genrobust.records.record import Estimate, Record
 from genrobust.suites.suite import Suite
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
 
-#: Why a row has no rank: its outcomes are not there, its flags, its run, its verification.
-Standing = Literal["ranked", "without outcomes", "unreliable", "not official", "failed"]
+#: Why a row has no rank: its outcomes are not there, its model has a lower row, its flags, its run,
+#: its verification.
+Standing = Literal["ranked", "without outcomes", "repeated", "unreliable", "not official", "failed"]
 #: The order on a board. Rows without outcomes stand where their area puts them.
 _TIERS: dict[Standing, int] = {
     "ranked": 0,
     "without outcomes": 0,
-    "unreliable": 1,
-    "not official": 2,
-    "failed": 3,
+    "repeated": 1,
+    "unreliable": 2,
+    "not official": 3,
+    "failed": 4,
 }
 
 
@@ -164,82 +167,36 @@ def make_board(contenders: Sequence[Contender]) -> Board:
         GenrobustError: submitted entries disagree on what that suite is.
     """
     suite = _suite(contenders)
-    rows = [_unranked(one, suite) for one in contenders]
+    rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
     paired = [row for row in rows if _is_paired(row)]
-    areas = [source_areas(_merged(row.contender)) for row in paired]
+    areas = [
+        source_areas(_merged(row.contender), row.contender.record.suite).numpy() for row in paired
+    ]
     differences = _differences(suite, paired, areas)
     return Board(suite, _ranked(rows, differences), differences)
 
 
-def rescored(record: Record, outcomes: Outcomes) -> Record:
-    """The record with the scores that these outcomes give, their intervals from the same resamples.
-
-    What cannot be told from outcomes, such as the mean size of successful perturbations, is None.
-    """
-    suite, count = record.suite, len(record.suite.eps)
-    eligible = torch.tensor(outcomes.eligible)
-    ignore, target = _success(outcomes.ignore_target, suite), _success(outcomes.target, suite)
-    standing = (eligible & ~ignore).double().numpy()
-    area, *robust = estimates(np.stack([source_areas(outcomes), *standing]), suite)
-    rates: list[Estimate | None] = [None] * (2 * count)
-    if eligible.any():
-        success = torch.cat([ignore, target])[:, eligible].double().numpy()
-        rates = [*estimates(success, suite)]
-    scores = record.scores.model_copy(
-        update={
-            "robust_area": area,
-            "eps50": _eps50(suite, standing.mean(1), float(eligible.double().mean())),
-            "per_eps": tuple(
-                _rescored_at(at, outcomes, ignore[e], target[e]).model_copy(
-                    update={
-                        "robust_accuracy": robust[e],
-                        "as_ignore_target": rates[e],
-                        "as_target": rates[count + e],
-                    }
-                )
-                for e, at in enumerate(record.scores.per_eps)
-            ),
-        }
-    )
+def rescored(record: Record, worst: Worst) -> Record:
+    """The record with the scores that another worst case of its sources gives."""
+    classes = len(record.scores.per_eps[0].as_target_pairs.n)
+    scores = rated(record.scores, worst, record.suite, classes)
     return record.model_copy(update={"scores": scores})
 
 
-def _rescored_at(at: EpsScores, outcomes: Outcomes, ignore: Tensor, target: Tensor) -> EpsScores:
-    """The scores of pairs at one radius; the others None."""
-    classes = len(at.as_target_pairs.n)
-    labels = torch.tensor(outcomes.labels), torch.tensor(outcomes.target_labels)
-    eligible = torch.tensor(outcomes.eligible)
-    of_ignore = success_rate(ignore, *labels, eligible, classes)
-    of_target = success_rate(target, *labels, eligible, classes)
-    of_wrong = success_rate(target, *labels, eligible & ignore, classes)
-    told = {
-        "eps": at.eps,
-        "as_ignore_target_macro": _number(of_ignore.macro),
-        "as_target_macro": _number(of_target.macro),
-        "as_target_of_wrong": _number(of_wrong.pooled),
-        "as_ignore_target_pairs": _matrix(of_ignore),
-        "as_target_pairs": _matrix(of_target),
-    }
-    return at.model_copy(update={**dict.fromkeys(EpsScores.model_fields), **told})
-
-
-def _eps50(suite: Suite, standing: Array, clean: float) -> float | None:
-    above = [e for e, radius in enumerate(suite.eps) if radius > 0]
-    return _number(eps50([suite.eps[e] for e in above], standing[above].tolist(), clean))
-
-
 def _unranked(contender: Contender, suite: Suite) -> Row:
-    lowerings = _lowerings(contender)
-    merged = _merged(contender) if contender.outcomes is not None else None
-    lowered = merged is not None and merged != contender.outcomes
+    record, best = contender.record, contender.record
+    if contender.outcomes is not None:
+        own, merged = contender.outcomes.worst, _merged(contender)
+        lowered = (merged.ignore != own.ignore) | (merged.target != own.target)
+        best = rescored(record, merged) if lowered.any() else record
     return Row(
         contender=contender,
-        best=rescored(contender.record, merged) if merged and lowered else contender.record,
+        best=best,
         standing=_standing(contender, suite),
         rank=None,
         tied=0,
-        lowerings=lowerings,
+        lowerings=_lowerings(contender),
     )
 
 
@@ -253,28 +210,50 @@ def _standing(contender: Contender, suite: Suite) -> Standing:
     return "ranked" if contender.outcomes is not None else "without outcomes"
 
 
+def _told_repeated(rows: Sequence[Row]) -> list[Row]:
+    """The rows, where of submitted entries of one model the one with the lowest area is ranked."""
+
+    def model_of(row: Row) -> str | None:
+        own = row.contender.entry is None  # a run of one's own may repeat what was submitted
+        return None if own or row.standing != "ranked" else row.contender.record.model.fingerprint
+
+    lowest: dict[str | None, Row] = {}
+    for row in sorted(rows, key=lambda row: (row.area, row.contender.id), reverse=True):
+        lowest[model_of(row)] = row
+    return [
+        replace(row, standing="repeated")
+        if model_of(row) is not None and lowest[model_of(row)] is not row
+        else row
+        for row in rows
+    ]
+
+
 def _is_accepted(attack: LoadedEntry) -> bool:
     """Nothing less than a replay shows that an attack's images do what it says."""
     return attack.state in ("replay", "re-attack")
 
 
-def _merged(contender: Contender) -> Outcomes:
+def _merged(contender: Contender) -> Worst:
     assert contender.outcomes is not None
     attacks = () if contender.entry is None else contender.entry.attacks
-    return merge(contender.outcomes, [a.outcomes for a in attacks if _is_accepted(a)])
+    accepted = [attack.outcomes.worst for attack in attacks if _is_accepted(attack)]
+    return contender.outcomes.worst.merged(accepted)
 
 
 def _lowerings(contender: Contender) -> tuple[Lowering, ...]:
     """What each submitted attack does on its own and on top of the model's own run."""
     if contender.entry is None or contender.outcomes is None:
         return ()
-    own = contender.outcomes
-    before = float(source_areas(own).mean())
+    own, suite = contender.outcomes.worst, contender.record.suite
+
+    def area(worst: Worst) -> float:
+        return float(source_areas(worst, suite).mean())
+
     found = [
         Lowering(
             attack=attack,
-            alone=float(source_areas(_of(attack.outcomes, own)).mean()),
-            lowers_by=before - float(source_areas(merge(own, [attack.outcomes])).mean()),
+            alone=area(replace(attack.outcomes.worst, eligible=own.eligible)),
+            lowers_by=area(own) - area(own.merged([attack.outcomes.worst])),
             accepted=_is_accepted(attack),
         )
         for attack in contender.entry.attacks
@@ -282,11 +261,6 @@ def _lowerings(contender: Contender) -> tuple[Lowering, ...]:
     return tuple(
         sorted(found, key=lambda one: (not one.accepted, -one.lowers_by, one.attack.entry.slug))
     )
-
-
-def _of(attack: Outcomes, own: Outcomes) -> Outcomes:
-    """An attack's outcomes on the sources that the model's own run found eligible."""
-    return attack.model_copy(update={"eligible": own.eligible})
 
 
 def _is_paired(row: Row) -> bool:
@@ -349,21 +323,6 @@ def _suite(contenders: Sequence[Contender]) -> Suite:
             )
     official = [one for one in contenders if one.record.official]
     return (submitted or official or list(contenders))[0].record.suite
-
-
-def _success(places: tuple[int | None, ...], suite: Suite) -> Tensor:
-    """Whether each source is broken at each radius, (E, B) bool."""
-    first = torch.tensor([len(suite.eps) if place is None else place for place in places])
-    return first[None, :] <= torch.arange(len(suite.eps))[:, None]
-
-
-def _matrix(rate: SuccessRate) -> PairMatrix:
-    rates = tuple(tuple(_number(value) for value in row) for row in rate.pairs.tolist())
-    return PairMatrix(rate=rates, n=tuple(map(tuple, rate.n.tolist())))
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _measured_on(one: Contender) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from genrobust.evidence.entry import Outcomes
 from genrobust.evidence.outcomes import example_positions, example_radius
 from genrobust.models.model import GenerativeModel
+from genrobust.outcomes.outcome import Outcome
 from genrobust.posterior import Posterior
 from genrobust.report.pictures import png
 
@@ -16,14 +17,14 @@ LATENTS = 5
 REACH, VALUES = 3.0, 10
 
 
-def thumbnails(joined: dict[str, Tensor], outcomes: Outcomes) -> bytes | None:
+def thumbnails(outcome: Outcome, outcomes: Outcomes) -> bytes | None:
     """A PNG of four rows of tiles, with a column for the first eligible source of each class.
 
     From the top: the source; the adversarial input of the smallest radius, where it is within the
     middle one of the grid, else the source; the reconstructions of both.
 
     Args:
-        joined: what a replay gives.
+        outcome: what a replay gives.
         outcomes: of the same sources.
 
     Returns:
@@ -32,11 +33,14 @@ def thumbnails(joined: dict[str, Tensor], outcomes: Outcomes) -> bytes | None:
     chosen = torch.tensor(example_positions(outcomes), dtype=torch.long)
     if not len(chosen):
         return None
-    fell = (joined["ignore.radius"][chosen] <= example_radius(outcomes.eps)).view(-1, 1, 1, 1)
-    source, clean = joined["source"][chosen], joined["reconstruction"][chosen]
-    attacked = torch.where(fell, joined["ignore.x_adv"][chosen], source)
-    after = torch.where(fell, joined["ignore.reconstruction"][chosen], clean)
-    return png(_grid(torch.stack([source, attacked, clean, after])))
+    clean, effect = outcome.clean, outcome.ignore.effect
+    assert clean is not None
+    assert effect is not None
+    fell = (outcome.ignore.radius[chosen] <= example_radius(outcomes.eps)).view(-1, 1, 1, 1)
+    before = clean.source[chosen], clean.reconstruction[chosen]
+    attacked = torch.where(fell, effect.x_adv[chosen], before[0])
+    after = torch.where(fell, effect.reconstruction[chosen], before[1])
+    return png(_grid(torch.stack([before[0], attacked, before[1], after])))
 
 
 @torch.no_grad()

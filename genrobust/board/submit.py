@@ -315,10 +315,11 @@ def _write_entry(
     for name in (RECORD, OUTCOMES):
         files.write_bytes(folder / name, contents[name])
     assert replayed.replay is not None
-    joined = replayed.replay.joined
+    outcome = replayed.replay.outcome
+    assert outcome.clean is not None
     pictures = {
-        PICTURES: thumbnails(joined, evidence.outcomes),
-        TRAVERSALS: traversals(model, joined["source"]) if on is None else None,
+        PICTURES: thumbnails(outcome, evidence.outcomes),
+        TRAVERSALS: traversals(model, outcome.clean.source) if on is None else None,
     }
     for name, picture in pictures.items():
         if picture is not None:

@@ -46,6 +46,13 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
 ]
+Executor = Annotated[
+    str, typer.Option(help="Who computes the shards: threads, processes, serial, ray, ...")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -115,6 +122,8 @@ def bench(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -134,6 +143,7 @@ def bench(
     """
     from genrobust.cli.bench import bench_models
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -145,12 +155,14 @@ def bench(
         judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         as_data=evidence,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        bench_models(model, weights or [], suite, options, out)
+        bench_models(model, weights or [], suite, options, out, part)
 
 
 @app.command()
@@ -176,6 +188,8 @@ def curve(
         int | None,
         typer.Option(help="Shards at a time; default the number of cores."),
     ] = None,
+    executor: Executor = "threads",
+    shard: Shard = None,
     batch_size: Annotated[
         int | None,
         typer.Option(help="Images that go through the model at once, at most."),
@@ -188,6 +202,7 @@ def curve(
     """
     from genrobust.cli.curve import measure_curve
     from genrobust.runner.options import Options
+    from genrobust.runner.plan import Part
 
     options = Options(
         limit=limit,
@@ -195,12 +210,33 @@ def curve(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
         weights=weights,
     )
+    part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, radius, options, out)
+        measure_curve(model, suite, radius, options, out, part)
+
+
+@app.command()
+def collect(
+    run: Annotated[
+        Path, typer.Argument(help="The folder that --shard printed.", parser=folder, metavar="RUN")
+    ],
+) -> None:
+    """Write the record and report of a run whose shards were computed with --shard."""
+    from genrobust.cli.collect import words_of
+
+    app(command(words_of)(run))  # which ends as a command does
+
+
+_FORWARD = {
+    "equal": "gives what is scored",
+    "differs": "gives something else than what is scored; see the warning",
+    "no forward": "none, so that nothing tells whether the model is read right",
+}
 
 
 @app.command()
@@ -216,16 +252,21 @@ def check(
     """Try whether a model can be benchmarked, and say how it was understood."""
     from genrobust.data import load_images
     from genrobust.models import check_model, load_model
+    from genrobust.models.fidelity import fidelity, say
 
     images = load_images(dataset, "test", data_root)
     loaded = load_model(model, dataset, weights)
-    found = check_model(loaded, images.take(range(8)))
+    few = images.take(range(8))
+    found = check_model(loaded, few)
+    compared = fidelity(loaded, few)
+    say(loaded, compared)
     print(f"model         {loaded.name}")
     print(f"fingerprint   {loaded.fingerprint()}")
     print(f"images        {' x '.join(map(str, loaded.input_shape))}")
     print(f"latents       {found.latents}")
     print(f"parameters    {loaded.parameters:,}")
     print(f"pixels        {found.lowest:.3f} to {found.highest:.3f}")
+    print(f"forward       {_FORWARD.get(compared.status, compared)}")
     if loaded.deploy is not None:
         print("deployment    a path of its own; attacks differentiate through encode and decode")
     if loaded.draws > 1:
@@ -413,7 +454,9 @@ def train(
 def list_names(
     kind: Annotated[
         str,
-        typer.Argument(help="models, attacks, objectives, datasets, norms, rules or suites."),
+        typer.Argument(
+            help="models, attacks, objectives, datasets, norms, rules, suites or executors."
+        ),
     ],
 ) -> None:
     """List what is registered, plugins included."""

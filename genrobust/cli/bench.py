@@ -12,14 +12,20 @@ from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of
+from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import command_here
-from genrobust.runner.run import execute, shards_of, write_report
+from genrobust.runner.run import execute, execute_part, shards_of, write_report
 from genrobust.suites.suite import Suite, load_suite
 
 
 def bench_models(
-    models: list[str], weights: list[Path], suite: str, options: Options, out: Path
+    models: list[str],
+    weights: list[Path],
+    suite: str,
+    options: Options,
+    out: Path,
+    part: Part | None = None,
 ) -> None:
     """Prepare all models, so that a mistake in the last is found before the first runs; run."""
     from rich.console import Console
@@ -39,15 +45,22 @@ def bench_models(
     ]
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
-        folder = folder_of(home, one, shards_of(one))
+        shards = shards_of(one)
+        folder = folder_of(home, one, shards)
+        here = command_here(one.command, suite, one.options, out)
         with progress(label) as advance:
-            here = command_here(one.command, suite, one.options, out)
+            if part is not None:
+                execute_part(one, shards, part, folder, advance, here)
+                print(folder, file=sys.stderr)
+                continue
             run = execute(one, folder, advance, here)
         write_report(folder, [run])
         runs.append(run.called(label))
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
         if options.as_data:
             print(_write_evidence(one, folder), file=sys.stderr)
+    if part is not None:
+        return
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)
     Console().print(score_table([run.record for run in runs]))

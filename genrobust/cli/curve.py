@@ -9,6 +9,9 @@ from genrobust.cli.progress import progress
 from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve, write_page
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of
+from genrobust.runner.plan import Part
+from genrobust.runner.provenance import command_here
+from genrobust.runner.run import execute_part
 from genrobust.suites.suite import load_suite
 
 
@@ -18,6 +21,7 @@ def measure_curve(
     radius: float | None,
     options: Options,
     out: Path,
+    part: Part | None = None,
 ) -> None:
     """Prepare, run, and write curve.json and curve.html below OUT/SUITE/MODEL/NORM."""
     from rich.console import Console
@@ -29,7 +33,12 @@ def measure_curve(
     prepared = prepare_curve(model, protocol, radius, options)
     run, shards = prepared.run, nearest_shards_of(prepared)
     folder = folder_of(home, run, shards, below=run.suite.norm)
+    here = command_here(run.command, suite, run.options, out)
     with progress(run.model.name) as advance:
-        found = execute_curve(prepared, folder, advance)
+        if part is not None:
+            execute_part(run, shards, part, folder, advance, here)
+            print(folder, file=sys.stderr)
+            return
+        found = execute_curve(prepared, folder, advance, here)
     print(f"{folder / 'curve.json'}\n{write_page(folder, found)}", file=sys.stderr)
     Console().print(curve_table(found.record))

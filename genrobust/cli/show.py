@@ -88,7 +88,8 @@ def _registries() -> dict[str, Any]:
     from genrobust.objectives.base import OBJECTIVES
     from genrobust.posterior import PARTS
     from genrobust.rules.base import RULES
+    from genrobust.runner.executors.base import EXECUTORS
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, NORMS, PARTS, RULES, SUITES)
+    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, NORMS, PARTS, RULES, SUITES, EXECUTORS)
     return {f"{registry.kind}s": registry for registry in kinds}

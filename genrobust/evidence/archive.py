@@ -1,15 +1,17 @@
 """Zip bundles that come without trust: read whole into memory or refused, never unpacked to disk.
 
-Only the plain form that :func:`write_archive` writes is read. Every byte of the file must belong to
-a member, to the directory or to its end, in this order and once, so that a directory cannot say one
-thing and the members another.
+Python's zipfile reads and writes them. As it forgives much, its reading is held to the plain form
+that :func:`write_archive` writes: each byte of the file belongs to a member, to the directory or to
+its end, in this order and once: a directory cannot say one thing and the members another.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import stat
 import struct
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -59,42 +61,12 @@ _LONGEST_NAME = 200
 #: Names that Windows keeps for devices, with any ending.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
 
-# The records of the format (APPNOTE.TXT 4.3), little-endian.
-_LOCAL = struct.Struct("<4s5H3I2H")
-_ENTRY = struct.Struct("<4s6H3I5H2I")
-_END = struct.Struct("<4s4H2IH")
-_LOCAL_MARK, _ENTRY_MARK, _END_MARK = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
-
-_STORED, _DEFLATED = 0, 8
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
+#: Bytes of a directory's entry without its name; the archive's end (APPNOTE.TXT 4.3.12, 4.3.16).
+_ENTRY, _END, _END_MARK = 46, struct.Struct("<4s4H2IH"), b"PK\x05\x06"
 #: How hard the compressor tried (bits 1 and 2), and that names are UTF-8 (bit 11): of no matter.
 _HARMLESS = 0x6 | 0x800
-_VERSION, _UNIX = 20, 3
-#: 1980-01-01, the first day that the format has.
-_DATE = 0x21
-
-
-@dataclass(frozen=True)
-class _Member:
-    """What the directory says of a file."""
-
-    name: str
-    raw_name: bytes
-    method: int
-    flags: int
-    crc: int
-    packed: int
-    size: int
-    offset: int
-
-    @property
-    def data(self) -> int:
-        """Where its packed bytes begin."""
-        return self.offset + _LOCAL.size + len(self.raw_name)
-
-    @property
-    def end(self) -> int:
-        return self.data + self.packed
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DOS, _UNIX = 0, 3
 
 
 def write_archive(path: Path, members: Mapping[str, bytes], limits: Limits | None = None) -> None:
@@ -116,12 +88,9 @@ def write_archive(path: Path, members: Mapping[str, bytes], limits: Limits | Non
         {'record.json': b'{}'}
     """
     limits = limits or Limits()
-    body, directory = bytearray(), bytearray()
-    for name in sorted(members):
-        _write_member(name, members[name], limits, body, directory)
-    end = (0, 0, len(members), len(members), len(directory), len(body), 0)
-    content = bytes(body + directory + _END.pack(_END_MARK, *end))
     try:
+        _check_names(list(members), re.compile(".*"))
+        content = _written(members, limits)
         _parse(content, limits, re.compile(".*"))
     except _RefusalError as problem:
         raise GenrobustError(
@@ -176,171 +145,130 @@ def _read(path: Path, limits: Limits) -> bytes:
 
 
 def _parse(content: bytes, limits: Limits, names: re.Pattern[str]) -> dict[str, bytes]:
-    members, start = _directory(content, limits)
-    for member in members:
-        _check_name(member.name, names)
-        _check_size(member, limits)
-    names_in_lower_case = Counter(member.name.lower() for member in members)
-    for member in members:
-        if names_in_lower_case[member.name.lower()] > 1:  # one file on many a disk
-            raise _RefusalError(f"it holds '{member.name}' twice")
-    total = sum(member.size for member in members)
-    if total > limits.total_bytes:
-        raise _RefusalError(f"it unpacks to {total} bytes and {limits.total_bytes} are allowed")
-    _check_layout(content, members, start)
-    return {member.name: _unpacked(content, member) for member in members}
-
-
-def _directory(content: bytes, limits: Limits) -> tuple[list[_Member], int]:
-    """The directory's entries, and where it begins."""
-    place = len(content) - _END.size
-    if place < 0 or content[place : place + 4] != _END_MARK:
-        raise _RefusalError(_no_end(content))
-    _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(content, place)
-    if disk or first_disk or here != count or comment:
-        raise _RefusalError("it is one part of several, or has a comment")
-    if 0xFFFF in (here, count) or 0xFFFFFFFF in (size, start):
-        raise _RefusalError("it is in the form for more than 4 GiB (zip64)")
+    if len(content) < _END.size or content[-_END.size :][:4] != _END_MARK:
+        raise _RefusalError("it is cut short, is no zip archive, or there are bytes behind its end")
+    *_, count, size, start, _ = _END.unpack(content[-_END.size :])
     if count > limits.members:
         raise _RefusalError(f"it holds {count} files and {limits.members} are allowed")
-    if start + size != place:
-        raise _RefusalError("there are bytes in front of it or inside it that belong to no file")
-    members, at = [], start
-    for _ in range(count):
-        member, at = _entry(content, at, place)
-        members.append(member)
-    if at != place:
-        raise _RefusalError("its directory holds more than it says")
-    return members, start
-
-
-def _no_end(content: bytes) -> str:
-    if 0 <= content.rfind(_END_MARK) < len(content) - _END.size:
-        return "there are bytes behind its end"
-    if content[:4] in (_LOCAL_MARK, _END_MARK):
-        return "it is cut short"
-    return "it is not a zip archive"
-
-
-def _entry(content: bytes, at: int, limit: int) -> tuple[_Member, int]:
-    if at + _ENTRY.size > limit:
-        raise _RefusalError("its directory is cut short")
-    fields = _ENTRY.unpack_from(content, at)
-    mark, made_by, _, flags, method, _, _, crc, packed, size = fields[:10]
-    name_size, extra, comment, disk, _, attributes, offset = fields[10:]
-    end = at + _ENTRY.size + name_size
-    if mark != _ENTRY_MARK or end > limit:
-        raise _RefusalError("its directory is damaged")
-    raw_name = content[at + _ENTRY.size : end]
-    name = raw_name.decode("latin-1")
-    if extra or comment or disk:
-        raise _RefusalError(f"{_shown(name)} has extra fields, a comment or another disk")
-    if flags & _ENCRYPTED:
-        raise _RefusalError(f"{_shown(name)} is encrypted")
-    if flags & ~_HARMLESS:
+    if size > count * (_ENTRY + _LONGEST_NAME):  # before it is read
         raise _RefusalError(
-            f"{_shown(name)} has its sizes behind it, or is packed in an unknown way"
+            f"its directory is too long for {count} files; names are not allowed "
+            f"more than {_LONGEST_NAME} letters"
         )
-    if method not in (_STORED, _DEFLATED):
-        raise _RefusalError(f"{_shown(name)} is packed by method {method}; 'deflate' is allowed")
-    _check_kind(name, made_by >> 8, attributes)
-    return _Member(name, raw_name, method, flags, crc, packed, size, offset), end
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+        _check_members(members, limits, names)
+        places = _places(content, members, start)
+        if content[-_END.size :] != _END.pack(
+            _END_MARK, 0, 0, len(members), len(members), size, start, 0
+        ):
+            raise _RefusalError("its end does not say what it holds")
+        return {member.filename: _unpacked(content[place], member) for member, place in places}
+    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as problem:
+        raise _RefusalError("it is damaged, or no zip archive in plain form") from problem
 
 
-def _check_kind(name: str, system: int, attributes: int) -> None:
-    """Only plain files: whatever the system, the high half holds Unix's type where it has one."""
-    kind = stat.S_IFMT(attributes >> 16)
-    if kind == stat.S_IFLNK:
-        raise _RefusalError(f"{_shown(name)} is a link")
-    if kind == stat.S_IFDIR or attributes & 0x10 or name.endswith(("/", "\\")):
-        raise _RefusalError(f"{_shown(name)} is a folder")
-    if kind not in (0, stat.S_IFREG):
-        raise _RefusalError(f"{_shown(name)} is a device, a pipe or the like")
-    if system not in (0, _UNIX):
-        raise _RefusalError(f"{_shown(name)} was written by an unknown system")
+def _check_members(members: list[zipfile.ZipInfo], limits: Limits, names: re.Pattern[str]) -> None:
+    for member in members:
+        _check_kind(member)
+        _check_size(member, limits)
+    _check_names([member.orig_filename for member in members], names)
+    total = sum(member.file_size for member in members)
+    if total > limits.total_bytes:
+        raise _RefusalError(f"it unpacks to {total} bytes and {limits.total_bytes} are allowed")
 
 
-def _check_name(name: str, names: re.Pattern[str]) -> None:
-    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
-        raise _RefusalError(f"the name {_shown(name)} is an absolute path")
-    if ".." in re.split(r"[/\\]", name):
-        raise _RefusalError(f"the name {_shown(name)} leads out of its folder")
-    allowed = len(name) <= _LONGEST_NAME and _NAME.fullmatch(name)
-    if not allowed or any(_DEVICES.fullmatch(part) for part in name.split("/")):
+def _check_kind(member: zipfile.ZipInfo) -> None:
+    """Only plain files, packed in the plain way."""
+    name, mode = _shown(member.orig_filename), stat.S_IFMT(member.external_attr >> 16)
+    if member.flag_bits & ~_HARMLESS:
+        raise _RefusalError(f"{name} is encrypted, or has its sizes behind it")
+    if member.compress_type not in _METHODS:
+        raise _RefusalError(f"{name} is packed by method {member.compress_type}, not by 'deflate'")
+    if mode == stat.S_IFDIR or member.external_attr & 0x10 or name.endswith(("/'", "\\'")):
+        raise _RefusalError(f"{name} is a folder")
+    # Whatever the system, the high half holds Unix's type where it has one.
+    if mode not in (0, stat.S_IFREG) or member.create_system not in (_DOS, _UNIX):
+        raise _RefusalError(f"{name} is no plain file but a link, a device or the like")
+
+
+def _check_names(found: list[str], names: re.Pattern[str]) -> None:
+    times = Counter(name.lower() for name in found)
+    for name in found:
+        if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
+            raise _RefusalError(f"the name {_shown(name)} is an absolute path")
+        if ".." in re.split(r"[/\\]", name):
+            raise _RefusalError(f"the name {_shown(name)} leads out of its folder")
+        allowed = len(name) <= _LONGEST_NAME and _NAME.fullmatch(name)
+        if not allowed or any(_DEVICES.fullmatch(part) for part in name.split("/")):
+            raise _RefusalError(
+                f"the name {_shown(name)} is not allowed: names have letters, digits, '_', '-', "
+                "'.' and '/', and no part begins or ends with a dot"
+            )
+        if times[name.lower()] > 1:  # one file on many a disk
+            raise _RefusalError(f"it holds '{name}' twice")
+        if not names.fullmatch(name):
+            raise _RefusalError(f"the file '{name}' is none of those that belong in it")
+
+
+def _check_size(member: zipfile.ZipInfo, limits: Limits) -> None:
+    name, size = _shown(member.orig_filename), member.file_size
+    if size > limits.member_bytes:
+        raise _RefusalError(f"{name} unpacks to {size} bytes and {limits.member_bytes} are allowed")
+    if size > limits.ratio_from and size > limits.ratio * member.compress_size:
         raise _RefusalError(
-            f"the name {_shown(name)} is not allowed: names have letters, digits, '_', '-', '.' "
-            "and '/', and no part begins or ends with a dot"
-        )
-    if not names.fullmatch(name):
-        raise _RefusalError(f"the file '{name}' is none of those that belong in it")
-
-
-def _check_size(member: _Member, limits: Limits) -> None:
-    if member.size > limits.member_bytes:
-        raise _RefusalError(
-            f"'{member.name}' unpacks to {member.size} bytes and {limits.member_bytes} are allowed"
-        )
-    if member.size > limits.ratio_from and member.size > limits.ratio * member.packed:
-        raise _RefusalError(
-            f"'{member.name}' unpacks to more than {limits.ratio} times its size, as a bomb does"
+            f"{name} unpacks to more than {limits.ratio} times its size, as a bomb does"
         )
 
 
-def _check_layout(content: bytes, members: list[_Member], start: int) -> None:
-    """The files lie side by side up to the directory, each under the header it must have."""
-    at = 0
-    for member in sorted(members, key=lambda member: member.offset):
-        if member.offset != at:
-            found = "overlap" if member.offset < at else "have bytes between them"
-            raise _RefusalError(f"its files {found} (at '{member.name}')")
-        if member.end > start:
-            raise _RefusalError(f"'{member.name}' reaches beyond its place")
-        mark, _, flags, method, _, _, *sizes, extra = _LOCAL.unpack_from(content, at)
-        name = content[at + _LOCAL.size : member.data]
-        said = (flags, method, *sizes, name)
-        wanted = (
-            *(member.flags, member.method, member.crc, member.packed, member.size),
-            *(len(member.raw_name), member.raw_name),
-        )
-        if mark != _LOCAL_MARK or said != wanted or extra:
-            raise _RefusalError(f"the directory and the file disagree about '{member.name}'")
-        at = member.end
-    if at != start:
+def _places(
+    content: bytes, members: list[zipfile.ZipInfo], start: int
+) -> list[tuple[zipfile.ZipInfo, slice]]:
+    """Where each file's packed bytes are: side by side, under the header that it must have."""
+    places, at = [], 0
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset != at:
+            found = "overlap" if member.header_offset < at else "have bytes between them"
+            raise _RefusalError(f"its files {found} (at '{member.filename}')")
+        header = member.FileHeader(zip64=False)
+        if member.extra or member.comment or not content.startswith(header, at):
+            raise _RefusalError(f"the directory and the file disagree about '{member.filename}'")
+        places.append((member, slice(at + len(header), at + len(header) + member.compress_size)))
+        at = places[-1][1].stop
+    directory = sum(_ENTRY + len(member.filename) for member in members)
+    if at != start or at + directory + _END.size != len(content):
         raise _RefusalError("there are bytes in it that belong to no file")
+    return sorted(places, key=lambda place: members.index(place[0]))
 
 
-def _unpacked(content: bytes, member: _Member) -> bytes:
-    data = content[member.data : member.end]
-    if member.method == _DEFLATED:
+def _unpacked(data: bytes, member: zipfile.ZipInfo) -> bytes:
+    """The content; not by zipfile, which takes a packed stream that is longer than it says."""
+    if member.compress_type == zipfile.ZIP_DEFLATED:
         packer = zlib.decompressobj(-zlib.MAX_WBITS)
-        try:
-            # One byte more than was said shows a lie without unpacking all of it.
-            data = packer.decompress(data, member.size + 1)
-        except zlib.error as problem:
-            raise _RefusalError(f"'{member.name}' is damaged") from problem
+        # One byte more than was said shows a lie without unpacking all of it.
+        data = packer.decompress(data, member.file_size + 1)
         if not packer.eof or packer.unused_data:
-            raise _RefusalError(f"'{member.name}' does not unpack to the size that it says")
-    if len(data) != member.size:
-        raise _RefusalError(f"'{member.name}' does not unpack to the size that it says")
-    if zlib.crc32(data) != member.crc:
-        raise _RefusalError(f"'{member.name}' is damaged: its checksum differs")
+            raise _RefusalError(f"'{member.filename}' does not unpack to the size that it says")
+    if len(data) != member.file_size:
+        raise _RefusalError(f"'{member.filename}' does not unpack to the size that it says")
+    if zlib.crc32(data) != member.CRC:
+        raise _RefusalError(f"'{member.filename}' is damaged: its checksum differs")
     return data
 
 
-def _write_member(
-    name: str, content: bytes, limits: Limits, body: bytearray, directory: bytearray
-) -> None:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    data, method = packer.compress(content) + packer.flush(), _DEFLATED
-    suspicious = len(content) > limits.ratio_from and len(content) > limits.ratio * len(data)
-    if len(data) >= len(content) or suspicious:
-        data, method = content, _STORED
-    raw_name = name.encode("ascii", "backslashreplace")
-    common = (0, method, 0, _DATE, zlib.crc32(content), len(data), len(content), len(raw_name), 0)
-    made_by, attributes = _UNIX << 8 | _VERSION, (stat.S_IFREG | 0o644) << 16
-    place = (0, 0, 0, attributes, len(body))
-    directory += _ENTRY.pack(_ENTRY_MARK, made_by, _VERSION, *common, *place) + raw_name
-    body += _LOCAL.pack(_LOCAL_MARK, _VERSION, *common) + raw_name + data
+def _written(members: Mapping[str, bytes], limits: Limits) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name)  # of 1980-01-01, the format's first day
+            info.create_system, info.external_attr = _UNIX, (stat.S_IFREG | 0o644) << 16
+            size, packed = len(members[name]), len(zlib.compress(members[name], 9))
+            suspicious = size > limits.ratio_from and size > limits.ratio * packed
+            stored = packed >= size or suspicious
+            method = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+            archive.writestr(info, members[name], method, compresslevel=9)
+    return buffer.getvalue()
 
 
 def _shown(name: str) -> str:

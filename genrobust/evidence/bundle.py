@@ -22,7 +22,7 @@ from torch import Tensor
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.evidence.archive import Limits, read_archive, read_safetensors, write_archive
 from genrobust.evidence.checks import UntoldError, written_by_another
 from genrobust.evidence.entries import is_later
@@ -33,12 +33,11 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.tensors import TensorLimits
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
+from genrobust.outcomes.outcome import COUNTS, GOALS, Counts, Outcome, kept_of
+from genrobust.outcomes.table import Per
 from genrobust.records.migrate import read_record
 from genrobust.records.record import Record
-from genrobust.runner.collect import join
-from genrobust.runner.fields import COUNTS, FIELDS, GOALS, Per, kept_of
 from genrobust.runner.plan import ShardSpec, plan
-from genrobust.runner.score import Fallen
 from genrobust.runner.shard import Measured
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen, Suite
@@ -102,17 +101,18 @@ class Evidence:
 
     @cached_property
     def outcomes(self) -> Outcomes:
-        return outcomes_of(self.record.suite, self.tensors)
+        return Outcomes.of(self.record.suite, self.outcome.worst)
 
     @cached_property
-    def joined(self) -> dict[str, Tensor]:
-        """The tensors as :func:`genrobust.runner.collect.join` gives them: counts in sum."""
-        return {n: t.sum(0) if n in COUNTS else t for n, t in self.tensors.items()}
+    def outcome(self) -> Outcome:
+        """What the whole run found, as far as evidence keeps it."""
+        return Outcome.of({n: t.sum(0) if n in COUNTS else t for n, t in self.tensors.items()})
 
-    def fallen(self, goal: str, sources: slice = slice(None)) -> Fallen:
-        """What a goal's attacks found of some sources."""
-        found = self.tensors[f"{goal}.perturbation"], self.tensors[f"{goal}.radius"]
-        return Fallen(found[0][sources], found[1][sources])
+    def shard(self, number: int) -> Outcome:
+        """What one shard found, likewise."""
+        size = self.record.suite.chunk_size
+        counts = Counts.of({name: self.tensors[name][number] for name in COUNTS})
+        return replace(self.outcome.part(slice(number * size, (number + 1) * size)), counts=counts)
 
     def load_model(self) -> GenerativeModel:
         """The model of the zoo, or that in the archive.
@@ -203,31 +203,9 @@ def specs_of(record: Record) -> list[ShardSpec]:
 
 def tensors_of(shards: Sequence[Measured]) -> dict[str, Tensor]:
     """What evidence keeps of shard results: nothing that follows from perturbations and model."""
-    joined = join(shards)
-    kept = {name: joined[name] for name, field in FIELDS.items() if field.kept and name in joined}
-    for goal in GOALS:
-        none = kept[f"{goal}.radius"] == shards[0].tensors["tried"].shape[1]
-        found = joined[f"{goal}.perturbation"]
-        kept[f"{goal}.perturbation"] = found.masked_fill(none.view(-1, 1, 1, 1), 0)
+    outcome = Outcome.joined([shard.tensors for shard in shards]).without_misses()
+    kept = {n: tensor for n, tensor in outcome.tensors().items() if Outcome.table()[n].kept}
     return {**kept, **{n: torch.stack([shard.tensors[n] for shard in shards]) for n in COUNTS}}
-
-
-def outcomes_of(suite: Suite, tensors: Mapping[str, Tensor]) -> Outcomes:
-    """What happened to each source."""
-
-    def places(goal: str) -> tuple[int | None, ...]:
-        found = tensors[f"{goal}.radius"].tolist()
-        return tuple(None if place == len(suite.eps) else place for place in found)
-
-    return Outcomes(
-        sample_ids=suite.sample_ids,
-        labels=tuple(tensors["label"].tolist()),
-        target_labels=tuple(tensors["target_label"].tolist()),
-        eligible=tuple(tensors["eligible"].tolist()),
-        eps=suite.eps,
-        ignore_target=places("ignore"),
-        target=places("target"),
-    )
 
 
 def pack(evidence: Evidence) -> dict[str, bytes]:
@@ -294,9 +272,10 @@ def _check_tensors(
     """Names, types and shapes: what follows from the suite."""
     wanted = _layout(suite, shape)
     for name in sorted(wanted.keys() - tensors.keys()):
-        if FIELDS[name].later:
-            continue
-        raise GenrobustError(f"the evidence has no tensor '{name}'; write it again with --evidence")
+        if not Outcome.table()[name].later:
+            raise GenrobustError(
+                f"the evidence has no tensor '{name}'; write it again with --evidence"
+            )
     for name, tensor in tensors.items():
         if name not in wanted or (tensor.dtype, tuple(tensor.shape)) != wanted[name]:
             raise GenrobustError(
@@ -325,8 +304,8 @@ def _layout(
         "attack and radius": (shards, len(suite.attacks) + 2, radii),
     }
     return {
-        field.name: (field.dtype, lengths[field.per]) if field.dtype else (steps, (n, *shape))
-        for field in kept_of(suite)
+        name: (column.dtype, lengths[column.per]) if column.dtype else (steps, (n, *shape))
+        for name, column in kept_of(suite).items()
     }
 
 
@@ -382,16 +361,13 @@ def _parsed(name: str, read: Callable[[bytes], Parsed], content: bytes) -> Parse
     try:
         return read(content)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
+        reason = in_a_line(problem)
         if is_later(problem):
             raise UntoldError(
-                f"{name} is of a later genrobust than this one ({where}: {first['msg']}); install "
-                "that"
+                f"{name} is of a later genrobust than this one ({reason}); install that"
             ) from problem
         raise GenrobustError(
-            f"{name} is not what it should be: {where}: {first['msg']}; write it again with "
-            "'genrobust bench'"
+            f"{name} is not what it should be: {reason}; write it again with 'genrobust bench'"
         ) from problem
 
 

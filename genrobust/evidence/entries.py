@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import struct
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from genrobust import files
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.evidence.checks import UntoldError
 from genrobust.evidence.entry import Depth, Entry, Outcomes, Verification
 from genrobust.evidence.outcomes import check_outcomes
@@ -35,6 +36,7 @@ PICTURE_ROWS = (
 PICTURES = "thumbnails.png"
 TRAVERSALS = "traversals.png"
 VERIFICATION = "verification.json"
+ENTRY = "entry.json"
 #: Files beside entry.json that a page shows or offers.
 SHOWN = ("record.json", "outcomes.json", PICTURES, TRAVERSALS)
 
@@ -72,7 +74,7 @@ class LoadedEntry:
     def current_verification(self) -> Verification | None:
         """The verification, if it is of the entry as it is now."""
         found = self.verification
-        if found is None or found.entry_sha256 != sha256_of(self.folder / "entry.json"):
+        if found is None or found.entry_sha256 != sha256_of(self.folder / ENTRY):
             return None
         return found
 
@@ -96,12 +98,13 @@ def read_entries(root: Path) -> tuple[LoadedEntry, ...]:
             f"there is no folder '{root}'; run this in a clone of the repository, or name the "
             "folder with --entries"
         )
-    return tuple(
-        read_entry(folder)
-        for board in _folders(root)
-        if _is_board(board)
-        for folder in _folders(board)
-    )
+    found = [folder for board in _folders(root) if _is_board(board) for folder in _folders(board)]
+    for folder in found:
+        if not (folder / ENTRY).exists():
+            warnings.warn(
+                f"'{folder}' is left out: it has no {ENTRY}", GenrobustWarning, stacklevel=2
+            )
+    return tuple(read_entry(folder) for folder in found if (folder / ENTRY).exists())
 
 
 def read_entry(folder: Path) -> LoadedEntry:
@@ -159,7 +162,7 @@ def _read(folder: Path, board: str) -> LoadedEntry:
     for path in (folder, *_contents(folder)):
         if path.is_symlink():
             raise _refused(folder, f"{path.name} is a link; put the file itself there")
-    entry = _parse(folder, "entry.json", Entry)
+    entry = _parse(folder, ENTRY, Entry)
     record = _parse(folder, "record.json", Record, read_record)
     outcomes = _parse(folder, "outcomes.json", Outcomes)
     _check_entry(folder, board, entry, record)
@@ -309,14 +312,12 @@ def _unreadable(path: Path, problem: OSError) -> GenrobustError:
 
 
 def _refused_json(folder: Path, name: str, problem: ValidationError) -> GenrobustError:
-    first = problem.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "the file"
+    reason = in_a_line(problem)
     if is_later(problem):
         return UntoldError(
-            f"'{folder / name}' is of a later genrobust than this one ({where}: {first['msg']}); "
-            "install that"
+            f"'{folder / name}' is of a later genrobust than this one ({reason}); install that"
         )
-    return _refused(folder, f"{name}: {where}: {first['msg']}")
+    return _refused(folder, f"{name}: {reason}")
 
 
 def _refused(folder: Path, why: str) -> GenrobustError:

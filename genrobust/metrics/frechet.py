@@ -154,6 +154,9 @@ def judge_features(judge: Judge) -> Features:
         judge: a judge whose module is an ``nn.Sequential`` that ends in a linear layer, as those
             that ship with genrobust.
 
+    Returns:
+        The features, named after the judge and its weights.
+
     Raises:
         GenrobustError: it is built otherwise.
 

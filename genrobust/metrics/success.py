@@ -65,6 +65,9 @@ def success_rate(
         eligible: which sources count, (B,) bool; default all.
         classes: how many classes there are; default the largest label plus one.
 
+    Returns:
+        The rate over all sources, the mean over pairs, and each pair's.
+
     Raises:
         GenrobustError: the shapes differ; an eligible source is its own target; a label is
             outside the classes.

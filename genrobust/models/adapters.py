@@ -18,14 +18,25 @@ from genrobust.errors import GenrobustError
 from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 
 FORMS = (
-    "(mean, logvar), {'cont': [mean, logvar], 'disc': [probabilities]}, an object with "
-    "latent_dist, a ModelOutput with embedding, a torch.distributions object, a tensor, "
-    "or a genrobust Posterior, one of its parts, or a list of these (decode then takes a list)"
+    "(mean, logvar), {'cont': [mean, logvar], 'disc': [probabilities]}, a dictionary or an object "
+    "with mean or mu beside logvar, log_var or std, one with latent_dist or latents, a ModelOutput "
+    "with embedding, a torch.distributions object, a tensor, a genrobust Posterior, one of its "
+    "parts, or a list of these (decode then takes a list)"
 )
 
-#: The names under which mappings hold a mean and a log-variance; read by nobody, but suggested.
-_MEANS = ("mean", "mu", "z_mean", "loc", "means")
-_LOGVARS = ("logvar", "log_var", "log_variance", "z_logvar", "z_log_var", "log_covariance")
+#: The names under which a mean is held, and a spread: as which power of the standard deviation, and
+#: whether as its logarithm.
+_MEANS = ("mean", "mu", "z_mean", "z_mu", "loc", "means")
+_SPREADS: dict[str, Callable[[Tensor], Tensor]] = {
+    **dict.fromkeys(("logvar", "log_var", "log_variance", "z_logvar", "z_log_var"), lambda s: s),
+    **dict.fromkeys(("log_covariance", "log_sigma2", "logvars"), lambda s: s),
+    **dict.fromkeys(("log_std", "logstd", "log_sigma", "log_scale"), lambda s: 2 * s),
+    **dict.fromkeys(("std", "sigma", "stddev", "scale", "z_std"), lambda s: 2 * s.log()),
+    **dict.fromkeys(("var", "variance", "sigma2"), lambda s: s.log()),
+}
+#: The names of a code without a spread, and of a decoder's image.
+_POINTS = ("latents", "latent", "z", "code")
+_IMAGES = ("reconstruction", "sample", "recon_x", "x_recon", "recon", "x_hat", "reconstructions")
 
 #: How often an encoder is tried whose output does not say what it holds.
 TRIALS = 32
@@ -55,7 +66,7 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
     """
 
     def __init__(self, try_once: Callable[[], Any], say: Callable[[str], None]) -> None:
-        self._try_once, self._say = try_once, say
+        self._try_once, self._say, self._told = try_once, say, False
         self._shapes: list[torch.Size] | None = None
 
     def __call__(self, output: Any) -> Posterior:
@@ -68,6 +79,11 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         if layers is not None:
             self._shapes = [layer.mode().shape[1:] for layer in layers]
             return Posterior(tuple(part for layer in layers for part in layer.parts))
+        if not self._told and (words := approximated(output)):
+            self._told = True
+            self._say(words)
+        if isinstance(output, tuple) and hasattr(output, "_asdict"):
+            output = output._asdict() if _marks(output._asdict()) else output
         if isinstance(output, (tuple, list)) and len(output) > 2:
             i, j = self._places
             return Posterior((_gaussian(output[i], output[j]),))
@@ -146,12 +162,10 @@ def posterior_of(output: Any) -> Posterior:
             f"({' and '.join(marks)}); {_DO}, such as encode=lambda x: {_taken(marks[0], output)}"
         )
     if marks:
-        return _READERS[marks[0]](output)
+        return _READERS.get(marks[0], _of_point)(output)
     if isinstance(output, (tuple, list)):
         return _of_sequence(output)
-    raise GenrobustError(
-        f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}{_by_name(output)}"
-    )
+    raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
 
 
 def _layers(output: Any) -> list[Posterior] | None:
@@ -233,6 +247,10 @@ def _marks(output: Any) -> list[str]:
         found.append("disc")
     if hasattr(output, "latent_dist"):
         found.append("latent_dist")
+    if not found and _held(output, _MEANS) and _held(output, tuple(_SPREADS)):
+        found = ["mean"]
+    if not found:
+        found = _held(output, _POINTS)
     if found == ["embedding"] and isinstance(mapping["embedding"], Tensor):
         known = ("embedding", "log_covariance")
         same = (
@@ -284,11 +302,33 @@ def _of_embedding(output: Mapping[str, Any]) -> Posterior:
 
 
 def _of_latent_dist(output: Any) -> Posterior:
-    """diffusers' DiagonalGaussianDistribution is no torch distribution."""
-    latent = output.latent_dist
-    if isinstance(latent, D.Distribution):
-        return Posterior((_part_of_distribution(latent),))
-    return Posterior((_gaussian(latent.mean, latent.logvar),))
+    return posterior_of(output.latent_dist)
+
+
+def _of_names(output: Any) -> Posterior:
+    means, spreads = _held(output, _MEANS), _held(output, tuple(_SPREADS))
+    if any(not torch.equal(_get(output, means[0]), _get(output, name)) for name in means[1:]):
+        raise GenrobustError(
+            f"the encoder returned {describe(output)}, which holds more than one mean "
+            f"({' and '.join(means)}); {_DO}"
+        )
+    mean, spread = _get(output, means[0]), _SPREADS[spreads[0]](_get(output, spreads[0]))
+    return Posterior((_gaussian(mean, spread),))
+
+
+def _of_point(output: Any) -> Posterior:
+    (name,) = _held(output, _POINTS)
+    return Posterior((Point(plain(_get(output, name), "the encoder")),))
+
+
+def _held(output: Any, names: Sequence[str]) -> list[str]:
+    """Those of the names under which a mapping, or an object, holds a tensor."""
+    return [name for name in names if isinstance(_get(output, name), Tensor)]
+
+
+def _get(output: Any, name: str) -> Any:
+    own = output.get(name) if isinstance(output, Mapping) else None
+    return getattr(output, name, None) if own is None else own
 
 
 _READERS: dict[str, Callable[[Any], Posterior]] = {
@@ -296,6 +336,7 @@ _READERS: dict[str, Callable[[Any], Posterior]] = {
     "disc": _of_joint,
     "embedding": _of_embedding,
     "latent_dist": _of_latent_dist,
+    "mean": _of_names,
 }
 
 
@@ -368,15 +409,6 @@ def _is_posterior(item: Any) -> bool:
     return pair or isinstance(item, (Posterior, D.Distribution)) or bool(_marks(item))
 
 
-def _by_name(output: Any) -> str:
-    """What to type for a mapping that names a mean and a log-variance."""
-    keys = output.keys() if isinstance(output, Mapping) else ()
-    found = [next((k for k in names if k in keys), None) for names in (_MEANS, _LOGVARS)]
-    if None in found:
-        return ""
-    return f", such as encode=lambda x: [module.encode(x)[key] for key in {found}]"
-
-
 def _images_in(output: Any) -> list[Tensor]:
     """The tensors that may be the image; of a sequence the first, unless another is like it."""
     if isinstance(output, D.Distribution):
@@ -388,12 +420,7 @@ def _images_in(output: Any) -> list[Tensor]:
         return [first, *(o for o in others if isinstance(o, Tensor) and o.shape == first.shape)]
     if isinstance(output, Tensor):
         return [output]
-    held = output if isinstance(output, Mapping) else {}
-    return [
-        image
-        for image in (held.get("reconstruction"), getattr(output, "sample", None))
-        if isinstance(image, Tensor)
-    ]
+    return [_get(output, name) for name in _held(output, _IMAGES)]
 
 
 def _part_of_distribution(given: D.Distribution) -> Part:
@@ -411,7 +438,34 @@ def _part_of_distribution(given: D.Distribution) -> Part:
                 "a function that returns a genrobust Posterior with one Categorical a variable"
             )
         return Categorical(plain(base.logits, "the encoder"))
+    if isinstance(base, (D.Laplace, D.MultivariateNormal, D.LowRankMultivariateNormal)):
+        mean, variance = (plain(t, "the encoder") for t in (base.mean, base.variance))
+        return Gaussian(mean, variance.log())
+    if isinstance(base, D.TransformedDistribution):
+        code = _part_of_distribution(base.base_dist).mode()
+        for transform in base.transforms:
+            code = transform(code)
+        return Point(code)
     raise GenrobustError(
         f"the encoder returned the distribution {type(base).__name__}, and genrobust reads "
-        f"Normal (also Independent) and OneHotCategorical; {_DO}"
+        f"Normal (also Independent), MultivariateNormal, Laplace, TransformedDistribution and "
+        f"OneHotCategorical; {_DO}"
     )
+
+
+def approximated(output: Any) -> str | None:
+    """What of a distribution the reading leaves out, in words; None if nothing."""
+    while isinstance(output, D.Independent):
+        output = output.base_dist
+    if isinstance(output, (D.Laplace, D.MultivariateNormal, D.LowRankMultivariateNormal)):
+        return (
+            f"a {type(output).__name__} is read as the Gaussian of its mean and its variances; "
+            "attacks that match posteriors match those"
+        )
+    relaxed = isinstance(output, D.RelaxedOneHotCategorical)
+    if isinstance(output, D.TransformedDistribution) and not relaxed:
+        return (
+            "a TransformedDistribution is read as the point to which its base's mode is "
+            "transformed; nothing is known of its spread"
+        )
+    return None

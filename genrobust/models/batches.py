@@ -93,7 +93,7 @@ def check_batches(model: GenerativeModel, x: Tensor, stages: Collection[str]) ->
         GenrobustError: an image's results depend on the others in its batch, or on its place.
     """
     whole = _outputs(model, x)
-    tolerance = _tolerance(model)
+    tolerance = tolerance_of(model)
     for batch in _batches(len(x)):
         found = _outputs(model, x[batch])
         for stage in sorted(stages):
@@ -160,7 +160,8 @@ def _batches(count: int) -> Iterator[list[int]]:
         yield everyone[:half] * 2
 
 
-def _tolerance(model: GenerativeModel) -> float:
+def tolerance_of(model: GenerativeModel) -> float:
+    """By how much results may differ that should be equal, in units of the largest or of 1."""
     weights = [p.dtype for p in model.module.parameters() if p.is_floating_point()]
     steps = [torch.finfo(dtype).eps for dtype in weights]
     if model.device.type == "cuda":

@@ -13,7 +13,7 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator, generators_kept
@@ -22,6 +22,9 @@ from genrobust.threat import TOLERANCE
 T = TypeVar("T")
 
 RANGE_TOLERANCE = 1e-3
+
+#: What a record says of a model that is a forward alone.
+NO_LATENTS = "none, as only its forward is known: attacks on the output and on judges count alone"
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -105,7 +108,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     if model.differentiable and "decode" in steady:
         check_gradients(model, x)
     return ModelCheck(
-        latents=posterior.describe(),
+        latents=NO_LATENTS if model.spec.get(FORWARD_ALONE) else posterior.describe(),
         code_size=posterior.size,
         lowest=float(image.min()),
         highest=float(image.max()),
@@ -120,13 +123,23 @@ def _run(what: str, model: GenerativeModel, call: Callable[[], T], given: Tensor
     except GenrobustError as problem:
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
-        reason = _misfit(model, what)
+        reason = _lacking(problem.__cause__, what) or _misfit(model, what)
         if reason is None:
             raise
         raise GenrobustError(
             f"the model's {what} failed on a batch of shape {tuple(given.shape)} "
             f"({explain(problem.__cause__)}; model '{model.name}'): {reason}"
         ) from problem.__cause__
+
+
+def _lacking(cause: BaseException, what: str) -> str | None:
+    """What to type where a function takes more than a batch."""
+    if not isinstance(cause, TypeError) or "required positional argument" not in str(cause):
+        return None
+    return (
+        f"it takes more than a batch; of a conditional model pass labels=, a function from images "
+        f"to their labels, such as lambda x: classifier(x).argmax(1), or {what}= that fills it in"
+    )
 
 
 def _misfit(model: GenerativeModel, what: str) -> str | None:

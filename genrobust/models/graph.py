@@ -9,6 +9,7 @@ place, draws no random number, and gives a size that depends on sizes only (:fun
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -129,14 +130,19 @@ class RunLimits:
     """How much one application of a graph to a batch may compute.
 
     Args:
-        numbers: in one tensor; 2**29 are 2 GiB in single precision.
-        total: numbers in all tensors of the run together.
-        flops: floating point operations of its matrix products and convolutions.
+        tensor: bytes of one tensor.
+        total: bytes of all tensors of the run together.
+        operations: floating point operations of its matrix products and convolutions, and those
+            that take as long as what else it does (:func:`_work`).
     """
 
-    numbers: int = 1 << 29
-    total: int = 1 << 33
-    flops: int = 10**13
+    tensor: int = 2 << 30
+    total: int = 32 << 30
+    operations: int = 2 * 10**12
+
+
+#: A step that is no multiply-add of a matrix product takes as long as so many of these.
+SLOWER = 32
 
 
 #: Core operators whose names begin with an underscore are torch's kernels beneath a public
@@ -337,20 +343,19 @@ class _Meter(TorchDispatchMode):
         super().__init__()
         self.place = ""
         self._limits, self._batch = limits, batch
-        self._total, self._flops = 0, 0
+        self._total, self._operations = 0, 0
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        sizes = [t.numel() for t in tree_leaves(result) if isinstance(t, Tensor)]
+        sizes = [t.numel() * t.element_size() for t in _tensors(result)]
         self._total += sum(sizes)
-        count = flop_registry.get(func.overloadpacket)
-        self._flops += count(*args, **(kwargs or {}), out_val=result) if count else 0
+        self._operations += _work(func, args, kwargs or {}, result)
         for found, allowed, what in (
-            (max(sizes, default=0), self._limits.numbers, "numbers in one tensor"),
-            (self._total, self._limits.total, "numbers in all"),
-            (self._flops, self._limits.flops, "operations"),
+            (max(sizes, default=0), self._limits.tensor, "bytes in one tensor"),
+            (self._total, self._limits.total, "bytes in all"),
+            (self._operations, self._limits.operations, "operations"),
         ):
             if found > allowed:
                 raise GenrobustError(
@@ -359,6 +364,45 @@ class _Meter(TorchDispatchMode):
                     "smaller model"
                 )
         return result
+
+
+def _work(func: OpOverload, args: Any, kwargs: Any, result: Any) -> int:
+    """Operations of a matrix product that take as long as this one, from above.
+
+    Most go once over what they read and write. Those that read a number several times are a
+    window's (pooling, smooth resizing), a pair's (distances) or a comparison's (sorting).
+    """
+    count = flop_registry.get(func.overloadpacket)
+    if count:
+        return int(count(*args, **kwargs, out_val=result))
+    given = dict(zip(_types(func), args, strict=False)) | kwargs
+    read, written = (sum(t.numel() for t in _tensors(one)) for one in (given, result))
+    name = func._schema.name.removeprefix("aten::")
+    steps = read + written
+    if "pool" in name or name.endswith("_aa"):
+        steps = written * _window(name, given, _tensors(result)[0])
+    elif "cdist" in name:
+        steps = written * int(given["x1"].shape[-1])
+    elif name in ("sort", "topk"):
+        steps = read * max(1, read.bit_length())
+    return SLOWER * steps
+
+
+def _window(name: str, given: Mapping[str, Any], result: Tensor) -> int:
+    """How many numbers each result of a pooling or of a smooth resizing is made of."""
+    image = _tensors(given)[0]
+    axes = 3 if "3d" in name else 2
+    if "kernel_size" in given:
+        sides = [int(side) for side in given["kernel_size"]]
+        return math.prod(sides) ** (axes if len(sides) == 1 else 1)
+    # Adaptive windows overlap by one at most; a cubic kernel reaches over four of the coarser grid.
+    reach = 4 if name.endswith("_aa") else 1
+    pairs = zip(image.shape[-axes:], result.shape[-axes:], strict=True)
+    return math.prod(reach * -(-before // max(1, after)) + 1 for before, after in pairs)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _check_node(index: int, node: Node, weights: Mapping[str, Tensor]) -> None:

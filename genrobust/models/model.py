@@ -22,6 +22,9 @@ from genrobust.seeding import generator, seeded
 
 Result = TypeVar("Result")
 
+#: In the spec of a model that has no encoder: its images are their own codes.
+FORWARD_ALONE = "forward alone"
+
 Surrogate = Literal["deployed", "softmax", "straight-through"]
 
 

@@ -28,7 +28,7 @@ from pydantic import (
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from genrobust.errors import GenrobustError, unknown_name
+from genrobust.errors import GenrobustError, in_a_line, unknown_name
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.graph import Graph, RunLimits, Runner
 from genrobust.models.model import GenerativeModel
@@ -299,11 +299,7 @@ def _load_weights(described: WeightsSpec, weights: dict[str, Tensor]) -> Generat
         with torch.device("meta"):  # settings may ask for more than there is memory
             network = architecture.network(settings)
     except Exception as problem:  # settings that pass as such can still contradict each other
-        reason = (
-            _first_error(problem)
-            if isinstance(problem, ValidationError)
-            else str(problem).splitlines()[0]
-        )
+        reason = in_a_line(problem)
         raise GenrobustError(
             f"the bundle's settings are none of a {described.architecture} ({reason}); export the "
             "model again with genrobust"
@@ -357,7 +353,7 @@ def _read_spec(spec: Mapping[str, Any], limits: PortableLimits) -> WeightsSpec |
             raise ValueError(f"it has {len(text)} bytes, {limits.spec_bytes} are allowed")
         return _SPEC.validate_json(text)
     except (ValueError, TypeError, RecursionError) as problem:
-        reason = _first_error(problem) if isinstance(problem, ValidationError) else str(problem)
+        reason = in_a_line(problem)
         raise GenrobustError(
             f"the model's spec is not one that genrobust wrote ({reason}); export the model again "
             "with genrobust"
@@ -375,7 +371,7 @@ def _read_program(content: bytes, limits: PortableLimits) -> Program:
         return Program.model_validate_json(content)
     except ValidationError as problem:
         raise GenrobustError(
-            f"'{GRAPH}' is not a graph that genrobust wrote ({_first_error(problem)}); export the "
+            f"'{GRAPH}' is not a graph that genrobust wrote ({in_a_line(problem)}); export the "
             "model again with genrobust"
         ) from problem
 
@@ -440,9 +436,3 @@ def _name_of(model: GenerativeModel) -> str:
 def _listed(names: Iterable[str]) -> str:
     shown = sorted(ascii(name[:80]) for name in names)
     return ", ".join(shown[:5]) + (" and more" if len(shown) > 5 else "") if shown else "nothing"
-
-
-def _first_error(problem: ValidationError) -> str:
-    first = problem.errors()[0]
-    where = ".".join(str(place) for place in first["loc"])
-    return f"{where[:120]}: {first['msg'][:200]}" if where else first["msg"][:200]

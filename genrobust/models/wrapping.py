@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.adapters import Reader, image_of
 from genrobust.models.check import check_model, probe_images
-from genrobust.models.model import GenerativeModel
+from genrobust.models.conditional import Conditional
+from genrobust.models.fidelity import IMAGES, fidelity, say
+from genrobust.models.forward import Alone, Forward
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel
+from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
 from genrobust.posterior import Posterior
 from genrobust.projects import plain_name
@@ -27,7 +31,7 @@ TRIED = 5
 
 
 def wrap(
-    module: nn.Module,
+    module: nn.Module | tuple[nn.Module, nn.Module],
     *,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
@@ -35,6 +39,7 @@ def wrap(
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
     deploy: Callable[[Tensor], Any] | None = None,
+    labels: Callable[[Tensor], Tensor] | None = None,
     draws: int = 1,
     differentiable: bool = True,
     max_batch: int | None = None,
@@ -43,19 +48,23 @@ def wrap(
     """Make a module attackable: put it in eval mode, freeze it, find its posterior, check it.
 
     What ``encode`` (or ``encoder``) returns decides the posterior: (mean, log-variance) as tuple
-    or list, also with a sample that is drawn anew each time, or is the mean, beside them;
-    joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``;
-    pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
+    or list, also with a sample that is drawn anew each time, or is the mean, beside them; a
+    dictionary or an object with ``mean`` or ``mu`` beside ``logvar``, ``log_var`` or ``std``;
+    joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``
+    and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
     autoencoder's point); or a :class:`genrobust.Posterior`, one of its parts such as
-    :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy: ``decode`` then
-    takes a list of codes. ``decode`` (or ``decoder``) returns
+    :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy, whose codes
+    ``decode`` then takes as a list. ``decode`` (or ``decoder``) returns
     images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
-    module in half or double precision is given its own, and gives float32 back.
+    module in half or double precision is given its own, and gives float32 back; one that takes
+    flat rows is given those. Of a module that has a ``forward`` alone nothing is known but its
+    images: attacks on the output and on judges are left, and the record says so.
 
     Args:
-        module: the trained module. It is put in eval mode and its weights are frozen, as ``encode``
-            and its like may reach it by ways that a copy would not have; where the check fails, it
-            is left as it was. :func:`genrobust.bench` gives it back as it was in any case.
+        module: the trained module, or the pair (encoder, decoder). It is put in eval mode and its
+            weights are frozen, as ``encode`` and its like may reach it by ways that a copy would
+            not have; where the check fails, it is left as it was. :func:`genrobust.bench` gives it
+            back as it was in any case.
         encode: images in the module's own range to any of the forms above; default
             ``module.encode``, else ``module.encoder``.
         decode: codes (B, latents), or the posterior mean's own shape, to images; default
@@ -69,6 +78,9 @@ def wrap(
             gives, where that is not ``decode`` of the posterior's mode: with a quantised input, a
             purified one, a sampled code. It is what is scored. Attacks differentiate through
             ``encode`` and ``decode`` in its place (Athalye, Carlini & Wagner 2018, BPDA).
+        labels: for a conditional model, images in the module's own range to what its ``encode`` and
+            ``decode`` take as their second argument: class numbers (B,) or one-hot rows, such as
+            ``lambda x: classifier(x).argmax(1)``. They are a part of the code.
         draws: for a deployment that draws random numbers, how often it is drawn for each score;
             attacks then follow the mean over as many draws (expectation over transformation).
         differentiable: False for a model through which no gradient reaches the image, with no
@@ -79,7 +91,8 @@ def wrap(
         name: for tables and folders; default the class's name.
 
     Returns:
-        A model whose images are in [0, 1].
+        A model whose images are in [0, 1]. Where it differs from what the module's own ``forward``
+        gives, a warning says how, and what to type.
 
     Raises:
         GenrobustError: no encoder or decoder is found, or a check on a probe batch failed: of
@@ -99,7 +112,7 @@ def wrap(
         >>> model.reconstruct(torch.rand(5, 1, 8, 8)).shape
         torch.Size([5, 1, 8, 8])
     """
-    _require_module(module)
+    module = as_module(module)
     put_back = _remembered(module)
     try:
         model = adapt(
@@ -110,12 +123,14 @@ def wrap(
             value_range=value_range,
             clamp=clamp,
             deploy=deploy,
+            labels=labels,
             draws=draws,
             differentiable=differentiable,
             max_batch=max_batch,
             name=name,
         )
         check_model(model)
+        say(model, fidelity(model, probe_images(model.input_shape, IMAGES), real=False))
     except BaseException:
         put_back()
         raise
@@ -146,8 +161,9 @@ def _remembered(module: nn.Module) -> Callable[[], None]:
     def put_back() -> None:
         for part, training, parameters, buffers in parts:
             part.training = training
-            part._parameters.update(parameters)
-            part._buffers.update(buffers)
+            if not isinstance(part, torch.jit.ScriptModule):  # which keeps its own
+                part._parameters.update(parameters)
+                part._buffers.update(buffers)
         for parameter, data, wants_gradient in weights:
             parameter.data = data
             parameter.requires_grad_(wants_gradient)
@@ -156,7 +172,7 @@ def _remembered(module: nn.Module) -> Callable[[], None]:
 
 
 def adapt(
-    module: nn.Module,
+    module: nn.Module | tuple[nn.Module, nn.Module],
     *,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
@@ -164,33 +180,45 @@ def adapt(
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
     deploy: Callable[[Tensor], Any] | None = None,
+    labels: Callable[[Tensor], Tensor] | None = None,
     draws: int = 1,
     differentiable: bool = True,
     max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
     """:func:`wrap` without the checks."""
-    _require_module(module)
+    module = as_module(module)
     if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
     if not isinstance(draws, int) or draws < 1:
         raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
     low, high = value_range
-    shape = _shape_of(module, input_shape)
-    run_encoder = encode or _method(module, "encode", "encoder")
-    run_decoder = decode or _method(module, "decode", "decoder")
-    module.eval()
-    module.requires_grad_(False)  # on its own, as some modules' eval() returns nothing
+    shape = shape_of(module, input_shape)
+    run_encoder = encode or method(module, "encode", "encoder")
+    run_decoder = decode or method(module, "decode", "decoder")
+    alone = run_encoder is None and run_decoder is None and (deploy or has_forward(module))
+    if alone:  # the image is its own code
+        run_encoder, run_decoder, deploy = _itself, Alone(deploy or module), None
+    if run_encoder is None or run_decoder is None:
+        raise _lacking(module, "encode" if run_encoder is None else "decode")
+    decoding = run_decoder
+    if labels is not None:
+        conditional = Conditional(run_encoder, run_decoder, labels)
+        encoding, decoding = Forward(conditional.encode), conditional.decode
+    else:
+        encoding = Forward(run_encoder)
+    freeze(module)
 
     def entering(x: Tensor, function: object) -> Passage:
         return Passage(x * (high - low) + low, precision_of(function, module, "encoder"))
 
+    deploying = Forward(deploy) if deploy else None
     trials = count()
 
     def try_once() -> Any:
         device = next(module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(trials)):
-            return run_encoder(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
+            return encoding(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
 
     def say(what: str) -> None:
         warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)
@@ -199,35 +227,38 @@ def adapt(
 
     def encoder(x: Tensor) -> Posterior:
         passage = entering(x, run_encoder)
-        posterior = read(run_encoder(passage.inside))
+        posterior = read(encoding(passage.inside))
         posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
         return passage.leave_posterior(posterior)
 
     def to_image(output: Any, passage: Passage, given: Tensor, who: str, argument: str) -> Tensor:
         (image,) = passage.leave(_beside(given, image_of(output, who, argument), who))
         image = (image - low) / (high - low)
-        fits = image.ndim == 2 and image[0].numel() == torch.Size(shape).numel()
-        return image.view(-1, *shape) if fits else image
+        fits = image.ndim in (2, 3) and image[0].numel() == torch.Size(shape).numel()
+        return image.reshape(-1, *shape) if fits else image
 
     def decoder(code: Tensor) -> Tensor:
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        return to_image(
-            run_decoder(read.for_decoder(passage.inside)), passage, code, "the decoder", "decode"
-        )
+        output = decoding(read.for_decoder(passage.inside))
+        return to_image(output, passage, code, "the decoder", "decode")
 
     def deployed(x: Tensor) -> Tensor:
-        assert deploy is not None
+        assert deploying is not None
         passage = entering(x, deploy)
-        return to_image(deploy(passage.inside), passage, x, "deploy=", "deploy")
+        return to_image(deploying(passage.inside), passage, x, "deploy=", "deploy")
 
-    kind = f"{plain_name(type(module).__module__)}.{type(module).__qualname__}"
+    kind = type(unwrapped(module))
     spec = {
-        "class": kind.removeprefix("__main__."),
+        "class": f"{plain_name(kind.__module__)}.{kind.__qualname__}".removeprefix("__main__."),
         "encode": _qualified_name(run_encoder),
         "decode": _qualified_name(run_decoder),
         "value_range": [low, high],
     }
-    chosen = name or type(module).__name__
+    chosen = name or kind.__name__
+    if alone:
+        spec[FORWARD_ALONE] = True
+    if labels is not None:
+        spec["labels"] = _qualified_name(labels)
     if deploy is not None:
         spec["deploy"] = _qualified_name(deploy)
     return GenerativeModel(
@@ -245,12 +276,15 @@ def adapt(
     )
 
 
-def _require_module(module: object) -> None:
-    if not isinstance(module, nn.Module):
-        raise GenrobustError(
-            f"wrap takes a torch.nn.Module, not a {type(module).__name__}; for functions pass the "
-            "module that holds their weights, and encode= and decode="
-        )
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+def _lacking(module: nn.Module, what: str) -> GenrobustError:
+    return GenrobustError(
+        f"{type(module).__name__} has neither '{what}' nor '{what}r'; pass {what}=, a function "
+        f"that {what}s a batch"
+    )
 
 
 def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
@@ -265,35 +299,6 @@ def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
             "makes where its input is, such as torch.zeros(3, device=x.device)"
         )
     return output.to(given.dtype)
-
-
-def _method(module: nn.Module, *names: str) -> Callable[[Tensor], Any]:
-    for name in names:
-        found = getattr(module, name, None)
-        if callable(found):
-            method: Callable[[Tensor], Any] = found
-            return method
-    raise GenrobustError(
-        f"{type(module).__name__} has neither '{names[0]}' nor '{names[1]}'; pass {names[0]}=, a "
-        f"function that {names[0]}s a batch"
-    )
-
-
-def _shape_of(module: nn.Module, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
-    found: Any = given
-    for name in ("input_shape", "img_size"):
-        found = found if found is not None else getattr(module, name, None)
-    if isinstance(found, int):
-        found = None  # a side alone does not say how many channels
-    if found is None:
-        raise GenrobustError(
-            f"the image shape of {type(module).__name__} is not known; pass "
-            "input_shape=(channels, height, width), such as input_shape=(1, 32, 32)"
-        )
-    shape = tuple(int(n) for n in found)
-    if len(shape) != 3 or min(shape) < 1:
-        raise GenrobustError(f"input_shape is (channels, height, width), not {tuple(found)}")
-    return shape[0], shape[1], shape[2]
 
 
 def _qualified_name(function: Any) -> str:

@@ -22,6 +22,7 @@ from genrobust.models.card import Card
 from genrobust.models.check import check_model
 from genrobust.models.families import FAMILIES, network_for
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
@@ -89,9 +90,7 @@ def load_model(
     if isinstance(built, GenerativeModel):
         wrapped = built
     else:
-        own = getattr(built, "input_shape", None) or getattr(built, "img_size", None)
-        known = own if own and not isinstance(own, int) else shape
-        wrapped = adapt(built, input_shape=known, name=name)
+        wrapped = adapt(built, input_shape=own_shape(built) or shape, name=name)
     wrapped = wrapped.at_most(max_batch)
     check_model(wrapped)
     return wrapped

@@ -13,7 +13,9 @@ from genrobust.registry import Registry
 class Objective(Protocol):
     """A function of adversarial images, differentiable with respect to them.
 
-    Its loss must not couple samples: entry i depends on image i alone.
+    Its loss must not couple samples: entry i depends on image i alone. A registered one is an
+    attack of its own, ``objective:NAME``; its class may say ``needs_judge`` and ``goals``, as
+    attacks do.
     """
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:

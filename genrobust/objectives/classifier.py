@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ class JudgeMargin:
     without their floor): unlike cross-entropy it does not saturate where the judge is sure.
     """
 
+    needs_judge: ClassVar[bool] = True
+
     surrogate: Surrogate = "softmax"
     temperature: float = 1.0
 
@@ -35,6 +38,8 @@ class JudgeCrossEntropy:
     -log p_t(x_hat(x_adv)) or log p_y(x_hat(x_adv)): Szegedy et al. 2014, Goodfellow et al. 2015,
     Kurakin et al. 2017, Madry et al. 2018 on the model followed by the judge.
     """
+
+    needs_judge: ClassVar[bool] = True
 
     surrogate: Surrogate = "softmax"
     temperature: float = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,8 @@ class TargetELBO:
         draws: over which the expectation is taken, the same at each evaluation; 0 takes the
             mean code, with a categorical's softmax.
     """
+
+    goals: ClassVar[tuple[str, ...]] = ("targeted",)
 
     likelihood: Likelihood = "bernoulli"
     std: float = 1.0

@@ -6,6 +6,7 @@ A class's targets are tables with one row a class, looked up by the batch's targ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,8 @@ class VAELoss:
         reconstructed: where the target is one a sample: its reconstruction, not the image.
         temperature: of a categorical part's softmax, which stands in for its argmax.
     """
+
+    goals: ClassVar[tuple[str, ...]] = ("targeted",)
 
     class_images: Tensor | None = None
     reconstructed: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -35,6 +36,8 @@ class SquaredOutputError:
 
     Gondim-Ribeiro, Tabacof & Valle 2018, the output attack as coded. Targeted only.
     """
+
+    goals: ClassVar[tuple[str, ...]] = ("targeted",)
 
     surrogate: Surrogate = "softmax"
     temperature: float = 1.0

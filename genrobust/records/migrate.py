@@ -9,8 +9,13 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from genrobust import files
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.records.record import SCHEMA_VERSION, Record
 
 Json = dict[str, Any]
@@ -31,6 +36,27 @@ def read_record(content: str | bytes) -> Record:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass  # below it is said what is wrong with it
     return Record.model_validate_json(content)
+
+
+def load_record(path: Path) -> Record:
+    """The record in a file, or in the folder of a run.
+
+    Raises:
+        GenrobustError: there is none, or it is not one that this version reads.
+    """
+    place = path / "record.json" if path.is_dir() else path
+    try:
+        return read_record(files.read_bytes(place))
+    except OSError as problem:
+        raise GenrobustError(
+            f"there is no record in '{place}' ({problem.strerror}); name the folder that "
+            "'genrobust bench' printed, or its record.json"
+        ) from problem
+    except ValidationError as problem:
+        raise GenrobustError(
+            f"'{place}' is no record of this version ({in_a_line(problem)}); measure the model "
+            "again with 'genrobust bench'"
+        ) from problem
 
 
 def migrated(record: Json) -> Json:

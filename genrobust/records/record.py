@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from genrobust.models.fidelity import Fidelity
+from genrobust.records import display
 from genrobust.suites.suite import Frozen, Suite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 SCHEMA_VERSION = 3
 
@@ -80,6 +88,14 @@ class EpsScores(Frozen):
         float | None,
         Field(description="mean symmetric KL of the two posteriors in nats, of successes"),
     ]
+    token_flips: Annotated[
+        float | None,
+        Field(
+            description="mean share of the code's discrete choices (categories, entries of "
+            "codebooks) that the attack changed, of successes; None where there are none, and in "
+            "records that were made before it was measured"
+        ),
+    ] = None
 
 
 class Flag(Frozen):
@@ -203,7 +219,15 @@ class Times(Frozen):
 
 
 class Record(Frozen):
-    """The result of benchmarking one model on one suite with one seed."""
+    """The result of benchmarking one model on one suite with one seed.
+
+    In a terminal and a notebook it shows its scores; ``record.model_dump()`` has all fields.
+
+    Example:
+        >>> from genrobust import Record
+        >>> Record.load("genrobust-runs/digits-v1/vae").plot_curve()  # doctest: +SKIP
+        <Axes: xlabel='eps (L-inf)', ylabel='share of the sources'>
+    """
 
     schema_version: Annotated[int, Field(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
     official: Annotated[
@@ -213,6 +237,14 @@ class Record(Frozen):
         tuple[str, ...], Field(description="how the run departs from the suite, if it does")
     ]
     model: ModelInfo
+    fidelity: Annotated[
+        Fidelity | None,
+        Field(
+            exclude_if=lambda value: value is None,
+            description="whether what was scored is what the module's own forward gives, on the "
+            "first sources; None in records that were made before it was compared",
+        ),
+    ] = None
     suite: Suite
     suite_sha256: str
     radii: Annotated[
@@ -235,3 +267,61 @@ class Record(Frozen):
     backwards: int
     provenance: Provenance
     times: Times
+
+    @classmethod
+    def load(cls, path: str | Path) -> Record:
+        """The record of a run, from its ``record.json`` or the folder that holds it.
+
+        Raises:
+            GenrobustError: there is none, or it is not one that this version reads.
+        """
+        from genrobust.records.migrate import load_record
+
+        return load_record(Path(path))
+
+    def __repr__(self) -> str:
+        return display.summary(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return display.page(self)
+
+    def to_pandas(self) -> DataFrame:
+        """A row a radius, a column a score, ``_low`` and ``_high`` beside what has an interval.
+
+        Raises:
+            GenrobustError: pandas is not installed.
+        """
+        return display.frame(self)
+
+    def plot_curve(self, ax: Axes | None = None, *, label: str | None = None) -> Axes:
+        """Robust accuracy over the radius with its interval, and both attack success rates.
+
+        Args:
+            ax: matplotlib's axes to draw on; default new ones.
+            label: a name for the legend; then robust accuracy alone is drawn, so that several
+                records share one pair of axes.
+
+        Returns:
+            The axes.
+        """
+        return display.plot_curve(self, ax, label=label)
+
+    def plot_pairs(
+        self, eps: float | None = None, ax: Axes | None = None, *, classes: Sequence[str] = ()
+    ) -> Axes:
+        """The share of each (source class, target class) that became the target's, as a heat map.
+
+        Args:
+            eps: one of the suite's radii; default the largest.
+            ax: matplotlib's axes to draw on; default new ones.
+            classes: names for the ticks; default numbers.
+
+        Returns:
+            The axes.
+
+        Raises:
+            GenrobustError: the radius was not measured.
+        """
+        return display.plot_pairs(self, eps, ax, classes=classes)

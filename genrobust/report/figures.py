@@ -72,21 +72,41 @@ class Tick:
     text: str
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Rates over the radius."""
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """Two axes and the room between them."""
 
     says: str
-    x_label: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    lines: tuple[Line, ...]
     width: float = WIDTH
     height: float = HEIGHT
     left: float = LEFT
     right: float = WIDTH - RIGHT
     top: float = TOP
     bottom: float = HEIGHT - BOTTOM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart(Drawing):
+    """Rates over the radius."""
+
+    x_label: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places: ``low`` lies at ``first``, ``high`` at ``last``."""
+
+    low: float
+    high: float
+    first: float
+    last: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.first + share * (self.last - self.first), 1)
 
 
 @dataclass(frozen=True)
@@ -183,12 +203,8 @@ class Scale:
     def __init__(self, radii: Iterable[float]) -> None:
         self.radii = sorted({0.0, *radii})
         self.largest = self.radii[-1] or 1.0
-
-    def x(self, eps: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * eps / self.largest, 1)
-
-    def y(self, rate: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - rate), 1)
+        self.x = Axis(0.0, self.largest, LEFT, WIDTH - RIGHT)
+        self.y = Axis(0.0, 1.0, HEIGHT - BOTTOM, TOP)
 
     def x_ticks(self) -> tuple[Tick, ...]:
         """A tick for each radius, labelled where there is room: both ends, then from the right."""

@@ -121,8 +121,17 @@ def _radius(value: float | None) -> str:
 
 def _notes(records: Sequence[Record | MinimumNormRecord]) -> list[str]:
     flags = [f"? {r.model.name} is not reliable: {f.evidence}" for r in records for f in r.flags]
+    flags += [f"! {r.model.name} may be misread: {r.fidelity}" for r in records if _differs(r)]
     deviations = sorted({d for record in records for d in record.deviations})
     return flags + ([f"not official: {'; '.join(deviations)}"] if deviations else [])
+
+
+def _differs(record: Record | MinimumNormRecord) -> bool:
+    return (
+        isinstance(record, Record)
+        and record.fidelity is not None
+        and record.fidelity.status == "differs"
+    )
 
 
 def _percent(estimate: Estimate | None) -> str:

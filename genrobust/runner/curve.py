@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,10 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Counts, Nearest
+from genrobust.outcomes.scores import mean
+from genrobust.outcomes.statistics import interval, resamples
 from genrobust.records.curve_record import (
     Area,
     AtRadius,
@@ -29,18 +33,14 @@ from genrobust.records.curve_record import (
     Source,
 )
 from genrobust.records.examples import Attacked, Example
-from genrobust.records.record import DataInfo, Estimate, Flag, Times
+from genrobust.records.record import DataInfo, Flag, Times
 from genrobust.rules.base import RULES
-from genrobust.runner import collect, flags, places
-from genrobust.runner.checkpoint import Checkpoint
-from genrobust.runner.nearest import SEARCHES, NearestSpec, search_nearest
+from genrobust.runner import collect, places
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import provenance
 from genrobust.runner.run import Progress, device_of, judges, run_missing, shards_of, silent
-from genrobust.runner.shard import Measured
-from genrobust.runner.statistics import estimates, interval, resamples
-from genrobust.runner.store import Store
+from genrobust.runner.smallest import SEARCHES, NearestSpec
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed
 
@@ -66,6 +66,7 @@ def minimum_norm(
     seed: int = 0,
     device: str = "cpu",
     workers: int | None = None,
+    executor: str = "threads",
     batch_size: int | None = None,
     data_root: str | Path | None = None,
     out: str | Path | None = None,
@@ -85,6 +86,7 @@ def minimum_norm(
         seed: of every random draw.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
+        executor: who computes them, as for :func:`genrobust.bench`.
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -111,6 +113,7 @@ def minimum_norm(
         norm=norm,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
     )
@@ -165,9 +168,11 @@ def prepare_curve(
 
 
 def execute_curve(
-    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent
+    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent, here: str | None = None
 ) -> CurveRun:
     """Run what is missing in ``folder``, and write ``curve.json`` there.
+
+    ``here`` is as for :func:`genrobust.runner.run.execute`.
 
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
@@ -175,16 +180,10 @@ def execute_curve(
     run = prepared.run
     suite, setting, seed = run.suite, run.setting, run.options.seed
     shards = nearest_shards_of(prepared)
-    places.begin(folder, run, shards)
-
-    def work(
-        spec: NearestSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
-    ) -> Measured | None:
-        return search_nearest(spec, setting, cancelled, checkpoint)
-
-    measured = run_missing(Store(folder, run.identity), shards, work, run.workers, on_progress)
-    joined = collect.join(measured)
-    distance = joined["distance"].double()
+    places.begin(folder, run, shards, here)
+    measured = run_missing(folder, run, shards, on_progress)
+    found = Nearest.joined([shard.tensors for shard in measured])
+    distance = found.distance.double()
     known = distance[(distance > 0) & distance.isfinite()]
     drawn = _resampled(distance, suite)
     record = MinimumNormRecord(
@@ -196,24 +195,24 @@ def execute_curve(
         seed=seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(setting)),
-        flags=tuple(_flags(suite, joined)),
-        eligible=int(joined["eligible"].sum()),
+        flags=tuple(_flags(suite, found)),
+        eligible=int(found.eligible.sum()),
         found=len(known),
         eps50=_radius(exact_eps50(distance), exact_eps50(drawn), suite),
         median_distance=float(known.median()) if len(known) else None,
         areas=tuple(
             Area(
                 radius=up_to,
-                area=_estimate(exact_area(distance[:, None], up_to), suite),
+                area=mean(exact_area(distance[:, None], up_to), suite),
             )
             for up_to in prepared.areas
         ),
         per_eps=tuple(_at(eps, distance, suite) for eps in suite.eps),
         curve=_curve(distance, drawn, suite),
-        sources=tuple(_sources(suite, joined)),
-        searches=tuple(_costs(suite, joined)),
-        forwards=int(joined["forwards"].sum()),
-        backwards=int(joined["backwards"].sum()),
+        sources=tuple(_sources(suite, found)),
+        searches=tuple(_costs(suite, found.counts)),
+        forwards=int(found.counts.forwards.sum()),
+        backwards=int(found.counts.backwards.sum()),
         provenance=provenance(run.command, device_of(run), [*shards]),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -221,7 +220,7 @@ def execute_curve(
         ),
     )
     record = places.settle(folder / "curve.json", record)
-    return CurveRun(record, _examples(suite, joined))
+    return CurveRun(record, _examples(suite, found))
 
 
 def nearest_shards_of(prepared: PreparedCurve) -> list[NearestSpec]:
@@ -244,11 +243,6 @@ def _resampled(distance: Tensor, suite: Suite) -> Tensor:
     return torch.cat([distance[torch.from_numpy(chunk)] for chunk in picks])
 
 
-def _estimate(values: Tensor, suite: Suite) -> Estimate:
-    """The mean over sources of what each gives, (B,), with its interval."""
-    return estimates(values.double().numpy()[None], suite)[0]
-
-
 def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
     # Interpolating between a number and infinity gives NaN, so the draws next to the tails count.
     tail = (1 - suite.confidence) / 2
@@ -263,7 +257,7 @@ def _finite(value: float) -> float | None:
 def _at(eps: float, distance: Tensor, suite: Suite) -> AtRadius:
     up_to = [allowed(eps)] if eps > 0 else [0.0]
     stands = exact_accuracy(distance[:, None], up_to)[:, 0]
-    return AtRadius(eps=eps, robust_accuracy=_estimate(stands, suite))
+    return AtRadius(eps=eps, robust_accuracy=mean(stands, suite))
 
 
 def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
@@ -280,8 +274,8 @@ def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
     )
 
 
-def _sources(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Source]:
-    columns = (joined["label"], joined["eligible"], joined["distance"])
+def _sources(suite: Suite, found: Nearest) -> Iterator[Source]:
+    columns = (found.label, found.eligible, found.distance)
     rows = zip(suite.sample_ids, *(column.tolist() for column in columns), strict=True)
     for sample_id, label, eligible, distance in rows:
         yield Source(
@@ -292,7 +286,7 @@ def _sources(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Source]:
         )
 
 
-def _costs(suite: Suite, joined: dict[str, Tensor]) -> Iterator[SearchCost]:
+def _costs(suite: Suite, counts: Counts) -> Iterator[SearchCost]:
     """In the order of the work: the flags' short attacks, the searches, the suite's attacks."""
     attacks = len(suite.attacks)
     rows: list[tuple[int, str, dict[str, Any]]] = [(attacks, collect.DIAGNOSTICS[0], {})]
@@ -302,18 +296,18 @@ def _costs(suite: Suite, joined: dict[str, Tensor]) -> Iterator[SearchCost]:
         yield SearchCost(
             label=label,
             settings=settings,
-            tried=int(joined["tried"][row].sum()),
-            nearer=int(joined["succeeded"][row].sum()),
-            forwards=int(joined["forwards"][row].sum()),
-            backwards=int(joined["backwards"][row].sum()),
+            tried=int(counts.tried[row].sum()),
+            nearer=int(counts.succeeded[row].sum()),
+            forwards=int(counts.forwards[row].sum()),
+            backwards=int(counts.backwards[row].sum()),
         )
 
 
-def _flags(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
+def _flags(suite: Suite, found: Nearest) -> Iterator[Flag]:
     """Those of a bench, and that the search for the smallest change was beaten."""
-    yield from flags.raised(suite, joined)
-    eligible = int(joined["eligible"].sum())
-    beaten = int(joined["succeeded"][: len(suite.attacks)].sum())
+    yield from flags.raised(suite, found.eligible, found.signs, found.counts)
+    eligible = int(found.eligible.sum())
+    beaten = int(found.counts.succeeded[: len(suite.attacks)].sum())
     if beaten > BEATEN * eligible:
         yield Flag(
             name="the search for the smallest change is beaten",
@@ -324,25 +318,24 @@ def _flags(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
         )
 
 
-def _examples(suite: Suite, joined: dict[str, Tensor]) -> list[Example]:
+def _examples(suite: Suite, found: Nearest) -> list[Example]:
     """The sources to show, with the nearest image that was found for each."""
-    label, distance = joined["label"], joined["distance"]
     return [
         Example(
             sample_id=suite.sample_ids[i],
-            label=int(label[i]),
-            source=joined["source"][i],
-            reconstruction=joined["reconstruction"][i],
+            label=int(found.label[i]),
+            source=found.source[i],
+            reconstruction=found.reconstruction[i],
             attacked=tuple(
                 Attacked(
                     eps=float(d),
-                    x_adv=joined["x_adv"][i],
-                    reconstruction=joined["adversarial_reconstruction"][i],
-                    shows=int(joined["verdict"][i]),
+                    x_adv=found.x_adv[i],
+                    reconstruction=found.adversarial_reconstruction[i],
+                    shows=int(found.verdict[i]),
                 )
-                for d in distance[i : i + 1]
+                for d in found.distance[i : i + 1]
                 if d.isfinite()
             ),
         )
-        for i in collect.shown(suite, joined)
+        for i in collect.shown(suite, found)
     ]

@@ -1,4 +1,4 @@
-"""Run shards side by side: threads, as torch's kernels release Python's lock.
+"""Work side by side in threads, as torch's kernels release Python's lock.
 
 Each worker computes with one thread of its own, so that neither their number nor their order
 changes a bit of the results.
@@ -7,8 +7,9 @@ changes a bit of the results.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -24,7 +25,7 @@ def run_all(
     items: Iterable[Item],
     work: Callable[[Item, Callable[[], bool]], Result | None],
     workers: int,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Yield (item, result) as they finish.
 
     ``work`` gets the item and a function that says whether to give up. After an error, or when the
@@ -40,15 +41,8 @@ def run_all(
 
     def run(item: Item) -> Result | None:
         torch.set_num_threads(1)  # anew, as what ran before in this thread may have set another
-        try:
+        with enough_memory():
             return work(item, stop.is_set)
-        except Exception as problem:
-            if not is_out_of_memory(problem):
-                raise
-            raise GenrobustError(
-                f"there is not enough memory ({explain(problem)}); give --workers 1, lower "
-                "--batch-size, or compute where there is more"
-            ) from problem
 
     try:
         futures = {pool.submit(run, item): item for item in items}
@@ -63,3 +57,21 @@ def run_all(
         stop.set()
         pool.shutdown(wait=patient, cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say what to do about it where memory runs out in the block.
+
+    Raises:
+        GenrobustError: it did.
+    """
+    try:
+        yield
+    except Exception as problem:
+        if not is_out_of_memory(problem):
+            raise
+        raise GenrobustError(
+            f"there is not enough memory ({explain(problem)}); give --workers 1, lower "
+            "--batch-size, or compute where there is more"
+        ) from problem

@@ -30,6 +30,7 @@ class Options:
     judge_in_train_mode: bool = False
     device: str = "cpu"
     workers: int | None = None
+    executor: str = "threads"
     batch_size: int | None = None
     data_root: str | Path | None = None
     weights: str | Path | None = None
@@ -49,6 +50,7 @@ class Options:
             "eps": several("eps", self.eps, real, 0.1),
             "judge": _maybe(self.judge, text, "judge", "thesis"),
             "workers": _maybe(self.workers, whole, "workers", 2),
+            "executor": text("executor", self.executor, "processes"),
             "device": text("device", str(self.device), "cpu"),
             "data_root": _maybe(self.data_root, path, "data_root", "data"),
         }

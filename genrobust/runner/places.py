@@ -87,7 +87,8 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
         if (_plan_in(folder) or {}).get("run") == mark:
             return folder
     for folder in folders:
-        if _take(folder, mark):
+        # Of the parts of a run that begin at once, one takes the folder for all.
+        if _take(folder, mark) or (_plan_in(folder) or {}).get("run") == mark:
             return folder
     raise GenrobustError(
         f"the folders '{home / name}-...' that this run may use hold other files; choose another "

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from genrobust._version import __version__
 from genrobust.data.base import Split
+from genrobust.errors import GenrobustError
 from genrobust.norms import NormName
 from genrobust.suites.suite import AttackEntry, Frozen, JudgeRef, Suite
+
+Item = TypeVar("Item")
 
 
 class ShardSpec(Frozen):
@@ -63,3 +70,29 @@ def plan(suite: Suite, model_fingerprint: str, seed: int, device: str) -> list[S
         )
         for first in range(0, len(suite.sample_ids), suite.chunk_size)
     ]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which shards one of several machines computes: every ``count``-th from the ``number``-th on.
+
+    Example:
+        >>> Part.read("2/3").of(range(7))
+        [1, 4]
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def read(cls, text: str) -> Part:
+        """Raises GenrobustError if it is not such as 3/16."""
+        found = re.fullmatch(r"0*([1-9]\d{0,8})/0*([1-9]\d{0,8})", text)
+        if found is None or int(found[1]) > int(found[2]):
+            raise GenrobustError(
+                f"--shard is '{text}'; give a part and the number of parts, such as 3/16"
+            )
+        return cls(int(found[1]), int(found[2]))
+
+    def of(self, shards: Sequence[Item]) -> list[Item]:
+        return list(shards[self.number - 1 :: self.count])

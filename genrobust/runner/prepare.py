@@ -20,17 +20,21 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import Judge, load_judge
 from genrobust.models import threads
 from genrobust.models.check import check_model
+from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import freeze, own_shape
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
-from genrobust.models.wrapping import wrap
+from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.records.record import ModelInfo
 from genrobust.rules.base import RULES
+from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.recipe import Recipe
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Setting
 from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
 from genrobust.threat import TOLERANCE, ThreatModel
@@ -53,6 +57,7 @@ class Prepared:
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
             of attacks that genrobust does not ship.
         settings: what is not as the suite says, or the seed, in short words.
+        recipe: from which other processes prepare the same, if the executor has any.
     """
 
     setting: Setting
@@ -61,9 +66,11 @@ class Prepared:
     workers: int
     deviations: tuple[str, ...]
     model: ModelInfo
+    fidelity: Fidelity
     command: str
     identity: str
     settings: tuple[str, ...]
+    recipe: Recipe | None
 
 
 def chosen_suite(
@@ -101,6 +108,8 @@ def prepare(
     Raises:
         GenrobustError: the model, the data or a judge is missing or not what the suite says.
     """
+    executor = _executor(options, model)
+    home = str(Path.cwd()) if executor.elsewhere else ""
     used, deviations, settings = _adjusted(suite, options)
     rule = RULES.get(used.rule)
     for entry in used.attacks:
@@ -130,22 +139,30 @@ def prepare(
         )
     _check_samples(used, images)
     ready = _wrapped(model, used.dataset, images.shape, options)
+    live = ready
     if options.as_data:
         ready = _as_data(ready)
     who = _identity(ready, used, images)
     ready.module.to(device)
-    ready.module.eval()  # again, as it is the caller's, and may have been trained since
-    ready.module.requires_grad_(False)
+    freeze(ready.module)  # again, as it is the caller's, and may have been trained since
     if ready.input_shape != images.shape:
         raise GenrobustError(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
     _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
-    checked = check_model(ready, images.take(used.sample_ids[: min(used.chunk_size, CHECKED)]))
+    first = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
+    checked = check_model(ready, first)
+    live.module.to(device)
+    compared = fidelity(live, first)
+    say(live, compared)
     attacker = None if used.attacker_judge is None else _judge(used, used.attacker_judge, device)
     scorers = [_judge(used, ref, device) for ref in used.scoring_judges]
-    reference = model if isinstance(model, str) else reference
+    recipe = None
+    if isinstance(model, str):
+        reference = model
+        if executor.elsewhere:
+            recipe = Recipe(model=model, suite=suite, options=options, identity=who, home=home)
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         setting=Setting(
@@ -156,7 +173,7 @@ def prepare(
         ),
         options=options,
         suite=used,
-        workers=_workers(options, used, ready),
+        workers=_workers(options, executor, used, ready),
         deviations=deviations,
         model=ModelInfo(
             name=ready.name,
@@ -171,9 +188,11 @@ def prepare(
             deploy=ready.deploy is not None,
             card=card.model_dump(mode="json") if card and options.weights is None else None,
         ),
+        fidelity=compared,
         command=command(reference or "FILE.py:FUNCTION", suite, options),
         identity=who,
         settings=settings,
+        recipe=recipe,
     )
 
 
@@ -249,9 +268,7 @@ def _wrapped(
     if isinstance(model, GenerativeModel):
         return model.at_most(options.batch_size)
     if isinstance(model, nn.Module):
-        known = hasattr(model, "input_shape") or hasattr(model, "img_size")
-        wanted = None if known else shape
-        return wrap(model, input_shape=wanted, max_batch=options.batch_size)
+        return adapt(model, input_shape=own_shape(model) or shape, max_batch=options.batch_size)
     if not isinstance(model, str):
         raise GenrobustError(
             f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "
@@ -346,17 +363,41 @@ def _judged_by(suite: Suite, architecture: str, live: bool) -> Suite:
     return suite.judged_by(JudgeRef(architecture=architecture, sha256=sha256), live)
 
 
-def _workers(options: Options, suite: Suite, model: GenerativeModel) -> int:
+def _executor(options: Options, model: str | nn.Module | GenerativeModel) -> type[Executor]:
+    """The one that is asked for, where it can do what is asked."""
+    executor = EXECUTORS.get(options.executor)
     if options.workers is not None and options.workers < 1:
         raise GenrobustError(f"--workers is {options.workers}; it must be 1 or more")
-    if model.draws > 1 or RULES.get(suite.rule).draws:
-        return 1  # random numbers come from the process's generators, which threads share
+    most = executor.most_workers
+    if most is not None and (options.workers or 1) > most:
+        raise GenrobustError(
+            f"--workers is {options.workers}, and the executor '{options.executor}' has use "
+            f"for {most}; leave --workers out, or give --executor processes"
+        )
+    if executor.elsewhere and not isinstance(model, str):
+        raise GenrobustError(
+            f"the executor '{options.executor}' builds the model anew in other processes, "
+            "which cannot be done with a live object; give its name or FILE.py:FUNCTION as the "
+            "model, or threads as the executor"
+        )
+    return executor
+
+
+def _workers(
+    options: Options, executor: type[Executor], suite: Suite, model: GenerativeModel
+) -> int:
     wanted = options.workers
     if wanted is None:
         wanted = 1 if options.device != "cpu" else max(1, torch.get_num_threads())
+        wanted = min(wanted, executor.most_workers or wanted)
+    if executor.elsewhere:
+        return wanted
+    if model.draws > 1 or RULES.get(suite.rule).draws:
+        return 1  # random numbers come from the process's generators, which threads share
     if wanted > 1 and (why := _why_alone(suite, model)) is not None:
         warnings.warn(
-            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers says",
+            f"the model '{model.name}' {why}; it runs one shard at a time, whatever --workers "
+            "says; with --executor processes each worker has a model of its own",
             GenrobustWarning,
             stacklevel=2,
         )

@@ -77,6 +77,8 @@ def command_here(command: str, suite: str, options: Options, out: Path) -> str:
     for option, value in given.items():
         words[words.index(option) + 1] = value
     words += ["--out", str(out.absolute())]
+    if options.executor != "threads":
+        words += ["--executor", options.executor]
     if options.workers is not None:
         words += ["--workers", str(options.workers)]
     if options.data_root is not None:

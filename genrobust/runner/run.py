@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TypeVar
 
 from torch import nn
 
 from genrobust import files
 from genrobust.arguments import path
+from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Outcome
+from genrobust.outcomes.scores import scores
 from genrobust.records.examples import Example
 from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
-from genrobust.runner import collect, flags, places
-from genrobust.runner.checkpoint import Checkpoint
-from genrobust.runner.execute import run_all
+from genrobust.runner import collect, places
+from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.options import Options
-from genrobust.runner.plan import ShardSpec, plan
+from genrobust.runner.plan import Part, ShardSpec, plan
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import device_kind, provenance
-from genrobust.runner.shard import Measured, Setting, run_shard
+from genrobust.runner.shard import Measured, Setting
 from genrobust.runner.store import Store
+from genrobust.runner.task import Task
 from genrobust.suites.suite import Suite
 
 #: Called with the shards done and the shards in all.
 Progress = Callable[[int, int], None]
-
-Spec = TypeVar("Spec", bound=ShardSpec)
 
 
 def silent(done: int, total: int) -> None:
@@ -63,6 +65,7 @@ def bench(
     judge_in_train_mode: bool = False,
     device: str = "cpu",
     workers: int | None = None,
+    executor: str = "threads",
     batch_size: int | None = None,
     data_root: str | Path | None = None,
     out: str | Path | None = None,
@@ -85,6 +88,8 @@ def bench(
             turn it off.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
+        executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``, or a
+            plugin's. In other processes the model is built anew from its name or place.
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -116,6 +121,7 @@ def bench(
         judge_in_train_mode=judge_in_train_mode,
         device=device,
         workers=workers,
+        executor=executor,
         batch_size=batch_size,
         data_root=data_root,
     )
@@ -143,31 +149,24 @@ def execute(
     suite, setting = prepared.suite, prepared.setting
     shards = shards_of(prepared)
     places.begin(folder, prepared, shards, here)
-
-    def work(
-        spec: ShardSpec, cancelled: Callable[[], bool], checkpoint: Checkpoint
-    ) -> Measured | None:
-        return run_shard(spec, setting, cancelled, checkpoint)
-
-    measured = run_missing(
-        Store(folder, prepared.identity), shards, work, prepared.workers, on_progress
-    )
-    joined = collect.join(measured)
+    measured = run_missing(folder, prepared, shards, on_progress)
+    outcome = Outcome.joined([shard.tensors for shard in measured])
     record = Record(
         official=not prepared.deviations,
         deviations=prepared.deviations,
         model=prepared.model,
+        fidelity=prepared.fidelity,
         suite=suite,
         suite_sha256=suite.sha256,
         radii="each",
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(setting)),
-        flags=flags.raised(suite, joined),
-        scores=collect.score(suite, joined),
-        attacks=collect.attack_costs(suite, joined),
-        forwards=int(joined["forwards"].sum()),
-        backwards=int(joined["backwards"].sum()),
+        flags=flags.raised(suite, outcome.eligible, outcome.signs, outcome.counts),
+        scores=scores(outcome, suite),
+        attacks=collect.attack_costs(suite, outcome.counts),
+        forwards=int(outcome.counts.forwards.sum()),
+        backwards=int(outcome.counts.backwards.sum()),
         provenance=provenance(prepared.command, device_of(prepared), shards),
         times=Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -175,7 +174,24 @@ def execute(
         ),
     )
     record = places.settle(folder / "record.json", record)
-    return Run(record, collect.examples(suite, joined))
+    return Run(record, collect.examples(suite, outcome))
+
+
+def execute_part(
+    prepared: Prepared,
+    shards: Sequence[ShardSpec],
+    part: Part,
+    folder: Path,
+    on_progress: Progress = silent,
+    here: str | None = None,
+) -> None:
+    """Run what is missing of a part of a run's shards; no record is written.
+
+    Raises:
+        GenrobustError: as :func:`execute`.
+    """
+    places.begin(folder, prepared, shards, here)
+    run_missing(folder, prepared, part.of(shards), on_progress)
 
 
 def shards_of(prepared: Prepared) -> list[ShardSpec]:
@@ -207,29 +223,29 @@ def write_report(folder: Path, runs: Sequence[Run]) -> Path:
 
 
 def run_missing(
-    store: Store,
-    shards: Sequence[Spec],
-    work: Callable[[Spec, Callable[[], bool], Checkpoint], Measured | None],
-    workers: int,
-    on_progress: Progress,
+    folder: Path, prepared: Prepared, shards: Sequence[ShardSpec], on_progress: Progress
 ) -> list[Measured]:
-    """The results of all shards: those that the store has, and the others by ``work``.
+    """The results of all shards: those that the folder has, and the others by the executor.
 
-    What is under way is kept too, now and then, so that a killed run goes on inside its shards.
+    Raises:
+        GenrobustError: a shard failed, or the executor left one out.
     """
+    store, name = Store(folder, prepared.identity), prepared.options.executor
     done = {spec.key: found for spec in shards if (found := store.read(spec)) is not None}
-    missing = [spec for spec in shards if spec.key not in done]
+    missing = {spec.key: spec for spec in shards if spec.key not in done}
     on_progress(len(done), len(shards))
-
-    def work_and_store(spec: Spec, cancelled: Callable[[], bool]) -> Measured | None:
-        checkpoint = store.checkpoint(spec)
-        measured = work(spec, cancelled, checkpoint)
-        if measured is not None:
-            store.write(spec, measured)
-            checkpoint.remove()
-        return measured
-
-    for spec, measured in run_all(missing, work_and_store, workers):
-        done[spec.key] = measured
-        on_progress(len(done), len(shards))
+    tasks = [Task(spec, folder, prepared) for spec in missing.values()]
+    executor = EXECUTORS.get(name)()
+    with closing(executor.run(tasks, prepared.workers)) as finished:
+        for key in finished:
+            found = store.read(missing[key])
+            if found is not None:
+                done[key] = found
+                on_progress(len(done), len(shards))
+    absent = sum(key not in done for key in missing)
+    if absent:
+        raise GenrobustError(
+            f"{absent} of {len(shards)} shards are not in '{folder}' though the executor '{name}' "
+            "has ended; let its workers write to that folder, and type the command again"
+        )
     return [done[spec.key] for spec in shards]

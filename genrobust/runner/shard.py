@@ -12,10 +12,10 @@ from genrobust.batch import Batch
 from genrobust.data.base import Images
 from genrobust.judges.judge import Judge
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.score import measure_baseline, measure_outcomes
-from genrobust.runner.scoring import Scorer
-from genrobust.runner.search import search
+from genrobust.runner.radii import search
+from genrobust.runner.scorer import Scorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A shard's result: the tensors of :func:`~genrobust.runner.score.measure_outcomes`, the
-    counts and signs of :class:`~genrobust.runner.search.Found`, and the seconds it took."""
+    """A shard's result as it is stored, and the seconds it took."""
 
     tensors: dict[str, Tensor]
     seconds: float
@@ -58,12 +57,9 @@ def run_shard(
         found = search(spec, setting.scorer, batch, baseline, cancelled, checkpoint)
     if found is None:
         return None
-    goals = {"ignore": found.ignore, "target": found.target}
-    outcomes = measure_outcomes(spec, setting.scorer, batch, baseline, goals)
+    outcome = measure_outcome(spec, setting.scorer, batch, baseline, found)
     setting.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
-    tensors = {**outcomes, **found.signs, **found.counts}
-    on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-    return Measured(on_cpu, checkpoint.seconds)
+    return Measured(outcome.tensors(), checkpoint.seconds)
 
 
 def make_batch(spec: ShardSpec, setting: Setting) -> Batch:

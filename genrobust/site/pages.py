@@ -163,6 +163,7 @@ def standing(board: Board, row: Row) -> str:
     if row.rank is None:
         return {
             "without outcomes": "Not ranked: the run kept no outcomes of single sources.",
+            "repeated": "Not ranked: an entry of the same model has a lower robust area.",
             "unreliable": "Not ranked: its scores are not reliable.",
             "not official": "Not ranked: it was not measured as the suite says.",
             "failed": "Not ranked: it failed its verification.",

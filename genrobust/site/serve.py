@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.board.board import Board, Contender, contender, make_boards
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.evidence.entries import LoadedEntry, read_entries
 from genrobust.evidence.entry import Outcomes
 from genrobust.evidence.outcomes import check_outcomes
@@ -81,6 +81,12 @@ class _Handler(SimpleHTTPRequestHandler):
         pass
 
     def send_head(self) -> BinaryIO | None:
+        # A page from elsewhere can give its own name this machine's address, and then read what
+        # comes from there (DNS rebinding): it is known by the name it asks for.
+        host = self.headers.get("Host", HOST).rpartition(":")[0] or self.headers.get("Host", HOST)
+        if host not in (HOST, "localhost"):
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+            return None
         try:
             return super().send_head()
         except ValueError:  # a path that none can be, such as one with a zero byte
@@ -124,9 +130,10 @@ def _own_runs(runs: Path, submitted: Sequence[LoadedEntry]) -> list[Contender]:
             make_boards([one])  # what no board can show would keep all others from being shown
             found.append(one)
         except ValidationError as problem:
-            _warn(f"'{path}' is left out: it is not a record of this version ({_first(problem)})")
+            reason = f"it is not a record of this version ({in_a_line(problem)})"
+            _warn(f"'{path}' is left out: {reason}")
         except (OSError, GenrobustError) as problem:
-            _warn(f"'{path}' is left out: it cannot be shown ({_first(problem)})")
+            _warn(f"'{path}' is left out: it cannot be shown ({in_a_line(problem)})")
     return found
 
 
@@ -139,7 +146,7 @@ def _own_run(path: Path, record: Record, taken: set[str]) -> Contender:
             outcomes = Outcomes.model_validate_json(files.read_text(beside))
             check_outcomes(record, outcomes)
         except (OSError, ValueError) as problem:
-            _warn(f"'{beside}' is not used: {_first(problem)}")
+            _warn(f"'{beside}' is not used: {in_a_line(problem)}")
             outcomes = None
     slug = re.sub(r"[^a-z0-9]+", "-", path.parent.name.lower()).strip("-") or "run"
     names = (f"yours/{slug}{f'-{number}' if number > 1 else ''}" for number in count(1))
@@ -149,12 +156,3 @@ def _own_run(path: Path, record: Record, taken: set[str]) -> Contender:
 
 def _warn(message: str) -> None:
     warnings.warn(message, GenrobustWarning, stacklevel=2)
-
-
-def _first(problem: Exception) -> str:
-    """What went wrong, in a line."""
-    if isinstance(problem, ValidationError):
-        first = problem.errors()[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
-    words = problem.strerror if isinstance(problem, OSError) else str(problem)
-    return (words or type(problem).__name__).splitlines()[0]

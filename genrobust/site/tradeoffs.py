@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from genrobust.board.board import Board, Row
 from genrobust.records.record import Record
-from genrobust.report.figures import Tick
+from genrobust.report.figures import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Drawing, Tick
 
-WIDTH, HEIGHT = 680.0, 420.0
-LEFT, RIGHT, TOP, BOTTOM = 64.0, 24.0, 16.0, 60.0
+#: Taller than a chart of one model, as each dot has a label.
+HEIGHT = 420.0
 #: About as wide as a letter of a label.
 LETTER = 6.6
 LABEL_HEIGHT = 16.0
@@ -47,23 +47,16 @@ class Dot:
     label: Label | None
 
 
-@dataclass(frozen=True)
-class TradeOff:
+@dataclass(frozen=True, kw_only=True)
+class TradeOff(Drawing):
     """A chart, and who is not in it because the measure is not known."""
 
     key: str
     title: str
     measure: str
-    says: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
     dots: tuple[Dot, ...]
     missing: tuple[Row, ...]
-    width: float = WIDTH
     height: float = HEIGHT
-    left: float = LEFT
-    right: float = WIDTH - RIGHT
-    top: float = TOP
     bottom: float = HEIGHT - BOTTOM
 
 
@@ -108,7 +101,7 @@ MEASURES = (
 
 def trade_offs(board: Board) -> tuple[TradeOff, ...]:
     """A chart for each measure. Failed and unofficial rows are left out."""
-    rows = [row for row in board.rows if row.standing not in ("failed", "not official")]
+    rows = [row for row in board.rows if row.standing not in ("failed", "not official", "repeated")]
     return tuple(_trade_off(measure, rows) for measure in MEASURES)
 
 
@@ -134,7 +127,8 @@ def _trade_off(measure: Measure, rows: Sequence[Row]) -> TradeOff:
     values = [value for _, value in known] or [0.0, 1.0]
     bounds = [bound for row, _ in known for bound in _interval(row)] or [0.0, 1.0]
     x_at, y_at = ticks(min(values), max(values)), ticks(min(bounds), min(1.0, max(bounds)))
-    x, y = _Axis(x_at, LEFT, WIDTH - RIGHT), _Axis(y_at, HEIGHT - BOTTOM, TOP)
+    x = Axis(x_at[0], x_at[-1], LEFT, WIDTH - RIGHT)
+    y = Axis(y_at[0], y_at[-1], HEIGHT - BOTTOM, TOP)
     return TradeOff(
         key=measure.key,
         title=measure.title,
@@ -147,18 +141,7 @@ def _trade_off(measure: Measure, rows: Sequence[Row]) -> TradeOff:
     )
 
 
-class _Axis:
-    """From values to places."""
-
-    def __init__(self, at: Sequence[float], first: float, last: float) -> None:
-        self.low, self.high, self.first, self.last = at[0], at[-1], first, last
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.first + share * (self.last - self.first), 1)
-
-
-def _dots(known: Sequence[tuple[Row, float]], x: _Axis, y: _Axis) -> tuple[Dot, ...]:
+def _dots(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> tuple[Dot, ...]:
     """The dots, labelled from the best on where a label hits neither a dot nor another label."""
     places = [(x(value), y(row.area)) for row, value in known]
     taken: list[Box] = [(px - 7, py - 7, px + 7, py + 7) for px, py in places]

@@ -14,7 +14,7 @@ from genrobust import files
 from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split, data_at
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
 from genrobust.registry import Registry
@@ -243,8 +243,7 @@ def load_suite(name: str, data_root: str | Path | None = None) -> Suite:
     except GenrobustError:
         raise
     except (Exception, SystemExit) as problem:  # a plugin's code can raise anything
-        reason = _first(problem) if isinstance(problem, ValidationError) else f"{problem}"
-        words = f"{type(problem).__name__}: {(reason.splitlines() or [''])[0]}".removesuffix(": ")
+        words = f"{type(problem).__name__}: {in_a_line(problem)}"
         raise GenrobustError(
             f"the suite '{name}' cannot be made ({words}); it is registered as a function without "
             "arguments that gives a Suite: repair or uninstall what registers it"
@@ -261,12 +260,6 @@ def read_suite(path: Path) -> Suite:
         ) from problem
     except ValidationError as problem:
         raise GenrobustError(
-            f"'{path}' is not a suite: {_first(problem)}; compare it with the output of "
+            f"'{path}' is not a suite: {in_a_line(problem)}; compare it with the output of "
             "'genrobust show suite digits'"
         ) from problem
-
-
-def _first(problem: ValidationError) -> str:
-    """The first thing that does not fit, and where."""
-    first = problem.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"

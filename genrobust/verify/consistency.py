@@ -6,22 +6,21 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import torch
-from torch import Tensor
-
 from genrobust._version import __version__
 from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ExternalModel
-from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record, Scores
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Counts, Outcome
+from genrobust.outcomes.scores import clean_accuracy, rated
+from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record
 from genrobust.rules.base import RULES
-from genrobust.runner import collect, flags
-from genrobust.runner.fields import COUNTS, GOALS, part_of
-from genrobust.runner.search import HALVINGS
+from genrobust.runner import collect
+from genrobust.runner.radii import HALVINGS
 from genrobust.suites.suite import SUITES, Suite, load_suite
-from genrobust.verify.compare import FROM_OUTCOMES, positions, require_equal
+from genrobust.verify.claims import FROM_OUTCOMES, positions, require_equal
 from genrobust.verify.subject import Subject
 
 #: A suite of one's own may ask for as much work as this.
@@ -159,57 +158,51 @@ def check_shards(evidence: Evidence) -> str:
 
 def check_outcomes(evidence: Evidence) -> str:
     """What is said of single sources agrees."""
-    t, radii = evidence.tensors, len(evidence.record.suite.eps)
-    right = (t["input_verdict"] == t["label"]) & (t["clean_verdict"] == t["label"])
-    wrong = t["eligible"] != right
+    outcome, radii = evidence.outcome, len(evidence.record.suite.eps)
+    right = outcome.input_verdict == outcome.label
+    right &= outcome.clean_verdict == outcome.label
+    wrong = outcome.eligible != right
     if wrong.any():
         raise RejectionError(f"'eligible' is not what the verdicts say at {positions(wrong)}")
-    for goal in GOALS:
-        fell = t[f"{goal}.radius"] < radii
+    for goal, broken in outcome.goals.items():
+        fell = broken.radius < radii
         if (fell & ~right).any():
             raise RejectionError(
                 f"sources that are not eligible fell, at {positions(fell & ~right)}"
             )
-        stray = ~fell & t[f"{goal}.perturbation"].flatten(1).any(1)
+        stray = ~fell & broken.perturbation.flatten(1).any(1)
         if stray.any():
             raise RejectionError(
                 f"sources that stood have a perturbation for '{goal}', at {positions(stray)}"
             )
-    hidden = t["ignore.radius"] > t["target.radius"]
+    hidden = outcome.ignore.radius > outcome.target.radius
     if hidden.any():
         raise RejectionError(
             "sources that show their target's class are said to show their own, at "
             + positions(hidden)
         )
-    count = int((t["ignore.radius"] < radii).sum())
+    count = int((outcome.ignore.radius < radii).sum())
     return f"{int(right.sum())} sources are eligible, of which {count} fell"
 
 
 def check_scores(evidence: Evidence) -> str:
     """What follows from outcomes alone is claimed as it follows."""
-    count = require_equal(evidence.record.scores, scores_of(evidence), FROM_OUTCOMES)
+    claimed, suite, outcome = evidence.record.scores, evidence.record.suite, evidence.outcome
+    found = rated(claimed, outcome.worst, suite, RULES.get(suite.rule).classes(suite.dataset))
+    found = found.model_copy(update={"clean_accuracy": clean_accuracy(outcome, suite)})
+    count = require_equal(claimed, found, FROM_OUTCOMES)
     return f"{count} scores with their intervals follow from the outcomes"
-
-
-def scores_of(evidence: Evidence) -> Scores:
-    """Scores as far as outcomes give them: where images are needed they are those of nothing."""
-    count = len(evidence.record.suite.sample_ids)
-    images, numbers = torch.zeros(count, 1, 1, 1), torch.zeros(count)
-    unknown = {
-        **dict.fromkeys(("source", "reconstruction"), images),
-        **dict.fromkeys(("ignore.x_adv", "ignore.reconstruction"), images),
-        **{"kl": numbers, "mean": numbers[:, None]},
-        **dict.fromkeys(("ignore.source_similarity", "ignore.reconstruction_similarity"), numbers),
-        **dict.fromkeys(("ignore.displacement", "ignore.symmetric_kl"), numbers),
-    }
-    return collect.score(evidence.record.suite, {**evidence.joined, **unknown})
 
 
 def check_flags(evidence: Evidence) -> str:
     """The record has the flags that its signs and counts raise, and no others."""
     record = evidence.record
-    require_flags(record, flags.raised(record.suite, evidence.joined))
+    require_flags(record, flags_of(record.suite, evidence.outcome))
     return _named(record.flags)
+
+
+def flags_of(suite: Suite, found: Outcome) -> tuple[Flag, ...]:
+    return flags.raised(suite, found.eligible, found.signs, found.counts)
 
 
 def require_flags(record: Record, found: Sequence[Flag]) -> None:
@@ -229,86 +222,78 @@ def require_flags(record: Record, found: Sequence[Flag]) -> None:
 def check_counts(evidence: Evidence) -> str:
     """What shards counted adds up to the record, and to what became of the sources."""
     record, suite = evidence.record, evidence.record.suite
-    if collect.attack_costs(suite, evidence.joined) != record.attacks:
+    total = evidence.outcome.counts
+    if collect.attack_costs(suite, total) != record.attacks:
         raise RejectionError("what the shards counted does not add up to the record's attacks")
-    totals = [int(evidence.joined[name].sum()) for name in ("forwards", "backwards")]
-    if totals != [record.forwards, record.backwards]:
+    totals = int(total.forwards.sum()), int(total.backwards.sum())
+    if totals != (record.forwards, record.backwards):
         raise RejectionError("the record's forwards and backwards are not the sum of the shards'")
-    for shard, sources in enumerate(_slices(suite)):
-        counts = {name: evidence.tensors[name][shard] for name in COUNTS}
-        part = _part(evidence.tensors, sources)
-        problem = _problem_of_counts(record, counts, part)
+    for number in range(len(evidence.shards)):
+        problem = _problem_of_counts(record, evidence.shard(number))
         if problem:
-            raise RejectionError(f"in shard {shard} {problem}")
+            raise RejectionError(f"in shard {number} {problem}")
     return f"of {len(record.attacks)} attacks in {len(evidence.shards)} shards, in sum the record's"
 
 
-def _problem_of_counts(
-    record: Record, counts: dict[str, Tensor], part: dict[str, Tensor]
-) -> str | None:
+def _problem_of_counts(record: Record, shard: Outcome) -> str | None:
     """How a shard's counts contradict themselves or the outcomes of its sources."""
-    suite = record.suite
-    tried, succeeded = counts["tried"], counts["succeeded"]
+    suite, counts = record.suite, shard.counts
+    tried, succeeded = counts.tried, counts.succeeded
     # What is tried again in smaller balls is counted again.
     again = 1 if record.radii == "from the largest" or not suite.ensemble else 1 + HALVINGS
-    if any((count < 0).any() for count in counts.values()):
+    if any((count < 0).any() for count in counts.tensors().values()):
         return "a count is negative"
-    if (succeeded > tried).any() or (tried > again * int(part["eligible"].sum())).any():
+    if (succeeded > tried).any() or (tried > again * int(shard.eligible.sum())).any():
         return "attacks were tried on more sources than there are, or succeeded on more than tried"
-    spent = counts["forwards"] + counts["backwards"]
-    if ((tried == 0) & (spent > 0)).any():
+    if ((tried == 0) & (counts.forwards + counts.backwards > 0)).any():
         return "attacks that were not tried cost something"
     if not suite.ensemble:
         return None
-    problem = _problem_of_signs(record, counts, part)
+    problem = _problem_of_signs(record, shard)
     if problem is None and _untargeted_first(suite):
         downwards = record.radii == "from the largest"
         check = _problem_from_the_largest if downwards else _problem_at_each_radius
-        problem = check(suite, counts, part)
+        problem = check(suite, shard)
     return problem
 
 
-def _problem_of_signs(
-    record: Record, counts: dict[str, Tensor], part: dict[str, Tensor]
-) -> str | None:
+def _problem_of_signs(record: Record, shard: Outcome) -> str | None:
     """The two last rows against the signs that they were made for."""
-    short, longer = counts["tried"][-2], counts["tried"][-1]
-    if "probe.success" in part and (short != int(part["eligible"].sum())).any():
-        return "short attacks were not tried on every eligible source"
-    if "longer.tried" not in part:
+    if shard.signs is None:
         return None
-    again, fell = part["longer.tried"], part["longer.success"]
-    stands = part["eligible"] & (part["ignore.radius"] > 0)
+    short, longer = shard.counts.tried[-2:]
+    if (short != int(shard.eligible.sum())).any():
+        return "short attacks were not tried on every eligible source"
+    if shard.signs.longer is None:
+        return None
+    again, fell = shard.signs.longer.tried, shard.signs.longer.success
+    stands = shard.eligible & (shard.ignore.radius > 0)
     if (again != (stands | fell)).any() or (fell & ~again).any():
         return "the longer attack was not tried on the sources that stand"
-    succeeded = counts["succeeded"][-1]
+    succeeded = shard.counts.succeeded[-1]
     if record.radii == "from the largest":  # each source once, at the largest that it withstands
         counted = (int(longer.sum()), int(succeeded.sum()))
         same = counted == (int(again.sum()), int(fell.sum()))
     else:
-        standing = [int(_standing(part, "ignore", e).sum()) for e in range(len(longer))]
+        standing = [_standing(shard, "ignore", e) for e in range(len(longer))]
         same = (longer - succeeded).tolist() == standing
         same &= int(succeeded.sum()) == int(fell.sum())
     return None if same else "the counts of the longer attack are not those of its signs"
 
 
-def _problem_at_each_radius(
-    suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
-) -> str | None:
+def _problem_at_each_radius(suite: Suite, shard: Outcome) -> str | None:
     """Each attack gets what the one before it left, and what they broke is what fell."""
-    aims = {entry.goal for entry in suite.attacks}
+    aims, counts = {entry.goal for entry in suite.attacks}, shard.counts
     for e, eps in enumerate(suite.eps):
         for goal, rows, tried, fell in _attacks_at(suite, counts, e):
-            before = int(_standing(part, goal, e - 1).sum())
-            fallen = before - int(_standing(part, goal, e).sum())
+            before = _standing(shard, goal, e - 1)
+            fallen = before - _standing(shard, goal, e)
             # Others than its own attacks reach the untargeted goal too.
             elsewhere = 0
             if goal == "ignore":
                 others = [a for a in range(len(suite.attacks)) if a not in rows]
-                elsewhere = int(
-                    counts["succeeded"][-2:, e].sum() + counts["tried"][others, e].sum()
-                )
-            short = int(counts["succeeded"][-2, e]) if goal == "ignore" else 0
+                elsewhere = int(counts.succeeded[-2:, e].sum() + counts.tried[others, e].sum())
+            short = int(counts.succeeded[-2, e]) if goal == "ignore" else 0
             if _AIMS[goal] in aims and (tried[0] if tried else 0) + ROUNDED < before - short:
                 return f"attacks at eps {eps:g} were not tried on all that stood before them"
             if not sum(fell) - ROUNDED <= fallen <= sum(fell) + elsewhere + ROUNDED:
@@ -318,19 +303,17 @@ def _problem_at_each_radius(
     return None
 
 
-def _problem_from_the_largest(
-    suite: Suite, counts: dict[str, Tensor], part: dict[str, Tensor]
-) -> str | None:
+def _problem_from_the_largest(suite: Suite, shard: Outcome) -> str | None:
     """Likewise where the radii went down, and what stood at one was not attacked inside it."""
     for e, eps in enumerate(suite.eps):
-        for goal, _, tried, fell in _attacks_at(suite, counts, e):
+        for goal, _, tried, fell in _attacks_at(suite, shard.counts, e):
             left = [n - k for n, k in zip(tried, fell, strict=True)]
             if tried[1:] != left[:-1]:
                 return f"attacks at eps {eps:g} were not tried on what those before them left"
-            stand = int((part["eligible"] & (part[f"{goal}.radius"] == e + 1)).sum())
+            stand = int((shard.eligible & (shard.goals[goal].radius == e + 1)).sum())
             least = most = left[-1] if left else 0
             if goal == "ignore":  # which targeted and longer attacks reach later
-                least, most = 0, most + int(counts["succeeded"][-1, e + 1 : e + 2].sum())
+                least, most = 0, most + int(shard.counts.succeeded[-1, e + 1 : e + 2].sum())
             if not least - ROUNDED <= stand <= most + ROUNDED:
                 return f"{stand} sources stand at eps {eps:g}, and the attacks left {most}"
     return None
@@ -343,37 +326,18 @@ def _untargeted_first(suite: Suite) -> bool:
 
 
 def _attacks_at(
-    suite: Suite, counts: dict[str, Tensor], e: int
+    suite: Suite, counts: Counts, e: int
 ) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
     """By goal, the rows of the attacks that ran, how many each tried, how many it broke."""
     for goal, aim in _AIMS.items():
-        ran = [a for a, entry in enumerate(suite.attacks) if counts["tried"][a].any()]
+        ran = [a for a, entry in enumerate(suite.attacks) if counts.tried[a].any()]
         rows = [a for a in ran if suite.attacks[a].goal == aim]
-        tried, fell = (counts[name][rows, e].tolist() for name in ("tried", "succeeded"))
-        yield goal, rows, tried, fell
+        yield goal, rows, counts.tried[rows, e].tolist(), counts.succeeded[rows, e].tolist()
 
 
-def _standing(part: dict[str, Tensor], goal: str, e: int) -> Tensor:
-    """Who did not fall at a radius or a smaller one; before the first, who is eligible."""
-    return part["eligible"] & (part[f"{goal}.radius"] > e)
-
-
-def _slices(suite: Suite) -> list[slice]:
-    """The places of each shard's sources."""
-    count, size = len(suite.sample_ids), suite.chunk_size
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-def _part(tensors: dict[str, Tensor], sources: slice) -> dict[str, Tensor]:
-    names = (
-        "eligible",
-        "ignore.radius",
-        "target.radius",
-        "longer.tried",
-        "longer.success",
-        "probe.success",
-    )
-    return {name: part_of(name, tensors[name], sources) for name in names if name in tensors}
+def _standing(shard: Outcome, goal: str, e: int) -> int:
+    """How many did not fall at a radius or a smaller one; before the first, are eligible."""
+    return int((shard.eligible & (shard.goals[goal].radius > e)).sum())
 
 
 def _named(raised: Sequence[Flag]) -> str:

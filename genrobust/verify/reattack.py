@@ -26,18 +26,17 @@ from genrobust.evidence.bundle import (
     read_evidence,
 )
 from genrobust.evidence.checks import RejectionError, Step, is_trouble, rejecting
-from genrobust.runner import collect
+from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Signs
 from genrobust.runner.execute import run_all
-from genrobust.runner.fields import COUNTS, FIELDS, GOALS, part_of
+from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
 from genrobust.runner.shard import Measured, make_batch, run_shard
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
-from genrobust.verify.compare import highest, positions
+from genrobust.verify.claims import highest, positions
 from genrobust.verify.replay import Progress, Replay
 
 #: Settings that are a budget: the fresh attack has twice of each.
@@ -67,7 +66,7 @@ def choose(evidence: Evidence, share: float, seed: int) -> Choice:
     """Draw about ``share`` of the shards, one at the least, and of the sources that stand."""
     draw = random.Random(seed)
     numbers = range(len(evidence.shards))
-    stands = evidence.tensors["eligible"] & (evidence.tensors["ignore.radius"] > 0)
+    stands = evidence.outcome.eligible & (evidence.outcome.ignore.radius > 0)
     able = stands.nonzero()[:, 0].tolist()
     count = max(1, round(share * len(evidence.record.suite.sample_ids)))
     return Choice(
@@ -107,12 +106,13 @@ def check_rerun(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
     again = _run(specs, prepared, on_progress)
     searched_alike = evidence.record.radii == "each"
     for number, measured in zip(choice.shards, again, strict=True):
+        claimed = evidence.shard(number)
         if searched_alike and found.elsewhere is None:
-            _require_same(evidence, number, measured.tensors)
+            _require_same(number, claimed, measured.without_misses())
             continue
         if searched_alike:
-            _require_like_passes(evidence, number, measured.tensors)
-        _require_like_outcomes(evidence, number, measured.tensors)
+            _require_like_passes(number, claimed, measured)
+        _require_like_outcomes(number, claimed, measured)
     if not searched_alike:
         how = "outcomes within tolerance, though radii are no longer searched from the largest down"
     elif found.elsewhere is None:
@@ -137,10 +137,9 @@ def check_fresh(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
         for first in range(0, len(choice.sources), suite.chunk_size)
     ]
     specs = [_of_sources(spec, evidence, group) for group in groups]
-    fresh = collect.join(_run(specs, prepared, on_progress))
-    chosen = torch.tensor(choice.sources)
-    found_radii = {goal: fresh[f"{goal}.radius"] for goal in GOALS}
-    broken = _broken(evidence, chosen, found_radii)
+    fresh = [again.goals for again in _run(specs, prepared, on_progress)]
+    found_radii = {goal: torch.cat([goals[goal].radius for goals in fresh]) for goal in GOALS}
+    broken = _broken(evidence, torch.tensor(choice.sources), found_radii)
     _require_within(evidence, broken["ignore"], all_tried=False)
     return (
         f"{len(choice.sources)} sources that stand, with seed {choice.seed} and twice the budget: "
@@ -154,12 +153,12 @@ def check_transfers(found: Replay, others: Sequence[Path], on_progress: Progress
     given = [goals for path in others if (goals := _goals_of(path, evidence)) is not None]
     tries = [one for goals in (*_own_cut(found), *given) for one in goals.values()]
     lowest = _lowest_radii(found, tries, on_progress)
-    broken = _broken(evidence, torch.arange(len(evidence.tensors["eligible"])), lowest)
+    broken = _broken(evidence, torch.arange(len(evidence.outcome.eligible)), lowest)
     _require_within(evidence, broken["ignore"], all_tried=True)
     return f"inputs of {len(given)} other entries, its own at smaller radii: {_in_words(broken)}"
 
 
-def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> list[Measured]:
+def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> list[Outcome]:
     """Attack shards, and give their results in the order of the specs."""
 
     def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
@@ -171,42 +170,37 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
     for spec, measured in run_all(specs, work, prepared.workers):
         done[spec.key] = measured
         on_progress(len(done), len(specs))
-    return [done[spec.key] for spec in specs]
+    return [Outcome.of(done[spec.key].tensors) for spec in specs]
 
 
-def _require_same(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+def _require_same(number: int, claimed: Outcome, again: Outcome) -> None:
     """On the machine that made a shard it comes out to the bit."""
-    claimed = _shard_of(evidence, number)
-    for name in (*COUNTS, *(n for n in claimed if n not in COUNTS)):
-        theirs, ours = claimed[name], again[name]
-        if name.endswith(".perturbation"):
-            none = again[name.replace("perturbation", "radius")] == len(evidence.record.suite.eps)
-            ours = ours.masked_fill(none.view(-1, 1, 1, 1), 0)
-        same = torch.isclose(theirs, ours, rtol=1e-4, atol=1e-7, equal_nan=True)
-        if not same.all():
+    theirs, ours = claimed.tensors(), again.tensors()
+    for name in sorted(theirs, key=lambda name: name not in COUNTS):
+        a, b = theirs[name], ours[name]
+        if not torch.isclose(a, b, rtol=1e-4, atol=1e-7, equal_nan=True).all():
             raise RejectionError(
                 f"shard {number}, run again with the record's seed, gives another '{name}'"
-                + _by_how_much(name, theirs, ours)
+                + _by_how_much(name, a, b)
             )
 
 
-def _require_like_passes(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+def _require_like_passes(number: int, claimed: Outcome, again: Outcome) -> None:
     """On another machine a few sources may come out otherwise, and passes with them."""
-    claimed = _shard_of(evidence, number)
+    theirs, ours = claimed.counts.tensors(), again.counts.tensors()
     for name in ("forwards", "backwards"):
-        theirs, ours = int(claimed[name].sum()), int(again[name].sum())
-        if abs(theirs - ours) > PASSES_NEAR * max(theirs, ours):
+        a, b = int(theirs[name].sum()), int(ours[name].sum())
+        if abs(a - b) > PASSES_NEAR * max(a, b):
             raise RejectionError(
                 f"shard {number}, run again with the record's seed, takes another budget"
-                + _by_how_much(name, claimed[name], again[name])
+                + _by_how_much(name, theirs[name], ours[name])
             )
 
 
-def _require_like_outcomes(evidence: Evidence, number: int, again: dict[str, Tensor]) -> None:
+def _require_like_outcomes(number: int, claimed: Outcome, again: Outcome) -> None:
     """On another machine, or by another search, a few sources may come out otherwise."""
-    claimed = _shard_of(evidence, number)
-    for goal in GOALS:
-        differ = claimed[f"{goal}.radius"] != again[f"{goal}.radius"]
+    for goal, broken in again.goals.items():
+        differ = claimed.goals[goal].radius != broken.radius
         if int(differ.sum()) > max(1, RERUN_DIFFERING * len(differ)):
             raise RejectionError(
                 f"shard {number}, run again with the record's seed, gives other outcomes for "
@@ -214,20 +208,10 @@ def _require_like_outcomes(evidence: Evidence, number: int, again: dict[str, Ten
             )
 
 
-def _shard_of(evidence: Evidence, number: int) -> dict[str, Tensor]:
-    """What evidence says of one shard, as the shard itself would."""
-    size = evidence.record.suite.chunk_size
-    sources = slice(number * size, (number + 1) * size)
-    return {
-        name: tensor[number] if name in COUNTS else part_of(name, tensor, sources)
-        for name, tensor in evidence.tensors.items()
-    }
-
-
 def _by_how_much(name: str, theirs: Tensor, ours: Tensor) -> str:
     if name in COUNTS:
         return f": {int(theirs.sum()):,} claimed, {int(ours.sum()):,} now"
-    if FIELDS[name].sign:
+    if name in Signs.table():
         return ""
     differ = (theirs != ours).flatten(1).any(1) if theirs.ndim > 1 else theirs != ours
     return f" at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"
@@ -254,11 +238,10 @@ def _broken(
 ) -> dict[str, list[tuple[int, int]]]:
     """By goal and radius, how many sources are claimed to stand, and how many of them fell."""
     found: dict[str, list[tuple[int, int]]] = {}
-    for goal in GOALS:
-        claimed, eligible = evidence.tensors[f"{goal}.radius"], evidence.tensors["eligible"]
+    for goal, claimed in evidence.outcome.goals.items():
         found[goal] = []
         for e in range(len(evidence.record.suite.eps)):
-            stands = (eligible & (claimed > e))[chosen]
+            stands = (evidence.outcome.eligible & (claimed.radius > e))[chosen]
             fell = stands & (reached[goal] <= e)
             found[goal].append((int(stands.sum()), int(fell.sum())))
     return found
@@ -297,7 +280,7 @@ def _lower_bound(broken: int, tried: int) -> float:
     return float(beta.ppf(1 - BOUND, broken, tried - broken + 1)) if broken else 0.0
 
 
-def _goals_of(path: Path, evidence: Evidence) -> dict[str, Fallen] | None:
+def _goals_of(path: Path, evidence: Evidence) -> dict[str, Broken] | None:
     """What another entry found of the same sources, radii and images; None if it is unlike."""
     try:
         other = read_evidence(path / EVIDENCE)
@@ -311,29 +294,29 @@ def _goals_of(path: Path, evidence: Evidence) -> dict[str, Fallen] | None:
         return None
     if other.record.model.input_shape != evidence.record.model.input_shape:
         return None
-    return {goal: other.fallen(goal) for goal in GOALS}
+    return other.outcome.goals
 
 
-def _own_cut(found: Replay) -> Iterator[dict[str, Fallen]]:
+def _own_cut(found: Replay) -> Iterator[dict[str, Broken]]:
     """Its own adversarial inputs, cut to each radius smaller than their own."""
-    evidence, suite = found.evidence, found.evidence.record.suite
-    x = found.joined["source"]
+    suite, clean = found.evidence.record.suite, found.outcome.clean
+    assert clean is not None
+    x = clean.source
     threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
     steps = torch.tensor([step_of(threat) for threat in threats] + [0.0]).to(x)
     for e, threat in enumerate(threats):
         goals = {}
-        for goal in GOALS:
-            given = evidence.fallen(goal)
+        for goal, given in found.evidence.outcome.goals.items():
             larger = (given.radius > e) & (given.radius < len(threats))
             images = restore(given.perturbation, x, steps[given.radius])
             cut = quantise(threat.project(images, x), x, threat)
             kept = cut.masked_fill(~larger.view(-1, 1, 1, 1), 0)
-            goals[goal] = Fallen(kept, torch.where(larger, e, len(threats)))
+            goals[goal] = Broken(torch.where(larger, e, len(threats)), kept)
         yield goals
 
 
 def _lowest_radii(
-    found: Replay, tries: Sequence[Fallen], on_progress: Progress
+    found: Replay, tries: Sequence[Broken], on_progress: Progress
 ) -> dict[str, Tensor]:
     """By goal, the smallest radius at which any perturbation reaches it on this model, (B,)."""
     evidence, setting = found.evidence, found.prepared.setting
@@ -352,11 +335,12 @@ def _lowest_radii(
             at = (radius < radii).nonzero()[:, 0]
             if cancelled() or not len(at):
                 continue
-            goals = dict.fromkeys(GOALS, Fallen(steps[at], radius[at]))
+            given = Broken(radius[at], steps[at])
+            both = Found(ignore=given, target=given, counts=evidence.outcome.counts)
             with rejecting():
-                reached = measure_outcomes(spec, setting.scorer, batch[at], baseline[at], goals)
-            for goal in GOALS:
-                lowest[goal][at] = torch.minimum(lowest[goal][at], reached[f"{goal}.radius"])
+                outcome = measure_outcome(spec, setting.scorer, batch[at], baseline[at], both)
+            for goal, broken in outcome.goals.items():
+                lowest[goal][at] = torch.minimum(lowest[goal][at], broken.radius)
         return lowest
 
     on_progress(0, len(shards))

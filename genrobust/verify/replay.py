@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,28 +18,29 @@ from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import zoo_card
+from genrobust.outcomes.outcome import GOALS, Broken, Outcome, Signs
+from genrobust.outcomes.scores import scores
+from genrobust.outcomes.table import Stored
 from genrobust.records.record import Record, Scores
-from genrobust.runner import collect, flags
 from genrobust.runner.execute import run_all
-from genrobust.runner.fields import FIELDS, GOALS
+from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import fits, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.probes import still_signs
 from genrobust.runner.provenance import device_kind, provenance
-from genrobust.runner.score import Fallen, measure_baseline, measure_outcomes
-from genrobust.runner.shard import Measured, make_batch
+from genrobust.runner.shard import make_batch
+from genrobust.runner.signs import guidance_of
 from genrobust.suites.suite import Suite
 from genrobust.threat import ThreatModel
-from genrobust.verify.compare import (
+from genrobust.verify.claims import (
     DIFFERING,
     other_machine,
     positions,
     require_equal,
     require_near,
 )
-from genrobust.verify.consistency import require_flags
+from genrobust.verify.consistency import flags_of, require_flags
 
 #: What a replay is done with: a CPU, on which results repeat.
 DEVICE = "cpu"
@@ -58,22 +59,18 @@ class Replay:
     Args:
         evidence: what was replayed.
         prepared: with what.
-        joined: every tensor of the run, recomputed where perturbations and model give it.
-        misfits: (B,) bool by goal: perturbations that leave ball or box.
-        smaller: (B,) bool by goal: those that fit in a smaller radius than is said.
+        outcome: that of the run, recomputed where perturbations and model give it.
         elsewhere: how this machine differs from the one of the record; None if it does not.
     """
 
     evidence: Evidence
     prepared: Prepared
-    joined: dict[str, Tensor]
-    misfits: dict[str, Tensor]
-    smaller: dict[str, Tensor]
+    outcome: Outcome
     elsewhere: str | None
 
     @property
     def scores(self) -> Scores:
-        return collect.score(self.evidence.record.suite, self.joined)
+        return scores(self.outcome, self.evidence.record.suite)
 
 
 def prepared_for(
@@ -99,26 +96,20 @@ def replay(evidence: Evidence, prepared: Prepared, on_progress: Progress) -> Rep
         GenrobustError: the model gave NaN or infinite pixels.
     """
     shards = list(enumerate(evidence.shards))
-    done: dict[int, Measured] = {}
+    done: dict[int, Outcome] = {}
 
-    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> Measured | None:
+    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> Outcome | None:
         number, spec = item
-        first = number * evidence.record.suite.chunk_size
-        sources = slice(first, first + len(spec.sample_ids))
-        return None if cancelled() else _measured(evidence, prepared, spec, sources)
+        return None if cancelled() else _replayed(evidence.shard(number), prepared, spec)
 
     on_progress(0, len(shards))
-    for (number, _), measured in run_all(shards, work, prepared.workers):
-        done[number] = measured
+    for (number, _), outcome in run_all(shards, work, prepared.workers):
+        done[number] = outcome
         on_progress(len(done), len(shards))
-    found = collect.join([done[number] for number, _ in shards])
-    checked = {name: {g: found.pop(f"{g}.{name}") for g in GOALS} for name in ("misfit", "smaller")}
     return Replay(
         evidence=evidence,
         prepared=prepared,
-        joined={**evidence.joined, **found},
-        misfits=checked["misfit"],
-        smaller=checked["smaller"],
+        outcome=Outcome.joined([done[number].tensors() for number, _ in shards]),
         elsewhere=other_machine(
             evidence.record.provenance, provenance("", device_kind(DEVICE), [])
         ),
@@ -173,20 +164,24 @@ def _shipped_card(record: Record) -> dict[str, Any] | None:
 
 def check_perturbations(found: Replay) -> str:
     """Every adversarial input is inside the threat model, at the smallest radius it fits in."""
-    suite = found.evidence.record.suite
-    for goal in GOALS:
-        out, less = found.misfits[goal], found.smaller[goal]
+    suite, clean = found.evidence.record.suite, found.outcome.clean
+    assert clean is not None
+    threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
+    goals = found.evidence.outcome.goals
+    for goal, given in goals.items():
+        out = _misfits(given, clean.source, threats)
         if out.any():
             raise RejectionError(
                 f"adversarial inputs for '{goal}' leave the ball or the box, at {positions(out)}"
             )
+        less = _smaller(given, clean.source, threats)
         # Rounding to whole steps may draw one in. Attacks by themselves claim nothing by it.
         if suite.ensemble and int(less.sum()) > allowed_of(suite):
             raise RejectionError(
                 f"adversarial inputs for '{goal}' fit in a smaller radius than is said of them, at "
                 + positions(less)
             )
-    count = sum(int((found.evidence.tensors[f"{g}.radius"] < len(suite.eps)).sum()) for g in GOALS)
+    count = sum(int((given.radius < len(suite.eps)).sum()) for given in goals.values())
     return (
         f"{count} adversarial inputs of the suite's sources, each inside {suite.norm} ball and box"
     )
@@ -200,9 +195,10 @@ def allowed_of(suite: Suite) -> int:
 def check_outcomes(found: Replay) -> str:
     """The model does with each source and each adversarial input what is said."""
     claimed, suite = found.evidence.tensors, found.evidence.record.suite
-    still = [f.name for f in FIELDS.values() if f.proof == "still" and f.kept and not f.sign]
+    ours, signs = found.outcome.tensors(), Signs.table()
+    still = [name for name in _still(Outcome) if name in claimed and name not in signs]
     names = (*still, *(f"{goal}.radius" for goal in GOALS))
-    differ = {name: claimed[name] != found.joined[name] for name in names}
+    differ = {name: claimed[name] != ours[name] for name in names}
     exact = [name for name in ("label", "target_label") if differ[name].any()]
     allowed = 0 if found.elsewhere is None else allowed_of(suite)
     for name in [*exact, *(n for n in names if int(differ[n].sum()) > allowed)]:
@@ -226,11 +222,10 @@ def check_scores(found: Replay) -> str:
 
 def check_signs(found: Replay) -> str:
     """The signs that need no attack are what comes out, and raise the record's flags."""
-    claimed = found.evidence.tensors
-    still = [f.name for f in FIELDS.values() if f.proof == "still" and f.sign]
-    names = [name for name in still if name in claimed]
+    claimed, ours = found.evidence.tensors, found.outcome.tensors()
+    names = [name for name in _still(Signs) if name in claimed]
     for name in names:
-        differ = _differ(claimed[name], found.joined[name], found.elsewhere is None)
+        differ = _differ(claimed[name], ours[name], found.elsewhere is None)
         allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * len(differ)
         if int(differ.sum()) > allowed:
             raise RejectionError(
@@ -239,27 +234,27 @@ def check_signs(found: Replay) -> str:
             )
     if found.elsewhere is None:
         record = found.evidence.record
-        require_flags(record, flags.raised(record.suite, found.joined))
+        require_flags(record, flags_of(record.suite, found.outcome))
     return f"{', '.join(names) or 'no sign'} recomputed; they raise the record's flags"
 
 
-def _measured(evidence: Evidence, prepared: Prepared, spec: ShardSpec, sources: slice) -> Measured:
+def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
     setting = prepared.setting
     scorer, batch = setting.scorer, make_batch(spec, setting)
-    goals = {goal: evidence.fallen(goal, sources) for goal in GOALS}
-    baseline = measure_baseline(scorer, batch)
-    tensors = measure_outcomes(spec, scorer, batch, baseline, goals)
-    if "gradient_norm" in evidence.tensors and batch.judge is not None:
-        with scorer.keyed("search", spec.sample_ids):
-            tensors |= still_signs(scorer.model, batch.untargeted())
-    threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
-    for goal, given in goals.items():
-        tensors[f"{goal}.misfit"] = _misfits(given, batch.x, threats)
-        tensors[f"{goal}.smaller"] = _smaller(given, batch.x, threats)
-    return Measured({name: tensor.detach() for name, tensor in tensors.items()}, 0.0)
+    outcome = measure_outcome(spec, scorer, batch, measure_baseline(scorer, batch), claimed)
+    if outcome.signs is None or batch.judge is None:
+        return outcome
+    with scorer.keyed("search", spec.sample_ids):
+        guidance = guidance_of(scorer.model, batch.untargeted())
+    return replace(outcome, signs=replace(outcome.signs, guidance=guidance))
 
 
-def _misfits(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+def _still(kind: type[Stored]) -> list[str]:
+    """What model and data show by themselves."""
+    return [name for name, column in kind.table().items() if column.proof == "still"]
+
+
+def _misfits(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     """Whose perturbation leaves ball or box, (B,) bool; where there is none it is 0."""
     found = given.perturbation.flatten(1).any(1) & (given.radius == len(threats))
     for e, threat in enumerate(threats):
@@ -268,7 +263,7 @@ def _misfits(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     return found
 
 
-def _smaller(given: Fallen, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+def _smaller(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     """Whose perturbation fits in the next smaller radius, (B,) bool."""
     found = torch.zeros_like(given.radius, dtype=torch.bool)
     for e, (less, threat) in enumerate(pairwise(threats), 1):

@@ -1,1 +1,1 @@
-"""A plugin of genrobust: a model, a norm, a rule, an attack, and one that cannot be imported."""
+"""A plugin of genrobust: one of each kind, and an attack that cannot be imported."""

@@ -16,6 +16,7 @@ from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import JudgeMargin, judge_margin
 from genrobust.optimizers import Problem
+from genrobust.outcomes.outcome import Guidance, Short, Signs
 from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
@@ -38,21 +39,13 @@ class Diagnosis:
     """The evidence of short attacks, and what they found on the way.
 
     Args:
-        signs: ``gradient_norm`` (B,): of the judge's margin on the surrogate reconstruction, at
-            the sources; ``gradient_cosine`` (B,): with the gradient a thousandth of the pixel
-            range away; ``descent`` and ``descent_promised`` (B,): how far the deployed margin
-            falls, a hundredth of the pixel range down the gradient, and how far the gradient says;
-            ``surrogate_label`` and ``deployed_label`` (B,): the attacker's judge's;
-            ``probe.success`` and ``probe.again`` (E, B) bool: whether a short attack, run at each
-            radius afresh and from two different starts, fools the attacker's judge;
-            ``probe.stopped`` (E, B) bool: whether the first fools it on the surrogate only, by a
-            logit.
+        signs: without a longer attack's.
         positions: of the eligible sources.
         x_adv: for each radius their images from the first start.
         forwards, backwards: of both starts, (E,).
     """
 
-    signs: dict[str, Tensor]
+    signs: Signs
     positions: Tensor
     x_adv: list[Tensor]
     forwards: Tensor
@@ -63,7 +56,7 @@ def diagnose(
     model: GenerativeModel, batch: Batch, eligible: Tensor, norm: str, eps: Sequence[float]
 ) -> Diagnosis:
     """The evidence for the flags, for an untargeted batch with labels and a judge."""
-    still = still_signs(model, batch)
+    guidance = guidance_of(model, batch)
     positions = eligible.nonzero()[:, 0]
     attack = Classifier(steps=STEPS, confidence=0.0)
     counts = torch.zeros(2, len(eps), dtype=torch.int64)
@@ -83,27 +76,26 @@ def diagnose(
             if start == 0:
                 x_adv.append(found.x_adv)
                 stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~fools
-    signs = {**still, "probe.success": success[0], "probe.again": success[1]}
-    signs["probe.stopped"] = stopped
+    signs = Signs(guidance=guidance, short=Short(success[0], success[1], stopped))
     return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
 
 
-def still_signs(model: GenerativeModel, batch: Batch) -> dict[str, Tensor]:
-    """The evidence that needs no attack: ``gradient_norm`` to ``deployed_label`` of `Diagnosis`."""
+def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
+    """The evidence that needs no attack."""
     assert batch.judge is not None
     here, near = _gradients(model, batch)
     descent, promised = _descent(model, batch, here)
     with torch.no_grad():
         surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
         deployed = batch.judge.labels(model.reconstruct(batch.x))
-    return {
-        "gradient_norm": torch.linalg.vector_norm(here.flatten(1), dim=1),
-        "gradient_cosine": F.cosine_similarity(here.flatten(1), near.flatten(1)),
-        "descent": descent,
-        "descent_promised": promised,
-        "surrogate_label": surrogate,
-        "deployed_label": deployed,
-    }
+    return Guidance(
+        gradient_norm=torch.linalg.vector_norm(here.flatten(1), dim=1),
+        gradient_cosine=F.cosine_similarity(here.flatten(1), near.flatten(1)),
+        descent=descent,
+        descent_promised=promised,
+        surrogate_label=surrogate,
+        deployed_label=deployed,
+    )
 
 
 def longer_attack(attacks: Sequence[AttackEntry]) -> Attack:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
+from genrobust.outcomes.outcome import Broken, Counts, Found, Longer, Signs
 from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.probes import Diagnosis, diagnose, longer_attack
-from genrobust.runner.score import Baseline, Fallen
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
+from genrobust.runner.signs import Diagnosis, diagnose, longer_attack
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -30,21 +31,6 @@ class _Place:
     radius: int = 0
     ball: int = 0
     attack: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a shard's search found and what it cost.
-
-    ``counts`` holds ``tried``, ``succeeded``, ``forwards`` and ``backwards``, (A + 2, E) each: a
-    row an attack of the suite, then the short attacks and the longer one that flags rest on.
-    ``signs`` is the evidence for flags, tensors by name.
-    """
-
-    ignore: Fallen
-    target: Fallen
-    counts: dict[str, Tensor]
-    signs: dict[str, Tensor]
 
 
 def search(
@@ -77,8 +63,8 @@ class _Search:
     def __init__(self, spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline) -> None:
         self.spec, self.scorer, self.batch = spec, scorer, batch
         self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
-        self.ignore = _Hunt(scorer, batch, baseline, self.threats, None)
-        self.target = _Hunt(scorer, batch, baseline, self.threats, baseline.target_labels)
+        self.ignore = _Goal(scorer, batch, baseline, self.threats, None)
+        self.target = _Goal(scorer, batch, baseline, self.threats, baseline.target_labels)
         self.tally = _Tally(len(spec.attacks), len(self.threats))
         self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
         posterior = scorer.model.encode(batch.x)
@@ -137,9 +123,9 @@ class _Search:
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of the same search."""
-        for prefix, hunt in (("ignore.", self.ignore), ("target.", self.target)):
+        for prefix, goal in (("ignore.", self.ignore), ("target.", self.target)):
             own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-            hunt.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
+            goal.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
         self.tally.table, self.longer = state["tally"], state["longer"].to(self.batch.x.device)
         self.place = _Place(*state["place"].tolist())
         self.ignore.e = self.target.e = self.place.radius
@@ -161,10 +147,15 @@ class _Search:
             yield threat
 
     def found(self) -> Found:
-        signs = {} if self.diagnosis is None else dict(self.diagnosis.signs)
-        if self.diagnosis is not None and self.spec.ensemble:
-            signs |= {"longer.tried": self.longer[0], "longer.success": self.longer[1]}
-        return Found(self.ignore.fallen(), self.target.fallen(), self.tally.counts(), signs)
+        return Found(
+            ignore=self.ignore.broken(),
+            target=self.target.broken(),
+            signs=None if self.diagnosis is None else self._signs(self.diagnosis.signs),
+            counts=Counts(*self.tally.table),
+        )
+
+    def _signs(self, short: Signs) -> Signs:
+        return replace(short, longer=Longer(*self.longer)) if self.spec.ensemble else short
 
     def _run(
         self, row: int, entry: AttackEntry, attack: Attack, threat: ThreatModel, e: int
@@ -199,7 +190,7 @@ class _Search:
         self.tally.add(self.tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
 
 
-class _Hunt:
+class _Goal:
     """For one goal, the smallest radius so far at which each source fell, and how."""
 
     def __init__(
@@ -223,7 +214,7 @@ class _Hunt:
         self.spoiled = torch.zeros_like(self.baseline.eligible)
 
     def state(self) -> dict[str, Tensor]:
-        """What a hunt of the same sources goes on from."""
+        """What a search for it among the same sources goes on from."""
         names = ("perturbation", "radius", "waits", "spoiled")
         return {name: getattr(self, name) for name in names}
 
@@ -264,8 +255,8 @@ class _Hunt:
         self.perturbation[positions[new]] = steps[new]
         return hit
 
-    def fallen(self) -> Fallen:
-        return Fallen(self.perturbation, self.radius)
+    def broken(self) -> Broken:
+        return Broken(self.radius, self.perturbation)
 
     def _shows_goal(self, x_adv: Tensor, positions: Tensor) -> Tensor:
         wanted = None if self.wanted is None else self.wanted[positions]
@@ -275,7 +266,7 @@ class _Hunt:
 
 
 class _Tally:
-    """What was tried, reached and spent, by attack and radius."""
+    """What was tried, reached and spent, by attack and radius: the table of `Counts`."""
 
     def __init__(self, attacks: int, radii: int) -> None:
         self.short, self.longer = attacks, attacks + 1
@@ -284,9 +275,6 @@ class _Tally:
     def add(self, row: int, e: int, reached: Tensor, forwards: Tensor, backwards: Tensor) -> None:
         spent = (len(reached), reached.sum(), forwards, backwards)
         self.table[:, row, e] += torch.tensor([int(number) for number in spent])
-
-    def counts(self) -> dict[str, Tensor]:
-        return dict(zip(("tried", "succeeded", "forwards", "backwards"), self.table, strict=True))
 
 
 def _diagnosed(

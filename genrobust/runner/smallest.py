@@ -12,12 +12,13 @@ from torch import Tensor
 from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
+from genrobust.outcomes.outcome import Counts, Nearest, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.probes import diagnose
-from genrobust.runner.score import Baseline, measure_baseline
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Measured, Setting, make_batch
+from genrobust.runner.signs import diagnose
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel, allowed
 
@@ -56,30 +57,27 @@ def search_nearest(
     source as far as it stays a success.
 
     Returns:
-        For B samples: ``label``, ``eligible``, ``verdict``, ``distance`` (B,), which is 0 where not
-        eligible and infinite where nothing was found; ``source``, ``reconstruction``, ``x_adv``,
-        ``adversarial_reconstruction`` (B, C, H, W); and the signs of
-        :func:`~genrobust.runner.probes.diagnose`. For A attacks of the suite, the short ones
-        that flags rest on and S searches: ``tried``, ``succeeded``, those with a nearer image,
-        ``forwards``, ``backwards`` (A + 1 + S, E + 1), the last column for the whole box. None if
-        ``cancelled`` said so between two attacks.
+        A :class:`~genrobust.outcomes.outcome.Nearest` as it is stored; None if ``cancelled`` said
+        so between two attacks.
     """
     checkpoint = checkpoint or nowhere()
     scorer, batch = setting.scorer, make_batch(spec, setting)
     baseline = measure_baseline(scorer, batch)
-    hunt = _Hunt(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
+    so_far = _NearestSoFar(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
     rows, columns = len(spec.attacks) + 1 + len(spec.searches), len(spec.eps) + 1
     counts = torch.zeros(4, rows, columns, dtype=torch.int64)
     done = 0
     earlier = checkpoint.read()
     if earlier is not None:
-        hunt.x_adv, hunt.distance = (earlier[n].to(batch.x.device) for n in ("x_adv", "distance"))
+        so_far.x_adv, so_far.distance = (
+            earlier[n].to(batch.x.device) for n in ("x_adv", "distance")
+        )
         counts, done = earlier["counts"], int(earlier["done"])
 
     def offer(
         row: int, e: int, positions: Tensor, x_adv: Tensor, forwards: Tensor, backwards: Tensor
     ) -> None:
-        spent = (len(positions), hunt.offer(positions, x_adv), forwards.sum(), backwards.sum())
+        spent = (len(positions), so_far.offer(positions, x_adv), forwards.sum(), backwards.sum())
         counts[:, row, e] += torch.tensor([int(number) for number in spent])
 
     with scorer.keyed("search", spec.sample_ids):
@@ -93,26 +91,24 @@ def search_nearest(
                 continue
             if cancelled():
                 return None
-            checkpoint.offer(partial(_state, hunt, counts, number))
+            checkpoint.offer(partial(_state, so_far, counts, number))
             attack = make_attack(entry.attack, entry.settings)
             radii = [*spec.eps, math.inf, math.inf]
-            positions = hunt.between(radii[e], radii[e + 1])
+            positions = so_far.between(radii[e], radii[e + 1])
             if not len(positions) or not attack.applies_to(posterior):
                 continue
             part = batch[positions]
             aimed = part if entry.goal == "targeted" else part.untargeted()
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
             offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
-    names = ("tried", "succeeded", "forwards", "backwards")
     scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
-    tensors = {**hunt.result(), **found.signs, **dict(zip(names, counts, strict=True))}
-    on_cpu = {name: tensor.cpu() for name, tensor in tensors.items()}
-    return Measured(on_cpu, checkpoint.seconds)
+    nearest = so_far.result(found.signs, Counts(*counts))
+    return Measured(nearest.tensors(), checkpoint.seconds)
 
 
-def _state(hunt: _Hunt, counts: Tensor, done: int) -> dict[str, Tensor]:
+def _state(so_far: _NearestSoFar, counts: Tensor, done: int) -> dict[str, Tensor]:
     """What a search goes on from after so many stages."""
-    found = {"x_adv": hunt.x_adv, "distance": hunt.distance}
+    found = {"x_adv": so_far.x_adv, "distance": so_far.distance}
     return {**found, "counts": counts, "done": torch.tensor(done)}
 
 
@@ -126,7 +122,7 @@ def _stages(spec: NearestSpec) -> Iterator[tuple[int, AttackEntry, int]]:
                 yield a, entry, e
 
 
-class _Hunt:
+class _NearestSoFar:
     """The nearest adversarial image of each source so far."""
 
     def __init__(
@@ -161,18 +157,20 @@ class _Hunt:
         self.x_adv[positions[nearer]] = x_adv[nearer]
         return int(nearer.sum())
 
-    def result(self) -> dict[str, Tensor]:
+    def result(self, signs: Signs, counts: Counts) -> Nearest:
         images = self.scorer.reconstruct(self.x_adv, self.batch.sample_ids)
-        return {
-            "label": self.baseline.labels,
-            "eligible": self.baseline.eligible,
-            "verdict": self.scorer.verdict(images, self.baseline),
-            "distance": self.distance,
-            "source": self.batch.x,
-            "reconstruction": self.baseline.reconstruction,
-            "x_adv": self.x_adv,
-            "adversarial_reconstruction": images[0],
-        }
+        return Nearest(
+            label=self.baseline.labels,
+            eligible=self.baseline.eligible,
+            verdict=self.scorer.verdict(images, self.baseline),
+            distance=self.distance,
+            source=self.batch.x,
+            reconstruction=self.baseline.reconstruction,
+            x_adv=self.x_adv,
+            adversarial_reconstruction=images[0],
+            signs=signs,
+            counts=counts,
+        )
 
     def _succeeds(self, x_adv: Tensor, positions: Tensor) -> Tensor:
         part = self.baseline[positions]

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from genrobust.batch import Batch
-from genrobust.metrics.latent import latent_displacement, symmetric_kl
+from genrobust.metrics.latent import latent_displacement, symmetric_kl, token_flip_rate
 from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
+from genrobust.outcomes.outcome import Broken, Clean, Effect, Found, Outcome
 from genrobust.posterior import Posterior
 from genrobust.rules.base import Sources
 from genrobust.runner.perturbation import restore, step_of
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.scoring import Scorer
+from genrobust.runner.scorer import Scorer
 from genrobust.threat import ThreatModel
 
 
@@ -59,72 +60,53 @@ def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Fallen:
-    """For one goal, the perturbation of the smallest radius that reached it.
-
-    Args:
-        perturbation: in steps of that radius, (B, C, H, W); 0 where none did.
-        radius: its position in the suite's eps, (B,); the number of radii where none did.
-    """
-
-    perturbation: Tensor
-    radius: Tensor
-
-
 @torch.no_grad()
-def measure_outcomes(
-    spec: ShardSpec,
-    scorer: Scorer,
-    batch: Batch,
-    baseline: Baseline,
-    goals: dict[str, Fallen],
-) -> dict[str, Tensor]:
+def measure_outcome(
+    spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline, found: Found
+) -> Outcome:
     """Score perturbations on the deployed path, from nothing but themselves.
 
-    Returns:
-        Tensors over B samples: ``label``, ``target_label``, ``input_verdict``, ``clean_verdict``,
-        ``eligible``, ``kl`` (nats, of the clean posterior to the prior) (B,); ``mean``, of the
-        parts that have one (B, L);
-        ``source``, ``reconstruction`` (B, C, H, W). For each goal g: ``g.perturbation``,
-        ``g.x_adv``, ``g.reconstruction`` (B, C, H, W); ``g.verdict``, ``g.radius`` (B,): the
-        position of the smallest radius that reached it, the number of radii where none did; and
-        what changed: ``g.source_similarity``, ``g.reconstruction_similarity``,
-        ``g.displacement``, ``g.symmetric_kl`` (B,).
+    Perturbations that do not reach their goal count as none; signs and counts stay what they are.
     """
     posterior = scorer.posterior(batch.x, batch.sample_ids)
-    tensors = {
-        "label": baseline.labels,
-        "target_label": baseline.target_labels,
-        "input_verdict": baseline.input_verdict,
-        "clean_verdict": baseline.clean_verdict,
-        "eligible": baseline.eligible,
-        "source": batch.x,
-        "reconstruction": baseline.reconstruction,
-        "kl": posterior.kl_to_prior().sum(1),
-        "mean": posterior.means(),
-    }
     steps = torch.tensor([step_of(ThreatModel(spec.norm, e)) for e in spec.eps] + [0.0]).to(batch.x)
-    for goal, given in goals.items():
+
+    def measured(given: Broken, wanted: Tensor | None) -> Broken:
         x_adv = restore(given.perturbation, batch.x, steps[given.radius])
         images = scorer.reconstruct(x_adv, batch.sample_ids)
         verdict = scorer.verdict(images, baseline)
-        wanted = baseline.target_labels if goal == "target" else None
         hit = baseline.reached(verdict, wanted) & baseline.eligible
         hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))
         moved = scorer.posterior(x_adv, batch.sample_ids)
-        tensors |= {
-            f"{goal}.perturbation": given.perturbation,
-            f"{goal}.x_adv": x_adv,
-            f"{goal}.reconstruction": images[0],
-            f"{goal}.verdict": verdict,
-            f"{goal}.radius": torch.where(hit, given.radius, len(spec.eps)),
-            f"{goal}.source_similarity": _similarity(batch.x, x_adv),
-            f"{goal}.reconstruction_similarity": _similarity(baseline.reconstruction, images[0]),
-            f"{goal}.displacement": latent_displacement(posterior, moved),
-            f"{goal}.symmetric_kl": _symmetric_kl(posterior, moved),
-        }
-    return tensors
+        effect = Effect(
+            verdict=verdict,
+            x_adv=x_adv,
+            reconstruction=images[0],
+            source_similarity=_similarity(batch.x, x_adv),
+            reconstruction_similarity=_similarity(baseline.reconstruction, images[0]),
+            displacement=latent_displacement(posterior, moved),
+            symmetric_kl=_symmetric_kl(posterior, moved),
+            token_flips=token_flip_rate(posterior, moved),
+        )
+        return Broken(torch.where(hit, given.radius, len(spec.eps)), given.perturbation, effect)
+
+    return Outcome(
+        label=baseline.labels,
+        target_label=baseline.target_labels,
+        input_verdict=baseline.input_verdict,
+        clean_verdict=baseline.clean_verdict,
+        eligible=baseline.eligible,
+        clean=Clean(
+            source=batch.x,
+            reconstruction=baseline.reconstruction,
+            kl=posterior.kl_to_prior().sum(1),
+            mean=posterior.means(),
+        ),
+        ignore=measured(found.ignore, None),
+        target=measured(found.target, baseline.target_labels),
+        signs=found.signs,
+        counts=found.counts,
+    )
 
 
 def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from genrobust.outcomes.outcome import Counts, Guidance, Longer, Short, Signs
 from genrobust.records.record import Flag
 from genrobust.suites.suite import Suite
 
@@ -31,17 +32,16 @@ FEW, FEW_SHARE = 20, 0.5
 GRADIENT_FREE = ("noise", "square")
 
 
-def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
-    """The flags of a run, from its joined shard results."""
-    eligible = joined["eligible"]
+def raised(suite: Suite, eligible: Tensor, signs: Signs | None, counts: Counts) -> tuple[Flag, ...]:
+    """The flags of a run; without ``signs``, as without an attacker's judge, few can be told."""
     found: list[Flag | None] = [_few(suite, eligible)]
-    if "gradient_norm" in joined:  # an attacker's judge was at hand
-        found += [_gradients(joined, eligible), _random(joined, eligible)]
-        found += [_mislead(joined, eligible), _surrogate(suite, joined, eligible)]
-        found += [_larger_eps(suite, joined, eligible), _restarts(suite, joined, eligible)]
-    if "longer.success" in joined:
-        found += [_longer(joined, eligible)]
-    found += _black_box(suite, joined)
+    if signs is not None:
+        guidance, short = signs.guidance, signs.short
+        found += [_gradients(guidance, eligible), _random(guidance, eligible)]
+        found += [_mislead(guidance, eligible), _surrogate(suite, guidance, short, eligible)]
+        found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
+        found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
+    found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
 
@@ -58,8 +58,8 @@ def _few(suite: Suite, eligible: Tensor) -> Flag | None:
     )
 
 
-def _gradients(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
-    norm = joined["gradient_norm"][eligible]
+def _gradients(guidance: Guidance, eligible: Tensor) -> Flag | None:
+    norm = guidance.gradient_norm[eligible]
     share = _share((norm == 0) | ~norm.isfinite())
     if share <= VANISHED:
         return None
@@ -72,10 +72,10 @@ def _gradients(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     )
 
 
-def _random(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+def _random(guidance: Guidance, eligible: Tensor) -> Flag | None:
     """A gradient that is another one right beside says nothing of where the loss falls."""
-    usable = eligible & (joined["gradient_norm"] > 0)
-    share = _share(joined["gradient_cosine"][usable] < ALIKE)
+    usable = eligible & (guidance.gradient_norm > 0)
+    share = _share(guidance.gradient_cosine[usable] < ALIKE)
     if share <= RANDOM:
         return None
     return Flag(
@@ -87,12 +87,12 @@ def _random(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     )
 
 
-def _mislead(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+def _mislead(guidance: Guidance, eligible: Tensor) -> Flag | None:
     """A gradient may be smooth and yet that of something else."""
-    if "descent" not in joined:  # which older runs lack
+    if guidance.descent is None or guidance.descent_promised is None:  # as in older runs
         return None
-    usable = eligible & (joined["gradient_norm"] > 0)
-    fell, promised = joined["descent"][usable], joined["descent_promised"][usable]
+    usable = eligible & (guidance.gradient_norm > 0)
+    fell, promised = guidance.descent[usable], guidance.descent_promised[usable]
     share = _share(~(fell >= KEPT * promised))
     if share <= MISLED:
         return None
@@ -106,8 +106,8 @@ def _mislead(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     )
 
 
-def _longer(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
-    tried, fell = joined["longer.tried"][eligible], joined["longer.success"][eligible]
+def _longer(longer: Longer, eligible: Tensor) -> Flag | None:
+    tried, fell = longer.tried[eligible], longer.success[eligible]
     share = _share(fell)
     if share <= LONGER or int(fell.sum()) < 2:
         return None
@@ -120,15 +120,15 @@ def _longer(joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
     )
 
 
-def _surrogate(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
+def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor) -> Flag | None:
     """Attacks are led by the surrogate: what they change there they must change for real."""
-    share = _share((joined["surrogate_label"] != joined["deployed_label"])[eligible])
+    share = _share((guidance.surrogate_label != guidance.deployed_label)[eligible])
     evidence = (
         f"on {share:.0%} of the eligible sources the attacker's judge sees different classes in "
         "the two reconstructions"
     )
-    if share <= DISAGREE and "probe.stopped" in joined:  # which older runs lack
-        shares = [_share(mask[eligible]) for mask in joined["probe.stopped"]]
+    if share <= DISAGREE and short.stopped is not None:  # as it is in older runs
+        shares = [_share(mask[eligible]) for mask in short.stopped]
         share = max(shares, default=0.0)
         if share > DISAGREE:
             evidence = (
@@ -145,8 +145,8 @@ def _surrogate(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Fla
     )
 
 
-def _larger_eps(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
-    shares = [_share(success[eligible]) for success in joined["probe.success"]]
+def _larger_eps(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
+    shares = [_share(success[eligible]) for success in short.success]
     drops = [before - after for before, after in pairwise(shares)]
     worst = max(drops, default=0.0)
     if worst <= FEWER:
@@ -161,9 +161,8 @@ def _larger_eps(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Fl
     )
 
 
-def _restarts(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag | None:
-    differ = joined["probe.success"] != joined["probe.again"]
-    shares = [_share(mask[eligible]) for mask in differ]
+def _restarts(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
+    shares = [_share(mask[eligible]) for mask in short.success != short.again]
     worst = max(shares, default=0.0)
     if worst <= RESTARTS:
         return None
@@ -176,7 +175,7 @@ def _restarts(suite: Suite, joined: dict[str, Tensor], eligible: Tensor) -> Flag
     )
 
 
-def _black_box(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
+def _black_box(suite: Suite, counts: Counts) -> Iterator[Flag]:
     labels = [entry.attack for entry in suite.attacks]
     if not set(labels) - set(GRADIENT_FREE):
         return  # no gradient attack ran that could be beaten
@@ -184,7 +183,7 @@ def _black_box(suite: Suite, joined: dict[str, Tensor]) -> Iterator[Flag]:
         if entry.attack != "square":
             continue
         for e, eps in enumerate(suite.eps):
-            tried, succeeded = int(joined["tried"][a, e]), int(joined["succeeded"][a, e])
+            tried, succeeded = int(counts.tried[a, e]), int(counts.succeeded[a, e])
             if succeeded >= 2 and succeeded > BLACK_BOX * tried:
                 yield Flag(
                     name="a gradient-free attack beats the gradient ones",

@@ -1,0 +1,437 @@
+"""Whether what is scored is what the module's own ``forward`` gives, and what mends it if not.
+
+An encoder's (mean, standard deviation) has the shape of a (mean, log-variance), and a quantiser
+that lives in ``forward`` is missing from ``decode(encode(x))``: no shape tells. So ``forward`` is
+asked. Where it draws, its noise is held at 0, which shows the code that it decodes, and at 1, which
+shows the spread about it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genrobust.errors import GenrobustWarning
+from genrobust.foreign import explain
+from genrobust.models.batches import tolerance_of
+from genrobust.models.forward import CALLS, pictures_in
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import has_forward, unwrapped
+from genrobust.models.precision import precision_of
+from genrobust.posterior import Gaussian, Posterior
+from genrobust.seeding import seeded
+
+#: The most images that are compared, and how often noise is drawn that cannot be held still.
+IMAGES, DRAWS = 8, 64
+#: How many times what chance makes of it the squared gap of the means of draws may be.
+GAP = 3
+#: Another range of pixels is named where its error is below both shares: of the error as the model
+#: is read, and of the error of one picture for all, which a model that learned nothing may reach.
+BETTER, LEARNED = 0.5, 0.8
+#: The least numbers in a code that are not all positive by chance.
+MANY = 20
+#: The most draws in one call of forward: rejection sampling never ends where noise stands still.
+ENDLESS = 1000
+
+#: Pixels as own = (pixel - mean) / std, a number for each channel or one for all.
+Units = tuple[tuple[float, ...], tuple[float, ...]]
+UNITS: dict[str, Units] = {
+    "value_range=(0, 1)": ((0.0,), (1.0,)),
+    "value_range=(-1, 1)": ((0.5,), (0.5,)),
+    "value_range=(0, 255)": ((0.0,), (1 / 255,)),
+    "value_range=(-0.5, 0.5)": ((0.5,), (1.0,)),
+    "(x - 0.1307) / 0.3081": ((0.1307,), (0.3081,)),
+    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "CIFAR-10's mean and std": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+}
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What came of the comparison.
+
+    Args:
+        status: ``"declared"`` where ``deploy=`` or ``draws=`` says that it is something else than
+            ``forward``; ``"not compared"`` where ``forward`` takes or gives something else.
+        difference: of what is scored and what ``forward`` gives: root mean square over pixels, in
+            [0, 1]; None without a comparison. Noise that ``forward`` draws is 0 here.
+        what: what differs, or why nothing was compared.
+        mend: what to type.
+    """
+
+    status: Literal["equal", "differs", "declared", "no forward", "not compared"]
+    difference: float | None = None
+    what: str = ""
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, [self.what, self.mend])) or self.status
+
+
+@dataclass(frozen=True)
+class _Finding:
+    what: str
+    mend: str
+
+
+def say(model: GenerativeModel, found: Fidelity) -> None:
+    """Warn where what is scored differs from what the module gives."""
+    if found.status == "differs":
+        warnings.warn(f"{model.name} may be misread: {found}", GenrobustWarning, stacklevel=3)
+
+
+@torch.no_grad()
+def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
+    """Compare what is scored with what the module's ``forward`` gives.
+
+    Args:
+        model: one that passes its check.
+        x: images (B, C, H, W) in [0, 1]; the first few are used.
+        real: they are pictures, on which a model that learned something has a small error.
+
+    Example:
+        >>> import genrobust
+        >>> model = genrobust.load_model("vae")
+        >>> fidelity(model, torch.rand(4, 1, 32, 32)).status
+        'equal'
+    """
+    x = x[:IMAGES].to(model.device)
+    with seeded(model.device, "fidelity"):
+        # Unclipped, as of an untrained model clipping may leave little.
+        compared, findings = _compared(replace(model, clamp=False), x)
+        findings += [f for f in (_positive(model, x),) if f and not findings]
+        findings += [f for f in (_other_units(model, x),) if f and real]
+    if not findings:
+        return compared
+    what, mend = ("; ".join(getattr(f, name) for f in findings) for name in ("what", "mend"))
+    return Fidelity("differs", compared.difference, what, mend)
+
+
+def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Finding]]:
+    own = _Forward(model)
+    if not own.exists:
+        return Fidelity("no forward"), []
+    with _Noise(0.0):
+        ours = model.reconstruct(x).double()
+    found = own.nearest(x, ours)
+    if found is None:
+        return Fidelity("not compared", what=own.why), []
+    difference = float((found.pixels - ours).square().mean().sqrt())
+    allowed = tolerance_of(model)
+    if _apart(found.pixels, ours) <= allowed or _is_alike(model, own, x, found):
+        spread = _spread(model, x, own, found, allowed) if found.noise else None
+        return Fidelity("equal", difference), [spread] if spread else []
+    if model.deploy is not None or model.draws > 1:
+        what = "deploy= or draws= says what is scored, which is not what forward gives"
+        return Fidelity("declared", difference, what), []
+    return Fidelity("differs", difference), [_path(model, x, found, difference, allowed)]
+
+
+def _path(
+    model: GenerativeModel, x: Tensor, found: _Image, difference: float, allowed: float
+) -> _Finding:
+    """Why forward gives another picture, even with its noise at 0."""
+    gaussian, code = _gaussian(model, x), f"module.{_name(model)}(x)"
+    measured = f"by {difference:.2g} of the pixel range"
+    second = None if gaussian is None else model.decode(gaussian.logvar)
+    if second is not None and _apart(found.pixels, second) <= allowed:
+        return _Finding(
+            "forward decodes the second of the two that the encoder returns, and genrobust the "
+            f"first as the mean; the pictures differ {measured}",
+            f"pass encode=lambda x: {code}[::-1] if they are (logvar, mean), or "
+            f"encode=lambda x: {code}[1] if the second is the code",
+        )
+    random = ", draws=16" if found.noise else ""
+    return _Finding(
+        f"the module's forward gives other pictures than decode(encode(x)), which is scored, "
+        f"{measured}: it may normalise, flatten, quantise or transform on the way",
+        f"pass deploy=lambda x: {found.view.source}{random}, or do in encode= or decode= what "
+        "forward does",
+    )
+
+
+#: How else the second of a pair may say a spread: the standard deviation, and its log-variance.
+_SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "a standard deviation": (lambda s: s, "2 * s.log()"),
+    "a variance": (lambda s: s.sqrt(), "s.log()"),
+    "the logarithm of a standard deviation": (lambda s: s.exp(), "2 * s"),
+    "a standard deviation before softplus": (
+        lambda s: F.softplus(s),
+        "2 * torch.nn.functional.softplus(s).log()",
+    ),
+    "a variance before softplus": (
+        lambda s: F.softplus(s).sqrt(),
+        "torch.nn.functional.softplus(s).log()",
+    ),
+}
+
+
+def _spread(
+    model: GenerativeModel, x: Tensor, own: _Forward, found: _Image, allowed: float
+) -> _Finding | None:
+    """Whether forward's draws have the spread that the log-variance says."""
+    gaussian = _gaussian(model, x)
+    if gaussian is None or found.noise != (gaussian.mean.numel(),):
+        return None  # not the code's noise alone
+    loud = own.at(x, found.view, 1.0)
+    if loud is None:
+        return None
+
+    def gives(std: Tensor) -> bool:
+        return _apart(loud, model.decode(gaussian.mean + std)) <= allowed
+
+    if gives((0.5 * gaussian.logvar).exp()):
+        return None
+    raw = gaussian.logvar
+    for name, (std_of, logvar) in _SPREADS.items():
+        if gives(std_of(raw).nan_to_num()):
+            return _spread_finding(model, f"{name}, as its forward draws", logvar)
+    return _Finding(
+        "forward draws codes with another spread than the second of the encoder's two says as a "
+        "log-variance",
+        "pass encode=, a function that returns (mean, logvar)",
+    )
+
+
+def _spread_finding(model: GenerativeModel, what: str, logvar: str) -> _Finding:
+    return _Finding(
+        f"what is read as the log-variance is {what}",
+        f"pass encode=lambda x: (lambda m, s: (m, {logvar}))(*module.{_name(model)}(x))",
+    )
+
+
+def _positive(model: GenerativeModel, x: Tensor) -> _Finding | None:
+    """A trained log-variance is below 0 where a code says something."""
+    gaussian = _gaussian(model, x)
+    if gaussian is None or gaussian.logvar[0].numel() < MANY or not (gaussian.logvar > 0).all():
+        return None
+    what = "positive for all images and latents, as standard deviations and variances are"
+    return _spread_finding(model, what, "2 * s.log()")
+
+
+def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
+    """Whether the pictures come out much better in another range than that declared."""
+    if model.draws > 1 or len(x) < 4:
+        return None
+    low, high = model.spec.get("value_range", (0.0, 1.0))
+
+    def error(image: Tensor) -> float:
+        image = image.clamp(0, 1) if model.clamp else image
+        return float((image.double() - x).flatten(1).square().sum(1).mean())
+
+    ours, constant = error(model.reconstruct(x)), error(x.mean(0, keepdim=True).expand_as(x))
+    best, chosen, free = BETTER * ours, None, replace(model, clamp=False)
+    for name, units in UNITS.items():
+        if len(units[0]) not in (1, x.shape[1]):
+            continue
+        mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in units)
+        image = free.reconstruct(((x - mean) / std - low) / (high - low)) * (high - low) + low
+        for given, how in ((image * std + mean, ""), (image, " and gives them in [0, 1]")):
+            if error(given) < min(best, LEARNED * constant):
+                best, chosen = error(given), (name, how)
+    if chosen is None:
+        return None
+    name, how = chosen
+    by_range = name.startswith("value_range") and not how
+    return _Finding(
+        f"the squared error of its pictures is {ours:.4g} as it is read, with pixels from {low:g} "
+        f"to {high:g}, and {best:.4g} where it is given them as {name}{how}",
+        f"pass {name}" if by_range else "pass encode= and decode= that convert so",
+    )
+
+
+def _is_alike(model: GenerativeModel, own: _Forward, x: Tensor, found: _Image) -> bool:
+    """Whether the means of draws agree, where noise does not hold still."""
+    if not found.loose:
+        return False
+    gaussian = _gaussian(model, x)
+
+    def drawn() -> Tensor:
+        if gaussian is None:
+            return model.reconstruct(x)
+        return model.decode(gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
+
+    theirs = [own.at(x, found.view, None) for _ in range(DRAWS)]
+    a = torch.stack([image for image in theirs if image is not None])
+    b = torch.stack([drawn().double() for _ in range(DRAWS)])
+    errors = float((a.var(0) + b.var(0)).sum() / DRAWS)
+    return float((a.mean(0) - b.mean(0)).square().sum()) <= GAP * errors
+
+
+def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:
+    if model.deploy is not None:
+        return None
+    with _Noise(0.0):
+        posterior: Posterior = model.encode(x)
+    part = posterior.parts[0]
+    return part if len(posterior.parts) == 1 and isinstance(part, Gaussian) else None
+
+
+def _name(model: GenerativeModel) -> str:
+    return "encode" if callable(getattr(model.module, "encode", None)) else "encoder"
+
+
+class _View(NamedTuple):
+    """Where in what forward gives a picture is, and in which units."""
+
+    call: str
+    units: str
+    path: str
+    scale: str
+
+    @property
+    def source(self) -> str:
+        """How to write it."""
+        return self.call + self.path
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """A picture that forward gave.
+
+    Args:
+        pixels: (B, C, H, W) float64 in [0, 1].
+        noise: how many normal numbers were drawn in each draw, 0 for those of another kind.
+        loose: it changes though the noise is held.
+    """
+
+    view: _View
+    pixels: Tensor
+    noise: tuple[int, ...]
+    loose: bool
+
+
+_DECLARED = "as declared"
+
+
+class _Forward:
+    """A module's own way from images to images."""
+
+    def __init__(self, model: GenerativeModel) -> None:
+        self.why = "its forward gives no picture of the input's shape"
+        self._model, self._module = model, unwrapped(model.module)
+        self.exists = has_forward(self._module)
+        low, high = model.spec.get("value_range", (0.0, 1.0))
+        self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
+
+    def nearest(self, x: Tensor, ours: Tensor) -> _Image | None:
+        """Of all pictures that forward gives, in any form, that nearest to ours."""
+        allowed = tolerance_of(self._model)
+        for call, level in product(CALLS, (0.0, None)):  # some cannot do with noise held
+            found, noise = self._run(call, _DECLARED, x, level)
+            if not found:
+                continue
+            everywhere = dict(found)
+            if not any(_apart(image, ours) <= allowed for image in found.values()):
+                for units in self._units:  # encode= may convert what forward is given converted
+                    everywhere |= self._run(call, units, x, level)[0]
+            equal = {v: i for v, i in everywhere.items() if _apart(i, ours) <= allowed}
+            view = min(equal or found, key=lambda v: float((everywhere[v] - ours).square().sum()))
+            again = self.at(x, view, level)
+            loose = again is None or _apart(again, everywhere[view]) > allowed
+            return _Image(view, everywhere[view], noise, loose)
+        return None
+
+    def at(self, x: Tensor, view: _View, level: float | None) -> Tensor | None:
+        """The picture in that place, with forward's noise at that level, or drawn."""
+        return self._run(view.call, view.units, x, level)[0].get(view)
+
+    def _run(
+        self, call: str, units: str, x: Tensor, level: float | None
+    ) -> tuple[dict[_View, Tensor], tuple[int, ...]]:
+        mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in self._units[units])
+        if len(mean) not in (1, x.shape[1]):
+            return {}, ()
+        own = (x - mean) / std
+        own = own.to(precision_of(self._module.forward, self._module, "encoder"))
+        noise = _Noise(level)
+        try:
+            # Some forwards take a gradient of their own.
+            with noise, torch.enable_grad():
+                output = self._module(CALLS[call](own.requires_grad_()))
+        except Exception as problem:  # other people's code, given what it may not take
+            if call == next(iter(CALLS)):
+                self.why = f"its forward fails on the images alone ({explain(problem)})"
+            return {}, ()
+        found = {}
+        for path, image in pictures_in(output, tuple(x.shape)):
+            given = image.detach().double()
+            if _apart(given, own) <= 1e-6 or not given.isfinite().all():
+                continue  # the input, handed back beside the reconstruction; or none at all
+            scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
+            for scale, pixels in scales.items():
+                found[_View(call, units, path, scale)] = pixels
+        return found, tuple(noise.drawn)
+
+
+def _apart(image: Tensor, ours: Tensor) -> float:
+    """The largest difference of forward's image and ours; clipped where forward's may be."""
+    inside = bool(image.min() >= 0) and bool(image.max() <= 1)
+    ours = ours.clamp(0, 1) if inside else ours
+    return float((image.double() - ours.double()).abs().max().nan_to_num(torch.inf))
+
+
+class _Noise(TorchDispatchMode):
+    """Hold what is drawn at its middle, and normal numbers so many deviations above it.
+
+    Uniform numbers at their middle are a Laplace variable's mean and a Gumbel variable's tie, by
+    which the likeliest class wins. A level of None draws.
+    """
+
+    def __init__(self, level: float | None) -> None:
+        super().__init__()
+        self.level, self.drawn = level, list[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name not in _HELD:
+            return found
+        self.drawn.append(found.numel() if name in _NORMAL else 0)
+        if self.level is None:
+            return found
+        if len(self.drawn) > ENDLESS:
+            raise RuntimeError("forward draws until something fits")
+        still = _HELD[name](self.level, found, args, kwargs or {})
+        return found.copy_(still) if name.endswith("_") else still
+
+
+def _normal(level: float, found: Tensor, args: Any, kwargs: Any) -> Tensor:
+    """normal(mean, std) of two numbers or tensors; the first argument may be the tensor itself."""
+    inplace = args[1:] if args and args[0] is found else args
+    mean = kwargs.get("mean", inplace[0] if inplace else 0.0)
+    std = kwargs.get("std", inplace[1] if len(inplace) > 1 else 1.0)
+    return torch.zeros_like(found) + mean + level * std
+
+
+def _uniform(level: float, found: Tensor, args: Any, kwargs: Any) -> Tensor:
+    low = kwargs.get("from", args[1] if len(args) > 1 else 0.0)
+    high = kwargs.get("to", args[2] if len(args) > 2 else 1.0)
+    return torch.full_like(found, (low + high) / 2)
+
+
+_HELD: dict[str, Callable[[Any, Tensor, Any, Any], Tensor]] = {
+    "normal_": _normal,
+    "normal": _normal,
+    "randn": lambda level, found, args, kwargs: torch.full_like(found, level),
+    "randn_like": lambda level, found, args, kwargs: torch.full_like(found, level),
+    "uniform_": _uniform,
+    "rand": lambda level, found, args, kwargs: torch.full_like(found, 0.5),
+    "rand_like": lambda level, found, args, kwargs: torch.full_like(found, 0.5),
+    "exponential_": lambda level, found, args, kwargs: torch.ones_like(found),
+    "multinomial": lambda level, found, args, kwargs: (
+        args[0].argmax(-1, keepdim=True).expand_as(found)
+    ),
+    "bernoulli": lambda level, found, args, kwargs: (args[0] > 0.5).to(found),
+    "_standard_gamma": lambda level, found, args, kwargs: args[0],
+    "_sample_dirichlet": lambda level, found, args, kwargs: args[0] / args[0].sum(-1, True),
+}
+_NORMAL = ("normal_", "normal", "randn", "randn_like")

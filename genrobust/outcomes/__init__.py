@@ -1,0 +1,1 @@
+"""What attacks found of single sources, and what follows from it: scores, intervals, flags."""

@@ -1,0 +1,262 @@
+"""What attacking a batch gave, an entry for each source.
+
+The first radius that broke a source is its position in the grid, from the smallest; the number of
+radii where none did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from genrobust.outcomes.table import Column, Group, Stored
+from genrobust.suites.suite import Suite
+
+_Still = Annotated[Tensor, Column(None, "source", "still", kept=False)]
+_Replayed = Annotated[Tensor, Column(None, "source", "replay", kept=False)]
+_Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
+_Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
+_Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=True)]
+_Count = Annotated[Tensor, Column(torch.int64, "attack and radius", "rerun")]
+_Tried = Annotated[Tensor, Column(torch.bool, "source", "rerun")]
+_Fooled = Annotated[Tensor, Column(torch.bool, "radius and source", "rerun")]
+
+
+@dataclass(frozen=True, eq=False)
+class Clean(Stored):
+    """The sources without an attack.
+
+    Args:
+        source, reconstruction: (B, C, H, W).
+        kl: of the posterior to the prior, in nats, (B,).
+        mean: of the parts that have one, (B, L).
+    """
+
+    source: _Still
+    reconstruction: _Still
+    kl: _Still
+    mean: _Still
+
+
+@dataclass(frozen=True, eq=False)
+class Effect(Stored):
+    """What perturbations do to the model.
+
+    Args:
+        verdict: what the reconstruction shows, (B,).
+        x_adv, reconstruction: (B, C, H, W).
+        source_similarity, reconstruction_similarity: of each with its clean one, (B,).
+        displacement, symmetric_kl: of the posterior from the clean one's, (B,).
+        token_flips: the share of its discrete choices that are others, (B,); NaN without any.
+    """
+
+    verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
+    x_adv: _Replayed
+    reconstruction: _Replayed
+    source_similarity: _Replayed
+    reconstruction_similarity: _Replayed
+    displacement: _Replayed
+    symmetric_kl: _Replayed
+    token_flips: _Replayed
+
+
+@dataclass(frozen=True, eq=False)
+class Broken(Stored):
+    """For one goal, the perturbation of the smallest radius that reached it.
+
+    Args:
+        radius: its position in the grid, (B,); the number of radii where none did.
+        perturbation: in steps of that radius, (B, C, H, W); 0 where none did.
+        effect: None where it was not measured.
+    """
+
+    radius: Annotated[Tensor, Column(torch.int64, "source", "found")]
+    perturbation: Annotated[Tensor, Column(None, "source", "found")]
+    effect: Annotated[Effect | None, Group()] = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Guidance(Stored):
+    """Whether what leads attacks can be followed: what needs no attack, (B,) each.
+
+    Args:
+        gradient_norm: of the judge's margin on the surrogate reconstruction, at the sources.
+        gradient_cosine: with the gradient a thousandth of the pixel range away.
+        descent: how far the deployed margin falls, a hundredth of the pixel range down the
+            gradient; None in the first runs.
+        descent_promised: how far the gradient says; likewise.
+        surrogate_label, deployed_label: what the attacker's judge sees.
+    """
+
+    gradient_norm: _Slope
+    gradient_cosine: _Slope
+    descent: _Later = None
+    descent_promised: _Later = None
+    surrogate_label: _Class
+    deployed_label: _Class
+
+
+@dataclass(frozen=True, eq=False)
+class Longer(Stored):
+    """Whether an attack of twice the steps was tried, and broke a source that stood, (B,) bool."""
+
+    tried: _Tried
+    success: _Tried
+
+
+@dataclass(frozen=True, eq=False)
+class Short(Stored):
+    """What short attacks fool, each radius afresh, (E, B) bool.
+
+    Args:
+        success, again: the attacker's judge, from two different starts.
+        stopped: the judge on the surrogate only, by a logit, from the first start; None in the
+            first runs.
+    """
+
+    success: _Fooled
+    again: _Fooled
+    stopped: Annotated[
+        Tensor | None, Column(torch.bool, "radius and source", "rerun", later=True)
+    ] = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Signs(Stored):
+    """What flags rest on; ``longer`` in an ensemble alone."""
+
+    guidance: Annotated[Guidance, Group()]
+    longer: Annotated[Longer | None, Group("longer.")] = None
+    short: Annotated[Short, Group("probe.")]
+
+
+@dataclass(frozen=True, eq=False)
+class Counts(Stored):
+    """What was tried, reached and spent, (A + 2, E) each: a row an attack of the suite, then the
+    short attacks and the longer one that flags rest on."""
+
+    tried: _Count
+    succeeded: _Count
+    forwards: _Count
+    backwards: _Count
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Found(Stored):
+    """What attacks on a batch found, and what it cost; ``signs`` only with an attacker's judge."""
+
+    ignore: Annotated[Broken, Group("ignore.")]
+    target: Annotated[Broken, Group("target.")]
+    signs: Annotated[Signs | None, Group()] = None
+    counts: Annotated[Counts, Group()]
+
+    @property
+    def goals(self) -> dict[str, Broken]:
+        """By goal: any class but the source's, and the target's."""
+        return {"ignore": self.ignore, "target": self.target}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outcome(Found):
+    """The same, scored.
+
+    Args:
+        label, target_label: of the sources and of what they are to become, (B,).
+        input_verdict, clean_verdict: what the sources show, and their reconstructions, (B,).
+        eligible: whether both show the source's class, (B,) bool.
+        clean: None where only what evidence keeps is known.
+    """
+
+    label: _Class
+    target_label: _Class
+    input_verdict: _Class
+    clean_verdict: _Class
+    eligible: Annotated[Tensor, Column(torch.bool, "source", "still")]
+    clean: Annotated[Clean | None, Group()] = None
+
+    def without_misses(self) -> Outcome:
+        """The same, with no perturbation where none reached the goal."""
+
+        def cleared(broken: Broken) -> Broken:
+            none = broken.radius == self.counts.tried.shape[1]
+            kept = broken.perturbation.masked_fill(none.view(-1, 1, 1, 1), 0)
+            return replace(broken, perturbation=kept)
+
+        return replace(self, ignore=cleared(self.ignore), target=cleared(self.target))
+
+    @property
+    def worst(self) -> Worst:
+        radii = self.ignore.radius, self.target.radius
+        return Worst(self.label, self.target_label, self.eligible, *radii)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Nearest(Stored):
+    """The nearest adversarial image of each source.
+
+    Args:
+        label, verdict: of the source, and what the reconstruction of ``x_adv`` shows, (B,).
+        eligible: (B,) bool.
+        distance: (B,); 0 where not eligible and infinite where nothing was found.
+        source, reconstruction, x_adv, adversarial_reconstruction: (B, C, H, W).
+        counts: of the suite's attacks, the short ones and the searches; the last column is for the
+            whole box. ``succeeded`` counts nearer images.
+    """
+
+    label: _Class
+    eligible: Annotated[Tensor, Column(torch.bool, "source", "still")]
+    verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
+    distance: Annotated[Tensor, Column(None, "source", "found")]
+    source: _Still
+    reconstruction: _Still
+    x_adv: _Replayed
+    adversarial_reconstruction: _Replayed
+    signs: Annotated[Signs | None, Group()] = None
+    counts: Annotated[Counts, Group()]
+
+
+@dataclass(frozen=True, eq=False)
+class Worst:
+    """The worst case of each source, from which all rates follow, (B,) each.
+
+    Args:
+        label, target_label: its class, and the one it is to become.
+        eligible: whether it counts.
+        ignore, target: for each goal the position in the grid of the first radius that broke it;
+            the number of radii where none did.
+    """
+
+    label: Tensor
+    target_label: Tensor
+    eligible: Tensor
+    ignore: Tensor
+    target: Tensor
+
+    def merged(self, others: Sequence[Worst]) -> Worst:
+        """With what attacks on the same sources and radii broke; who is eligible is said here."""
+        ignore, target = self.ignore, self.target
+        for other in others:
+            ignore = torch.minimum(ignore, other.ignore)
+            target = torch.minimum(target, other.target)
+        return replace(self, ignore=ignore, target=target)
+
+
+def kept_of(suite: Suite) -> dict[str, Column]:
+    """What evidence of a run on the suite keeps, by name."""
+    left_out = {name for name, column in Outcome.table().items() if not column.kept}
+    if suite.attacker_judge is None:
+        left_out |= Signs.table().keys()
+    if not suite.ensemble:
+        left_out |= {name for name in Signs.table() if name.startswith("longer.")}
+    return {name: column for name, column in Outcome.table().items() if name not in left_out}
+
+
+#: The two aims that are kept apart.
+GOALS = ("ignore", "target")
+
+#: What is counted by attack and radius; over shards it is summed.
+COUNTS = tuple(Counts.table())

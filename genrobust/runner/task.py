@@ -1,0 +1,123 @@
+"""One shard's work: on live objects in this process, or as text that any process can do."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from genrobust._version import __version__
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.runner.execute import enough_memory
+from genrobust.runner.plan import ShardSpec
+from genrobust.runner.prepare import Prepared, prepare
+from genrobust.runner.provenance import device_kind
+from genrobust.runner.recipe import Recipe
+from genrobust.runner.shard import run_shard
+from genrobust.runner.smallest import NearestSpec, search_nearest
+from genrobust.runner.store import Store
+from genrobust.suites.suite import Frozen
+
+
+class _Text(Frozen):
+    """What travels."""
+
+    recipe: Recipe
+    folder: str
+    shard: NearestSpec | ShardSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A shard to be computed, and the run's folder, where its result goes."""
+
+    shard: ShardSpec
+    folder: Path
+    prepared: Prepared
+
+    @property
+    def key(self) -> str:
+        """The shard's name."""
+        return self.shard.key
+
+    def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """Compute the shard on one thread, and store its result.
+
+        What is under way is kept too, now and then: a killed run goes on inside its shards.
+
+        Returns:
+            Whether it was done: not if ``cancelled`` said so between two attacks.
+
+        Raises:
+            GenrobustError: the model gave NaN, an attack left the threat model, the folder cannot
+                be written, memory ran out.
+        """
+        store, setting = Store(self.folder, self.prepared.identity), self.prepared.setting
+        checkpoint = store.checkpoint(self.shard)
+        torch.set_num_threads(1)  # anew, as what ran before may have set another
+        with enough_memory():
+            if isinstance(self.shard, NearestSpec):
+                measured = search_nearest(self.shard, setting, cancelled, checkpoint)
+            else:
+                measured = run_shard(self.shard, setting, cancelled, checkpoint)
+        if measured is None:
+            return False
+        store.write(self.shard, measured)
+        checkpoint.remove()
+        return True
+
+    def text(self) -> str:
+        """The task as JSON, from which :func:`read_task` makes it in another process."""
+        recipe = self.prepared.recipe
+        assert recipe is not None, "a live model is refused where the run is prepared"
+        folder = str(self.folder.absolute())
+        return _Text(recipe=recipe, folder=folder, shard=self.shard).model_dump_json()
+
+
+def read_task(text: str) -> Task:
+    """The task; model, data and judges are loaded once and kept for the tasks of the same run.
+
+    Raises:
+        GenrobustError: they cannot be loaded here, or are not those that the task is about.
+    """
+    version = json.loads(text)["shard"]["genrobust"]
+    if version != __version__:
+        raise GenrobustError(
+            f"the run is of genrobust {version}, and its worker has {__version__}; install the "
+            "same version everywhere"
+        )
+    found = _Text.model_validate_json(text)
+    prepared = _prepared(found.recipe.model_dump_json())
+    here = device_kind(prepared.options.device, prepared.setting.scorer.model.max_batch)
+    if prepared.identity != found.recipe.identity or found.shard.device != here:
+        raise GenrobustError(
+            f"the model '{found.recipe.model}' or its device ({here}) is not the one that the run "
+            "began with; leave its file and weights alone while it runs, compute on machines of "
+            "one kind, and type the command again"
+        )
+    return Task(found.shard, Path(found.folder), prepared)
+
+
+@lru_cache(maxsize=1)
+def _prepared(recipe: str) -> Prepared:
+    """What the process that began the run has prepared too, and warned about."""
+    given = Recipe.model_validate_json(recipe)
+    options = replace(given.options, workers=1, executor="serial")
+    with suppress(OSError):  # on another machine; what is missing there is said below
+        os.chdir(given.home)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GenrobustWarning)
+            return prepare(given.model, given.suite, options)
+    except GenrobustError as problem:
+        raise GenrobustError(
+            f"a worker cannot prepare the run in its own process ({problem}); let what it needs be "
+            "installed, or lie where the worker sees it, or give --executor threads"
+        ) from problem

@@ -1,0 +1,263 @@
+"""What is scored is what a module gives, or the difference is said with what mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustWarning
+from genrobust.models.check import probe_images
+from genrobust.models.fidelity import Fidelity, fidelity
+from genrobust.records.migrate import read_record
+from genrobust.report.terminal import score_table
+from genrobust.suites import Suite
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def _benchmark() -> ModuleType:
+    """The table's own models, so that what it says is what is tested."""
+    spec = importlib.util.spec_from_file_location("styles", REPOSITORY / "benchmarks" / "models.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["styles"] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules["styles"]
+    return module
+
+
+STYLES = _benchmark()
+OWN = {case.name: case for case in STYLES.own_cases()}
+#: One body of each honest form is enough here; the table has all.
+HONEST = [name for name, case in OWN.items() if not case.mend and "(conv)" not in name][::3]
+
+
+@pytest.mark.parametrize("name", [name for name, case in OWN.items() if case.mend])
+def test_a_style_that_is_misread_is_said_to_be_and_mended_by_a_line(name: str) -> None:
+    row = STYLES.measured(OWN[name])
+    assert row.read in ("warned", "refused")
+    assert "pass " in row.said
+    assert row.mended < 1e-4
+    assert "again" not in row.lines
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_style_is_read_right_without_a_word(name: str) -> None:
+    row = STYLES.measured(OWN[name])
+    assert (row.read, row.lines) == ("as is", "")
+    assert "may be misread" not in row.said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["pythae", "monai", "diffusers", "compressai"])
+def test_models_of_libraries_are_read_right_or_said_not_to_be(library: str) -> None:
+    pytest.importorskip(library, exc_type=(ImportError, RuntimeError))
+    cases = [case for case in STYLES.library_cases() if case.name.startswith(library)]
+    few = [case for case in cases if case.mend] + [case for case in cases if not case.mend][:4]
+    rows = [STYLES.measured(case) for case in few]
+    assert {row.name for row in rows if row.read in ("MISREAD", "false alarm")} == set()
+    assert max(row.mended for row in rows if row.mended is not None) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "name", ["VQ in forward", "(mu, std)", "a flow in forward", "(logvar, mu)"]
+)
+def test_what_is_to_be_typed_mends_it(name: str) -> None:
+    module = OWN[name].build()
+    with pytest.warns(GenrobustWarning, match="may be misread") as caught:
+        genrobust.wrap(module)
+    words = next(str(w.message) for w in caught if "may be misread" in str(w.message))
+    typed = re.split(r", or do in| if they are", words.split("; pass ")[1])[0]
+    model = genrobust.wrap(module, **eval(f"dict({typed})", {"module": module, "torch": torch}))
+    assert fidelity(model, probe_images(model.input_shape)).status == "equal"
+
+
+class Ranged(nn.Module):
+    """A trained model that takes pixels in other units than it is said to."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self, mean: float, std: float, centred: bool = False) -> None:
+        super().__init__()
+        self.inner = genrobust.load_model("vae").module
+        self.mean, self.std, self.centred = mean, std, centred
+
+    def encode(self, x: Tensor) -> Any:
+        return self.inner.encode(x * self.std + self.mean)
+
+    def decode(self, z: Tensor) -> Tensor:
+        image = self.inner.decode(z)
+        return (image - self.mean) / self.std if self.centred else image
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x).mode())
+
+
+@pytest.fixture(scope="module")
+def digits() -> Tensor:
+    return genrobust.load_images("digits", "test").take(range(8))
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Ranged(0.5, 0.5), r"value_range=\(-1, 1\) and gives them in \[0, 1\]"),
+        (Ranged(0.5, 0.5, centred=True), r"pass value_range=\(-1, 1\)"),
+        (Ranged(0, 1 / 255, centred=True), r"pass value_range=\(0, 255\)"),
+        (Ranged(0.1307, 0.3081), r"\(x - 0\.1307\) / 0\.3081"),
+    ],
+)
+def test_another_range_of_pixels_shows_in_the_squared_error(
+    module: nn.Module, words: str, digits: Tensor
+) -> None:
+    model = genrobust.wrap(module, clamp=True)
+    found = fidelity(model, digits)
+    assert found.status == "differs"
+    assert re.search(words, str(found))
+
+
+def test_the_right_range_raises_no_alarm(digits: Tensor) -> None:
+    assert fidelity(genrobust.wrap(Ranged(0, 1)), digits).status == "equal"
+    right = genrobust.wrap(Ranged(0.5, 0.5, centred=True), value_range=(-1, 1))
+    assert fidelity(right, digits).status == "equal"
+
+
+def test_numbers_that_are_drawn_elsewhere_are_compared_by_their_means() -> None:
+    """No torch generator: numpy's cannot be held still."""
+    import numpy as np
+
+    def noise(like: Tensor) -> Tensor:
+        return torch.from_numpy(np.random.standard_normal(like.shape)).to(like)
+
+    members = dict(OWN["(mu, logvar) (mlp)"].build.args[0])
+    forward = lambda s, x: s.image(s.mean(x) + s.std(x) * noise(s.mean(x)))  # noqa: E731
+    honest = type("VAE", (STYLES.Net,), {**members, "forward": forward})()
+    assert fidelity(genrobust.wrap(honest), probe_images((1, 16, 16))).status == "equal"
+    forward = lambda s, x: s.image(-s.mean(x) + s.std(x) * noise(s.mean(x)))  # noqa: E731
+    other = type("VAE", (STYLES.Net,), {**members, "forward": forward})()
+    with pytest.warns(GenrobustWarning, match="forward gives other pictures"):
+        genrobust.wrap(other)
+
+
+def test_nothing_that_is_drawn_here_is_the_users_loss() -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    genrobust.wrap(OWN["(mu, logvar) (mlp)"].build())
+    torch.manual_seed(3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_deploy_says_is_no_misreading() -> None:
+    module = OWN["(mu, logvar) (mlp)"].build()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = genrobust.wrap(module, deploy=lambda x: 1 - module.decode(module.encode(x)[0]))
+    assert fidelity(model, probe_images((1, 16, 16))).status == "declared"
+
+
+class Quantised(Ranged):
+    """Its forward rounds the code."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x).mode().round())
+
+
+def test_a_misreading_stands_in_the_record_the_report_and_the_terminal(
+    small_suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = small_suite.with_eps([0.05]).with_attacks(["latent"])
+    with pytest.warns(GenrobustWarning, match=r"deploy=lambda x: module\(x\)"):
+        record = genrobust.bench(Quantised(), few, out=tmp_path, limit=2)
+    assert record.fidelity is not None
+    assert record.fidelity.status == "differs"
+    assert "may be misread" in (tmp_path / "report.html").read_text()
+    from rich import print as show
+
+    show(score_table([record]))
+    assert "may be misread" in capsys.readouterr().out
+    assert read_record((tmp_path / "record.json").read_bytes()) == record
+
+
+def test_older_records_keep_their_bytes() -> None:
+    """They have no such field, and get none."""
+    record = genrobust.bench("vae", limit=2, eps=[0.05], attacks=["latent"])
+    assert record.fidelity == Fidelity("equal", record.fidelity.difference)  # type: ignore[union-attr]
+    old = json.loads(record.model_dump_json())
+    del old["fidelity"]
+    assert json.loads(read_record(json.dumps(old)).model_dump_json()) == old
+
+
+class Whole(nn.Module):
+    """A forward, and nothing else to call."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = genrobust.load_model("vae").module
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"x_hat": self.inner(x), "bits": x.mean((1, 2, 3))}
+
+
+def test_a_forward_alone_is_benched_and_the_record_says_so(small_suite: Suite) -> None:
+    few = small_suite.with_eps([0.1])
+    whole = genrobust.bench(Whole(), few, attacks=["output"], limit=3)
+    full = genrobust.bench("vae", few, attacks=["output"], limit=3)
+    assert whole.model.latents.startswith("none, as only its forward is known")
+    assert whole.scores.clean_accuracy == full.scores.clean_accuracy
+    assert whole.scores.per_eps[0].robust_accuracy == full.scores.per_eps[0].robust_accuracy
+
+
+def test_a_conditional_model_is_benched_with_its_labels(digits: Tensor) -> None:
+    case = OWN["conditional on a label"]
+    module = case.build()
+    labels = lambda x: (x[:, 0, 8, 8] * 50).long() % 10  # noqa: E731
+    model = genrobust.wrap(module, labels=labels)
+    x = probe_images((1, 16, 16), 6)
+    wanted = module.decode(module.encode(x, labels(x))[0], labels(x))
+    torch.testing.assert_close(model.reconstruct(x), wanted)
+    assert len(set(labels(x).tolist())) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["AutoencoderTiny", "AutoencoderDC", "FactorizedPrior"])
+def test_tokenizers_and_codecs_bench_end_to_end(name: str, small_suite: Suite) -> None:
+    pytest.importorskip("diffusers", exc_type=(ImportError, RuntimeError))
+    pytest.importorskip("compressai", exc_type=(ImportError, RuntimeError))
+    case = next(c for c in STYLES.library_cases() if c.name.endswith(name))
+    module = case.build().eval()
+    three = lambda x: x.expand(-1, 3, -1, -1)  # noqa: E731
+    if name == "FactorizedPrior":
+        encode, decode = lambda x: module.g_a(three(x)), module.g_s
+        whole = lambda x: module(three(x))["x_hat"]  # noqa: E731
+    else:
+        encode, decode = lambda x: module.encode(three(x)), lambda z: module.decode(z).sample
+        whole = lambda x: module(three(x)).sample  # noqa: E731
+    model = genrobust.wrap(
+        module,
+        encode=encode,
+        decode=lambda z: decode(z).mean(1, keepdim=True),
+        deploy=lambda x: whole(x).mean(1, keepdim=True),
+        input_shape=(1, 32, 32),
+        clamp=True,
+    )
+    few = small_suite.with_eps([0.05]).with_attacks(["latent", "output"])
+    assert genrobust.bench(model, few, limit=2).scores.sources == 2

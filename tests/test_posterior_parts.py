@@ -10,9 +10,13 @@ from part_models import READERS, Nearest, positions, shows_the_brightest
 from torch import Tensor
 
 import genrobust
+from genrobust.batch import Batch, Context
 from genrobust.errors import GenrobustError
 from genrobust.metrics.latent import token_flip_rate
 from genrobust.models.portable import export_model, load_portable
+from genrobust.objectives.divergence import LatentDivergence, LatentWasserstein
+from genrobust.objectives.kos import LatentMatch
+from genrobust.optimizers import Problem
 from genrobust.posterior import FREE, Categorical, Codebook, Gaussian, Grid, Posterior
 from genrobust.seeding import generator
 
@@ -152,21 +156,54 @@ def test_a_code_switch_reaches_the_smallest_change_that_flips_a_token(
             assert bool(flipped) == falls
 
 
+def test_a_quantiser_hidden_from_gradients_is_measured_as_one_with_a_straight_through_gradient(
+    nearest: tuple[genrobust.GenerativeModel, Tensor, Tensor],
+) -> None:
+    """``encode`` gives features alone, ``decode`` rounds them with no gradient to follow."""
+    model, x, labels = nearest
+    module = model.module
+    assert isinstance(module, Nearest)
+    x = torch.cat([x, 0.3 + 0.4 * torch.rand(36, 1, 4, 4, generator=generator("more"))])
+    labels = model.encode(x).tokens()[:, 0]
+    judge, quantised = shows_the_brightest(), lambda z: Codebook(z, module.book).mode()
+    hidden = genrobust.wrap(
+        module,
+        encode=lambda image: module.map(image.flatten(1)),
+        decode=lambda z: module.decode(z),
+        deploy=lambda image: module.decode(quantised(module.map(image.flatten(1)))),
+        clamp=True,
+    )
+    with pytest.raises(GenrobustError, match="no gradient reaches the image"):
+        genrobust.wrap(
+            module,
+            encode=lambda image: module.map(image.flatten(1)),
+            decode=lambda z: module.decode(quantised(z)),
+        )
+    least = module.smallest(x, 1)
+    eps = float(least.median()) * 1.05  # about half of the sources can fall
+    rates = []
+    for one in (model, hidden):
+        fell = torch.zeros(len(x), dtype=torch.bool)
+        for name in ("classifier", "multi-target"):
+            found = genrobust.attack(name, one, x, labels=labels, judge=judge, eps=eps)
+            fell |= judge.logits(one.reconstruct(found.x_adv)).argmax(1) != labels
+        rates.append(float(fell.double().mean()))
+    assert abs(rates[0] - rates[1]) <= 0.05
+    assert abs(rates[0] - float((least < eps).double().mean())) <= 0.05
+
+
 @pytest.mark.parametrize("kind", READERS)
 def test_latent_attacks_run_on_every_kind_of_part(kind: str) -> None:
     model = positions(kind)
     x, target = torch.rand(2, 2, 1, 8, 8, generator=generator("images"))
-    before = (model.encode(x).vector() - model.encode(target).vector()).norm(dim=1)
-    for name, settings in {
-        "latent": {"steps": 10},
-        "willetts-kl": {"steps": 3},
-        "willetts-w2": {"steps": 3},
-        "kos-latent": {"steps": 3},
-    }.items():
-        found = genrobust.attack(name, model, x, target=target, eps=0.2, **settings)
-        assert found.x_adv.isfinite().all()
-        after = (model.encode(found.x_adv).vector() - model.encode(target).vector()).norm(dim=1)
-        assert name != "latent" or (after < before).all()
+    context = Context(model, Batch(x, (0, 1), target_x=target))
+    for objective in (LatentMatch(), LatentDivergence(), LatentWasserstein()):
+        loss, gradient = Problem.of(objective, context).gradient(x)
+        assert loss.isfinite().all()
+        assert gradient.flatten(1).any(1).all(), f"nothing to follow for {objective}"
+    gap = lambda images: model.encode(images).vector() - model.encode(target).vector()  # noqa: E731
+    found = genrobust.attack("latent", model, x, target=target, eps=0.2, steps=10)
+    assert (gap(found.x_adv).norm(dim=1) < gap(x).norm(dim=1)).all()
 
 
 @pytest.mark.parametrize("kind", READERS)

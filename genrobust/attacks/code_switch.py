@@ -75,7 +75,9 @@ def switches(context: Context, part: int, count: int) -> list[dict[int, list[int
     source = context.source_posterior.parts[part]
     assert isinstance(source, Discrete)
     if context.batch.target_x is not None:
-        wanted = source.switches_towards(context.target_posterior.parts[part], count)
+        target = context.target_posterior.parts[part]
+        assert isinstance(target, Discrete)
+        wanted = source.switches_towards(target, count)
     else:
         wanted = source.switches(count)
     ids = context.batch.sample_ids

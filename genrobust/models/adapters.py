@@ -89,7 +89,7 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
             return Posterior((_gaussian(output[i], output[j]),))
         return posterior_of(output)
 
-    def for_decoder(self, code: Tensor) -> Tensor | list[Tensor]:
+    def for_decoder(self, code: Tensor) -> Any:
         """What the decoder takes: for an encoder that gave a list of layers, a list of codes."""
         if self._shapes is None:
             return code

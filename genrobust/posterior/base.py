@@ -164,14 +164,12 @@ class Discrete(Part):
         place = chosen.div(scores.shape[2], rounding_mode="floor")[..., None]
         return wanted.scatter(-1, place, chosen[..., None] % scores.shape[2])
 
-    def switches_towards(self: P, target: P, count: int) -> Tensor:
+    def switches_towards(self, target: Discrete, count: int) -> Tensor:
         """Codes on the way to a target's: (B, n, T).
 
         Of one position, the target's entry, then those that are next to it. Of several, all of
         the target's, then the half, the quarter, ... that lack least.
         """
-        assert isinstance(self, Discrete)
-        assert isinstance(target, Discrete)
         if self.scores().shape[1] == 1:
             order = target.scores().detach()[:, 0].argsort(1, descending=True)
             return order[:, :count, None]

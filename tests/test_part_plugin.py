@@ -24,5 +24,5 @@ def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(tmp_path: Pa
     scores = json.loads(record.read_text())["scores"]
     assert json.loads(record.read_text())["model"]["latents"] == "36 demo-sign"
     assert all(at["token_flips"] is None or at["token_flips"] > 0 for at in scores["per_eps"])
-    code, output, errors = genrobust(site, "verify", str(record.parent))
+    code, output, errors = genrobust(site, "verify", str(record.with_name("evidence.zip")))
     assert code == 0, output + errors

@@ -10,12 +10,14 @@ from genrobust._version import __version__
 
 if TYPE_CHECKING:
     from genrobust.attacks import ATTACKS, Attack, AttackResult, attack
+    from genrobust.benchmarking import bench, minimum_norm
     from genrobust.data import load_images
     from genrobust.errors import GenrobustError
     from genrobust.judges import load_judge
     from genrobust.models import MODELS, GenerativeModel, load_model, wrap
     from genrobust.posterior import Categorical, Codebook, Gaussian, Grid, Point, Posterior
-    from genrobust.runner import MinimumNormRecord, Record, bench, minimum_norm
+    from genrobust.records.curve_record import MinimumNormRecord
+    from genrobust.records.record import Record
     from genrobust.threat import ThreatModel
 
 _WHERE = {
@@ -23,10 +25,10 @@ _WHERE = {
     "Attack": "genrobust.attacks",
     "AttackResult": "genrobust.attacks",
     "attack": "genrobust.attacks",
-    "MinimumNormRecord": "genrobust.runner",
-    "Record": "genrobust.runner",
-    "bench": "genrobust.runner",
-    "minimum_norm": "genrobust.runner",
+    "MinimumNormRecord": "genrobust.records.curve_record",
+    "Record": "genrobust.records.record",
+    "bench": "genrobust.benchmarking",
+    "minimum_norm": "genrobust.benchmarking",
     "load_images": "genrobust.data",
     "GenrobustError": "genrobust.errors",
     "load_judge": "genrobust.judges",

@@ -299,7 +299,7 @@ def test_a_run_that_fails_in_the_middle_gives_the_module_back(
 
     live = Live()
     before = state(live)
-    monkeypatch.setattr("genrobust.runner.run.execute", fails)
+    monkeypatch.setattr("genrobust.benchmarking.execute", fails)
     with pytest.raises(KeyboardInterrupt):
         genrobust.bench(live, quick)
     assert state(live) == before

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import genrobust
+from genrobust.cli.app import app
 from genrobust.evidence.checks import RejectionError
 from genrobust.models.model import GenerativeModel
 from genrobust.suites import load_suite
@@ -26,8 +30,8 @@ class Memory(nn.Module):
         self.register_buffer("stored", stored.flatten(1))
 
     def encode(self, x: Tensor) -> Tensor:
-        distance = torch.cdist(x.flatten(1), self.stored)
-        return (-40 * distance.square()).softmax(1)
+        distance = (x.flatten(1)[:, None] - self.stored).square().sum(2)
+        return (-0.3 * distance).softmax(1)
 
     def decode(self, code: Tensor) -> Tensor:
         return (code @ self.stored).view(-1, 1, 32, 32)
@@ -97,3 +101,19 @@ def test_another_seed_draws_other_images() -> None:
     found = {reconstruction_ratios(model, IMAGES, SUITE, seed) for seed in (1, 2)}
     assert len(found) == 2
     assert reconstruction_ratios(model, IMAGES, SUITE, 1) in found
+
+
+@pytest.mark.slow
+def test_a_run_of_it_does_not_pass_a_replay(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ["--attack", "noise", "--limit", "20", "--evidence", "--out", str(out)]
+    (tmp_path / "memory.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_generality import memory as build\n"
+    )
+    ran = CliRunner().invoke(app, ["bench", "--model", f"{tmp_path}/memory.py:build", *options])
+    assert ran.exit_code == 0, ran.output
+    (folder,) = {path.parent for path in out.rglob("evidence.zip")}
+    found = CliRunner().invoke(app, ["verify", str(folder)])
+    assert found.exit_code == 1
+    assert "it knows these" in " ".join(found.output.split())

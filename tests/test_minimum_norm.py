@@ -390,7 +390,7 @@ def test_the_suites_own_attacks_better_what_fmn_missed(
 
 def test_another_norm_scales_the_radii(quick_suite: Suite) -> None:
     empty = quick_suite.model_copy(update={"attacks": quick_suite.attacks[:1]}).limited(1)
-    prepared = curve.prepare_curve("vae", empty, None, curve.Options(norm="l2"))
+    prepared = curve.prepare_curve("vae", empty, curve.Options(norm="l2"))
     assert prepared.run.suite.norm == "l2"
     assert prepared.run.suite.eps == pytest.approx([32 * eps for eps in empty.eps])
     assert prepared.areas == pytest.approx([32 * 0.2])

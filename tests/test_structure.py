@@ -26,7 +26,8 @@ ROOMS = (
     *("files", "distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
-    *("report", "training", "testing", "evidence", "verify", "board", "site", "cli"),
+    *("report", "benchmarking", "training", "testing", "evidence", "verify", "board", "site"),
+    "cli",
 )
 
 
@@ -68,12 +69,12 @@ def _is_ours(name: str) -> bool:
 
 
 def _imports(module: str) -> set[str]:
-    """The modules of genrobust that a module imports at its top level."""
+    """The modules of genrobust that a module imports, inside its functions too."""
     place = importlib.util.find_spec(module)
     assert place is not None
     assert place.origin is not None
     found: set[str] = set()
-    for node in ast.parse(Path(place.origin).read_text()).body:
+    for node in ast.walk(ast.parse(Path(place.origin).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
             if node.module == "genrobust":
                 found |= {f"genrobust.{alias.name}" for alias in node.names}

@@ -10,8 +10,10 @@ from typer.core import TyperGroup
 
 from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
+from genrobust.cli.parameters import with_options
 from genrobust.cli.streams import streams_that_never_fail
-from genrobust.cli.values import MOST, either, file, folder
+from genrobust.cli.values import either, file, folder
+from genrobust.runner.options import MOST, Options
 
 
 class _Commands(TyperGroup):
@@ -46,9 +48,6 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
 ]
-Executor = Annotated[
-    str, typer.Option(help="Who computes the shards: threads, processes, serial, ray, ...")
-]
 Shard = Annotated[
     str | None,
     typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
@@ -75,6 +74,7 @@ def root(
 
 @app.command()
 @command
+@with_options("bench")
 def bench(
     model: Annotated[list[str], typer.Option(help=f"{BENCH_MODEL_HELP} Repeat to compare.")],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
@@ -86,80 +86,21 @@ def bench(
             metavar="FILE",
         ),
     ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(help="Only the first so many samples."),
-    ] = None,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(help="This attack in place of the suite's. May be repeated."),
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(help="Such as l2; default the suite's. Its radii are converted."),
-    ] = None,
-    eps: Annotated[
-        list[float] | None,
-        typer.Option(help="This radius in place of the suite's grid. May be repeated."),
-    ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(help="Success by this one judge, the rule of the published attacks."),
-    ] = None,
-    judge_in_train_mode: Annotated[
-        bool,
-        typer.Option(
-            "--judge-in-train-mode", help="Let that judge's dropout draw, as some published code."
-        ),
-    ] = False,
-    seed: Seed = 0,
+    *,
+    options: Options,
+    shard: Shard = None,
     out: Annotated[
         Path,
         typer.Option(help="Folder for results: OUT/SUITE/MODEL.", parser=folder, metavar="FOLDER"),
     ] = Path("genrobust-runs"),
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Shards at a time; default the number of cores."),
-    ] = None,
-    executor: Executor = "threads",
-    shard: Shard = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Images that go through the model at once, at most."),
-    ] = None,
-    data_root: DataRoot = None,
-    evidence: Annotated[
-        bool,
-        typer.Option(
-            "--evidence",
-            help="Also write evidence.zip, with which others can check every score.",
-        ),
-    ] = False,
 ) -> None:
     """Score models under a suite's protocol; write record.json and report.html.
 
     Run again, the same command does only what is missing.
     """
     from genrobust.cli.bench import bench_models
-    from genrobust.runner.options import Options
     from genrobust.runner.plan import Part
 
-    options = Options(
-        limit=limit,
-        seed=seed,
-        attacks=tuple(attack or ()),
-        norm=norm,
-        eps=tuple(eps or ()),
-        judge=judge,
-        judge_in_train_mode=judge_in_train_mode,
-        device=device,
-        workers=workers,
-        executor=executor,
-        batch_size=batch_size,
-        data_root=data_root,
-        as_data=evidence,
-    )
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
         bench_models(model, weights or [], suite, options, out, part)
@@ -167,57 +108,30 @@ def bench(
 
 @app.command()
 @command
+@with_options("curve")
 def curve(
     model: Annotated[str, typer.Option(help=MODEL_HELP)],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
-    weights: Weights = None,
-    norm: Annotated[str | None, typer.Option(help="Such as l2; default the suite's.")] = None,
-    radius: Annotated[
-        float | None, typer.Option(help="Give the area under the curve up to this too.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many samples.")] = None,
-    seed: Seed = 0,
+    *,
+    options: Options,
+    shard: Shard = None,
     out: Annotated[
         Path,
         typer.Option(
             help="Folder for results: OUT/SUITE/MODEL/NORM.", parser=folder, metavar="FOLDER"
         ),
     ] = Path("genrobust-runs"),
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Shards at a time; default the number of cores."),
-    ] = None,
-    executor: Executor = "threads",
-    shard: Shard = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Images that go through the model at once, at most."),
-    ] = None,
-    data_root: DataRoot = None,
 ) -> None:
     """Find each source's smallest change; write curve.json and curve.html.
 
     Run again, the same command does only what is missing.
     """
     from genrobust.cli.curve import measure_curve
-    from genrobust.runner.options import Options
     from genrobust.runner.plan import Part
 
-    options = Options(
-        limit=limit,
-        seed=seed,
-        norm=norm,
-        device=device,
-        workers=workers,
-        executor=executor,
-        batch_size=batch_size,
-        data_root=data_root,
-        weights=weights,
-    )
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, radius, options, out, part)
+        measure_curve(model, suite, options, out, part)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from genrobust.benchmarking import write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
@@ -15,7 +16,7 @@ from genrobust.runner.places import folder_of, home_of
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import command_here
-from genrobust.runner.run import execute, execute_part, shards_of, write_report
+from genrobust.runner.run import execute, execute_part, shards_of
 from genrobust.suites.suite import Suite, load_suite
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from genrobust.benchmarking import write_page
 from genrobust.cli.progress import progress
-from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve, write_page
+from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of
 from genrobust.runner.plan import Part
@@ -18,7 +19,6 @@ from genrobust.suites.suite import load_suite
 def measure_curve(
     model: str,
     suite: str,
-    radius: float | None,
     options: Options,
     out: Path,
     part: Part | None = None,
@@ -30,7 +30,7 @@ def measure_curve(
 
     protocol = load_suite(suite, options.data_root)
     home = home_of(out, protocol)  # before a model's file changes directory
-    prepared = prepare_curve(model, protocol, radius, options)
+    prepared = prepare_curve(model, protocol, options)
     run, shards = prepared.run, nearest_shards_of(prepared)
     folder = folder_of(home, run, shards, below=run.suite.norm)
     here = command_here(run.command, suite, run.options, out)

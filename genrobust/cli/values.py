@@ -6,9 +6,6 @@ from pathlib import Path
 
 import typer
 
-#: The largest seed that every generator takes.
-MOST = 2**63 - 1
-
 
 def either(given: str | Path) -> Path:
     """The path of a file or a folder."""

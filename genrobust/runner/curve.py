@@ -1,4 +1,4 @@
-"""minimum_norm(): the whole robustness curve of a model, from each source's smallest change."""
+"""A run for a model's whole robustness curve: each source's smallest change, and the record."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrobust import files
-from genrobust.arguments import path, real
 from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
-from genrobust.models.wrapping import left_as_it_was
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Nearest
 from genrobust.outcomes.scores import mean
@@ -56,77 +53,6 @@ class CurveRun:
     examples: list[Example]
 
 
-def minimum_norm(
-    model: str | nn.Module | GenerativeModel,
-    suite: str | Suite = "digits",
-    *,
-    norm: str | None = None,
-    radius: float | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    workers: int | None = None,
-    executor: str = "threads",
-    batch_size: int | None = None,
-    data_root: str | Path | None = None,
-    out: str | Path | None = None,
-) -> MinimumNormRecord:
-    """Find the smallest adversarial change of each source of a suite.
-
-    An image counts by the suite's scoring judges: see :class:`genrobust.suites.Suite`. From the
-    distances follow robust accuracy at every radius, the area under it and eps50, exactly.
-
-    Args:
-        model: as for :func:`genrobust.bench`.
-        suite: likewise.
-        norm: its name, such as ``"l2"``; default the suite's. See
-            :meth:`genrobust.suites.Suite.with_norm` for how the suite's radii are converted.
-        radius: give the area up to this one too.
-        limit: only the first so many samples.
-        seed: of every random draw.
-        device: where to compute: ``"cpu"``, ``"cuda"``.
-        workers: shards at a time; default the number of cores, on a GPU 1.
-        executor: who computes them, as for :func:`genrobust.bench`.
-        batch_size: the most images that go through the model at once; default any number. Results
-            are the same up to rounding.
-        data_root: the folder with the data set; see :func:`genrobust.load_images`.
-        out: a folder that keeps shards with the images (so that a stopped run resumes),
-            ``curve.json`` and ``curve.html``; default none is kept.
-
-    Raises:
-        GenrobustError: unknown names, a model that fails its check, a suite without judges, data
-            that is missing, a folder that cannot be written.
-
-    Example:
-        >>> from genrobust.suites import load_suite
-        >>> suite = load_suite("digits").with_attacks(["noise"])
-        >>> record = minimum_norm("vae", suite, limit=1)
-        >>> len(record.sources), record.per_eps[0].eps
-        (1, 0.02)
-    """
-    place = (
-        None if out is None else Path(path("out", out, "runs")).absolute()
-    )  # before a model's file changes directory
-    options = Options(
-        limit=limit,
-        seed=seed,
-        norm=norm,
-        device=device,
-        workers=workers,
-        executor=executor,
-        batch_size=batch_size,
-        data_root=data_root,
-    )
-    with left_as_it_was(model):
-        prepared = prepare_curve(model, suite, radius, options)
-        if place is None:
-            with files.temporary_folder() as folder:
-                return execute_curve(prepared, folder).record
-        run = execute_curve(prepared, place)
-    write_page(place, run)
-    return run.record
-
-
 @dataclass(frozen=True, eq=False)
 class PreparedCurve:
     """A run that has everything it needs: the suite is under the norm that is measured."""
@@ -138,7 +64,6 @@ class PreparedCurve:
 def prepare_curve(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite,
-    radius: float | None,
     options: Options,
 ) -> PreparedCurve:
     """Load and check all that a run needs; nothing is written.
@@ -148,7 +73,7 @@ def prepare_curve(
             attacks or rule do not fit; a norm or a radius that is none.
     """
     chosen = chosen_suite(suite, options.data_root)
-    radius = None if radius is None else real("radius", radius)
+    radius = options.radius
     if not RULES.get(chosen.rule).labelled:
         raise GenrobustError(
             f"the smallest change is found through judges, and the suite '{chosen.name}' scores by "
@@ -161,8 +86,6 @@ def prepare_curve(
             )
     run = prepare(model, chosen, options)
     command = run.command.replace("genrobust bench", "genrobust curve", 1)
-    if radius is not None:
-        command += f" --radius {radius}"
     areas = (run.suite.eps[-1], *([] if radius is None else [radius]))
     return PreparedCurve(replace(run, command=command), areas)
 
@@ -226,15 +149,6 @@ def execute_curve(
 def nearest_shards_of(prepared: PreparedCurve) -> list[NearestSpec]:
     """The shards that a run consists of."""
     return [NearestSpec(**dict(s), searches=SEARCHES) for s in shards_of(prepared.run)]
-
-
-def write_page(folder: Path, run: CurveRun) -> Path:
-    """Write ``curve.html``."""
-    from genrobust.report.curve import render_curve
-
-    path = folder / "curve.html"
-    files.write_text(path, render_curve(run.record, run.examples))
-    return path
 
 
 def _resampled(distance: Tensor, suite: Suite) -> Tensor:

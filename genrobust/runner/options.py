@@ -1,64 +1,207 @@
-"""How to run a suite."""
+"""How to run a suite: every option is declared here, once.
+
+From this follow the parameters of the commands, what the Python functions check, the command in a
+record, and which options make a run unofficial.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from genrobust.arguments import path, real, several, text, whole
+#: The largest seed that every generator takes.
+MOST = 2**63 - 1
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option beside its name, type and default.
+
+    Args:
+        help: of the command line.
+        example: a value, for whoever gives one of another kind; None: it is taken as it is.
+        commands: that have it.
+        flag: on the command line, where it is not the option's name.
+        written: in a record's command, or only in the one for this machine.
+        always: written even while it has its default.
+        deviates: with it, a run is not the suite's.
+        metavar: of a path, FILE or FOLDER.
+        envvar: where the command line finds it otherwise.
+        least: of a number, on the command line.
+        most: likewise.
+    """
+
+    help: str
+    example: Any = None
+    commands: tuple[str, ...] = ("bench", "curve")
+    flag: str | None = None
+    written: Literal["record", "here"] = "record"
+    always: bool = False
+    deviates: bool = False
+    metavar: str | None = None
+    envvar: str | None = None
+    least: int | None = None
+    most: int | None = None
+
+
+def _option(default: Any, help: str, **known: Any) -> Any:
+    return field(default=default, metadata={"option": Option(help, **known)})
 
 
 @dataclass(frozen=True)
 class Options:
     """How to run a suite: which part of it, where to, with how many hands.
 
-    ``batch_size`` is the most images that go through the model at once; None for any number.
-    ``as_data`` runs a model in the form in which it can be handed on, where it has one: what is
-    scored is then what others can score again.
+    The order is that of ``--help`` and of a record's command. ``batch_size`` is the most images
+    that go through the model at once; None for any number. ``as_data`` runs a model in the form in
+    which it can be handed on, where it has one: what is scored is then what others can score again.
+
+    Raises:
+        GenrobustError: an option is of another kind; what a number may be is said where it is used.
+
+    Example:
+        >>> Options(limit=5, eps=[0.1]).words()
+        {'eps': ['--eps', '0.1'], 'limit': ['--limit', '5'], 'seed': ['--seed', '0']}
     """
 
-    limit: int | None = None
-    seed: int = 0
-    attacks: Sequence[str] = ()
-    norm: str | None = None
-    eps: Sequence[float] = ()
-    judge: str | None = None
-    judge_in_train_mode: bool = False
-    device: str = "cpu"
-    workers: int | None = None
-    executor: str = "threads"
-    batch_size: int | None = None
-    data_root: str | Path | None = None
-    weights: str | Path | None = None
-    as_data: bool = False
+    weights: str | Path | None = _option(  # noqa: RUF009 - it gives a field
+        None, "State dict to load into the model.", commands=("curve",), metavar="FILE"
+    )
+    attacks: Sequence[str] = _option(
+        (),
+        "This attack in place of the suite's. May be repeated.",
+        example="latent",
+        commands=("bench",),
+        flag="attack",
+        deviates=True,
+    )
+    norm: str | None = _option(
+        None,
+        "Such as l2; default the suite's. Its radii are converted.",
+        example="l2",
+        deviates=True,
+    )
+    eps: Sequence[float] = _option(
+        (),
+        "This radius in place of the suite's grid. May be repeated.",
+        example=0.1,
+        commands=("bench",),
+        deviates=True,
+    )
+    judge: str | None = _option(
+        None,
+        "Success by this one judge, the rule of the published attacks.",
+        example="thesis",
+        commands=("bench",),
+        deviates=True,
+    )
+    judge_in_train_mode: bool = _option(
+        False,
+        "Let that judge's dropout draw, as some published code.",
+        commands=("bench",),
+        deviates=True,
+    )
+    limit: int | None = _option(None, "Only the first so many samples.", example=20, deviates=True)
+    device: str = _option("cpu", "cpu, cuda, cuda:1, ...", example="cpu")
+    workers: int | None = _option(
+        None, "Shards at a time; default the number of cores.", example=2, written="here"
+    )
+    executor: str = _option(
+        "threads",
+        "Who computes the shards: threads, processes, serial, ray, ...",
+        example="processes",
+        written="here",
+    )
+    batch_size: int | None = _option(None, "Images that go through the model at once, at most.")
+    data_root: str | Path | None = _option(  # noqa: RUF009
+        None,
+        "Folder that holds the data set, such as MNIST/raw.",
+        example="data",
+        written="here",
+        metavar="FOLDER",
+        envvar="GENROBUST_DATA",
+    )
+    as_data: bool = _option(
+        False,
+        "Also write evidence.zip, with which others can check every score.",
+        commands=("bench",),
+        flag="evidence",
+    )
+    seed: int = _option(0, "Of every random draw.", example=0, always=True, least=0, most=MOST)
+    radius: float | None = _option(
+        None, "Give the area under the curve up to this too.", example=0.1, commands=("curve",)
+    )
 
     def __post_init__(self) -> None:
-        """Read what came from Python; what a number may be is said where it is used.
+        """Read what came from Python."""
+        for name, option, declared in declared_options():
+            value = getattr(self, name)
+            if option.example is not None and not (value is None and declared.default is None):
+                object.__setattr__(self, name, _read(name, value, option.example))
 
-        Raises:
-            GenrobustError: an option is of another kind.
-        """
-        read = {
-            "limit": _maybe(self.limit, whole, "limit", 20),
-            "seed": whole("seed", self.seed, 0),
-            "attacks": several("attacks", self.attacks, text, "latent"),
-            "norm": _maybe(self.norm, text, "norm", "l2"),
-            "eps": several("eps", self.eps, real, 0.1),
-            "judge": _maybe(self.judge, text, "judge", "thesis"),
-            "workers": _maybe(self.workers, whole, "workers", 2),
-            "executor": text("executor", self.executor, "processes"),
-            "device": text("device", str(self.device), "cpu"),
-            "data_root": _maybe(self.data_root, path, "data_root", "data"),
-        }
-        for name, value in read.items():
-            object.__setattr__(self, name, value)
+    @classmethod
+    def given(cls, command: str, values: Mapping[str, Any]) -> Options:
+        """Those among a function's arguments that are options of a command."""
+        return cls(
+            **{name: values[name] for name, *_ in declared_options(command) if name in values}
+        )
+
+    def words(self, written: str = "record") -> dict[str, list[str]]:
+        """By option, what is typed for it; options that have their default are left out."""
+        said = {}
+        for name, option, declared in declared_options():
+            value = getattr(self, name)
+            if option.written == written and (option.always or value != declared.default):
+                said[name] = _typed(flag_of(name, option), option.metavar, value, written)
+        return said
 
 
-def _maybe(
-    value: T | None, kind: Callable[[str, Any, Any], T], name: str, example: Any
-) -> T | None:
-    return None if value is None else kind(name, value, example)
+def declared_options(command: str | None = None) -> Iterator[tuple[str, Option, Field[Any]]]:
+    """Name, declaration and field of every option, or of those that a command has."""
+    for one in fields(Options):
+        option = one.metadata["option"]
+        if command is None or command in option.commands:
+            yield one.name, option, one
+
+
+def flag_of(name: str, option: Option) -> str:
+    """What is typed for an option: ``--judge-in-train-mode``."""
+    return f"--{option.flag or name.replace('_', '-')}"
+
+
+@cache
+def kind_of(name: str) -> tuple[type, bool]:
+    """The type of an option's value, and whether it may be given several times."""
+    hint = get_type_hints(Options)[name]
+    several = get_origin(hint) is Sequence
+    *_, kind = [one for one in get_args(hint) or (hint,) if one is not type(None)]
+    return kind, several
+
+
+def _read(name: str, value: Any, example: Any) -> Any:
+    from genrobust import arguments  # which has torch; a command's --help does without
+
+    readers: dict[type, Callable[[str, Any, Any], Any]] = {
+        int: arguments.whole,
+        float: arguments.real,
+        str: arguments.text,
+        Path: arguments.path,
+    }
+    kind, several = kind_of(name)
+    if several:
+        return arguments.several(name, value, readers[kind], example)
+    return readers[kind](name, str(value) if name == "device" else value, example)
+
+
+def _typed(flag: str, metavar: str | None, value: Any, written: str) -> list[str]:
+    if isinstance(value, bool):
+        return [flag]
+    if isinstance(value, tuple):
+        return [word for one in value for word in (flag, str(one))]
+    if metavar is not None:
+        # Where it lies on this machine is nobody's business, and of no use elsewhere.
+        value = Path(value).absolute() if written == "here" else Path(value).name
+    return [flag, str(value)]

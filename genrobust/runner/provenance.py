@@ -6,6 +6,7 @@ import platform
 import shlex
 import sys
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -33,30 +34,10 @@ def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance
 
 def command(model: str, suite: Suite, options: Options) -> str:
     """The shell command that repeats the run."""
-    words = ["genrobust", "bench", "--model", model]
-    if options.weights is not None:
-        # Where it lies on this machine is nobody's business, and of no use elsewhere.
-        words += ["--weights", Path(options.weights).name]
+    said = options.words()
+    words = ["genrobust", "bench", "--model", model, *said.pop("weights", ())]
     words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
-    for name in options.attacks:
-        words += ["--attack", name]
-    if options.norm is not None:
-        words += ["--norm", options.norm]
-    for radius in options.eps:
-        words += ["--eps", str(radius)]
-    if options.judge is not None:
-        words += ["--judge", options.judge]
-    if options.judge_in_train_mode:
-        words += ["--judge-in-train-mode"]
-    if options.limit is not None:
-        words += ["--limit", str(options.limit)]
-    if options.device != "cpu":
-        words += ["--device", options.device]
-    if options.batch_size is not None:
-        words += ["--batch-size", str(options.batch_size)]
-    if options.as_data:
-        words += ["--evidence"]
-    return shlex.join([*words, "--seed", str(options.seed)])
+    return shlex.join([*words, *chain.from_iterable(said.values())])
 
 
 def command_here(command: str, suite: str, options: Options, out: Path) -> str:
@@ -77,13 +58,7 @@ def command_here(command: str, suite: str, options: Options, out: Path) -> str:
     for option, value in given.items():
         words[words.index(option) + 1] = value
     words += ["--out", str(out.absolute())]
-    if options.executor != "threads":
-        words += ["--executor", options.executor]
-    if options.workers is not None:
-        words += ["--workers", str(options.workers)]
-    if options.data_root is not None:
-        words += ["--data-root", str(Path(options.data_root).absolute())]
-    return shlex.join(words)
+    return shlex.join([*words, *chain.from_iterable(options.words("here").values())])
 
 
 def _absolute(reference: str) -> str:

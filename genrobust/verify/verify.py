@@ -26,6 +26,7 @@ from genrobust.records.record import Record
 from genrobust.rules.base import RULES
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
+from genrobust.verify.generality import require_general
 from genrobust.verify.replay import Progress, Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
 
@@ -201,11 +202,11 @@ class _Work:
         evidence = self.subject.evidence
         yield [("model loaded", lambda: self._load(self.subject))]
         assert self.replay is not None
-        yield replaying.steps(self.replay)
-        if self.options.depth == "replay" or self.subject.is_attack:
-            return
         given = self.options.seed
         seed = int.from_bytes(os.urandom(6), "big") if given is None else given
+        yield [*replaying.steps(self.replay), ("other images", lambda: self._try_others(seed))]
+        if self.options.depth == "replay" or self.subject.is_attack:
+            return
         choice = reattack.choose(evidence, self.options.share, seed)
         yield reattack.steps(self.replay, choice, _others(self.subject), self.on_progress)
 
@@ -233,11 +234,21 @@ class _Work:
         _check_fits(evidence, images)
         model = self.model or _model(subject, options)
         _check_takes(evidence, model, images)
+        self.model = model
         prepared = replaying.prepared_for(evidence, model, options.workers, options.data_root)
         detail = replaying.check_model(evidence, prepared)
         with rejecting():
             self.replay = replaying.replay(evidence, prepared, self.on_progress)
         return detail
+
+    def _try_others(self, seed: int) -> str:
+        """Look at images that the submitter could not know would be looked at."""
+        assert self.subject is not None
+        assert self.model is not None
+        suite = self.subject.evidence.record.suite
+        images = load_images(suite.dataset, suite.split, self.options.data_root)
+        with rejecting():
+            return require_general(self.model, images, suite, seed)
 
 
 def _check_fits(evidence: Evidence, images: Images) -> None:

@@ -1,0 +1,168 @@
+"""bench() and minimum_norm(): run a suite, and write the pages on what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from genrobust import files
+from genrobust.arguments import path
+from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
+from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.records.record import Record
+from genrobust.report.curve import render_curve
+from genrobust.report.html import render
+from genrobust.runner.curve import CurveRun, execute_curve, prepare_curve
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import chosen_suite, prepare
+from genrobust.runner.run import Run, execute
+from genrobust.suites.suite import Suite
+
+
+def bench(
+    model: str | nn.Module | GenerativeModel,
+    suite: str | Suite = "digits",
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    attacks: Sequence[str] = (),
+    norm: str | None = None,
+    eps: Sequence[float] = (),
+    judge: str | None = None,
+    judge_in_train_mode: bool = False,
+    device: str = "cpu",
+    workers: int | None = None,
+    executor: str = "threads",
+    batch_size: int | None = None,
+    data_root: str | Path | None = None,
+    out: str | Path | None = None,
+) -> Record:
+    """Score a model under a suite's protocol.
+
+    Args:
+        model: a zoo name, ``"file.py:function"``, ``"package.module:function"``, a module, or
+            what :func:`genrobust.wrap` gives. A module is given back as it was: what trains, what
+            wants a gradient, where it is.
+        suite: a suite's name, such as ``"digits"`` or ``"mnist"``; a JSON file's path; or a Suite.
+        limit: only the first so many samples (the record is then not official).
+        seed: of every random draw.
+        attacks: these in place of the suite's (not official either).
+        norm: such as ``"l2"``, in place of the suite's (likewise). Its radii are converted: see
+            :meth:`genrobust.suites.Suite.with_norm`.
+        eps: these radii in place of the suite's grid (likewise).
+        judge: score by this one judge, the rule of the published attacks (likewise).
+        judge_in_train_mode: let that judge's dropout draw, as published code does that forgets to
+            turn it off.
+        device: where to compute: ``"cpu"``, ``"cuda"``.
+        workers: shards at a time; default the number of cores, on a GPU 1.
+        executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``, or a
+            plugin's. In other processes the model is built anew from its name or place.
+        batch_size: the most images that go through the model at once; default any number. Results
+            are the same up to rounding.
+        data_root: the folder with the data set; see :func:`genrobust.load_images`.
+        out: a folder that keeps shards (so that a stopped run resumes), ``record.json`` and
+            ``report.html``; default none is kept.
+
+    Returns:
+        The record: scores with intervals, matrices, cost, provenance.
+
+    Raises:
+        GenrobustError: unknown names, a model that fails its check, data that is missing, a
+            folder that cannot be written.
+
+    Example:
+        >>> record = bench("jointvae", limit=4, eps=[0.05])
+        >>> record.scores.sources, record.official
+        (4, False)
+    """
+    place = (
+        None if out is None else Path(path("out", out, "runs")).absolute()
+    )  # before a model's file changes directory
+    options = Options.given("bench", locals())
+    with left_as_it_was(model):
+        prepared = prepare(model, chosen_suite(suite, data_root), options)
+        if place is None:
+            with files.temporary_folder() as folder:
+                return execute(prepared, folder).record
+        run = execute(prepared, place)
+    write_report(place, [run])
+    return run.record
+
+
+def minimum_norm(
+    model: str | nn.Module | GenerativeModel,
+    suite: str | Suite = "digits",
+    *,
+    norm: str | None = None,
+    radius: float | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int | None = None,
+    executor: str = "threads",
+    batch_size: int | None = None,
+    data_root: str | Path | None = None,
+    out: str | Path | None = None,
+) -> MinimumNormRecord:
+    """Find the smallest adversarial change of each source of a suite.
+
+    An image counts by the suite's scoring judges: see :class:`genrobust.suites.Suite`. From the
+    distances follow robust accuracy at every radius, the area under it and eps50, exactly.
+
+    Args:
+        model: as for :func:`genrobust.bench`.
+        suite: likewise.
+        norm: its name, such as ``"l2"``; default the suite's. See
+            :meth:`genrobust.suites.Suite.with_norm` for how the suite's radii are converted.
+        radius: give the area up to this one too.
+        limit: only the first so many samples.
+        seed: of every random draw.
+        device: where to compute: ``"cpu"``, ``"cuda"``.
+        workers: shards at a time; default the number of cores, on a GPU 1.
+        executor: who computes them, as for :func:`genrobust.bench`.
+        batch_size: the most images that go through the model at once; default any number. Results
+            are the same up to rounding.
+        data_root: the folder with the data set; see :func:`genrobust.load_images`.
+        out: a folder that keeps shards with the images (so that a stopped run resumes),
+            ``curve.json`` and ``curve.html``; default none is kept.
+
+    Raises:
+        GenrobustError: unknown names, a model that fails its check, a suite without judges, data
+            that is missing, a folder that cannot be written.
+
+    Example:
+        >>> from genrobust.suites import load_suite
+        >>> suite = load_suite("digits").with_attacks(["noise"])
+        >>> record = minimum_norm("vae", suite, limit=1)
+        >>> len(record.sources), record.per_eps[0].eps
+        (1, 0.02)
+    """
+    place = (
+        None if out is None else Path(path("out", out, "runs")).absolute()
+    )  # before a model's file changes directory
+    options = Options.given("curve", locals())
+    with left_as_it_was(model):
+        prepared = prepare_curve(model, suite, options)
+        if place is None:
+            with files.temporary_folder() as folder:
+                return execute_curve(prepared, folder).record
+        run = execute_curve(prepared, place)
+    write_page(place, run)
+    return run.record
+
+
+def write_report(folder: Path, runs: Sequence[Run]) -> Path:
+    """Write ``report.html`` on one run, or comparing several."""
+    path = folder / "report.html"
+    files.write_text(path, render([(run.record, run.examples) for run in runs]))
+    return path
+
+
+def write_page(folder: Path, run: CurveRun) -> Path:
+    """Write ``curve.html``."""
+    path = folder / "curve.html"
+    files.write_text(path, render_curve(run.record, run.examples))
+    return path

@@ -1,0 +1,77 @@
+"""Options are declared once: commands, signatures, records' commands and deviations agree."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import genrobust
+from genrobust.cli.app import app
+from genrobust.runner.options import Options, declared_options, flag_of
+from genrobust.runner.prepare import _adjusted
+from genrobust.runner.provenance import command
+from genrobust.suites.suite import load_suite
+
+#: A value that is not the default, of every option.
+OTHER: dict[str, Any] = {
+    "weights": "somewhere/best.pt",
+    "attacks": ("noise", "latent"),
+    "norm": "l2",
+    "eps": (0.05, 0.1),
+    "judge": "thesis",
+    "judge_in_train_mode": True,
+    "limit": 3,
+    "device": "cuda",
+    "workers": 2,
+    "executor": "serial",
+    "batch_size": 4,
+    "data_root": "data",
+    "as_data": True,
+    "seed": 7,
+    "radius": 0.3,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), [("bench", genrobust.bench), ("curve", genrobust.minimum_norm)]
+)
+def test_a_python_function_spells_out_the_options(name: str, function: Callable[..., Any]) -> None:
+    spelled = inspect.signature(function).parameters
+    # Of evidence there is a function; weights are already in a module that is given.
+    declared = {
+        n: f.default for n, _, f in declared_options(name) if n not in ("as_data", "weights")
+    }
+    assert {n: p.default for n, p in spelled.items() if n in OTHER} == declared
+    assert function.__doc__ is not None
+    assert all(f"        {n}:" in function.__doc__ for n in declared)
+
+
+@pytest.mark.parametrize("name", ["bench", "curve"])
+def test_what_a_record_says_can_be_typed(name: str) -> None:
+    """And says all that the results depend on."""
+    values = {n: OTHER[n] for n, *_ in declared_options(name)}
+    words = shlex.split(command("vae", load_suite("digits"), Options(**values)))[2:]
+    typed = get_command(app).commands[name]  # type: ignore[attr-defined]
+    params = typed.make_context(name, words).params
+    for n, option, declared in declared_options(name):
+        if n == "weights":
+            assert params[n].name == "best.pt"
+        elif option.written == "here":
+            assert flag_of(n, option) not in words
+            assert params[n] == declared.default
+        else:
+            assert (tuple(params[n]) if isinstance(params[n], list) else params[n]) == values[n]
+
+
+def test_only_what_deviates_makes_a_run_unofficial() -> None:
+    suite = load_suite("digits")
+    for n, option, _ in declared_options():
+        also = {"judge": "thesis"} if n == "judge_in_train_mode" else {}
+        deviations = _adjusted(suite, Options(**{n: OTHER[n], **also}))[1]
+        assert bool(deviations) == option.deviates, n
+    assert OTHER.keys() == {n for n, *_ in declared_options()}

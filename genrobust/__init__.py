@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genrobust.errors import GenrobustError
     from genrobust.judges import load_judge
     from genrobust.models import MODELS, GenerativeModel, load_model, wrap
-    from genrobust.posterior import Categorical, Gaussian, Point, Posterior
+    from genrobust.posterior import Categorical, Codebook, Gaussian, Grid, Point, Posterior
     from genrobust.records.curve_record import MinimumNormRecord
     from genrobust.records.record import Record
     from genrobust.threat import ThreatModel
@@ -37,7 +37,9 @@ _WHERE = {
     "load_model": "genrobust.models",
     "wrap": "genrobust.models",
     "Categorical": "genrobust.posterior",
+    "Codebook": "genrobust.posterior",
     "Gaussian": "genrobust.posterior",
+    "Grid": "genrobust.posterior",
     "Point": "genrobust.posterior",
     "Posterior": "genrobust.posterior",
     "ThreatModel": "genrobust.threat",
@@ -49,9 +51,11 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Categorical",
+    "Codebook",
     "Gaussian",
     "GenerativeModel",
     "GenrobustError",
+    "Grid",
     "MinimumNormRecord",
     "Point",
     "Posterior",

@@ -247,7 +247,7 @@ def test_a_switch_lacks_what_the_category_has_yet_to_lead_by(
     leads = torch.tensor([-3.0, -0.1, 0.0, LEAD / 2, LEAD, LEAD + 1])
     x = torch.zeros(len(leads), 1, 1, 3)
     x[:, 0, 0, 0], x[:, 0, 0, 1] = 0.5, 0.5 + leads / 10
-    objective = CodeSwitch(0, dict.fromkeys(range(len(leads)), 1))
+    objective = CodeSwitch(0, {i: [1] for i in range(len(leads))})
     x.requires_grad_()
     loss = objective(x, switching(x.detach()))
     lacking = torch.tensor([LEAD + 3, LEAD + 0.1, LEAD, LEAD / 2, 0, 0])
@@ -263,6 +263,8 @@ def test_a_switched_code_is_pushed_no_further_than_the_confidence(
 ) -> None:
     x = torch.tensor([0.2, 0.9, 0.1]).view(1, 1, 1, 3)
     for confidence, margin in ((4.0, -1.0), (0.25, -0.25)):
-        loss = CodeSwitch(0, {0: 1}, confidence)(x, switching(x))
+        loss = CodeSwitch(0, {0: [1]}, confidence)(x, switching(x))
         torch.testing.assert_close(loss, torch.tensor([margin]))
-    torch.testing.assert_close(CodeSwitch(0, {0: 0})(x, switching(x)), torch.tensor([1 + 7 + LEAD]))
+    torch.testing.assert_close(
+        CodeSwitch(0, {0: [0]})(x, switching(x)), torch.tensor([1 + 7 + LEAD])
+    )

@@ -1,10 +1,8 @@
-"""Switch a categorical code: the attack for models whose argmax hides the gradient."""
+"""Switch a discrete code: the attack for models whose argmax or codebook hides the gradient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.search import BestOf, restarted_apgd
@@ -12,21 +10,24 @@ from genrobust.batch import Context
 from genrobust.errors import GenrobustError
 from genrobust.objectives.code_switch import CodeSwitch as Objective
 from genrobust.optimizers import Minimum, Problem
-from genrobust.posterior import Categorical, Posterior
+from genrobust.posterior import Discrete, Posterior
 from genrobust.threat import ThreatModel
 
 
 @dataclass(frozen=True)
 class CodeSwitch(Attack):
-    """Try category after category; for each, attack logits and judge at once.
+    """Try switch after switch; for each, attack the code's scores and the judge at once.
 
-    Untargeted, the categories but the source's own, in the order of the source's logits;
-    targeted, in the order of the target image's logits, its own first. Where labels alone say what
-    to aim at, the categories are those of an untargeted attack, and the judge is led to the label.
+    Untargeted, the entries but the source's own, from the one that lacks least: a categorical's
+    categories in the order of the source's logits, a codebook's second-nearest entries. Targeted,
+    a single categorical's in the order of the target image's logits, its own first; of codes with
+    several positions, all of the target's, then the half of these that lacks least, and so on.
+    Where labels alone say what to aim at, the switches are those of an untargeted attack, and the
+    judge is led to the label.
 
     Args:
-        steps: gradients per category.
-        categories: how many categories to try for each categorical.
+        steps: gradients per switch.
+        categories: how many switches to try for each discrete part.
         confidence: how far the judge's margin must fall below 0, in logits.
 
     Reference:
@@ -51,17 +52,12 @@ class CodeSwitch(Attack):
         clean = context.source_posterior
         if not clean.is_discrete:
             raise GenrobustError(
-                "the attack 'code-switch' flips categorical codes, and this model has none; use "
+                "the attack 'code-switch' switches discrete codes, and this model has none; use "
                 "'classifier'"
             )
         best = BestOf(context, self.confidence)
-        for p, part in enumerate(clean.parts):
-            if not isinstance(part, Categorical):
-                continue
-            order = category_order(context, p)
-            for rank in range(min(self.categories, order.shape[1])):
-                ids = context.batch.sample_ids
-                wanted = dict(zip(ids, order[:, rank].tolist(), strict=True))
+        for p, _ in clean.discrete():
+            for wanted in switches(context, p, self.categories):
                 objective = Objective(p, wanted, self.confidence)
 
                 def run(
@@ -74,14 +70,15 @@ class CodeSwitch(Attack):
         return best.problem, best.minimum
 
 
-def category_order(context: Context, part: int) -> Tensor:
-    """The categories to try for each sample, in order: (B, K) or (B, K - 1)."""
+def switches(context: Context, part: int, count: int) -> list[dict[int, list[int]]]:
+    """The switches of one discrete part to try, in order: by sample id, as the objective takes."""
+    source = context.source_posterior.parts[part]
+    assert isinstance(source, Discrete)
     if context.batch.target_x is not None:
-        return _logits(context.target_posterior, part).argsort(1, descending=True)
-    return _logits(context.source_posterior, part).argsort(1, descending=True)[:, 1:]
-
-
-def _logits(posterior: Posterior, part: int) -> Tensor:
-    categorical = posterior.parts[part]
-    assert isinstance(categorical, Categorical)
-    return categorical.logits
+        target = context.target_posterior.parts[part]
+        assert isinstance(target, Discrete)
+        wanted = source.switches_towards(target, count)
+    else:
+        wanted = source.switches(count)
+    ids = context.batch.sample_ids
+    return [dict(zip(ids, each, strict=True)) for each in wanted.transpose(0, 1).tolist()]

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.closest import Closest
-from genrobust.attacks.code_switch import category_order
+from genrobust.attacks.code_switch import switches
 from genrobust.attacks.multitarget import other_classes
 from genrobust.batch import Context
 from genrobust.objectives.base import Objective
 from genrobust.objectives.classifier import JudgeMargin, deployed_margin
 from genrobust.objectives.code_switch import CodeSwitch
 from genrobust.optimizers import Minimum, Problem, fmn
-from genrobust.posterior import Categorical
 from genrobust.threat import ThreatModel
 
 #: Halvings of the last step towards the source.
@@ -29,7 +28,7 @@ class FMN(Attack):
     """Lower the judge's margin under a radius that shrinks after successes and grows after misses.
 
     A success is one on the deployed path. The gradient is that of several objectives in turn: the
-    margin through each surrogate code, the margins of the likeliest other classes, and categories
+    margin through each surrogate code, the margins of the likeliest other classes, and codes
     that are switched. Of each sample the nearest success of all counts, moved straight towards
     its source as far as it stays one; where there is none, the image of least margin. Inside a
     ball only what lies in it is looked at. The result's loss is the judge's margin.
@@ -41,7 +40,7 @@ class FMN(Attack):
             steps more is better.
         confidence: how far the margin must fall below 0, in logits.
         classes: how many other classes to aim at in untargeted attacks, likeliest first.
-        categories: how many categories of a categorical to switch to, likeliest first.
+        categories: how many switches of a discrete code to try, from the one that lacks least.
 
     Reference:
         Pintor, Roli, Brendel & Biggio 2021, "Fast minimum-norm adversarial attacks through
@@ -94,11 +93,9 @@ class FMN(Attack):
         if posterior.is_discrete:
             yield context, JudgeMargin(temperature=5.0)
             yield context, JudgeMargin("straight-through")
-        for p, part in enumerate(posterior.parts):
-            if isinstance(part, Categorical):
-                for wanted in category_order(context, p).T[: self.categories]:
-                    by_id = dict(zip(batch.sample_ids, wanted.tolist(), strict=True))
-                    yield context, CodeSwitch(p, by_id, self.confidence + 1)
+        for p, _ in posterior.discrete():
+            for wanted in switches(context, p, self.categories):
+                yield context, CodeSwitch(p, wanted, self.confidence + 1)
         if not batch.targeted:
             for aimed in other_classes(context).T[: self.classes]:
                 aside = Context(context.model, replace(batch, target_labels=aimed))

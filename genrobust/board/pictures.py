@@ -9,7 +9,7 @@ from genrobust.evidence.entry import Outcomes
 from genrobust.evidence.outcomes import example_positions, example_radius
 from genrobust.models.model import GenerativeModel
 from genrobust.outcomes.outcome import Outcome
-from genrobust.posterior import Categorical, Gaussian, Posterior
+from genrobust.posterior import Posterior
 from genrobust.report.pictures import png
 
 #: Latents that are shown, and the values a Gaussian one takes: in standard deviations of the prior.
@@ -57,30 +57,31 @@ def traversals(model: GenerativeModel, x: Tensor) -> bytes | None:
         The file's bytes; None for a model without such latents.
     """
     posterior = model.encode(x)
-    if not all(isinstance(part, (Gaussian, Categorical)) for part in posterior.parts):
-        return None  # a point has no prior that says how far to go
     weight = posterior.kl_to_prior().mean(0)
     chosen = weight.argsort(descending=True, stable=True)[:LATENTS].sort().values.tolist()
     first = posterior[torch.arange(1)]
-    rows = [model.decode(_moved(first, latent)).clamp(0, 1) for latent in chosen]
-    return png(_grid(torch.stack(rows)))
+    rows = []
+    for latent in chosen:
+        codes = _moved(first, latent)
+        if codes is None:
+            return None
+        rows.append(model.decode(codes).clamp(0, 1))
+    return png(_grid(torch.stack(rows))) if rows else None
 
 
-def _moved(posterior: Posterior, latent: int) -> Tensor:
+def _moved(posterior: Posterior, latent: int) -> Tensor | None:
     """Codes of one image, alike but for one latent, (VALUES, ...)."""
     codes = []
     for part in posterior.parts:
-        mode = part.mode()
-        code = mode.flatten(1).repeat(VALUES, 1)
-        columns = 1 if isinstance(part, Categorical) else code.shape[1]
+        columns = part.kl_to_prior().shape[1]
         if 0 <= latent < columns:
-            if isinstance(part, Categorical):
-                categories = torch.arange(VALUES) % code.shape[1]
-                code = torch.eye(code.shape[1], device=code.device)[categories].to(code)
-            else:
-                code[:, latent] = torch.linspace(-REACH, REACH, VALUES).to(code)
+            code = part.traversal(latent, VALUES, REACH)
+            if code is None:  # no prior says how far to go
+                return None
+        else:
+            code = part.mode().repeat_interleave(VALUES, 0)
         latent -= columns
-        codes.append(code.view(VALUES, *mode.shape[1:]))
+        codes.append(code)
     return posterior.join(codes)
 
 

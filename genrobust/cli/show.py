@@ -87,9 +87,13 @@ def _registries() -> dict[str, Any]:
     from genrobust.models.zoo import MODELS
     from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
+    from genrobust.posterior import PARTS
     from genrobust.rules.base import RULES
     from genrobust.runner.executors.base import EXECUTORS
     from genrobust.suites.suite import SUITES
 
-    kinds = (MODELS, ATTACKS, OBJECTIVES, DATASETS, JUDGES, NORMS, RULES, SUITES, EXECUTORS)
+    kinds = (
+        *(MODELS, ATTACKS, OBJECTIVES, DATASETS, JUDGES),
+        *(NORMS, PARTS, RULES, SUITES, EXECUTORS),
+    )
     return {f"{registry.kind}s": registry for registry in kinds}

@@ -25,6 +25,7 @@ from genrobust.metrics.latent import (
     probe_accuracy,
     probe_agreement,
     symmetric_kl,
+    token_flip_rate,
 )
 from genrobust.metrics.likelihood import target_log_likelihood
 from genrobust.metrics.margin import (
@@ -87,5 +88,6 @@ __all__ = [
     "success_rate",
     "symmetric_kl",
     "target_log_likelihood",
+    "token_flip_rate",
     "von_neumann_entropy",
 ]

@@ -96,6 +96,35 @@ def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
     return clean.symmetric_kl(adversarial)
 
 
+def token_flip_rate(clean: Posterior, adversarial: Posterior) -> Tensor:
+    r"""The share of discrete choices that an attack changed: categories, entries of codebooks.
+
+    .. math:: \tfrac1T \#\{t : k_t(x') \ne k_t(x)\}
+
+    A residual quantiser's levels count each, and so do the channels of a fixed grid.
+
+    Args:
+        clean: q(code | x) of B images.
+        adversarial: q(code | x') of their adversarial images.
+
+    Returns:
+        (B,) float64 in [0, 1]; NaN for a posterior without a discrete part.
+
+    Raises:
+        GenrobustError: the posteriors differ in size.
+
+    Example:
+        >>> from genrobust.posterior import Categorical
+        >>> q = Posterior((Categorical(torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])),))
+        >>> p = Posterior((Categorical(torch.tensor([[[0.0, 9.0], [0.0, 1.0]]])),))
+        >>> token_flip_rate(q, p)
+        tensor([0.5000], dtype=torch.float64)
+    """
+    before, after = clean.tokens(), adversarial.tokens()
+    require_same_shape(clean=before, adversarial=after)
+    return (before != after).double().mean(1)
+
+
 def gaussian_total_correlation(codes: Tensor) -> float:
     r"""How much the latents tell of one another over a data set, as if they were Gaussian.
 

@@ -20,7 +20,8 @@ from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 FORMS = (
     "(mean, logvar), {'cont': [mean, logvar], 'disc': [probabilities]}, a dictionary or an object "
     "with mean or mu beside logvar, log_var or std, one with latent_dist or latents, a ModelOutput "
-    "with embedding, a torch.distributions object, a tensor, or a genrobust Posterior"
+    "with embedding, a torch.distributions object, a tensor, a genrobust Posterior, one of its "
+    "parts, or a list of these (decode then takes a list)"
 )
 
 #: The names under which a mean is held, and a spread: as which power of the standard deviation, and
@@ -66,6 +67,7 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
 
     def __init__(self, try_once: Callable[[], Any], say: Callable[[str], None]) -> None:
         self._try_once, self._say, self._told = try_once, say, False
+        self._shapes: list[torch.Size] | None = None
 
     def __call__(self, output: Any) -> Posterior:
         """The posterior in what the encoder returned.
@@ -73,6 +75,10 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         Raises:
             GenrobustError: the form is not one of ``FORMS``, or cannot be told.
         """
+        layers = _layers(output)
+        if layers is not None:
+            self._shapes = [layer.mode().shape[1:] for layer in layers]
+            return Posterior(tuple(part for layer in layers for part in layer.parts))
         if not self._told and (words := approximated(output)):
             self._told = True
             self._say(words)
@@ -82,6 +88,14 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
             i, j = self._places
             return Posterior((_gaussian(output[i], output[j]),))
         return posterior_of(output)
+
+    def for_decoder(self, code: Tensor) -> Any:
+        """What the decoder takes: for an encoder that gave a list of layers, a list of codes."""
+        if self._shapes is None:
+            return code
+        pieces = code.flatten(1).split([shape.numel() for shape in self._shapes], 1)
+        shaped = zip(pieces, self._shapes, strict=True)
+        return [piece.reshape(-1, *shape) for piece, shape in shaped]
 
     @cached_property
     def _places(self) -> tuple[int, int]:
@@ -135,6 +149,8 @@ def posterior_of(output: Any) -> Posterior:
     """
     if isinstance(output, Posterior):
         return output
+    if isinstance(output, Part):
+        return Posterior((output,))
     if isinstance(output, D.Distribution):
         return Posterior((_part_of_distribution(output),))
     if isinstance(output, Tensor):
@@ -150,6 +166,14 @@ def posterior_of(output: Any) -> Posterior:
     if isinstance(output, (tuple, list)):
         return _of_sequence(output)
     raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
+
+
+def _layers(output: Any) -> list[Posterior] | None:
+    """The posteriors in a list of these or of parts: the layers of a hierarchy."""
+    listed = output if isinstance(output, (tuple, list)) else ()
+    if not listed or not all(isinstance(item, (Part, Posterior)) for item in listed):
+        return None
+    return [posterior_of(item) for item in listed]
 
 
 def image_of(output: Any, who: str = "the decoder", argument: str = "decode") -> Tensor:

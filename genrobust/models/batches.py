@@ -6,7 +6,6 @@ A score is measured in batches that the protocol chose, and has to hold for an i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch import Tensor
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.models.model import GenerativeModel
-from genrobust.posterior import Categorical
 from genrobust.seeding import seeded
 
 #: By how much one batch's results may differ from one call to the next: by what kernels differ.
@@ -143,10 +141,8 @@ def _outputs(model: GenerativeModel, x: Tensor) -> dict[str, list[Tensor]]:
     """What each stage of a model gives. ``decode`` is on the smooth path that attacks follow."""
     with torch.no_grad():
         posterior = model.encode(x)
-        codes = [getattr(part, f.name) for part in posterior.parts for f in fields(part)]  # type: ignore[arg-type]
-        found = {"encode": codes, "decode": [model.decode(posterior.relaxed())]}
-        switches = any(isinstance(part, Categorical) for part in posterior.parts)
-        if switches or model.deploy is not None:
+        found = {"encode": posterior.tensors(), "decode": [model.decode(posterior.relaxed())]}
+        if posterior.is_discrete or model.deploy is not None:
             found["deploy"] = [model.reconstruct(x)]
     return {stage: [t.clone() for t in tensors] for stage, tensors in found.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -17,7 +17,7 @@ from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import encoder_of
 from genrobust.models.state import check_history
-from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
+from genrobust.posterior import Gaussian, Point, Posterior
 from genrobust.seeding import generator, generators_kept
 from genrobust.threat import TOLERANCE
 
@@ -110,7 +110,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     if model.differentiable and "decode" in steady:
         check_gradients(model, x)
     return ModelCheck(
-        latents=NO_LATENTS if model.spec.get(FORWARD_ALONE) else _latents(posterior),
+        latents=NO_LATENTS if model.spec.get(FORWARD_ALONE) else posterior.describe(),
         code_size=posterior.size,
         lowest=float(image.min()),
         highest=float(image.max()),
@@ -199,7 +199,7 @@ def _misfit(model: GenerativeModel, what: str) -> str | None:
 
 def _check_posterior(posterior: Posterior, count: int) -> None:
     for part in posterior.parts:
-        tensors = [getattr(part, field.name) for field in fields(part)]  # type: ignore[arg-type]
+        tensors = part.tensors()
         for tensor in tensors:
             if tensor.ndim < 2 or len(tensor) != count or tensor.shape != tensors[0].shape:
                 raise GenrobustError(
@@ -264,13 +264,3 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
             "look for log(0), sqrt(0) or a division by 0 in encode and decode"
         )
     return float(gradient.flatten(1).norm(dim=1).mean())
-
-
-def _latents(posterior: Posterior) -> str:
-    def name(part: Part) -> str:
-        size = part.mode()[0].numel()
-        if isinstance(part, Gaussian):
-            return f"{size} Gaussian"
-        return f"one {size}-way categorical" if isinstance(part, Categorical) else f"{size} point"
-
-    return " + ".join(name(part) for part in posterior.parts)

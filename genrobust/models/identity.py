@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -68,8 +67,7 @@ def _behaviour(model: GenerativeModel, images: Tensor) -> Iterator[str]:
 
 def _encoded(model: GenerativeModel, x: Tensor) -> list[Tensor]:
     with torch.no_grad():
-        parts = model.encode(x).parts
-    return [getattr(part, field.name) for part in parts for field in fields(part)]  # type: ignore[arg-type]
+        return model.encode(x).tensors()
 
 
 def _reconstructed(model: GenerativeModel, x: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -81,7 +81,7 @@ class GenerativeModel:
         found = self._piecewise(self.encoder, "encode", x)
         for posterior, piece in zip(found, self._pieces(x), strict=True):
             self._require_codes(posterior, len(piece))
-        return found[0] if len(found) == 1 else _joined(found)
+        return found[0] if len(found) == 1 else Posterior.joined(found)
 
     def decode(self, code: Tensor) -> Tensor:
         """The mean image of each code, before any clamp.
@@ -115,13 +115,12 @@ class GenerativeModel:
         return self.decode(posterior.mode())
 
     def _require_codes(self, posterior: Posterior, count: int) -> None:
-        for part in posterior.parts:
-            for tensor in (getattr(part, f.name) for f in fields(part)):  # type: ignore[arg-type]
-                if tensor.shape[:1] != (count,):
-                    raise GenrobustError(
-                        f"the encoder gave a tensor of shape {tuple(tensor.shape)} for {count} "
-                        f"images ('{self.name}'); it must give one code an image, batch first"
-                    )
+        for tensor in posterior.tensors():
+            if tensor.shape[:1] != (count,):
+                raise GenrobustError(
+                    f"the encoder gave a tensor of shape {tuple(tensor.shape)} for {count} "
+                    f"images ('{self.name}'); it must give one code an image, batch first"
+                )
 
     def _images(
         self, function: Callable[[Tensor], Tensor], what: str, who: str, batch: Tensor
@@ -243,13 +242,3 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
 
 def _is_same(one: Tensor, other: Tensor) -> bool:
     return files.sha256_of_tensors({"": one}) == files.sha256_of_tensors({"": other})
-
-
-def _joined(pieces: list[Posterior]) -> Posterior:
-    """The posterior of a batch from those of its pieces."""
-    parts = []
-    for same in zip(*(posterior.parts for posterior in pieces), strict=True):
-        names = [f.name for f in fields(same[0])]
-        values = (torch.cat([getattr(part, name) for part in same]) for name in names)
-        parts.append(type(same[0])(*values))
-    return Posterior(tuple(parts))

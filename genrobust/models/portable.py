@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -36,7 +37,7 @@ from genrobust.models.tensors import TensorLimits, read_safetensors, refuse_pick
 from genrobust.models.tracing import SIZES, trace
 from genrobust.models.weights import load_state_dict
 from genrobust.models.wrapping import adapt
-from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
+from genrobust.posterior import PARTS, Part, Posterior
 
 #: What a bundle's files are called.
 WEIGHTS, GRAPH = "weights.safetensors", "graph.json"
@@ -55,14 +56,6 @@ class Architecture:
 
 #: Whose weights need no graph. The class takes its settings, and keeps them as ``spec``.
 ARCHITECTURES: dict[str, Architecture] = {"ConvVAE": Architecture(ConvVAE, NetworkSpec)}
-
-PartKind = Literal["gaussian", "categorical", "point"]
-
-_PARTS: dict[PartKind, type[Gaussian] | type[Categorical] | type[Point]] = {
-    "gaussian": Gaussian,
-    "categorical": Categorical,
-    "point": Point,
-}
 
 
 @dataclass(frozen=True)
@@ -102,15 +95,24 @@ class ExportedSpec(_Data):
     clamp: StrictBool
 
 
+def _known_part(name: str) -> str:
+    if name not in PARTS.names():
+        raise ValueError(f"no part is called '{name[:80]}' here")
+    return name
+
+
+PartName = Annotated[StrictStr, AfterValidator(_known_part)]
+
+
 class Program(_Data):
     """``graph.json``: images to the tensors of the posterior's parts, and codes to images.
 
-    ``encode`` gives a mean and a log-variance for each Gaussian part, the logits of each
-    categorical one and the value of each point. ``buffers`` are the weights that were not learned.
+    ``encode`` gives the fields of each part in order, such as a mean and a log-variance for each
+    Gaussian one. ``buffers`` are the weights that were not learned.
     """
 
     version: Literal[1]
-    parts: Annotated[tuple[PartKind, ...], Field(min_length=1, max_length=256)]
+    parts: Annotated[tuple[PartName, ...], Field(min_length=1, max_length=256)]
     encode: Graph
     decode: Graph
     buffers: tuple[StrictStr, ...]
@@ -217,8 +219,8 @@ class ProgramModule(nn.Module):
     def encode(self, x: Tensor) -> Posterior:
         """Images (B, C, H, W) in [0, 1] to their posterior."""
         tensors = iter(self._encode(x, self.tensors()))
-        kinds = [_PARTS[part] for part in self.program.parts]
-        return Posterior(tuple(kind(*(next(tensors) for _ in fields(kind))) for kind in kinds))
+        kinds = [PARTS.get(part) for part in self.program.parts]
+        return Posterior(tuple(kind(*(next(tensors) for _ in _fields(kind))) for kind in kinds))
 
     def decode(self, code: Tensor) -> Tensor:
         """Codes to images in [0, 1]."""
@@ -259,18 +261,19 @@ def _trace(model: GenerativeModel) -> tuple[dict[str, Any], dict[str, bytes]]:
     with torch.no_grad():
         posterior = model.encode(x)
         codes = posterior.mode()
-    kinds: dict[type[Part], PartKind] = {kind: name for name, kind in _PARTS.items()}
     for part in posterior.parts:
-        if type(part) not in kinds:
+        known = part.name in PARTS.names() and PARTS.get(part.name) is type(part)
+        if not (known and all(isinstance(value, Tensor) for value in _values(part))):
             raise GenrobustError(
                 f"the posterior of '{model.name}' has a {type(part).__name__}, which cannot be "
-                "exported as data; submit the model as an external model"
+                f"exported as data; register it as the part '{part.name}' with fields that are "
+                "tensors, or submit the model as an external model"
             )
-    encode = trace(lambda x: _tensors_of(model.encoder(x)), model.module, x, "encode")
+    encode = trace(lambda x: _held(model.encoder(x)), model.module, x, "encode")
     decode = trace(lambda code: [model.decoder(code)], model.module, codes, "decode")
     program = Program(
         version=1,
-        parts=tuple(kinds[type(part)] for part in posterior.parts),
+        parts=tuple(part.name for part in posterior.parts),
         encode=encode.graph,
         decode=decode.graph,
         buffers=tuple(sorted(encode.buffers | decode.buffers)),
@@ -318,7 +321,7 @@ def _load_weights(described: WeightsSpec, weights: dict[str, Tensor]) -> Generat
 def _load_program(
     described: ExportedSpec, program: Program, weights: dict[str, Tensor], limits: PortableLimits
 ) -> GenerativeModel:
-    expected = sum(len(fields(_PARTS[part])) for part in program.parts)
+    expected = sum(len(_fields(PARTS.get(part))) for part in program.parts)
     if len(program.encode.outputs) != expected or len(program.decode.outputs) != 1:
         raise GenrobustError(
             f"'{GRAPH}' gives {len(program.encode.outputs)} tensors from encode and "
@@ -392,7 +395,7 @@ def _answers(model: GenerativeModel, x: Tensor) -> list[Tensor]:
     """What attacks and scores see of a model: parameters, images and the gradient of all."""
     x = x.clone().requires_grad_()
     posterior = model.encode(x)
-    outputs = [*_tensors_of(posterior), model.decode(posterior.relaxed())]
+    outputs = [*posterior.tensors(), model.decode(posterior.relaxed())]
     total = torch.stack([(t * _slope(t)).sum() for t in outputs]).sum()
     (gradient,) = torch.autograd.grad(total, x)
     return [t.detach() for t in (*outputs, posterior.vector(), model.reconstruct(x), gradient)]
@@ -404,8 +407,16 @@ def _slope(tensor: Tensor) -> Tensor:
     return torch.linspace(0.5, 1.5, count, device=tensor.device).view(tensor.shape).to(tensor)
 
 
-def _tensors_of(posterior: Posterior) -> list[Tensor]:
-    return [getattr(part, f.name) for part in posterior.parts for f in fields(part)]  # type: ignore[arg-type]
+def _held(posterior: Posterior) -> list[Tensor]:
+    return [value for part in posterior.parts for value in _values(part)]
+
+
+def _values(part: Part) -> list[Any]:
+    return [getattr(part, name) for name in _fields(type(part))]
+
+
+def _fields(kind: type[Part]) -> list[str]:
+    return [f.name for f in fields(kind)]  # type: ignore[arg-type]
 
 
 def _in_half_if_exact(tensor: Tensor) -> Tensor:

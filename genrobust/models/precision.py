@@ -56,9 +56,7 @@ class Passage:
 
     def leave_posterior(self, posterior: Posterior) -> Posterior:
         """The same of all tensors in a posterior."""
-        tensors: list[Tensor] = []
-        posterior.map(lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
-        left = iter(self.leave(*tensors))
+        left = iter(self.leave(*posterior.tensors()))
         return posterior.map(lambda tensor: next(left))
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 
 import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
-from genrobust.posterior import Posterior
 
 #: By how much a result may differ where it should not: what kernels differ by.
 TOLERANCE = 1e-5
@@ -31,7 +29,7 @@ def use(
         pause()
         image = model.decode(posterior.mode())
         pause()
-        found = [*_tensors_of(posterior), image, model.reconstruct(x)]
+        found = [*posterior.tensors(), image, model.reconstruct(x)]
         pause()
     if not model.differentiable:
         return found
@@ -57,7 +55,7 @@ def check_history(model: GenerativeModel, x: Tensor) -> None:
         GenrobustError: it does not, or it changes what it was given or has given before.
     """
     posterior = model.encode(x)
-    codes = _tensors_of(posterior)
+    codes = posterior.tensors()
     given = [tensor.clone() for tensor in codes]
     image = model.decode(posterior.mode())
     if not all(map(torch.equal, codes, given)):
@@ -81,7 +79,3 @@ def check_history(model: GenerativeModel, x: Tensor) -> None:
             f"(by up to {moved:.2g}); let encode and decode keep nothing from one call to the next "
             "that a later result depends on: no counters, moving averages or caches of inputs"
         )
-
-
-def _tensors_of(posterior: Posterior) -> list[Tensor]:
-    return [getattr(part, f.name) for part in posterior.parts for f in fields(part)]  # type: ignore[arg-type]

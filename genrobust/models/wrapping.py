@@ -52,7 +52,9 @@ def wrap(
     dictionary or an object with ``mean`` or ``mu`` beside ``logvar``, ``log_var`` or ``std``;
     joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``
     and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
-    autoencoder's point); or a :class:`genrobust.Posterior`. ``decode`` (or ``decoder``) returns
+    autoencoder's point); or a :class:`genrobust.Posterior`, one of its parts such as
+    :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy, whose codes
+    ``decode`` then takes as a list. ``decode`` (or ``decoder``) returns
     images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
     module in half or double precision is given its own, and gives float32 back; one that takes
     flat rows is given those. Of a module that has a ``forward`` alone nothing is known but its
@@ -238,7 +240,8 @@ def adapt(
 
     def decoder(code: Tensor) -> Tensor:
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        return to_image(decoding(passage.inside), passage, code, "the decoder", "decode")
+        output = decoding(read.for_decoder(passage.inside))
+        return to_image(output, passage, code, "the decoder", "decode")
 
     def deployed(x: Tensor) -> Tensor:
         assert deploying is not None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genrobust.batch import Context
-from genrobust.posterior import Gaussian, Part, Point, exponential, wide
+from genrobust.posterior import Gaussian, Part, exponential, wide
 
 #: Added under the root, whose gradient is then 0 instead of NaN where posteriors agree.
 SMALLEST = 1e-24
@@ -39,7 +39,7 @@ class LatentDivergence:
         return total if targeted else -total
 
     def _part(self, found: Part, other: Part) -> Tensor:
-        if isinstance(found, Point):
+        if not found.has_density:
             return found.squared_wasserstein2(other)
         if self.as_published and isinstance(found, Gaussian) and isinstance(other, Gaussian):
             more = wide(other.logvar) - wide(found.logvar)

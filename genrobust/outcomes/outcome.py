@@ -57,6 +57,7 @@ class Effect(Stored):
         x_adv, reconstruction: (B, C, H, W).
         source_similarity, reconstruction_similarity: of each with its clean one, (B,).
         displacement, symmetric_kl: of the posterior from the clean one's, (B,).
+        token_flips: the share of its discrete choices that are others, (B,); NaN without any.
     """
 
     verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
@@ -66,6 +67,7 @@ class Effect(Stored):
     reconstruction_similarity: _Replayed
     displacement: _Replayed
     symmetric_kl: _Replayed
+    token_flips: _Replayed
 
 
 @dataclass(frozen=True, eq=False)

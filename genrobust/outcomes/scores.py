@@ -139,6 +139,7 @@ def _sizes(outcome: Outcome, broken: Tensor) -> dict[str, Any]:
         "reconstruction_similarity": over(effect.reconstruction_similarity),
         "latent_displacement": over(effect.displacement),
         "symmetric_kl": over(effect.symmetric_kl),
+        "token_flips": over(effect.token_flips),
     }
 
 

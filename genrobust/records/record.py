@@ -88,6 +88,14 @@ class EpsScores(Frozen):
         float | None,
         Field(description="mean symmetric KL of the two posteriors in nats, of successes"),
     ]
+    token_flips: Annotated[
+        float | None,
+        Field(
+            description="mean share of the code's discrete choices (categories, entries of "
+            "codebooks) that the attack changed, of successes; None where there are none, and in "
+            "records that were made before it was measured"
+        ),
+    ] = None
 
 
 class Picture(Frozen):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from genrobust.batch import Batch
-from genrobust.metrics.latent import latent_displacement, symmetric_kl
+from genrobust.metrics.latent import latent_displacement, symmetric_kl, token_flip_rate
 from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
 from genrobust.outcomes.outcome import Broken, Clean, Effect, Found, Outcome
-from genrobust.posterior import Categorical, Point, Posterior
+from genrobust.posterior import Posterior
 from genrobust.rules.base import Sources
 from genrobust.runner.perturbation import images_of
 from genrobust.runner.plan import ShardSpec
@@ -89,6 +89,7 @@ def measure_outcome(
             reconstruction_similarity=similarity(baseline.reconstruction, images[0]),
             displacement=latent_displacement(posterior, moved),
             symmetric_kl=_symmetric_kl(posterior, moved),
+            token_flips=token_flip_rate(posterior, moved),
         )
         return Broken(torch.where(hit, given.radius, len(spec.eps)), given.perturbation, effect)
 
@@ -102,7 +103,7 @@ def measure_outcome(
             source=batch.x,
             reconstruction=baseline.reconstruction,
             kl=posterior.kl_to_prior().sum(1),
-            mean=_means(posterior),
+            mean=posterior.means(),
         ),
         ignore=measured(found.ignore, None),
         target=measured(found.target, baseline.target_labels),
@@ -111,14 +112,9 @@ def measure_outcome(
     )
 
 
-def _means(posterior: Posterior) -> Tensor:
-    parts = [p.vector() for p in posterior.parts if not isinstance(p, Categorical)]
-    return torch.cat(parts, 1) if parts else posterior.vector()[:, :0]
-
-
 def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:
-    """NaN for a plain autoencoder, whose points have no density."""
-    if any(isinstance(part, Point) for part in posterior.parts):
+    """NaN where a part has no density, as a plain autoencoder's point."""
+    if not posterior.has_density:
         return posterior.vector().new_full((len(posterior),), torch.nan)
     return symmetric_kl(posterior, other)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -71,9 +71,8 @@ class Scorer:
         """
         with self.keyed("posterior", sample_ids):
             posterior = self.model.encode(x)
-        for part in posterior.parts:
-            for field in fields(part):  # type: ignore[arg-type]
-                _require_finite(getattr(part, field.name)[None], sample_ids, "codes")
+        for tensor in posterior.tensors():
+            _require_finite(tensor[None], sample_ids, "codes")
         return posterior
 
     def check_unchanged(self, x: Tensor, sample_ids: Sequence[int], clean: Tensor) -> None:

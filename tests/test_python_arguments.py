@@ -163,10 +163,10 @@ def test_what_attack_cannot_take_is_one_sentence(given: dict[str, Any], words: s
 
 def test_a_judge_of_other_images_is_one_sentence(linear_vae: Any) -> None:
     model = linear_vae(torch.eye(16)[:3], torch.eye(16)[:, :3])
-    judge = genrobust.load_judge("digits", "lenet")
+    judge = genrobust.load_judge("digits", "thesis")
     x = torch.zeros(2, 1, 4, 4)
     refused(
-        r"judge 'digits/lenet' cannot look at images of shape \(1, 4, 4\)",
+        r"judge 'digits/thesis' cannot look at images of shape \(1, 4, 4\)",
         lambda: genrobust.attack("fgsm", model, x, labels=[0, 1], judge=judge),
     )
 

@@ -55,7 +55,7 @@ def bench_models(
         )
     given: list[Path | None] = [path.absolute() for path in weights] or [None] * len(models)
     if own.data is None:
-        suite = suite or "digits"
+        suite = "digits" if suite is None else suite
         protocol = load_suite(suite, options.data_root)
     elif suite is not None:
         raise GenrobustError("--data makes a suite of its own; leave --suite out")

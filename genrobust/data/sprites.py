@@ -58,7 +58,7 @@ def render(factors: Tensor) -> Tensor:
     low, high = PLACES
     dx = grid.view(1, 1, -1) - (low + (high - low) * x / 31).view(-1, 1, 1)
     dy = grid.view(1, -1, 1) - (low + (high - low) * y / 31).view(-1, 1, 1)
-    angle = (2 * math.pi * turn / 39).view(-1, 1, 1)
+    angle = (2 * math.pi * (turn % 39) / 39).view(-1, 1, 1)
     size = (0.5 + scale / 10).view(-1, 1, 1)
     u = (dx * angle.cos() + dy * angle.sin()) / size
     v = (dy * angle.cos() - dx * angle.sin()) / size

@@ -32,7 +32,7 @@ RAY = [("ray", 1), ("ray", 2)]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=30)
+    parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--out", type=Path, default=HERE / "executors.md")
     given = parser.parse_args()
     cases = CASES + (RAY if importlib.util.find_spec("ray") else [])

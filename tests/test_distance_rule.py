@@ -101,7 +101,7 @@ def test_a_success_is_what_lies_nearer_to_the_targets_reconstruction(
     assert fallen >= 4
 
 
-def test_every_source_is_eligible_but_one_that_is_its_own_target(write: Writer) -> None:
+def test_every_source_that_is_reconstructed_is_eligible(write: Writer) -> None:
     suite = load_suite(str(write(target_ids=[0, 584, 597, 595])))
     setting = prepare("vae", suite, Options()).setting
     whole = suite.model_copy(update={"chunk_size": 4})
@@ -116,7 +116,7 @@ def test_every_source_is_eligible_but_one_that_is_its_own_target(write: Writer) 
 
 def test_the_nearer_of_two_points_is_said_of_each_draw() -> None:
     dark, light, none = torch.zeros(3, 1, 1, 2), torch.ones(3, 1, 1, 2), torch.zeros(3)
-    sources = Sources((0, 1, 2), dark, none, none, dark, light)
+    sources = Sources((0, 1, 2), dark, none, none, dark, light, light)
     draws = torch.tensor([[0.4, 0.6, 0.6], [0.4, 0.6, 0.4], [0.6, 0.6, 0.4]])
     images = draws.view(3, 3, 1, 1, 1).expand(3, 3, 1, 1, 2)
     look = Scorer(Distance(), genrobust.load_model("vae"), 0)
@@ -262,7 +262,7 @@ def test_the_data_and_the_suite_of_the_guide_are_benched(repository: Path) -> No
         model = genrobust.load_model("vae")
         record = genrobust.bench(model, "waves", limit=2, attacks=["noise"])
         assert record.data.name == "waves"
-        assert record.suite.rule == "distance"
+        assert record.suite.rule == "damage"
     finally:
         DATASETS._registered.pop("waves", None)
         SUITES._registered.pop("waves", None)

@@ -26,7 +26,7 @@ from genrobust.runner.scorer import Scorer
 from genrobust.suites import AttackEntry, JudgeRef, Suite, load_suite
 from genrobust.verify.verify import VerifyOptions, verify
 
-BUILTIN = ("agreement", "single", "single-live", "distance")
+BUILTIN = ("agreement", "single", "single-live", "distance", "damage")
 
 
 def judges(rule: type[Rule]) -> list[Judge]:
@@ -45,7 +45,7 @@ def test_a_rule_is_found_by_its_name_and_tells_of_itself(name: str) -> None:
     assert rule.words.legend.startswith("robust accuracy: ")
     assert rule.words.found.count("{}") == rule.words.changed.count("{}") == 1
     assert all(said.endswith(".") for said in (rule.words.eligible, rule.words.success))
-    assert rule.classes("digits") == (10 if rule.labelled else 2)
+    assert rule.classes("digits") == (10 if rule.labelled else 3 if name == "damage" else 2)
     assert bool(rule.words.judges) == (rule.judges_needed[1] > 0)
 
 
@@ -56,7 +56,8 @@ def test_an_image_is_judged_by_itself(name: str) -> None:
     ids, model = (3, 14, 15, 92), genrobust.load_model("vae")
     rule = RULES.get(name)
     x, labels = images.take(ids), images.labels_of(ids)
-    sources = Sources(ids, x, labels, labels, model.reconstruct(x), model.reconstruct(x.flip(0)))
+    clean, target = model.reconstruct(x), model.reconstruct(x.flip(0))
+    sources = Sources(ids, x, labels, labels, clean, target, x.mean(0, True).expand_as(x))
     look = Scorer(rule(judges(rule)), model, 0)
     shown = model.reconstruct(0.6 * x + 0.4 * x.flip(0))[None]
     whole = look.verdict(shown, sources)
@@ -66,12 +67,13 @@ def test_an_image_is_judged_by_itself(name: str) -> None:
         assert torch.equal(look.verdict(shown[:, index], sources[index]), whole[index])
 
 
-def test_only_agreement_looks_at_the_attacked_image() -> None:
-    x, labels = genrobust.load_images("digits").take(range(4)), torch.arange(4)
+def test_rules_that_do_not_look_at_the_attacked_image_keep_its_label() -> None:
+    x, labels = genrobust.load_images("digits").take(range(4)), torch.arange(4) + 100
+    sources = Sources((0, 1, 2, 3), x, labels, labels, x, x, x.flip(0))
     for name in BUILTIN:
         rule = RULES.get(name)
-        seen = rule(judges(rule)).look_at_input(x, labels + 100)
-        assert torch.equal(seen, labels + 100) == (name != "agreement")
+        seen = rule(judges(rule)).look_at_input(x, sources)
+        assert torch.equal(seen, labels) == (name not in ("agreement", "damage"))
 
 
 @pytest.mark.parametrize(

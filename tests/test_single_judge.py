@@ -19,6 +19,7 @@ from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.files import read_tensors
 from genrobust.judges.judge import Judge, load_judge
+from genrobust.rules import Sources
 from genrobust.rules.agreement import Agreement
 from genrobust.rules.single import Single
 from genrobust.runner.measure import Baseline, measure_baseline
@@ -115,8 +116,9 @@ def test_the_label_of_the_input_is_not_asked_for(
 def test_an_attacked_image_may_have_lost_its_label(vae: genrobust.GenerativeModel) -> None:
     x, labels = load_images("digits").take(range(3)), torch.tensor([1, 2, 3])
     judges = [Judge("sees 7", _Says(torch.tensor([7, 7, 7])), "")]
-    assert Scorer(Single(judges), vae, 0).keeps_label(x, labels).all()
-    assert not Scorer(Agreement(judges), vae, 0).keeps_label(x, labels).any()
+    sources = Sources((0, 1, 2), x, labels, labels, x, None)
+    assert Scorer(Single(judges), vae, 0).keeps_label(x, sources).all()
+    assert not Scorer(Agreement(judges), vae, 0).keeps_label(x, sources).any()
 
 
 def test_the_report_speaks_of_one_judge(noise: Suite, tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def unpack(contents: Mapping[str, bytes]) -> Evidence:
         )
     record = _parsed(RECORD, read_record, contents[RECORD])
     tensors = read_safetensors(
-        contents[TENSORS], TensorLimits(bytes=512 << 20, tensors=32), TENSORS
+        contents[TENSORS], TensorLimits(bytes=512 << 20, tensors=64), TENSORS
     )
     _check_tensors(record.suite, record.model.input_shape, tensors)
     model_files = {n.removeprefix(MODEL): c for n, c in contents.items() if n.startswith(MODEL)}

@@ -333,12 +333,12 @@ def _rivals(output: Sequence[Any]) -> list[int]:
 
     What is no batch of codes, such as a loss, is none of them.
     """
-    shapes = {
-        i: tuple(item.shape)
-        for i, item in enumerate(output)
-        if isinstance(item, Tensor) and not item.is_nested and item.ndim > 1
-    }
+    shapes = {i: tuple(item.shape) for i, item in enumerate(output) if _is_batch(item)}
     return [i for i in shapes if list(shapes.values()).count(shapes[i]) > 1]
+
+
+def _is_batch(item: Any) -> bool:
+    return isinstance(item, Tensor) and not item.is_nested and item.ndim > 1
 
 
 def _drawn_from(outputs: Sequence[Sequence[Any]], z: int, mean: int, logvar: int) -> bool:
@@ -361,6 +361,8 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
             f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or a function "
             "that joins the parts of several in one genrobust.Posterior"
         )
+    elif len(codes := [i for i, item in enumerate(output) if _is_batch(item)]) == 1:
+        remedy = f"encode=lambda x: module.encode(x)[{codes[0]}] if that is the code"
     else:
         return GenrobustError(
             f"the encoder returned {describe(output)}, in which no two are a mean and a "

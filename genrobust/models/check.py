@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -14,8 +15,9 @@ from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
+from genrobust.models.modules import encoder_of
 from genrobust.models.state import check_history
-from genrobust.posterior import Categorical, Gaussian, Part, Posterior
+from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 from genrobust.seeding import generator, generators_kept
 from genrobust.threat import TOLERANCE
 
@@ -95,7 +97,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         posterior = _run("encode", model, lambda: model.encode(x), x)
         _check_posterior(posterior, len(x))
         code = posterior.mode()
-        image = _run("decode", model, lambda: model.decode(code), code)
+        image = _run("decode", model, lambda: model.decode(code), code, posterior)
         _check_image("decode", image, x, model.clamp)
         if model.deploy is not None:
             deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
@@ -116,7 +118,13 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     )
 
 
-def _run(what: str, model: GenerativeModel, call: Callable[[], T], given: Tensor) -> T:
+def _run(
+    what: str,
+    model: GenerativeModel,
+    call: Callable[[], T],
+    given: Tensor,
+    posterior: Posterior | None = None,
+) -> T:
     """Call the model's code; where its fault has a cause that shows in its layers, name that."""
     try:
         return call()
@@ -124,6 +132,12 @@ def _run(what: str, model: GenerativeModel, call: Callable[[], T], given: Tensor
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
         reason = _lacking(problem.__cause__, what) or _misfit(model, what)
+        if posterior is not None and _takes_half(model, posterior):
+            reason = (
+                "it takes half of what the encoder gives; if that is the mean and the log-variance "
+                f"side by side, pass encode=lambda x: module.{encoder_of(model.module)}(x)"
+                ".chunk(2, 1)"
+            )
         if reason is None:
             raise
         raise GenrobustError(
@@ -140,6 +154,15 @@ def _lacking(cause: BaseException, what: str) -> str | None:
         f"it takes more than a batch; of a conditional model pass labels=, a function from images "
         f"to their labels, such as lambda x: classifier(x).argmax(1), or {what}= that fills it in"
     )
+
+
+def _takes_half(model: GenerativeModel, posterior: Posterior) -> bool:
+    (part, *others), code = posterior.parts, posterior.mode()
+    if others or not isinstance(part, Point) or code.shape[1] % 2:
+        return False
+    with suppress(GenrobustError):
+        return len(model.decode(code.chunk(2, 1)[0])) > 0
+    return False
 
 
 def _misfit(model: GenerativeModel, what: str) -> str | None:

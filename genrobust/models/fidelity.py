@@ -24,7 +24,7 @@ from genrobust.foreign import explain
 from genrobust.models.batches import tolerance_of
 from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import has_forward, unwrapped
+from genrobust.models.modules import encoder_of, has_forward, unwrapped
 from genrobust.models.precision import precision_of
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import seeded
@@ -139,7 +139,7 @@ def _path(
     model: GenerativeModel, x: Tensor, found: _Image, difference: float, allowed: float
 ) -> _Finding:
     """Why forward gives another picture, even with its noise at 0."""
-    gaussian, code = _gaussian(model, x), f"module.{_name(model)}(x)"
+    gaussian, code = _gaussian(model, x), f"module.{encoder_of(model.module)}(x)"
     measured = f"by {difference:.2g} of the pixel range"
     second = None if gaussian is None else model.decode(gaussian.logvar)
     if second is not None and _apart(found.pixels, second) <= allowed:
@@ -202,9 +202,10 @@ def _spread(
 
 
 def _spread_finding(model: GenerativeModel, what: str, logvar: str) -> _Finding:
+    pair = f"*module.{encoder_of(model.module)}(x)"
     return _Finding(
         f"what is read as the log-variance is {what}",
-        f"pass encode=lambda x: (lambda m, s: (m, {logvar}))(*module.{_name(model)}(x))",
+        f"pass encode=lambda x: (lambda m, s: (m, {logvar}))({pair})",
     )
 
 
@@ -273,10 +274,6 @@ def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:
         posterior: Posterior = model.encode(x)
     part = posterior.parts[0]
     return part if len(posterior.parts) == 1 and isinstance(part, Gaussian) else None
-
-
-def _name(model: GenerativeModel) -> str:
-    return "encode" if callable(getattr(model.module, "encode", None)) else "encoder"
 
 
 class _View(NamedTuple):

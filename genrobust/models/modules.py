@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -49,7 +50,8 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 def freeze(module: nn.Module) -> None:
     """Put a module in eval mode, and its weights beyond gradients."""
-    module.eval()
+    with suppress(NotImplementedError):  # an exported program has one mode alone
+        module.eval()
     for weight in module.parameters():  # TorchScript's modules have no requires_grad_
         weight.requires_grad_(False)
 
@@ -58,6 +60,11 @@ def method(module: nn.Module, *names: str) -> Callable[[Tensor], Any] | None:
     """The first of the methods or parts of those names that a module has."""
     found = (getattr(unwrapped(module), name, None) for name in names)
     return next((one for one in found if callable(one)), None)
+
+
+def encoder_of(module: nn.Module) -> str:
+    """How to write what gives a module's codes."""
+    return "encode" if callable(getattr(unwrapped(module), "encode", None)) else "encoder"
 
 
 def has_forward(module: nn.Module) -> bool:

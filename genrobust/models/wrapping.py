@@ -153,15 +153,16 @@ def left_as_it_was(model: object) -> Iterator[None]:
 
 def _remembered(module: nn.Module) -> Callable[[], None]:
     """What puts a module back to how it is now; the values of its weights are not its business."""
-    parts = [(m, m.training, dict(m._parameters), dict(m._buffers)) for m in module.modules()]
+    # TorchScript keeps its own parts, and once frozen no mode.
+    own = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+    parts = [(m, m.training, dict(m._parameters), dict(m._buffers)) for m in own]
     weights = [(p, p.data, p.requires_grad) for p in module.parameters()]
 
     def put_back() -> None:
         for part, training, parameters, buffers in parts:
             part.training = training
-            if not isinstance(part, torch.jit.ScriptModule):  # which keeps its own
-                part._parameters.update(parameters)
-                part._buffers.update(buffers)
+            part._parameters.update(parameters)
+            part._buffers.update(buffers)
         for parameter, data, wants_gradient in weights:
             parameter.data = data
             parameter.requires_grad_(wants_gradient)
@@ -245,7 +246,7 @@ def adapt(
         return to_image(deploying(passage.inside), passage, x, "deploy=", "deploy")
 
     kind = type(unwrapped(module))
-    spec = {
+    spec: dict[str, Any] = {
         "class": f"{plain_name(kind.__module__)}.{kind.__qualname__}".removeprefix("__main__."),
         "encode": _qualified_name(run_encoder),
         "decode": _qualified_name(run_decoder),

@@ -30,6 +30,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "latent-squared-distance": "genrobust.objectives.latent:SquaredLatentDistance",
         "latent-divergence": "genrobust.objectives.divergence:LatentDivergence",
         "output-distance": "genrobust.objectives.output:OutputDistance",
+        "damage": "genrobust.objectives.output:Damage",
         "output-squared-error": "genrobust.objectives.output:SquaredOutputError",
         "code-switch": "genrobust.objectives.code_switch:CodeSwitch",
         "judge-margin": "genrobust.objectives.classifier:JudgeMargin",

@@ -31,6 +31,24 @@ class OutputDistance:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """Away from the source itself: the reconstruction is to show it no more. Untargeted only.
+
+    Camuto et al. 2021 go away from the clean reconstruction, whose own error an attack could then
+    undo on its way.
+    """
+
+    goals: ClassVar[tuple[str, ...]] = ("untargeted",)
+
+    surrogate: Surrogate = "softmax"
+    temperature: float = 1.0
+
+    def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+        image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
+        return -euclidean(image, context.batch.x)
+
+
+@dataclass(frozen=True)
 class SquaredOutputError:
     """||x_t - x_hat(x_adv)||_2^2: the target image itself, not its reconstruction.
 

@@ -11,8 +11,10 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from genrobust.outcomes.outcome import Counts, Guidance, Longer, Short, Signs
+from genrobust.outcomes.damage import reconstructed
+from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
 from genrobust.records.record import Flag
+from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
 
 #: Shares above which a flag is raised.
@@ -28,13 +30,23 @@ ALIKE, RANDOM = 0.5, 0.25
 KEPT, MISLED = 0.1, 0.25
 #: Eligible sources below which intervals say little, in number and as a share of the sources.
 FEW, FEW_SHARE = 20, 0.5
+#: Share of the sources that are reconstructed no better than by one picture for all. Of sound
+#: models, the published ones too, it is 5% at most; of untrained ones all of them.
+UNLIKE = 0.25
 #: Attacks that use no gradient.
 GRADIENT_FREE = ("noise", "square")
 
 
-def raised(suite: Suite, eligible: Tensor, signs: Signs | None, counts: Counts) -> tuple[Flag, ...]:
+def raised(
+    suite: Suite,
+    eligible: Tensor,
+    signs: Signs | None,
+    counts: Counts,
+    damaged: Damaged | None = None,
+) -> tuple[Flag, ...]:
     """The flags of a run; without ``signs``, as without an attacker's judge, few can be told."""
     found: list[Flag | None] = [_few(suite, eligible)]
+    found += [] if damaged is None else [_unlike(damaged)]
     if signs is not None:
         guidance, short = signs.guidance, signs.short
         found += [_gradients(guidance, eligible), _random(guidance, eligible)]
@@ -55,6 +67,20 @@ def _few(suite: Suite, eligible: Tensor) -> Flag | None:
         f"{FEW}, and half of them, are the least that say something",
         value=count / total,
         limit=max(FEW_SHARE, FEW / total),
+    )
+
+
+def _unlike(damaged: Damaged) -> Flag | None:
+    """What is not reconstructed cannot be damaged: that it stands still is no robustness."""
+    share = _share(~reconstructed(damaged))
+    if share <= UNLIKE:
+        return None
+    return Flag(
+        name="does not reconstruct",
+        evidence=f"without an attack the reconstructions of {share:.0%} of the sources are no "
+        f"nearer to them than {LINE:g} of the distance of one picture for all, the data set's mean",
+        value=share,
+        limit=UNLIKE,
     )
 
 

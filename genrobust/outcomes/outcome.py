@@ -16,12 +16,18 @@ from torch import Tensor
 from genrobust.outcomes.table import Column, Group, Stored
 from genrobust.suites.suite import Suite
 
+#: What the names of what pictures became begin with.
+DAMAGE = "damage."
+
 _Still = Annotated[Tensor, Column(None, "source", "still", kept=False)]
 _Replayed = Annotated[Tensor, Column(None, "source", "replay", kept=False)]
 _Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
 _Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
+_Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=True)]
 _Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=True)]
 _Count = Annotated[Tensor, Column(torch.int64, "attack and radius", "rerun")]
+_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=True)]
+_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=True)]
 _Tried = Annotated[Tensor, Column(torch.bool, "source", "rerun")]
 _Fooled = Annotated[Tensor, Column(torch.bool, "radius and source", "rerun")]
 
@@ -132,6 +138,33 @@ class Signs(Stored):
     short: Annotated[Short, Group("probe.")]
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Damaged(Stored):
+    """What the pictures became; at each radius, (E, B), in an ensemble alone.
+
+    Args:
+        clean, noise, attacked: L2 distances of reconstructions from their sources: without an
+            attack (B,), of noise on the border of each ball, and of the worst that was found.
+        clean_similarity, noise_similarity, attacked_similarity: their MS-SSIM with the sources; NaN
+            where images are too small for it.
+        noise_shift, attacked_shift: L2 distances from the clean reconstruction.
+        constant: L2 distance of one picture for all, the mean of the others, from the source, (B,).
+        to_target: the smallest distance that was found of reconstructions to the target's clean
+            one, as a part of the clean reconstruction's; NaN without a target or a distance.
+    """
+
+    clean: _Distance
+    clean_similarity: _Distance
+    constant: _Distance
+    noise: _Pixels = None
+    noise_shift: _Pixels = None
+    noise_similarity: _Pixels = None
+    attacked: _Harm = None
+    attacked_shift: _Harm = None
+    attacked_similarity: _Harm = None
+    to_target: _Harm = None
+
+
 @dataclass(frozen=True, eq=False)
 class Counts(Stored):
     """What was tried, reached and spent, (A + 2, E) each: a row an attack of the suite, then the
@@ -166,6 +199,7 @@ class Outcome(Found):
         label, target_label: of the sources and of what they are to become, (B,).
         input_verdict, clean_verdict: what the sources show, and their reconstructions, (B,).
         eligible: whether both show the source's class, (B,) bool.
+        damaged: None in the first runs.
         clean: None where only what evidence keeps is known.
     """
 
@@ -174,6 +208,7 @@ class Outcome(Found):
     input_verdict: _Class
     clean_verdict: _Class
     eligible: Annotated[Tensor, Column(torch.bool, "source", "still")]
+    damaged: Annotated[Damaged | None, Group(DAMAGE)] = None
     clean: Annotated[Clean | None, Group()] = None
 
     def without_misses(self) -> Outcome:
@@ -250,6 +285,7 @@ def kept_of(suite: Suite) -> dict[str, Column]:
         left_out |= Signs.table().keys()
     if not suite.ensemble:
         left_out |= {name for name in Signs.table() if name.startswith("longer.")}
+        left_out |= {DAMAGE + n for n, c in Damaged.table().items() if c.per != "source"}
     return {name: column for name, column in Outcome.table().items() if name not in left_out}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from genrobust.metrics.distances import l2, linf
 from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
+from genrobust.outcomes.damage import damage_of
 from genrobust.outcomes.outcome import Outcome, Worst
 from genrobust.outcomes.statistics import estimates
 from genrobust.records.record import EpsScores, Estimate, PairMatrix, Scores
@@ -31,6 +32,7 @@ def scores(outcome: Outcome, suite: Suite) -> Scores:
         kl=mean(clean.kl, suite) if clean.kl.double().mean().isfinite() else None,
         total_correlation=_number(gaussian_total_correlation(clean.mean)),
         per_eps=tuple(EpsScores(**a, **b) for a, b in zip(per_eps, sizes, strict=True)),
+        damage=damage_of(outcome.damaged, suite),
         **whole,
     )
 

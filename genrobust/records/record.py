@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from genrobust.models.fidelity import Fidelity
 from genrobust.records import display
@@ -90,6 +90,60 @@ class EpsScores(Frozen):
     ]
 
 
+class Picture(Frozen):
+    """What reconstructions are like: means over all sources, eligible or not."""
+
+    distance: Annotated[Estimate, Field(description="L2 distance from the source")]
+    shift: Annotated[float | None, Field(description="L2 distance from the clean reconstruction")]
+    similarity: Annotated[
+        float | None,
+        Field(description="MS-SSIM for small images with the source; None below 7 pixels"),
+    ]
+
+
+class DamageAt(Frozen):
+    """The damage inside one ball."""
+
+    eps: float
+    attacked: Annotated[
+        Picture,
+        Field(
+            description="the reconstructions that are farthest from their sources, of those that a "
+            "short search for damage and the suite's attacks found; all sources are searched, and "
+            "the search is not counted among the forwards and backwards"
+        ),
+    ]
+    noise: Annotated[Picture, Field(description="of random noise on the border of the ball")]
+    to_target: Annotated[
+        float | None,
+        Field(
+            description="how much of the L2 distance from the clean reconstruction to the target's "
+            "was left by a short search for the target: 1 where nothing moved, 0 at the target's"
+        ),
+    ]
+
+
+class Damage(Frozen):
+    """What the pictures became, by no judge and no labels; measured for ensembles."""
+
+    clean: Picture
+    constant: Annotated[
+        float,
+        Field(
+            description="mean L2 distance from the sources of the best picture that is the same "
+            "for all: the mean of the data set's other images"
+        ),
+    ]
+    reconstructed: Annotated[
+        Estimate,
+        Field(
+            description="share of all sources whose clean reconstruction is nearer than 0.9 of "
+            "that picture's distance from them"
+        ),
+    ]
+    per_eps: tuple[DamageAt, ...]
+
+
 class Flag(Frozen):
     """A sign that a score may be too high, because attacks were hindered or sources are few."""
 
@@ -139,6 +193,21 @@ class Scores(Frozen):
         ),
     ]
     per_eps: tuple[EpsScores, ...]
+    damage: Annotated[
+        Damage | None,
+        Field(
+            description="None in records that were made before it was measured, and where attacks "
+            "are run by themselves"
+        ),
+    ] = None
+
+    @model_serializer(mode="wrap")
+    def _as_they_were(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Old records keep their bytes."""
+        told: dict[str, Any] = dump(self)
+        if self.damage is None:
+            told.pop("damage", None)
+        return told
 
 
 class AttackCost(Frozen):

@@ -24,7 +24,8 @@ def score_table(records: Sequence[Record]) -> Group:
     """A row per model and radius, in percent; below it, what makes a number unreliable."""
     suite = records[0].suite
     legend = RULES.get(suite.rule).words.legend
-    return Group(_Scores(records), _text("\n".join([legend, *_notes(records)])))
+    notes = [legend, *map(_damage, records), *_notes(records)]
+    return Group(_Scores(records), _text("\n".join(filter(None, notes))))
 
 
 @dataclass(frozen=True)
@@ -115,23 +116,37 @@ def _text(words: str) -> Text:
     return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in words))
 
 
+def _damage(record: Record) -> str:
+    """What the pictures became in the largest ball, in a sentence."""
+    found = record.scores.damage
+    if found is None:
+        return ""
+    last, clean = found.per_eps[-1], found.clean
+    told = (
+        f"{record.model.name}, reconstructions at eps {last.eps:g}: L2 from the source "
+        f"{last.attacked.distance.value:.2f} attacked, {last.noise.distance.value:.2f} by noise, "
+        f"{clean.distance.value:.2f} clean, {found.constant:.2f} one picture for all"
+    )
+    shares = (last.attacked.similarity, last.noise.similarity, clean.similarity)
+    if None not in shares:
+        told += "; MS-SSIM " + ", ".join(f"{share:.2f}" for share in shares)
+    if last.to_target is not None:
+        told += f"; {last.to_target:.0%} of the way left to the target's"
+    return told
+
+
 def _radius(value: float | None) -> str:
     return "above all" if value is None else f"{value:.4g}"
 
 
 def _notes(records: Sequence[Record | MinimumNormRecord]) -> list[str]:
     flags = [f"? {r.model.name} is not reliable: {f.evidence}" for r in records for f in r.flags]
-    flags += [f"! {r.model.name} may be misread: {r.fidelity}" for r in records if _differs(r)]
+    for record in records:
+        found = record.fidelity if isinstance(record, Record) else None
+        if found is not None and found.status == "differs":
+            flags.append(f"! {record.model.name} may be misread: {found}")
     deviations = sorted({d for record in records for d in record.deviations})
     return flags + ([f"not official: {'; '.join(deviations)}"] if deviations else [])
-
-
-def _differs(record: Record | MinimumNormRecord) -> bool:
-    return (
-        isinstance(record, Record)
-        and record.fidelity is not None
-        and record.fidelity.status == "differs"
-    )
 
 
 def _percent(estimate: Estimate | None) -> str:

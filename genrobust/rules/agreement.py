@@ -27,5 +27,5 @@ class Agreement(Rule):
     def look(self, images: Tensor, sources: Sources) -> Tensor:
         return Panel(self.judges).verdict(images)
 
-    def look_at_input(self, x: Tensor, labels: Tensor) -> Tensor:
+    def look_at_input(self, x: Tensor, sources: Sources) -> Tensor:
         return Panel(self.judges).verdict(x)

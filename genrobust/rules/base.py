@@ -33,6 +33,8 @@ class Sources:
         target_labels: those of their targets, likewise; by a rule without labels ``CHANGED``.
         reconstruction: theirs, (B, C, H, W); of a random model the first draw.
         target_reconstruction: those of their targets; None if the rule has no ``targets``.
+        constant: for each the best picture that is the same for all images of the data set, of the
+            sources' shape: the mean of the others. None where no data set is at hand.
     """
 
     sample_ids: tuple[int, ...]
@@ -41,6 +43,7 @@ class Sources:
     target_labels: Tensor
     reconstruction: Tensor
     target_reconstruction: Tensor | None
+    constant: Tensor | None = None
 
     def __getitem__(self: Part, index: Tensor) -> Part:
         """The sources at ``index`` (positions)."""
@@ -132,12 +135,12 @@ class Rule(ABC):
         """
         ...
 
-    def look_at_input(self, x: Tensor, labels: Tensor) -> Tensor:
-        """What images that are put in show, sources (B, C, H, W) of these labels or attacked ones.
+    def look_at_input(self, x: Tensor, sources: Sources) -> Tensor:
+        """What images that are put in show, (B, C, H, W): the sources or attacked ones.
 
         By default they are not looked at, and keep their labels: the ball stands for it.
         """
-        return labels.clone()
+        return sources.labels.clone()
 
     @classmethod
     def classes(cls, dataset: str) -> int:
@@ -177,5 +180,6 @@ RULES: Registry[type[Rule]] = Registry(
         "single": "genrobust.rules.single:Single",
         "single-live": "genrobust.rules.single:SingleLive",
         "distance": "genrobust.rules.distance:Distance",
+        "damage": "genrobust.rules.damage:Damage",
     },
 )

@@ -13,13 +13,13 @@ from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
 from genrobust.outcomes.outcome import Broken, Clean, Effect, Found, Outcome
 from genrobust.posterior import Categorical, Point, Posterior
 from genrobust.rules.base import Sources
-from genrobust.runner.perturbation import restore, step_of
+from genrobust.runner.perturbation import images_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
 from genrobust.threat import ThreatModel
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Baseline(Sources):
     """Sources and what they show without an attack.
 
@@ -52,10 +52,13 @@ def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
         ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
         targets = scorer.reconstruct(batch.target_x, ids)[0]
     labels, target_labels = rule.labels_of(batch)
-    sources = Sources(batch.sample_ids, batch.x, labels, target_labels, images[0], targets)
+    other = scorer.constant
+    constant = None if other is None else other.beside(batch.x, batch.sample_ids)
+    shown = (labels, target_labels, images[0], targets, constant)
+    sources = Sources(batch.sample_ids, batch.x, *shown)
     return Baseline(
         **vars(sources),
-        input_verdict=scorer.input_verdict(batch.x, labels),
+        input_verdict=scorer.input_verdict(batch.x, sources),
         clean_verdict=scorer.verdict(images, sources, clean=True),
     )
 
@@ -69,21 +72,21 @@ def measure_outcome(
     Perturbations that do not reach their goal count as none; signs and counts stay what they are.
     """
     posterior = scorer.posterior(batch.x, batch.sample_ids)
-    steps = torch.tensor([step_of(ThreatModel(spec.norm, e)) for e in spec.eps] + [0.0]).to(batch.x)
+    threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
 
     def measured(given: Broken, wanted: Tensor | None) -> Broken:
-        x_adv = restore(given.perturbation, batch.x, steps[given.radius])
+        x_adv = images_of(given, batch.x, threats)
         images = scorer.reconstruct(x_adv, batch.sample_ids)
         verdict = scorer.verdict(images, baseline)
         hit = baseline.reached(verdict, wanted) & baseline.eligible
-        hit &= scorer.keeps_label(x_adv, baseline.labels) & (given.radius < len(spec.eps))
+        hit &= scorer.keeps_label(x_adv, baseline) & (given.radius < len(spec.eps))
         moved = scorer.posterior(x_adv, batch.sample_ids)
         effect = Effect(
             verdict=verdict,
             x_adv=x_adv,
             reconstruction=images[0],
-            source_similarity=_similarity(batch.x, x_adv),
-            reconstruction_similarity=_similarity(baseline.reconstruction, images[0]),
+            source_similarity=similarity(batch.x, x_adv),
+            reconstruction_similarity=similarity(baseline.reconstruction, images[0]),
             displacement=latent_displacement(posterior, moved),
             symmetric_kl=_symmetric_kl(posterior, moved),
         )
@@ -120,7 +123,7 @@ def _symmetric_kl(posterior: Posterior, other: Posterior) -> Tensor:
     return symmetric_kl(posterior, other)
 
 
-def _similarity(x: Tensor, y: Tensor) -> Tensor:
+def similarity(x: Tensor, y: Tensor) -> Tensor:
     """MS-SSIM for small images; NaN where they are too small even for it."""
     if min(x.shape[-2:]) < SMALL_WINDOW:
         return x.new_full((len(x),), torch.nan)

@@ -5,9 +5,12 @@ The norm says how many steps the radius has. No stored perturbation leaves the b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from genrobust.outcomes.outcome import Broken
 from genrobust.threat import ThreatModel, allowed
 
 #: Part of a step by which rounding in the attack's own arithmetic may fall short.
@@ -40,6 +43,12 @@ def quantise(x_adv: Tensor, x: Tensor, threat: ThreatModel) -> Tensor:
     out = threat.norm.length(whole * step) > allowed(threat.eps)
     whole = torch.where(out.view(-1, 1, 1, 1), steps.trunc(), whole)
     return whole.clamp(-levels, levels).to(dtype)
+
+
+def images_of(broken: Broken, x: Tensor, threats: Sequence[ThreatModel]) -> Tensor:
+    """The images that broke the sources, each at its own radius; the others as they are."""
+    steps = torch.tensor([*map(step_of, threats), 0.0]).to(x)
+    return restore(broken.perturbation, x, steps[broken.radius])
 
 
 def restore(perturbation: Tensor, x: Tensor, step: float | Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.records.record import ModelInfo
 from genrobust.rules.base import RULES
+from genrobust.runner.constant import Constant
 from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
@@ -166,7 +167,7 @@ def prepare(
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         setting=Setting(
-            Scorer(rule(scorers), ready, options.seed),
+            Scorer(rule(scorers), ready, options.seed, Constant.of(images)),
             images,
             attacker,
             _references(used, options, device),

@@ -247,7 +247,7 @@ class _Goal:
         steps = quantise(x_adv, source, threat)
         stored = restore(steps, source, step_of(threat))
         shown = self._shows_goal(stored, positions)
-        kept = self.scorer.keeps_label(stored, self.baseline.labels[positions])
+        kept = self.scorer.keeps_label(stored, self.baseline[positions])
         self.spoiled[positions] |= shown & ~kept
         hit = shown & kept
         new = hit & (self.radius[positions] > self.e)

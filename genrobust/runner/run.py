@@ -69,7 +69,7 @@ def execute(
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(setting)),
-        flags=flags.raised(suite, outcome.eligible, outcome.signs, outcome.counts),
+        flags=flags.raised(suite, outcome.eligible, outcome.signs, outcome.counts, outcome.damaged),
         scores=scores(outcome, suite),
         attacks=collect.attack_costs(suite, outcome.counts),
         forwards=int(outcome.counts.forwards.sum()),

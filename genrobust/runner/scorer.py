@@ -16,6 +16,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.state import TOLERANCE
 from genrobust.posterior import Posterior
 from genrobust.rules.base import Rule, Sources
+from genrobust.runner.constant import Constant
 from genrobust.seeding import seeded
 
 
@@ -27,11 +28,13 @@ class Scorer:
         rule: the suite's, with its judges.
         model: the model that is scored.
         seed: of the run; keys the draws of a random deployment.
+        constant: of the data set, where one is at hand.
     """
 
     rule: Rule
     model: GenerativeModel
     seed: int
+    constant: Constant | None = None
 
     def keyed(self, *key: object) -> AbstractContextManager[None]:
         """Within it, what a random model draws is keyed; others draw nothing."""
@@ -111,13 +114,13 @@ class Scorer:
         return torch.where(majority, first, torch.full_like(first, NO_VERDICT))
 
     @torch.no_grad()
-    def input_verdict(self, x: Tensor, labels: Tensor) -> Tensor:
-        """What sources of these labels show, or attacked ones, (B,) int64."""
-        return self.rule.look_at_input(x, labels)
+    def input_verdict(self, x: Tensor, sources: Sources) -> Tensor:
+        """What sources show, or attacked ones, (B,) int64."""
+        return self.rule.look_at_input(x, sources)
 
-    def keeps_label(self, x_adv: Tensor, labels: Tensor) -> Tensor:
+    def keeps_label(self, x_adv: Tensor, sources: Sources) -> Tensor:
         """Whether attacked images still show their source's class, (B,) bool."""
-        return self.input_verdict(x_adv, labels) == labels
+        return self.input_verdict(x_adv, sources) == sources.labels
 
     def _look_drawing(self, images: Tensor, sources: Sources, clean: bool) -> Tensor:
         """One image at a time, so that what is drawn depends on the sample alone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from genrobust.batch import Batch
 from genrobust.data.base import Images
 from genrobust.judges.judge import Judge
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.damage import measure_damage
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.radii import search
@@ -58,6 +59,8 @@ def run_shard(
     if found is None:
         return None
     outcome = measure_outcome(spec, setting.scorer, batch, baseline, found)
+    damaged = measure_damage(spec, setting.scorer, batch, baseline, outcome.ignore)
+    outcome = replace(outcome, damaged=damaged)
     setting.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     return Measured(outcome.tensors(), checkpoint.seconds)
 

@@ -14,12 +14,15 @@ from genrobust.attacks.base import Attack, AttackResult, make_attack
 from genrobust.attacks.classifier import Classifier
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
-from genrobust.objectives.classifier import JudgeMargin, judge_margin
+from genrobust.objectives.classifier import JudgeMargin, deployed_margin, judge_margin
 from genrobust.optimizers import Problem
 from genrobust.outcomes.outcome import Guidance, Short, Signs
 from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
+
+#: Settings that are a budget.
+BUDGETS = ("steps", "queries")
 
 #: Gradients of a short attack.
 STEPS = 20
@@ -100,10 +103,17 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
 
 def longer_attack(attacks: Sequence[AttackEntry]) -> Attack:
     """The suite's attack on the judge with twice its steps."""
-    untargeted = [e for e in attacks if e.attack == "classifier" and e.goal == "untargeted"]
-    settings = untargeted[0].settings if untargeted else {}
-    usual = make_attack("classifier", settings).settings()
-    return make_attack("classifier", {**settings, "steps": 2 * usual["steps"]})
+    usual = AttackEntry(attack="classifier", goal="untargeted")
+    own = (e for e in attacks if (e.attack, e.goal) == (usual.attack, usual.goal))
+    entry = doubled(next(own, usual))
+    return make_attack(entry.attack, entry.settings)
+
+
+def doubled(entry: AttackEntry) -> AttackEntry:
+    """The attack with twice of each setting that is a budget."""
+    usual = make_attack(entry.attack, entry.settings).settings()
+    more = {name: 2 * usual[name] for name in BUDGETS if usual.get(name)}
+    return entry.model_copy(update={"settings": {**entry.settings, **more}})
 
 
 def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -151,9 +161,7 @@ def _deployed_margin(model: GenerativeModel, batch: Batch, step: Tensor) -> Tens
     context = Context(model, batch)
     alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "descent", batch.seed)
     with alone:
-        return _mean_of_draws(
-            model, lambda: judge_margin(model.reconstruct(batch.x + step), context)
-        )
+        return _mean_of_draws(model, lambda: deployed_margin(batch.x + step, context))
 
 
 def _mean_of_draws(model: GenerativeModel, look: Callable[[], Tensor]) -> Tensor:

@@ -175,4 +175,4 @@ class _NearestSoFar:
     def _succeeds(self, x_adv: Tensor, positions: Tensor) -> Tensor:
         part = self.baseline[positions]
         verdict = self.scorer.verdict(self.scorer.reconstruct(x_adv, part.sample_ids), part)
-        return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part.labels)
+        return part.reached(verdict, None) & self.scorer.keeps_label(x_adv, part)

@@ -23,7 +23,7 @@ LISTED = 3
 FROM_OUTCOMES = (
     *("sources", "eligible", "clean_accuracy", "robust_area", "eps50", "robust_accuracy"),
     *("as_ignore_target", "as_target", "as_ignore_target_macro", "as_target_macro"),
-    *("as_target_of_wrong", "as_ignore_target_pairs", "as_target_pairs"),
+    *("as_target_of_wrong", "as_ignore_target_pairs", "as_target_pairs", "damage"),
 )
 #: Rates of few sources each, which one source that differs may change by much.
 _OF_FEW = (
@@ -110,11 +110,23 @@ def _require(
 def _named(scores: Scores) -> Iterator[tuple[str, str, Score]]:
     """Name, radius in words, and value of every score."""
     for name in Scores.model_fields:
-        if name != "per_eps":
+        if name not in ("per_eps", "damage"):
             yield name, "", getattr(scores, name)
     for at in scores.per_eps:
         for name in type(at).model_fields:
             yield name, f" at eps {at.eps:g}", getattr(at, name)
+    if scores.damage is None:
+        return
+    yield "damage", ": reconstructed", scores.damage.reconstructed
+    yield "damage", ": constant", scores.damage.constant
+    pictures = {"clean": scores.damage.clean}
+    for reached in scores.damage.per_eps:
+        where = f" at eps {reached.eps:g}"
+        yield "damage", f": to_target{where}", reached.to_target
+        pictures |= {f"attacked{where}": reached.attacked, f"noise{where}": reached.noise}
+    for where, picture in pictures.items():
+        for name in type(picture).model_fields:
+            yield "damage", f": {name}, {where}", getattr(picture, name)
 
 
 def _equal(a: Score, b: Score) -> bool:

@@ -13,6 +13,7 @@ from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.entry import ExternalModel
 from genrobust.outcomes import flags
+from genrobust.outcomes.damage import damage_of
 from genrobust.outcomes.outcome import Counts, Outcome
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record
@@ -189,7 +190,11 @@ def check_scores(evidence: Evidence) -> str:
     """What follows from outcomes alone is claimed as it follows."""
     claimed, suite, outcome = evidence.record.scores, evidence.record.suite, evidence.outcome
     found = rated(claimed, outcome.worst, suite, RULES.get(suite.rule).classes(suite.dataset))
-    found = found.model_copy(update={"clean_accuracy": clean_accuracy(outcome, suite)})
+    told = {
+        "clean_accuracy": clean_accuracy(outcome, suite),
+        "damage": damage_of(outcome.damaged, suite),
+    }
+    found = found.model_copy(update=told)
     count = require_equal(claimed, found, FROM_OUTCOMES)
     return f"{count} scores with their intervals follow from the outcomes"
 
@@ -202,7 +207,7 @@ def check_flags(evidence: Evidence) -> str:
 
 
 def flags_of(suite: Suite, found: Outcome) -> tuple[Flag, ...]:
-    return flags.raised(suite, found.eligible, found.signs, found.counts)
+    return flags.raised(suite, found.eligible, found.signs, found.counts, found.damaged)
 
 
 def require_flags(record: Record, found: Sequence[Flag]) -> None:

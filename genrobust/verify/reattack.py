@@ -18,7 +18,6 @@ import torch
 from scipy.stats import beta
 from torch import Tensor
 
-from genrobust.attacks.base import make_attack
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import (
     EVIDENCE,
@@ -30,17 +29,15 @@ from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Si
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
-from genrobust.runner.perturbation import quantise, restore, step_of
+from genrobust.runner.perturbation import images_of, quantise
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.shard import Measured, make_batch, run_shard
-from genrobust.suites.suite import AttackEntry
+from genrobust.runner.signs import doubled
 from genrobust.threat import ThreatModel
 from genrobust.verify.claims import highest, positions
 from genrobust.verify.replay import Replay
 
-#: Settings that are a budget: the fresh attack has twice of each.
-BUDGETS = ("steps", "queries")
 #: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
 PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
 #: Probability with which a share is no lower than its lower bound.
@@ -130,7 +127,7 @@ def check_fresh(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
     if not choice.sources:
         return "no source is claimed to stand: there is nothing to break"
     spec = evidence.shards[0].model_copy(
-        update={"seed": choice.seed, "attacks": tuple(map(_doubled, suite.attacks))}
+        update={"seed": choice.seed, "attacks": tuple(map(doubled, suite.attacks))}
     )
     groups = [
         choice.sources[first : first + suite.chunk_size]
@@ -213,12 +210,6 @@ def _by_how_much(name: str, theirs: Tensor, ours: Tensor) -> str:
     return f" at {int(differ.sum())} of {len(differ)} sources, {positions(differ)}"
 
 
-def _doubled(entry: AttackEntry) -> AttackEntry:
-    usual = make_attack(entry.attack, entry.settings).settings()
-    more = {name: 2 * usual[name] for name in BUDGETS if usual.get(name)}
-    return entry.model_copy(update={"settings": {**entry.settings, **more}})
-
-
 def _of_sources(spec: ShardSpec, evidence: Evidence, chosen: Sequence[int]) -> ShardSpec:
     suite = evidence.record.suite
     return spec.model_copy(
@@ -299,13 +290,11 @@ def _own_cut(found: Replay) -> Iterator[dict[str, Broken]]:
     assert clean is not None
     x = clean.source
     threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
-    steps = torch.tensor([step_of(threat) for threat in threats] + [0.0]).to(x)
     for e, threat in enumerate(threats):
         goals = {}
         for goal, given in found.evidence.outcome.goals.items():
             larger = (given.radius > e) & (given.radius < len(threats))
-            images = restore(given.perturbation, x, steps[given.radius])
-            cut = quantise(threat.project(images, x), x, threat)
+            cut = quantise(threat.project(images_of(given, x, threats), x), x, threat)
             kept = cut.masked_fill(~larger.view(-1, 1, 1, 1), 0)
             goals[goal] = Broken(torch.where(larger, e, len(threats)), kept)
         yield goals

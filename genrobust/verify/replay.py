@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,15 @@ from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import zoo_card
-from genrobust.outcomes.outcome import GOALS, Broken, Outcome, Signs
+from genrobust.outcomes.outcome import DAMAGE, GOALS, Broken, Damaged, Outcome, Signs
 from genrobust.outcomes.scores import scores
 from genrobust.outcomes.table import Stored
 from genrobust.records.record import Record, Scores
+from genrobust.runner.damage import without_attack
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
-from genrobust.runner.perturbation import fits, restore, step_of
+from genrobust.runner.perturbation import fits, images_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_kind, provenance
@@ -189,8 +189,8 @@ def allowed_of(suite: Suite) -> int:
 def check_outcomes(found: Replay) -> str:
     """The model does with each source and each adversarial input what is said."""
     claimed, suite = found.evidence.tensors, found.evidence.record.suite
-    ours, signs = found.outcome.tensors(), Signs.table()
-    still = [name for name in _still(Outcome) if name in claimed and name not in signs]
+    ours, near = found.outcome.tensors(), _nearly(claimed)
+    still = [name for name in _still(Outcome) if name in claimed and name not in near]
     names = (*still, *(f"{goal}.radius" for goal in GOALS))
     differ = {name: claimed[name] != ours[name] for name in names}
     exact = [name for name in ("label", "target_label") if differ[name].any()]
@@ -217,7 +217,7 @@ def check_scores(found: Replay) -> str:
 def check_signs(found: Replay) -> str:
     """The signs that need no attack are what comes out, and raise the record's flags."""
     claimed, ours = found.evidence.tensors, found.outcome.tensors()
-    names = [name for name in _still(Signs) if name in claimed]
+    names = _nearly(claimed)
     for name in names:
         differ = _differ(claimed[name], ours[name], found.elsewhere is None)
         allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * len(differ)
@@ -235,7 +235,11 @@ def check_signs(found: Replay) -> str:
 def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
     setting = prepared.setting
     scorer, batch = setting.scorer, make_batch(spec, setting)
-    outcome = measure_outcome(spec, scorer, batch, measure_baseline(scorer, batch), claimed)
+    baseline = measure_baseline(scorer, batch)
+    outcome = measure_outcome(spec, scorer, batch, baseline, claimed)
+    if claimed.damaged is not None:
+        still = without_attack(spec, scorer, batch, baseline)
+        outcome = replace(outcome, damaged=replace(claimed.damaged, **still))
     if outcome.signs is None or batch.judge is None:
         return outcome
     with scorer.keyed("search", spec.sample_ids):
@@ -246,6 +250,12 @@ def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
 def _still(kind: type[Stored]) -> list[str]:
     """What model and data show by themselves."""
     return [name for name, column in kind.table().items() if column.proof == "still"]
+
+
+def _nearly(claimed: Mapping[str, Tensor]) -> list[str]:
+    """What of that is measured, and so comes out up to rounding."""
+    damage = [DAMAGE + name for name in _still(Damaged)]
+    return [name for name in (*_still(Signs), *damage) if name in claimed]
 
 
 def _misfits(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
@@ -259,12 +269,9 @@ def _misfits(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
 
 def _smaller(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     """Whose perturbation fits in the next smaller radius, (B,) bool."""
-    found = torch.zeros_like(given.radius, dtype=torch.bool)
-    for e, (less, threat) in enumerate(pairwise(threats), 1):
-        at = given.radius == e
-        moved = restore(given.perturbation[at], x[at], step_of(threat))
-        found[at] = threat.distance(moved, x[at]) <= less.eps
-    return found
+    distance = threats[0].distance(images_of(given, x, threats), x)
+    less = torch.tensor([-1.0, *(threat.eps for threat in threats)]).to(distance)
+    return (distance <= less[given.radius]) & (given.radius < len(threats))
 
 
 def _differ(claimed: Tensor, found: Tensor, exact: bool) -> Tensor:

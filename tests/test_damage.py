@@ -1,0 +1,348 @@
+"""What a picture became: the rule without labels, the damage that every record tells, the flag."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.attacks.base import make_attack
+from genrobust.batch import Batch
+from genrobust.data import Images, load_images
+from genrobust.models.families import FAMILIES
+from genrobust.outcomes import flags
+from genrobust.outcomes.outcome import Counts, Damaged
+from genrobust.rules import CHANGED, KEPT, RULES, Sources
+from genrobust.rules.damage import TAKEN, Damage
+from genrobust.rules.distance import Distance
+from genrobust.rules.line import LINE
+from genrobust.runner.constant import COUNT, Constant
+from genrobust.runner.damage import without_attack
+from genrobust.runner.measure import measure_baseline
+from genrobust.runner.options import Options
+from genrobust.runner.plan import plan
+from genrobust.runner.prepare import prepare
+from genrobust.runner.run import Run, execute
+from genrobust.runner.scorer import Scorer
+from genrobust.suites import AttackEntry, Suite, load_suite
+from genrobust.threat import ThreatModel
+
+SIDE = 32
+
+
+class Pictures(nn.Module):
+    """An autoencoder without weights: what it makes of pictures is one function."""
+
+    input_shape = (1, SIDE, SIDE)
+
+    def __init__(self, picture: Any) -> None:
+        super().__init__()
+        self.picture = picture
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        made: Tensor = self.picture(z.view(-1, 1, SIDE, SIDE))
+        return made
+
+
+def model_of(picture: Any, clamp: bool = False) -> genrobust.GenerativeModel:
+    return genrobust.wrap(Pictures(picture), clamp=clamp)
+
+
+MEAN = load_images("digits").take(range(599)).mean(0, keepdim=True)
+IDENTITY = model_of(lambda x: x)
+CONSTANT = model_of(lambda x: MEAN + 1e-6 * x)  # without any gradient it would be refused
+
+
+def suite_of(rule: str = "damage", sources: int = 4, **changes: Any) -> Suite:
+    """A few digits, a few steps, no labels."""
+    attacks = [("noise", {}), ("objective:damage", {"steps": 5})]
+    content = load_suite("digits").limited(sources).model_dump()
+    content |= {
+        **{"name": "damaged", "rule": rule, "attacker_judge": None, "scoring_judges": ()},
+        **{"eps": (0.05, 0.1), "resamples": 100, "chunk_size": 3},
+        "attacks": [
+            AttackEntry(attack=name, goal="untargeted", settings=settings)
+            for name, settings in attacks
+        ],
+    }
+    return Suite.model_validate({**content, **changes})
+
+
+#: What attacks cost that did not run.
+NOTHING = Counts(*[torch.zeros(4, 2, dtype=torch.int64)] * 4)
+
+
+def names(record: Any) -> list[str]:
+    return [flag.name for flag in record.flags]
+
+
+def untrained(name: str) -> genrobust.GenerativeModel:
+    module = genrobust.load_model(name).module
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        for part in module.modules():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+    return genrobust.wrap(module)
+
+
+# The rule
+
+
+def sources_at(*reconstructions: float) -> Sources:
+    """Black pixels beside a constant white one, and a target that is reconstructed as 2."""
+    count = len(reconstructions)
+    black = torch.zeros(count, 1, 1, 1)
+    clean = torch.tensor(reconstructions).view(-1, 1, 1, 1)
+    none = torch.zeros(count, dtype=torch.int64)
+    ids = tuple(range(count))
+    return Sources(ids, black, none, none, clean, black + 2, black + 1)
+
+
+def test_a_picture_is_lost_at_the_line_and_taken_where_the_target_is_nearer() -> None:
+    seen = torch.tensor([0.0, 0.89, 0.91, 0.99, 1.01, 2.0])
+    sources = sources_at(*[0.0] * 6)
+    shown = Damage().look(seen.view(-1, 1, 1, 1), sources)
+    assert shown.tolist() == [KEPT, KEPT, CHANGED, CHANGED, TAKEN, TAKEN]
+    put_in = Damage().look_at_input(seen.view(-1, 1, 1, 1), sources)
+    assert put_in.tolist() == [KEPT, KEPT, *[CHANGED] * 4]
+
+
+def test_the_line_is_the_datas_and_gives_no_room_for_a_bad_reconstruction() -> None:
+    """It stays where it is, whatever the clean reconstruction is, and scales with contrast."""
+    bad, good = sources_at(0.8), sources_at(0.0)
+    for value in (0.85, 0.95):
+        image = torch.full((1, 1, 1, 1), value)
+        assert torch.equal(Damage().look(image, bad) == KEPT, Damage().look(image, good) == KEPT)
+    faint = [0.1 * t if t.is_floating_point() else t for t in (bad.x, bad.reconstruction)]
+    assert bad.target_reconstruction is not None
+    assert bad.constant is not None
+    scaled = Sources(
+        bad.sample_ids, faint[0], bad.labels, bad.labels, faint[1],
+        0.1 * bad.target_reconstruction, 0.1 * bad.constant,
+    )  # fmt: skip
+    for value in (0.85, 0.95, 1.5):
+        image = torch.full((1, 1, 1, 1), value)
+        assert torch.equal(Damage().look(image, bad), Damage().look(0.1 * image, scaled))
+
+
+def test_by_distance_too_what_is_not_reconstructed_is_not_clean() -> None:
+    sources = sources_at(0.0, 0.89, 0.91)
+    assert Distance().look(sources.reconstruction, sources).tolist() == [KEPT, KEPT, -1]
+
+
+def test_the_constant_picture_is_the_mean_of_the_other_images() -> None:
+    raw = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = Constant.of(Images(raw, None, (8, 8))).beside(raw[[3, 0]], (3, 0))
+    assert torch.allclose(found[0], raw[[0, 1, 2, 4]].mean(0), atol=1e-6)
+    assert torch.allclose(found[1], raw[1:].mean(0), atol=1e-6)
+    alone = Constant.of(Images(raw[:1], None, (8, 8))).beside(raw[:1], (0,))
+    assert torch.allclose(alone, raw[:1].mean().expand(1, 1, 8, 8))
+
+
+def test_the_constant_picture_of_a_large_split_is_of_its_first_images() -> None:
+    raw = torch.zeros(COUNT + 1, 1, 2, 2)
+    raw[-1] = 1
+    beside = Constant.of(Images(raw, None, (2, 2))).beside(raw[-1:], (COUNT,))
+    assert not beside.any()
+
+
+# Models whose answer is known
+
+
+def test_the_identity_is_clean_and_carries_the_change_and_no_more() -> None:
+    record = genrobust.bench(IDENTITY, suite_of())
+    assert record.scores.clean_accuracy.value == 1
+    assert [at.robust_accuracy.value for at in record.scores.per_eps] == [1, 1]
+    found = record.scores.damage
+    assert found is not None
+    assert found.reconstructed.value == 1
+    assert found.clean.distance.value < 1e-6
+    for at in found.per_eps:  # a change of eps at each pixel, which no pixel's box forbids
+        assert at.attacked.distance.value == pytest.approx(at.eps * SIDE, rel=1e-3)
+        assert at.attacked.shift == pytest.approx(at.attacked.distance.value, rel=1e-3)
+        assert at.noise.distance.value == pytest.approx(at.eps * SIDE, rel=1e-3)
+    assert "does not reconstruct" not in names(record)
+
+
+def test_the_identity_falls_nowhere_not_even_where_the_ball_reaches_the_line() -> None:
+    record = genrobust.bench(IDENTITY, suite_of(eps=(0.5,), sources=2))
+    assert record.scores.per_eps[0].robust_accuracy.value == 1
+    assert record.scores.damage is not None
+    assert record.scores.damage.per_eps[0].attacked.distance.value > record.scores.damage.constant
+
+
+def test_a_model_that_magnifies_a_change_falls_where_it_crosses_the_line() -> None:
+    """An error of 0.01 a pixel, and at most gain * eps: they cannot cross before 10 * limit."""
+    images = load_images("digits")
+    x = images.take(load_suite("digits").sample_ids[:1])
+    clean = x + 0.01 * torch.where(x < 0.5, 1, -1)
+    limit = LINE * float((x - Constant.of(images).beside(x, (0,))).norm()) / SIDE - 0.01
+    for gain, stands in ((9.8 * limit, 1), (13 * limit, 0)):
+        magnified = model_of(lambda z, gain=gain: clean + gain * (z - x), clamp=True)
+        record = genrobust.bench(magnified, suite_of(sources=1, eps=(0.1,)))
+        assert record.scores.clean_accuracy.value == 1
+        assert record.scores.per_eps[0].robust_accuracy.value == stands
+
+
+@pytest.mark.parametrize("rule", ["damage", "distance"])
+def test_a_constant_model_is_not_clean_and_never_robust(rule: str) -> None:
+    record = genrobust.bench(CONSTANT, suite_of(rule))
+    assert record.scores.clean_accuracy.value == 0
+    assert [at.robust_accuracy.value for at in record.scores.per_eps] == [0, 0]
+    assert "does not reconstruct" in names(record)
+    assert record.scores.damage is not None
+    assert record.scores.damage.per_eps[-1].attacked.shift == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_untrained_weights_are_flagged_and_trained_ones_are_not(name: str) -> None:
+    images, suite = load_images("digits"), suite_of(sources=40, chunk_size=40, ensemble=False)
+    batch = Batch(images.take(suite.sample_ids), suite.sample_ids)
+    batch = replace(batch, target_x=images.take(suite.target_ids))
+    (spec,) = plan(suite, "", 0, "cpu")
+    for model, sound in ((genrobust.load_model(name), True), (untrained(name), False)):
+        for rule in (Damage(), Distance()):
+            scorer = Scorer(rule, model, 0, Constant.of(images))
+            baseline = measure_baseline(scorer, batch)
+            assert (
+                float(baseline.eligible.double().mean()) > 0.95
+                if sound
+                else not baseline.eligible.any()
+            )
+        still = without_attack(spec, scorer, batch, baseline)
+        raised = flags.raised(suite, baseline.eligible, None, NOTHING, Damaged(**still))
+        assert ("does not reconstruct" in [flag.name for flag in raised]) != sound
+
+
+def test_untrained_weights_are_flagged_by_labels_too(small_suite: Suite) -> None:
+    suite = small_suite.limited(2).with_attacks(["noise"]).with_eps([0.05])
+    assert "does not reconstruct" in names(genrobust.bench(untrained("vae"), suite))
+
+
+@pytest.mark.parametrize(("outside", "flagged"), [(25, False), (26, True)])
+def test_the_flag_is_raised_above_a_quarter(outside: int, flagged: bool) -> None:
+    clean = torch.full((100,), 0.89)
+    clean[:outside] = 0.91
+    damaged = Damaged(clean=clean, clean_similarity=clean, constant=torch.ones(100))
+    eligible = torch.ones(100, dtype=torch.bool)
+    raised = flags.raised(suite_of(), eligible, None, NOTHING, damaged)
+    assert [flag.name for flag in raised] == ["does not reconstruct"] * flagged
+
+
+# What records tell
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """The VAE of the zoo under the rule, with a targeted attack, kept."""
+    targeted = AttackEntry(attack="output", goal="targeted", settings={"steps": 5})
+    suite = suite_of()
+    suite = suite.model_copy(update={"attacks": (*suite.attacks, targeted)})
+    folder = tmp_path_factory.mktemp("damage")
+    return execute(prepare("vae", suite, Options(workers=1, as_data=True)), folder), folder
+
+
+def test_damage_grows_with_the_radius_beyond_noise_and_the_clean_error(
+    trained: tuple[Run, Path],
+) -> None:
+    found = trained[0].record.scores.damage
+    assert found is not None
+    small, large = found.per_eps
+    assert found.clean.distance.value < small.noise.distance.value
+    for at in (small, large):
+        assert at.noise.distance.value < at.attacked.distance.value
+        assert at.noise.similarity > at.attacked.similarity  # type: ignore[operator]
+        assert at.noise.shift < at.attacked.shift  # type: ignore[operator]
+    assert small.attacked.distance.value < large.attacked.distance.value
+    assert 0 < large.to_target < small.to_target < 1  # type: ignore[operator]
+
+
+def test_damage_is_the_distance_of_the_worst_reconstruction_that_was_stored(
+    trained: tuple[Run, Path],
+) -> None:
+    """What fell is at least as damaged as the line says, and as its stored image shows."""
+    from genrobust.files import read_tensors
+
+    for path in (trained[1] / "shards").iterdir():
+        t = read_tensors(path)[0]
+        stored = (t["ignore.reconstruction"] - t["source"]).flatten(1).norm(dim=1)
+        fell = t["ignore.radius"] < 2
+        assert fell.any()
+        assert (t["damage.attacked"][1] >= stored * 0.999)[fell].all()
+        assert (stored >= LINE * t["damage.constant"] * 0.999)[fell].all()
+
+
+def test_the_report_and_the_terminal_tell_it(trained: tuple[Run, Path]) -> None:
+    from rich.console import Console
+
+    from genrobust.report.html import render
+    from genrobust.report.terminal import score_table
+
+    record = trained[0].record
+    page = " ".join(render([(record, [])]).split())
+    assert "What the pictures became" in page
+    assert "Clean accuracy" in page
+    for falsehood in ("the judges", "Pairs of classes", "class 0"):
+        assert falsehood not in page
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(score_table([record]))
+    assert "one picture for all" in console.export_text()
+
+
+def test_evidence_of_it_is_verified_and_edits_are_refused(trained: tuple[Run, Path]) -> None:
+    from genrobust.evidence.bundle import EVIDENCE, read_evidence, write_evidence
+    from genrobust.evidence.checks import RejectionError
+    from genrobust.verify import consistency
+    from genrobust.verify.replay import check_scores, check_signs, prepared_for, replay
+    from genrobust.verify.verify import VerifyOptions, verify
+
+    folder, model = trained[1], genrobust.load_model("vae")
+    write_evidence(folder, model)
+    found = verify(folder / EVIDENCE, VerifyOptions(workers=1)).verification
+    assert found.passed, [check for check in found.checks if not check.passed]
+    evidence = read_evidence(folder / EVIDENCE)
+    for name in ("damage.attacked", "damage.to_target"):
+        forged = replace(evidence, tensors={**evidence.tensors, name: evidence.tensors[name] / 2})
+        with pytest.raises(RejectionError, match="damage: "):
+            consistency.check_scores(forged)
+    forged = replace(
+        evidence,
+        tensors={**evidence.tensors, "damage.clean": evidence.tensors["damage.clean"] / 2},
+    )
+    played = replay(forged, prepared_for(forged, model, 1, None), lambda done, total: None)
+    with pytest.raises(RejectionError, match=r"'damage\.clean' is not what the model gives"):
+        check_signs(played)
+    assert "scores" in check_scores(played)
+
+
+# The attack
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vae", "jointvae"])
+def test_the_search_for_damage_is_the_strongest_of_the_registered_attacks(name: str) -> None:
+    model, images = genrobust.load_model(name), load_images("digits")
+    ids = tuple(range(30))
+    batch, threat = Batch(images.take(ids), ids), ThreatModel("linf", 0.08)
+
+    def damage(attack: str, **settings: Any) -> float:
+        x_adv = make_attack(attack, settings)(model, batch, threat).x_adv
+        return float((model.reconstruct(x_adv) - batch.x).flatten(1).norm(dim=1).mean())
+
+    strongest = damage("objective:damage", steps=50)
+    for other in ("noise", "output", "latent", "kuzina", "willetts-output", "camuto"):
+        assert damage(other) < 1.005 * strongest, other
+
+
+def test_the_rule_is_registered() -> None:
+    assert RULES.get("damage") is Damage

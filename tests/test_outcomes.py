@@ -1,0 +1,332 @@
+"""Outcomes: what is stored is one table, each column of it is proven, and scores follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from evidence_runs import registered
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from genrobust import files
+from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
+from genrobust.evidence.checks import RejectionError, Step
+from genrobust.evidence.entry import Outcomes
+from genrobust.outcomes.outcome import COUNTS, Nearest, Outcome, Signs, Worst, kept_of
+from genrobust.outcomes.scores import rated, reached, source_areas
+from genrobust.outcomes.table import Column
+from genrobust.records.record import Estimate, Scores
+from genrobust.runner.prepare import Prepared
+from genrobust.suites import Suite, load_suite
+from genrobust.verify import consistency, reattack, replay
+from genrobust.verify.replay import Replay, prepared_for
+from genrobust.verify.subject import Subject
+
+#: The names in shards and evidence: files that exist have them.
+STORED = [
+    "label",
+    "target_label",
+    "input_verdict",
+    "clean_verdict",
+    "eligible",
+    "source",
+    "reconstruction",
+    "kl",
+    "mean",
+    "ignore.radius",
+    "ignore.perturbation",
+    "ignore.verdict",
+    "ignore.x_adv",
+    "ignore.reconstruction",
+    "ignore.source_similarity",
+    "ignore.reconstruction_similarity",
+    "ignore.displacement",
+    "ignore.symmetric_kl",
+    "target.radius",
+    "target.perturbation",
+    "target.verdict",
+    "target.x_adv",
+    "target.reconstruction",
+    "target.source_similarity",
+    "target.reconstruction_similarity",
+    "target.displacement",
+    "target.symmetric_kl",
+    "gradient_norm",
+    "gradient_cosine",
+    "descent",
+    "descent_promised",
+    "surrogate_label",
+    "deployed_label",
+    "longer.tried",
+    "longer.success",
+    "probe.success",
+    "probe.again",
+    "probe.stopped",
+    "tried",
+    "succeeded",
+    "forwards",
+    "backwards",
+]
+
+KEPT = sorted(name for name, column in Outcome.table().items() if column.kept)
+
+
+# ---- The table ----
+
+
+def filled(table: dict[str, Column], sources: int = 3, first: int = 0) -> dict[str, Tensor]:
+    """Other numbers in every tensor."""
+    shapes = {"source": (sources,), "radius and source": (2, sources), "attack and radius": (5, 2)}
+    found = {}
+    for place, (name, column) in enumerate(table.items(), first):
+        shape = shapes[column.per]
+        numbers = torch.arange(1000 * place, 1000 * place + torch.Size(shape).numel())
+        found[name] = numbers.view(shape).to(column.dtype or torch.float64)
+    return found
+
+
+def test_names_are_those_of_the_files_that_exist() -> None:
+    assert sorted(Outcome.table()) == sorted(STORED)
+
+
+@pytest.mark.parametrize("kind", [Outcome, Nearest])
+def test_every_column_is_written_and_read_back(
+    kind: type[Outcome | Nearest], tmp_path: Path
+) -> None:
+    given = filled(kind.table())
+    files.write_tensors(tmp_path / "shard", kind.of(given).tensors(), {})
+    found, _ = files.read_tensors(tmp_path / "shard")
+    assert found.keys() == given.keys() == kind.table().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
+    assert all(found[name].dtype == tensor.dtype for name, tensor in given.items())
+
+
+def test_shards_join_to_what_their_parts_are() -> None:
+    shards = [filled(Outcome.table(), 3), filled(Outcome.table(), 2, first=50)]
+    whole = Outcome.joined(shards)
+    for sources, shard in zip((slice(3), slice(3, 5)), shards, strict=True):
+        part = whole.part(sources).tensors()
+        assert all(torch.equal(part[n], shard[n]) for n in shard if n not in COUNTS)
+    for name in COUNTS:
+        assert torch.equal(whole.tensors()[name], shards[0][name] + shards[1][name])
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_missing_is_refused_unless_it_came_later(name: str) -> None:
+    kept = {n: t for n, t in filled(Outcome.table()).items() if n != name}
+    if Outcome.table()[name].later:
+        assert name not in Outcome.of(kept).tensors()
+    else:
+        with pytest.raises(KeyError, match=name.rpartition(".")[2]):
+            Outcome.of(kept)
+
+
+def test_evidence_keeps_what_nothing_else_gives() -> None:
+    digits = load_suite("digits")
+    assert sorted(kept_of(digits)) == KEPT
+    alone = kept_of(digits.model_copy(update={"attacker_judge": None}))
+    assert alone.keys() == set(KEPT) - Signs.table().keys()
+    apart = kept_of(digits.model_copy(update={"ensemble": False}))
+    assert set(KEPT) - apart.keys() == {"longer.tried", "longer.success"}
+
+
+# ---- What proves each column ----
+
+
+@pytest.fixture(scope="module")
+def evidence(tiny_run: Path) -> Evidence:
+    return read_evidence(tiny_run / EVIDENCE)
+
+
+@pytest.fixture(scope="module")
+def prepared(evidence: Evidence) -> Prepared:
+    with registered():
+        return prepared_for(evidence, evidence.load_model(), 1, None)
+
+
+@pytest.fixture(scope="module")
+def replayed(evidence: Evidence, prepared: Prepared) -> Replay:
+    return replay.replay(evidence, prepared, lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def again(replayed: Replay) -> list[Outcome]:
+    """The run's shards, attacked again."""
+    with registered():
+        ready = reattack.attackers_for(replayed)
+        return reattack._run(replayed.evidence.shards, ready, lambda done, total: None)
+
+
+def forged(evidence: Evidence, name: str) -> Evidence:
+    """One entry of one column is another."""
+    tensor = evidence.tensors[name].clone()
+    if name.endswith("radius"):
+        place = int((tensor == 0).nonzero()[0])
+        tensor[place] += 1
+    elif name.endswith("perturbation"):
+        fell = evidence.tensors[name.replace("perturbation", "radius")] < 2
+        tensor[int(fell.nonzero()[0])] = 0
+    else:
+        first = tensor.view(-1)[0]
+        tensor.view(-1)[0] = ~first if tensor.dtype == torch.bool else first + 1
+    return replace(evidence, tensors={**evidence.tensors, name: tensor})
+
+
+def refused(steps: list[Step]) -> list[str]:
+    found = []
+    for name, check in steps:
+        try:
+            check()
+        except RejectionError:
+            found.append(name)
+    return found
+
+
+def test_what_was_measured_is_refused_by_no_check(
+    evidence: Evidence, replayed: Replay, again: list[Outcome]
+) -> None:
+    with registered():
+        steps = [step for group in consistency.steps(Subject(Path(), evidence)) for step in group]
+        assert refused([*steps, *replay.steps(replayed)]) == []
+    for number, shard in enumerate(again):
+        reattack._require_same(number, evidence.shard(number), shard.without_misses())
+
+
+@pytest.mark.parametrize("name", [n for n in KEPT if Outcome.table()[n].proof != "rerun"])
+def test_a_replay_refuses_every_column_that_it_proves(
+    name: str, evidence: Evidence, prepared: Prepared, replayed: Replay
+) -> None:
+    other = forged(evidence, name)
+    found = replace(replayed, evidence=other)
+    if Outcome.table()[name].proof == "found":
+        found = replay.replay(other, prepared, lambda done, total: None)
+    assert refused(replay.steps(found))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_attacks_run_again_refuse_every_column(
+    name: str, evidence: Evidence, again: list[Outcome]
+) -> None:
+    claimed = forged(evidence, name).shard(0)
+    with pytest.raises(RejectionError, match=f"gives another '{name}'"):
+        reattack._require_same(0, claimed, again[0].without_misses())
+
+
+# ---- The worst case, and the scores ----
+
+GRID = (0.0, 0.1, 0.2, 0.4)
+ESTIMATE = Estimate(value=0, low=0, high=0, n=1)
+TOLD = Scores(
+    **{"sources": 1, "eligible": 1, "clean_accuracy": ESTIMATE, "reconstruction_error": ESTIMATE},
+    **{"kl": None, "total_correlation": None, "robust_area": None, "eps50": None, "per_eps": ()},
+)
+
+
+def suite_of(count: int, eps: tuple[float, ...] = GRID) -> Suite:
+    update = {"eps": eps, "resamples": 20}
+    return load_suite("digits").limited(count).model_copy(update=update)
+
+
+def worst(places: list[tuple[int, int, bool]]) -> Worst:
+    """Sources by where they break for each goal, and whether they are eligible."""
+    ignore, target, eligible = (torch.tensor(column) for column in zip(*places, strict=True))
+    ignore, target = (torch.where(eligible, radius, len(GRID)) for radius in (ignore, target))
+    label = torch.arange(len(places)) % 10
+    return Worst(label, (label + 1) % 10, eligible, torch.minimum(ignore, target), target)
+
+
+broken = st.integers(0, len(GRID))
+worsts = st.lists(st.tuples(broken, broken, st.booleans()), min_size=1, max_size=12)
+
+
+def scored(one: Worst) -> Scores:
+    return rated(TOLD, one, suite_of(len(one.label)), 10)
+
+
+@given(worsts.map(worst))
+def test_scores_are_counts_and_fall_with_the_radius(one: Worst) -> None:
+    found, count = scored(one), len(one.label)
+    assert (found.sources, found.eligible) == (count, int(one.eligible.sum()))
+    for e, at in enumerate(found.per_eps):
+        stands = int((one.eligible & (one.ignore > e)).sum())
+        assert at.robust_accuracy.value == pytest.approx(stands / count)
+        assert at.robust_accuracy.low <= at.robust_accuracy.value <= at.robust_accuracy.high
+        if at.as_ignore_target is not None and at.as_target is not None:
+            assert at.as_target.value <= at.as_ignore_target.value
+            share = found.eligible / count
+            assert at.robust_accuracy.value == pytest.approx(
+                share * (1 - at.as_ignore_target.value)
+            )
+        assert (at.linf, at.symmetric_kl) == (None, None)
+    values = [at.robust_accuracy.value for at in found.per_eps]
+    assert values == sorted(values, reverse=True)
+    assert found.robust_area is not None
+    assert values[-1] <= found.robust_area.value + 1e-12
+
+
+@given(worsts, st.randoms(use_true_random=False))
+def test_the_order_of_sources_changes_no_score(
+    places: list[tuple[int, int, bool]], random: object
+) -> None:
+    order = list(range(len(places)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    one = worst(places)
+    other = Worst(*(getattr(one, name)[order] for name in vars(one)))
+
+    def values(found: Scores) -> list[object]:
+        rates = ("robust_accuracy", "as_ignore_target", "as_target")
+        whole = [found.robust_area, *(getattr(at, name) for at in found.per_eps for name in rates)]
+        exact = [found.eps50, [at.as_target_pairs for at in found.per_eps]]
+        return [*exact, *(None if e is None else pytest.approx(e.value) for e in whole)]
+
+    assert values(scored(one)) == values(scored(other))
+
+
+@pytest.mark.parametrize(
+    ("place", "area"),
+    [(0, 0.125), (1, 0.125), (2, 0.375), (3, 0.75), (4, 1.0)],
+    ids=["at 0", "at the first", "at the second", "at the last", "never"],
+)
+def test_the_area_of_one_source_is_that_of_its_trapezoids(place: int, area: float) -> None:
+    one = worst([(place, 4, True), (place, 4, False)])
+    assert source_areas(one, suite_of(2)).tolist() == pytest.approx([area, 0.0])
+
+
+@given(worsts, worsts)
+def test_merging_is_the_smallest_radius_and_raises_no_score(
+    own: list[tuple[int, int, bool]], other: list[tuple[int, int, bool]]
+) -> None:
+    count = min(len(own), len(other))
+    a, b = worst(own[:count]), worst(other[:count])
+    merged = a.merged([b])
+    assert torch.equal(merged.eligible, a.eligible)
+    assert torch.equal(merged.ignore, torch.minimum(a.ignore, b.ignore))
+    assert torch.equal(merged.target, b.merged([a]).target)
+    before, after = scored(a).robust_area, scored(merged).robust_area
+    assert before is not None
+    assert after is not None
+    assert after.value <= before.value
+
+
+@given(worsts.map(worst))
+def test_the_file_says_the_same_of_each_source(one: Worst) -> None:
+    written = Outcomes.of(suite_of(len(one.label)), one).model_dump_json()
+    found = Outcomes.model_validate_json(written).worst
+    assert all(torch.equal(getattr(found, name), getattr(one, name)) for name in vars(one))
+    assert "4" not in written.split('"ignore_target":')[1]  # a source that stands has no radius
+
+
+def test_what_is_broken_at_a_radius_is_broken_at_all_larger_ones() -> None:
+    found = reached(torch.tensor([0, 2, 4]), suite_of(3))
+    assert found.T.tolist() == [[True] * 4, [False, False, True, True], [False] * 4]
+
+
+def test_without_a_radius_above_0_there_is_no_area() -> None:
+    zero, first = torch.tensor([0]), torch.tensor([1])
+    one = Worst(zero, first, zero == 0, first, first)
+    found = rated(TOLD, one, suite_of(1, (0.0,)), 10)
+    assert (found.robust_area, found.eps50) == (None, None)

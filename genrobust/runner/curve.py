@@ -33,10 +33,11 @@ from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import DataInfo, Flag, Times
 from genrobust.rules.base import RULES
 from genrobust.runner import collect, places
+from genrobust.runner.execute import Progress
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.provenance import provenance
-from genrobust.runner.run import Progress, device_of, judges, run_missing, shards_of, silent
+from genrobust.runner.run import device_of, judges, run_missing, shards_of, silent
 from genrobust.runner.smallest import SEARCHES, NearestSpec
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed

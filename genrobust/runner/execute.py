@@ -7,7 +7,7 @@ changes a bit of the results.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,6 +16,9 @@ import torch
 
 from genrobust.errors import GenrobustError
 from genrobust.foreign import explain, is_out_of_memory
+
+#: Called with the shards done and the shards in all.
+Progress = Callable[[int, int], None]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,6 +60,26 @@ def run_all(
         stop.set()
         pool.shutdown(wait=patient, cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def results_of(
+    items: Sequence[Item],
+    work: Callable[[Item, Callable[[], bool]], Result | None],
+    workers: int,
+    on_progress: Progress,
+) -> list[Result]:
+    """What :func:`run_all` gives, in the order of the items; nothing is kept.
+
+    Raises:
+        GenrobustError: as there.
+    """
+    done: dict[int, Result] = {}
+    on_progress(0, len(items))
+    numbered = run_all(enumerate(items), lambda one, cancelled: work(one[1], cancelled), workers)
+    for (number, _), result in numbered:
+        done[number] = result
+        on_progress(len(done), len(items))
+    return [done[number] for number in range(len(items))]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -15,6 +15,7 @@ from genrobust.outcomes.scores import scores
 from genrobust.records.examples import Example
 from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
 from genrobust.runner import collect, places
+from genrobust.runner.execute import Progress
 from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.plan import Part, ShardSpec, plan
 from genrobust.runner.prepare import Prepared
@@ -22,9 +23,6 @@ from genrobust.runner.provenance import device_kind, provenance
 from genrobust.runner.shard import Measured, Setting
 from genrobust.runner.store import Store
 from genrobust.runner.task import Task
-
-#: Called with the shards done and the shards in all.
-Progress = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:

@@ -26,7 +26,7 @@ from genrobust.evidence.bundle import (
 )
 from genrobust.evidence.checks import RejectionError, Step, is_trouble, rejecting
 from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Signs
-from genrobust.runner.execute import run_all
+from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import images_of, quantise
@@ -36,7 +36,7 @@ from genrobust.runner.shard import Measured, make_batch, run_shard
 from genrobust.runner.signs import doubled
 from genrobust.threat import ThreatModel
 from genrobust.verify.claims import highest, positions
-from genrobust.verify.replay import Progress, Replay
+from genrobust.verify.replay import Replay
 
 #: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
 PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
@@ -162,12 +162,8 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
         with rejecting():  # such as NaN from the model
             return run_shard(spec, prepared.setting, cancelled)
 
-    done: dict[str, Measured] = {}
-    on_progress(0, len(specs))
-    for spec, measured in run_all(specs, work, prepared.workers):
-        done[spec.key] = measured
-        on_progress(len(done), len(specs))
-    return [Outcome.of(done[spec.key].tensors) for spec in specs]
+    again = results_of(specs, work, prepared.workers, on_progress)
+    return [Outcome.of(one.tensors) for one in again]
 
 
 def _require_same(number: int, claimed: Outcome, again: Outcome) -> None:
@@ -311,7 +307,6 @@ def _lowest_radii(
     evidence, setting = found.evidence, found.prepared.setting
     size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
     shards = list(enumerate(evidence.shards))
-    done: dict[int, dict[str, Tensor]] = {}
 
     def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[str, Tensor]:
         number, spec = item
@@ -332,8 +327,5 @@ def _lowest_radii(
                 lowest[goal][at] = torch.minimum(lowest[goal][at], broken.radius)
         return lowest
 
-    on_progress(0, len(shards))
-    for (number, _), lowest in run_all(shards, work, found.prepared.workers):
-        done[number] = lowest
-        on_progress(len(done), len(shards))
-    return {goal: torch.cat([done[number][goal] for number, _ in shards]) for goal in GOALS}
+    by_shard = results_of(shards, work, found.prepared.workers, on_progress)
+    return {goal: torch.cat([one[goal] for one in by_shard]) for goal in GOALS}

@@ -22,7 +22,7 @@ from genrobust.outcomes.scores import scores
 from genrobust.outcomes.table import Stored
 from genrobust.records.record import Record, Scores
 from genrobust.runner.damage import without_attack
-from genrobust.runner.execute import run_all
+from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import fits, images_of
@@ -48,8 +48,6 @@ DEVICE = "cpu"
 SIGN_EXACT, SIGN_NEAR = 1e-4, 0.05
 #: On another machine, the share of sources whose signs may differ by more.
 SIGNS_DIFFERING = 0.05
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,20 +94,16 @@ def replay(evidence: Evidence, prepared: Prepared, on_progress: Progress) -> Rep
         GenrobustError: the model gave NaN or infinite pixels.
     """
     shards = list(enumerate(evidence.shards))
-    done: dict[int, Outcome] = {}
 
     def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> Outcome | None:
         number, spec = item
         return None if cancelled() else _replayed(evidence.shard(number), prepared, spec)
 
-    on_progress(0, len(shards))
-    for (number, _), outcome in run_all(shards, work, prepared.workers):
-        done[number] = outcome
-        on_progress(len(done), len(shards))
+    again = results_of(shards, work, prepared.workers, on_progress)
     return Replay(
         evidence=evidence,
         prepared=prepared,
-        outcome=Outcome.joined([done[number].tensors() for number, _ in shards]),
+        outcome=Outcome.joined([one.tensors() for one in again]),
         elsewhere=other_machine(
             evidence.record.provenance, provenance("", device_kind(DEVICE), [])
         ),

@@ -25,11 +25,12 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.rules.base import RULES
+from genrobust.runner.execute import Progress
 from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
 from genrobust.verify.generality import require_general
-from genrobust.verify.replay import Progress, Replay
+from genrobust.verify.replay import Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
 
 #: What each depth proves, and what it does not.

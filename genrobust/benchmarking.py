@@ -23,7 +23,7 @@ from genrobust.report.curve import render_curve
 from genrobust.report.html import render
 from genrobust.runner.curve import CurveRun, execute_curve, prepare_curve
 from genrobust.runner.options import Options
-from genrobust.runner.own import drawn_for, kept, referred, run_on
+from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
 from genrobust.runner.prepare import chosen_suite, prepare
 from genrobust.runner.run import Run, execute
 from genrobust.suites.suite import Suite
@@ -102,6 +102,7 @@ def bench(
         None if out is None else Path(path("out", out, "runs")).absolute()
     )  # before a model's file changes directory
     options = replace(Options.given("bench", locals()), name=name)
+    require_data(data, sources)
     with left_as_it_was(model), ExitStack() as stack:
         if data is None:
             protocol = chosen_suite("digits" if suite is None else suite, data_root)

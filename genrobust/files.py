@@ -72,6 +72,18 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; nothing is where no path can be, such as a very long name.
+
+    >>> is_there(Path("x" * 300)), is_there(Path("."))
+    (False, True)
+    """
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_bytes(path: Path, most: int | None = None) -> bytes:
     """The content of a regular file of at most ``most`` bytes.
 

@@ -27,6 +27,7 @@ BASE = {
     "list": ["attacks"],
     "show": ["suite", "digits"],
     "collect": [FOLDER],
+    "suite make": ["--model", "vae", "--data", "digits", "--sources", "4", "--out", "made.json"],
     "leaderboard build": [],
     "leaderboard serve": ["--port", "0"],
 }
@@ -64,6 +65,8 @@ SUITES = [
 WEIGHTS = ["", FILE, FOLDER, "no.pt", LONG, BYTES, "no.safetensors"]
 JUDGES = ["", "lenett", LONG, BYTES, "../lenet"]
 DATASETS = ["", "digit", FOLDER, LONG, BYTES, "../digits"]
+PICTURES = ["", "digit", FILE, FOLDER, f"{FILE}:f", "no.npz", "no.py:f", "?channels=rgb"]
+PICTURES += [LONG, BYTES]
 OUTS = ["", FILE, f"{FILE}/below", "/proc/genrobust", LONG]
 ROOTS = [FILE, f"{FILE}/below", LONG]
 
@@ -73,6 +76,8 @@ BAD = {
         "--suite": SUITES,
         "--weights": WEIGHTS,
         "--limit": COUNTS,
+        "--data": PICTURES,
+        "--sources": [*COUNTS, "1", "5"],
         "--attack": ["", "latnet", "foolbox:", "foolbox:No", "art:", LONG, BYTES, "camuto"],
         "--norm": ["", "l3", "linf2", "L2", "0"],
         "--eps": RADII,
@@ -104,7 +109,20 @@ BAD = {
     "check": {
         "MODEL": MODELS,
         "--weights": WEIGHTS,
+        "--data": PICTURES,
         "--dataset": DATASETS,
+        "--data-root": ROOTS,
+    },
+    "suite make": {
+        "--model": MODELS,
+        "--data": PICTURES,
+        "--out": ["", FILE, f"{FILE}/below.json", "no-suffix", LONG],
+        "--weights": WEIGHTS,
+        "--judge": [*JUDGES, "no.safetensors"],
+        "--sources": [*COUNTS, "1"],
+        "--eps": RADII,
+        "--rule": ["", "singel", LONG, BYTES],
+        "--device": DEVICES,
         "--data-root": ROOTS,
     },
     "train": {
@@ -228,9 +246,10 @@ def test_every_option_that_takes_a_value_is_tried(command: str) -> None:
 
 
 def test_every_command_is_tried() -> None:
-    shown = [CliRunner().invoke(app, [*group, "--help"]).output for group in ([], ["leaderboard"])]
-    listed = [
-        re.findall(r"^  ([a-z]+)  ", one.partition("Commands:")[2], flags=re.M) for one in shown
-    ]
-    found = {*listed[0], *(f"leaderboard {name}" for name in listed[1])} - {"leaderboard"}
-    assert found == set(BAD)
+    def listed(*group: str) -> set[str]:
+        shown = CliRunner().invoke(app, [*group, "--help"]).output
+        return set(re.findall(r"^  ([a-z]+)  ", shown.partition("Commands:")[2], flags=re.M))
+
+    groups = {"leaderboard", "suite"}
+    found = {f"{group} {name}" for group in groups for name in listed(group)}
+    assert found | listed() - groups == set(BAD)

@@ -50,7 +50,7 @@ from genrobust.evidence.entry import (
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
-from genrobust.verify.replay import Progress
+from genrobust.runner.execute import Progress
 from genrobust.verify.subject import ATTACKS, ENTRY
 from genrobust.verify.verify import Verified, VerifyOptions, verify, write_verification
 

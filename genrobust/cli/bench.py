@@ -12,7 +12,7 @@ from genrobust.benchmarking import write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
-from genrobust.runner.own import drawn_for, kept, referred, run_on
+from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
 from genrobust.runner.places import folder_of, home_of
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
@@ -54,6 +54,7 @@ def bench_models(
             f"{len(own.names)} --name for {len(models)} --model; give each model its own, in order"
         )
     given: list[Path | None] = [path.absolute() for path in weights] or [None] * len(models)
+    require_data(own.data, own.sources)
     if own.data is None:
         suite = "digits" if suite is None else suite
         protocol = load_suite(suite, options.data_root)

@@ -22,6 +22,7 @@ from torch import Tensor
 from genrobust.data.base import DATASETS, Images, Split
 from genrobust.data.pictures import Pictures, fitted, pictures_in
 from genrobust.errors import GenrobustError
+from genrobust.files import is_there
 from genrobust.foreign import as_script, build
 from genrobust.seeding import generator
 
@@ -148,12 +149,12 @@ class Reference:
             return replace(pictures_in(whole, split), classes=len(source.classes))
         file, colon, function = self.place.rpartition(":")
         below = file if colon else self.place
-        if root is not None and (root / below).exists():
+        if root is not None and is_there(root / below):
             below = str(root / below)
         if colon:
             with as_script(below):
                 return pictures_in(build(f"{below}:{function}"), split)
-        if not Path(below).exists():
+        if not is_there(Path(below)):
             raise GenrobustError(
                 f"there is no '{self.place}'; give a data set's name ({', '.join(DATASETS.names())}"
                 "), a folder of pictures, a .npz or .npy, or FILE.py:FUNCTION"

@@ -11,6 +11,7 @@ from torch import nn
 
 from genrobust import files
 from genrobust.data.reference import Reference
+from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.names import short_hash
@@ -28,10 +29,23 @@ def referred(data: str | os.PathLike[str], options: Options) -> tuple[Reference,
     reference = Reference.parse(os.fspath(data))
     file, colon, function = reference.place.rpartition(":")
     place, behind = Path(file if colon else function).expanduser(), colon and f":{function}"
-    if not place.exists() or (colon and place.suffix != ".py"):
+    if not files.is_there(place) or (colon and place.suffix != ".py"):
         return reference, options
     named = replace(reference, place=f"{place.resolve().name}{behind}")
     return named, replace(options, data_root=place.resolve().parent)
+
+
+def require_data(data: object, sources: int | None) -> None:
+    """A number of sources is of one's own pictures.
+
+    Raises:
+        GenrobustError: there are none.
+    """
+    if data is None and sources is not None:
+        raise GenrobustError(
+            f"sources is {sources}, which is of one's own pictures; name these with --data (data=), "
+            "or take the first so many of the suite with --limit (limit=)"
+        )
 
 
 def drawn_for(

@@ -261,3 +261,19 @@ def test_tokenizers_and_codecs_bench_end_to_end(name: str, small_suite: Suite) -
     )
     few = small_suite.with_eps([0.05]).with_attacks(["latent", "output"])
     assert genrobust.bench(model, few, limit=2).scores.sources == 2
+
+
+def test_a_nearly_perfect_reading_is_not_doubted() -> None:
+    """Rounding alone makes its error 0 in another range, and not quite 0 in its own."""
+
+    class Nearly(nn.Module):
+        input_shape = (1, 8, 8)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x.flatten(1) * (1 + 1e-6)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return z.view(-1, 1, 8, 8)
+
+    flat = torch.linspace(0, 1, 8).view(8, 1, 1, 1).expand(8, 1, 8, 8)
+    assert fidelity(genrobust.wrap(Nearly()), flat).status != "differs"

@@ -36,6 +36,8 @@ GAP = 3
 #: Another range of pixels is named where its error is below both shares: of the error as the model
 #: is read, and of the error of one picture for all, which a model that learned nothing may reach.
 BETTER, LEARNED = 0.5, 0.8
+#: A reading whose error is below this share of that of one picture for all is right.
+RIGHT = 0.01
 #: The least numbers in a code that are not all positive by chance.
 MANY = 20
 #: The most draws in one call of forward: rejection sampling never ends where noise stands still.
@@ -229,6 +231,8 @@ def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
         return float((image.double() - x).flatten(1).square().sum(1).mean())
 
     ours, constant = error(model.reconstruct(x)), error(x.mean(0, keepdim=True).expand_as(x))
+    if ours < RIGHT * constant:
+        return None
     best, chosen, free = BETTER * ours, None, replace(model, clamp=False)
     for name, units in UNITS.items():
         if len(units[0]) not in (1, x.shape[1]):

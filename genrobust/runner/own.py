@@ -43,8 +43,8 @@ def require_data(data: object, sources: int | None) -> None:
     """
     if data is None and sources is not None:
         raise GenrobustError(
-            f"sources is {sources}, which is of one's own pictures; name these with --data (data=), "
-            "or take the first so many of the suite with --limit (limit=)"
+            f"sources is {sources}, which is of one's own pictures; name these with --data "
+            "(data=), or take the first so many of the suite with --limit (limit=)"
         )
 
 

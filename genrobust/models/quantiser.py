@@ -63,7 +63,9 @@ def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> G
             if _tried(_is_certain, read, x):
                 certain[book] = read
         tables = [book.of(module) for book in certain]
-        if certain and all(torch.equal(tables[0], table) for table in tables):
+        if any(not torch.equal(tables[0], table) for table in tables):
+            break
+        if certain:
             book, read = next(iter(certain.items()))
             return replace(read, spec={**model.spec, "codebook": list(book.names)})
     return model
@@ -80,7 +82,8 @@ class _Layout(NamedTuple):
         """What takes the code; None for the module's own."""
         if self.code is None or own is None:
             return None
-        return lambda code: own(self.code(code))
+        ordered = self.code
+        return lambda code: own(ordered(code))
 
 
 #: As they are; with channels last, for a decoder that takes them first, or last; each number alone.

@@ -56,7 +56,9 @@ def wrap(
     and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
     autoencoder's point); or a :class:`genrobust.Posterior`, one of its parts such as
     :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy, whose codes
-    ``decode`` then takes as a list. ``decode`` (or ``decoder``) returns
+    ``decode`` then takes as a list. Where a vector quantiser with a table of codes lies between
+    encoder and decoder, in ``forward`` or in ``encode``, the posterior is that
+    :class:`genrobust.Codebook`. ``decode`` (or ``decoder``) returns
     images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
     module in half or double precision is given its own, and gives float32 back; one that takes
     flat rows is given those. Of a module that has a ``forward`` alone nothing is known but its

@@ -288,19 +288,40 @@ def test_the_attack_of_the_guide_is_short_and_is_benched_once_installed(
     assert labels[:2] == ["my-attack targeted", "my-attack untargeted"]  # then the flags' own
 
 
+#: What the guide's plugins do once its Python has run.
+USES = """
+assert len(genrobust.load_images('bars')) == 20
+assert genrobust.load_judge('bars', 'halves').sha256
+assert load_suite('digits-brief').eps == (0.1, 0.3)
+from genrobust.rules import Sources
+x, none = genrobust.load_images('waves').take([0, 1]), torch.zeros(2)
+look, sources = RULES.get('darker')().look, Sources((0, 1), x, none, none, x, None)
+assert look(0.4 * x, sources).tolist() == [CHANGED] * 2
+assert look(0.6 * x, sources).tolist() == [KEPT] * 2
+model = genrobust.load_model('vae')
+found = genrobust.attack('objective:brightness', model, x, eps=0.1, norm='mean', steps=2)
+assert (model.reconstruct(found.x_adv).mean() > model.reconstruct(x).mean()).item()
+
+class Globe(nn.Module):
+    input_shape = (1, 32, 32)
+
+    def encode(self, x):
+        return Sphere(x.flatten(1))
+
+    def decode(self, code):
+        return code.view(-1, 1, 32, 32)
+
+globe = genrobust.wrap(Globe())
+torch.testing.assert_close(globe.reconstruct(x), globe.reconstruct(x / 2))
+
+def test_the_executor(tmp_path):
+    how = {'limit': 1, 'attacks': ['noise'], 'eps': [0.1], 'out': tmp_path}
+    assert genrobust.bench('vae', executor='one-by-one', **how).scores.sources == 1
+"""
+
+
 def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_path: Path) -> None:
     attack, *others = blocks(guide, "python")
     (tmp_path / "my_attack.py").write_text(attack)
-    (tmp_path / "test_guide.py").write_text(
-        "\n".join(others)
-        + "\nassert len(genrobust.load_images('bars')) == 20"
-        + "\nassert genrobust.load_judge('bars', 'halves').sha256"
-        + "\nassert load_suite('digits-brief').eps == (0.1, 0.3)"
-        + "\nfrom genrobust.rules import Sources"
-        + "\nx, none = genrobust.load_images('waves').take([0, 1]), torch.zeros(2)"
-        + "\nlook, sources = RULES.get('darker')().look, Sources((0, 1), x, none, none, x, None)"
-        + "\nassert look(0.4 * x, sources).tolist() == [CHANGED] * 2"
-        + "\nassert look(0.6 * x, sources).tolist() == [KEPT] * 2\n"
-    )
-    output = run_pytest(tmp_path / "test_guide.py")
-    assert "failed" not in output
+    (tmp_path / "test_guide.py").write_text("\n".join([*others, USES]))
+    assert "failed" not in run_pytest(tmp_path / "test_guide.py")

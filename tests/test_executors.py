@@ -270,7 +270,7 @@ def test_options_travel_and_what_they_make_of_the_suite_is_made_again(
     assert [task.shard for task in there] == [task.shard for task in here]
     assert there[0].prepared.suite == here[0].prepared.suite
     assert there[0].prepared is there[1].prepared  # it is loaded once
-    assert there[0].prepared.setting.scorer.model is not here[0].prepared.setting.scorer.model
+    assert there[0].prepared.loaded.scorer.model is not here[0].prepared.loaded.scorer.model
 
 
 def test_any_order_gives_the_same_bytes(cheap: Suite, tmp_path: Path, posted: None) -> None:

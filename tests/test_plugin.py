@@ -220,7 +220,7 @@ def test_a_plugins_rule_scores_from_the_table_to_the_verified_evidence(
     page = path.with_name("report.html").read_text()
     for said in ("and the attacks spoil every one", "Every source.", "Sample ", "spoiled"):
         assert said in page, said
-    for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer to the"):
+    for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer to the target"):
         assert falsehood not in page, falsehood
     assert "6 adversarial inputs" in verified(command, path.parent)
 

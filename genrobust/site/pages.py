@@ -300,8 +300,8 @@ def _page(template: str, root: str, **content: Any) -> bytes:
         )
     )
     page = _environment().get_template(template)
-    shared = {"root": root, "policy": policy, "style": Markup(style), "script": Markup(script)}
-    return page.render(**shared, **content).encode()
+    always = {"root": root, "policy": policy, "style": Markup(style), "script": Markup(script)}
+    return page.render(**always, **content).encode()
 
 
 @cache

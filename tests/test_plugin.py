@@ -167,9 +167,8 @@ def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(
     words = ("--model", "demo-signs", "--limit", 2, "--attack", "code-switch", "--evidence")
     path, record = benched(command, tmp_path, *words)
     assert record["model"]["latents"] == "36 demo-sign"
-    assert all(
-        at["token_flips"] is None or at["token_flips"] > 0 for at in record["scores"]["per_eps"]
-    )
+    flips = [at.get("token_flips") for at in record["scores"]["per_eps"]]  # None: nothing fell
+    assert all(rate is None or rate > 0 for rate in flips)
     verified(command, path.with_name("evidence.zip"))
 
 

@@ -229,21 +229,6 @@ POINTS: dict[str, Members] = {
 
 #: Forms that no shape tells from others: (members, what to type, the picture, the log-variance).
 MISREAD: dict[str, tuple[Members, str, Truth, Truth | None]] = {
-    "VQ in forward": (
-        plain(Net.mean, forward=lambda s, x: (s.image(s.quantised(s.mean(x))), x.mean())),
-        "deploy=lambda x: module(x)[0]",
-        lambda s, x: s.image(s.quantised(s.mean(x))),
-        None,
-    ),
-    "(z_e, z_q)": (
-        plain(
-            lambda s, x: (s.mean(x), s.quantised(s.mean(x))),
-            forward=lambda s, x: s.image(s.quantised(s.mean(x))),
-        ),
-        "deploy=lambda x: module(x)",
-        lambda s, x: s.image(s.quantised(s.mean(x))),
-        None,
-    ),
     "(mu, std)": (
         plain(lambda s, x: (s.mean(x), s.std(x))),
         "encode=lambda x: (lambda m, s: (m, 2 * s.log()))(*module.encode(x))",
@@ -374,6 +359,100 @@ def _built(members: Members, body: str) -> nn.Module:
     return type("VAE", (Net,), members)(body)
 
 
+class Quantiser(nn.Module):
+    """The nearest of 16 codes of 4 numbers, as people write it.
+
+    Args:
+        last: it takes and gives channels last.
+        turned: its table is (numbers, codes).
+        levels: of a residual quantiser.
+        straight: the gradient goes past it; else none does.
+        cosine: by the angle instead.
+    """
+
+    def __init__(
+        self,
+        last: bool = False,
+        turned: bool = False,
+        levels: int = 1,
+        straight: bool = True,
+        cosine: bool = False,
+    ) -> None:
+        super().__init__()
+        self.last, self.turned, self.straight, self.cosine = last, turned, straight, cosine
+        shape = (4, 16) if turned else (16, 4)
+        self.layers = nn.ModuleList(nn.Module() for _ in range(levels))
+        for layer in self.layers:
+            layer.register_buffer("embed", torch.randn(shape))
+            layer.register_buffer("embed_avg", torch.randn(shape))
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows = z if self.last else z.movedim(1, -1)
+        rest, found = rows, torch.zeros_like(rows)
+        for layer in self.layers:
+            book = layer.embed.T if self.turned else layer.embed
+            flat = rest.flatten(0, -2)
+            near = (
+                F.normalize(flat) @ F.normalize(book).T if self.cosine else -torch.cdist(flat, book)
+            )
+            entry = book[near.argmax(1)].view_as(rest)
+            rest, found = rest - entry, found + entry
+        found = rows + (found - rows).detach() if self.straight else found.detach()
+        code = found if self.last else found.movedim(-1, 1)
+        return code, near.argmax(1), rest.square().mean()
+
+
+class Tokens(nn.Module):
+    """4x4 tokens of 16x16 images; ``early`` quantises in encode."""
+
+    input_shape = SHAPE
+
+    def __init__(self, early: bool = False, **style: Any) -> None:
+        super().__init__()
+        self.early, self.last = early, style.get("last", False)
+        self.encoder = nn.Sequential(nn.Conv2d(1, 8, 4, 4), nn.Tanh(), nn.Conv2d(8, 4, 1))
+        self.decoder = nn.Sequential(nn.Conv2d(4, 16, 1), nn.Tanh(), nn.PixelShuffle(4))
+        self.quantize = Quantiser(**style)
+
+    def quantised(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        code, *rest = self.quantize(z.movedim(1, -1) if self.last else z)
+        return code.movedim(-1, 1) if self.last else code, *rest
+
+    def encode(self, x: Tensor) -> Any:
+        z = 5 * self.encoder(x)
+        return self.quantised(z) if self.early else z
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z).sigmoid()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        code, _, loss = self.encode(x) if self.early else self.quantised(self.encode(x))
+        return self.decode(code), loss
+
+
+#: Codes from a list, which are read as such.
+TOKENS: dict[str, Callable[[], nn.Module]] = {
+    "VQ, a module in forward": Tokens,
+    "VQ, (z_q, indices, loss)": partial(Tokens, early=True),
+    "VQ, channels last": partial(Tokens, early=True, last=True),
+    "VQ, a table of columns": partial(Tokens, turned=True),
+    "VQ, residual": partial(Tokens, levels=3),
+    "VQ, residual in encode": partial(Tokens, early=True, levels=2),
+    "VQ without straight-through": partial(Tokens, straight=False),
+    "VQ without straight-through in encode": partial(Tokens, early=True, straight=False),
+    "VQ in forward": lambda: _built(
+        plain(Net.mean, forward=lambda s, x: (s.image(s.quantised(s.mean(x))), x.mean())), "mlp"
+    ),
+    "(z_e, z_q)": lambda: _built(
+        plain(
+            lambda s, x: (s.mean(x), s.quantised(s.mean(x))),
+            forward=lambda s, x: (s.image(s.quantised(s.mean(x))), x.mean()),
+        ),
+        "mlp",
+    ),
+}
+
+
 def own_cases() -> Iterator[Case]:
     """The styles, with each body where they are honest."""
     mean = lambda s, x: s.image(s.mean(x))  # noqa: E731
@@ -383,6 +462,10 @@ def own_cases() -> Iterator[Case]:
                 yield Case(f"{name} ({body})", partial(_built, members, body), mean, logvar)
     for name, (members, mend, truth, logvar) in MISREAD.items():
         yield Case(name, partial(_built, members, "mlp"), truth, logvar, mend=mend)
+    for name, build in TOKENS.items():
+        yield Case(name, build, lambda m, x: m(x)[0])
+    mend = "deploy=lambda x: module(x)[0]"
+    yield Case("VQ by the angle", partial(Tokens, cosine=True), lambda m, x: m(x)[0], mend=mend)
     members = FORMS["(mu, logvar)"]
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         name = str(dtype).removeprefix("torch.")
@@ -497,7 +580,7 @@ _PYTHAE = {
     **dict.fromkeys(("VAEGAN", "MSSSIM_VAE", "IWAE", "MIWAE", "PIWAE", "CIWAE"), ""),
     **dict.fromkeys(("HVAE", "RHVAE"), ""),
     "PoincareVAE": "encode=lambda x: module.encoder(x).embedding",
-    "VQVAE": "deploy=lambda x: module({'data': x}).recon_x",
+    "VQVAE": "",
     "SVAE": "encode=lambda x: F.normalize(module.encoder(x).embedding)",
     "VAE_LinNF": "decode=lambda z: module.decoder(reduce(lambda h, f: f(h).out, module.net, z))",
     "VAE_IAF": "decode=lambda z: module.decoder(module.iaf_flow.inverse(z).out)",
@@ -558,8 +641,7 @@ def _monai() -> Iterator[Case]:
         upsample_parameters=((2, 4, 1, 1, 0),) * 2,
         **{"num_embeddings": 16, "embedding_dim": 4},
     )
-    mend = "deploy=lambda x: module(x)[0]"
-    yield Case("monai VQVAE", build, lambda m, x: m(x)[0], wrap=given, mend=mend)
+    yield Case("monai VQVAE", build, lambda m, x: m(x)[0], wrap=given)
     build = lambda: nets.AutoencoderKL(  # noqa: E731
         **two,
         **{"channels": (8, 8), "attention_levels": (False, False), "num_res_blocks": (1, 1)},

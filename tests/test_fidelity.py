@@ -74,7 +74,7 @@ def test_models_of_libraries_are_read_right_or_said_not_to_be(library: str) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["VQ in forward", "(mu, std)", "a flow in forward", "(logvar, mu)"]
+    "name", ["VQ by the angle", "(mu, std)", "a flow in forward", "(logvar, mu)"]
 )
 def test_what_is_to_be_typed_mends_it(name: str) -> None:
     module = OWN[name].build()

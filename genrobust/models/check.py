@@ -244,14 +244,17 @@ def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
 def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
     x = x.clone().requires_grad_()
     gradient, problem = None, None
-    try:
-        image = model.surrogate(x, "softmax")
-        if image.requires_grad:
-            with Call(model.name, "gradient", x):
-                (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
-    except (RuntimeError, GenrobustError) as raised:  # such as numpy() of one with a gradient
-        problem = raised
-    if gradient is None or not gradient.any():
+    for kind in ("softmax", "straight-through"):  # of a code far off, the softmax is one-hot
+        try:
+            image = model.surrogate(x, kind)
+            if image.requires_grad:
+                with Call(model.name, "gradient", x):
+                    (gradient,) = torch.autograd.grad(image.square().sum(), x, allow_unused=True)
+        except (RuntimeError, GenrobustError) as raised:  # such as numpy() of one with a gradient
+            problem = raised
+        if gradient is not None and gradient.any():
+            break
+    else:
         reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""
         raise GenrobustError(
             f"no gradient reaches the image from its reconstruction{reason}; remove "

@@ -117,6 +117,13 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     return Fidelity("differs", compared.difference, what, mend)
 
 
+def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
+    """Whether what is scored for each of the images is what the module's ``forward`` gives."""
+    with seeded(model.device, "fidelity"):
+        compared, findings = _compared(replace(model, clamp=False), x)
+    return compared.status == "equal" and not findings
+
+
 def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Finding]]:
     own = _Forward(model)
     if not own.exists:

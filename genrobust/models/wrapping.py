@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,6 +22,7 @@ from genrobust.models.forward import Alone, Forward
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
+from genrobust.models.quantiser import by_tokens
 from genrobust.posterior import Posterior
 from genrobust.projects import plain_name
 from genrobust.seeding import seeded
@@ -54,7 +56,9 @@ def wrap(
     and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
     autoencoder's point); or a :class:`genrobust.Posterior`, one of its parts such as
     :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy, whose codes
-    ``decode`` then takes as a list. ``decode`` (or ``decoder``) returns
+    ``decode`` then takes as a list. Where a vector quantiser with a table of codes lies between
+    encoder and decoder, in ``forward`` or in ``encode``, the posterior is that
+    :class:`genrobust.Codebook`. ``decode`` (or ``decoder``) returns
     images as a tensor, ``sample``, ``reconstruction`` or a distribution, whose mean is taken. A
     module in half or double precision is given its own, and gives float32 back; one that takes
     flat rows is given those. Of a module that has a ``forward`` alone nothing is known but its
@@ -177,6 +181,23 @@ def adapt(
     *,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
+    deploy: Callable[[Tensor], Any] | None = None,
+    labels: Callable[[Tensor], Tensor] | None = None,
+    **given: Any,
+) -> GenerativeModel:
+    """:func:`wrap` without the checks."""
+    module = as_module(module)
+    made = partial(_adapted, module, decode=decode, deploy=deploy, labels=labels, **given)
+    model = made(encode=encode)
+    told = any(function is not None for function in (encode, decode, deploy, labels))
+    return model if told or FORWARD_ALONE in model.spec else by_tokens(model, made)
+
+
+def _adapted(
+    module: nn.Module,
+    *,
+    encode: Callable[[Tensor], Any] | None = None,
+    decode: Callable[[Tensor], Any] | None = None,
     input_shape: tuple[int, int, int] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
@@ -187,8 +208,6 @@ def adapt(
     max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
-    """:func:`wrap` without the checks."""
-    module = as_module(module)
     if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
         raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
     if not isinstance(draws, int) or draws < 1:

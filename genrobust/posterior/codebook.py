@@ -77,7 +77,8 @@ class Codebook(_Quantised):
 
     Scores are -||f - e||^2 in units of the codebook's own spacing, the mean squared distance from
     an entry to the next one, so that a temperature means the same for all. The relaxed code is
-    softmax(scores / temperature) @ codebook. A residual quantiser has Q tokens a position.
+    softmax(scores / temperature) @ codebook, warmer by the distance to the nearest entry where that
+    is above the spacing. A residual quantiser has Q tokens a position.
 
     Raises:
         GenrobustError: features and codebook do not fit.
@@ -112,11 +113,17 @@ class Codebook(_Quantised):
         return self._walk()[0]
 
     def relaxed(self, temperature: float) -> Tensor:
-        rest, total = self._rows(), torch.zeros_like(self._rows())
-        for book, spacing in self._levels():
-            soft = (_near(rest, book, spacing) / temperature).softmax(-1) @ book
+        # In float64, as entries may be small beside features.
+        rest = wide(self._rows())
+        total = torch.zeros_like(rest)
+        for book, spacing in ((b.double(), s.double()) for b, s in self._levels()):
+            near = _near(rest, book, spacing)
+            # Far from all entries, the scores of two that are next to each other differ by twice
+            # the distance: warmer by it, the softmax keeps a gradient there.
+            far = near.detach().amax(-1, keepdim=True).clamp_max(-1).neg().sqrt()
+            soft = (near / (temperature * far)).softmax(-1) @ book
             rest, total = rest - soft, total + soft
-        return self._placed(total)
+        return self._placed(total.to(self.features))
 
     def pinned(self, wanted: Tensor) -> Tensor:
         code = self._placed(self._walk(wanted)[1])

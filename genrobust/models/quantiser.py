@@ -1,0 +1,224 @@
+"""Find the quantiser between a module's encoder and its decoder, to read codes as tokens.
+
+A codebook is known by no name or shape for certain. So each table that a module holds is tried: it
+is the codebook where decoding its nearest entries is what the module's own ``forward`` gives, and
+neither the features nor other entries would do.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genrobust.foreign import is_out_of_memory
+from genrobust.models.batches import tolerance_of
+from genrobust.models.check import probe_images
+from genrobust.models.fidelity import is_as_forward
+from genrobust.models.forward import Forward
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import has_forward, method, unwrapped
+from genrobust.models.precision import precision_of
+from genrobust.posterior import Codebook
+from genrobust.seeding import generator
+
+#: How many images of each kind are tried: soft ones, noise, and noise in black and white.
+TRIED = 3
+#: By how many tolerances pictures of other entries differ at least.
+CLEARLY = 10
+
+_Source = Callable[[Tensor], Tensor]
+
+
+def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> GenerativeModel:
+    """The model with a :class:`genrobust.Codebook` for its posterior, if its quantiser is certain.
+
+    Args:
+        model: as it is read without, in eval mode.
+        made: gives the same model with another ``encode=``.
+
+    Returns:
+        The model as it is where no table is the codebook, or more than one may be.
+    """
+    module = unwrapped(model.module)
+    books = list(_books(module))
+    encode = method(module, "encode", "encoder")
+    if not books or encode is None:
+        return model
+    x = _images(model)
+    low, high = model.spec["value_range"]
+    own = (x * (high - low) + low).to(precision_of(encode, module, "encoder"))
+    for source, layout in _sources(module, Forward(encode), own, books):
+        decode = layout.decode(method(module, "decode", "decoder"))
+        certain = {}
+        for book in books:
+            read = made(encode=_Quantised(module, source, layout, book), decode=decode)
+            if _tried(_is_certain, read, x):
+                certain[book] = read
+        tables = [book.of(module) for book in certain]
+        if any(not torch.equal(tables[0], table) for table in tables):
+            break
+        if certain:
+            book, read = next(iter(certain.items()))
+            return replace(read, spec={**model.spec, "codebook": list(book.names)})
+    return model
+
+
+class _Layout(NamedTuple):
+    """How features of so many dimensions are laid out for a codebook, and its code for decode."""
+
+    dimensions: tuple[int, ...]
+    features: _Source
+    code: _Source | None = None
+
+    def decode(self, own: Callable[[Tensor], Any] | None) -> Callable[[Tensor], Any] | None:
+        """What takes the code; None for the module's own."""
+        if self.code is None or own is None:
+            return None
+        ordered = self.code
+        return lambda code: own(ordered(code))
+
+
+#: As they are; with channels last, for a decoder that takes them first, or last; each number alone.
+_LAYOUTS = (
+    _Layout((2, 3, 4), lambda f: f),
+    _Layout((4,), lambda f: f.movedim(-1, 1)),
+    _Layout((4,), lambda f: f.movedim(-1, 1), lambda code: code.movedim(1, -1)),
+    _Layout((2,), lambda f: f[..., None], lambda code: code[..., 0]),
+)
+
+
+@dataclass(frozen=True)
+class _Book:
+    """Where a module holds a codebook: one tensor, or one of each level of a residual quantiser."""
+
+    names: tuple[str, ...]
+    turned: bool = False
+
+    def of(self, module: nn.Module) -> Tensor:
+        # By name, as moving a module to another device replaces its buffers.
+        levels = [attrgetter(name)(module).detach() for name in self.names]
+        book = torch.stack(levels) if len(levels) > 1 else levels[0]
+        book = book.flatten(0, -3) if book.ndim > 3 else book  # levels of (1, K, D)
+        book = book[0] if book.ndim == 3 and len(book) == 1 else book
+        return book.mT if self.turned else book
+
+
+@dataclass(frozen=True)
+class _Quantised:
+    """An ``encode`` that gives the features that are quantised, and the codebook."""
+
+    module: nn.Module
+    source: _Source
+    layout: _Layout
+    book: _Book
+
+    def __call__(self, x: Tensor) -> Codebook:
+        return Codebook(self.layout.features(self.source(x)), self.book.of(self.module))
+
+
+def _books(module: nn.Module) -> Iterator[_Book]:
+    """All tables but the weights of torch's own layers; embeddings first, then other tensors."""
+    levels: dict[str, list[str]] = {}
+    owners = list(module.named_modules())
+    owners.sort(key=lambda owner: not isinstance(owner[1], nn.Embedding))
+    for path, owner in owners:
+        is_layer = type(owner).__module__.startswith("torch.nn") and has_forward(owner)
+        if is_layer and not isinstance(owner, nn.Embedding):
+            continue
+        held = (*owner.named_parameters(path, False), *owner.named_buffers(path, False))
+        for name, tensor in held:
+            if tensor.is_floating_point() and tensor.ndim in (2, 3):
+                yield from (_Book((name,)), _Book((name,), turned=True))
+                levels.setdefault(re.sub(r"\.\d+\.", ".*.", f".{name}"), []).append(name)
+    yield from (_Book(tuple(names)) for names in levels.values() if len(names) > 1)
+
+
+def _sources(
+    module: nn.Module, encode: Callable[[Tensor], Any], x: Tensor, books: list[_Book]
+) -> Iterator[tuple[_Source, _Layout]]:
+    """Where features may be, and how: in what the encoder gives, or a part is given by it."""
+    named = {name for book in books for name in book.names}
+    owners = [
+        path
+        for path, _ in module.named_modules()
+        if path and any(name.startswith(f"{path}.") for name in named)
+    ]
+    given = _tried(lambda: len(_tensors(encode(x)))) or 0
+    sources: list[_Source] = [partial(_leaf, encode, place) for place in range(given)]
+    sources += [partial(_tapped, module, path, encode) for path in owners]
+    for source in sources:
+        features = _tried(source, x)
+        if features is not None and features.is_floating_point():
+            yield from ((source, way) for way in _LAYOUTS if features.ndim in way.dimensions)
+
+
+def _leaf(encode: Callable[[Tensor], Any], place: int, x: Tensor) -> Tensor:
+    return _tensors(encode(x))[place]
+
+
+def _tapped(module: nn.Module, path: str, encode: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """What a part is given while the encoder runs."""
+    taken: list[Tensor] = []
+    thread = threading.get_ident()
+
+    def take(part: nn.Module, given: tuple[Any, ...]) -> None:
+        if threading.get_ident() == thread:
+            taken.append(given[0])
+
+    handle = module.get_submodule(path).register_forward_pre_hook(take)
+    try:
+        encode(x)
+    finally:
+        handle.remove()
+    return taken[0]
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    if isinstance(output, Tensor):
+        return [output]
+    held: Any = output if isinstance(output, (tuple, list)) else getattr(output, "__dict__", {})
+    held = output if isinstance(output, Mapping) else held
+    values = held.values() if isinstance(held, Mapping) else held
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _images(model: GenerativeModel) -> Tensor:
+    soft = probe_images(model.input_shape, TRIED)
+    noise = torch.rand(soft.shape, generator=generator("quantiser"))
+    return torch.cat([soft, noise, noise.round()]).to(model.device)
+
+
+@torch.no_grad()
+def _is_certain(model: GenerativeModel, x: Tensor) -> bool:
+    (part,) = model.encode(x).parts
+    assert isinstance(part, Codebook)
+    allowed, code = tolerance_of(model), part.mode()
+    if not code.isfinite().all() or float((part.features - code).abs().amax()) <= allowed:
+        return False
+    if not is_as_forward(model, x):
+        return False
+    # A decoder that quantises itself gives the features' own picture, so others are asked for.
+    others = part.pinned((part.tokens() + 1) % part.scores().shape[-1])
+    return any(
+        bool(((model.decode(c) - model.decode(code)).abs() > CLEARLY * allowed).any())
+        for c in (part.features, others)
+    )
+
+
+def _tried(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives; None where other people's code fails on what it may not take."""
+    try:
+        with torch.no_grad():
+            return function(*arguments)
+    except Exception as problem:
+        if is_out_of_memory(problem):
+            raise
+        return None

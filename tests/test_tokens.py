@@ -1,0 +1,208 @@
+"""Codebook models of other people, read as tokens without a line typed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from test_fidelity import STYLES
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.data.torchvision_datasets import torchvision_datasets
+from genrobust.errors import GenrobustWarning
+from genrobust.metrics.latent import token_flip_rate
+from genrobust.models import GenerativeModel
+from genrobust.models.check import probe_images
+from genrobust.models.portable import export_model, load_portable
+from genrobust.posterior import Codebook, Point
+from genrobust.records.record import Record
+from genrobust.seeding import generator
+from genrobust.suites import load_suite
+
+
+class Nearest(nn.Module):
+    """A quantiser of (B, N, D); with ``straight`` the gradient goes past it."""
+
+    def __init__(self, book: Tensor, straight: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(book)
+        self.straight = straight
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = torch.cdist(z, self.embedding.weight.expand(len(z), -1, -1)).argmin(-1)
+        code = self.embedding(tokens)
+        return (z + (code - z).detach() if self.straight else code.detach()), tokens
+
+
+class Pairs(nn.Module):
+    """The zoo's VAE whose latents are quantised two by two, in encode."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self, straight: bool = False) -> None:
+        super().__init__()
+        self.inner = genrobust.load_model("vae").module
+        book = 1.5 * torch.randn(48, 2, generator=generator("book"))
+        self.quantizer = Nearest(book, straight)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.quantizer(self.features(x))
+        return found
+
+    def features(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.inner.encode(x).mode()
+        return mean.view(len(x), -1, 2)
+
+    def decode(self, code: Tensor) -> Tensor:
+        image: Tensor = self.inner.decode(code.flatten(1))
+        return image
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x)[0])
+
+
+def part_of(model: GenerativeModel) -> Any:
+    (part,) = model.encode(probe_images(model.input_shape)).parts
+    return part
+
+
+@pytest.mark.parametrize("style", STYLES.TOKENS)
+def test_a_quantiser_is_found_however_it_is_written(style: str) -> None:
+    module = STYLES.TOKENS[style]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GenrobustWarning)
+        model = genrobust.wrap(module)
+    part = part_of(model)
+    assert isinstance(part, Codebook)
+    assert not any("avg" in name for name in model.spec["codebook"]), "a table that is none"
+    x = probe_images(model.input_shape)
+    torch.testing.assert_close(model.reconstruct(x), module(x)[0])
+
+
+class Unused(Pairs):
+    """It has a table, and takes no entry of it."""
+
+    def encode(self, x: Tensor) -> Any:
+        return self.features(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+def test_a_table_that_nothing_is_taken_from_is_no_codebook() -> None:
+    assert isinstance(part_of(genrobust.wrap(Unused())), Point)
+
+
+class Blind(Unused):
+    """Its decoder hardly sees the code, so that the nearest entries would do as well."""
+
+    def decode(self, code: Tensor) -> Tensor:
+        return super().decode(1e-6 * code)
+
+
+def test_a_decoder_to_which_all_codes_are_alike_proves_no_codebook() -> None:
+    assert isinstance(part_of(genrobust.wrap(Blind())), Point)
+
+
+def test_what_the_user_says_is_not_searched_for() -> None:
+    module = Pairs(straight=True)
+    model = genrobust.wrap(module, encode=lambda x: module.encode(x)[0])
+    assert isinstance(part_of(model), Point)
+
+
+def test_a_found_quantiser_goes_into_an_archive() -> None:
+    model = genrobust.wrap(Pairs())
+    read = load_portable(*export_model(model))
+    x = probe_images(model.input_shape)
+    assert torch.equal(read.encode(x).tokens(), model.encode(x).tokens())
+
+
+def test_a_relaxed_code_has_a_gradient_far_from_all_entries() -> None:
+    features = torch.tensor([[40.0, 30.0]], requires_grad=True)
+    book = torch.tensor([[0.0, 0.0], [0.0, 0.01], [0.01, 0.0]])
+    (gradient,) = torch.autograd.grad(Codebook(features, book).relaxed(1.0).sum(), features)
+    assert gradient.any()
+
+
+# In full
+
+
+def untargeted(model: GenerativeModel) -> Record:
+    suite = load_suite("digits")
+    attacks = tuple(entry for entry in suite.attacks if entry.goal == "untargeted")
+    return genrobust.bench(
+        model, suite.model_copy(update={"attacks": attacks, "eps": (0.02, 0.04)}), limit=25
+    )
+
+
+@pytest.mark.slow
+def test_a_hidden_quantiser_makes_no_model_look_more_robust() -> None:
+    """Beside its straight-through twin, read as it is and by its own gradient alone."""
+    straight = Pairs(straight=True)
+    alone = genrobust.wrap(straight, encode=lambda x: straight.encode(x)[0])
+    hidden, twin, own = map(untargeted, (genrobust.wrap(Pairs()), genrobust.wrap(straight), alone))
+    assert hidden.scores.clean_accuracy.value > 0.8
+    assert 0 < (hidden.scores.per_eps[0].token_flips or 0) < 1
+    for a, b, c in zip(*(r.scores.per_eps for r in (hidden, twin, own)), strict=True):
+        assert abs(a.robust_accuracy.value - b.robust_accuracy.value) <= 0.05
+        assert a.robust_accuracy.value <= c.robust_accuracy.value + 0.05
+
+
+def _pythae() -> GenerativeModel:
+    models = pytest.importorskip("pythae.models", exc_type=(ImportError, RuntimeError))
+    config = models.VQVAEConfig(input_dim=(1, 32, 32), latent_dim=6, num_embeddings=16)
+    return genrobust.wrap(models.VQVAE(config))
+
+
+def _monai() -> GenerativeModel:
+    nets = pytest.importorskip("monai.networks.nets", exc_type=(ImportError, RuntimeError))
+    one = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "num_res_layers": 1}
+    two = {"channels": (8, 8), "num_res_channels": (8, 8)}
+    two |= {"downsample_parameters": ((2, 4, 1, 1),) * 2}
+    two |= {"upsample_parameters": ((2, 4, 1, 1, 0),) * 2}
+    book = {"num_embeddings": 16, "embedding_dim": 4}
+    return genrobust.wrap(nets.VQVAE(**one, **two, **book), input_shape=(1, 32, 32), clamp=True)
+
+
+def _diffusers() -> GenerativeModel:
+    diffusers = pytest.importorskip("diffusers", exc_type=(ImportError, RuntimeError))
+    module = diffusers.VQModel(
+        **{"in_channels": 1, "out_channels": 1, "sample_size": 32, "latent_channels": 3},
+        **{"block_out_channels": (8, 8), "down_block_types": ("DownEncoderBlock2D",) * 2},
+        **{"up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4},
+        num_vq_embeddings=16,
+    )
+    return genrobust.wrap(module, value_range=(-1, 1), clamp=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [_pythae, _monai, _diffusers])
+def test_a_librarys_codebook_model_is_benched(build: Callable[[], GenerativeModel]) -> None:
+    with suppress(Exception):
+        torchvision_datasets()  # makes torchvision importable, which some of them import
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build()
+    assert isinstance(part_of(model), Codebook)
+    record = genrobust.bench(model, "digits", attacks=["code-switch", "latent"], eps=[0.1], limit=6)
+    assert record.model.latents == part_of(model).describe()
+    # With random weights no picture is recognised, so what they do is looked at beside the run.
+    x, judge = (
+        genrobust.load_images("digits").take(range(6)),
+        genrobust.load_judge("digits", "lenet"),
+    )
+    target = x.flip(0)
+    aim = model.encode(target)
+    found = genrobust.attack("latent", model, x, target=target, steps=20)
+    moved = model.encode(found.x_adv)
+    assert (moved.wasserstein2(aim) < model.encode(x).wasserstein2(aim)).all()
+    labels = judge.labels(model.reconstruct(x))
+    found = genrobust.attack("code-switch", model, x, labels=labels, judge=judge)
+    flips = token_flip_rate(model.encode(x), model.encode(found.x_adv))
+    assert flips.isfinite().all()
+    assert flips.any()

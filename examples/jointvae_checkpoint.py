@@ -5,6 +5,8 @@ genrobust bench --model examples/jointvae_checkpoint.py:dsprites --weights model
 genrobust bench --model examples/jointvae_checkpoint.py:celeba --weights model.pt --data celeba
 """
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -14,7 +16,7 @@ class JointVAE(nn.Module):
         super().__init__()
         self.input_shape = (channels, size, size)
         widths = [channels, 32, 64, 64] if size == 32 else [channels, 32, 32, 64, 64]
-        down = zip(widths, widths[1:], strict=False)
+        down = pairwise(widths)
         layers = [m for a, b in down for m in (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU())]
         self.img_to_features = nn.Sequential(*layers)
         self.features_to_hidden = nn.Sequential(nn.Linear(1024, 256), nn.ReLU())
@@ -22,7 +24,7 @@ class JointVAE(nn.Module):
         self.fc_log_var = nn.Linear(256, continuous)
         self.fc_alphas = nn.ModuleList([nn.Linear(256, categories)])
         widths = [64, 32, 32, channels] if size == 32 else [64, 64, 32, 32, channels]
-        up = zip(widths, widths[1:], strict=False)
+        up = pairwise(widths)
         layers = [m for a, b in up for m in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.ReLU())]
         self.latent_to_features = nn.Sequential(
             *(nn.Linear(continuous + categories, 256), nn.ReLU(), nn.Linear(256, 1024), nn.ReLU())

@@ -28,11 +28,11 @@ JUDGES = ("resnet", "vgg")
 
 #: What is benched: data, judges (none: by damage, without labels), radii in steps of 1/255.
 SUITES: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
-    ("celeba", (), (4, 8, 16, 32)),
-    ("sprites", (), (2, 4, 8, 16)),
-    ("celeba:Smiling", JUDGES, (2, 4, 8, 16)),
-    ("celeba:Male", JUDGES, (2, 4, 8, 16)),
-    ("sprites", JUDGES, (2, 4, 8, 16)),
+    ("celeba", (), (8, 16, 32)),
+    ("sprites", (), (4, 8, 16)),
+    ("celeba:Smiling", JUDGES, (4, 8, 16)),
+    ("celeba:Male", JUDGES, (4, 8, 16)),
+    ("sprites", JUDGES, (4, 8, 16)),
 )
 MODELS = ("disvae_VAE", "disvae_btcvae", "jointvae")
 REPOSITORIES = {"disvae": "YannDubs/disentangling-vae", "jointvae": "Schlumberger/joint-vae"}

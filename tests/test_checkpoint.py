@@ -77,7 +77,10 @@ class Plug:
         return run
 
 
-@pytest.mark.parametrize(("command", "name"), [(bench, "record.json"), (curve, "curve.json")])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(bench, "record.json"), pytest.param(curve, "curve.json", marks=pytest.mark.slow)],
+)
 def test_a_killed_shard_goes_on_where_it_was(
     command: Callable[[Path], None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ def scene(tmp_path: Path, cheap: Suite, monkeypatch: pytest.MonkeyPatch) -> Scen
     return Scene(tmp_path, cheap)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_a_model_that_keeps_state_is_itself(
     scene: Scene,
 ) -> None:

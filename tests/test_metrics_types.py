@@ -57,6 +57,10 @@ def posterior(of: Callable[[Tensor], Any], seed: int) -> Posterior:
     return Posterior((Gaussian(mean, spread), Categorical(of(levels(seed + 2, 4, 2)))))
 
 
+def tokens(of: Callable[[Tensor], Any], seed: int) -> Posterior:
+    return Posterior((Categorical(of(levels(seed, 4, 5, 3))),))
+
+
 MODEL = genrobust.wrap(Both())
 IDS = [0, 1, 2, 3]
 LABELS = levels(5, 4)
@@ -155,6 +159,7 @@ CASES: dict[str, Callable[[Callable[[Tensor], Any]], Any]] = {
         posterior(of, 1), posterior(of, 4)
     ),
     "symmetric_kl": lambda of: metrics.symmetric_kl(posterior(of, 1), posterior(of, 4)),
+    "token_flip_rate": lambda of: metrics.token_flip_rate(tokens(of, 1), tokens(of, 4)),
 }
 
 #: Numbers alone, no tensors; and what makes features or holds results.
@@ -183,7 +188,7 @@ def tried(name: str, of: Callable[[Tensor], Any]) -> Any:
 
 
 #: Posteriors are made by models, whose tensors are floats.
-FLOATS_ONLY = ("latent_displacement", "mahalanobis_displacement", "symmetric_kl")
+FLOATS_ONLY = ("latent_displacement", "mahalanobis_displacement", "symmetric_kl", "token_flip_rate")
 #: What images, classes and outcomes may not be.
 REFUSED = {
     **dict.fromkeys(

@@ -33,7 +33,9 @@ from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Problem, fmn
 from genrobust.outcomes.scores import mean
 from genrobust.records.curve_record import MinimumNormRecord
-from genrobust.runner import curve
+from genrobust.runner import curve, task
+from genrobust.runner.shard import Measured
+from genrobust.runner.store import Store
 from genrobust.seeding import generator
 from genrobust.suites import Suite
 from genrobust.suites.suite import AttackEntry
@@ -354,11 +356,11 @@ def test_a_run_that_was_stopped_goes_on(
     files.write_bytes(tmp_path / "shards" / kept.name, kept.read_bytes())
     searched = []
 
-    def search(spec: curve.NearestSpec, *rest: object) -> curve.Measured | None:
+    def search(spec: curve.NearestSpec, *rest: object) -> Measured | None:
         searched.append(spec.key)
-        return None if len(searched) > 1 else curve.Store(finished).read(spec)
+        return None if len(searched) > 1 else Store(finished).read(spec)
 
-    monkeypatch.setattr(curve, "search_nearest", search)
+    monkeypatch.setattr(task, "search_nearest", search)
     genrobust.minimum_norm("vae", quick_suite, out=tmp_path, workers=1, radius=0.1)
     assert [f"{key}.safetensors" for key in searched] == sorted(shards(finished))[1:]
     assert shards(tmp_path).keys() == shards(finished).keys()

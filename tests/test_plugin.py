@@ -125,7 +125,7 @@ def test_a_plugins_rule_scores_from_the_table_to_the_verified_evidence(
     page = (folder / "report.html").read_text()
     for said in ("and the attacks spoil every one", "Every source.", "Sample ", "spoiled"):
         assert said in page, said
-    for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer"):
+    for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer to the target"):
         assert falsehood not in page, falsehood
     code, output, errors = genrobust(site, "verify", str(folder))
     assert code == 0, output + errors

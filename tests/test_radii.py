@@ -35,13 +35,17 @@ def standing(record: Record) -> list[float]:
     return [at.robust_accuracy.value for at in record.scores.per_eps]
 
 
+def slow(*values: str) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def require_falling(record: Record) -> None:
     shares = standing(record)
     assert all(before >= after for before, after in pairwise(shares)), shares
 
 
 @pytest.mark.parametrize(
-    ("model", "norm"), [("vae-wd", "linf"), ("jointvae", "linf"), ("vae-wd", "l2")]
+    ("model", "norm"), [("vae-wd", "linf"), slow("jointvae", "linf"), ("vae-wd", "l2")]
 )
 def test_larger_radii_beside_it_leave_a_score_as_it_is(model: str, norm: str) -> None:
     suite = suite_of("classifier", ensemble=True, steps=15)
@@ -52,6 +56,7 @@ def test_larger_radii_beside_it_leave_a_score_as_it_is(model: str, norm: str) ->
         require_falling(record)
 
 
+@pytest.mark.slow
 def test_the_whole_ensemble_keeps_to_the_radius_too() -> None:
     alone, beside, far = (
         genrobust.bench("vae-wd", limit=6, eps=eps) for eps in ([0.06], [0.06, 1.0], [1.0])

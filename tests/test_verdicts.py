@@ -17,7 +17,7 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.evidence.bundle import EVIDENCE, MANIFEST, OUTCOMES, RECORD
 from genrobust.evidence.entry import ZooModel
-from genrobust.judges import judge as judges
+from genrobust.judges import load as judges
 from genrobust.models import zoo
 from genrobust.verify.subject import find_subjects
 from genrobust.verify.verify import VerifyOptions, verify
@@ -133,11 +133,11 @@ def test_trouble_of_the_verifiers_is_no_verdict(
     """Whatever this machine or installation lacks."""
     before = (entry / VERIFICATION).read_bytes()
     (tmp_path / "other").mkdir()
-    judges.load_judge.cache_clear()
+    judges._shipped.cache_clear()
     with monkeypatch.context() as patch:
         trouble(patch, tmp_path / "other")
         code, output = cli(entry, "--workers", "1")
-    judges.load_judge.cache_clear()
+    judges._shipped.cache_clear()
     assert "FAILED" not in output
     assert code == 2 or trouble is _no_memory, output  # how a bare one ends is not verify's to say
     assert (entry / VERIFICATION).read_bytes() == before

@@ -33,7 +33,7 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.tensors import TensorLimits
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
-from genrobust.outcomes.outcome import COUNTS, GOALS, Counts, Outcome, kept_of
+from genrobust.outcomes.outcome import COUNTS, DAMAGE, GOALS, Counts, Outcome, kept_of
 from genrobust.outcomes.table import Per
 from genrobust.records.migrate import read_record
 from genrobust.records.record import Record
@@ -255,7 +255,7 @@ def unpack(contents: Mapping[str, bytes]) -> Evidence:
     tensors = read_safetensors(
         contents[TENSORS], TensorLimits(bytes=512 << 20, tensors=64), TENSORS
     )
-    _check_tensors(record.suite, record.model.input_shape, tensors)
+    _check_tensors(record, tensors)
     model_files = {n.removeprefix(MODEL): c for n, c in contents.items() if n.startswith(MODEL)}
     evidence = Evidence(record, contents[RECORD], tensors, manifest.model, model_files)
     if _parsed(OUTCOMES, Outcomes.model_validate_json, contents[OUTCOMES]) != evidence.outcomes:
@@ -266,13 +266,15 @@ def unpack(contents: Mapping[str, bytes]) -> Evidence:
     return evidence
 
 
-def _check_tensors(
-    suite: Suite, shape: tuple[int, int, int], tensors: Mapping[str, Tensor]
-) -> None:
+def _check_tensors(record: Record, tensors: Mapping[str, Tensor]) -> None:
     """Names, types and shapes: what follows from the suite."""
-    wanted = _layout(suite, shape)
+    suite = record.suite
+    wanted = _layout(suite, record.model.input_shape)
+    first = record.radii != "each" or not suite.ensemble  # which measured less
+    harmed = any(name.startswith(DAMAGE) for name in tensors)
     for name in sorted(wanted.keys() - tensors.keys()):
-        if not Outcome.table()[name].later:
+        whole = harmed if name.startswith(DAMAGE) else not Outcome.table()[name].later
+        if whole or not first:
             raise GenrobustError(
                 f"the evidence has no tensor '{name}'; write it again with --evidence"
             )

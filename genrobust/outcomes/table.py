@@ -56,12 +56,10 @@ class Stored:
     What is None is not stored, and what is not stored is None if that is its default.
 
     Example:
-        >>> @dataclass(frozen=True, eq=False)
-        ... class Seen(Stored):
-        ...     label: Annotated[Tensor, Column(torch.int64, "source", "still")]
-        >>> seen = Seen.joined([{"label": torch.tensor([3])}, {"label": torch.tensor([5, 8])}])
-        >>> seen.part(slice(1, 3)).tensors()
-        {'label': tensor([5, 8])}
+        >>> from genrobust.outcomes.outcome import Counts  # of attacks and radii: they add up
+        >>> shard = {name: torch.ones(3, 1) for name in Counts.table()}
+        >>> Counts.joined([shard, shard]).tensors()["tried"].tolist()
+        [[2.0], [2.0], [2.0]]
     """
 
     @classmethod

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 3
 
 
+def _without(told: dict[str, Any], name: str) -> dict[str, Any]:
+    """What is told, but for what is not known of that name."""
+    return {key: value for key, value in told.items() if key != name or value is not None}
+
+
 class Estimate(Frozen):
     """A mean over sources with its bootstrap interval (percentile, over sources)."""
 
@@ -96,6 +101,11 @@ class EpsScores(Frozen):
             "records that were made before it was measured"
         ),
     ] = None
+
+    @model_serializer(mode="wrap")
+    def _as_they_were(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Old records keep their bytes."""
+        return _without(dump(self), "token_flips")
 
 
 class Picture(Frozen):
@@ -212,10 +222,7 @@ class Scores(Frozen):
     @model_serializer(mode="wrap")
     def _as_they_were(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Old records keep their bytes."""
-        told: dict[str, Any] = dump(self)
-        if self.damage is None:
-            told.pop("damage", None)
-        return told
+        return _without(dump(self), "damage")
 
 
 class AttackCost(Frozen):

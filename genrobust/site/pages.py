@@ -241,6 +241,7 @@ def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
             row=row,
             entry=entry,
             section_model=section,
+            shared=sorted(row.best.suite.shared_judges),
             standing=standing(board, row),
             examples=_examples(contender.outcomes, entry.pictures if entry else None),
             middle=board.suite.eps[example_radius(board.suite.eps)],
@@ -301,8 +302,8 @@ def _page(template: str, root: str, **content: Any) -> bytes:
         )
     )
     page = _environment().get_template(template)
-    shared = {"root": root, "policy": policy, "style": Markup(style), "script": Markup(script)}
-    return page.render(**shared, **content).encode()
+    always = {"root": root, "policy": policy, "style": Markup(style), "script": Markup(script)}
+    return page.render(**always, **content).encode()
 
 
 @cache

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import wrap
@@ -75,7 +75,7 @@ class Mask:
             return posterior if self.code is Posterior.mode else self.code(posterior)
 
         return wrap(
-            model.module,
+            _without_forward(model.module),
             encode=encode,
             decode=lambda code: self.show(model.decode(code)),
             draws=self.draws,
@@ -83,6 +83,13 @@ class Mask:
             input_shape=model.input_shape,
             name=f"{model.name}, {self.name}, hidden",
         )
+
+
+def _without_forward(module: nn.Module) -> nn.Module:
+    """A module of the same weights: that of a stranger who hides a mask would not do without it."""
+    holder = nn.Module()
+    holder.masked = module
+    return holder
 
 
 def rounded(levels: int) -> Callable[[Tensor], Tensor]:

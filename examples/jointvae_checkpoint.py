@@ -1,25 +1,30 @@
-"""The JointVAE network of Dupont 2018 for 32x32 images, written for its published state dict.
+"""The JointVAE network of Dupont 2018, written for its published state dicts.
 
 genrobust bench --model examples/jointvae_checkpoint.py:build --weights model.pt --suite mnist
+genrobust bench --model examples/jointvae_checkpoint.py:dsprites --weights model.pt --data sprites
+genrobust bench --model examples/jointvae_checkpoint.py:celeba --weights model.pt --data celeba
 """
+
+from itertools import pairwise
 
 import torch
 from torch import nn
 
 
 class JointVAE(nn.Module):
-    input_shape = (1, 32, 32)
-
-    def __init__(self, continuous=10, categories=10):
+    def __init__(self, continuous=10, categories=10, channels=1, size=32):
         super().__init__()
-        down = [(1, 32), (32, 64), (64, 64)]
+        self.input_shape = (channels, size, size)
+        widths = [channels, 32, 64, 64] if size == 32 else [channels, 32, 32, 64, 64]
+        down = pairwise(widths)
         layers = [m for a, b in down for m in (nn.Conv2d(a, b, 4, 2, 1), nn.ReLU())]
         self.img_to_features = nn.Sequential(*layers)
         self.features_to_hidden = nn.Sequential(nn.Linear(1024, 256), nn.ReLU())
         self.fc_mean = nn.Linear(256, continuous)
         self.fc_log_var = nn.Linear(256, continuous)
         self.fc_alphas = nn.ModuleList([nn.Linear(256, categories)])
-        up = [(64, 32), (32, 32), (32, 1)]
+        widths = [64, 32, 32, channels] if size == 32 else [64, 64, 32, 32, channels]
+        up = pairwise(widths)
         layers = [m for a, b in up for m in (nn.ConvTranspose2d(a, b, 4, 2, 1), nn.ReLU())]
         self.latent_to_features = nn.Sequential(
             *(nn.Linear(continuous + categories, 256), nn.ReLU(), nn.Linear(256, 1024), nn.ReLU())
@@ -36,3 +41,11 @@ class JointVAE(nn.Module):
 
 
 build = JointVAE
+
+
+def dsprites():
+    return JointVAE(continuous=6, categories=3, size=64)
+
+
+def celeba():
+    return JointVAE(continuous=32, categories=10, channels=3, size=64)

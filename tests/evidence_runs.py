@@ -89,7 +89,7 @@ def run(folder: Path, model: str = "vae", **changes: Any) -> Path:
         options = Options(**{"as_data": True, "workers": 1, **changes})
         prepared = prepare(model, suite, options)
         execute(prepared, folder)
-        write_evidence(folder, prepared.setting.scorer.model)
+        write_evidence(folder, prepared.loaded.scorer.model)
     return folder
 
 

@@ -131,7 +131,7 @@ def test_runs_have_an_option_for_it(small_suite: Suite, tmp_path: Path) -> None:
     assert record.provenance.device == "cpu, at most 4 images at once"
     assert "--batch-size 4" in record.provenance.command
     curve = prepare_curve(f"{file}:build", suite, Options(batch_size=LIMIT))
-    assert curve.run.setting.scorer.model.max_batch == LIMIT
+    assert curve.run.loaded.scorer.model.max_batch == LIMIT
     assert curve.run.command.startswith("genrobust curve")
     assert "--batch-size 4" in curve.run.command
 

@@ -330,9 +330,9 @@ def test_evidence_of_it_is_verified_and_edits_are_refused(trained: tuple[Run, Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vae", "jointvae"])
-def test_the_search_for_damage_is_the_strongest_of_the_registered_attacks(name: str) -> None:
+def test_the_search_for_damage_is_the_strongest_of_the_untargeted_attacks(name: str) -> None:
     model, images = genrobust.load_model(name), load_images("digits")
-    ids = tuple(range(30))
+    ids = tuple(range(10))
     batch, threat = Batch(images.take(ids), ids), ThreatModel("linf", 0.08)
 
     def damage(attack: str, **settings: Any) -> float:
@@ -340,7 +340,7 @@ def test_the_search_for_damage_is_the_strongest_of_the_registered_attacks(name: 
         return float((model.reconstruct(x_adv) - batch.x).flatten(1).norm(dim=1).mean())
 
     strongest = damage("objective:damage", steps=50)
-    for other in ("noise", "output", "latent", "kuzina", "willetts-output", "camuto"):
+    for other in ("noise", "output", "latent", "kuzina", "khan", "kuzina-linearised"):
         assert damage(other) < 1.005 * strongest, other
 
 

@@ -103,7 +103,7 @@ def test_a_success_is_what_lies_nearer_to_the_targets_reconstruction(
 
 def test_every_source_that_is_reconstructed_is_eligible(write: Writer) -> None:
     suite = load_suite(str(write(target_ids=[0, 584, 597, 595])))
-    setting = prepare("vae", suite, Options()).setting
+    setting = prepare("vae", suite, Options()).loaded
     whole = suite.model_copy(update={"chunk_size": 4})
     (spec,) = plan(whole, "f", 0, "cpu")
     baseline = measure_baseline(setting.scorer, make_batch(spec, setting))

@@ -115,7 +115,7 @@ def test_a_model_of_ones_own_goes_along_as_data(tmp_path: Path) -> None:
     suite = tiny().limited(4)
     prepared = prepare(genrobust.wrap(Narrow()), suite, Options(as_data=True, workers=1))
     execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.setting.scorer.model)
+    write_evidence(tmp_path, prepared.loaded.scorer.model)
     found = read_evidence(tmp_path / EVIDENCE)
     assert found.model == BundledModel(format="exported")
     loaded = found.load_model()
@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_data_is_named_by_its_fingerprint(tmp_path: Path)
     with pytest.warns(GenrobustWarning, match=r"by its fingerprint alone.*external"):
         prepared = prepare(model, tiny().limited(2), Options(as_data=True, workers=1))
     execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.setting.scorer.model)
+    write_evidence(tmp_path, prepared.loaded.scorer.model)
     found = read_evidence(tmp_path / EVIDENCE)
     assert found.model is None
     assert found.record.model.fingerprint == model.fingerprint()
@@ -219,7 +219,7 @@ def test_scores_by_distance_have_evidence_without_signs(tmp_path: Path, small_su
     suite = small_suite.model_copy(update=changes).with_attacks(["latent"]).limited(2)
     prepared = prepare("vae", suite, Options(as_data=True, workers=1))
     execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.setting.scorer.model)
+    write_evidence(tmp_path, prepared.loaded.scorer.model)
     assert "gradient_norm" not in read_evidence(tmp_path / EVIDENCE).tensors
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_plugin import genrobust as command
-from test_plugin import install
 from typer.testing import CliRunner
 
 import genrobust
@@ -274,7 +271,7 @@ def test_options_travel_and_what_they_make_of_the_suite_is_made_again(
     assert [task.shard for task in there] == [task.shard for task in here]
     assert there[0].prepared.suite == here[0].prepared.suite
     assert there[0].prepared is there[1].prepared  # it is loaded once
-    assert there[0].prepared.setting.scorer.model is not here[0].prepared.setting.scorer.model
+    assert there[0].prepared.loaded.scorer.model is not here[0].prepared.loaded.scorer.model
 
 
 def test_any_order_gives_the_same_bytes(cheap: Suite, tmp_path: Path, posted: None) -> None:
@@ -347,23 +344,6 @@ def test_what_an_executor_leaves_out_is_no_result(
     with pytest.raises(GenrobustError, match=r"3 of 3 shards are not in .* the executor 'posted'"):
         genrobust.bench("vae", cheap, executor="posted", out=tmp_path)
     assert not (tmp_path / "record.json").exists()
-
-
-@pytest.mark.slow
-def test_a_plugins_executor_runs_a_whole_bench(
-    tmp_path: Path, cheap: Suite, repository: Path
-) -> None:
-    shutil.copytree(repository / "tests" / "demo_plugin", tmp_path / "source")
-    site = install(tmp_path / "source", tmp_path / "site")
-    (tmp_path / "suite.json").write_text(cheap.limited(2).model_dump_json())
-    code, _, errors = command(
-        site,
-        *("bench", "--model", "vae", "--suite", str(tmp_path / "suite.json")),
-        *("--executor", "demo-last-first", "--out", str(tmp_path / "out")),
-    )
-    assert code == 0, errors
-    genrobust.bench("vae", cheap.limited(2), executor="serial", out=tmp_path / "alone")
-    assert comparable(tmp_path / "out") == comparable(tmp_path / "alone")
 
 
 def cli(*words: object) -> str:

@@ -1,36 +1,74 @@
-"""A plugin as its users meet it: installed by pip, found by the commands."""
+"""Plugins as their users meet them: installed by pip, found by the commands, benched whole."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
+import site
 import subprocess
 import sys
+from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from test_executors import comparable
+from typer.testing import CliRunner
 
+from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
-from genrobust.suites import load_suite
+from genrobust.suites import AttackEntry, Suite, load_suite
+
+#: Runs a command where plugins are installed: exit code, output, errors.
+Command = Callable[..., tuple[int, str, str]]
 
 
-def install(source: Path, site: Path) -> Path:
+def install(source: Path, into: Path) -> Path:
     """Let pip install a package into a folder, with nothing from outside."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "--target"]
-    subprocess.run([*command, *options, str(site), str(source)], check=True)
-    return site
+    subprocess.run([*command, *options, str(into), str(source)], check=True)
+    return into
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which pip has installed the demo plugin."""
     folder = tmp_path_factory.mktemp("plugin")
     source = folder / "source"  # setuptools writes beside what it builds
     shutil.copytree(Path(__file__).parent / "demo_plugin", source)
     return install(source, folder / "site")
+
+
+@pytest.fixture(scope="module")
+def command(installed: Path) -> Generator[Command, None, None]:
+    with commands(installed) as run:
+        yield run
+
+
+@contextmanager
+def commands(folder: Path) -> Generator[Command, None, None]:
+    """Commands in one process of their own, in which ``folder`` is a place of packages."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, _enter, (folder,)) as process:
+        yield lambda *words: process.submit(_invoke, *words).result(timeout=300)
+
+
+def _enter(folder: Path) -> None:
+    site.addsitedir(str(folder))
+    os.environ |= environment(folder)
+    torch.set_num_threads(1)
+
+
+def _invoke(*words: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture
@@ -42,30 +80,18 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
-def environment(site: Path) -> dict[str, str]:
-    """This process's, with what is installed in ``site`` too."""
-    places = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+def environment(folder: Path) -> dict[str, str]:
+    """This process's, with what is installed in ``folder`` too."""
+    places = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
 
 
-def genrobust(site: Path, *words: str) -> tuple[int, str, str]:
-    found = subprocess.run(
-        [sys.executable, "-m", "genrobust", *words],
-        env=environment(site),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return found.returncode, found.stdout, found.stderr
-
-
-def run_pytest(path: Path, site: Path | None = None) -> str:
+def run_pytest(path: Path, packages: Path | None = None) -> str:
     """What pytest says of a file, which must pass, in a process of its own."""
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
         cwd=path.parent,
-        env=environment(site or path.parent),
+        env=environment(packages or path.parent),
         capture_output=True,
         text=True,
         timeout=300,
@@ -75,24 +101,95 @@ def run_pytest(path: Path, site: Path | None = None) -> str:
     return found.stdout
 
 
-def test_a_plugins_names_are_listed_beside_our_own(site: Path) -> None:
-    code, output, errors = genrobust(site, "list", "attacks")
-    assert code == 0, errors
-    assert {"demo-blend", "demo-broken", "latent", "foolbox:*", "art:*"} <= set(output.split())
-    assert "demo" in genrobust(site, "list", "models")[1].split()
-    assert genrobust(site, "list", "norms")[1].split() == ["l1", "l2", "linf"]
+def benched(command: Command, out: Path, *words: object) -> tuple[Path, Any]:
+    """The place and the content of the record of a whole run."""
+    code, output, errors = command("bench", *map(str, words), "--out", str(out))
+    assert code == 0, output + errors
+    (path,) = out.rglob("record.json")
+    return path, json.loads(path.read_text())
 
 
-def test_a_plugins_model_is_benched_with_a_plugins_attack(site: Path, tmp_path: Path) -> None:
-    code, _, errors = genrobust(
-        site,
-        *("bench", "--model", "demo", "--attack", "demo-blend", "--limit", "3", "--eps", "0.2"),
-        *("--out", str(tmp_path)),
-    )
-    assert code == 0, errors
-    (path,) = tmp_path.rglob("record.json")
-    record = json.loads(path.read_text())
+def verified(command: Command, run: Path) -> str:
+    code, output, errors = command("verify", str(run))
+    assert code == 0, output + errors
+    return " ".join(output.split())
+
+
+def test_a_plugins_names_are_listed_beside_our_own(command: Command) -> None:
+    for kind, names in {
+        "attacks": {"demo-blend", "demo-broken", "latent", "foolbox:*", "art:*"},
+        "models": {"demo", "demo-signs", "vae"},
+        "norms": {"l1", "l2", "linf"},
+        "datasets": {"demo-spots", "digits"},
+        "rules": {"demo-damage", "damage"},
+        "judges": {"demo-means", "lenet"},
+        "parts": {"demo-sign", "gaussian"},
+        "executors": {"demo-last-first", "threads"},
+    }.items():
+        code, output, errors = command("list", kind)
+        assert code == 0, errors
+        assert names <= set(output.split())
+
+
+def test_a_plugins_model_is_benched_with_a_plugins_attack(command: Command, tmp_path: Path) -> None:
+    words = ("--model", "demo", "--attack", "demo-blend", "--limit", 3, "--eps", 0.2)
+    _, record = benched(command, tmp_path, *words)
     assert record["attacks"][0]["label"] == "demo-blend targeted"
+
+
+def test_a_plugins_data_set_is_drawn_into_a_suite_and_scored_by_a_plugins_judge(
+    command: Command, tmp_path: Path
+) -> None:
+    words = ("--model", "demo", "--data", "demo-spots", "--sources", 4, "--judge", "demo-means")
+    path, record = benched(
+        command, tmp_path, *words, "--attack", "output", "--eps", 0.1, "--evidence"
+    )
+    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 4)
+    assert {judge["name"] for judge in record["judges"]} == {"demo-spots/demo-means"}
+    assert record["scores"]["clean_accuracy"]["value"] == 1
+    verified(command, path.parent)
+
+
+def test_a_plugins_judge_scores_a_whole_bench_that_verifies(
+    command: Command, tmp_path: Path
+) -> None:
+    words = ("--model", "vae", "--judge", "lenet", "--judge", "demo-means", "--attack", "noise")
+    path, record = benched(command, tmp_path, *words, "--limit", 3, "--eps", 0.1, "--evidence")
+    assert [j["name"] for j in record["judges"]] == ["digits/lenet", "digits/demo-means"]
+    assert record["scores"]["eligible"] >= 2
+    assert "demo-means" in path.with_name("report.html").read_text()
+    verified(command, path.parent)
+
+
+def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(
+    command: Command, tmp_path: Path
+) -> None:
+    words = ("--model", "demo-signs", "--limit", 2, "--attack", "code-switch", "--evidence")
+    path, record = benched(command, tmp_path, *words)
+    assert record["model"]["latents"] == "36 demo-sign"
+    flips = [at.get("token_flips") for at in record["scores"]["per_eps"]]  # None: nothing fell
+    assert all(rate is None or rate > 0 for rate in flips)
+    verified(command, path.with_name("evidence.zip"))
+
+
+@pytest.mark.slow  # each shard pays for a process
+def test_a_plugins_executor_runs_a_whole_bench(
+    command: Command, cheap: Path, tmp_path: Path
+) -> None:
+    words = ("--model", "vae", "--suite", cheap, "--executor")
+    for executor in ("demo-last-first", "serial"):
+        benched(command, tmp_path / executor, *words, executor)
+    assert comparable(tmp_path / "demo-last-first") == comparable(tmp_path / "serial")
+
+
+@pytest.fixture
+def cheap(small_suite: Suite, tmp_path: Path) -> Path:
+    """A suite of two shards and one attack."""
+    attack = AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 3})
+    update = {"chunk_size": 1, "eps": (0.1,), "attacks": (attack,)}
+    path = tmp_path / "cheap.json"
+    path.write_text(small_suite.limited(2).model_copy(update=update).model_dump_json())
+    return path
 
 
 @pytest.fixture
@@ -108,28 +205,23 @@ def damage(tmp_path: Path) -> Path:
 
 
 def test_a_plugins_rule_scores_from_the_table_to_the_verified_evidence(
-    site: Path, damage: Path, tmp_path: Path
+    command: Command, damage: Path, tmp_path: Path
 ) -> None:
-    code, output, errors = genrobust(
-        site,
-        *("bench", "--model", "vae", "--suite", str(damage), "--evidence"),
-        *("--out", str(tmp_path / "out")),
-    )
+    words = ("bench", "--model", "vae", "--suite", str(damage), "--evidence")
+    code, output, errors = command(*words, "--out", str(tmp_path / "out"))
     assert code == 0, errors
     assert "not spoiled by any attack" in output
-    (folder,) = (tmp_path / "out" / "damage-v1").iterdir()
-    record = json.loads((folder / "record.json").read_text())
+    (path,) = (tmp_path / "out").rglob("record.json")
+    record = json.loads(path.read_text())
     small, large = (at["robust_accuracy"]["value"] for at in record["scores"]["per_eps"])
     assert (record["suite"]["rule"], record["judges"], small, large) == ("demo-damage", [], 1, 0)
     assert record["scores"]["per_eps"][1]["as_ignore_target_pairs"]["rate"][0][1] == 1
-    page = (folder / "report.html").read_text()
+    page = path.with_name("report.html").read_text()
     for said in ("and the attacks spoil every one", "Every source.", "Sample ", "spoiled"):
         assert said in page, said
     for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer to the target"):
         assert falsehood not in page, falsehood
-    code, output, errors = genrobust(site, "verify", str(folder))
-    assert code == 0, output + errors
-    assert "6 adversarial inputs" in output
+    assert "6 adversarial inputs" in verified(command, path.parent)
 
 
 def test_a_plugins_rule_is_missed_where_it_is_not_installed(damage: Path) -> None:
@@ -138,30 +230,21 @@ def test_a_plugins_rule_is_missed_where_it_is_not_installed(damage: Path) -> Non
 
 
 def test_a_plugins_norm_is_benched_by_the_suites_own_attacks_and_verified(
-    site: Path, tmp_path: Path
+    command: Command, small_suite: Suite, tmp_path: Path
 ) -> None:
-    code, output, errors = genrobust(
-        site,
-        *("bench", "--model", "vae", "--norm", "l1", "--limit", "2", "--evidence"),
-        *("--out", str(tmp_path)),
-    )
-    assert code == 0, errors
-    assert "L1 eps" in output
-    (path,) = tmp_path.rglob("record.json")
-    record = json.loads(path.read_text())
+    suite = tmp_path / "small.json"
+    suite.write_text(small_suite.limited(2).model_dump_json())
+    words = ("--model", "vae", "--suite", suite, "--norm", "l1", "--evidence")
+    path, record = benched(command, tmp_path / "out", *words)
     assert record["suite"]["norm"] == "l1"
-    assert record["suite"]["eps"] == [1024 * eps for eps in load_suite("digits").eps]
-    first = record["scores"]["per_eps"][0]
-    assert first["as_ignore_target"]["value"] > 0, "some source falls"
+    assert record["suite"]["eps"] == [1024 * eps for eps in small_suite.eps]
+    assert record["scores"]["per_eps"][0]["as_ignore_target"]["value"] > 0, "some source falls"
     assert "L1" in path.with_name("report.html").read_text()
-
-    code, output, errors = genrobust(site, "verify", str(path.with_name("evidence.zip")))
-    assert code == 0, output + errors
-    assert "inside l1 ball and box" in " ".join(output.split())
+    assert "inside l1 ball and box" in verified(command, path.with_name("evidence.zip"))
 
 
-def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(site: Path) -> None:
-    code, _, errors = genrobust(site, "show", "attack", "demo-broken")
+def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(command: Command) -> None:
+    code, _, errors = command("show", "attack", "demo-broken")
     assert code == 2
     assert "Traceback" not in errors
     words = " ".join(errors.split())
@@ -169,7 +252,7 @@ def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(site: Path) -> 
     assert "No module named 'a_package_that_nobody_has'" in words
 
 
-def test_the_demo_conforms(site: Path, tmp_path: Path) -> None:
+def test_the_demo_conforms(installed: Path, tmp_path: Path) -> None:
     path = tmp_path / "test_demo.py"
     path.write_text(
         "import pytest\n"
@@ -185,7 +268,7 @@ def test_the_demo_conforms(site: Path, tmp_path: Path) -> None:
         "    def build(self):\n"
         "        return lambda: genrobust.load_model('demo')\n"
     )
-    assert "failed" not in run_pytest(path, site)
+    assert "failed" not in run_pytest(path, installed)
 
 
 def test_the_attack_of_the_guide_is_short_and_is_benched_once_installed(
@@ -197,31 +280,47 @@ def test_the_attack_of_the_guide_is_short_and_is_benched_once_installed(
     source.mkdir()
     (source / "my_attack.py").write_text(code)
     (source / "pyproject.toml").write_text(blocks(guide, "toml")[0])
-    site = install(source, tmp_path / "site")
-    status, _, errors = genrobust(
-        site,
-        *("bench", "--model", "jointvae", "--attack", "my-attack", "--limit", "2"),
-        *("--eps", "0.2", "--out", str(tmp_path / "out")),
-    )
-    assert status == 0, errors
-    (path,) = (tmp_path / "out").rglob("record.json")
-    labels = [entry["label"] for entry in json.loads(path.read_text())["attacks"]]
+    with commands(install(source, tmp_path / "site")) as command:
+        words = ("--model", "jointvae", "--attack", "my-attack", "--limit", 2, "--eps", 0.2)
+        _, record = benched(command, tmp_path / "out", *words)
+    labels = [entry["label"] for entry in record["attacks"]]
     assert labels[:2] == ["my-attack targeted", "my-attack untargeted"]  # then the flags' own
+
+
+#: What the guide's plugins do once its Python has run.
+USES = """
+assert len(genrobust.load_images('bars')) == 20
+assert genrobust.load_judge('bars', 'halves').sha256
+assert load_suite('digits-brief').eps == (0.1, 0.3)
+from genrobust.rules import Sources
+x, none = genrobust.load_images('waves').take([0, 1]), torch.zeros(2)
+look, sources = RULES.get('darker')().look, Sources((0, 1), x, none, none, x, None)
+assert look(0.4 * x, sources).tolist() == [CHANGED] * 2
+assert look(0.6 * x, sources).tolist() == [KEPT] * 2
+model = genrobust.load_model('vae')
+found = genrobust.attack('objective:brightness', model, x, eps=0.1, norm='mean', steps=2)
+assert (model.reconstruct(found.x_adv).mean() > model.reconstruct(x).mean()).item()
+
+class Globe(nn.Module):
+    input_shape = (1, 32, 32)
+
+    def encode(self, x):
+        return Sphere(x.flatten(1))
+
+    def decode(self, code):
+        return code.view(-1, 1, 32, 32)
+
+globe = genrobust.wrap(Globe())
+torch.testing.assert_close(globe.reconstruct(x), globe.reconstruct(x / 2))
+
+def test_the_executor(tmp_path):
+    how = {'limit': 1, 'attacks': ['noise'], 'eps': [0.1], 'out': tmp_path}
+    assert genrobust.bench('vae', executor='one-by-one', **how).scores.sources == 1
+"""
 
 
 def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_path: Path) -> None:
     attack, *others = blocks(guide, "python")
     (tmp_path / "my_attack.py").write_text(attack)
-    (tmp_path / "test_guide.py").write_text(
-        "\n".join(others)
-        + "\nassert len(genrobust.load_images('bars')) == 20"
-        + "\nassert genrobust.load_judge('bars', 'halves').sha256"
-        + "\nassert load_suite('digits-brief').eps == (0.1, 0.3)"
-        + "\nfrom genrobust.rules import Sources"
-        + "\nx, none = genrobust.load_images('waves').take([0, 1]), torch.zeros(2)"
-        + "\nlook, sources = RULES.get('darker')().look, Sources((0, 1), x, none, none, x, None)"
-        + "\nassert look(0.4 * x, sources).tolist() == [CHANGED] * 2"
-        + "\nassert look(0.6 * x, sources).tolist() == [KEPT] * 2\n"
-    )
-    output = run_pytest(tmp_path / "test_guide.py")
-    assert "failed" not in output
+    (tmp_path / "test_guide.py").write_text("\n".join([*others, USES]))
+    assert "failed" not in run_pytest(tmp_path / "test_guide.py")

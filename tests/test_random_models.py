@@ -86,7 +86,7 @@ def suite(small_suite: Suite) -> Suite:
 
 
 def scorer(model: genrobust.GenerativeModel, suite: Suite, seed: int = 0) -> Scorer:
-    return prepare(model, suite, Options(seed=seed)).setting.scorer
+    return prepare(model, suite, Options(seed=seed)).loaded.scorer
 
 
 # Draws
@@ -142,7 +142,7 @@ def test_scores_do_not_depend_on_the_size_of_a_chunk(
 
     def baselines(size: int) -> Tensor:
         specs = plan(suite.model_copy(update={"chunk_size": size}), "f", 0, "cpu")
-        setting = prepared.setting
+        setting = prepared.loaded
         each = [measure_baseline(setting.scorer, make_batch(spec, setting)) for spec in specs]
         return torch.cat([one.reconstruction for one in each])
 

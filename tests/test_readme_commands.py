@@ -110,7 +110,7 @@ def typed(line: str, folder: Path) -> tuple[int, str]:
     try:
         for one in process.stdout:
             said += one
-            if line.endswith("leaderboard serve") and "Ctrl-C stops it" in one:
+            if one.startswith("http") and "Ctrl-C stops it" in one:
                 process.send_signal(signal.SIGINT)
         return process.wait(timeout=60), said
     finally:

@@ -156,7 +156,7 @@ def test_evidence_of_attacks_of_one_kind_is_verified(goal: str, tmp_path: Path) 
     attacks = (AttackEntry.model_validate({"attack": "noise", "goal": goal}),)
     prepared = prepare("vae", scored_by("distance", *attacks), Options(as_data=True, workers=1))
     execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.setting.scorer.model)
+    write_evidence(tmp_path, prepared.loaded.scorer.model)
     found = verify(tmp_path / EVIDENCE, VerifyOptions(workers=1)).verification
     assert found.passed, [check for check in found.checks if not check.passed]
 

@@ -43,7 +43,7 @@ def noise(small_suite: Suite) -> Suite:
 
 
 def baseline(scorer: Scorer, suite: Suite) -> Baseline:
-    setting = prepare(scorer.model, suite, Options()).setting
+    setting = prepare(scorer.model, suite, Options()).loaded
     whole = suite.model_copy(update={"chunk_size": len(suite.sample_ids)})
     (spec,) = plan(whole, "f", 0, "cpu")
     return measure_baseline(scorer, make_batch(spec, setting))
@@ -137,7 +137,7 @@ def test_the_report_speaks_of_one_judge(noise: Suite, tmp_path: Path) -> None:
 def live(vae: genrobust.GenerativeModel) -> Scorer:
     suite = load_suite("digits").limited(4)
     options = Options(judge="thesis", rule="single-live", attacks=("noise",))
-    return prepare(vae, suite, options).setting.scorer
+    return prepare(vae, suite, options).loaded.scorer
 
 
 def test_only_dropout_draws_and_the_shipped_judge_stays_as_it_is() -> None:

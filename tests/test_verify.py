@@ -339,6 +339,6 @@ def test_a_thousand_mnist_images_are_replayed(mnist_root: Path, tmp_path: Path) 
     options = Options(attacks=("noise",), data_root=mnist_root)
     prepared = prepare("vae", load_suite("mnist"), options)
     execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.setting.scorer.model)
+    write_evidence(tmp_path, prepared.loaded.scorer.model)
     found = verify(tmp_path / EVIDENCE, VerifyOptions(data_root=str(mnist_root))).verification
     assert found.passed, reason(found)

@@ -22,7 +22,7 @@ import yaml
 from comment import comment_of, result_in
 from hypothesis import given
 from hypothesis import strategies as st
-from pull_request import Changes, Verified, collect, result_of
+from pull_request import Changes, Checked, collect, result_of
 
 from genrobust.errors import GenrobustError
 
@@ -594,7 +594,7 @@ def test_a_verification_that_crashes_hangs_or_prints_anything_fails_alone() -> N
 
 @given(st.text(), st.text())
 def test_any_result_of_ours_can_be_shown(output: str, problem: str) -> None:
-    verified = [Verified("digits-v1/a", False, output)]
+    verified = [Checked("digits-v1/a", False, output)]
     text = comment_of(
         result_of(Changes(("digits-v1/a",), (problem,), ()), verified, "schema"), COMMIT
     )

@@ -61,7 +61,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Verified:
+class Checked:
     """An entry, whether it passed, and what the verification printed."""
 
     path: str
@@ -137,13 +137,13 @@ def _fingerprint(path: Path | None) -> str:
 
 def verify_all(
     data: Path, entries: Sequence[str], depth: Depth, seconds: float, run: Run
-) -> tuple[Verified, ...]:
+) -> tuple[Checked, ...]:
     """Verify each entry below ``data`` by the command, for at most ``seconds`` each."""
     results = []
     for entry in entries:
         command = [*_GENROBUST, "verify", str(data / entry), "--depth", depth]
         passed, output = run(command, seconds)
-        results.append(Verified(entry, passed, output[-MAX_OUTPUT:]))
+        results.append(Checked(entry, passed, output[-MAX_OUTPUT:]))
     return tuple(results)
 
 
@@ -165,7 +165,7 @@ def run_command(command: Sequence[str], seconds: float) -> tuple[bool, str]:
     return done.returncode == 0, done.stdout + crashed
 
 
-def result_of(changes: Changes, verified: Sequence[Verified], depth: Depth) -> bytes:
+def result_of(changes: Changes, verified: Sequence[Checked], depth: Depth) -> bytes:
     """What :func:`comment.comment_of` reads."""
     result = {
         "schema_version": 1,

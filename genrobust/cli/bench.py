@@ -155,5 +155,5 @@ def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
 def _write_evidence(prepared: Prepared, folder: Path) -> Path:
     from genrobust.evidence.bundle import EVIDENCE, write_evidence
 
-    write_evidence(folder, prepared.setting.scorer.model)
+    write_evidence(folder, prepared.loaded.scorer.model)
     return folder / EVIDENCE

@@ -191,11 +191,17 @@ def _hash_with_code(module: nn.Module, package: str = "") -> str:
     return hashlib.sha256(f"{found.code}\n{numbers}".encode()).hexdigest()
 
 
+def _folder(dataset: str) -> str:
+    """Where its weights lie: some systems allow no colon in a file's name."""
+    return dataset.replace(":", "=")
+
+
 @cache
 def _shipped(architecture: str, dataset: str) -> Judge:
-    path = WEIGHTS / dataset / f"judge-{architecture}.safetensors"
+    path = WEIGHTS / _folder(dataset) / f"judge-{architecture}.safetensors"
     if not path.is_file():
-        shipped = sorted(p.parent.name for p in WEIGHTS.glob(f"*/judge-{architecture}.safetensors"))
+        at = WEIGHTS.glob(f"*/judge-{architecture}.safetensors")
+        shipped = sorted(p.parent.name.replace("=", ":") for p in at)
         raise GenrobustError(
             f"no judge '{architecture}' ships for '{dataset}', only for {', '.join(shipped)}; "
             f"train one with 'genrobust train --judge {architecture} --dataset {dataset}' and give "

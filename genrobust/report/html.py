@@ -66,9 +66,7 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
         title=_title(sections),
         sections=sections,
         comparison=comparison,
-        rules=rules_of(section.record for section in sections),
-        shared=sorted({n for section in sections for n in section.record.suite.shared_judges}),
-        unanimous=unanimous(record for record, _ in reports),
+        **reading([record for record, _ in reports]),
     )
 
 
@@ -193,12 +191,17 @@ def _without_width(estimate: Estimate | None) -> bool:
     return estimate is not None and estimate.low == estimate.high
 
 
-def rules_of(records: Iterable[Record]) -> list[type[Rule]]:
-    """The rules by which records were scored, each once."""
-    return [RULES.get(name) for name in dict.fromkeys(record.suite.rule for record in records)]
+def reading(records: Sequence[Record]) -> dict[str, Any]:
+    """What ``reading.html`` is told: each rule once, judges with two roles, where all agree."""
+    rules = dict.fromkeys(record.suite.rule for record in records)
+    return {
+        "rules": [RULES.get(name) for name in rules],
+        "shared": sorted({name for record in records for name in record.suite.shared_judges}),
+        "unanimous": _unanimous(records),
+    }
 
 
-def unanimous(records: Iterable[Record]) -> list[tuple[int, float]]:
+def _unanimous(records: Iterable[Record]) -> list[tuple[int, float]]:
     """The sample sizes of shares on which all sources agree, each with its rule-of-three bound."""
     shares: list[Estimate | None] = []
     for record in records:

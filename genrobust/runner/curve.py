@@ -102,7 +102,7 @@ def execute_curve(
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
     """
     run = prepared.run
-    suite, setting, seed = run.suite, run.setting, run.options.seed
+    suite, loaded, seed = run.suite, run.loaded, run.options.seed
     shards = nearest_shards_of(prepared)
     places.begin(folder, run, shards, here)
     measured = run_missing(folder, run, shards, on_progress)
@@ -118,7 +118,7 @@ def execute_curve(
         norm=suite.norm,
         seed=seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
-        judges=tuple(judges(setting)),
+        judges=tuple(judges(loaded)),
         flags=tuple(_flags(suite, found)),
         eligible=int(found.eligible.sum()),
         found=len(known),

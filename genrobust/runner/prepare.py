@@ -38,7 +38,7 @@ from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
 from genrobust.runner.recipe import Recipe
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.shard import Setting
+from genrobust.runner.shard import Loaded
 from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
 from genrobust.threat import TOLERANCE, ThreatModel
 
@@ -63,7 +63,7 @@ class Prepared:
         recipe: from which other processes prepare the same, if the executor has any.
     """
 
-    setting: Setting
+    loaded: Loaded
     options: Options
     suite: Suite
     workers: int
@@ -167,7 +167,7 @@ def prepare(
             recipe = Recipe(model=model, suite=suite, options=options, identity=who, home=home)
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
-        setting=Setting(
+        loaded=Loaded(
             Scorer(rule(scorers), ready, options.seed, Constant.of(images)),
             images,
             attacker,

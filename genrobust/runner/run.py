@@ -20,7 +20,7 @@ from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.plan import Part, ShardSpec, plan
 from genrobust.runner.prepare import Prepared
 from genrobust.runner.provenance import device_kind, provenance
-from genrobust.runner.shard import Measured, Setting
+from genrobust.runner.shard import Loaded, Measured
 from genrobust.runner.store import Store
 from genrobust.runner.task import Task
 
@@ -53,7 +53,7 @@ def execute(
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
     """
-    suite, setting = prepared.suite, prepared.setting
+    suite, loaded = prepared.suite, prepared.loaded
     shards = shards_of(prepared)
     places.begin(folder, prepared, shards, here)
     measured = run_missing(folder, prepared, shards, on_progress)
@@ -68,7 +68,7 @@ def execute(
         radii="each",
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
-        judges=tuple(judges(setting)),
+        judges=tuple(judges(loaded)),
         flags=flags.raised(suite, outcome.eligible, outcome.signs, outcome.counts, outcome.damaged),
         scores=scores(outcome, suite),
         attacks=collect.attack_costs(suite, outcome.counts),
@@ -109,14 +109,14 @@ def shards_of(prepared: Prepared) -> list[ShardSpec]:
 
 def device_of(prepared: Prepared) -> str:
     """What of the device a run's results depend on."""
-    return device_kind(prepared.options.device, prepared.setting.scorer.model.max_batch)
+    return device_kind(prepared.options.device, prepared.loaded.scorer.model.max_batch)
 
 
-def judges(setting: Setting) -> Iterator[JudgeInfo]:
+def judges(loaded: Loaded) -> Iterator[JudgeInfo]:
     """The judges of a run, the attacker's first."""
-    if setting.attacker is not None:
-        yield JudgeInfo(name=setting.attacker.name, sha256=setting.attacker.sha256, role="attacker")
-    for judge in setting.scorer.rule.judges:
+    if loaded.attacker is not None:
+        yield JudgeInfo(name=loaded.attacker.name, sha256=loaded.attacker.sha256, role="attacker")
+    for judge in loaded.scorer.rule.judges:
         yield JudgeInfo(name=judge.name, sha256=judge.sha256, role="scorer")
 
 

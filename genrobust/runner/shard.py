@@ -20,7 +20,7 @@ from genrobust.runner.scorer import Scorer
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class Loaded:
     """What all shards of a run share: live objects that the specs name by hash."""
 
     scorer: Scorer
@@ -39,7 +39,7 @@ class Measured:
 
 def run_shard(
     spec: ShardSpec,
-    setting: Setting,
+    loaded: Loaded,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
 ) -> Measured | None:
@@ -52,24 +52,24 @@ def run_shard(
         GenrobustError: the model gave NaN, or an attack left the threat model or refused.
     """
     checkpoint = checkpoint or nowhere()
-    batch = make_batch(spec, setting)
-    baseline = measure_baseline(setting.scorer, batch)
-    with setting.scorer.keyed("search", spec.sample_ids):
-        found = search(spec, setting.scorer, batch, baseline, cancelled, checkpoint)
+    batch = make_batch(spec, loaded)
+    baseline = measure_baseline(loaded.scorer, batch)
+    with loaded.scorer.keyed("search", spec.sample_ids):
+        found = search(spec, loaded.scorer, batch, baseline, cancelled, checkpoint)
     if found is None:
         return None
-    outcome = measure_outcome(spec, setting.scorer, batch, baseline, found)
-    damaged = measure_damage(spec, setting.scorer, batch, baseline, outcome.ignore)
+    outcome = measure_outcome(spec, loaded.scorer, batch, baseline, found)
+    damaged = measure_damage(spec, loaded.scorer, batch, baseline, outcome.ignore)
     outcome = replace(outcome, damaged=damaged)
-    setting.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
+    loaded.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     return Measured(outcome.tensors(), checkpoint.seconds)
 
 
-def make_batch(spec: ShardSpec, setting: Setting) -> Batch:
+def make_batch(spec: ShardSpec, loaded: Loaded) -> Batch:
     """The shard's samples on the model's device."""
-    images, device = setting.images, setting.scorer.model.device
+    images, device = loaded.images, loaded.scorer.model.device
     sources, targets = torch.tensor(spec.sample_ids), torch.tensor(spec.target_ids)
-    labels = images.labels if setting.scorer.rule.labelled else None
+    labels = images.labels if loaded.scorer.rule.labelled else None
     return Batch(
         images.take(sources).to(device),
         spec.sample_ids,
@@ -77,6 +77,6 @@ def make_batch(spec: ShardSpec, setting: Setting) -> Batch:
         None if labels is None else labels[sources].to(device),
         images.take(targets).to(device),
         None if labels is None else labels[targets].to(device),
-        setting.attacker,
-        setting.references,
+        loaded.attacker,
+        loaded.references,
     )

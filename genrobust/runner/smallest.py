@@ -17,7 +17,7 @@ from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.shard import Measured, Setting, make_batch
+from genrobust.runner.shard import Loaded, Measured, make_batch
 from genrobust.runner.signs import diagnose
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel, allowed
@@ -45,7 +45,7 @@ class NearestSpec(ShardSpec):
 
 def search_nearest(
     spec: NearestSpec,
-    setting: Setting,
+    loaded: Loaded,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
 ) -> Measured | None:
@@ -61,7 +61,7 @@ def search_nearest(
         so between two attacks.
     """
     checkpoint = checkpoint or nowhere()
-    scorer, batch = setting.scorer, make_batch(spec, setting)
+    scorer, batch = loaded.scorer, make_batch(spec, loaded)
     baseline = measure_baseline(scorer, batch)
     so_far = _NearestSoFar(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
     rows, columns = len(spec.attacks) + 1 + len(spec.searches), len(spec.eps) + 1

@@ -59,14 +59,14 @@ class Task:
             GenrobustError: the model gave NaN, an attack left the threat model, the folder cannot
                 be written, memory ran out.
         """
-        store, setting = Store(self.folder, self.prepared.identity), self.prepared.setting
+        store, loaded = Store(self.folder, self.prepared.identity), self.prepared.loaded
         checkpoint = store.checkpoint(self.shard)
         torch.set_num_threads(1)  # anew, as what ran before may have set another
         with enough_memory():
             if isinstance(self.shard, NearestSpec):
-                measured = search_nearest(self.shard, setting, cancelled, checkpoint)
+                measured = search_nearest(self.shard, loaded, cancelled, checkpoint)
             else:
-                measured = run_shard(self.shard, setting, cancelled, checkpoint)
+                measured = run_shard(self.shard, loaded, cancelled, checkpoint)
         if measured is None:
             return False
         store.write(self.shard, measured)
@@ -95,7 +95,7 @@ def read_task(text: str) -> Task:
         )
     found = _Text.model_validate_json(text)
     prepared = _prepared(found.recipe.model_dump_json())
-    here = device_kind(prepared.options.device, prepared.setting.scorer.model.max_batch)
+    here = device_kind(prepared.options.device, prepared.loaded.scorer.model.max_batch)
     if prepared.identity != found.recipe.identity or found.shard.device != here:
         raise GenrobustError(
             f"the model '{found.recipe.model}' or its device ({here}) is not the one that the run "

@@ -28,7 +28,7 @@ from genrobust.evidence.entry import BundledModel, ExternalModel, Outcomes, ZooM
 from genrobust.evidence.outcomes import example_positions, example_radius
 from genrobust.norms import load_norm
 from genrobust.report.figures import Chart, comparison_chart, model_chart
-from genrobust.report.html import Section, environment, rules_of, unanimous, verdict
+from genrobust.report.html import Section, environment, reading, verdict
 from genrobust.site.cite import bibtex
 from genrobust.site.export import scores_at, script_data, to_csv, to_json
 from genrobust.site.tradeoffs import ticks, trade_offs
@@ -241,7 +241,6 @@ def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
             row=row,
             entry=entry,
             section_model=section,
-            shared=sorted(row.best.suite.shared_judges),
             standing=standing(board, row),
             examples=_examples(contender.outcomes, entry.pictures if entry else None),
             middle=board.suite.eps[example_radius(board.suite.eps)],
@@ -249,8 +248,7 @@ def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
             commands=commands(board, row),
             bibtex=bibtex(entry) if entry else None,
             files=_shown(entry),
-            unanimous=unanimous([row.best]),
-            rules=rules_of([row.best]),
+            **reading([row.best]),
         ),
     )
     if entry is not None:

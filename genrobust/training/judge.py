@@ -106,6 +106,7 @@ def train_judge(
         steps=steps,
         metrics={
             "accuracy": accuracy(network, test),
+            "balanced accuracy": balanced_accuracy(network, test),
             **{
                 f"agreement with {_called(other)}": agreement(network, other, test)
                 for other in others
@@ -129,22 +130,32 @@ def default_steps(architecture: str, dataset: str) -> int:
 
 def accuracy(network: nn.Module, images: Images) -> float:
     """Share of the images that the network labels right, in eval mode."""
-    return _share(network, images, lambda ids, x: images.labels_of(ids))
+    return _share(_seen(network, images) == images.labels_of(range(len(images))))
+
+
+def balanced_accuracy(network: nn.Module, images: Images) -> float:
+    """The mean over the classes of the share that it labels right; a coin has 1 / classes."""
+    labels = images.labels_of(range(len(images)))
+    right = (_seen(network, images) == labels).double()
+    return round(float(torch.stack([right[labels == k].mean() for k in labels.unique()]).mean()), 4)
 
 
 def agreement(network: nn.Module, judge: Judge, images: Images) -> float:
     """Share of the images, of whatever class, on which network and judge see the same one."""
-    return _share(network, images, lambda ids, x: judge.labels(x))
+    return _share(_seen(network, images) == _seen(judge.labels, images))
+
+
+def _share(true: Tensor) -> float:
+    return round(int(true.sum()) / len(true), 4)
 
 
 @torch.no_grad()
-def _share(network: nn.Module, images: Images, wanted: Callable[[Tensor, Tensor], Tensor]) -> float:
-    network.eval()
-    count = 0
-    for ids in torch.arange(len(images)).split(500):
-        x = images.take(ids)
-        count += int((network(x).argmax(1) == wanted(ids, x)).sum())
-    return round(count / len(images), 4)
+def _seen(look: nn.Module | Callable[[Tensor], Tensor], images: Images) -> Tensor:
+    """The classes (N,) that a network, by its logits, or a judge, by its labels, sees."""
+    if isinstance(look, nn.Module):
+        look.eval()
+    parts = [look(images.take(ids)) for ids in torch.arange(len(images)).split(500)]
+    return torch.cat([seen if seen.ndim == 1 else seen.argmax(1) for seen in parts])
 
 
 def _called(judge: Judge) -> str:

@@ -81,7 +81,7 @@ def attackers_for(found: Replay) -> Prepared:
     """
     given, record = found.prepared.options, found.evidence.record
     options = Options(seed=record.seed, workers=given.workers, data_root=given.data_root)
-    return prepare(found.prepared.setting.scorer.model, record.suite, options)
+    return prepare(found.prepared.loaded.scorer.model, record.suite, options)
 
 
 def steps(
@@ -160,7 +160,7 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
 
     def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
         with rejecting():  # such as NaN from the model
-            return run_shard(spec, prepared.setting, cancelled)
+            return run_shard(spec, prepared.loaded, cancelled)
 
     again = results_of(specs, work, prepared.workers, on_progress)
     return [Outcome.of(one.tensors) for one in again]
@@ -304,15 +304,15 @@ def _lowest_radii(
     found: Replay, tries: Sequence[Broken], on_progress: Progress
 ) -> dict[str, Tensor]:
     """By goal, the smallest radius at which any perturbation reaches it on this model, (B,)."""
-    evidence, setting = found.evidence, found.prepared.setting
+    evidence, loaded = found.evidence, found.prepared.loaded
     size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
     shards = list(enumerate(evidence.shards))
 
     def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[str, Tensor]:
         number, spec = item
         sources = slice(number * size, (number + 1) * size)
-        batch = make_batch(spec, setting)
-        baseline = measure_baseline(setting.scorer, batch)
+        batch = make_batch(spec, loaded)
+        baseline = measure_baseline(loaded.scorer, batch)
         lowest = {goal: torch.full_like(baseline.labels, radii) for goal in GOALS}
         for one in tries:
             radius, steps = one.radius[sources], one.perturbation[sources]
@@ -322,7 +322,7 @@ def _lowest_radii(
             given = Broken(radius[at], steps[at])
             both = Found(ignore=given, target=given, counts=evidence.outcome.counts)
             with rejecting():
-                outcome = measure_outcome(spec, setting.scorer, batch[at], baseline[at], both)
+                outcome = measure_outcome(spec, loaded.scorer, batch[at], baseline[at], both)
             for goal, broken in outcome.goals.items():
                 lowest[goal][at] = torch.minimum(lowest[goal][at], broken.radius)
         return lowest

@@ -233,8 +233,8 @@ def check_signs(found: Replay) -> str:
 
 
 def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
-    setting = prepared.setting
-    scorer, batch = setting.scorer, make_batch(spec, setting)
+    loaded = prepared.loaded
+    scorer, batch = loaded.scorer, make_batch(spec, loaded)
     baseline = measure_baseline(scorer, batch)
     outcome = measure_outcome(spec, scorer, batch, baseline, claimed)
     if claimed.damaged is not None:

@@ -33,7 +33,7 @@ class _Looking(nn.Sequential):
     """Layers that see large images small."""
 
     def forward(self, x: Tensor) -> Tensor:
-        size = tuple(min(side, SIDE) for side in x.shape[2:])
+        size = min(x.shape[2], SIDE), min(x.shape[3], SIDE)
         seen: Tensor = super().forward(x if x.shape[2:] == size else F.adaptive_avg_pool2d(x, size))
         return seen
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 import genrobust
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Estimate, Record
+from genrobust.rules.line import LINE
 
 HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "own_data.json", HERE / "own_data.md"
@@ -156,6 +157,7 @@ def page(rows: list[Row]) -> str:
     ]
     for (data, sources), found in groupby(rows, key=lambda row: (row["data"], row["sources"])):
         parts += _suite(data, sources, list(found))
+    parts += _not_measured(rows)
     parts += [
         "## How well they reconstruct",
         "Means over the whole test split: squared error and cross-entropy (nats), both summed over "
@@ -181,12 +183,17 @@ def _suite(data: str, sources: int, rows: list[Row]) -> list[str]:
     flags = [
         f"{row['model']}: {name} ({said})" for row in rows for name, said in row["flags"].items()
     ]
-    most, least = (pick(rows, key=_area) for pick in (max, min))
+    words = f"{sources} sources; suite `{one.pop()[:12]}`."
+    if len(rows) > 1:
+        most, least = (pick(rows, key=_area) for pick in (max, min))
+        words += (
+            f" Of these models {most['model']} has the largest mean of the robust accuracies, "
+            f"{100 * _area(most):.0f}%, and {least['model']} the smallest, "
+            f"{100 * _area(least):.0f}%."
+        )
     return [
         f"## {data}, {how}",
-        f"{sources} sources; suite `{one.pop()[:12]}`. Of these models {most['model']} has the "
-        f"largest mean of the robust accuracies, {100 * _area(most):.0f}%, and {least['model']} "
-        f"the smallest, {100 * _area(least):.0f}%.",
+        words + "".join(map(_by_noise, rows)),
         _table(
             ["model, sha256", "clean"]
             + [f"{step}/255" for step in steps]
@@ -204,6 +211,31 @@ def _suite(data: str, sources: int, rows: list[Row]) -> list[str]:
         ),
         "Flags: " + ("; ".join(flags) if flags else "none") + ".",
     ]
+
+
+def _by_noise(row: Row) -> str:
+    """Where random noise alone takes the mean picture beyond what counts as its source."""
+    line = LINE * row["damage"]["constant"]
+    noise = zip(row["steps"], row["damage"]["noise"], strict=True)
+    beyond = [f"{step}/255 ({mean:.1f})" for step, mean in noise if mean >= line]
+    if not beyond:
+        return ""
+    return (
+        f" **Random noise alone breaks {row['model']}**: under it the mean distance from the "
+        f"source is beyond what counts as the source ({line:.1f}) at {', '.join(beyond)}, so that its "
+        "robust accuracy there says little of the attacks."
+    )
+
+
+def _not_measured(rows: list[Row]) -> list[str]:
+    known = {(row["data"], row["model"]) for row in rows}
+    missing = [
+        f"{name} on {data}"
+        for data, _, _ in SUITES
+        for model in MODELS
+        if (data, name := f"{model}_{'dsprites' if data == 'sprites' else 'celeba'}") not in known
+    ]
+    return [f"Not measured yet: {', '.join(missing)}."] if missing else []
 
 
 def _area(row: Row) -> float:

@@ -222,8 +222,8 @@ def _by_noise(row: Row) -> str:
         return ""
     return (
         f" **Random noise alone breaks {row['model']}**: under it the mean distance from the "
-        f"source is beyond what counts as the source ({line:.1f}) at {', '.join(beyond)}, so that its "
-        "robust accuracy there says little of the attacks."
+        f"source is beyond what counts as the source ({line:.1f}) at {', '.join(beyond)}, so that "
+        "its robust accuracy there says little of the attacks."
     )
 
 

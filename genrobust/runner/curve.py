@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +19,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Nearest
 from genrobust.outcomes.scores import mean
-from genrobust.outcomes.statistics import interval, resamples
+from genrobust.records.at_hand import AtHand, write_beside
 from genrobust.records.curve_record import (
     Area,
     AtRadius,
@@ -31,6 +31,7 @@ from genrobust.records.curve_record import (
 )
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import DataInfo, Flag, Times
+from genrobust.records.statistics import interval, resamples
 from genrobust.rules.base import RULES
 from genrobust.runner import collect, places
 from genrobust.runner.execute import Progress
@@ -51,7 +52,10 @@ class CurveRun:
     """A finished run: its record and the pictures for its page."""
 
     record: MinimumNormRecord
-    examples: list[Example]
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        return self.record.at_hand.examples or ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +148,9 @@ def execute_curve(
         ),
     )
     record = places.settle(folder / "curve.json", record)
-    return CurveRun(record, _examples(suite, found))
+    beside = AtHand(None, _examples(suite, found), folder)
+    write_beside(folder, beside)
+    return CurveRun(record.beside(beside))
 
 
 def nearest_shards_of(prepared: PreparedCurve) -> list[NearestSpec]:

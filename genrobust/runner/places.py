@@ -20,6 +20,8 @@ from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.names import part_of, short_hash
 from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.records.examples import EXAMPLES
+from genrobust.records.outcomes import OUTCOMES
 from genrobust.records.record import Record
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared
@@ -28,7 +30,7 @@ from genrobust.suites.suite import Suite
 PLAN = "plan.json"
 
 #: What is made from a record and its shards.
-DERIVED = ("report.html", "outcomes.json", "evidence.zip", "curve.html")
+DERIVED = ("report.html", "evidence.zip", "curve.html", OUTCOMES, EXAMPLES)
 
 #: What shows that a folder holds a run, finished or not.
 _TRACES = (PLAN, "record.json", "curve.json", "evidence.zip", "shards")

@@ -12,7 +12,9 @@ from genrobust.errors import GenrobustError
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Outcome
 from genrobust.outcomes.scores import scores
+from genrobust.records.at_hand import AtHand, write_beside
 from genrobust.records.examples import Example
+from genrobust.records.outcomes import Outcomes
 from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
 from genrobust.runner import collect, places
 from genrobust.runner.execute import Progress
@@ -34,7 +36,10 @@ class Run:
     """A finished run: its record and the pictures for its report."""
 
     record: Record
-    examples: list[Example]
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        return self.record.at_hand.examples or ()
 
     def called(self, name: str) -> Run:
         """The same under a name that tells it from others beside it."""
@@ -81,7 +86,9 @@ def execute(
         ),
     )
     record = places.settle(folder / "record.json", record)
-    return Run(record, collect.examples(suite, outcome))
+    beside = AtHand(Outcomes.of(suite, outcome.worst), collect.examples(suite, outcome), folder)
+    write_beside(folder, beside)
+    return Run(record.beside(beside))
 
 
 def execute_part(

@@ -90,7 +90,8 @@ class AttackResult:
             >>> len(found.show().axes)  # five rows, a column a source
             10
         """
-        most = whole("most", most, 1)
+        if whole("most", most) < 1:
+            raise GenrobustError(f"most is {most}; show 1 source or more")
         if self.context is None or not len(self.x_adv):
             raise GenrobustError(
                 "there is nothing to show: the result holds no images, or not what was attacked; "
@@ -109,7 +110,7 @@ class AttackResult:
             "of the attacked": list(moved),
         }
         sizes = zip(linf(x_adv, x).tolist(), l2(x_adv, x).tolist(), strict=True)
-        titles = [f"L∞ {most:.3g}\nL2 {all_:.3g}" for most, all_ in sizes]
+        titles = [f"L∞ {largest:.3g}\nL2 {length:.3g}" for largest, length in sizes]
         return drawing.pictures(rows, titles, figure)
 
 

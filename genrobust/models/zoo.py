@@ -20,6 +20,7 @@ from genrobust.models.families import FAMILIES, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
+from genrobust.models.published import is_published, load_published
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.registry import Registry
@@ -56,7 +57,8 @@ def load_model(
     Args:
         model: a zoo name such as ``"jointvae"``, ``"path/to/file.py:function"`` or
             ``"package.module:function"``; the function takes no arguments and returns a module or
-            a wrapped model.
+            a wrapped model. Or a published one, ``"hf://owner/name@revision"`` or a folder such as
+            ``"./sd-vae"``: see :mod:`genrobust.models.published`.
         dataset: which trained weights of a zoo model, and which image shape a module is wrapped
             with if it does not say.
         weights: a state dict to load into it: ``.safetensors`` or ``.pt``.
@@ -71,6 +73,10 @@ def load_model(
         (1, 32, 32)
     """
     shape = DATASETS.get(dataset).image_shape
+    if is_published(model):
+        published = load_published(model, shape, weights).at_most(max_batch)
+        check_model(published)
+        return published
     with as_script(model.rpartition(":")[0] or model):
         registered = ":" not in model
         built = (

@@ -27,6 +27,7 @@ ROOMS = (
     *("data", "models", "judges", "batch", "metrics"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
     *("report", "benchmarking", "training", "testing", "evidence", "verify", "board", "site"),
+    "publish",
     "cli",
 )
 

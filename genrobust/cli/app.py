@@ -343,6 +343,48 @@ def verify(
 
 @app.command()
 @command
+def publish(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run's folder with evidence, an entry's, or an evidence.zip.",
+            parser=either,
+            metavar="RUN",
+        ),
+    ],
+    url: Annotated[str, typer.Option(help="Where others can have the evidence.zip: https://...")],
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model card to put the scores into, such as README.md.",
+            parser=file,
+            metavar="FILE",
+        ),
+    ] = None,
+    eval_results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the model's repository, for .eval_results in it.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="The benchmark's data set on the hub: OWNER/NAME.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Replay a run's evidence and put its scores on a model's page on Hugging Face's hub.
+
+    Into the card's model-index, a file in .eval_results, or both; flagged scores are refused.
+    """
+    from genrobust.cli.publish import publish_scores
+
+    publish_scores(run, url, card, eval_results, benchmark, data_root)
+
+
+@app.command()
+@command
 def train(
     model: Annotated[
         str | None,

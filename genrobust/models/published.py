@@ -1,9 +1,9 @@
 """Published models: a folder in one of a few layouts, on this machine or on Hugging Face's hub.
 
-A folder is one of three: diffusers' (``config.json`` and ``diffusion_pytorch_model.safetensors``, or
-these in the ``vae`` folder of a pipeline), a model as data (``spec.json``, as evidence holds it), or
-what ``genrobust train`` wrote (weights beside their card). Only data is read: no pickle, and no code
-that lies in the folder.
+A folder is one of three: diffusers' (``config.json`` and ``diffusion_pytorch_model.safetensors``,
+or these in the ``vae`` folder of a pipeline), a model as data (``spec.json``, as evidence holds
+it), or what ``genrobust train`` wrote (weights beside their card). Only data is read: no pickle,
+and no code that lies in the folder.
 """
 
 from __future__ import annotations

@@ -26,7 +26,17 @@ ROOMS = (
     *("files", "drawing", "distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
-    *("report", "benchmarking", "training", "testing", "evidence", "verify", "board", "site"),
+    *(
+        "report",
+        "benchmarking",
+        "callbacks",
+        "training",
+        "testing",
+        "evidence",
+        "verify",
+        "board",
+        "site",
+    ),
     "publish",
     "cli",
 )

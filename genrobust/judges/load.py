@@ -212,4 +212,10 @@ def _shipped(architecture: str, dataset: str) -> Judge:
     return Judge(name_of(dataset, architecture), network, _hash_of_weights(network))
 
 
-lenet, vgg, resnet, thesis = (partial(_shipped, name) for name in ARCHITECTURES)
+def _by_name(name: str) -> Callable[[str], nn.Module | Judge]:
+    make = partial(_shipped, name)
+    make.__doc__ = ARCHITECTURES[name].__doc__  # type: ignore[misc]
+    return make
+
+
+lenet, vgg, resnet, thesis = map(_by_name, ARCHITECTURES)

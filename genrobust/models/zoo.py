@@ -34,12 +34,22 @@ MODELS: Registry[ModelBuilder] = Registry(
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
+#: How the thesis' network was trained as each.
+_TRAINED = {
+    "vae": "Gaussian latents, trained on the ELBO (Kingma & Welling 2014).",
+    "vae-wd": "As vae, trained with weight decay.",
+    "betavae": "Gaussian latents, the KL weighted by beta (Higgins et al. 2017).",
+    "betavae-capacity": "Gaussian latents, the KL at a growing capacity (Burgess et al. 2018).",
+    "jointvae": "Gaussian and categorical latents, each at a growing capacity (Dupont 2018).",
+}
+
+
 def _family(name: str) -> ModelBuilder:
     def make(dataset: str) -> ConvVAE:
         return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
 
     make.__name__ = name
-    make.__doc__ = f"The thesis' network as {name}."
+    make.__doc__ = _TRAINED[name]
     return make
 
 

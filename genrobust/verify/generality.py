@@ -16,8 +16,8 @@ from genrobust.models.model import GenerativeModel
 from genrobust.seeding import generator, per_sample
 from genrobust.suites.suite import Suite
 
-#: How many times larger the error on other images may be. Of the zoo's models and the published
-#: ones it is 0.8 to 1.2; of one that knows the sources, about 100.
+#: How many times larger the error on other images may be. ``genrobust verify`` prints it: of the
+#: entries of the leaderboard it is about 1; of one that knows the sources, a hundred and more.
 FACTOR = 5.0
 #: Other images that are drawn; fewer where the data set has no more.
 OTHERS = 200

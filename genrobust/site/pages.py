@@ -30,11 +30,13 @@ from genrobust.norms import load_norm
 from genrobust.report.figures import Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, reading, verdict
 from genrobust.site.cite import bibtex
-from genrobust.site.export import scores_at, script_data, to_csv, to_json
+from genrobust.site.export import FIRST, scores_at, script_data, to_csv, to_json
 from genrobust.site.tradeoffs import ticks, trade_offs
 from genrobust.verify.verify import PROVES
 
 PACKAGE = "genrobust.site"
+#: The page of all rows of a board that has more than its first page shows.
+ALL = "all.html"
 #: How many leaders a board's card on the first page names.
 NAMED = 5
 
@@ -153,9 +155,9 @@ def board_verdict(board: Board) -> str:
     )
 
 
-def overview(board: Board) -> Chart:
-    """The curves of all models on a board."""
-    return comparison_chart([(row.contender.name, row.best) for row in board.rows])
+def overview(rows: Sequence[Row]) -> Chart:
+    """The curves of models on a board."""
+    return comparison_chart([(row.contender.name, row.best) for row in rows])
 
 
 def standing(board: Board, row: Row) -> str:
@@ -200,24 +202,31 @@ def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> t
 
 def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
     home, data = board.name, {"board": board, "columns": columns(board)}
-    yield (
-        f"{home}/index.html",
-        _page(
-            "board.html",
-            "../",
-            data=_json(script_data(board)),
-            axes=replace(overview(board), lines=()),
-            verdict=board_verdict(board),
-            range=area_range(board),
-            **data,
-        ),
-    )
+    yield f"{home}/index.html", _table(board, board.rows[:FIRST])
+    if len(board.rows) > FIRST:
+        yield f"{home}/{ALL}", _table(board, board.rows)
     yield (
         f"{home}/trade-offs.html",
         _page("trade_offs.html", "../", charts=trade_offs(board), **data),
     )
     yield f"{home}/board.csv", to_csv(board).encode()
     yield f"{home}/board.json", to_json(board).encode()
+
+
+def _table(board: Board, rows: Sequence[Row]) -> bytes:
+    """A page with the table of these rows."""
+    return _page(
+        "board.html",
+        "../",
+        board=board,
+        columns=columns(board),
+        rows=rows,
+        all=ALL if len(rows) < len(board.rows) else None,
+        data=_json(script_data(board, rows)),
+        axes=replace(overview(rows), lines=()),
+        verdict=board_verdict(board),
+        range=area_range(board),
+    )
 
 
 def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
@@ -312,7 +321,8 @@ def _environment() -> Environment:
         "area_range": area_range,
         "PROVES": PROVES,
         "picture_rows": PICTURE_ROWS,
-        "overview": overview,
+        "curves": overview,
+        "FIRST": FIRST,
         "PICTURES": PICTURES,
         "TRAVERSALS": TRAVERSALS,
         "norm_of": load_norm,

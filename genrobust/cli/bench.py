@@ -11,6 +11,7 @@ from pathlib import Path
 from genrobust.benchmarking import write_report
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
+from genrobust.records.record import Record
 from genrobust.runner.options import Options
 from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
 from genrobust.runner.places import folder_of, home_of
@@ -75,7 +76,7 @@ def bench_models(
         here = command_here(one.command, suite, one.options, out)
         with progress(label) as advance:
             if part is not None:
-                execute_part(one, shards, part, folder, advance, here)
+                execute_part(one, part, folder, advance, here)
                 print(folder, file=sys.stderr)
                 continue
             run = execute(one, folder, advance, here)
@@ -112,7 +113,7 @@ def told(suite: Suite) -> str:
     return words
 
 
-def labels_of(prepared: Sequence[Prepared]) -> list[str]:
+def labels_of(prepared: Sequence[Prepared[Record]]) -> list[str]:
     """What to call the models of one command: by name; equal names with what tells them apart."""
     labels = [one.model.name for one in prepared]
     sources = [Path(one.options.weights or one.model.reference) for one in prepared]
@@ -141,7 +142,7 @@ def _tails(labels: Sequence[str], sources: Sequence[Path]) -> list[str]:
     ]
 
 
-def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
+def _prepared(model: str, suite: Suite, options: Options) -> Prepared[Record]:
     """Ready to run; the model may be one that lies in a run's evidence."""
     if not model.endswith(".zip"):
         return prepare(model, suite, options)
@@ -152,7 +153,7 @@ def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
     return prepare(read_evidence(Path(model)).load_model(), suite, options, reference=model)
 
 
-def _write_evidence(prepared: Prepared, folder: Path) -> Path:
+def _write_evidence(prepared: Prepared[Record], folder: Path) -> Path:
     from genrobust.evidence.bundle import EVIDENCE, write_evidence
 
     write_evidence(folder, prepared.loaded.scorer.model)

@@ -31,7 +31,7 @@ def words_of(folder: Path) -> list[str]:
             "which genrobust bench --shard has printed"
         ) from problem
     store = Store(folder)
-    absent = [n for n, spec in enumerate(shards, 1) if not store.path(spec).is_file()]
+    absent = [n for n, spec in enumerate(shards, 1) if not store.has(spec)]
     if absent:
         raise GenrobustError(
             f"{len(absent)} of {len(shards)} shards are missing: {', '.join(map(str, absent))}; "

@@ -12,7 +12,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Record
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared
+from genrobust.runner.purpose import AnyRecord
 from genrobust.suites.suite import Suite
 
 PLAN = "plan.json"
@@ -38,8 +39,6 @@ _LONGEST = 100
 
 #: What is before each setting there.
 _BEHIND = "--"
-
-AnyRecord = TypeVar("AnyRecord", Record, MinimumNormRecord)
 
 
 def home_of(out: Path, suite: Suite) -> Path:
@@ -61,13 +60,15 @@ def name_of(model: str, weights: str | Path | None = None) -> str:
     return name if weights is None else f"{name}+{Path(weights).stem}"
 
 
-def mark_of(prepared: Prepared, shards: Sequence[ShardSpec]) -> str:
+def mark_of(prepared: Prepared[Any], shards: Sequence[ShardSpec]) -> str:
     """What a run is, as a hash: its model and all that its results depend on."""
     keys = [prepared.identity, *(spec.key for spec in shards)]
     return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
 
-def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below: str = "") -> Path:
+def folder_of(
+    home: Path, prepared: Prepared[Any], shards: Sequence[ShardSpec], below: str = ""
+) -> Path:
     """The run's folder in a suite's home, taken so that no other run gets it.
 
     Args:
@@ -97,7 +98,7 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
 
 
 def begin(
-    folder: Path, prepared: Prepared, shards: Sequence[ShardSpec], command: str | None = None
+    folder: Path, prepared: Prepared[Any], shards: Sequence[ShardSpec], command: str | None = None
 ) -> None:
     """Write the plan of a run; results of another model that were there go with their shards.
 
@@ -151,7 +152,7 @@ def _measured(record: Record | MinimumNormRecord) -> Record | MinimumNormRecord:
     )
 
 
-def _name(prepared: Prepared, without: str) -> str:
+def _name(prepared: Prepared[Any], without: str) -> str:
     reference = prepared.model.reference
     live = reference == "a live object" or reference.endswith(".zip")
     named = live or prepared.options.name is not None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genrobust.benchmarking import write_report
+from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
@@ -39,6 +40,7 @@ def bench_models(
     out: Path,
     part: Part | None = None,
     own: Own = Own(),
+    dry_run: bool = False,
 ) -> None:
     """Prepare all models, so that a mistake in the last is found before the first runs; run."""
     from rich.console import Console
@@ -72,7 +74,11 @@ def bench_models(
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
         shards = shards_of(one)
-        folder = folder_of(home, one, shards)
+        folder = folder_of(home, one, shards, take=not dry_run)
+        if dry_run:
+            print(estimated(one, folder))
+            continue
+        print(f"{label}: {foretold(one, folder)}", file=sys.stderr)
         here = command_here(one.command, suite, one.options, out)
         with progress(label) as advance:
             if part is not None:
@@ -85,7 +91,7 @@ def bench_models(
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
         if options.as_data:
             print(_write_evidence(one, folder), file=sys.stderr)
-    if part is not None:
+    if not runs:
         return
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)

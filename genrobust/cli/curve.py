@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from genrobust.benchmarking import write_page
+from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
 from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
@@ -22,6 +23,7 @@ def measure_curve(
     options: Options,
     out: Path,
     part: Part | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Prepare, run, and write curve.json and curve.html below OUT/SUITE/MODEL/NORM."""
     from rich.console import Console
@@ -32,7 +34,11 @@ def measure_curve(
     home = home_of(out, protocol)  # before a model's file changes directory
     run = prepare_curve(model, protocol, options)
     shards = shards_of(run)
-    folder = folder_of(home, run, shards, below=run.suite.norm)
+    folder = folder_of(home, run, shards, below=run.suite.norm, take=not dry_run)
+    if dry_run:
+        print(estimated(run, folder))
+        return
+    print(f"{run.model.name}: {foretold(run, folder)}", file=sys.stderr)
     here = command_here(run.command, suite, run.options, out)
     with progress(run.model.name) as advance:
         if part is not None:

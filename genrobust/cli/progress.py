@@ -56,7 +56,7 @@ class _Pace:
         start, first = self.began
         words = [f"{int(done)}/{total}"]
         if first < done < total:
-            words.append(f"about {_duration((now - start) / (done - first) * (total - done))} left")
+            words.append(f"about {duration((now - start) / (done - first) * (total - done))} left")
         return ", ".join([*words, *([note] if note else [])])
 
 
@@ -81,9 +81,10 @@ class _Lines:
         print(f"{self.title}: {head}{part}{comma}{rest}", file=sys.stderr, flush=True)
 
 
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(42), _duration(4000), _duration(200_000)
+def duration(seconds: float) -> str:
+    """In words.
+
+    >>> duration(42), duration(4000), duration(200_000)
     ('42 s', '1 h 7 min', '55 h 33 min')
     """
     if seconds < 100:

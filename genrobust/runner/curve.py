@@ -28,7 +28,7 @@ from genrobust.records.curve_record import (
     Source,
 )
 from genrobust.records.examples import Attacked, Example
-from genrobust.records.record import Flag
+from genrobust.records.record import Estimate, Flag
 from genrobust.rules.base import RULES
 from genrobust.runner import collect
 from genrobust.runner.options import Options
@@ -108,6 +108,13 @@ class SmallestChanges(Purpose[Nearest, MinimumNormRecord]):
             backwards=int(found.counts.backwards.sum()),
             **common,
         )
+
+    def accuracies(
+        self, suite: Suite, shards: Sequence[Mapping[str, Tensor]]
+    ) -> Iterator[tuple[str, Estimate]]:
+        distance = Nearest.joined(shards).distance.double()
+        for eps in suite.eps:
+            yield f"eps {eps:g}", _at(eps, distance, suite).robust_accuracy
 
     def example(self, prepared: Prepared[Any], found: Nearest, i: int, sample_id: int) -> Example:
         """With the nearest image that was found for it."""

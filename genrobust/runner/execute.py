@@ -94,8 +94,8 @@ def results(
 
     def tell() -> None:
         beats = [beat for key, beat in under_way().items() if key in missing]
-        note = max(beats, key=lambda beat: beat.time).note if beats else ""
-        on_progress(total - len(missing) + sum(beat.share for beat in beats), total, note)
+        done = total - len(missing) + sum(beat.share for beat in beats)
+        on_progress(done, total, *[beat.note for beat in sorted(beats, key=_time)[-1:]])
 
     tell()
     waiting = [works[number] for number in missing.values()]
@@ -109,6 +109,10 @@ def results(
             f"{len(missing)} of {total} shards are not there though the executor '{executor}' has "
             "ended; let its workers write to the run's folder, and type the command again"
         )
+
+
+def _time(beat: Beat) -> float:
+    return beat.time
 
 
 @contextmanager

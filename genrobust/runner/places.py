@@ -67,7 +67,11 @@ def mark_of(prepared: Prepared[Any], shards: Sequence[ShardSpec]) -> str:
 
 
 def folder_of(
-    home: Path, prepared: Prepared[Any], shards: Sequence[ShardSpec], below: str = ""
+    home: Path,
+    prepared: Prepared[Any],
+    shards: Sequence[ShardSpec],
+    below: str = "",
+    take: bool = True,
 ) -> Path:
     """The run's folder in a suite's home, taken so that no other run gets it.
 
@@ -76,6 +80,7 @@ def folder_of(
         prepared: the run.
         shards: of which it consists.
         below: a folder in the run's, where it is one of several of a kind.
+        take: whether to make it, if it is not there.
 
     Raises:
         GenrobustError: it cannot be written.
@@ -87,6 +92,8 @@ def folder_of(
     for folder in folders:
         if (_plan_in(folder) or {}).get("run") == mark:
             return folder
+    if not take:
+        return folders[0]
     for folder in folders:
         # Of the parts of a run that begin at once, one takes the folder for all.
         if _take(folder, mark) or (_plan_in(folder) or {}).get("run") == mark:
@@ -108,6 +115,8 @@ def begin(
         "command": command or prepared.command,
         "run": mark_of(prepared, shards),
         "identity": prepared.identity,
+        "purpose": prepared.purpose.command,
+        "suite": prepared.suite.model_dump(mode="json"),
         "shards": [spec.model_dump(mode="json") for spec in shards],
     }
     found = _plan_in(folder) or {}

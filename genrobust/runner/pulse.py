@@ -90,8 +90,6 @@ class Pulse:
 
     def watched(self, model: GenerativeModel) -> GenerativeModel:
         """The same model, which ticks."""
-        if self.path is None:
-            return model
         encoder = model.encoder
 
         def encode(x: torch.Tensor) -> object:

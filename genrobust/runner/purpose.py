@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from torch import Tensor
@@ -11,14 +11,15 @@ from typing_extensions import TypeVar
 
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Outcome, Sizes
-from genrobust.outcomes.scores import scores
+from genrobust.outcomes.scores import clean_accuracy, mean, reached, scores
 from genrobust.outcomes.table import Stored
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.examples import Attacked, Example
-from genrobust.records.record import Record
+from genrobust.records.record import Estimate, Record
 from genrobust.runner import collect
 from genrobust.runner.plan import ShardSpec, plan
 from genrobust.runner.provenance import device_of
+from genrobust.suites.suite import Suite
 
 if TYPE_CHECKING:
     from genrobust.runner.prepare import Prepared
@@ -63,6 +64,12 @@ class Purpose(ABC, Generic[Found, AnyRecord]):
         """From what is left of all shards, in their order, and what all records say."""
 
     @abstractmethod
+    def accuracies(
+        self, suite: Suite, shards: Sequence[Mapping[str, Tensor]]
+    ) -> Iterator[tuple[str, Estimate]]:
+        """What is known of the sources of some shards, by name."""
+
+    @abstractmethod
     def example(self, prepared: Prepared[Any], found: Found, i: int, sample_id: int) -> Example:
         """The picture of a source, the i-th of a shard."""
 
@@ -97,6 +104,14 @@ class Robustness(Purpose[Outcome, Record]):
             backwards=int(outcome.counts.backwards.sum()),
             **common,
         )
+
+    def accuracies(
+        self, suite: Suite, shards: Sequence[Mapping[str, Tensor]]
+    ) -> Iterator[tuple[str, Estimate]]:
+        outcome = Outcome.joined(shards)
+        yield "clean", clean_accuracy(outcome, suite)
+        for eps, fallen in zip(suite.eps, reached(outcome.worst.ignore, suite), strict=True):
+            yield f"eps {eps:g}", mean(outcome.eligible & ~fallen, suite)
 
     def example(self, prepared: Prepared[Any], found: Outcome, i: int, sample_id: int) -> Example:
         """With the worst that was found for it."""

@@ -113,6 +113,11 @@ def execute_part(
         pass
 
 
+def tasks_of(prepared: Prepared[Any], folder: Path) -> list[Task]:
+    """What a run computes, in the order of its sources."""
+    return [Task(spec, folder, prepared) for spec in shards_of(prepared)]
+
+
 def shards_of(prepared: Prepared[Any]) -> list[ShardSpec]:
     """The shards that a run consists of."""
     shards: list[ShardSpec] = prepared.purpose.shards(prepared)

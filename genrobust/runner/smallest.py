@@ -43,6 +43,11 @@ class NearestSpec(ShardSpec):
 
     searches: tuple[AttackEntry, ...]
 
+    @property
+    def searched(self) -> tuple[AttackEntry, ...]:
+        """The searches."""
+        return self.searches
+
 
 @run_shard.register
 def search_nearest(

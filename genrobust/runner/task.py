@@ -75,26 +75,29 @@ class Task(Work[Measured]):
     def _measured(self, store: Store, cancelled: Callable[[], bool]) -> Measured | None:
         """What the shard found; where memory runs out, with half as many images at once."""
         loaded = self.prepared.loaded
-        model, most = loaded.scorer.model, len(self.shard.sample_ids)
+        model = loaded.scorer.model
+        most: int | None = None
         while True:
             checkpoint = store.checkpoint(self.shard)
-            scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model))
+            scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model.at_most(most)))
             try:
-                return run_shard(self.shard, replace(loaded, scorer=scorer), cancelled, checkpoint)
+                found = run_shard(self.shard, replace(loaded, scorer=scorer), cancelled, checkpoint)
             except Exception as problem:
-                most = min(most, model.max_batch or most) // 2
+                most = (most or model.max_batch or len(self.shard.sample_ids)) // 2
                 if most == 0 or not ran_out_of_memory(problem):
                     raise
-            model = model.at_most(most)
-            warnings.warn(
-                f"memory ran out; from here on at most {most} images go through the model at once, "
-                "which results do not depend on, up to rounding (give --batch-size to say so "
-                "yourself, or fewer --workers)",
-                GenrobustWarning,
-                stacklevel=2,
-            )
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
+                if self.device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+                continue
+            if most is not None:
+                warnings.warn(
+                    f"memory ran out, and only {most} images at once went through the model in a "
+                    "part of the run, which changes no result but for rounding; give "
+                    "--batch-size, or fewer --workers",
+                    GenrobustWarning,
+                    stacklevel=2,
+                )
+            return found
 
     def found(self) -> Measured | None:
         """The result, where the run's folder has it, whole and of this model."""

@@ -78,8 +78,9 @@ def bench(
             ``"single-live"`` its dropout draws, as published code does that forgets to turn it off.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
-        executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``, or a
-            plugin's. In other processes the model is built anew from its name or place.
+        executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``,
+            ``"slurm"`` or a plugin's. In other processes the model is built anew from its name or
+            place.
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.

@@ -372,7 +372,7 @@ def test_intervals_are_those_of_a_bench(record: MinimumNormRecord) -> None:
         theirs = mean(distance > at.eps, record.suite)
         assert at.robust_accuracy.low == pytest.approx(theirs.low)
         assert at.robust_accuracy.high == pytest.approx(theirs.high)
-    drawn = curve._resampled(distance.double(), record.suite).numpy()
+    drawn = torch.cat([*curve._resampled(distance.double(), record.suite)]).numpy()
     tails = np.quantile((drawn > record.curve.radius[1]).mean(1), [0.025, 0.975])
     assert [record.curve.low[1], record.curve.high[1]] == pytest.approx(list(tails))
 
@@ -407,10 +407,10 @@ def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
     from genrobust.report.curve import curve_verdict, render_curve
 
     suite, infinite = record.suite, torch.full((4,), torch.inf, dtype=torch.float64)
-    drawn = curve._resampled(infinite, suite)
+    drawn = torch.cat([*curve._resampled(infinite, suite)])
     nothing = curve._radius(exact_eps50(infinite), exact_eps50(drawn), suite)
     assert (nothing.value, nothing.low, nothing.high) == (None, None, None)
-    assert curve._curve(infinite, drawn, suite).robust_accuracy == (1.0,)
+    assert curve._curve(infinite, suite).robust_accuracy == (1.0,)
     unfound = record.model_copy(update={"eps50": nothing, "found": 0})
     assert "fewer than half" in curve_verdict(unfound)
     assert "nothing to break" in curve_verdict(record.model_copy(update={"eligible": 0}))

@@ -42,6 +42,9 @@ from genrobust.threat import allowed
 #: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
 BEATEN = 0.25
 
+#: Radii of a curve at a time: bounds memory on large suites.
+RADII = 1000
+
 
 def prepare_curve(
     model: str | nn.Module | GenerativeModel,
@@ -88,20 +91,20 @@ class SmallestChanges(Purpose[Nearest, MinimumNormRecord]):
         suite, found = prepared.suite, Nearest.joined(shards)
         distance = found.distance.double()
         known = distance[(distance > 0) & distance.isfinite()]
-        drawn = _resampled(distance, suite)
+        drawn = torch.cat([exact_eps50(some) for some in _resampled(distance, suite)])
         return MinimumNormRecord(
             norm=suite.norm,
             flags=tuple(_flags(suite, found)),
             eligible=int(found.eligible.sum()),
             found=len(known),
-            eps50=_radius(exact_eps50(distance), exact_eps50(drawn), suite),
+            eps50=_radius(exact_eps50(distance), drawn, suite),
             median_distance=float(known.median()) if len(known) else None,
             areas=tuple(
                 Area(radius=up_to, area=mean(exact_area(distance[:, None], up_to), suite))
                 for up_to in _areas(prepared)
             ),
             per_eps=tuple(_at(eps, distance, suite) for eps in suite.eps),
-            curve=_curve(distance, drawn, suite),
+            curve=_curve(distance, suite),
             sources=tuple(_sources(suite, found)),
             searches=tuple(_costs(suite, found.counts)),
             forwards=int(found.counts.forwards.sum()),
@@ -140,10 +143,10 @@ def _areas(prepared: Prepared[Any]) -> tuple[float, ...]:
     return (prepared.suite.eps[-1], *([] if radius is None else [radius]))
 
 
-def _resampled(distance: Tensor, suite: Suite) -> Tensor:
-    """The distances of the sources in each resample, (resamples, N)."""
-    picks = resamples(len(distance), suite)
-    return torch.cat([distance[torch.from_numpy(chunk)] for chunk in picks])
+def _resampled(distance: Tensor, suite: Suite) -> Iterator[Tensor]:
+    """The distances of the sources in each resample, (some resamples, N) at a time."""
+    for picks in resamples(len(distance), suite):
+        yield distance[torch.from_numpy(picks)]
 
 
 def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
@@ -163,18 +166,26 @@ def _at(eps: float, distance: Tensor, suite: Suite) -> AtRadius:
     return AtRadius(eps=eps, robust_accuracy=mean(stands, suite))
 
 
-def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
+def _curve(distance: Tensor, suite: Suite) -> Curve:
     radii = torch.cat([distance.new_zeros(1), distance[distance.isfinite()]]).unique()
-    ascending = drawn.sort(1).values
-    fallen = torch.searchsorted(ascending, radii.expand(len(drawn), -1).contiguous(), right=True)
-    standing = 1 - fallen.double() / len(distance)
-    low, high = interval(standing.T.numpy(), suite)
+    fallen = torch.cat([_fallen(drawn, radii) for drawn in _resampled(distance, suite)])
+    ends = [
+        interval((1 - some.T.double() / len(distance)).numpy(), suite)
+        for some in fallen.split(RADII, 1)
+    ]
+    low, high = map(np.concatenate, zip(*ends, strict=True))
     return Curve(
         radius=tuple(radii.tolist()),
         robust_accuracy=tuple(exact_accuracy(distance, radii.tolist()).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
     )
+
+
+def _fallen(drawn: Tensor, radii: Tensor) -> Tensor:
+    """How many sources of each resample fell up to each radius, (resamples, R)."""
+    ascending, wanted = drawn.sort(1).values, radii.expand(len(drawn), -1).contiguous()
+    return torch.searchsorted(ascending, wanted, right=True, out_int32=True)
 
 
 def _sources(suite: Suite, found: Nearest) -> Iterator[Source]:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from genrobust.errors import GenrobustError
@@ -37,8 +38,9 @@ def silent(done: float, total: int, note: str = "") -> None:
 class Work(ABC, Generic[Result]):
     """What an executor has computed, in any process that its text can be sent to."""
 
-    #: Where to compute, in torch's words.
-    device = "cpu"
+    #: Where to compute, in torch's words, and the folder that results go to.
+    device: str = "cpu"
+    home: Path = Path()
 
     @property
     @abstractmethod

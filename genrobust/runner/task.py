@@ -108,6 +108,11 @@ class Task(Work[Measured]):
         """Where to compute."""
         return self.prepared.options.device
 
+    @property
+    def home(self) -> Path:  # type: ignore[override]
+        """The run's folder."""
+        return self.folder
+
     def text(self) -> str:
         """The task as JSON, from which :func:`read_task` makes it in another process."""
         recipe = self.prepared.recipe

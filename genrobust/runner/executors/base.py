@@ -48,5 +48,6 @@ EXECUTORS: Registry[type[Executor]] = Registry(
         "threads": "genrobust.runner.executors.threads:Threads",
         "processes": "genrobust.runner.executors.processes:Processes",
         "ray": "genrobust.runner.executors.ray:Ray",
+        "slurm": "genrobust.runner.executors.slurm:Slurm",
     },
 )

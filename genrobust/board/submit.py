@@ -50,7 +50,7 @@ from genrobust.evidence.entry import (
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
-from genrobust.runner.execute import Progress
+from genrobust.runner.execute import Progress, silent
 from genrobust.verify.subject import ATTACKS, ENTRY
 from genrobust.verify.verify import Verified, VerifyOptions, verify, write_verification
 
@@ -109,7 +109,7 @@ def submit(
     options: SubmitOptions,
     *,
     dry_run: bool = False,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Submitted:
     """Make a run's entry, verify it by a replay, and put it among the entries.
 

@@ -80,10 +80,8 @@ def _towards(context: Context, count: int) -> Iterator[tuple[NeighbourMargin, Te
     assert context.batch.references is not None, "attacks check that they have references"
     images, labels = context.batch.references
     codes = torch.cat([context.model.encode(chunk).vector() for chunk in images.split(250)])
-    centre = codes.mean(0)
-    codes, sources = codes - centre, context.source_posterior.vector() - centre
     classes = labels.unique()
-    apart = torch.cdist(sources, codes)
+    apart = torch.cdist(context.source_posterior.vector(), codes)
     nearest = torch.stack([apart[:, labels == c].amin(1) for c in classes], 1)
     batch = context.batch
     if batch.targeted:

@@ -19,7 +19,7 @@ class NeighbourMargin:
     gradient there; this has one wherever the code is.
 
     Args:
-        codes: of labelled training images, (N, n), about their mean.
+        codes: of labelled training images, (N, n).
         labels: their classes, (N,) int64.
         aimed: the class to reach, by sample id.
         width: the kernel's standard deviation, by sample id; above 0.
@@ -34,9 +34,10 @@ class NeighbourMargin:
         ids = context.batch.sample_ids
         aimed = torch.tensor([self.aimed[i] for i in ids], device=x_adv.device)
         width = torch.tensor([self.width[i] for i in ids], device=x_adv.device)
-        z = context.model.encode(x_adv).vector()
-        # |z|^2 is the same in both sums.
-        scores = (z @ self.codes.T - self.codes.square().sum(1) / 2) / width[:, None].square()
+        centre = self.codes.mean(0)  # about it, numbers are small and differences exact
+        codes, z = self.codes - centre, context.model.encode(x_adv).vector() - centre
+        # -|z - z_i|^2 / 2 without |z|^2, which is the same in both sums.
+        scores = (z @ codes.T - codes.square().sum(1) / 2) / width[:, None].square()
         wanted = self.labels == aimed[:, None]
         others = scores.masked_fill(wanted, -torch.inf).logsumexp(1)
         return others - scores.masked_fill(~wanted, -torch.inf).logsumexp(1)

@@ -200,6 +200,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "code-switch": "genrobust.attacks.code_switch:CodeSwitch",
         "multi-target": "genrobust.attacks.multitarget:MultiTarget",
         "nearest": "genrobust.attacks.nearest:Nearest",
+        "neighbours": "genrobust.attacks.neighbours:Neighbours",
         "standard": "genrobust.attacks.standard:Standard",
         "square": "genrobust.attacks.square:Square",
         "szegedy": "genrobust.attacks.szegedy:Szegedy",

@@ -51,6 +51,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.runner.execute import Progress, silent
+from genrobust.suites.suite import registered_as
 from genrobust.verify.subject import ATTACKS, ENTRY
 from genrobust.verify.verify import Verified, VerifyOptions, verify, write_verification
 
@@ -131,7 +132,7 @@ def submit(
         raise GenrobustError(
             f"the run '{run}' is not official ({'; '.join(record.deviations)}); boards take whole "
             "frozen suites: run 'genrobust bench --suite "
-            f"{record.suite.name} --evidence' without other options, or name the entry it attacks "
+            f"{registered_as(record.suite) or record.suite.name} --evidence' without other options, or name the entry it attacks "
             "with --attack-on"
         )
     slug = _slug(options.slug, submission.name)
@@ -204,7 +205,8 @@ def _how_to_attack(entry: LoadedEntry, record: Record) -> str:
         reference = str(entry.folder / EVIDENCE)
     else:
         reference = f"{said.reference} --weights FILE"
-    return f"genrobust bench --suite {record.suite.name} --model {reference} --attack NAME"
+    suite = registered_as(record.suite) or record.suite.name
+    return f"genrobust bench --suite {suite} --model {reference} --attack NAME"
 
 
 def _what_was_scored(

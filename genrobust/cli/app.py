@@ -369,7 +369,9 @@ def train(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
+        typer.Option(
+            help="A judge's architecture instead: lenet, vgg, resnet, thesis or committee."
+        ),
     ] = None,
     beside: Annotated[
         list[str] | None,

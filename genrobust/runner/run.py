@@ -69,7 +69,10 @@ def execute(
         seed=prepared.options.seed,
         data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         judges=tuple(judges(loaded)),
-        flags=flags.raised(suite, outcome.eligible, outcome.signs, outcome.counts, outcome.damaged),
+        flags=flags.raised(
+            *(suite, outcome.eligible, outcome.signs, outcome.counts),
+            *(outcome.damaged, outcome.ignore.radius),
+        ),
         scores=scores(outcome, suite),
         attacks=collect.attack_costs(suite, outcome.counts),
         forwards=int(outcome.counts.forwards.sum()),

@@ -35,6 +35,8 @@ def inside(
     name: str,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
+    *,
+    clamp: bool = False,
 ) -> GenerativeModel:
     """The model with another encoder or decoder, and without a ``forward`` that tells of it."""
     holder = nn.Module()
@@ -44,6 +46,7 @@ def inside(
         encode=encode or model.encode,
         decode=decode or model.decode,
         input_shape=model.input_shape,
+        clamp=clamp,
         draws=model.draws,
         name=f"{model.name}, {name}",
     )

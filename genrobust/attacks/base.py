@@ -202,6 +202,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "nearest": "genrobust.attacks.nearest:Nearest",
         "standard": "genrobust.attacks.standard:Standard",
         "square": "genrobust.attacks.square:Square",
+        "stand-in": "genrobust.attacks.stand_in:StandIn",
         "szegedy": "genrobust.attacks.szegedy:Szegedy",
         "fgsm": "genrobust.attacks.fgsm:FGSM",
         "bim": "genrobust.attacks.bim:BIM",

@@ -96,9 +96,7 @@ def _hadamard(columns: int) -> Tensor:
     return (rows[order] * signs)[:, torch.randperm(len(rows), generator=source)][:, :columns]
 
 
-def jacobian(
-    function: Callable[[Tensor], Tensor], x: Tensor, step: float
-) -> tuple[Tensor, int]:
+def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, step: float) -> tuple[Tensor, int]:
     """Of a function of images with values (B, F), from differences alone: (B, F, C, H, W).
 
     Also gives how often the function was called. Where blocks of pixels move together, each pixel has an equal part of its block's slope.

@@ -54,7 +54,7 @@ class StandIn(Attack):
     needs_judge = True
 
     steps: int = 50
-    rounds: int = 3
+    rounds: int = 2
     agree: float = 0.8
     confidence: float = 4.0
 

@@ -27,6 +27,7 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("nearest", {"objective": "latent"}),
         ("nearest", {"objective": "output"}),
         ("multi-target", {}),
+        ("stand-in", {}),
         ("square", {}),
     ),
     "targeted": (

@@ -2,7 +2,7 @@
 
     python benchmarks/masking_hidden.py
 
-Writes ``benchmarks/masking_hidden.md``. Rows are kept in ``results/masking_hidden``, and a
+Writes ``benchmarks/masking_hidden.md``. Rows are kept in ``genrobust-runs/masking_hidden``, and a
 repeated command makes what is missing. With ``GENROBUST_DATA`` and ``--checkpoints DIR`` the
 published models of MNIST are looked at too.
 """
@@ -19,6 +19,7 @@ import torch
 
 import genrobust
 from genrobust.batch import Batch
+from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
@@ -30,10 +31,12 @@ from genrobust.testing.masks import HELD_OUT, MASKS, TUNED
 from genrobust.testing.odd import ODD
 
 HERE = Path(__file__).parent
-ROWS = HERE.parent / "results" / "masking_hidden"
+ROWS = HERE.parent / "genrobust-runs" / "masking_hidden"
 EPS = (0.04, 0.06)  # where the plain models stand in part
 #: Masks on categories, and odd ones: of the zoo's model that has some.
 CATEGORICAL = ("too-sure", "sure")
+#: How many sources honest models are looked at with.
+SOURCES = 48
 DISVAE = ("VAE", "betaH", "btcvae", "factor")
 Row = dict[str, str]
 
@@ -43,8 +46,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=24)
     parser.add_argument("--checkpoints", type=Path)
     given = parser.parse_args()
-    honest = [kept(f"honest {name}", work) for name, work in honest_rows(given.checkpoints)]
     masked = [kept(f"{kind} {name}", work) for kind, name, work in masked_rows(given.limit)]
+    honest = [kept(f"honest {name}", work) for name, work in honest_rows(given.checkpoints)]
     (HERE / "masking_hidden.md").write_text(page(masked, honest, given.limit))
     print((HERE / "masking_hidden.md").read_text())
 
@@ -71,9 +74,11 @@ def masked_rows(limit: int) -> Iterator[tuple[str, str, Callable[[], Row]]]:
 
 def attacked(base: str, mask: str, kind: str, limit: int) -> Row:
     """What the untargeted half of ``standard`` leaves, and what is flagged."""
-    model = zoo(base)
-    if mask != "none":
-        model = MASKS.get(mask)(model)
+    model, row = zoo(base), {"model": base, "mask": mask, "list": kind}
+    try:
+        model = model if mask == "none" else MASKS.get(mask)(model)
+    except GenrobustError:
+        return {**row, "a": "", "b": "", "flags": "refused by `wrap`"}
     attacks = entries_of("standard", "untargeted")
     suite = load_suite("digits").model_copy(update={"attacks": attacks})
     record = genrobust.bench(model, suite, limit=limit, eps=EPS)
@@ -81,7 +86,7 @@ def attacked(base: str, mask: str, kind: str, limit: int) -> Row:
     found = ", ".join(
         dict.fromkeys(f.name for f in record.flags if f.name != "few eligible sources")
     )
-    return {"model": base, "mask": mask, "list": kind, **dict(zip("ab", stands)), "flags": found}
+    return {**row, **dict(zip("ab", stands, strict=True)), "flags": found}
 
 
 def honest_rows(checkpoints: Path | None) -> Iterator[tuple[str, Callable[[], Row]]]:
@@ -113,12 +118,12 @@ def odd(name: str) -> GenerativeModel:
 
 def looked_at(name: str, data: str, make: Callable[[], GenerativeModel]) -> Row:
     model, suite, images = make(), load_suite(data), genrobust.load_images(data)
-    ids = suite.sample_ids[:90]
+    ids = suite.sample_ids[:SOURCES]
     judge = genrobust.load_judge(data, "lenet")
     batch = Batch(images.take(ids), ids, 0, images.labels_of(ids), judge=judge)
     with torch.no_grad():
         eligible = judge.labels(model.reconstruct(batch.x)) == batch.labels
-    suite = suite.model_copy(update={"attacks": ()})
+    suite = suite.model_copy(update={"attacks": (), "eps": (suite.eps[0], suite.eps[-1])})
     found = diagnose(model, batch, eligible, suite.norm, suite.eps).signs
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
@@ -150,9 +155,10 @@ def page(masked: list[Row], honest: list[Row], limit: int) -> str:
         "once, after the limits were set (26 November 2026); the others are those that flags and "
         "the attack `stand-in` were made with. 'scaled-gradient' is harmless. genrobust "
         f"{genrobust.__version__}, `python benchmarks/masking_hidden.py`.\n\n"
-        f"{table(heads, masked)}\n\n# Honest models\n\nFlags by the signs, on 90 sources at all "
-        f"radii of the suite: {alarms} of {len(honest)} models have one. Beside them the shares of "
-        "sources, in percent, where a gradient or a latent's is not what differences say, the "
+        f"{table(heads, masked)}\n\n# Honest models\n\nFlags by the signs, on {SOURCES} sources at "
+        f"the suite's smallest and largest radius: {alarms} of {len(honest)} models have one. "
+        "Beside them the shares of sources, in percent, where a gradient or a latent's is not what "
+        "differences say, the "
         "largest jump, the least response and the largest lead.\n\n"
         f"{table(list(honest[0]), honest)}\n"
     )

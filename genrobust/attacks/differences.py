@@ -99,7 +99,8 @@ def _hadamard(columns: int) -> Tensor:
 def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, step: float) -> tuple[Tensor, int]:
     """Of a function of images with values (B, F), from differences alone: (B, F, C, H, W).
 
-    Also gives how often the function was called. Where blocks of pixels move together, each pixel has an equal part of its block's slope.
+    Also gives how often the function was called. Where blocks of pixels move together, each pixel
+    has an equal part of its block's slope.
     """
     along = directions(x.shape[1:]).to(x)
     measured = differences(function, centre(x, step), along, step)
@@ -109,7 +110,11 @@ def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, step: float) -> tu
 
 
 def cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
-    """Of vectors along a dimension, whatever their scale; 1 of two that are 0, and 0 of one."""
+    """Of vectors along a dimension, whatever their scale; 1 of two that are 0, and 0 of one.
+
+    >>> cosine(torch.tensor([1e-30, 0.0]), torch.tensor([3.0, 4.0]), 0)
+    tensor(0.6000)
+    """
     one, other = one.double(), other.double()
     a, b = (v / v.abs().amax(dim, keepdim=True).clamp_min(1e-300) for v in (one, other))
     lengths = a.norm(dim=dim) * b.norm(dim=dim)

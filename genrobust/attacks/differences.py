@@ -27,6 +27,8 @@ DECLARED_STEP = 2e-2
 #: How many latents are looked at, those that move most, and the part of the largest move below
 #: which one does not count.
 LATENTS, ACTIVE = 8, 0.1
+#: The passes of a look, forward and backward, a source.
+LOOK = (2 * DIRECTIONS + 1, 1 + LATENTS)
 #: The most directions, and so the most blocks of pixels that are told apart.
 MOST = 1024
 #: Noise, per pixel, without which a maximum of equal pixels has a kink.

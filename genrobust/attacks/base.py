@@ -203,6 +203,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "neighbours": "genrobust.attacks.neighbours:Neighbours",
         "standard": "genrobust.attacks.standard:Standard",
         "square": "genrobust.attacks.square:Square",
+        "stand-in": "genrobust.attacks.stand_in:StandIn",
         "szegedy": "genrobust.attacks.szegedy:Szegedy",
         "fgsm": "genrobust.attacks.fgsm:FGSM",
         "bim": "genrobust.attacks.bim:BIM",

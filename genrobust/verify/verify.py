@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import torch
+
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.data.base import Images, data_at, load_images
@@ -26,10 +28,11 @@ from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.rules.base import RULES
 from genrobust.runner.execute import Progress
+from genrobust.runner.prepare import CHECKED
 from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
-from genrobust.verify.generality import require_general
+from genrobust.verify.generality import require_alone, require_general
 from genrobust.verify.replay import Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
 
@@ -207,7 +210,11 @@ class _Work:
         assert self.replay is not None
         given = self.options.seed
         seed = int.from_bytes(os.urandom(6), "big") if given is None else given
-        yield [*replaying.steps(self.replay), ("other images", lambda: self._try_others(seed))]
+        others = [
+            ("other batches", lambda: self._try_batches(seed)),
+            ("other images", lambda: self._try_others(seed)),
+        ]
+        yield [*replaying.steps(self.replay), *others]
         if self.options.depth == "replay" or self.subject.is_attack:
             return
         choice = reattack.choose(evidence, self.options.share, seed)
@@ -245,6 +252,21 @@ class _Work:
             self.replay = replaying.replay(evidence, prepared, self.on_progress)
         return detail
 
+    def _try_batches(self, seed: int) -> str:
+        """Put the images that were scored to the model again, in batches of the verifier's."""
+        assert self.model is not None
+        assert self.replay is not None
+        found = self.replay.outcome
+        assert found.clean is not None
+        x, scored = [found.clean.source], [found.clean.reconstruction]
+        for broken in (found.ignore, found.target):
+            assert broken.effect is not None
+            x.append(broken.effect.x_adv)
+            scored.append(broken.effect.reconstruction)
+        suite = self.replay.evidence.record.suite
+        with rejecting():
+            return require_alone(self.model, torch.cat(x), torch.cat(scored), suite, seed)
+
     def _try_others(self, seed: int) -> str:
         """Look at images that the submitter could not know would be looked at."""
         assert self.subject is not None
@@ -277,12 +299,13 @@ def _check_trust(suite: Suite, options: VerifyOptions) -> None:
 
 def _check_takes(evidence: Evidence, model: GenerativeModel, images: Images) -> None:
     """The model is a sound one of the suite's images."""
+    suite = evidence.record.suite
     if model.input_shape != images.shape:
         raise RejectionError(
             f"the model takes images of shape {model.input_shape}, and the suite has {images.shape}"
         )
     with rejecting():
-        check_model(model, images.take(evidence.record.suite.sample_ids[:8]))
+        check_model(model, images.take(suite.sample_ids[: min(suite.chunk_size, CHECKED)]))
 
 
 def _model(subject: Subject, options: VerifyOptions) -> GenerativeModel:

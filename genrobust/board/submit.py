@@ -349,6 +349,7 @@ def _write_verification(folder: Path, whole: Verified, replayed: Verified) -> Ve
             "depth": deeper.depth,
             "checks": (*schema.checks, *deeper.checks[len(schema.checks) :]),
             "seconds": round(schema.seconds + deeper.seconds, 2),
+            "rate": deeper.rate,
         }
     )
     write_verification(Verified(found, whole.subject, replayed.replay), folder)

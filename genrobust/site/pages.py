@@ -164,6 +164,10 @@ def standing(board: Board, row: Row) -> str:
         return {
             "without outcomes": "Not ranked: the run kept no outcomes of single sources.",
             "repeated": "Not ranked: an entry of the same model has a lower robust area.",
+            "no bottleneck": "A reference line, not ranked: its code carries more than "
+            f"{board.rate_limit:,.0f} nats of an image, so that an attacked one may come out as it "
+            "went in.",
+            "not replayed": "Not ranked: no replay has shown its scores yet.",
             "unreliable": "Not ranked: its scores are not reliable.",
             "not official": "Not ranked: it was not measured as the suite says.",
             "failed": "Not ranked: it failed its verification.",
@@ -200,6 +204,7 @@ def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> t
 
 def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
     home, data = board.name, {"board": board, "columns": columns(board)}
+    charts = trade_offs(board)
     yield (
         f"{home}/index.html",
         _page(
@@ -209,13 +214,11 @@ def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
             axes=replace(overview(board), lines=()),
             verdict=board_verdict(board),
             range=area_range(board),
+            frontiers=[chart for chart in charts if chart.frontier and chart.frontier.rows],
             **data,
         ),
     )
-    yield (
-        f"{home}/trade-offs.html",
-        _page("trade_offs.html", "../", charts=trade_offs(board), **data),
-    )
+    yield f"{home}/trade-offs.html", _page("trade_offs.html", "../", charts=charts, **data)
     yield f"{home}/board.csv", to_csv(board).encode()
     yield f"{home}/board.json", to_json(board).encode()
 

@@ -32,6 +32,7 @@ from genrobust.runner.prepare import CHECKED
 from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
+from genrobust.verify.capacity import rate_limit, rate_of
 from genrobust.verify.generality import require_alone, require_general
 from genrobust.verify.replay import Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
@@ -47,6 +48,8 @@ PROVES: dict[Depth, str] = {
     "allows; not that no attack can",
 }
 DEPTHS: tuple[Depth, ...] = ("schema", "replay", "re-attack")
+#: Images on which a code's rate is measured, the sources first.
+MEASURED = 500
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ def verify(
         platform=f"{platform.system()} {platform.machine()}",
         date=datetime.now(timezone.utc).date().isoformat(),
         seconds=round(time.perf_counter() - began, 2),
+        rate=work.rate,
     )
     return Verified(verification, work.subject, work.replay)
 
@@ -189,6 +193,7 @@ class _Work:
         self.options, self.model, self.on_progress = options, model, on_progress
         self.subject: Subject | None = None
         self.replay: Replay | None = None
+        self.rate: float | None = None
 
     def all_checks(self, path: Path) -> list[Check]:
         """The checks of every group, up to the first group of which one did not pass."""
@@ -213,6 +218,7 @@ class _Work:
         others = [
             ("other batches", lambda: self._try_batches(seed)),
             ("other images", lambda: self._try_others(seed)),
+            ("code", lambda: self._measure_code(seed)),
         ]
         yield [*replaying.steps(self.replay), *others]
         if self.options.depth == "replay" or self.subject.is_attack:
@@ -275,6 +281,20 @@ class _Work:
         images = load_images(suite.dataset, suite.split, self.options.data_root)
         with rejecting():
             return require_general(self.model, images, suite, seed)
+
+
+    def _measure_code(self, seed: int) -> str:
+        """How much the code carries, and whether a model with it can be ranked."""
+        assert self.subject is not None
+        assert self.model is not None
+        suite = self.subject.evidence.record.suite
+        images = load_images(suite.dataset, suite.split, self.options.data_root)
+        ids = dict.fromkeys([*suite.sample_ids, *range(min(len(images), MEASURED))])
+        with rejecting():
+            rate = rate_of(self.model, images.take([*ids][:MEASURED]), seed, suite.chunk_size)
+        self.rate, limit = rate, rate_limit(suite, self.model.input_shape)
+        carried = f"it carries {rate:,.1f} nats of an image, and ranked models {limit:,.1f} at most"
+        return carried + (": a reference line, without a rank" if rate > limit else "")
 
 
 def _check_fits(evidence: Evidence, images: Images) -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.board.board import contender, make_board
-from genrobust.board.pictures import VALUES, traversals
+from genrobust.verify.pictures import VALUES, traversals
 from genrobust.board.submit import SubmitOptions, slug_of, submit
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError

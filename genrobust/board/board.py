@@ -19,6 +19,8 @@ reference line.
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -197,6 +199,7 @@ def make_board(contenders: Sequence[Contender]) -> Board:
         GenrobustError: submitted entries disagree on what that suite is.
     """
     suite = _suite(contenders)
+    contenders = _told_apart(contenders)
     rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
     paired = [row for row in rows if _is_paired(row)]
@@ -205,6 +208,19 @@ def make_board(contenders: Sequence[Contender]) -> Board:
     ]
     differences = _differences(suite, paired, areas)
     return Board(suite, _ranked(rows, differences), differences)
+
+
+def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
+    """A name is its submitter's word: where it is another's as well, each goes with its folder."""
+
+    def seen(name: str) -> str:
+        return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+    names = Counter(seen(one.name) for one in contenders)
+    return [
+        replace(one, name=f"{one.name} ({one.id})") if names[seen(one.name)] > 1 else one
+        for one in contenders
+    ]
 
 
 def rescored(record: Record, worst: Worst) -> Record:

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.board.board import Board, contender, make_board
-from genrobust.board.pictures import thumbnails, traversals
 from genrobust.errors import GenrobustError
 from genrobust.evidence.archive import write_archive
 from genrobust.evidence.bundle import (
@@ -51,6 +50,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.runner.execute import Progress
+from genrobust.verify.pictures import thumbnails, traversals
 from genrobust.verify.subject import ATTACKS, ENTRY
 from genrobust.verify.verify import Verified, VerifyOptions, verify, write_verification
 

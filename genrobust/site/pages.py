@@ -226,12 +226,14 @@ def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
 def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
     contender, entry = row.contender, row.contender.entry
     home = f"{board.name}/{contender.id}"
+    named = row.best.model.model_copy(update={"name": contender.name})
+    record = row.best.model_copy(update={"model": named})
     section = Section(
         number=1,
         name=contender.name,
-        record=row.best,
-        verdict=verdict(row.best),
-        chart=model_chart(row.best),
+        record=record,
+        verdict=verdict(record),
+        chart=model_chart(record),
         examples=(),
     )
     lowered = row.best_attack is not None

@@ -34,6 +34,7 @@ from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
 from genrobust.verify.capacity import rate_limit, rate_of
 from genrobust.verify.generality import require_alone, require_general
+from genrobust.verify.pictures import check_pictures
 from genrobust.verify.replay import Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
 
@@ -220,6 +221,8 @@ class _Work:
             ("other images", lambda: self._try_others(seed)),
             ("code", lambda: self._measure_code(seed)),
         ]
+        if self.subject.entry is not None:
+            others.append(("pictures", lambda: self._look_at_pictures()))
         yield [*replaying.steps(self.replay), *others]
         if self.options.depth == "replay" or self.subject.is_attack:
             return
@@ -282,6 +285,18 @@ class _Work:
         with rejecting():
             return require_general(self.model, images, suite, seed)
 
+
+    def _look_at_pictures(self) -> str:
+        """Compare what pages show with what a replay draws."""
+        assert self.subject is not None
+        assert self.subject.entry is not None
+        assert self.model is not None
+        assert self.replay is not None
+        found = self.replay
+        with rejecting():
+            return check_pictures(
+                self.subject.entry, self.model, found.outcome, found.elsewhere
+            )
 
     def _measure_code(self, seed: int) -> str:
         """How much the code carries, and whether a model with it can be ranked."""

@@ -112,4 +112,7 @@ def _lives(process: int) -> bool:
     except ProcessLookupError:
         return False
     # Where nobody waits for it, a dead one stays in the table.
-    return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False

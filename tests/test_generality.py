@@ -94,7 +94,10 @@ def test_a_model_without_error_makes_no_difference() -> None:
         def decode(self, code: Tensor) -> Tensor:
             return code.view(-1, 1, 32, 32)
 
-    assert reconstruction_ratios(genrobust.wrap(Identity()), IMAGES, SUITE, seed=0) == (1.0, 5 * (1.0,))
+    assert reconstruction_ratios(genrobust.wrap(Identity()), IMAGES, SUITE, seed=0) == (
+        1.0,
+        5 * (1.0,),
+    )
 
 
 def test_another_seed_draws_other_images() -> None:

@@ -51,7 +51,7 @@ def is_foreign(words: Sequence[str]) -> bool:
 
 
 def limits_of(words: Sequence[str]) -> Limits:
-    """An hour for each entry that is verified; GENROBUST_SECONDS and GENROBUST_GIB say otherwise."""
+    """An hour for each entry; GENROBUST_SECONDS and GENROBUST_GIB say otherwise."""
     seconds = None
     if words[0] in ALWAYS:
         places = (Path(word) for word in words[1:] if Path(word).is_dir())
@@ -72,7 +72,7 @@ def contained(command: Sequence[str], limits: Limits) -> int:
     child = subprocess.Popen(
         command,
         env={**os.environ, INSIDE: "1"},
-        preexec_fn=lambda: _bound(limits),  # noqa: PLW1509 - no thread runs yet
+        preexec_fn=lambda: _bound(limits),
     )
     try:
         code = child.wait(limits.seconds)
@@ -123,7 +123,7 @@ def _ended(child: subprocess.Popen[bytes]) -> int:
 
 
 def _bound(limits: Limits) -> None:
-    """In the child, before it is the program: what it may take, and that it dies with its parent."""
+    """In the child, before it is the program: what it may take, and with whom it dies."""
     import resource  # which not every system has
 
     most = int(limits.gib * 2**30)

@@ -94,8 +94,8 @@ MEASURES = (
         "Information in the code",
         "what the code carries (nats an image)",
         "Robustness that was bought with a code that says little of the image lies to the upper "
-        "left. What the code carries was measured by a replay, or is the KL to the prior where none "
-        "has measured it yet. Models without a bottleneck are not in the chart.",
+        "left. What the code carries was measured by a replay, or is the KL to the prior where "
+        "none has measured it yet. Models without a bottleneck are not in the chart.",
         lambda row: None if row.standing == "no bottleneck" else row.contender.rate,
     ),
     Measure(

@@ -14,7 +14,8 @@ variance. Two kinds of noise are tried, and the smaller rate counts:
 - the posterior's own; then the rate is its KL to the prior (which is at least the information of
   the drawn code about the image);
 - for each continuous latent a part of its standard deviation over the images, the same part for
-  all: the capacity of Gaussian channels, ln(1 + 1 / part^2) / 2 each. A discrete position has log K.
+  all: the capacity of Gaussian channels, ln(1 + 1 / part^2) / 2 each. A discrete position has
+  log K.
 
 A code that is rotated, scaled, permuted, put through any invertible network, packed into fewer
 numbers, or declared noisy, carries the same or more by this measure.

@@ -173,8 +173,8 @@ def check_columns(evidence: Evidence) -> str:
         )
     if lacking and not earlier:
         raise RejectionError(
-            f"the evidence has no {lacking[0]!r}, which flags or scores rest on; measure again with "
-            f"genrobust {__version__}"
+            f"the evidence has no {lacking[0]!r}, which flags or scores rest on; measure again "
+            f"with genrobust {__version__}"
         )
     if lacking:
         return f"{len(lacking)} less than now, of an entry from before, which is known by its hash"

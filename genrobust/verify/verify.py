@@ -50,7 +50,7 @@ PROVES: dict[Depth, str] = {
 }
 DEPTHS: tuple[Depth, ...] = ("schema", "replay", "re-attack")
 #: Images on which a code's rate is measured, the sources first.
-MEASURED = 500
+MEASURED = 200
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,6 @@ class _Work:
         with rejecting():
             return require_general(self.model, images, suite, seed)
 
-
     def _look_at_pictures(self) -> str:
         """Compare what pages show with what a replay draws."""
         assert self.subject is not None
@@ -294,9 +293,7 @@ class _Work:
         assert self.replay is not None
         found = self.replay
         with rejecting():
-            return check_pictures(
-                self.subject.entry, self.model, found.outcome, found.elsewhere
-            )
+            return check_pictures(self.subject.entry, self.model, found.outcome, found.elsewhere)
 
     def _measure_code(self, seed: int) -> str:
         """How much the code carries, and whether a model with it can be ranked."""
@@ -304,9 +301,9 @@ class _Work:
         assert self.model is not None
         suite = self.subject.evidence.record.suite
         images = load_images(suite.dataset, suite.split, self.options.data_root)
-        ids = dict.fromkeys([*suite.sample_ids, *range(min(len(images), MEASURED))])
+        ids = [*dict.fromkeys([*suite.sample_ids, *range(len(images))])][:MEASURED]
         with rejecting():
-            rate = rate_of(self.model, images.take([*ids][:MEASURED]), seed, suite.chunk_size)
+            rate = rate_of(self.model, images.take(ids), seed, suite.chunk_size)
         self.rate, limit = rate, rate_limit(suite, self.model.input_shape)
         carried = f"it carries {rate:,.1f} nats of an image, and ranked models {limit:,.1f} at most"
         return carried + (": a reference line, without a rank" if rate > limit else "")

@@ -116,6 +116,14 @@ class Suite(Frozen):
     chunk_size: int = Field(gt=0, le=MAX_CHUNK)
     confidence: float = Field(gt=0, lt=1, allow_inf_nan=False)
     resamples: int = Field(gt=0, le=MAX_RESAMPLES)
+    rate_limit: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=lambda value: value is None,
+        description="what the code of a ranked model may carry, in nats for each number of an "
+        "image; None for that of the board",
+    )
 
     @field_validator("name")
     @classmethod

@@ -49,7 +49,8 @@ class Problem:
         objective: what to minimise.
         context: the samples still searched.
         index: their positions in the whole batch.
-        forwards, backwards: counts for the whole batch, (B,) int64, written in place.
+        forwards: passes through the model of the whole batch, (B,) int64, written in place.
+        backwards: gradients taken, likewise.
         penalty: on the distance of the samples still searched from their sources.
     """
 

@@ -73,9 +73,7 @@ def lacks(name: str, item: Any) -> list[str]:
         if any(isinstance(node, ast.Raise) for node in ast.walk(code)) and "Raises:" not in text:
             found.append("what it raises")
         parameters = inspect.signature(item).parameters
-        missing = [one for one in parameters if not re.search(rf"{one}", text)]
-            p for p in inspect.signature(item).parameters if not re.search(rf"\b{p}\b", text)
-        ]
+        missing = [one for one in parameters if not re.search(rf"\b{one}\b", text)]
         if missing:
             found.append(f"its parameters {', '.join(missing)}")
         takes = [str(p.annotation) for p in parameters.values()]

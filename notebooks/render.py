@@ -1,4 +1,4 @@
-"""Run the notebooks, and write them as pages of the documentation: ``python notebooks/render.py``."""
+"""Run the notebooks and write them as pages of the docs: ``python notebooks/render.py``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def main() -> None:
         )
         for name, content in found["outputs"].items():
             (PAGES / name).write_bytes(content)
+        page = page.replace("![png]", "![What the code above draws]")
         lines = [line.rstrip() for line in page.strip().splitlines()]
         (PAGES / f"{notebook.stem}.md").write_text("\n".join(lines) + "\n")
 

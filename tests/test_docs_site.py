@@ -8,10 +8,14 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from runpy import run_path
 
@@ -25,6 +29,7 @@ from genrobust.attacks import ATTACKS
 from genrobust.cli.app import app
 from genrobust.outcomes import flags
 from genrobust.runner.executors.base import EXECUTORS
+from genrobust.suites import Suite, builtin
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -34,21 +39,6 @@ RUN = (
     *("first-number", "your-model", "your-data", "reading", "attacks", "protocol"),
     *("defences", "scaling"),
 )
-#: The suites are cut short; nothing else differs.
-CUT = """
-from genrobust.suites import builtin
-
-def cut(whole):
-    attacks = tuple(
-        one.model_copy(update={"settings": {**one.settings, "steps": 4}})
-        if "steps" in one.settings else one for one in whole.attacks
-    )
-    update = {"chunk_size": 4, "attacks": attacks, "eps": whole.eps[-2:], "resamples": 200}
-    return whole.limited(4).model_copy(update=update)
-
-digits = builtin.digits
-builtin.digits = lambda: cut(digits())
-"""
 
 
 def pages() -> dict[str, str]:
@@ -131,10 +121,25 @@ def test_the_pages_of_the_notebooks_show_the_notebooks() -> None:
 # ---- What pages tell to type ----
 
 
+def cut(whole: Suite) -> Suite:
+    """The suite with few samples and steps; nothing else differs."""
+    attacks = tuple(
+        one.model_copy(update={"settings": {**one.settings, "steps": 4}})
+        if "steps" in one.settings
+        else one
+        for one in whole.attacks
+    )
+    update = {"chunk_size": 4, "attacks": attacks, "eps": whole.eps[-2:], "resamples": 200}
+    return whole.limited(5).model_copy(update=update)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with what the pages' commands name."""
-    (tmp_path / "launcher.py").write_text(f"{CUT}\nfrom genrobust.cli import main\nmain()\n")
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with what the pages' commands name."""
+    short = cut(builtin.digits())
+    monkeypatch.setattr(builtin, "digits", lambda: short)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     for name, colour in (("blue", (0, 0, 200)), ("green", (0, 200, 0)), ("red", (200, 0, 0))):
         (tmp_path / "my_pictures" / name).mkdir(parents=True)
@@ -143,37 +148,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ran(words: str, folder: Path) -> str:
-    """What a command of the shell says, run with this Python and this genrobust."""
-    found = subprocess.run(
-        ["bash", "-c", words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert found.returncode == 0, f"{words}\n{found.stdout}\n{found.stderr}"
-    return found.stdout
-
-
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
 @pytest.mark.parametrize("name", RUN)
-def test_what_a_page_tells_to_type_runs(name: str, folder: Path) -> None:
+def test_what_a_page_tells_to_type_runs(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files first, then commands, then Python, in the order of the page."""
     text = (DOCS / f"{name}.md").read_text()
     script = []
     for block in blocks(text, "python"):
-        file = re.match(r"# (\w+\.py)\n", block)
+        file = re.match(r"# (\w+)\.py\n", block)
         if file is None:
             script.append(block)
         else:
-            (folder / file.group(1)).write_text(block)
+            (folder / f"{file.group(1)}.py").write_text(block)
+            monkeypatch.setitem(sys.modules, file.group(1), None)  # so that it is put back
+            del sys.modules[file.group(1)]
     for line in commands(text):
-        ran(line.replace("genrobust", f"'{sys.executable}' launcher.py", 1), folder)
-    if script:
-        (folder / "page.py").write_text("\n".join([CUT, *script]))
-        ran(f"'{sys.executable}' page.py", folder)
+        line = line.replace("--sources 4", "--sources 2")
+        result = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+    exec("\n".join(script), {"__name__": "page"})
 
 
 @pytest.mark.slow
@@ -205,8 +201,29 @@ def test_the_figures_come_from_stored_evidence() -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built without a warning, or not at all."""
     out = tmp_path_factory.mktemp("docs") / "site"
-    ran(f"NO_MKDOCS_2_WARNING=1 '{sys.executable}' -m mkdocs build --quiet -d '{out}'", ROOT)
+    found = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "-d", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    """Its address: the search is only there on a server."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +241,7 @@ BUILT = [str(Path(page).with_suffix(".html")) for page in pages()]
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_are_clean_narrow_enough_and_load_nothing_from_elsewhere(
-    scheme: str, site: Path, browser: Browser
+    scheme: str, served: str, browser: Browser
 ) -> None:
     """At a desk's width axe finds nothing; at a phone's, nothing is wider than it."""
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})  # type: ignore[arg-type]
@@ -233,7 +250,7 @@ def test_pages_are_clean_narrow_enough_and_load_nothing_from_elsewhere(
     page.on("request", lambda request: asked.append(request.url))
     for name in BUILT:
         page.set_viewport_size({"width": 1280, "height": 900})
-        page.goto((site / name).as_uri(), wait_until="load")
+        page.goto(f"{served}/{name}")
         dark = page.evaluate("document.body.dataset.mdColorScheme") == "slate"
         assert dark == (scheme == "dark"), name
         found = Axe().run(page)
@@ -245,4 +262,4 @@ def test_pages_are_clean_narrow_enough_and_load_nothing_from_elsewhere(
             page.set_viewport_size({"width": 390, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
     context.close()
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []

@@ -16,6 +16,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from genrobust.board.board import Board, Row
+from genrobust.board.playground import SHEET_ROWS, is_playable, sheet
+from genrobust.data.base import DATASETS
 from genrobust.evidence.entries import (
     PICTURE_ROWS,
     PICTURES,
@@ -74,6 +76,8 @@ def render(boards: Sequence[Board]) -> Iterator[tuple[str, bytes]]:
     yield "index.html", _page("home.html", "", boards=boards, named=NAMED)
     for board in boards:
         yield from _board_files(board)
+        if has_playground(board):
+            yield from _playground_files(board)
         for row in board.rows:
             yield from _entry_files(board, row)
 
@@ -233,6 +237,31 @@ def _table(board: Board, rows: Sequence[Row], frontiers: Sequence[TradeOff]) -> 
     )
 
 
+def has_playground(board: Board) -> bool:
+    """Whether there are pictures to play with."""
+    return any(is_playable(row.contender.entry) for row in board.rows)
+
+
+def _playground_files(board: Board) -> Iterator[tuple[str, bytes]]:
+    playable = [row for row in board.rows if is_playable(row.contender.entry)]
+    sheets = [(row, found) for row in playable if (found := sheet(row.contender.entry))]
+    data = {
+        "eps": [f"{radius:g}" for radius in board.suite.eps],
+        "rows": SHEET_ROWS,
+        "classes": DATASETS.get(board.suite.dataset).classes,
+        "sheets": [
+            {"labels": s.labels, "ids": s.sample_ids, "fell": s.fell, "became": s.became}
+            for _, s in sheets
+        ],
+    }
+    yield (
+        f"{board.name}/playground.html",
+        _page("playground.html", "../", board=board, sheets=sheets, data=_json(data)),
+    )
+    for row, found in sheets:
+        yield f"{board.name}/playground-{row.contender.id}.png", found.content
+
+
 def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
     contender, entry = row.contender, row.contender.entry
     home = f"{board.name}/{contender.id}"
@@ -329,6 +358,8 @@ def _environment() -> Environment:
         "picture_rows": PICTURE_ROWS,
         "curves": overview,
         "FIRST": FIRST,
+        "SHEET_ROWS": SHEET_ROWS,
+        "has_playground": has_playground,
         "PICTURES": PICTURES,
         "TRAVERSALS": TRAVERSALS,
         "norm_of": load_norm,
@@ -352,7 +383,8 @@ def _style() -> str:
 
 @cache
 def _script() -> str:
-    return (files(PACKAGE) / "site.js").read_text(encoding="utf-8")
+    parts = ("site.js", "playground.js")
+    return "".join((files(PACKAGE) / part).read_text(encoding="utf-8") for part in parts)
 
 
 def _hash(text: str) -> str:

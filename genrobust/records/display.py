@@ -242,7 +242,7 @@ def _drawn(plot: Callable[[Axes], object]) -> str:
     plot(figure.subplots())
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue().partition("<svg")[1] + drawn.getvalue().partition("<svg")[2]
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]  # without XML's own head
 
 
 def _field(name: str) -> str:

@@ -28,7 +28,8 @@ HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "own_data.json", HERE / "own_data.md"
 
 ATTRIBUTES = ("Smiling", "Male", "Eyeglasses")
-#: What is benched: data, judges, of which the first attacks and the others score (none: by damage, without labels), radii in steps of 1/255.
+#: What is benched: data; judges, of which the first attacks and the other scores (none: by damage,
+#: without labels); radii in steps of 1/255.
 SUITES: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("celeba", (), (8, 16, 32)),
     ("sprites", (), (4, 8, 16)),

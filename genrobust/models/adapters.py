@@ -386,6 +386,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     """The error for a sequence, with what to type in place of it."""
     rivals = _rivals(output)
     first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
+    codes = [i for i, t in enumerate(output) if _is_batch(t) and t.is_floating_point()]
     if rivals:
         remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"
         if len(rivals) > 2:

@@ -33,7 +33,7 @@ ATTRIBUTES = ("Smiling", "Male", "Eyeglasses")
 SUITES: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("celeba", (), (8, 16, 32)),
     ("sprites", (), (4, 8, 16)),
-    *((f"celeba:{name}", ("vgg", "resnet"), (4, 8, 16)) for name in ATTRIBUTES),
+    *((f"celeba:{name}", ("resnet", "vgg"), (4, 8, 16)) for name in ATTRIBUTES),
 )
 MODELS = ("disvae_VAE", "disvae_btcvae", "jointvae")
 REPOSITORIES = {"disvae": "YannDubs/disentangling-vae", "jointvae": "Schlumberger/joint-vae"}

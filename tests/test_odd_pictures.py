@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,11 @@ def test_of_two_columns_of_classes_it_is_said_which_counts() -> None:
         names = ("a", "b")
 
     class Rows(list[dict[str, Any]]):
-        features = {"img": SimpleNamespace(), "fine": ClassLabel(), "coarse": ClassLabel()}
+        def __init__(self) -> None:
+            super().__init__({"img": PICTURE, "fine": i % 2, "coarse": 0} for i in range(4))
+            self.features = {"img": object(), "fine": ClassLabel(), "coarse": ClassLabel()}
 
-    rows = Rows({"img": PICTURE, "fine": i % 2, "coarse": 0} for i in range(4))
+    rows = Rows()
     with pytest.warns(GenrobustWarning, match="the column 'fine', and not of coarse"):
         found = pictures_in(rows, "test")
     assert torch.equal(found.labels, torch.tensor([0, 1, 0, 1]))

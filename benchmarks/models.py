@@ -900,8 +900,11 @@ def _difference(case: Case, module: Any, model: GenerativeModel) -> float:
         found = [replace(model, clamp=False).reconstruct(x) - picture]
         part = model.encode(x).parts[0]
         if case.logvar is not None:
-            spread = part.logvar if isinstance(part, Gaussian) else torch.tensor(torch.inf)
-            found.append(spread - case.logvar(module, own))
+            logvar = case.logvar(module, own)
+            if isinstance(part, Gaussian):
+                found.append(part.logvar - logvar)
+            elif part.mode().numel() == 2 * logvar.numel():  # the mean and it side by side
+                found.append(torch.tensor(torch.inf))
     return max(float(f.abs().max()) for f in found)
 
 

@@ -55,7 +55,7 @@ def test_it_is_torchmetrics_own_with_that_backbone(
 def test_what_it_cannot_do_is_refused_with_what_to_type(backbone: Path, tmp_path: Path) -> None:
     _needs_torchmetrics()
     x = torch.rand(1, 3, 64, 64)
-    with pytest.raises(GenrobustError, match="none.pth"):
+    with pytest.raises(GenrobustError, match=r"none\.pth"):
         lpips(x, x, tmp_path / "none.pth")
     with pytest.raises(GenrobustError, match="does not hold the backbone 'alex'"):
         lpips(x, x, backbone)

@@ -240,7 +240,7 @@ def _spread(
     for name, (std_of, logvar) in _SPREADS.items():
         if gives(std_of(raw).nan_to_num()):
             return _spread_finding(model, f"{name}, as its forward draws", logvar)
-    if sum(found.noise) % gaussian.mean.numel():
+    if found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
     return _Finding(
         "forward draws codes with another spread than the second of the encoder's two says as a "

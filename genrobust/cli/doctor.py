@@ -25,6 +25,8 @@ EXTRAS = {
     "wandb": "scores in Weights & Biases",
     "pandas": "record.to_pandas()",
     "ray": "--executor ray",
+    "slurm": "--executor slurm",
+    "perceptual": "LPIPS among a record's distances",
     "models": "the other projects' models that genrobust is tried on",
 }
 

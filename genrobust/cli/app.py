@@ -183,7 +183,10 @@ def status(
         typer.Argument(help="The folder of a run, or of several.", parser=folder, metavar="RUN"),
     ] = Path("genrobust-runs"),
 ) -> None:
-    """Print what is done of a run that is under way or was stopped, and its scores so far."""
+    """Print how far a run is, and its scores so far.
+
+    Of one that is under way or was stopped, or of several.
+    """
     from genrobust.cli.status import print_status
 
     print_status(run)

@@ -26,7 +26,7 @@ EXTRAS = {
     "pandas": "record.to_pandas()",
     "ray": "--executor ray",
     "slurm": "--executor slurm",
-    "perceptual": "LPIPS among a record's distances",
+    "perceptual": "LPIPS, by genrobust.metrics",
     "models": "the other projects' models that genrobust is tried on",
 }
 

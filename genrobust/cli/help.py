@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The groups in their order, with the parameters in each; what is in none stands in the last.
 GROUPS = {
@@ -30,6 +33,7 @@ EXAMPLES = {
         "genrobust curve --model jointvae",
         "genrobust curve --model my_model.py:build --norm l2 --limit 20",
     ),
+    "status": ("genrobust status genrobust-runs/digits-v1/vae",),
     "collect": ("genrobust collect genrobust-runs/digits-v1/vae",),
     "check": (
         "genrobust check my_model.py:build",
@@ -86,7 +90,7 @@ class Command(TyperCommand):
 class App(typer.Typer):
     """Whose commands are such."""
 
-    def command(self, name: str | None = None, **known: Any) -> Any:
+    def command(self, name: str | None = None, **known: Any) -> Callable[[Function], Function]:
         return super().command(name, **{"cls": Command, **known})
 
 

@@ -222,7 +222,7 @@ def _shipped(architecture: str, dataset: str) -> Judge:
 
 def _by_name(name: str) -> Callable[[str], nn.Module | Judge]:
     make = partial(_shipped, name)
-    make.__doc__ = ARCHITECTURES[name].__doc__  # type: ignore[misc]
+    make.__doc__ = ARCHITECTURES[name].__doc__
     return make
 
 

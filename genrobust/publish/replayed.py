@@ -9,7 +9,7 @@ from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE
 from genrobust.evidence.entries import sha256_of
 from genrobust.records.record import Record
-from genrobust.runner.execute import Progress
+from genrobust.runner.execute import Progress, silent
 from genrobust.verify.verify import VerifyOptions, verify
 
 
@@ -37,7 +37,7 @@ def replayed(
     path: str | Path,
     url: str,
     options: VerifyOptions | None = None,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Replayed:
     """Replay a run's evidence, so that what is published is what it gives.
 

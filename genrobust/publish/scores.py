@@ -51,7 +51,7 @@ def write_card(path: str | Path, replayed: Replayed) -> Path:
     try:
         if files.is_there(path):
             card = ModelCard(files.read_text(path), ignore_metadata_errors=False)
-            data = card.data
+            data: Any = card.data
         else:
             data = ModelCardData(tags=["genrobust"])
             card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {record.model.name}\n")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from genrobust import drawing
 from genrobust.errors import GenrobustError
@@ -206,16 +207,16 @@ def plot_examples(
         )
     fallen = [one.attacked[0] if one.attacked else None for one in examples]
     broken = [(one.source, at.x_adv) for one, at in zip(examples, fallen, strict=True) if at]
-    words, changes = "change", iter(())
+    words, moved = "change", list[Tensor]()
     if broken:
         words, moved = drawing.change(*map(torch.stack, zip(*broken, strict=True)))
-        changes = iter(moved)
-    rows = {
+    changes = iter(moved)
+    rows: dict[str, list[Tensor | None]] = {
         "source": [one.source for one in examples],
-        "attacked": [at and at.x_adv for at in fallen],
-        words: [at and next(changes) for at in fallen],
+        "attacked": [at.x_adv if at else None for at in fallen],
+        words: [next(changes) if at else None for at in fallen],
         "reconstruction": [one.reconstruction for one in examples],
-        "of the attacked": [at and at.reconstruction for at in fallen],
+        "of the attacked": [at.reconstruction if at else None for at in fallen],
     }
     titles = [_title(one, classes) for one in examples]
     return drawing.pictures(rows, titles, figure)

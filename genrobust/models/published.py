@@ -159,7 +159,7 @@ def _of_diffusers(folder: Path, shape: tuple[int, int, int], name: str) -> Gener
     except ImportError as problem:
         raise _lacking(f"'{folder}', a model in diffusers' layout,", "diffusers") from problem
     config = _table(folder / _CONFIG)
-    kind = getattr(diffusers, str(config["_class_name"]), None)
+    kind: Any = getattr(diffusers, str(config["_class_name"]), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)) or not all(
         callable(getattr(kind, half, None)) for half in ("encode", "decode")
     ):

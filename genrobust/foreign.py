@@ -124,6 +124,12 @@ class Call:
                 "mend its backward pass, or wrap it with differentiable=False, or with encode= and "
                 "decode= that can be differentiated and the rest as deploy="
             )
+        if "more than 1 value per channel" in str(problem):
+            advice = (
+                "it normalises by the batch's own statistics, so that an image's result depends on "
+                "those beside it: let train() leave its norms in eval mode, and let them keep "
+                "statistics (track_running_stats=True)"
+            )
         if is_out_of_memory(problem):
             advice = "give --workers 1, or lower --batch-size"
         raise GenrobustError(

@@ -39,7 +39,7 @@ from genrobust.runner.store import Store
 from genrobust.seeding import generator
 from genrobust.suites import Suite
 from genrobust.suites.suite import AttackEntry
-from genrobust.testing.masks import MASKS
+from genrobust.testing.masks import CLASSIC
 from genrobust.threat import ThreatModel
 
 BOX = {norm: ThreatModel(norm, math.inf) for norm in NORMS.names()}
@@ -497,7 +497,7 @@ def test_the_curve_goes_through_the_bench(model: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["quantised input", "another gradient"])
 def test_a_masked_model_is_no_more_robust_than_its_bench_says(name: str) -> None:
-    mask = next(mask for mask in MASKS if mask.name == name)
+    mask = next(mask for mask in CLASSIC if mask.name == name)
     model = mask.hidden(genrobust.load_model("vae"))
     curved = genrobust.minimum_norm(model, limit=10)
     bench = genrobust.bench(model, limit=10)

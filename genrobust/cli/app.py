@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from genrobust.cli.contained import INSIDE, contained, is_foreign, limits_of
 from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.parameters import with_options
@@ -369,7 +372,9 @@ def train(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
+        typer.Option(
+            help="A judge's architecture instead: lenet, vgg, resnet, thesis or committee."
+        ),
     ] = None,
     beside: Annotated[
         list[str] | None,
@@ -434,5 +439,9 @@ def show(
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The console script; what loads an archive does it in a child."""
+    words = sys.argv[1:]
+    if INSIDE in os.environ or os.name != "posix" or not is_foreign(words):
+        app()
+    else:  # with Python's own options as well, such as -I
+        sys.exit(contained([sys.executable, *sys.orig_argv[1:]], limits_of(words)))

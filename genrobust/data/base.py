@@ -144,6 +144,13 @@ class Dataset(Protocol):
     """A source of images. Register an instance or class under ``genrobust.datasets``.
 
     Data without labels has no ``classes``, and images whose ``labels`` are None.
+
+    Example:
+        >>> digits = DATASETS.get("digits")
+        >>> digits.name, digits.image_shape, len(digits.classes)
+        ('digits', (1, 32, 32), 10)
+        >>> len(digits.load("test", None))
+        599
     """
 
     @property

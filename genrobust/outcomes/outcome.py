@@ -89,6 +89,28 @@ class Broken(Stored):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Directional(Stored):
+    """Whether autograd says what the model does, as finite differences do, (B,) each.
+
+    Args:
+        along: the cosine of what the judge's margin on the surrogate reconstruction does along
+            directions with what its gradient says.
+        along_latent: the least such cosine among the latents that move most.
+        jump: the largest change of the reconstruction within 1/512 of a way of a tenth of the pixel
+            range, as a part of the change along the whole way.
+        response: how far the reconstruction moves on such a way of noise, as a part of the way.
+        lead: of the likeliest category over the next, in logits, the least of the parts; 0 without
+            any.
+    """
+
+    along: _Distance
+    along_latent: _Distance
+    jump: _Distance
+    response: _Distance
+    lead: _Distance
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Guidance(Stored):
     """Whether what leads attacks can be followed: what needs no attack, (B,) each.
 
@@ -99,6 +121,7 @@ class Guidance(Stored):
             gradient; None in the first runs.
         descent_promised: how far the gradient says; likewise.
         surrogate_label, deployed_label: what the attacker's judge sees.
+        directional: None in the first runs.
     """
 
     gradient_norm: _Slope
@@ -107,6 +130,7 @@ class Guidance(Stored):
     descent_promised: _Later = None
     surrogate_label: _Class
     deployed_label: _Class
+    directional: Annotated[Directional | None, Group("directional.")] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +149,7 @@ class Short(Stored):
         success, again: the attacker's judge, from two different starts.
         stopped: the judge on the surrogate only, by a logit, from the first start; None in the
             first runs.
+        unbounded: what a short attack fools whose ball is the whole box, (B,) bool; likewise.
     """
 
     success: _Fooled
@@ -132,6 +157,7 @@ class Short(Stored):
     stopped: Annotated[
         Tensor | None, Column(torch.bool, "radius and source", "rerun", later=True)
     ] = None
+    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=True)] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

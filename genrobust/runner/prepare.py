@@ -41,7 +41,7 @@ from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
 from genrobust.runner.recipe import Recipe
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded
-from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
+from genrobust.suites.suite import JudgeRef, Suite, load_suite, registered_as
 from genrobust.threat import TOLERANCE, ThreatModel
 
 #: What a batch has only where a suite has judges.
@@ -348,7 +348,8 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], t
     The short words also name the seed, and not that the suite is one's own.
     """
     used, deviations, settings = suite, [], []
-    if suite.name not in SUITES or load_suite(suite.name, options.data_root) != suite:
+    known = registered_as(suite)
+    if known is None or load_suite(known, options.data_root) != suite:
         deviations.append("a suite of one's own")
     if options.attacks:
         used = used.with_attacks(list(options.attacks))

@@ -16,7 +16,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
-from genrobust.suites.suite import SUITES, Suite
+from genrobust.suites.suite import Suite, registered_as
 
 
 def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
@@ -37,7 +37,7 @@ def command(model: str, suite: Suite, options: Options) -> str:
     """The shell command that repeats the run."""
     said = options.words()
     words = ["genrobust", "bench", "--model", model, *said.pop("weights", ())]
-    words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
+    words += ["--suite", registered_as(suite) or f"{suite.name}.json"]
     return shlex.join([*words, *chain.from_iterable(said.values())])
 
 

@@ -96,7 +96,8 @@ class Robustness(Purpose[Outcome, Record]):
             fidelity=prepared.fidelity,
             radii="each",
             flags=flags.raised(
-                suite, outcome.eligible, outcome.signs, outcome.counts, outcome.damaged
+                *(suite, outcome.eligible, outcome.signs, outcome.counts),
+                *(outcome.damaged, outcome.ignore.radius),
             ),
             scores=scores(outcome, suite, Sizes.joined(shards)),
             attacks=collect.attack_costs(suite, outcome.counts),

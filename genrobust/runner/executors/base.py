@@ -25,6 +25,10 @@ class Executor(ABC):
         elsewhere: whether it computes in other processes. A model is then built anew in each, and
             so must have been given by name or place; in this process workers share it.
         most_workers: how many it can use; None for any number.
+
+    Example:
+        >>> EXECUTORS.get("threads").elsewhere, EXECUTORS.get("processes").elsewhere
+        (False, True)
     """
 
     elsewhere: ClassVar[bool] = True

@@ -541,7 +541,10 @@ TOKENS: dict[str, Callable[[], nn.Module]] = {
 
 def own_cases() -> Iterator[Case]:
     """The styles, with each body where they are honest."""
-    mean = lambda s, x: s.image(s.mean(x))  # noqa: E731
+
+    def mean(s: Any, x: Tensor) -> Tensor:
+        return s.image(s.mean(x))
+
     for body in BODIES:
         for forms, logvar in ((FORMS, Net.logvar), (POINTS, None)):
             for name, members in forms.items():
@@ -569,7 +572,10 @@ def own_cases() -> Iterator[Case]:
         "torch.compile": partial(torch.compile, backend="eager"),
     }
     for name, hold in held.items():
-        inner = lambda s, x: mean(getattr(s, "module", getattr(s, "_orig_mod", s)), x)  # noqa: E731
+
+        def inner(s: Any, x: Tensor) -> Tensor:
+            return mean(getattr(s, "module", getattr(s, "_orig_mod", s)), x)
+
         yield Case(name, lambda h=hold: h(_built(members, "mlp")), inner)
     yield Case("(encoder, decoder)", _pair, lambda m, x: m[1](m[0](x)), wrap={"input_shape": SHAPE})
     yield Case("rows of 784", Rows, lambda m, x: m.decode(m.encode(x.flatten(1))[0]).view(x.shape))
@@ -679,13 +685,21 @@ _PYTHAE = {
     "VAE_LinNF": "decode=lambda z: module.decoder(reduce(lambda h, f: f(h).out, module.net, z))",
     "VAE_IAF": "decode=lambda z: module.decoder(module.iaf_flow.inverse(z).out)",
 }
-_DECODED: Truth = lambda m, x: m.decoder(m.encoder(x).embedding).reconstruction  # noqa: E731
-_RECON: Truth = lambda m, x: m({"data": x}).recon_x  # noqa: E731
+
+
+def _decoded(m: Any, x: Tensor) -> Tensor:
+    return m.decoder(m.encoder(x).embedding).reconstruction
+
+
+def _recon(m: Any, x: Tensor) -> Tensor:
+    return m({"data": x}).recon_x
+
+
 _PYTHAE_TRUTH: dict[str, Truth] = {
-    "VQVAE": _RECON,
+    "VQVAE": _recon,
     "SVAE": lambda m, x: m.decoder(F.normalize(m.encoder(x).embedding)).reconstruction,
-    "VAE_LinNF": _still(_RECON),
-    "VAE_IAF": _still(_RECON),
+    "VAE_LinNF": _still(_recon),
+    "VAE_IAF": _still(_recon),
 }
 
 
@@ -706,7 +720,7 @@ def _pythae() -> Iterator[Case]:
         return getattr(models, name)(config(input_dim=SHAPE, latent_dim=6))
 
     for name, mend in _PYTHAE.items():
-        truth = _PYTHAE_TRUTH.get(name, _DECODED)
+        truth = _PYTHAE_TRUTH.get(name, _decoded)
         # Its spread is one of the hyperbolic plane, of which no log-variance tells.
         logvar = (lambda m, x: m.encoder(x).log_covariance + 9) if name == "PoincareVAE" else None
         yield Case(f"pythae {name}", partial(build, name), truth, logvar, mend=mend)
@@ -717,18 +731,23 @@ def _monai() -> Iterator[Case]:
 
     two = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
     given = {"input_shape": SHAPE, "clamp": True}
-    build: Callable[[], nn.Module] = lambda: nets.AutoEncoder(  # noqa: E731
-        **two, channels=(4, 8), strides=(2, 2)
-    )
+    build = partial(nets.AutoEncoder, **two, channels=(4, 8), strides=(2, 2))
     yield Case("monai AutoEncoder", build, lambda m, x: m(x), wrap=given)
-    build = lambda: nets.VarAutoEncoder(  # noqa: E731
-        2, in_shape=SHAPE, out_channels=1, latent_size=24, channels=(4, 8), strides=(2, 2)
+    build = partial(
+        nets.VarAutoEncoder,
+        2,
+        in_shape=SHAPE,
+        out_channels=1,
+        latent_size=24,
+        channels=(4, 8),
+        strides=(2, 2),
     )
     # Its forward decodes mean + std in eval mode.
     mend = "encode=module.encode_forward, decode=module.decode_forward, "
     mend += "deploy=lambda x: module(x)[0]"
     yield Case("monai VarAutoEncoder", build, lambda m, x: m(x)[0], wrap=given, mend=mend)
-    build = lambda: nets.VQVAE(  # noqa: E731
+    build = partial(
+        nets.VQVAE,
         **two,
         **{"channels": (8, 8), "num_res_channels": (8, 8), "num_res_layers": 1},
         downsample_parameters=((2, 4, 1, 1),) * 2,
@@ -736,14 +755,20 @@ def _monai() -> Iterator[Case]:
         **{"num_embeddings": 16, "embedding_dim": 4},
     )
     yield Case("monai VQVAE", build, lambda m, x: m(x)[0], wrap=given)
-    build = lambda: nets.AutoencoderKL(  # noqa: E731
+    build = partial(
+        nets.AutoencoderKL,
         **two,
         **{"channels": (8, 8), "attention_levels": (False, False), "num_res_blocks": (1, 1)},
         **{"latent_channels": 3, "norm_num_groups": 4},
     )
     mend = "encode=lambda x: (lambda m, s: (m, 2 * s.log()))(*module.encode(x))"
-    logvar: Truth = lambda m, x: 2 * m.encode(x)[1].log()  # noqa: E731
-    truth: Truth = lambda m, x: m.decode(m.encode(x)[0])  # noqa: E731
+
+    def logvar(m: Any, x: Tensor) -> Tensor:
+        return 2 * m.encode(x)[1].log()
+
+    def truth(m: Any, x: Tensor) -> Tensor:
+        return m.decode(m.encode(x)[0])
+
     yield Case("monai AutoencoderKL", build, truth, logvar, wrap=given, mend=mend)
 
 
@@ -754,23 +779,30 @@ def _diffusers() -> Iterator[Case]:
     blocks |= {"up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4}
     blocks |= {"sample_size": 16, "latent_channels": 3}
     given = {"value_range": (-1, 1), "clamp": True}
-    sample: Truth = lambda m, x: m(x).sample  # noqa: E731
-    build: Callable[[], nn.Module] = lambda: diffusers.AutoencoderKL(**blocks)  # noqa: E731
-    logvar: Truth = lambda m, x: m.encode(x).latent_dist.logvar  # noqa: E731
+
+    def sample(m: Any, x: Tensor) -> Tensor:
+        return m(x).sample
+
+    build = partial(diffusers.AutoencoderKL, **blocks)
+
+    def logvar(m: Any, x: Tensor) -> Tensor:
+        return m.encode(x).latent_dist.logvar
+
     yield Case("diffusers AutoencoderKL", build, sample, logvar, wrap=given)
     bare = {"encode": "lambda x: module.encode(x).latent_dist"}
     name = "diffusers DiagonalGaussianDistribution"
     yield Case(name, build, sample, logvar, wrap={**given, **bare})
-    build = lambda: diffusers.VQModel(**blocks, num_vq_embeddings=16)  # noqa: E731
+    build = partial(diffusers.VQModel, **blocks, num_vq_embeddings=16)
     yield Case("diffusers VQModel", build, sample, wrap=given)
     two = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
-    build = lambda: diffusers.AutoencoderTiny(  # noqa: E731
-        **two, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
+    build = partial(
+        diffusers.AutoencoderTiny, **two, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
     )
     three = {"input_shape": (3, 16, 16), "clamp": True}
     mend = "deploy=lambda x: module(x).sample"  # its forward keeps codes as bytes
     yield Case("diffusers AutoencoderTiny", build, sample, wrap=three, mend=mend)
-    build = lambda: diffusers.AutoencoderDC(  # noqa: E731
+    build = partial(
+        diffusers.AutoencoderDC,
         **two,
         **{"encoder_block_types": "ResBlock", "decoder_block_types": "ResBlock"},
         **{"encoder_layers_per_block": (1, 1), "decoder_layers_per_block": (1, 1)},

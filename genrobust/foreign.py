@@ -79,6 +79,13 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or allocator
 
 
+def ran_out_of_memory(problem: BaseException | None) -> bool:
+    """Whether that is what an error, or one that it came from, says."""
+    while problem is not None and not is_out_of_memory(problem):
+        problem = problem.__cause__
+    return problem is not None
+
+
 class Call:
     """One call of a model's code, as a context: its faults become one sentence.
 

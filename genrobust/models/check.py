@@ -34,7 +34,14 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """What was found on the probe batch."""
+    """What was found on the probe batch.
+
+    Example:
+        >>> import genrobust
+        >>> found = check_model(genrobust.load_model("vae"))
+        >>> found.code_size, found.gradient > 0
+        (10, True)
+    """
 
     latents: str
     code_size: int
@@ -64,6 +71,11 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
 
     Raises:
         GenrobustError: the first check that failed, what was found, and what to do.
+
+    Example:
+        >>> import genrobust
+        >>> check_model(genrobust.load_model("vae")).latents
+        '10 Gaussian'
     """
     if model.device.type == "meta":
         raise GenrobustError(

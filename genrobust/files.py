@@ -218,7 +218,7 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        # A tensor of one number is contiguous whatever its stride, and is no bytes unless that is 1.
+        # One number is contiguous whatever its stride, but is bytes only with a stride of 1.
         numbers = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
         digest.update(numbers.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -160,9 +160,8 @@ def _of_diffusers(folder: Path, shape: tuple[int, int, int], name: str) -> Gener
         raise _lacking(f"'{folder}', a model in diffusers' layout,", "diffusers") from problem
     config = _table(folder / _CONFIG)
     kind: Any = getattr(diffusers, str(config["_class_name"]), None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)) or not all(
-        callable(getattr(kind, half, None)) for half in ("encode", "decode")
-    ):
+    halves = [callable(getattr(kind, half, None)) for half in ("encode", "decode")]
+    if not all(halves) or diffusers.ModelMixin not in getattr(kind, "__mro__", ()):
         raise GenrobustError(
             f"'{folder}' holds a {config['_class_name']}, which the installed diffusers "
             f"{diffusers.__version__} does not have as an autoencoder; give one, such as an "

@@ -25,6 +25,7 @@ BASE = {
     "verify": [ENTRY],
     "publish": [ENTRY, "--url", "https://x.org/evidence.zip", "--card", "card.md"],
     "doctor": [],
+    "status": [FOLDER],
     "train": ["--model", "vae", "--set", "steps=1"],
     "list": ["attacks"],
     "show": ["suite", "digits"],
@@ -163,6 +164,7 @@ BAD = {
         "--data-root": ROOTS,
     },
     "doctor": {},
+    "status": {"RUN": ["", FILE, FOLDER, "no", LONG, BYTES]},
     "list": {"KIND": ["", "atacks", LONG, BYTES]},
     "show": {
         "KIND": ["", "suites", LONG, BYTES],

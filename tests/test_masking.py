@@ -19,10 +19,10 @@ from genrobust.records.record import Record
 from genrobust.runner.signs import diagnose
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import entries_of
-from genrobust.testing.masks import MASKS, Mask, rounded
+from genrobust.testing.masks import CLASSIC, Mask, rounded
 
 COUNT = 24
-BY_NAME = {mask.name: mask for mask in MASKS}
+BY_NAME = {mask.name: mask for mask in CLASSIC}
 
 #: What the signs that need no attack say of a mask that nobody declared. The other three masks
 #: let gradients pass that lead attacks to the same images.
@@ -77,7 +77,7 @@ def test_every_mask_is_one_that_is_told_or_harmless() -> None:
     assert not TOLD.keys() & HARMLESS
 
 
-@pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.name)
+@pytest.mark.parametrize("mask", CLASSIC, ids=lambda mask: mask.name)
 def test_a_mask_hardly_changes_what_a_model_gives(mask: Mask) -> None:
     vae, batch = zoo("vae"), digits()
     declared, hidden = mask.declared(vae), mask.hidden(vae)

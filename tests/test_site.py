@@ -220,8 +220,8 @@ def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None
 
 def test_the_board_is_ordered_by_standing_then_area(board: Board) -> None:
     found = [(row.contender.id, row.standing, row.rank is not None) for row in board.rows]
-    assert [name for name, _, _ in found][-2:] == ["flagged", "failed"]
-    assert [ranked for _, _, ranked in found] == [True] * 4 + [False] * 2
+    assert [name for name, _, _ in found][-3:] == ["weak", "flagged", "failed"]
+    assert [ranked for _, _, ranked in found] == [True] * 3 + [False] * 3
     areas = [row.area for row in board.ranked]
     assert areas == sorted(areas, reverse=True)
 
@@ -677,7 +677,7 @@ def test_the_board_shows(shown: str, site: Path) -> None:
         ("strong", "@misc{genrobust-digits-v1-strong,"),
         ("strong", "the digits' training split"),
         ("strong", fingerprint(Fake("strong"))),
-        ("strong", "Rank 1, shared by 2, of 4 ranked models."),
+        ("strong", "Rank 1, shared by 2, of 3 ranked models."),
     ],
 )
 def test_the_page_of_an_entry_shows(entry: str, shown: str, site: Path) -> None:

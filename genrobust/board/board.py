@@ -11,10 +11,16 @@ group shares the group's rank; the next one leads a group of its own.
 
 A model holds one place, however often it is submitted: where entries have one fingerprint, the one
 with the lowest area counts, so that nothing is gained by trying seeds.
+
+Ranks are of models with a bottleneck, that a replay has shown: one whose code carries more than
+:func:`genrobust.verify.capacity.rate_limit` gives back what it is given, attacked or not, and is a
+reference line.
 """
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -30,21 +36,33 @@ from genrobust.outcomes.scores import rated, source_areas
 from genrobust.outcomes.statistics import Array, interval, resampled_means
 from genrobust.records.record import Estimate, Record
 from genrobust.suites.suite import Suite
+from genrobust.verify.capacity import rate_limit
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
 
-#: Why a row has no rank: its outcomes are not there, its model has a lower row, its flags, its run,
-#: its verification.
-Standing = Literal["ranked", "without outcomes", "repeated", "unreliable", "not official", "failed"]
+#: Why a row has no rank: its outcomes are not there, its model has a lower row, its code, no replay
+#: of it, its flags, its run, its verification.
+Standing = Literal[
+    "ranked",
+    "without outcomes",
+    "repeated",
+    "no bottleneck",
+    "not replayed",
+    "unreliable",
+    "not official",
+    "failed",
+]
 #: The order on a board. Rows without outcomes stand where their area puts them.
 _TIERS: dict[Standing, int] = {
     "ranked": 0,
     "without outcomes": 0,
     "repeated": 1,
-    "unreliable": 2,
-    "not official": 3,
-    "failed": 4,
+    "no bottleneck": 2,
+    "not replayed": 3,
+    "unreliable": 4,
+    "not official": 5,
+    "failed": 6,
 }
 
 
@@ -69,6 +87,15 @@ class Contender:
     @property
     def state(self) -> State:
         return "unverified" if self.entry is None else self.entry.state
+
+    @property
+    def rate(self) -> float | None:
+        """What the code carries, in nats: as a replay measured it, or before that was, the KL."""
+        verified = None if self.entry is None else self.entry.current_verification
+        if verified is not None and verified.rate is not None:
+            return verified.rate
+        kl = self.record.scores.kl
+        return None if kl is None else kl.value
 
     @property
     def family(self) -> str | None:
@@ -169,6 +196,11 @@ class Board:
         return f"{self.suite.name}-v{self.suite.version}"
 
     @property
+    def rate_limit(self) -> float:
+        """The most nats of an image that a ranked model's code may carry."""
+        return rate_limit(self.suite, self.rows[0].contender.record.model.input_shape)
+
+    @property
     def ranked(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.rank is not None)
 
@@ -199,10 +231,24 @@ def make_board(contenders: Sequence[Contender]) -> Board:
         GenrobustError: submitted entries disagree on what that suite is.
     """
     suite = _suite(contenders)
+    contenders = _told_apart(contenders)
     rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
     paired = Paired.of(suite, rows)
     return Board(suite, _ranked(rows, paired), paired)
+
+
+def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
+    """A name is its submitter's word: where it is another's as well, each goes with its folder."""
+
+    def seen(name: str) -> str:
+        return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+    names = Counter(seen(one.name) for one in contenders)
+    return [
+        replace(one, name=f"{one.name} ({one.id})") if names[seen(one.name)] > 1 else one
+        for one in contenders
+    ]
 
 
 def rescored(record: Record, worst: Worst) -> Record:
@@ -235,6 +281,11 @@ def _standing(contender: Contender, suite: Suite) -> Standing:
         return "not official"
     if contender.record.flags:
         return "unreliable"
+    if contender.entry is not None and contender.state not in ("replay", "re-attack"):
+        return "not replayed"
+    rate = contender.rate
+    if rate is not None and rate > rate_limit(suite, contender.record.model.input_shape):
+        return "no bottleneck"
     return "ranked" if contender.outcomes is not None else "without outcomes"
 
 

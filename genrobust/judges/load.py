@@ -220,4 +220,4 @@ def _shipped(architecture: str, dataset: str) -> Judge:
     return Judge(name_of(dataset, architecture), network, _hash_of_weights(network))
 
 
-lenet, vgg, resnet, thesis = (partial(_shipped, name) for name in ARCHITECTURES)
+lenet, vgg, resnet, thesis, committee = (partial(_shipped, name) for name in ARCHITECTURES)

@@ -33,7 +33,7 @@ from genrobust.report.figures import Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, reading, verdict
 from genrobust.site.cite import bibtex
 from genrobust.site.export import FIRST, scores_at, script_data, to_csv, to_json
-from genrobust.site.tradeoffs import ticks, trade_offs
+from genrobust.site.tradeoffs import TradeOff, ticks, trade_offs
 from genrobust.verify.verify import PROVES
 
 PACKAGE = "genrobust.site"
@@ -170,6 +170,10 @@ def standing(board: Board, row: Row) -> str:
         return {
             "without outcomes": "Not ranked: the run kept no outcomes of single sources.",
             "repeated": "Not ranked: an entry of the same model has a lower robust area.",
+            "no bottleneck": "A reference line, not ranked: its code carries more than "
+            f"{board.rate_limit:,.0f} nats of an image, so that an attacked one may come out as it "
+            "went in.",
+            "not replayed": "Not ranked: no replay has shown its scores yet.",
             "unreliable": "Not ranked: its scores are not reliable.",
             "not official": "Not ranked: it was not measured as the suite says.",
             "failed": "Not ranked: it failed its verification.",
@@ -206,18 +210,17 @@ def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> t
 
 def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
     home, data = board.name, {"board": board, "columns": columns(board)}
-    yield f"{home}/index.html", _table(board, board.rows[:FIRST])
+    charts = trade_offs(board)
+    frontiers = [chart for chart in charts if chart.frontier and chart.frontier.rows]
+    yield f"{home}/index.html", _table(board, board.rows[:FIRST], frontiers)
     if len(board.rows) > FIRST:
-        yield f"{home}/{ALL}", _table(board, board.rows)
-    yield (
-        f"{home}/trade-offs.html",
-        _page("trade_offs.html", "../", charts=trade_offs(board), **data),
-    )
+        yield f"{home}/{ALL}", _table(board, board.rows, frontiers)
+    yield f"{home}/trade-offs.html", _page("trade_offs.html", "../", charts=charts, **data)
     yield f"{home}/board.csv", to_csv(board).encode()
     yield f"{home}/board.json", to_json(board).encode()
 
 
-def _table(board: Board, rows: Sequence[Row]) -> bytes:
+def _table(board: Board, rows: Sequence[Row], frontiers: Sequence[TradeOff]) -> bytes:
     """A page with the table of these rows."""
     return _page(
         "board.html",
@@ -230,6 +233,7 @@ def _table(board: Board, rows: Sequence[Row]) -> bytes:
         axes=replace(overview(rows), lines=()),
         verdict=board_verdict(board),
         range=area_range(board),
+        frontiers=frontiers,
     )
 
 
@@ -261,12 +265,14 @@ def _playground_files(board: Board) -> Iterator[tuple[str, bytes]]:
 def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
     contender, entry = row.contender, row.contender.entry
     home = f"{board.name}/{contender.id}"
+    named = row.best.model.model_copy(update={"name": contender.name})
+    record = row.best.model_copy(update={"model": named})
     section = Section(
         number=1,
         name=contender.name,
-        record=row.best,
-        verdict=verdict(row.best),
-        chart=model_chart(row.best),
+        record=record,
+        verdict=verdict(record),
+        chart=model_chart(record),
         examples=(),
     )
     lowered = row.best_attack is not None

@@ -131,6 +131,14 @@ class Suite(Frozen):
     chunk_size: int = Field(gt=0, le=MAX_CHUNK)
     confidence: float = Field(gt=0, lt=1, allow_inf_nan=False)
     resamples: int = Field(gt=0, le=MAX_RESAMPLES)
+    rate_limit: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=lambda value: value is None,
+        description="what the code of a ranked model may carry, in nats for each number of an "
+        "image; None for that of the board",
+    )
 
     @field_validator("name")
     @classmethod
@@ -278,8 +286,26 @@ def entries_of(name: str, goal: Goal) -> tuple[AttackEntry, ...]:
 #: A suite is registered as a function without arguments that gives it.
 SUITES: Registry[Callable[[], Suite]] = Registry(
     "suite",
-    {"digits": "genrobust.suites.builtin:digits", "mnist": "genrobust.suites.builtin:mnist"},
+    {
+        "digits": "genrobust.suites.builtin:digits",
+        "digits-v2": "genrobust.suites.builtin:digits_v2",
+        "mnist": "genrobust.suites.builtin:mnist",
+        "mnist-v2": "genrobust.suites.builtin:mnist_v2",
+    },
 )
+
+
+def registered_as(suite: Suite) -> str | None:
+    """The registered name of a suite's protocol, if it has one: its own, or one with its version.
+
+    Whether it is that protocol unchanged, only :func:`load_suite` can tell.
+
+    Example:
+        >>> registered_as(load_suite("digits")), registered_as(load_suite("digits-v2"))
+        ('digits', 'digits-v2')
+    """
+    names = (f"{suite.name}-v{suite.version}", suite.name)
+    return next((name for name in names if name in SUITES), None)
 
 
 def load_suite(name: str, data_root: str | Path | None = None) -> Suite:

@@ -218,7 +218,8 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        # As a column: of a single number the stride along a row may be any.
+        digest.update(tensor.flatten().unsqueeze(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -2,10 +2,15 @@
 PYTHON ?= python3
 ENV := .venv/bin/python
 
-.PHONY: bench test test-slow lint clean
+.PHONY: bench benchmark test test-slow lint docs clean
 
 bench: .venv/installed
 	$(ENV) -m genrobust bench --model jointvae
+
+# What genrobust takes beside the passes of the model, and beside other libraries.
+benchmark: .venv/installed
+	OMP_NUM_THREADS=1 $(ENV) benchmarks/overhead.py
+	OMP_NUM_THREADS=1 $(ENV) benchmarks/speed.py
 
 # A file's tests stay in one process; torch gets one thread in each.
 SIDE_BY_SIDE := -n auto --dist loadfile
@@ -20,6 +25,10 @@ lint: .venv/installed
 	$(ENV) -m ruff check .
 	$(ENV) -m ruff format --check .
 	$(ENV) -m mypy
+
+# The pages, in build/docs; nothing in them is loaded from elsewhere.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(ENV) -m mkdocs build --quiet
 
 # torch first and alone: the constraint then keeps every later package from fetching another build.
 .venv/installed: pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
@@ -160,6 +161,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"not a whole safetensors file: {problem}") from problem
 
 
+def tensors_in(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of the content of a safetensors file.
+
+    Raises:
+        ValueError: it is not a whole one.
+    """
+    try:
+        tensors = load(content)
+        length = int.from_bytes(content[:8], "little")
+        return tensors, json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except SafetensorError as problem:
+        raise ValueError(f"not a whole safetensors file: {problem}") from problem
+
+
 @contextmanager
 def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder for the block, removed at its end, or later if the process is killed in it.
@@ -201,9 +216,11 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, shapes, types and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        # One number is contiguous whatever its stride, but is bytes only with a stride of 1.
+        numbers = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

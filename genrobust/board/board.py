@@ -22,7 +22,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
@@ -144,6 +144,39 @@ class Row:
         return next((one for one in self.lowerings if one.accepted and one.lowers_by > 0), None)
 
 
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """The robust areas of the models with outcomes of the suite, source by source and resampled.
+
+    Args:
+        suite: the protocol, whose resamples they are.
+        ids: of the models, in the order of the board.
+        areas: of each source, (models, sources).
+        means: of each resample, (models, resamples).
+    """
+
+    suite: Suite
+    ids: tuple[str, ...]
+    areas: Array
+    means: Array
+
+    @classmethod
+    def of(cls, suite: Suite, rows: Sequence[Row]) -> Paired:
+        """Of those of the rows that can be paired."""
+        known = [row.contender for row in rows if _is_paired(row)]
+        each = [source_areas(_merged(one), one.record.suite).numpy() for one in known]
+        areas = np.stack(each) if each else np.empty((0, len(suite.sample_ids)))
+        means = resampled_means(areas, suite) if each else np.empty((0, suite.resamples))
+        return cls(suite, tuple(one.id for one in known), areas, means)
+
+    def difference(self, first: str, second: str) -> Estimate:
+        """The robust area of the first minus that of the second; both are among ``ids``."""
+        a, b = self.ids.index(first), self.ids.index(second)
+        low, high = interval(self.means[a] - self.means[b], self.suite)
+        value = self.areas[a].mean() - self.areas[b].mean()
+        return Estimate(value=float(value), low=float(low), high=float(high), n=len(self.areas[a]))
+
+
 @dataclass(frozen=True)
 class Board:
     """All that was measured on one version of a suite.
@@ -151,13 +184,12 @@ class Board:
     Args:
         suite: the protocol.
         rows: in the order of the board.
-        differences: the difference of robust areas, first minus second, for each two rows with
-            outcomes of the suite, by their ids in the order of the rows.
+        paired: what differences of robust areas are taken from.
     """
 
     suite: Suite
     rows: tuple[Row, ...]
-    differences: dict[tuple[str, str], Estimate]
+    paired: Paired = field(compare=False)  # follows from the rows
 
     @property
     def name(self) -> str:
@@ -202,12 +234,8 @@ def make_board(contenders: Sequence[Contender]) -> Board:
     contenders = _told_apart(contenders)
     rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
-    paired = [row for row in rows if _is_paired(row)]
-    areas = [
-        source_areas(_merged(row.contender), row.contender.record.suite).numpy() for row in paired
-    ]
-    differences = _differences(suite, paired, areas)
-    return Board(suite, _ranked(rows, differences), differences)
+    paired = Paired.of(suite, rows)
+    return Board(suite, _ranked(rows, paired), paired)
 
 
 def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
@@ -318,34 +346,14 @@ def _is_paired(row: Row) -> bool:
     return row.contender.outcomes is not None and row.standing != "not official"
 
 
-def _differences(
-    suite: Suite, rows: Sequence[Row], areas: Sequence[Array]
-) -> dict[tuple[str, str], Estimate]:
-    if not rows:
-        return {}
-    values = np.stack(areas)
-    means = resampled_means(values, suite)
-    found = {}
-    for a, first in enumerate(rows):
-        for b in range(a + 1, len(rows)):
-            low, high = interval(means[a] - means[b], suite)
-            found[first.contender.id, rows[b].contender.id] = Estimate(
-                value=float(values[a].mean() - values[b].mean()),
-                low=float(low),
-                high=float(high),
-                n=values.shape[1],
-            )
-    return found
-
-
-def _ranked(rows: Sequence[Row], differences: dict[tuple[str, str], Estimate]) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[Row], paired: Paired) -> tuple[Row, ...]:
     """Ranks to those that take part, the best first; the others stay where they are."""
     groups: list[list[str]] = []
     for row in rows:
         if row.standing != "ranked":
             continue
         name = row.contender.id
-        if groups and differences[groups[-1][0], name].low <= ROUNDING:
+        if groups and paired.difference(groups[-1][0], name).low <= ROUNDING:
             groups[-1].append(name)
         else:
             groups.append([name])

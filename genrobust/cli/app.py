@@ -57,6 +57,9 @@ Shard = Annotated[
     str | None,
     typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Compute no shard; say what a run would take.")
+]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -106,6 +109,7 @@ def bench(
     *,
     options: Options,
     shard: Shard = None,
+    dry_run: DryRun = False,
     out: Annotated[
         Path,
         typer.Option(help="Folder for results: OUT/SUITE/MODEL.", parser=folder, metavar="FOLDER"),
@@ -121,7 +125,7 @@ def bench(
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
         own = Own(data, sources, name or ())
-        bench_models(model, weights or [], suite, options, out, part, own)
+        bench_models(model, weights or [], suite, options, out, part, own, dry_run)
 
 
 @app.command()
@@ -133,6 +137,7 @@ def curve(
     *,
     options: Options,
     shard: Shard = None,
+    dry_run: DryRun = False,
     out: Annotated[
         Path,
         typer.Option(
@@ -149,7 +154,7 @@ def curve(
 
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, options, out, part)
+        measure_curve(model, suite, options, out, part, dry_run)
 
 
 @app.command()
@@ -162,6 +167,20 @@ def collect(
     from genrobust.cli.collect import words_of
 
     app(command(words_of)(run))  # which ends as a command does
+
+
+@app.command()
+@command
+def status(
+    run: Annotated[
+        Path,
+        typer.Argument(help="The folder of a run, or of several.", parser=folder, metavar="RUN"),
+    ] = Path("genrobust-runs"),
+) -> None:
+    """Print what is done of a run that is under way or was stopped, and its scores so far."""
+    from genrobust.cli.status import print_status
+
+    print_status(run)
 
 
 _FORWARD = {
@@ -353,7 +372,9 @@ def train(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
+        typer.Option(
+            help="A judge's architecture instead: lenet, vgg, resnet, thesis or committee."
+        ),
     ] = None,
     beside: Annotated[
         list[str] | None,

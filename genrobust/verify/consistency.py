@@ -24,7 +24,7 @@ from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner import collect
 from genrobust.runner.radii import HALVINGS
-from genrobust.suites.suite import SUITES, Suite, load_suite
+from genrobust.suites.suite import SUITES, Suite, load_suite, registered_as
 from genrobust.verify.claims import FROM_OUTCOMES, positions, require_equal
 from genrobust.verify.subject import Subject
 
@@ -68,8 +68,9 @@ def steps(subject: Subject) -> list[list[Step]]:
 
 
 def registered(suite: Suite) -> Suite | None:
-    """The frozen suite of that name, if there is one."""
-    return load_suite(suite.name) if suite.name in SUITES else None
+    """The frozen suite of that name and, where it is registered too, of that version."""
+    name = registered_as(suite)
+    return None if name is None else load_suite(name)
 
 
 def check_suite(subject: Subject) -> str:
@@ -275,7 +276,8 @@ def check_flags(evidence: Evidence) -> str:
 
 
 def flags_of(suite: Suite, found: Outcome) -> tuple[Flag, ...]:
-    return flags.raised(suite, found.eligible, found.signs, found.counts, found.damaged)
+    found_of = (found.eligible, found.signs, found.counts, found.damaged, found.ignore.radius)
+    return flags.raised(suite, *found_of)
 
 
 def require_flags(record: Record, found: Sequence[Flag]) -> None:

@@ -25,8 +25,8 @@ from genrobust.seeding import generator, per_sample
 from genrobust.suites.suite import Suite
 from genrobust.verify.claims import DIFFERING
 
-#: How many times larger the error on other images may be. Of the zoo's models and the published
-#: ones it is 0.8 to 1.2; of one that knows the sources, about 100.
+#: How many times larger the error on other images may be. ``genrobust verify`` prints it: of the
+#: entries of the leaderboard it is about 1; of one that knows the sources, a hundred and more.
 FACTOR = 5.0
 #: How many times smaller it may be, as of a model that is honest on the sources alone.
 LEAST = 0.5

@@ -55,7 +55,7 @@ def thumbnails(outcome: Outcome, outcomes: Outcomes) -> bytes | None:
     before = clean.source[chosen], clean.reconstruction[chosen]
     attacked = torch.where(fell, effect.x_adv[chosen], before[0])
     after = torch.where(fell, effect.reconstruction[chosen], before[1])
-    return png(_grid(torch.stack([before[0], attacked, before[1], after])))
+    return png(grid(torch.stack([before[0], attacked, before[1], after])))
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def traversals(model: GenerativeModel, x: Tensor) -> bytes | None:
         if codes is None:
             return None
         rows.append(model.decode(codes).clamp(0, 1))
-    return png(_grid(torch.stack(rows))) if rows else None
+    return png(grid(torch.stack(rows))) if rows else None
 
 
 def check_pictures(
@@ -157,7 +157,7 @@ def _moved(posterior: Posterior, latent: int) -> Tensor | None:
     return posterior.join(codes)
 
 
-def _grid(tiles: Tensor) -> Tensor:
+def grid(tiles: Tensor) -> Tensor:
     """Rows of tiles (R, N, C, H, W) as one image (C, R * H, N * W)."""
     rows, count, channels, height, width = tiles.shape
     return tiles.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, count * width)

@@ -27,7 +27,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.rules.base import RULES
-from genrobust.runner.execute import Progress
+from genrobust.runner.execute import Progress, silent
 from genrobust.runner.prepare import CHECKED
 from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
@@ -111,7 +111,7 @@ def verify(
     options: VerifyOptions | None = None,
     *,
     model: GenerativeModel | None = None,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Verified:
     """Verify one folder of an entry or of a run, or one archive of evidence.
 

@@ -143,3 +143,10 @@ def test_the_hash_notices_any_single_bit(position: int, bit: int) -> None:
     flipped = weights.clone()
     flipped.view(torch.int32)[position] ^= 1 << bit if bit < 31 else -(1 << 31)
     assert files.sha256_of_tensors({"w": weights}) != files.sha256_of_tensors({"w": flipped})
+
+
+def test_one_element_of_any_stride_has_a_hash() -> None:
+    column = torch.arange(18.0).view(2, 9)[:1, 4]
+    assert column.stride() == (9,)
+    alone = files.sha256_of_tensors({"x": torch.tensor([4.0])})
+    assert files.sha256_of_tensors({"x": column}) == alone

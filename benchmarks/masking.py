@@ -17,7 +17,7 @@ from genrobust.models import GenerativeModel
 from genrobust.records.record import Record
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import entries_of
-from genrobust.testing.masks import MASKS, Mask, rounded
+from genrobust.testing.masks import CLASSIC, Mask, rounded
 
 HERE = Path(__file__).parent
 EPS = (0.04, 0.06)  # where the plain models stand in part
@@ -49,8 +49,8 @@ def measured(limit: int) -> Iterator[list[str]]:
         input_shape=vae.input_shape,
     )
     joint = genrobust.load_model("jointvae")
-    chosen = [mask for mask in MASKS if mask.name in SOME]
-    for name, model, masks in (("vae", vae, (*MASKS, COARSE)), ("jointvae", joint, chosen)):
+    chosen = [mask for mask in CLASSIC if mask.name in SOME]
+    for name, model, masks in (("vae", vae, (*CLASSIC, COARSE)), ("jointvae", joint, chosen)):
         plain = bench(model, limit)
         yield show([name, "none", "", *cells(plain, plain)])
         for mask in masks:

@@ -36,6 +36,7 @@ OWN: dict[str, dict[str, Any]] = {
     "code-switch": {"steps": 4, "categories": 2},
     "neighbours": {"steps": 4, "classes": 2},
     "square": {"queries": 20},
+    "stand-in": {"steps": 4, "rounds": 1},
     "fmn": {"steps": 4, "classes": 1, "categories": 1},
     **{"noise": {}, "standard": {}},
 }
@@ -47,6 +48,7 @@ EVERY: dict[str, tuple[str, dict[str, Any]]] = {
 #: Those that a label alone can lead: through the judge, a probe, or a class's mean.
 LED_BY_LABELS = {
     *("classifier", "neighbours", "square", "fmn", "code-switch", "szegedy", "fgsm", "bim", "pgd"),
+    "stand-in",
     *("carlini-wagner", "kos-classifier", "kos-lvae", "kos-latent", "kuzina-clf"),
 }
 

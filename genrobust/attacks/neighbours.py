@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.search import BestOf, restarted_apgd

@@ -26,6 +26,7 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("output", {}),
         ("neighbours", {}),
         ("code-switch", {}),
+        ("stand-in", {}),
         ("square", {}),
     ),
     "targeted": (

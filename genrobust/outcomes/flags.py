@@ -12,7 +12,15 @@ from itertools import pairwise
 from torch import Tensor
 
 from genrobust.outcomes.damage import reconstructed
-from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
+from genrobust.outcomes.outcome import (
+    Counts,
+    Damaged,
+    Directional,
+    Guidance,
+    Longer,
+    Short,
+    Signs,
+)
 from genrobust.records.record import Flag
 from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
@@ -33,6 +41,23 @@ FEW, FEW_SHARE = 20, 0.5
 #: Share of the sources that are reconstructed no better than by one picture for all. Of sound
 #: models, the published ones too, it is 5% at most; of untrained ones all of them.
 UNLIKE = 0.25
+#: Cosine of what a model does along directions with what its gradient says, and the share of the
+#: sources where it is less. Of honest models, odd ones too, it is above at more than nine of ten.
+ALONG, WRONG = 0.8, 0.25
+#: The part of a way's change that is a jump, and the share of the sources; of honest models it is
+#: 0.05 at most, of a deployment that rounds its input to 64 levels a quarter.
+JUMP, JUMPY = 0.5, 0.25
+#: The part of a change of the image that its reconstruction follows, and the share of the sources;
+#: of honest models it is 0.1 or more.
+RESPONSE, STIFF = 0.01, 0.25
+#: Logits by which a category leads beyond which others have next to no gradient, and the share of
+#: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
+LEAD, TOO_SURE = 60.0, 0.25
+#: The share that stands in the whole box.
+UNBOUNDED = 0.1
+#: By how much a change of the picture must grow where the radius doubles, the share of sources that
+#: stand where it does not, and the share that must stand for it to count.
+GROWTH, STILL, STANDING = 1.1, 0.5, 0.5
 #: Attacks that use no gradient.
 GRADIENT_FREE = ("noise", "square")
 
@@ -43,16 +68,25 @@ def raised(
     signs: Signs | None,
     counts: Counts,
     damaged: Damaged | None = None,
+    radius: Tensor | None = None,
 ) -> tuple[Flag, ...]:
-    """The flags of a run; without ``signs``, as without an attacker's judge, few can be told."""
+    """The flags of a run; without ``signs``, as without an attacker's judge, few can be told.
+
+    ``radius`` is the position of the first radius that broke each source.
+    """
     found: list[Flag | None] = [_few(suite, eligible)]
     found += [] if damaged is None else [_unlike(damaged)]
+    if damaged is not None and radius is not None:
+        found.append(_still(suite, damaged, eligible, radius))
     if signs is not None:
         guidance, short = signs.guidance, signs.short
         found += [_gradients(guidance, eligible), _random(guidance, eligible)]
         found += [_mislead(guidance, eligible), _surrogate(suite, guidance, short, eligible)]
         found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
+        found += [] if short.unbounded is None else [_unbounded(short.unbounded, eligible)]
+        if guidance.directional is not None:
+            found += _directional(guidance.directional, eligible)
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
@@ -143,6 +177,95 @@ def _longer(longer: Longer, eligible: Tensor) -> Flag | None:
         f"{int(tried.sum())} sources that had stood at the radius it was given",
         value=share,
         limit=LONGER,
+    )
+
+
+def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
+    """What needs no attack: differences beside gradients, and reconstructions on short ways."""
+    along = _share(~(seen.along[eligible] >= ALONG))
+    if along > WRONG:
+        yield Flag(
+            name="gradients are wrong in part",
+            evidence=f"for {along:.0%} of the eligible sources the gradient of the judge's margin "
+            f"has a cosine below {ALONG:g} with finite differences; let gradients pass, or give "
+            "the path that they take as encode= and decode= beside deploy=",
+            value=along,
+            limit=WRONG,
+        )
+    latent = _share(~(seen.along_latent[eligible] >= ALONG))
+    if latent > WRONG:
+        yield Flag(
+            name="latents without a true gradient",
+            evidence=f"for {latent:.0%} of the eligible sources a latent that moves with the image "
+            f"has a gradient whose cosine with finite differences is below {ALONG:g}; look for "
+            "what is detached, rounded or replaced on the way to the code",
+            value=latent,
+            limit=WRONG,
+        )
+    jumpy = _share(seen.jump[eligible] > JUMP)
+    if jumpy > JUMPY:
+        yield Flag(
+            name="reconstructions jump",
+            evidence=f"for {jumpy:.0%} of the eligible sources more than half of what a tenth of "
+            "the pixel range changes in the reconstruction changes at one point, where gradients "
+            "see nothing; attack the model without its detector, purifier or rounding as well",
+            value=jumpy,
+            limit=JUMPY,
+        )
+    stiff = _share(seen.response[eligible] < RESPONSE)
+    if stiff > STIFF:
+        yield Flag(
+            name="reconstructions do not follow the image",
+            evidence=f"for {stiff:.0%} of the eligible sources noise of a tenth of the pixel range "
+            f"moves the reconstruction by less than {RESPONSE:g} of it; attack the model without "
+            "what puts other images in the place of the given ones",
+            value=stiff,
+            limit=STIFF,
+        )
+    sure = _share(seen.lead[eligible] > LEAD)
+    if sure > TOO_SURE:
+        yield Flag(
+            name="categories are too sure",
+            evidence=f"for {sure:.0%} of the eligible sources a category leads by more than "
+            f"{LEAD:g} logits, so that the others have no gradient in float32; give logits in "
+            "place of probabilities, or divide them by a temperature",
+            value=sure,
+            limit=TOO_SURE,
+        )
+
+
+def _unbounded(fooled: Tensor, eligible: Tensor) -> Flag | None:
+    """Inside the whole box there is an image of another class for every model."""
+    share = _share(~fooled[eligible])
+    if share <= UNBOUNDED:
+        return None
+    return Flag(
+        name="stands in the whole box",
+        evidence=f"a short attack that may change every pixel as it likes leaves {share:.0%} of "
+        "the eligible sources standing; look for what hides the gradient",
+        value=share,
+        limit=UNBOUNDED,
+    )
+
+
+def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> Flag | None:
+    """What stands moves farther in a larger ball, unless something holds it."""
+    standing = eligible & (radius == len(suite.eps))
+    if damaged.attacked_shift is None or suite.eps[-1] < 2 * suite.eps[0]:
+        return None
+    if not standing.any() or _share(standing[eligible]) <= STANDING:
+        return None
+    first, last = damaged.attacked_shift[0, standing], damaged.attacked_shift[-1, standing]
+    share = _share(~(last >= GROWTH * first))
+    if share <= STILL:
+        return None
+    return Flag(
+        name="damage does not grow with the radius",
+        evidence=f"for {share:.0%} of the sources that stand at eps {suite.eps[-1]:g} attacks move "
+        f"the reconstruction no farther there than at eps {suite.eps[0]:g}; attack the model "
+        "without what holds its reconstructions",
+        value=share,
+        limit=STILL,
     )
 
 

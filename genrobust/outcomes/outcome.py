@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from genrobust.metrics.distances import l2, linf
 from genrobust.outcomes.table import Column, Group, Stored
 from genrobust.suites.suite import Suite
 
@@ -21,6 +22,8 @@ DAMAGE = "damage."
 
 _Still = Annotated[Tensor, Column(None, "source", "still", kept=False)]
 _Replayed = Annotated[Tensor, Column(None, "source", "replay", kept=False)]
+_StillImage = Annotated[Tensor, Column(None, "source", "still", kept=False, pixels=True)]
+_Image = Annotated[Tensor, Column(None, "source", "replay", kept=False, pixels=True)]
 _Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
 _Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
 _Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=True)]
@@ -42,8 +45,8 @@ class Clean(Stored):
         mean: of the parts that have one, (B, L).
     """
 
-    source: _Still
-    reconstruction: _Still
+    source: _StillImage
+    reconstruction: _StillImage
     kl: _Still
     mean: _Still
 
@@ -61,8 +64,8 @@ class Effect(Stored):
     """
 
     verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
-    x_adv: _Replayed
-    reconstruction: _Replayed
+    x_adv: _Image
+    reconstruction: _Image
     source_similarity: _Replayed
     reconstruction_similarity: _Replayed
     displacement: _Replayed
@@ -81,8 +84,30 @@ class Broken(Stored):
     """
 
     radius: Annotated[Tensor, Column(torch.int64, "source", "found")]
-    perturbation: Annotated[Tensor, Column(None, "source", "found")]
+    perturbation: Annotated[Tensor, Column(None, "source", "found", pixels=True)]
     effect: Annotated[Effect | None, Group()] = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Directional(Stored):
+    """Whether autograd says what the model does, as finite differences do, (B,) each.
+
+    Args:
+        along: the cosine of what the judge's margin on the surrogate reconstruction does along
+            directions with what its gradient says.
+        along_latent: the least such cosine among the latents that move most.
+        jump: the largest change of the reconstruction within 1/512 of a way of a tenth of the pixel
+            range, as a part of the change along the whole way.
+        response: how far the reconstruction moves on such a way of noise, as a part of the way.
+        lead: of the likeliest category over the next, in logits, the least of the parts; 0 without
+            any.
+    """
+
+    along: _Distance
+    along_latent: _Distance
+    jump: _Distance
+    response: _Distance
+    lead: _Distance
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -96,6 +121,7 @@ class Guidance(Stored):
             gradient; None in the first runs.
         descent_promised: how far the gradient says; likewise.
         surrogate_label, deployed_label: what the attacker's judge sees.
+        directional: None in the first runs.
     """
 
     gradient_norm: _Slope
@@ -104,6 +130,7 @@ class Guidance(Stored):
     descent_promised: _Later = None
     surrogate_label: _Class
     deployed_label: _Class
+    directional: Annotated[Directional | None, Group("directional.")] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +149,7 @@ class Short(Stored):
         success, again: the attacker's judge, from two different starts.
         stopped: the judge on the surrogate only, by a logit, from the first start; None in the
             first runs.
+        unbounded: what a short attack fools whose ball is the whole box, (B,) bool; likewise.
     """
 
     success: _Fooled
@@ -129,6 +157,7 @@ class Short(Stored):
     stopped: Annotated[
         Tensor | None, Column(torch.bool, "radius and source", "rerun", later=True)
     ] = None
+    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=True)] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -230,6 +259,35 @@ class Outcome(Found):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Sizes(Stored):
+    """What is told of pictures, (B,) each.
+
+    Args:
+        error: the squared L2 distance of the clean reconstruction from the source.
+        linf, l2: the size of the change that broke the source, as an image.
+        shift: the L2 distance of its reconstruction from the clean one.
+    """
+
+    error: _Still
+    linf: _Replayed
+    l2: _Replayed
+    shift: _Replayed
+
+    @classmethod
+    def of_pictures(cls, outcome: Outcome) -> Sizes:
+        """The outcome must be whole."""
+        clean, effect = outcome.clean, outcome.ignore.effect
+        assert clean is not None
+        assert effect is not None
+        return cls(
+            error=(clean.reconstruction.double() - clean.source).flatten(1).square().sum(1),
+            linf=linf(effect.x_adv, clean.source),
+            l2=l2(effect.x_adv, clean.source),
+            shift=l2(effect.reconstruction, clean.reconstruction),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Nearest(Stored):
     """The nearest adversarial image of each source.
 
@@ -246,10 +304,10 @@ class Nearest(Stored):
     eligible: Annotated[Tensor, Column(torch.bool, "source", "still")]
     verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
     distance: Annotated[Tensor, Column(None, "source", "found")]
-    source: _Still
-    reconstruction: _Still
-    x_adv: _Replayed
-    adversarial_reconstruction: _Replayed
+    source: _StillImage
+    reconstruction: _StillImage
+    x_adv: _Image
+    adversarial_reconstruction: _Image
     signs: Annotated[Signs | None, Group()] = None
     counts: Annotated[Counts, Group()]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from genrobust._version import __version__
+from genrobust.models.model import GenerativeModel
 from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
@@ -76,6 +77,11 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def device_of(options: Options, model: GenerativeModel) -> str:
+    """What of the device a run's results depend on."""
+    return device_kind(options.device, model.max_batch)
 
 
 def device_kind(name: str, max_batch: int | None = None) -> str:

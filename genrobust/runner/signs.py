@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.attacks.base import Attack, AttackResult, make_attack
+from genrobust.attacks.base import Attack, AttackResult, attacker_success, make_attack
 from genrobust.attacks.classifier import Classifier
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import JudgeMargin, deployed_margin, judge_margin
-from genrobust.optimizers import Problem
+from genrobust.optimizers import Problem, apgd
 from genrobust.outcomes.outcome import Guidance, Short, Signs
+from genrobust.runner.directional import directional
 from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
@@ -29,6 +30,9 @@ STEPS = 20
 
 #: How far an image is moved, per pixel, to see whether its gradient stays what it is.
 NUDGE = 1e-3
+
+#: Gradients of the attack in the whole box.
+UNBOUNDED_STEPS = 10
 
 #: By how many logits a reconstruction must be of another class, that chance does not undo it.
 SURE = 1.0
@@ -79,7 +83,10 @@ def diagnose(
             if start == 0:
                 x_adv.append(found.x_adv)
                 stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~fools
-    signs = Signs(guidance=guidance, short=Short(success[0], success[1], stopped))
+    unbounded = torch.zeros_like(eligible)
+    if len(positions):
+        unbounded[positions] = _fools_unbounded(model, batch[positions])
+    signs = Signs(guidance=guidance, short=Short(success[0], success[1], stopped, unbounded))
     return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
 
 
@@ -92,12 +99,13 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
         surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
         deployed = batch.judge.labels(model.reconstruct(batch.x))
     return Guidance(
-        gradient_norm=torch.linalg.vector_norm(here.flatten(1), dim=1),
-        gradient_cosine=F.cosine_similarity(here.flatten(1), near.flatten(1)),
+        gradient_norm=torch.linalg.vector_norm(here.flatten(1).double(), dim=1).float(),
+        gradient_cosine=F.cosine_similarity(_in_units(here), _in_units(near)),
         descent=descent,
         descent_promised=promised,
         surrogate_label=surrogate,
         deployed_label=deployed,
+        directional=directional(model, batch, here),
     )
 
 
@@ -114,6 +122,13 @@ def doubled(entry: AttackEntry) -> AttackEntry:
     usual = make_attack(entry.attack, entry.settings).settings()
     more = {name: 2 * usual[name] for name in BUDGETS if usual.get(name)}
     return entry.model_copy(update={"settings": {**entry.settings, **more}})
+
+
+def _in_units(gradient: Tensor) -> Tensor:
+    """Flat, each in units of its largest entry: a gradient of any scale can be followed."""
+    flat = gradient.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True)
+    return flat / torch.where(largest > 0, largest, 1)
 
 
 def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -147,6 +162,19 @@ def _fools(model: GenerativeModel, batch: Batch, found: AttackResult) -> Tensor:
     judge, labels = batch.judge, batch.labels
     fooled = _mean_of_draws(model, lambda: judge.labels(model.reconstruct(found.x_adv)) != labels)
     return fooled > 0.5
+
+
+def _fools_unbounded(model: GenerativeModel, batch: Batch) -> Tensor:
+    """Whether a short attack fools the judge that may change every pixel as it likes."""
+    context = Context(model, batch)
+    problem = Problem.of(JudgeMargin(), context)
+    with seeded(batch.x.device, "unbounded", batch.seed, batch.sample_ids):
+        found = apgd(problem, batch.x, ThreatModel("linf", 1.0), UNBOUNDED_STEPS)
+        success = attacker_success(context, found.x)
+        assert success is not None
+        nothing = torch.zeros(0)
+        result = AttackResult(found.x, found.loss, success, nothing, nothing)
+        return _fools(model, batch, result)
 
 
 @torch.no_grad()

@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import wrap
 from genrobust.posterior import Posterior
+from genrobust.registry import Registry
 from genrobust.seeding import generator
+
+#: From a sound model to one that gives nearly the same images, and hides its gradients.
+Hide = Callable[[GenerativeModel], GenerativeModel]
 
 
 def _as_it_is(image: Tensor) -> Tensor:
@@ -86,7 +90,7 @@ class Mask:
 
 
 def _without_forward(module: nn.Module) -> nn.Module:
-    """A module of the same weights: that of a stranger who hides a mask would not do without it."""
+    """A module of the same weights without a ``forward``, which would show what the mask hides."""
     holder = nn.Module()
     holder.masked = module
     return holder
@@ -143,7 +147,7 @@ def _mislead(image: Tensor) -> Tensor:
 
 #: The ways of Athalye, Carlini & Wagner: shattered, stochastic and vanishing gradients; and a
 #: gradient of something else.
-MASKS = (
+CLASSIC = (
     Mask("quantised input", see=rounded(64), differentiable=False),
     Mask("quantised output", show=rounded(8), differentiable=False),
     Mask("saturated output", show=_saturate),
@@ -154,4 +158,33 @@ MASKS = (
     Mask("rippled gradient", see=_ripple),
     Mask("stairs of random slopes", see=_stairs),
     Mask("another gradient", see=_mislead),
+)
+
+#: Masks that nobody declares, by name. Add one with ``MASKS.register``: a function from a sound
+#: model to a masked one.
+MASKS: Registry[Hide] = Registry(
+    "mask",
+    {
+        name.replace("_", "-"): f"genrobust.testing.hidden:{name}"
+        for name in (
+            *("latents_detached", "latents_rounded", "pixels_30", "pixels_50", "wrong_on_a_part"),
+            *("too_sure", "detector", "lower_half", "blurred", "displaced", "noisy_gradient"),
+            *("scaled_gradient", "latents_negated", "latents_rippled", "two_faced"),
+            *("first_of_batch", "purified", "softly_purified"),
+        )
+    },
+)
+
+#: Those that flags and attacks were made with.
+TUNED = (
+    *("latents-detached", "latents-rounded", "pixels-30", "pixels-50", "wrong-on-a-part"),
+    *("too-sure", "detector"),
+)
+
+#: Those that were written down before the flags and looked at after them (26 November 2026).
+#: "scaled-gradient" is harmless.
+HELD_OUT = (
+    *("lower-half", "blurred", "displaced", "noisy-gradient", "scaled-gradient"),
+    *("latents-negated", "latents-rippled", "two-faced", "first-of-batch"),
+    *("purified", "softly-purified"),
 )

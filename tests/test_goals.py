@@ -35,7 +35,7 @@ OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("latent", "output", "classifier", "multi-target", "nearest"), STEPS),
     "code-switch": {"steps": 4, "categories": 2},
     "square": {"queries": 20},
-    "stand-in": {"steps": 4, "rounds": 1},
+    "stand-in": {"steps": 4, "rounds": 1, "blocks": 16},
     "fmn": {"steps": 4, "classes": 1, "categories": 1},
     **{"noise": {}, "standard": {}},
 }

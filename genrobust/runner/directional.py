@@ -52,7 +52,7 @@ def _ways(context: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
         )
 
     drawn = one_draw(context, look)
-    noise = directions(x.shape[1:], 1).to(x)[0]
+    noise = directions(x.shape[1:])[0].to(x)
     ways = [(x + WAY * step).clamp(0, 1) - x for step in (noise, -gradient.nan_to_num().sign())]
     start, ends = drawn(x), [drawn(x + way) for way in ways]
     moved = [(end - start).norm(dim=1) for end in ends]

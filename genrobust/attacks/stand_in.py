@@ -100,7 +100,8 @@ class StandIn(Attack):
 
 #: The judge's margin at images, given which sources they are of.
 Fitted = Callable[[Tensor, Tensor, Context], Tensor]
-#: Fits around images with differences of a length and so many blocks; also gives the passes that took, per source.
+#: Fits around images with differences of a length and so many blocks of pixels; also gives how many
+#: passes that took, a source.
 Fit = Callable[[Context, Tensor, float, int], tuple[Fitted, int]]
 
 

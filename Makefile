@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ENV := .venv/bin/python
 
-.PHONY: bench test test-slow lint clean
+.PHONY: bench test test-slow lint docs clean
 
 bench: .venv/installed
 	$(ENV) -m genrobust bench --model jointvae
@@ -20,6 +20,10 @@ lint: .venv/installed
 	$(ENV) -m ruff check .
 	$(ENV) -m ruff format --check .
 	$(ENV) -m mypy
+
+# The pages, in build/docs; nothing in them is loaded from elsewhere.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(ENV) -m mkdocs build --quiet
 
 # torch first and alone: the constraint then keeps every later package from fetching another build.
 .venv/installed: pyproject.toml constraints.txt

@@ -139,6 +139,7 @@ class Row:
 
 Members = dict[str, Callable[..., Any]]
 Pair = namedtuple("Pair", "mu logvar")
+Scaled = namedtuple("Scaled", "features loc log_scale")
 
 
 def plain(encode: Callable[..., Any], **more: Callable[..., Any]) -> Members:
@@ -174,6 +175,19 @@ FORMS: dict[str, Members] = {
     "Independent Normal": plain(lambda s, x: D.Independent(D.Normal(s.mean(x), s.std(x)), 1)),
     "MultivariateNormal": plain(
         lambda s, x: D.MultivariateNormal(s.mean(x), torch.diag_embed(s.std(x) ** 2))
+    ),
+    "namedtuple features, loc, log_scale": plain(
+        lambda s, x: Scaled(s.body(x), s.mean(x), s.logvar(x) / 2)
+    ),
+    "a dictionary in a dictionary": plain(
+        lambda s, x: {"posterior": {"mu": s.mean(x), "logvar": s.logvar(x)}, "features": s.body(x)}
+    ),
+    "a pair in a dictionary": plain(
+        lambda s, x: {"stats": (s.mean(x), s.logvar(x)), "features": s.body(x)}
+    ),
+    "the mean of five draws in forward": plain(
+        lambda s, x: (s.mean(x), s.logvar(x)),
+        forward=lambda s, x: torch.stack([s.image(s.sample(x)) for _ in range(5)]).mean(0),
     ),
     "latent_dist": plain(lambda s, x: SimpleNamespace(latent_dist=D.Normal(s.mean(x), s.std(x)))),
     "forward gives a dictionary": plain(
@@ -227,6 +241,26 @@ POINTS: dict[str, Members] = {
 }
 
 
+#: Two layers, of which ``decode`` takes the list of codes.
+LAYERS: dict[str, Members] = {
+    name: plain(
+        encode,
+        decode=lambda s, z: s.image(z[0] + F.pad(z[1], (0, LATENTS - 4))),
+        forward=lambda s, x: s.decode([s.sample(x), s.sample(x)[:, :4]]),
+    )
+    for name, encode in {
+        "[Normal, Normal]": lambda s, x: [
+            D.Normal(s.mean(x), s.std(x)),
+            D.Normal(s.mean(x)[:, :4], s.std(x)[:, :4]),
+        ],
+        "[(mu, logvar), (mu, logvar)]": lambda s, x: [
+            (s.mean(x), s.logvar(x)),
+            (s.mean(x)[:, :4], s.logvar(x)[:, :4]),
+        ],
+    }.items()
+}
+
+
 #: Forms that no shape tells from others: (members, what to type, the picture, the log-variance).
 MISREAD: dict[str, tuple[Members, str, Truth, Truth | None]] = {
     "(mu, std)": (
@@ -267,6 +301,27 @@ MISREAD: dict[str, tuple[Members, str, Truth, Truth | None]] = {
     "(mu, std), no forward": (
         plain(lambda s, x: (s.mean(x), s.std(x)), forward=nn.Module.forward),
         "encode=lambda x: (lambda m, s: (m, 2 * s.log()))(*module.encode(x))",
+        lambda s, x: s.image(s.mean(x)),
+        Net.logvar,
+    ),
+    "(mu, log-precision)": (
+        plain(lambda s, x: (s.mean(x), -s.logvar(x))),
+        "encode=lambda x: (lambda m, p: (m, -p))(*module.encode(x))",
+        lambda s, x: s.image(s.mean(x)),
+        Net.logvar,
+    ),
+    "side by side, decode takes half": (
+        plain(
+            lambda s, x: torch.cat([s.mean(x), s.logvar(x)], 1),
+            decode=lambda s, z: s.image(z[:, :LATENTS]),
+        ),
+        "encode=lambda x: module.encode(x).chunk(2, 1)",
+        lambda s, x: s.image(s.mean(x)),
+        Net.logvar,
+    ),
+    "heads of the code in forward": (
+        plain(lambda s, x: s.body(x)),
+        "encode=lambda x: (lambda o: (o[1], o[2]))(module(x))",
         lambda s, x: s.image(s.mean(x)),
         Net.logvar,
     ),
@@ -368,6 +423,7 @@ class Quantiser(nn.Module):
         levels: of a residual quantiser.
         straight: the gradient goes past it; else none does.
         cosine: by the angle instead.
+        unit: its entries have length 1.
     """
 
     def __init__(
@@ -377,13 +433,15 @@ class Quantiser(nn.Module):
         levels: int = 1,
         straight: bool = True,
         cosine: bool = False,
+        unit: bool = False,
     ) -> None:
         super().__init__()
         self.last, self.turned, self.straight, self.cosine = last, turned, straight, cosine
         shape = (4, 16) if turned else (16, 4)
         self.layers = nn.ModuleList(nn.Module() for _ in range(levels))
         for layer in self.layers:
-            layer.register_buffer("embed", torch.randn(shape))
+            embed = torch.randn(shape)
+            layer.register_buffer("embed", F.normalize(embed) if unit else embed)
             layer.register_buffer("embed_avg", torch.randn(shape))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -430,6 +488,32 @@ class Tokens(nn.Module):
         return self.decode(code), loss
 
 
+class Levels(nn.Module):
+    """Two levels of tokens, the lower given the upper; ``decode`` takes both."""
+
+    input_shape = SHAPE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high = nn.Conv2d(1, 4, 4, 4), nn.Conv2d(4, 4, 2, 2)
+        self.upper, self.lower = Quantiser(), Quantiser()
+        self.join, self.up = nn.Conv2d(8, 4, 1), nn.Upsample(scale_factor=2)
+        self.out = nn.Sequential(nn.Conv2d(8, 16, 1), nn.Tanh(), nn.PixelShuffle(4))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        low = 5 * self.low(x)
+        upper, first, loss = self.upper(self.high(low))
+        lower, second, more = self.lower(self.join(torch.cat([self.up(upper), low], 1)))
+        return upper, lower, loss + more, first, second
+
+    def decode(self, upper: Tensor, lower: Tensor) -> Tensor:
+        return self.out(torch.cat([self.up(upper), lower], 1)).sigmoid()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        upper, lower, loss, *_ = self.encode(x)
+        return self.decode(upper, lower), loss
+
+
 #: Codes from a list, which are read as such.
 TOKENS: dict[str, Callable[[], nn.Module]] = {
     "VQ, a module in forward": Tokens,
@@ -440,6 +524,8 @@ TOKENS: dict[str, Callable[[], nn.Module]] = {
     "VQ, residual in encode": partial(Tokens, early=True, levels=2),
     "VQ without straight-through": partial(Tokens, straight=False),
     "VQ without straight-through in encode": partial(Tokens, early=True, straight=False),
+    "VQ by the angle, entries of length 1": partial(Tokens, cosine=True, unit=True),
+    "VQ by the angle in encode": partial(Tokens, cosine=True, unit=True, early=True),
     "VQ in forward": lambda: _built(
         plain(Net.mean, forward=lambda s, x: (s.image(s.quantised(s.mean(x))), x.mean())), "mlp"
     ),
@@ -455,17 +541,28 @@ TOKENS: dict[str, Callable[[], nn.Module]] = {
 
 def own_cases() -> Iterator[Case]:
     """The styles, with each body where they are honest."""
-    mean = lambda s, x: s.image(s.mean(x))  # noqa: E731
+
+    def mean(s: Any, x: Tensor) -> Tensor:
+        return s.image(s.mean(x))
+
     for body in BODIES:
         for forms, logvar in ((FORMS, Net.logvar), (POINTS, None)):
             for name, members in forms.items():
                 yield Case(f"{name} ({body})", partial(_built, members, body), mean, logvar)
+    for name, members in LAYERS.items():
+        layers = lambda s, x: s.decode([s.mean(x), s.mean(x)[:, :4]])  # noqa: E731
+        yield Case(name, partial(_built, members, "mlp"), layers, Net.logvar)
     for name, (members, mend, truth, logvar) in MISREAD.items():
         yield Case(name, partial(_built, members, "mlp"), truth, logvar, mend=mend)
     for name, build in TOKENS.items():
         yield Case(name, build, lambda m, x: m(x)[0])
     mend = "deploy=lambda x: module(x)[0]"
     yield Case("VQ by the angle", partial(Tokens, cosine=True), lambda m, x: m(x)[0], mend=mend)
+    mend = (
+        "encode=lambda x: [genrobust.Point(module.encode(x)[i]) for i in [0, 1]], "
+        "decode=lambda codes: module.decode(*codes)"
+    )
+    yield Case("VQ of two levels", Levels, lambda m, x: m(x)[0], mend=mend)
     members = FORMS["(mu, logvar)"]
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         name = str(dtype).removeprefix("torch.")
@@ -475,7 +572,10 @@ def own_cases() -> Iterator[Case]:
         "torch.compile": partial(torch.compile, backend="eager"),
     }
     for name, hold in held.items():
-        inner = lambda s, x: mean(getattr(s, "module", getattr(s, "_orig_mod", s)), x)  # noqa: E731
+
+        def inner(s: Any, x: Tensor) -> Tensor:
+            return mean(getattr(s, "module", getattr(s, "_orig_mod", s)), x)
+
         yield Case(name, lambda h=hold: h(_built(members, "mlp")), inner)
     yield Case("(encoder, decoder)", _pair, lambda m, x: m[1](m[0](x)), wrap={"input_shape": SHAPE})
     yield Case("rows of 784", Rows, lambda m, x: m.decode(m.encode(x.flatten(1))[0]).view(x.shape))
@@ -585,13 +685,21 @@ _PYTHAE = {
     "VAE_LinNF": "decode=lambda z: module.decoder(reduce(lambda h, f: f(h).out, module.net, z))",
     "VAE_IAF": "decode=lambda z: module.decoder(module.iaf_flow.inverse(z).out)",
 }
-_DECODED: Truth = lambda m, x: m.decoder(m.encoder(x).embedding).reconstruction  # noqa: E731
-_RECON: Truth = lambda m, x: m({"data": x}).recon_x  # noqa: E731
+
+
+def _decoded(m: Any, x: Tensor) -> Tensor:
+    return m.decoder(m.encoder(x).embedding).reconstruction
+
+
+def _recon(m: Any, x: Tensor) -> Tensor:
+    return m({"data": x}).recon_x
+
+
 _PYTHAE_TRUTH: dict[str, Truth] = {
-    "VQVAE": _RECON,
+    "VQVAE": _recon,
     "SVAE": lambda m, x: m.decoder(F.normalize(m.encoder(x).embedding)).reconstruction,
-    "VAE_LinNF": _still(_RECON),
-    "VAE_IAF": _still(_RECON),
+    "VAE_LinNF": _still(_recon),
+    "VAE_IAF": _still(_recon),
 }
 
 
@@ -612,7 +720,7 @@ def _pythae() -> Iterator[Case]:
         return getattr(models, name)(config(input_dim=SHAPE, latent_dim=6))
 
     for name, mend in _PYTHAE.items():
-        truth = _PYTHAE_TRUTH.get(name, _DECODED)
+        truth = _PYTHAE_TRUTH.get(name, _decoded)
         # Its spread is one of the hyperbolic plane, of which no log-variance tells.
         logvar = (lambda m, x: m.encoder(x).log_covariance + 9) if name == "PoincareVAE" else None
         yield Case(f"pythae {name}", partial(build, name), truth, logvar, mend=mend)
@@ -623,18 +731,23 @@ def _monai() -> Iterator[Case]:
 
     two = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
     given = {"input_shape": SHAPE, "clamp": True}
-    build: Callable[[], nn.Module] = lambda: nets.AutoEncoder(  # noqa: E731
-        **two, channels=(4, 8), strides=(2, 2)
-    )
+    build = partial(nets.AutoEncoder, **two, channels=(4, 8), strides=(2, 2))
     yield Case("monai AutoEncoder", build, lambda m, x: m(x), wrap=given)
-    build = lambda: nets.VarAutoEncoder(  # noqa: E731
-        2, in_shape=SHAPE, out_channels=1, latent_size=24, channels=(4, 8), strides=(2, 2)
+    build = partial(
+        nets.VarAutoEncoder,
+        2,
+        in_shape=SHAPE,
+        out_channels=1,
+        latent_size=24,
+        channels=(4, 8),
+        strides=(2, 2),
     )
     # Its forward decodes mean + std in eval mode.
     mend = "encode=module.encode_forward, decode=module.decode_forward, "
     mend += "deploy=lambda x: module(x)[0]"
     yield Case("monai VarAutoEncoder", build, lambda m, x: m(x)[0], wrap=given, mend=mend)
-    build = lambda: nets.VQVAE(  # noqa: E731
+    build = partial(
+        nets.VQVAE,
         **two,
         **{"channels": (8, 8), "num_res_channels": (8, 8), "num_res_layers": 1},
         downsample_parameters=((2, 4, 1, 1),) * 2,
@@ -642,14 +755,20 @@ def _monai() -> Iterator[Case]:
         **{"num_embeddings": 16, "embedding_dim": 4},
     )
     yield Case("monai VQVAE", build, lambda m, x: m(x)[0], wrap=given)
-    build = lambda: nets.AutoencoderKL(  # noqa: E731
+    build = partial(
+        nets.AutoencoderKL,
         **two,
         **{"channels": (8, 8), "attention_levels": (False, False), "num_res_blocks": (1, 1)},
         **{"latent_channels": 3, "norm_num_groups": 4},
     )
     mend = "encode=lambda x: (lambda m, s: (m, 2 * s.log()))(*module.encode(x))"
-    logvar: Truth = lambda m, x: 2 * m.encode(x)[1].log()  # noqa: E731
-    truth: Truth = lambda m, x: m.decode(m.encode(x)[0])  # noqa: E731
+
+    def logvar(m: Any, x: Tensor) -> Tensor:
+        return 2 * m.encode(x)[1].log()
+
+    def truth(m: Any, x: Tensor) -> Tensor:
+        return m.decode(m.encode(x)[0])
+
     yield Case("monai AutoencoderKL", build, truth, logvar, wrap=given, mend=mend)
 
 
@@ -660,23 +779,30 @@ def _diffusers() -> Iterator[Case]:
     blocks |= {"up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4}
     blocks |= {"sample_size": 16, "latent_channels": 3}
     given = {"value_range": (-1, 1), "clamp": True}
-    sample: Truth = lambda m, x: m(x).sample  # noqa: E731
-    build: Callable[[], nn.Module] = lambda: diffusers.AutoencoderKL(**blocks)  # noqa: E731
-    logvar: Truth = lambda m, x: m.encode(x).latent_dist.logvar  # noqa: E731
+
+    def sample(m: Any, x: Tensor) -> Tensor:
+        return m(x).sample
+
+    build = partial(diffusers.AutoencoderKL, **blocks)
+
+    def logvar(m: Any, x: Tensor) -> Tensor:
+        return m.encode(x).latent_dist.logvar
+
     yield Case("diffusers AutoencoderKL", build, sample, logvar, wrap=given)
     bare = {"encode": "lambda x: module.encode(x).latent_dist"}
     name = "diffusers DiagonalGaussianDistribution"
     yield Case(name, build, sample, logvar, wrap={**given, **bare})
-    build = lambda: diffusers.VQModel(**blocks, num_vq_embeddings=16)  # noqa: E731
+    build = partial(diffusers.VQModel, **blocks, num_vq_embeddings=16)
     yield Case("diffusers VQModel", build, sample, wrap=given)
     two = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
-    build = lambda: diffusers.AutoencoderTiny(  # noqa: E731
-        **two, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
+    build = partial(
+        diffusers.AutoencoderTiny, **two, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)
     )
     three = {"input_shape": (3, 16, 16), "clamp": True}
     mend = "deploy=lambda x: module(x).sample"  # its forward keeps codes as bytes
     yield Case("diffusers AutoencoderTiny", build, sample, wrap=three, mend=mend)
-    build = lambda: diffusers.AutoencoderDC(  # noqa: E731
+    build = partial(
+        diffusers.AutoencoderDC,
         **two,
         **{"encoder_block_types": "ResBlock", "decoder_block_types": "ResBlock"},
         **{"encoder_layers_per_block": (1, 1), "decoder_layers_per_block": (1, 1)},
@@ -777,6 +903,7 @@ def _parts(module: Any) -> list[Iterator[nn.Parameter]]:
 def _wrapped(case: Case, module: Any, more: str) -> tuple[GenerativeModel | None, str]:
     """The model, and what was said; warnings of a misreading begin with those words."""
     scope = {"module": module, "reduce": reduce, "torch": torch, "F": F, "math": __import__("math")}
+    scope["genrobust"] = genrobust
     given = {
         key: eval(value, scope) if isinstance(value, str) else value
         for key, value in case.wrap.items()
@@ -804,8 +931,12 @@ def _difference(case: Case, module: Any, model: GenerativeModel) -> float:
         torch.manual_seed(1)
         found = [replace(model, clamp=False).reconstruct(x) - picture]
         part = model.encode(x).parts[0]
-        if case.logvar is not None and isinstance(part, Gaussian):
-            found.append(part.logvar - case.logvar(module, own))
+        if case.logvar is not None:
+            logvar = case.logvar(module, own)
+            if isinstance(part, Gaussian):
+                found.append(part.logvar - logvar)
+            elif part.mode().numel() == 2 * logvar.numel():  # the mean and it side by side
+                found.append(torch.tensor(torch.inf))
     return max(float(f.abs().max()) for f in found)
 
 

@@ -27,12 +27,13 @@ from genrobust.rules.line import LINE
 HERE = Path(__file__).parent
 KEPT, PAGE = HERE / "own_data.json", HERE / "own_data.md"
 
-#: What is benched: data, judges (none: by damage, without labels), radii in steps of 1/255.
+ATTRIBUTES = ("Smiling", "Male", "Eyeglasses")
+#: What is benched: data; judges, of which the first attacks and the other scores (none: by damage,
+#: without labels); radii in steps of 1/255.
 SUITES: tuple[tuple[str, tuple[str, ...], tuple[int, ...]], ...] = (
     ("celeba", (), (8, 16, 32)),
     ("sprites", (), (4, 8, 16)),
-    ("celeba:Smiling", ("vgg",), (4, 8, 16)),
-    ("celeba:Male", ("vgg",), (4, 8, 16)),
+    *((f"celeba:{name}", ("resnet", "vgg"), (4, 8, 16)) for name in ATTRIBUTES),
 )
 MODELS = ("disvae_VAE", "disvae_btcvae", "jointvae")
 REPOSITORIES = {"disvae": "YannDubs/disentangling-vae", "jointvae": "Schlumberger/joint-vae"}
@@ -176,10 +177,12 @@ def page(rows: list[Row]) -> str:
 
 
 def _suite(data: str, sources: int, rows: list[Row]) -> list[str]:
-    judges, steps = ", ".join(rows[0]["judges"]), rows[0]["steps"]
+    judges, steps = list(rows[0]["judges"]), rows[0]["steps"]
     one = {row["suite_sha256"] for row in rows}
     assert len(one) == 1, f"{data}: the models were measured on different suites"
-    how = f"by the judge {judges}, which attacks see too" if judges else "without labels, by damage"
+    how = "without labels, by damage"
+    if judges:
+        how = f"by the judge {judges[1]}, which attacks do not see; they see {judges[0]}"
     flags = [
         f"{row['model']}: {name} ({said})" for row in rows for name, said in row["flags"].items()
     ]

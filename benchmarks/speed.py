@@ -103,7 +103,7 @@ def plain_loop(composed: nn.Module, x: Tensor, y: Tensor, steps: int) -> Tensor:
 
 def table(seconds: dict[str, list[float]], images: int, steps: int) -> str:
     ours = seconds["genrobust"]
-    lines = ["| | ratio to genrobust, median | lowest | highest |", "| --- | --- | --- | --- |"]
+    lines = ["| attack | ratio to genrobust, median | lowest | highest |", "| --- | --- | --- | --- |"]
     for name, times in seconds.items():
         ratios = sorted(t / o for t, o in zip(times, ours, strict=True))
         middle = statistics.median(ratios)

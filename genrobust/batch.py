@@ -28,6 +28,11 @@ class Batch:
         judge: the attacker's classifier.
         references: labelled training images, (N, C, H, W) and (N,), for attacks that aim at a
             class's mean or that train a probe.
+
+    Example:
+        >>> batch = Batch(torch.rand(3, 1, 8, 8), sample_ids=(4, 7, 9))
+        >>> len(batch), batch.targeted, batch[torch.tensor([True, False, True])].sample_ids
+        (3, False, (4, 9))
     """
 
     x: Tensor
@@ -72,6 +77,13 @@ class Context:
     """A batch and what the model makes of its sources and targets, computed once.
 
     Reconstructions are deployed ones; nothing here carries gradients.
+
+    Example:
+        >>> import genrobust
+        >>> x = genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(genrobust.load_model("vae"), Batch(x, (0, 1)))
+        >>> context.source_reconstruction.shape, context.source_posterior.means().shape
+        (torch.Size([2, 1, 32, 32]), torch.Size([2, 10]))
     """
 
     model: GenerativeModel

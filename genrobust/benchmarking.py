@@ -21,7 +21,7 @@ from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Record
 from genrobust.report.curve import render_curve
 from genrobust.report.html import render
-from genrobust.runner.curve import CurveRun, execute_curve, prepare_curve
+from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
 from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
 from genrobust.runner.prepare import chosen_suite, prepare
@@ -78,8 +78,9 @@ def bench(
             ``"single-live"`` its dropout draws, as published code does that forgets to turn it off.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
-        executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``, or a
-            plugin's. In other processes the model is built anew from its name or place.
+        executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``,
+            ``"slurm"`` or a plugin's. In other processes the model is built anew from its name or
+            place.
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
@@ -182,20 +183,20 @@ def minimum_norm(
         prepared = prepare_curve(model, suite, options)
         if place is None:
             with files.temporary_folder() as folder:
-                return execute_curve(prepared, folder).record
-        run = execute_curve(prepared, place)
+                return execute(prepared, folder).record
+        run = execute(prepared, place)
     write_page(place, run)
     return run.record
 
 
-def write_report(folder: Path, runs: Sequence[Run]) -> Path:
+def write_report(folder: Path, runs: Sequence[Run[Record]]) -> Path:
     """Write ``report.html`` on one run, or comparing several."""
     path = folder / "report.html"
     files.write_text(path, render([(run.record, run.examples) for run in runs]))
     return path
 
 
-def write_page(folder: Path, run: CurveRun) -> Path:
+def write_page(folder: Path, run: Run[MinimumNormRecord]) -> Path:
     """Write ``curve.html``."""
     path = folder / "curve.html"
     files.write_text(path, render_curve(run.record, run.examples))

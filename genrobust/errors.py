@@ -13,6 +13,14 @@ class GenrobustError(Exception):
     """A mistake of the user's: one sentence with what was given, what is allowed, what to do.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Example:
+        >>> import genrobust
+        >>> try:
+        ...     genrobust.load_model("jointvea")
+        ... except genrobust.GenrobustError as mistake:
+        ...     print(str(mistake).split("?")[0])
+        unknown model 'jointvea'; did you mean 'jointvae'
     """
 
 

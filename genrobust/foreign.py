@@ -79,6 +79,13 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or allocator
 
 
+def ran_out_of_memory(problem: BaseException | None) -> bool:
+    """Whether that is what an error, or one that it came from, says."""
+    while problem is not None and not is_out_of_memory(problem):
+        problem = problem.__cause__
+    return problem is not None
+
+
 class Call:
     """One call of a model's code, as a context: its faults become one sentence.
 
@@ -116,6 +123,12 @@ class Call:
             advice = (
                 "mend its backward pass, or wrap it with differentiable=False, or with encode= and "
                 "decode= that can be differentiated and the rest as deploy="
+            )
+        if "more than 1 value per channel" in str(problem):
+            advice = (
+                "it normalises by the batch's own statistics, so that an image's result depends on "
+                "those beside it: let train() leave its norms in eval mode, and let them keep "
+                "statistics (track_running_stats=True)"
             )
         if is_out_of_memory(problem):
             advice = "give --workers 1, or lower --batch-size"

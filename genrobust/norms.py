@@ -133,11 +133,16 @@ class Linf(Norm):
         return 1.0
 
 
+#: Rounds in which an L2 projection finds its share; each is inside the ball, most need four.
+PROJECTIONS = 8
+
+
 class L2(Norm):
     """The Euclidean length of the change.
 
-    The ball comes first and the box second. As x is in the box, clipping moves each pixel towards
-    x, so a projection is in both (though not always the nearest such point).
+    A projection is the nearest point of ball and box: the change times a share, cut to the box. The
+    share is as large as the ball allows; were the ball's length spent on what the box then cuts
+    off, images with much black or white would be attacked in half the ball.
     """
 
     name = "l2"
@@ -151,14 +156,23 @@ class L2(Norm):
         return _vector_norm(gradient, 2)
 
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
-        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
-        return gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+        stuck = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
+        free = gradient.masked_fill(stuck, 0)
+        length = free.flatten(1).norm(dim=1).clamp_min(1e-20)
+        return free / length.view(-1, *[1] * (gradient.ndim - 1))
 
     def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
-        change = x_adv - x
-        length = _vector_norm(change, 2).clamp_min(1e-12)
-        share = (radius / length.view(-1, *[1] * (change.ndim - 1))).clamp_max(1)
-        return (x + change * share).clamp(0, 1)
+        change = (x_adv - x).flatten(1)
+        room = torch.where(change > 0, 1 - x.flatten(1), x.flatten(1))
+        square, most = change.square(), room.square()
+        budget = torch.as_tensor(radius).to(change).reshape(-1, 1).square()
+        share = torch.zeros_like(change[:, :1])
+        for _ in range(PROJECTIONS):
+            full = change.abs() * share >= room
+            left = (budget - most.masked_fill(~full, 0).sum(1, keepdim=True)).clamp_min(0)
+            free = square.masked_fill(full, 0).sum(1, keepdim=True).clamp_min(1e-24)
+            share = (left / free).sqrt().clamp_max(1)
+        return (x + (change * share).view_as(x)).clamp(0, 1)
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         direction = torch.randn(shape, generator=generator)

@@ -131,9 +131,9 @@ def test_runs_have_an_option_for_it(small_suite: Suite, tmp_path: Path) -> None:
     assert record.provenance.device == "cpu, at most 4 images at once"
     assert "--batch-size 4" in record.provenance.command
     curve = prepare_curve(f"{file}:build", suite, Options(batch_size=LIMIT))
-    assert curve.run.loaded.scorer.model.max_batch == LIMIT
-    assert curve.run.command.startswith("genrobust curve")
-    assert "--batch-size 4" in curve.run.command
+    assert curve.loaded.scorer.model.max_batch == LIMIT
+    assert curve.command.startswith("genrobust curve")
+    assert "--batch-size 4" in curve.command
 
 
 def test_a_run_under_another_bound_does_not_take_over_shards(

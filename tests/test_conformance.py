@@ -32,6 +32,7 @@ OURS: dict[str, dict[str, Any]] = {
     "code-switch": {"steps": 4, "categories": 2},
     "multi-target": {"steps": 3, "classes": 2},
     "nearest": {"steps": 3, "classes": 2},
+    "neighbours": {"steps": 4, "classes": 2},
     "square": {"queries": 8},
     "stand-in": {"steps": 3, "rounds": 1, "blocks": 16},
     "fmn": {"steps": 3, "classes": 1, "categories": 1},

@@ -341,7 +341,7 @@ def test_what_an_executor_leaves_out_is_no_result(
     cheap: Suite, tmp_path: Path, posted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Posted, "run", lambda self, tasks, workers: (t.key for t in tasks))
-    with pytest.raises(GenrobustError, match=r"3 of 3 shards are not in .* the executor 'posted'"):
+    with pytest.raises(GenrobustError, match=r"3 of 3 shards are not there .*'posted'"):
         genrobust.bench("vae", cheap, executor="posted", out=tmp_path)
     assert not (tmp_path / "record.json").exists()
 

@@ -195,6 +195,7 @@ class Rounded(nn.Module):
         return self.inner.decode(z)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_a_rounding_model_is_flagged_when_measured_and_a_sound_one_is_not(
     small_suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

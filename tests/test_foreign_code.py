@@ -24,7 +24,7 @@ from genrobust.cli.app import app
 from genrobust.models.wrapping import adapt
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Problem
-from genrobust.runner.execute import run_all
+from genrobust.runner.executors.pool import run_all
 from genrobust.suites import Suite
 
 MODEL = """

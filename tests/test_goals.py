@@ -34,6 +34,7 @@ STEPS = {"steps": 4}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("latent", "output", "classifier", "multi-target", "nearest"), STEPS),
     "code-switch": {"steps": 4, "categories": 2},
+    "neighbours": {"steps": 4, "classes": 2},
     "square": {"queries": 20},
     "stand-in": {"steps": 4, "rounds": 1, "blocks": 16},
     "fmn": {"steps": 4, "classes": 1, "categories": 1},
@@ -46,7 +47,8 @@ EVERY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: Those that a label alone can lead: through the judge, a probe, or a class's mean.
 LED_BY_LABELS = {
-    *("classifier", "square", "fmn", "code-switch", "szegedy", "fgsm", "bim", "pgd", "stand-in"),
+    *("classifier", "neighbours", "square", "fmn", "code-switch", "szegedy", "fgsm", "bim", "pgd"),
+    "stand-in",
     *("carlini-wagner", "kos-classifier", "kos-lvae", "kos-latent", "kuzina-clf"),
 }
 

@@ -95,6 +95,7 @@ def test_probabilities_do_not_depend_on_the_batch(model: genrobust.GenerativeMod
     assert not torch.equal(whole, other)
 
 
+@pytest.mark.slow
 def test_bound_margin_and_truth_are_in_order(model: genrobust.GenerativeModel) -> None:
     """The first-order bound is exact here, and the best attack is known."""
     r = 0.9

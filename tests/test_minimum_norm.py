@@ -360,7 +360,7 @@ def test_a_run_that_was_stopped_goes_on(
         searched.append(spec.key)
         return None if len(searched) > 1 else Store(finished).read(spec)
 
-    monkeypatch.setattr(task, "search_nearest", search)
+    monkeypatch.setattr(task, "run_shard", search)
     genrobust.minimum_norm("vae", quick_suite, out=tmp_path, workers=1, radius=0.1)
     assert [f"{key}.safetensors" for key in searched] == sorted(shards(finished))[1:]
     assert shards(tmp_path).keys() == shards(finished).keys()
@@ -372,7 +372,7 @@ def test_intervals_are_those_of_a_bench(record: MinimumNormRecord) -> None:
         theirs = mean(distance > at.eps, record.suite)
         assert at.robust_accuracy.low == pytest.approx(theirs.low)
         assert at.robust_accuracy.high == pytest.approx(theirs.high)
-    drawn = curve._resampled(distance.double(), record.suite).numpy()
+    drawn = torch.cat([*curve._resampled(distance.double(), record.suite)]).numpy()
     tails = np.quantile((drawn > record.curve.radius[1]).mean(1), [0.025, 0.975])
     assert [record.curve.low[1], record.curve.high[1]] == pytest.approx(list(tails))
 
@@ -393,12 +393,12 @@ def test_the_suites_own_attacks_better_what_fmn_missed(
 def test_another_norm_scales_the_radii(quick_suite: Suite) -> None:
     empty = quick_suite.model_copy(update={"attacks": quick_suite.attacks[:1]}).limited(1)
     prepared = curve.prepare_curve("vae", empty, curve.Options(norm="l2"))
-    assert prepared.run.suite.norm == "l2"
-    assert prepared.run.suite.eps == pytest.approx([32 * eps for eps in empty.eps])
-    assert prepared.areas == pytest.approx([32 * 0.2])
-    assert any("l2" in words for words in prepared.run.deviations)
-    assert "genrobust curve" in prepared.run.command
-    assert "--norm l2" in prepared.run.command
+    assert prepared.suite.norm == "l2"
+    assert prepared.suite.eps == pytest.approx([32 * eps for eps in empty.eps])
+    assert curve._areas(prepared) == pytest.approx([32 * 0.2])
+    assert any("l2" in words for words in prepared.deviations)
+    assert "genrobust curve" in prepared.command
+    assert "--norm l2" in prepared.command
 
 
 def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
@@ -407,10 +407,10 @@ def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
     from genrobust.report.curve import curve_verdict, render_curve
 
     suite, infinite = record.suite, torch.full((4,), torch.inf, dtype=torch.float64)
-    drawn = curve._resampled(infinite, suite)
+    drawn = torch.cat([*curve._resampled(infinite, suite)])
     nothing = curve._radius(exact_eps50(infinite), exact_eps50(drawn), suite)
     assert (nothing.value, nothing.low, nothing.high) == (None, None, None)
-    assert curve._curve(infinite, drawn, suite).robust_accuracy == (1.0,)
+    assert curve._curve(infinite, suite).robust_accuracy == (1.0,)
     unfound = record.model_copy(update={"eps50": nothing, "found": 0})
     assert "fewer than half" in curve_verdict(unfound)
     assert "nothing to break" in curve_verdict(record.model_copy(update={"eligible": 0}))

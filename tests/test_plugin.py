@@ -319,6 +319,7 @@ def test_the_executor(tmp_path):
 """
 
 
+@pytest.mark.slow
 def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_path: Path) -> None:
     attack, *others = blocks(guide, "python")
     (tmp_path / "my_attack.py").write_text(attack)

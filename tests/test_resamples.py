@@ -94,7 +94,8 @@ def test_a_difference_from_a_model_that_never_stands_is_its_own_interval(
     assert first.outcomes is not None
     fallen = first.outcomes.model_copy(update={"eligible": (False,) * 90})
     other = Contender("none", "none", first.record, fallen, None)
-    [found] = make_board([first, other]).differences.values()
+    paired = make_board([first, other]).paired
+    found = paired.difference(*paired.ids)
     area = first.record.scores.robust_area
     assert area is not None
     signed = [found.value, found.low, found.high]

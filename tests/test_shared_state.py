@@ -204,9 +204,17 @@ class Draws(Keeps):
 
 SHARE_BADLY = (Skips, Clears, Hooked, Global, Reseeds, OneSize, HalfMade, Backward)
 SHARE_WELL = (Keeps, Counts, Caches, OfThread, Draws)
+#: One of each way of sharing badly is tried whenever a line changes.
+QUICK = (Skips, Global, HalfMade, Backward, Keeps)
 
 
-@pytest.mark.parametrize("kind", [*SHARE_BADLY, *SHARE_WELL])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in (*SHARE_BADLY, *SHARE_WELL)
+    ],
+)
 def test_any_number_of_workers_gives_the_same_scores(
     kind: type[Keeps], cheap: Suite, switching: None
 ) -> None:

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ from genrobust.outcomes.scores import source_areas
 from genrobust.site import build as building
 from genrobust.site.build import MARKER, build
 from genrobust.site.cite import bibtex
-from genrobust.site.export import row_values, to_csv, to_json
+from genrobust.site.export import FIRST, row_values, to_csv, to_json
 from genrobust.site.pages import board_verdict, commands, render
 from genrobust.site.serve import boards_with_runs
 from genrobust.site.tradeoffs import Label, ticks, trade_offs
@@ -154,7 +154,7 @@ def test_intervals_agree_with_those_of_paired_differences() -> None:
         confidence=suite.confidence,
         resamples=20_000,
     )
-    ours = found.differences["a", "b"]
+    ours = found.paired.difference("a", "b")
     assert ours.value == pytest.approx(other.value / 2)
     assert ours.low == pytest.approx(other.low / 2, abs=0.01)
     assert ours.high == pytest.approx(other.high / 2, abs=0.01)
@@ -190,7 +190,10 @@ def test_ranks_do_not_depend_on_the_order_of_entries(
     given_order = [made(place, f"m{i}") for i, place in enumerate(places)]
     shuffled = [*given_order]
     shuffler.shuffle(shuffled)
-    assert make_board(given_order) == make_board(shuffled)
+    one, other = make_board(given_order), make_board(shuffled)
+    assert one == other
+    assert one.paired.ids == other.paired.ids
+    assert np.array_equal(one.paired.means, other.paired.means)
 
 
 def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None:
@@ -217,8 +220,8 @@ def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None
 
 def test_the_board_is_ordered_by_standing_then_area(board: Board) -> None:
     found = [(row.contender.id, row.standing, row.rank is not None) for row in board.rows]
-    assert [name for name, _, _ in found][-2:] == ["flagged", "failed"]
-    assert [ranked for _, _, ranked in found] == [True] * 4 + [False] * 2
+    assert [name for name, _, _ in found][-3:] == ["weak", "flagged", "failed"]
+    assert [ranked for _, _, ranked in found] == [True] * 3 + [False] * 3
     areas = [row.area for row in board.ranked]
     assert areas == sorted(areas, reverse=True)
 
@@ -674,7 +677,7 @@ def test_the_board_shows(shown: str, site: Path) -> None:
         ("strong", "@misc{genrobust-digits-v1-strong,"),
         ("strong", "the digits' training split"),
         ("strong", fingerprint(Fake("strong"))),
-        ("strong", "Rank 1, shared by 2, of 4 ranked models."),
+        ("strong", "Rank 1, shared by 2, of 3 ranked models."),
     ],
 )
 def test_the_page_of_an_entry_shows(entry: str, shown: str, site: Path) -> None:
@@ -733,25 +736,41 @@ def test_links_are_https(url: str) -> None:
         Link(label="paper", url=url)
 
 
-def test_a_board_of_fifty_is_under_300_kilobytes(tmp_path: Path) -> None:
+def test_a_board_of_a_thousand_begins_small_and_grows_in_step(tmp_path: Path) -> None:
     mnist = load_suite("mnist")
     (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", pictures=False)], mnist))
     one = contender(loaded)
     model = one.record.model
-    many = [
-        replace(
-            one,
-            id=f"model-number-{i}",
-            name=f"model number {i}",
-            record=one.record.model_copy(
-                update={"model": model.model_copy(update={"fingerprint": f"{i:064x}"})}
-            ),
-        )
-        for i in range(50)
-    ]
-    pages = dict(render([make_board(many)]))
-    assert len(pages["mnist-v1/index.html"]) < 300_000
-    assert len(pages["mnist-v1/trade-offs.html"]) < 300_000
+
+    def files_of(count: int) -> dict[str, bytes]:
+        many = [
+            replace(
+                one,
+                id=f"model-number-{i}",
+                name=f"model number {i}",
+                record=one.record.model_copy(
+                    update={"model": model.model_copy(update={"fingerprint": f"{i:064x}"})}
+                ),
+            )
+            for i in range(count)
+        ]
+        boards = render([make_board(many)])
+        return dict(takewhile(lambda file: "/model-number-" not in file[0], boards))
+
+    first, some, all_of_them = (files_of(count) for count in (FIRST, 500, 1000))
+    assert "mnist-v1/all.html" not in first
+    for files in (first, some, all_of_them):
+        assert len(files["index.html"]) < 300_000
+        assert len(files["mnist-v1/index.html"]) < 300_000
+        assert files["mnist-v1/index.html"].count(b"<tr data-id=") == FIRST
+    assert b'href="all.html"' in all_of_them["mnist-v1/index.html"]
+    assert all_of_them["mnist-v1/all.html"].count(b"<tr data-id=") == 1000
+    for name in ("all.html", "board.json", "board.csv", "trade-offs.html"):
+        small, large = (len(files[f"mnist-v1/{name}"]) for files in (some, all_of_them))
+        assert large < 2.1 * small, name
+    told = json.loads(all_of_them["mnist-v1/board.json"])["robust_area_differences"]
+    against = {one["second"] for one in told}
+    assert against == {f"model-number-{i}" for i in range(1000)} - {told[0]["first"]}
 
 
 # ---- Files for other programs ----
@@ -801,7 +820,7 @@ def test_a_page_and_its_script_agree_on_differences(site: Path, board: Board) ->
     ids, packed = data["paired"], iter(data["differences"])
     for i, first in enumerate(ids):
         for second in ids[i + 1 :]:
-            found = board.differences[first, second]
+            found = board.paired.difference(first, second)
             three = [next(packed) / 10_000 for _ in range(3)]
             assert three == pytest.approx([found.value, found.low, found.high], abs=5e-5)
     assert next(packed, None) is None

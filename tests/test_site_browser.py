@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from genrobust.evidence.entry import Author, Link
 from genrobust.site.build import build, write_files
+from genrobust.site.export import FIRST
 from genrobust.site.pages import render
 from genrobust.site.serve import boards_with_runs
 
@@ -504,6 +505,25 @@ def test_a_first_load_is_small(kind: str, visit: Visit, site: Path) -> None:
     files = [Path(unquote(urlsplit(url).path)) for url in asked if url.startswith("file:")]
     assert files
     assert sum(path.stat().st_size for path in files) < 300_000
+
+
+@pytest.mark.slow
+def test_a_long_board_goes_on_on_a_page_of_all(visit: Visit, tmp_path: Path) -> None:
+    count = FIRST + 5
+    fakes = [Fake(f"m{i:02}", 0.9 - 0.01 * i, i, pictures=False) for i in range(count)]
+    build(write_entries(tmp_path / "entries", fakes), tmp_path / "site")
+    root = (tmp_path / "site").as_uri()
+    page = visit(BOARD, root)
+    expect(page.locator("#board tbody tr")).to_have_count(FIRST)
+    page.fill("#q", "m0")
+    expect(page.locator("#status")).to_have_text(f"10 of {FIRST} models")
+    page.click("#all")
+    expect(page.locator("#board tbody tr")).to_have_count(count)
+    low, lower = f"m{count - 2}", f"m{count - 1}"
+    page = visit(f"{BOARD}#pick={low},{lower}&view=compare", root)
+    expect(page.locator("#compare .line:not(.swatch .line)")).to_have_count(2)
+    assert page.url.endswith(f"all.html#pick={low},{lower}&view=compare")
+    expect(page.locator("#compare-differences tbody td").first).to_have_text("not on this page")
 
 
 @pytest.mark.slow

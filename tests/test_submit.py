@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.board.board import contender, make_board
-from genrobust.board.pictures import VALUES, traversals
 from genrobust.board.submit import SubmitOptions, slug_of, submit
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
@@ -31,6 +30,7 @@ from genrobust.models import load_model
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
+from genrobust.verify.pictures import VALUES, traversals
 
 WORDS = [
     *("--name", "Plain VAE", "--author", "Ada Author, Some University", "--licence", "MIT"),

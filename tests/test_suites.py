@@ -12,12 +12,30 @@ from genrobust.errors import GenrobustError
 from genrobust.suites import Suite, load_suite, make
 
 
+@pytest.mark.parametrize(
+    ("name", "sha256"),
+    [
+        ("digits", "8478d6d109e207fddbb7cf7066758fd313dad23912c4d9ad5c5a5076846eb10f"),
+        ("mnist", "df18efe6fcfe032a93c1ab171e124fc35dc3452eba6b9b587a0c0c912f6b83b7"),
+    ],
+)
+def test_version_1_stays_what_it_was(name: str, sha256: str) -> None:
+    suite = load_suite(name)
+    assert (suite.version, suite.sha256) == (1, sha256)
+
+
 def test_the_digits_file_is_what_its_maker_gives() -> None:
-    assert load_suite("digits") == make.digits()
+    assert load_suite("digits-v2") == make.digits()
 
 
 def test_the_mnist_file_is_what_its_maker_gives(mnist_root: Path) -> None:
-    assert load_suite("mnist") == make.mnist(str(mnist_root))
+    assert load_suite("mnist-v2") == make.mnist(str(mnist_root))
+
+
+def test_version_2_has_the_same_sources_targets_and_scorers() -> None:
+    old, new = load_suite("digits"), load_suite("digits-v2")
+    changed = {"version", "attacks", "attacker_judge"}
+    assert {k for k, v in old.model_dump().items() if v != new.model_dump()[k]} == changed
 
 
 def test_digits_has_every_ordered_pair_of_classes_equally_often() -> None:

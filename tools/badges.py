@@ -22,7 +22,7 @@ _SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 _PLACE = re.compile(rf"[a-z0-9][a-z0-9_-]*-v[0-9]+/{_SLUG}(?:/attacks/{_SLUG})?/{VERIFICATION}")
 _KEYS = {
     *("schema_version", "depth", "passed", "checks", "entry_sha256", "genrobust", "platform"),
-    *("date", "seconds"),
+    *("date", "seconds", "rate"),
 }
 MAX_BYTES = 1 << 20
 MAX_FILES = 1000
@@ -106,7 +106,11 @@ def _require_sound(place: str, content: bytes, root: Path) -> None:
     if not _PLACE.fullmatch(place) or len(content) > MAX_BYTES:
         raise ValueError(f"{place[:200]!a} is no verification of an entry, or too large")
     said = json.loads(content)
-    if not isinstance(said, dict) or said.keys() != _KEYS or type(said["passed"]) is not bool:
+    if (
+        not isinstance(said, dict)
+        or said.keys() | {"rate"} != _KEYS
+        or type(said["passed"]) is not bool
+    ):
         raise ValueError(f"{place} has other keys than a verification")
     if not entry.is_file() or entry.is_symlink():
         raise ValueError(f"{place} is of an entry that is not here")

@@ -52,6 +52,13 @@ class AttackResult:
             told. Scores do not use it.
         forwards: passes through the model, (B,) int64.
         backwards: gradients taken, (B,) int64.
+
+    Example:
+        >>> import genrobust
+        >>> model, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+        >>> found = genrobust.attack("noise", model, x, eps=0.1)
+        >>> found.x_adv.shape, found.loss.shape, found.backwards
+        (torch.Size([2, 1, 32, 32]), torch.Size([2]), tensor([0, 0]))
     """
 
     x_adv: Tensor
@@ -79,6 +86,17 @@ class Attack(ABC):
             def search(self, context, threat):
                 problem = Problem.of(LatentDistance(), context)
                 return problem, apgd(problem, context.batch.x, threat, self.steps)
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch, make_attack
+        >>> recipe = make_attack("latent", {"steps": 5})
+        >>> recipe.paper, recipe.goals, recipe.settings()["steps"]
+        ('Kos, Fischer & Song 2018', ('targeted', 'untargeted'), 5)
+        >>> x = genrobust.load_images("digits").take([0, 1])
+        >>> batch = Batch(x, (0, 1), target_x=x.flip(0))
+        >>> recipe(genrobust.load_model("vae"), batch, ThreatModel("linf", 0.1)).x_adv.shape
+        torch.Size([2, 1, 32, 32])
     """
 
     name: ClassVar[str]
@@ -200,6 +218,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "code-switch": "genrobust.attacks.code_switch:CodeSwitch",
         "multi-target": "genrobust.attacks.multitarget:MultiTarget",
         "nearest": "genrobust.attacks.nearest:Nearest",
+        "neighbours": "genrobust.attacks.neighbours:Neighbours",
         "standard": "genrobust.attacks.standard:Standard",
         "square": "genrobust.attacks.square:Square",
         "stand-in": "genrobust.attacks.stand_in:StandIn",
@@ -238,6 +257,10 @@ ATTACKS: Registry[type[Attack]] = Registry(
 
 def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
     """The registered attack with these settings.
+
+    Args:
+        name: such as ``"latent"``; all of them: ``genrobust list attacks``.
+        settings: the attack's own, by name; default the paper's.
 
     Raises:
         GenrobustError: no such attack or setting; a value of the wrong kind.

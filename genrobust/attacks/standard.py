@@ -13,9 +13,10 @@ from genrobust.optimizers import Minimum, Problem
 from genrobust.threat import ThreatModel
 
 #: Members by goal, cheapest first: name and settings. Each runs on what the ones before it left.
-#: The judge attacks break most continuous models; the categorical ones need the warmer softmax,
-#: the straight-through code and above all the code switch; the last is there to unmask a model
-#: whose gradients lie.
+#: The judge attacks break most continuous models; where the judge is too sure to have a gradient,
+#: the codes of the other classes have one; the categorical models need the warmer softmax, the
+#: straight-through code and above all the code switch; the last is there to unmask a model whose
+#: gradients lie. What each adds is in ``benchmarks/ablation.md``.
 MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
     "untargeted": (
         ("noise", {}),
@@ -23,10 +24,8 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("classifier", {"temperature": 5.0}),
         ("classifier", {"surrogate": "straight-through"}),
         ("output", {}),
+        ("neighbours", {}),
         ("code-switch", {}),
-        ("nearest", {"objective": "latent"}),
-        ("nearest", {"objective": "output"}),
-        ("multi-target", {}),
         ("stand-in", {}),
         ("square", {}),
     ),
@@ -34,6 +33,7 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("latent", {}),
         ("classifier", {}),
         ("output", {}),
+        ("neighbours", {}),
         ("code-switch", {"categories": 2}),
     ),
 }

@@ -11,12 +11,18 @@ group shares the group's rank; the next one leads a group of its own.
 
 A model holds one place, however often it is submitted: where entries have one fingerprint, the one
 with the lowest area counts, so that nothing is gained by trying seeds.
+
+Ranks are of models with a bottleneck, that a replay has shown: one whose code carries more than
+:func:`genrobust.verify.capacity.rate_limit` gives back what it is given, attacked or not, and is a
+reference line.
 """
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
@@ -30,21 +36,33 @@ from genrobust.outcomes.scores import rated, source_areas
 from genrobust.outcomes.statistics import Array, interval, resampled_means
 from genrobust.records.record import Estimate, Record
 from genrobust.suites.suite import Suite
+from genrobust.verify.capacity import rate_limit
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
 
-#: Why a row has no rank: its outcomes are not there, its model has a lower row, its flags, its run,
-#: its verification.
-Standing = Literal["ranked", "without outcomes", "repeated", "unreliable", "not official", "failed"]
+#: Why a row has no rank: its outcomes are not there, its model has a lower row, its code, no replay
+#: of it, its flags, its run, its verification.
+Standing = Literal[
+    "ranked",
+    "without outcomes",
+    "repeated",
+    "no bottleneck",
+    "not replayed",
+    "unreliable",
+    "not official",
+    "failed",
+]
 #: The order on a board. Rows without outcomes stand where their area puts them.
 _TIERS: dict[Standing, int] = {
     "ranked": 0,
     "without outcomes": 0,
     "repeated": 1,
-    "unreliable": 2,
-    "not official": 3,
-    "failed": 4,
+    "no bottleneck": 2,
+    "not replayed": 3,
+    "unreliable": 4,
+    "not official": 5,
+    "failed": 6,
 }
 
 
@@ -69,6 +87,15 @@ class Contender:
     @property
     def state(self) -> State:
         return "unverified" if self.entry is None else self.entry.state
+
+    @property
+    def rate(self) -> float | None:
+        """What the code carries, in nats: as a replay measured it, or before that was, the KL."""
+        verified = None if self.entry is None else self.entry.current_verification
+        if verified is not None and verified.rate is not None:
+            return verified.rate
+        kl = self.record.scores.kl
+        return None if kl is None else kl.value
 
     @property
     def family(self) -> str | None:
@@ -117,6 +144,39 @@ class Row:
         return next((one for one in self.lowerings if one.accepted and one.lowers_by > 0), None)
 
 
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """The robust areas of the models with outcomes of the suite, source by source and resampled.
+
+    Args:
+        suite: the protocol, whose resamples they are.
+        ids: of the models, in the order of the board.
+        areas: of each source, (models, sources).
+        means: of each resample, (models, resamples).
+    """
+
+    suite: Suite
+    ids: tuple[str, ...]
+    areas: Array
+    means: Array
+
+    @classmethod
+    def of(cls, suite: Suite, rows: Sequence[Row]) -> Paired:
+        """Of those of the rows that can be paired."""
+        known = [row.contender for row in rows if _is_paired(row)]
+        each = [source_areas(_merged(one), one.record.suite).numpy() for one in known]
+        areas = np.stack(each) if each else np.empty((0, len(suite.sample_ids)))
+        means = resampled_means(areas, suite) if each else np.empty((0, suite.resamples))
+        return cls(suite, tuple(one.id for one in known), areas, means)
+
+    def difference(self, first: str, second: str) -> Estimate:
+        """The robust area of the first minus that of the second; both are among ``ids``."""
+        a, b = self.ids.index(first), self.ids.index(second)
+        low, high = interval(self.means[a] - self.means[b], self.suite)
+        value = self.areas[a].mean() - self.areas[b].mean()
+        return Estimate(value=float(value), low=float(low), high=float(high), n=len(self.areas[a]))
+
+
 @dataclass(frozen=True)
 class Board:
     """All that was measured on one version of a suite.
@@ -124,17 +184,21 @@ class Board:
     Args:
         suite: the protocol.
         rows: in the order of the board.
-        differences: the difference of robust areas, first minus second, for each two rows with
-            outcomes of the suite, by their ids in the order of the rows.
+        paired: what differences of robust areas are taken from.
     """
 
     suite: Suite
     rows: tuple[Row, ...]
-    differences: dict[tuple[str, str], Estimate]
+    paired: Paired = field(compare=False)  # follows from the rows
 
     @property
     def name(self) -> str:
         return f"{self.suite.name}-v{self.suite.version}"
+
+    @property
+    def rate_limit(self) -> float:
+        """The most nats of an image that a ranked model's code may carry."""
+        return rate_limit(self.suite, self.rows[0].contender.record.model.input_shape)
 
     @property
     def ranked(self) -> tuple[Row, ...]:
@@ -167,14 +231,24 @@ def make_board(contenders: Sequence[Contender]) -> Board:
         GenrobustError: submitted entries disagree on what that suite is.
     """
     suite = _suite(contenders)
+    contenders = _told_apart(contenders)
     rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
-    paired = [row for row in rows if _is_paired(row)]
-    areas = [
-        source_areas(_merged(row.contender), row.contender.record.suite).numpy() for row in paired
+    paired = Paired.of(suite, rows)
+    return Board(suite, _ranked(rows, paired), paired)
+
+
+def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
+    """A name is its submitter's word: where it is another's as well, each goes with its folder."""
+
+    def seen(name: str) -> str:
+        return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+    names = Counter(seen(one.name) for one in contenders)
+    return [
+        replace(one, name=f"{one.name} ({one.id})") if names[seen(one.name)] > 1 else one
+        for one in contenders
     ]
-    differences = _differences(suite, paired, areas)
-    return Board(suite, _ranked(rows, differences), differences)
 
 
 def rescored(record: Record, worst: Worst) -> Record:
@@ -207,6 +281,11 @@ def _standing(contender: Contender, suite: Suite) -> Standing:
         return "not official"
     if contender.record.flags:
         return "unreliable"
+    if contender.entry is not None and contender.state not in ("replay", "re-attack"):
+        return "not replayed"
+    rate = contender.rate
+    if rate is not None and rate > rate_limit(suite, contender.record.model.input_shape):
+        return "no bottleneck"
     return "ranked" if contender.outcomes is not None else "without outcomes"
 
 
@@ -267,34 +346,14 @@ def _is_paired(row: Row) -> bool:
     return row.contender.outcomes is not None and row.standing != "not official"
 
 
-def _differences(
-    suite: Suite, rows: Sequence[Row], areas: Sequence[Array]
-) -> dict[tuple[str, str], Estimate]:
-    if not rows:
-        return {}
-    values = np.stack(areas)
-    means = resampled_means(values, suite)
-    found = {}
-    for a, first in enumerate(rows):
-        for b in range(a + 1, len(rows)):
-            low, high = interval(means[a] - means[b], suite)
-            found[first.contender.id, rows[b].contender.id] = Estimate(
-                value=float(values[a].mean() - values[b].mean()),
-                low=float(low),
-                high=float(high),
-                n=values.shape[1],
-            )
-    return found
-
-
-def _ranked(rows: Sequence[Row], differences: dict[tuple[str, str], Estimate]) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[Row], paired: Paired) -> tuple[Row, ...]:
     """Ranks to those that take part, the best first; the others stay where they are."""
     groups: list[list[str]] = []
     for row in rows:
         if row.standing != "ranked":
             continue
         name = row.contender.id
-        if groups and differences[groups[-1][0], name].low <= ROUNDING:
+        if groups and paired.difference(groups[-1][0], name).low <= ROUNDING:
             groups[-1].append(name)
         else:
             groups.append([name])

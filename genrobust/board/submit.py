@@ -15,7 +15,6 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.board.board import Board, contender, make_board
-from genrobust.board.pictures import thumbnails, traversals
 from genrobust.errors import GenrobustError
 from genrobust.evidence.archive import write_archive
 from genrobust.evidence.bundle import (
@@ -50,7 +49,9 @@ from genrobust.evidence.entry import (
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
-from genrobust.runner.execute import Progress
+from genrobust.runner.execute import Progress, silent
+from genrobust.suites.suite import registered_as
+from genrobust.verify.pictures import thumbnails, traversals
 from genrobust.verify.subject import ATTACKS, ENTRY
 from genrobust.verify.verify import Verified, VerifyOptions, verify, write_verification
 
@@ -109,7 +110,7 @@ def submit(
     options: SubmitOptions,
     *,
     dry_run: bool = False,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Submitted:
     """Make a run's entry, verify it by a replay, and put it among the entries.
 
@@ -131,8 +132,8 @@ def submit(
         raise GenrobustError(
             f"the run '{run}' is not official ({'; '.join(record.deviations)}); boards take whole "
             "frozen suites: run 'genrobust bench --suite "
-            f"{record.suite.name} --evidence' without other options, or name the entry it attacks "
-            "with --attack-on"
+            f"{registered_as(record.suite) or record.suite.name} --evidence' without other "
+            "options, or name the entry it attacks with --attack-on"
         )
     slug = _slug(options.slug, submission.name)
     place = Path(board, slug) if on is None else Path(board, on.entry.slug, ATTACKS, slug)
@@ -204,7 +205,8 @@ def _how_to_attack(entry: LoadedEntry, record: Record) -> str:
         reference = str(entry.folder / EVIDENCE)
     else:
         reference = f"{said.reference} --weights FILE"
-    return f"genrobust bench --suite {record.suite.name} --model {reference} --attack NAME"
+    suite = registered_as(record.suite) or record.suite.name
+    return f"genrobust bench --suite {suite} --model {reference} --attack NAME"
 
 
 def _what_was_scored(
@@ -349,6 +351,7 @@ def _write_verification(folder: Path, whole: Verified, replayed: Verified) -> Ve
             "depth": deeper.depth,
             "checks": (*schema.checks, *deeper.checks[len(schema.checks) :]),
             "seconds": round(schema.seconds + deeper.seconds, 2),
+            "rate": deeper.rate,
         }
     )
     write_verification(Verified(found, whole.subject, replayed.replay), folder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from genrobust.cli.contained import INSIDE, contained, is_foreign, limits_of
 from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.parameters import with_options
@@ -53,6 +56,9 @@ Weights = Annotated[
 Shard = Annotated[
     str | None,
     typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Compute no shard; say what a run would take.")
 ]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
@@ -103,6 +109,7 @@ def bench(
     *,
     options: Options,
     shard: Shard = None,
+    dry_run: DryRun = False,
     out: Annotated[
         Path,
         typer.Option(help="Folder for results: OUT/SUITE/MODEL.", parser=folder, metavar="FOLDER"),
@@ -118,7 +125,7 @@ def bench(
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
         own = Own(data, sources, name or ())
-        bench_models(model, weights or [], suite, options, out, part, own)
+        bench_models(model, weights or [], suite, options, out, part, own, dry_run)
 
 
 @app.command()
@@ -130,6 +137,7 @@ def curve(
     *,
     options: Options,
     shard: Shard = None,
+    dry_run: DryRun = False,
     out: Annotated[
         Path,
         typer.Option(
@@ -146,7 +154,7 @@ def curve(
 
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, options, out, part)
+        measure_curve(model, suite, options, out, part, dry_run)
 
 
 @app.command()
@@ -159,6 +167,20 @@ def collect(
     from genrobust.cli.collect import words_of
 
     app(command(words_of)(run))  # which ends as a command does
+
+
+@app.command()
+@command
+def status(
+    run: Annotated[
+        Path,
+        typer.Argument(help="The folder of a run, or of several.", parser=folder, metavar="RUN"),
+    ] = Path("genrobust-runs"),
+) -> None:
+    """Print what is done of a run that is under way or was stopped, and its scores so far."""
+    from genrobust.cli.status import print_status
+
+    print_status(run)
 
 
 _FORWARD = {
@@ -350,7 +372,9 @@ def train(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="A judge's architecture instead: lenet, vgg, resnet or thesis."),
+        typer.Option(
+            help="A judge's architecture instead: lenet, vgg, resnet, thesis or committee."
+        ),
     ] = None,
     beside: Annotated[
         list[str] | None,
@@ -415,5 +439,9 @@ def show(
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The console script; what loads an archive does it in a child."""
+    words = sys.argv[1:]
+    if INSIDE in os.environ or os.name != "posix" or not is_foreign(words):
+        app()
+    else:  # with Python's own options as well, such as -I
+        sys.exit(contained([sys.executable, *sys.orig_argv[1:]], limits_of(words)))

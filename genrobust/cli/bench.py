@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genrobust.benchmarking import write_report
+from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
+from genrobust.records.record import Record
 from genrobust.runner.options import Options
 from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
 from genrobust.runner.places import folder_of, home_of
@@ -38,6 +40,7 @@ def bench_models(
     out: Path,
     part: Part | None = None,
     own: Own = Own(),
+    dry_run: bool = False,
 ) -> None:
     """Prepare all models, so that a mistake in the last is found before the first runs; run."""
     from rich.console import Console
@@ -71,11 +74,15 @@ def bench_models(
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
         shards = shards_of(one)
-        folder = folder_of(home, one, shards)
+        folder = folder_of(home, one, shards, take=not dry_run)
+        if dry_run:
+            print(estimated(one, folder))
+            continue
+        print(f"{label}: {foretold(one, folder)}", file=sys.stderr)
         here = command_here(one.command, suite, one.options, out)
         with progress(label) as advance:
             if part is not None:
-                execute_part(one, shards, part, folder, advance, here)
+                execute_part(one, part, folder, advance, here)
                 print(folder, file=sys.stderr)
                 continue
             run = execute(one, folder, advance, here)
@@ -84,7 +91,7 @@ def bench_models(
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
         if options.as_data:
             print(_write_evidence(one, folder), file=sys.stderr)
-    if part is not None:
+    if not runs:
         return
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)
@@ -112,7 +119,7 @@ def told(suite: Suite) -> str:
     return words
 
 
-def labels_of(prepared: Sequence[Prepared]) -> list[str]:
+def labels_of(prepared: Sequence[Prepared[Record]]) -> list[str]:
     """What to call the models of one command: by name; equal names with what tells them apart."""
     labels = [one.model.name for one in prepared]
     sources = [Path(one.options.weights or one.model.reference) for one in prepared]
@@ -141,7 +148,7 @@ def _tails(labels: Sequence[str], sources: Sequence[Path]) -> list[str]:
     ]
 
 
-def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
+def _prepared(model: str, suite: Suite, options: Options) -> Prepared[Record]:
     """Ready to run; the model may be one that lies in a run's evidence."""
     if not model.endswith(".zip"):
         return prepare(model, suite, options)
@@ -152,7 +159,7 @@ def _prepared(model: str, suite: Suite, options: Options) -> Prepared:
     return prepare(read_evidence(Path(model)).load_model(), suite, options, reference=model)
 
 
-def _write_evidence(prepared: Prepared, folder: Path) -> Path:
+def _write_evidence(prepared: Prepared[Record], folder: Path) -> Path:
     from genrobust.evidence.bundle import EVIDENCE, write_evidence
 
     write_evidence(folder, prepared.loaded.scorer.model)

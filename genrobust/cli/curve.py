@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 from genrobust.benchmarking import write_page
+from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
-from genrobust.runner.curve import execute_curve, nearest_shards_of, prepare_curve
+from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of
 from genrobust.runner.plan import Part
 from genrobust.runner.provenance import command_here
-from genrobust.runner.run import execute_part
+from genrobust.runner.run import execute, execute_part, shards_of
 from genrobust.suites.suite import load_suite
 
 
@@ -22,6 +23,7 @@ def measure_curve(
     options: Options,
     out: Path,
     part: Part | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Prepare, run, and write curve.json and curve.html below OUT/SUITE/MODEL/NORM."""
     from rich.console import Console
@@ -30,15 +32,19 @@ def measure_curve(
 
     protocol = load_suite(suite, options.data_root)
     home = home_of(out, protocol)  # before a model's file changes directory
-    prepared = prepare_curve(model, protocol, options)
-    run, shards = prepared.run, nearest_shards_of(prepared)
-    folder = folder_of(home, run, shards, below=run.suite.norm)
+    run = prepare_curve(model, protocol, options)
+    shards = shards_of(run)
+    folder = folder_of(home, run, shards, below=run.suite.norm, take=not dry_run)
+    if dry_run:
+        print(estimated(run, folder))
+        return
+    print(f"{run.model.name}: {foretold(run, folder)}", file=sys.stderr)
     here = command_here(run.command, suite, run.options, out)
     with progress(run.model.name) as advance:
         if part is not None:
-            execute_part(run, shards, part, folder, advance, here)
+            execute_part(run, part, folder, advance, here)
             print(folder, file=sys.stderr)
             return
-        found = execute_curve(prepared, folder, advance, here)
+        found = execute(run, folder, advance, here)
     print(f"{folder / 'curve.json'}\n{write_page(folder, found)}", file=sys.stderr)
     Console().print(curve_table(found.record))

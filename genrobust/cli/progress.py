@@ -11,9 +11,9 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Say how many of how many are done, and a note such as the loss."""
+    """Say how many of how many are done, parts of one included, and a note such as the loss."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: float, total: int, note: str = "") -> None: ...
 
 
 @contextmanager
@@ -23,51 +23,71 @@ def progress(title: str, every_seconds: float = 10.0) -> Iterator[Advance]:
         yield _Lines(title, every_seconds)
         return
     from rich.console import Console
-    from rich.progress import (  # fmt: skip
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),  # names are not ours
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
+    pace = _Pace()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, note="")
 
-        def advance(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+        def advance(done: float, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=pace.words(done, total, note))
 
         yield advance
 
 
-class _Lines:
-    """A line now and then; the time left is from the pace since the first call."""
+class _Pace:
+    """The time left, from the pace since the first call."""
 
-    def __init__(self, title: str, every_seconds: float) -> None:
-        self.title, self.every = title, every_seconds
-        self.began: tuple[float, int] | None = None
-        self.spoke = -float("inf")
+    def __init__(self) -> None:
+        self.began: tuple[float, float] | None = None
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
+    def words(self, done: float, total: int, note: str) -> str:
+        """How many are done, in how many seconds the others will be, and the note."""
         now = time.monotonic()
         if self.began is None or done == 0:  # one piece of work may follow another
             self.began = (now, done)
-        if now - self.spoke < self.every and done < total:
-            return
-        self.spoke = now
         start, first = self.began
-        left = ""
+        words = [f"{int(done)}/{total}"]
         if first < done < total:
-            left = f", about {(now - start) / (done - first) * (total - done):.0f} s left"
-        words = f"{self.title}: {done}/{total}{left}{f', {note}' if note else ''}"
-        print(words, file=sys.stderr, flush=True)
+            words.append(f"about {duration((now - start) / (done - first) * (total - done))} left")
+        return ", ".join([*words, *([note] if note else [])])
+
+
+class _Lines:
+    """A line now and then, the first with a time left as soon as there is one."""
+
+    def __init__(self, title: str, every_seconds: float) -> None:
+        self.title, self.every = title, every_seconds
+        self.pace = _Pace()
+        self.spoke = -float("inf")
+        self.told_time = False
+
+    def __call__(self, done: float, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        words = self.pace.words(done, total, note)
+        news = " left" in words and not self.told_time
+        if now - self.spoke < self.every and done < total and not news:
+            return
+        self.spoke, self.told_time = now, self.told_time or news
+        part = f" ({done / total:.0%})" if done != int(done) else ""
+        head, comma, rest = words.partition(",")
+        print(f"{self.title}: {head}{part}{comma}{rest}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """In words.
+
+    >>> duration(42), duration(4000), duration(200_000)
+    ('42 s', '1 h 7 min', '55 h 33 min')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

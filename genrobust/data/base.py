@@ -134,7 +134,7 @@ class Images:
     def sha256(self) -> str:
         """The hash of the stored pixels and labels: which data a number was measured on."""
         digest = hashlib.sha256(str((tuple(self.raw.shape), self.raw.dtype, self.size)).encode())
-        digest.update(self.raw.contiguous().numpy().tobytes())
+        digest.update(memoryview(self.raw.contiguous().numpy()))
         if self.labels is not None:
             digest.update(self.labels.contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -144,6 +144,13 @@ class Dataset(Protocol):
     """A source of images. Register an instance or class under ``genrobust.datasets``.
 
     Data without labels has no ``classes``, and images whose ``labels`` are None.
+
+    Example:
+        >>> digits = DATASETS.get("digits")
+        >>> digits.name, digits.image_shape, len(digits.classes)
+        ('digits', (1, 32, 32), 10)
+        >>> len(digits.load("test", None))
+        599
     """
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from genrobust.arguments import require_pixels
 from genrobust.data.base import Images, Split
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 
 #: What files are taken for pictures; those of torchvision's ImageFolder.
 ENDINGS = frozenset({*(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")})
@@ -70,9 +71,12 @@ def pictures_in(given: Any, split: Split) -> Pictures:
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or not len(given):
         raise GenrobustError(
             f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
-            "data set with len() and items (picture, label), or genrobust.data.Images"
+            "data set with len() and items (picture, label), such as list(data) of one without "
+            "len(), or genrobust.data.Images"
         )
-    return _of_rows(given) if hasattr(given, "features") else _of_items(given)
+    if hasattr(given, "features") or isinstance(given[0], Mapping):
+        return _of_rows(given)
+    return _of_items(given)
 
 
 def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -> Tensor:
@@ -203,6 +207,8 @@ def _pixels(picture: Any) -> Tensor:
             raise GenrobustError(f"its mode is {picture.mode}; give pictures of 8 bits a channel")
         grey = picture.mode in ("1", "L", "LA", "La")
         picture = np.array(picture.convert("L" if grey else "RGB"))
+    if isinstance(picture, np.ndarray) and not picture.flags.writeable:
+        picture = picture.copy()  # torch shares what it is given
     return _channels_first(torch.as_tensor(picture)[None])[0]
 
 
@@ -229,7 +235,7 @@ def _of_arrays(images: Any, labels: Any) -> Pictures:
     pixels = _channels_first(torch.as_tensor(images))
     if not len(pixels):
         raise GenrobustError("there are no images; give at least one")
-    known = None if labels is None else torch.as_tensor(labels)
+    known = None if labels is None else _numbers(labels)
     return pictures_in(Images(pixels, known, (pixels.shape[2], pixels.shape[3])), "test")
 
 
@@ -254,7 +260,7 @@ def _of_items(given: Any) -> Pictures:
 
 def _of_rows(given: Any) -> Pictures:
     """Of a data set whose items are dictionaries, as those of Hugging Face."""
-    features, first = given.features, given[0]
+    features, first = getattr(given, "features", None) or {}, given[0]
     kinds = {name: type(kind).__name__ for name, kind in features.items()}
     shown = [
         name
@@ -267,18 +273,36 @@ def _of_rows(given: Any) -> Pictures:
     named += [name for name in ("label", "labels") if name in first and name not in named]
     if not named:
         return Pictures(len(given), lambda i: _pixels(given[i][shown[0]]))
+    if len(named) > 1:
+        warnings.warn(
+            f"the classes are those of the column '{named[0]}', and not of {', '.join(named[1:])}; "
+            "for another, take the first away, such as by remove_columns",
+            GenrobustWarning,
+            stacklevel=2,
+        )
     try:
         known: Sequence[Any] = list(given[named[0]])  # a column, without decoding its pictures
     except (TypeError, KeyError):
         known = [given[i][named[0]] for i in range(len(given))]
-    names = getattr(features[named[0]], "names", None) or ()
+    names = getattr(features.get(named[0]), "names", None) or ()
     return _labelled(given, lambda i: given[i][shown[0]], known, len(names))
+
+
+def _numbers(labels: Any) -> Tensor:
+    """Labels as they are; names are refused, as the splits of a data set may not have the same."""
+    if not isinstance(labels, Tensor) and np.asarray(labels).dtype.kind in "UOS":
+        name = next(iter(labels))
+        raise GenrobustError(
+            f"labels are names, such as '{name}'; give each class its number in all splits, such "
+            "as names.index(label), or of Hugging Face's data sets class_encode_column('label')"
+        )
+    return torch.as_tensor(labels)
 
 
 def _labelled(
     given: Any, picture: Callable[[int], Any], known: Sequence[Any], classes: int
 ) -> Pictures:
-    labels = torch.as_tensor(known).flatten()
+    labels = _numbers(known).flatten()
     if labels.is_floating_point() or len(labels) != len(given) or int(labels.min()) < 0:
         raise GenrobustError("labels are no classes; give one whole number from 0 up a picture")
     classes = max(classes, int(labels.max()) + 1)

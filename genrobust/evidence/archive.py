@@ -164,7 +164,7 @@ def _parse(content: bytes, limits: Limits, names: re.Pattern[str]) -> dict[str, 
             _END_MARK, 0, 0, len(members), len(members), size, start, 0
         ):
             raise _RefusalError("its end does not say what it holds")
-        return {member.filename: _unpacked(content[place], member) for member, place in places}
+        return {m.filename: _unpacked(content[places[m.filename]], m) for m in members}
     except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as problem:
         raise _RefusalError("it is damaged, or no zip archive in plain form") from problem
 
@@ -222,11 +222,10 @@ def _check_size(member: zipfile.ZipInfo, limits: Limits) -> None:
         )
 
 
-def _places(
-    content: bytes, members: list[zipfile.ZipInfo], start: int
-) -> list[tuple[zipfile.ZipInfo, slice]]:
+def _places(content: bytes, members: list[zipfile.ZipInfo], start: int) -> dict[str, slice]:
     """Where each file's packed bytes are: side by side, under the header that it must have."""
-    places, at = [], 0
+    places: dict[str, slice] = {}
+    at = 0
     for member in sorted(members, key=lambda member: member.header_offset):
         if member.header_offset != at:
             found = "overlap" if member.header_offset < at else "have bytes between them"
@@ -234,12 +233,12 @@ def _places(
         header = member.FileHeader(zip64=False)
         if member.extra or member.comment or not content.startswith(header, at):
             raise _RefusalError(f"the directory and the file disagree about '{member.filename}'")
-        places.append((member, slice(at + len(header), at + len(header) + member.compress_size)))
-        at = places[-1][1].stop
+        at += len(header) + member.compress_size
+        places[member.filename] = slice(at - member.compress_size, at)
     directory = sum(_ENTRY + len(member.filename) for member in members)
     if at != start or at + directory + _END.size != len(content):
         raise _RefusalError("there are bytes in it that belong to no file")
-    return sorted(places, key=lambda place: members.index(place[0]))
+    return places
 
 
 def _unpacked(data: bytes, member: zipfile.ZipInfo) -> bytes:

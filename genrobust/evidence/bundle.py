@@ -128,7 +128,16 @@ class Evidence:
                 "and its --weights"
             )
         contents = {n: content for n, content in self.model_files.items() if n != SPEC}
-        return load_portable(_spec(self.model_files.get(SPEC, b"")), contents)
+        spec = _spec(self.model_files.get(SPEC, b""))
+        if (spec.get("format"), spec.get("architecture")) != (
+            self.model.format,
+            self.model.architecture,
+        ):
+            raise GenrobustError(
+                f"the evidence's {MANIFEST} and its {MODEL}{SPEC} name different kinds of model; "
+                "write the evidence again with --evidence"
+            )
+        return load_portable(spec, contents)
 
     def without_model(self) -> Evidence:
         """The same, with the model by its fingerprint alone."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from genrobust.outcomes.outcome import Worst
@@ -17,6 +18,14 @@ ENTRY_SCHEMA_VERSION = 1
 Depth = Literal["schema", "replay", "re-attack"]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _is_a_day(said: str) -> str:
+    date.fromisoformat(said)
+    return said
+
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_is_a_day)]
 
 
 class Author(Frozen):
@@ -87,7 +96,7 @@ class Entry(Frozen):
     slug: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
     suite: Annotated[str, Field(description="NAME-vVERSION")]
     submission: Submission
-    submitted: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    submitted: Day
     model: Annotated[ZooModel | BundledModel | ExternalModel, Field(discriminator="kind")]
     fingerprint: Annotated[Sha256, Field(description="of the model that was scored")]
     files: Annotated[
@@ -165,5 +174,15 @@ class Verification(Frozen):
     ]
     genrobust: str
     platform: str
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
-    seconds: float
+    date: Day
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    rate: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            allow_inf_nan=False,
+            exclude_if=lambda value: value is None,
+            description="what the model's code was measured to carry, in nats an image, by a "
+            "replay; None before that was measured",
+        ),
+    ] = None

@@ -21,7 +21,15 @@ NO_VERDICT = -1
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A frozen classifier of images (B, C, H, W) in [0, 1]."""
+    """A frozen classifier of images (B, C, H, W) in [0, 1].
+
+    Example:
+        >>> import genrobust
+        >>> images = genrobust.load_images("digits")
+        >>> judge = genrobust.load_judge("digits", "vgg")
+        >>> judge.labels(images.take([0, 1, 2])), judge.logits(images.take([0])).shape
+        (tensor([0, 3, 6]), torch.Size([1, 10]))
+    """
 
     name: str
     module: nn.Module
@@ -65,7 +73,15 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Judges that speak only where they agree."""
+    """Judges that speak only where they agree.
+
+    Example:
+        >>> import genrobust
+        >>> vgg, resnet = (genrobust.load_judge("digits", name) for name in ("vgg", "resnet"))
+        >>> panel = Panel((vgg, resnet))
+        >>> panel.verdict(genrobust.load_images("digits").take([0, 1, 2]))
+        tensor([0, 3, 6])
+    """
 
     judges: tuple[Judge, ...]
 

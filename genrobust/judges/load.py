@@ -35,7 +35,12 @@ JUDGES: Registry[Callable[[str], nn.Module | Judge]] = Registry(
 
 
 class Roles(NamedTuple):
-    """Which references attack and which score; ``shared`` if one does both."""
+    """Which references attack and which score; ``shared`` if one does both.
+
+    Example:
+        >>> roles(["lenet", "vgg"]).scorers
+        ('vgg',)
+    """
 
     attacker: str
     scorers: tuple[str, ...]
@@ -46,6 +51,9 @@ def roles(references: Sequence[str]) -> Roles:
     """Who does what among the judges of a run: the first attacks, the others score.
 
     One alone does both: attacks then see what scores them.
+
+    Args:
+        references: as :func:`load_judge` takes them.
 
     Raises:
         GenrobustError: there is none, or one twice.
@@ -212,4 +220,4 @@ def _shipped(architecture: str, dataset: str) -> Judge:
     return Judge(name_of(dataset, architecture), network, _hash_of_weights(network))
 
 
-lenet, vgg, resnet, thesis = (partial(_shipped, name) for name in ARCHITECTURES)
+lenet, vgg, resnet, thesis, committee = (partial(_shipped, name) for name in ARCHITECTURES)

@@ -1,15 +1,18 @@
 """Three classifiers of different build: what fools one of them need not fool the others.
 
-And the thesis', for reproducing what it scored. All take images of any size from 16 x 16 up and
-were drawn for 32 x 32: at other sizes their last maps are averaged to the grid that they have
-there. The three look at larger images as averaged to 32 x 32: reconstructions are blurred to about
-that, and training takes a fraction of the time.
+And a committee of three more, for attacks alone: an image that fools all its members fools a
+judge that it does not know more often than one that fools a single network. And the thesis', for
+reproducing what it scored. All take images of any size from 16 x 16 up and were drawn for 32 x 32:
+at other sizes their last maps are averaged to the grid that they have there. All but the thesis'
+look at larger images as averaged to 32 x 32: reconstructions are blurred to about that, and
+training takes a fraction of the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -94,6 +97,38 @@ class ResNet(_Looking):
         )
 
 
+class Committee(nn.Module):
+    """Three small networks of different build, none of them a scorer's; their logits' mean.
+
+    They are trained side by side, each on its own loss. (Liu et al. 2017, "Delving into
+    transferable adversarial examples and black-box attacks"; Dong et al. 2018 fuse logits so.)
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        pooled: list[nn.Module] = []
+        for before, after in ((channels, 16), (16, 32), (32, 64)):
+            pooled += [nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)]
+            pooled += [nn.GELU(), nn.AvgPool2d(2)]
+        strided: list[nn.Module] = []
+        for before, after in ((channels, 16), (16, 32), (32, 64)):
+            strided += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(4, after), nn.SiLU()]
+        wide = [
+            *(nn.Conv2d(channels, 16, 7, 2, 3), nn.ELU()),
+            *(nn.Conv2d(16, 32, 5, 2, 2), nn.ELU(), nn.Conv2d(32, 32, 3, 1, 1), nn.ELU()),
+        ]
+        self.members = nn.ModuleList(
+            [
+                _Looking(*pooled, _Grid(4), nn.Linear(1024, 64), nn.GELU(), nn.Linear(64, classes)),
+                _Looking(*strided, _Grid(4), nn.Dropout(0.2), nn.Linear(1024, classes)),
+                _Looking(*wide, _Grid(4), nn.Dropout(0.2), nn.Linear(512, classes)),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x) for member in self.members]).mean(0)
+
+
 class Thesis(nn.Sequential):
     """The small convolutional network that Sootla 2018 scored with, after PyTorch's example."""
 
@@ -113,4 +148,5 @@ ARCHITECTURES: dict[str, Callable[[int, int], nn.Module]] = {
     "vgg": VGG,
     "resnet": ResNet,
     "thesis": Thesis,
+    "committee": Committee,
 }

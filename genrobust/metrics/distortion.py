@@ -32,6 +32,13 @@ class DistortionCurve:
     Raises:
         GenrobustError: shapes differ; there is no point; source and target are one image; or the
             source's reconstruction is as near to the target as the target's own.
+
+    Example:
+        >>> one = torch.ones(3)
+        >>> curve = DistortionCurve(torch.arange(3.0), torch.tensor([4.0, 3.0, 2.0]), 5 * one, one,
+        ...                         4 * one)
+        >>> auddc(curve) < 1
+        True
     """
 
     noise: Tensor

@@ -26,6 +26,11 @@ class Features:
     Args:
         name: which features these are: distances compare only under one name.
         extract: images (B, C, H, W) in [0, 1] to features (B, d).
+
+    Example:
+        >>> Features("mean", lambda images: images.mean((2, 3))).extract(torch.ones(2, 3, 8, 8))
+        tensor([[1., 1., 1.],
+                [1., 1., 1.]])
     """
 
     name: str
@@ -191,6 +196,11 @@ def inception_features(weights: str | Path, device: torch.device | str = "cpu") 
 
     Raises:
         GenrobustError: the file is missing, damaged, or of another network.
+
+    Example:
+        >>> inception_features("missing.pth")
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: there is no weights file 'missing.pth'; check the path
     """
     path = Path(weights)
     state = read_state_dict(path)

@@ -186,6 +186,11 @@ class Probe:
     Args:
         weight: (classes, n).
         bias: (classes,).
+
+    Example:
+        >>> probe = Probe(weight=torch.eye(2), bias=torch.zeros(2))
+        >>> probe.labels(torch.tensor([[3.0, 1.0], [0.0, 2.0]]))
+        tensor([0, 1])
     """
 
     weight: Tensor

@@ -165,13 +165,23 @@ def posterior_of(output: Any) -> Posterior:
         return _READERS.get(marks[0], _of_point)(output)
     if isinstance(output, (tuple, list)):
         return _of_sequence(output)
+    if isinstance(output, Mapping):
+        held = [value for value in output.values() if _is_posterior(value)]
+        if len(held) == 1:
+            return posterior_of(held[0])
     raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
 
 
 def _layers(output: Any) -> list[Posterior] | None:
-    """The posteriors in a list of these or of parts: the layers of a hierarchy."""
+    """The posteriors in a list, or a tuple of genrobust's own: the layers of a hierarchy.
+
+    Other tuples may hold a posterior beside its prior, or beside features.
+    """
     listed = output if isinstance(output, (tuple, list)) else ()
-    if not listed or not all(isinstance(item, (Part, Posterior)) for item in listed):
+    known = [isinstance(item, (Part, Posterior)) for item in listed]
+    if isinstance(output, list) and len(output) > 1:
+        known = [_is_posterior(item) or is_own for item, is_own in zip(output, known, strict=True)]
+    if not known or not all(known):
         return None
     return [posterior_of(item) for item in listed]
 
@@ -376,6 +386,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     """The error for a sequence, with what to type in place of it."""
     rivals = _rivals(output)
     first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
+    codes = [i for i, t in enumerate(output) if _is_batch(t) and t.is_floating_point()]
     if rivals:
         remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"
         if len(rivals) > 2:
@@ -385,8 +396,20 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
             f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or a function "
             "that joins the parts of several in one genrobust.Posterior"
         )
-    elif len(codes := [i for i, item in enumerate(output) if _is_batch(item)]) == 1:
+    elif (
+        len(
+            codes := [
+                i for i, item in enumerate(output) if _is_batch(item) and item.is_floating_point()
+            ]
+        )
+        == 1
+    ):
         remedy = f"encode=lambda x: module.encode(x)[{codes[0]}] if that is the code"
+    elif len(codes) > 1:
+        remedy = (
+            f"encode=lambda x: [genrobust.Point(module.encode(x)[i]) for i in {codes}] and "
+            "decode=lambda codes: module.decode(*codes) if these are the codes of a hierarchy"
+        )
     else:
         return GenrobustError(
             f"the encoder returned {describe(output)}, in which no two are a mean and a "

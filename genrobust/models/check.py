@@ -14,6 +14,7 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
+from genrobust.models.fidelity import code_in_forward
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import encoder_of
 from genrobust.models.state import check_history
@@ -33,7 +34,14 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """What was found on the probe batch."""
+    """What was found on the probe batch.
+
+    Example:
+        >>> import genrobust
+        >>> found = check_model(genrobust.load_model("vae"))
+        >>> found.code_size, found.gradient > 0
+        (10, True)
+    """
 
     latents: str
     code_size: int
@@ -63,6 +71,11 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
 
     Raises:
         GenrobustError: the first check that failed, what was found, and what to do.
+
+    Example:
+        >>> import genrobust
+        >>> check_model(genrobust.load_model("vae")).latents
+        '10 Gaussian'
     """
     if model.device.type == "meta":
         raise GenrobustError(
@@ -97,7 +110,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         posterior = _run("encode", model, lambda: model.encode(x), x)
         _check_posterior(posterior, len(x))
         code = posterior.mode()
-        image = _run("decode", model, lambda: model.decode(code), code, posterior)
+        image = _run("decode", model, lambda: model.decode(code), code, (x, posterior))
         _check_image("decode", image, x, model.clamp)
         if model.deploy is not None:
             deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
@@ -123,7 +136,7 @@ def _run(
     model: GenerativeModel,
     call: Callable[[], T],
     given: Tensor,
-    posterior: Posterior | None = None,
+    of: tuple[Tensor, Posterior] | None = None,
 ) -> T:
     """Call the model's code; where its fault has a cause that shows in its layers, name that."""
     try:
@@ -132,12 +145,14 @@ def _run(
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
         reason = _lacking(problem.__cause__, what) or _misfit(model, what)
-        if posterior is not None and _takes_half(model, posterior):
+        if of is not None and _takes_half(model, of[1]):
             reason = (
                 "it takes half of what the encoder gives; if that is the mean and the log-variance "
                 f"side by side, pass encode=lambda x: module.{encoder_of(model.module)}(x)"
                 ".chunk(2, 1)"
             )
+        elif of is not None and (code := code_in_forward(model, of[0])):
+            reason = f"forward decodes another code; pass encode=lambda x: {code}"
         if reason is None:
             raise
         raise GenrobustError(

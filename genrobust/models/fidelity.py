@@ -9,9 +9,11 @@ shows the spread about it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import product
+from functools import partial
+from itertools import pairwise, product
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -26,7 +28,7 @@ from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import encoder_of, has_forward, unwrapped
 from genrobust.models.precision import precision_of
-from genrobust.posterior import Gaussian, Posterior
+from genrobust.posterior import Gaussian, Point, Posterior
 from genrobust.seeding import seeded
 
 #: The most images that are compared, and how often noise is drawn that cannot be held still.
@@ -124,6 +126,27 @@ def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
     return compared.status == "equal" and not findings
 
 
+@torch.no_grad()
+def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
+    """How to write the (mean, log-variance) in forward's output, where forward decodes that mean.
+
+    Args:
+        model: one whose decoder does not take what its encoder gives.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    own = _Forward(replace(model, clamp=False))
+    if not own.exists:
+        return None
+
+    def is_picture(code: Tensor, image: Tensor) -> bool:
+        return _apart(image, model.decode(code)) <= tolerance_of(model)
+
+    with seeded(model.device, "fidelity"):
+        found = ((view, image) for call in CALLS for view, image in own.pictures(x, call))
+        codes = (own.code(x, view, partial(is_picture, image=image)) for view, image in found)
+        return next(filter(None, codes), None)
+
+
 def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Finding]]:
     own = _Forward(model)
     if not own.exists:
@@ -141,11 +164,16 @@ def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Findin
     if model.deploy is not None or model.draws > 1:
         what = "deploy= or draws= says what is scored, which is not what forward gives"
         return Fidelity("declared", difference, what), []
-    return Fidelity("differs", difference), [_path(model, x, found, difference, allowed)]
+    return Fidelity("differs", difference), [_path(model, x, own, found, difference, allowed)]
 
 
 def _path(
-    model: GenerativeModel, x: Tensor, found: _Image, difference: float, allowed: float
+    model: GenerativeModel,
+    x: Tensor,
+    own: _Forward,
+    found: _Image,
+    difference: float,
+    allowed: float,
 ) -> _Finding:
     """Why forward gives another picture, even with its noise at 0."""
     gaussian, code = _gaussian(model, x), f"module.{encoder_of(model.module)}(x)"
@@ -159,9 +187,15 @@ def _path(
             f"encode=lambda x: {code}[1] if the second is the code",
         )
     random = ", draws=16" if found.noise else ""
-    return _Finding(
+    pair = own.code(x, found.view, lambda code: _apart(found.pixels, model.decode(code)) <= allowed)
+    what = (
         f"the module's forward gives other pictures than decode(encode(x)), which is scored, "
-        f"{measured}: it may normalise, flatten, quantise or transform on the way",
+        f"{measured}: it may normalise, flatten, quantise or transform on the way"
+    )
+    if pair:
+        return _Finding(what, f"pass encode=lambda x: {pair}, the code that forward decodes")
+    return _Finding(
+        what,
         f"pass deploy=lambda x: {found.view.source}{random}, or do in encode= or decode= what "
         "forward does",
     )
@@ -172,6 +206,7 @@ _SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "a standard deviation": (lambda s: s, "2 * s.log()"),
     "a variance": (lambda s: s.sqrt(), "s.log()"),
     "the logarithm of a standard deviation": (lambda s: s.exp(), "2 * s"),
+    "the logarithm of a precision": (lambda s: (-0.5 * s).exp(), "-s"),
     "a standard deviation before softplus": (
         lambda s: F.softplus(s),
         "2 * torch.nn.functional.softplus(s).log()",
@@ -187,12 +222,14 @@ def _spread(
     model: GenerativeModel, x: Tensor, own: _Forward, found: _Image, allowed: float
 ) -> _Finding | None:
     """Whether forward's draws have the spread that the log-variance says."""
-    gaussian = _gaussian(model, x)
-    if gaussian is None or found.noise != (gaussian.mean.numel(),):
-        return None  # not the code's noise alone
+    if model.deploy is not None or model.draws > 1 or 0 in found.noise:
+        return None  # said to be something else, or no normal noise
     loud = own.at(x, found.view, 1.0)
-    if loud is None:
-        return None
+    if loud is None or _apart(loud, found.pixels) <= allowed:
+        return None  # the noise is not of the picture
+    gaussian = _gaussian(model, x)
+    if gaussian is None:
+        return _halves(model, x, found)
 
     def gives(std: Tensor) -> bool:
         return _apart(loud, model.decode(gaussian.mean + std)) <= allowed
@@ -203,10 +240,26 @@ def _spread(
     for name, (std_of, logvar) in _SPREADS.items():
         if gives(std_of(raw).nan_to_num()):
             return _spread_finding(model, f"{name}, as its forward draws", logvar)
+    if found.noise != (gaussian.mean.numel(),):
+        return None  # not the code's noise alone
     return _Finding(
         "forward draws codes with another spread than the second of the encoder's two says as a "
         "log-variance",
         "pass encode=, a function that returns (mean, logvar)",
+    )
+
+
+def _halves(model: GenerativeModel, x: Tensor, found: _Image) -> _Finding | None:
+    """A code of which decode takes one half, and the other is the spread that forward draws."""
+    with _Noise(0.0):
+        posterior = model.encode(x)
+    points = all(isinstance(part, Point) for part in posterior.parts)
+    if not points or 2 * sum(found.noise) != posterior.mode().numel():
+        return None
+    return _Finding(
+        "forward draws noise about one half of the code, which is all read as a point",
+        f"pass encode=lambda x: module.{encoder_of(model.module)}(x).chunk(2, 1) if it is the mean "
+        "and the log-variance side by side",
     )
 
 
@@ -351,6 +404,31 @@ class _Forward:
     def at(self, x: Tensor, view: _View, level: float | None) -> Tensor | None:
         """The picture in that place, with forward's noise at that level, or drawn."""
         return self._run(view.call, view.units, x, level)[0].get(view)
+
+    def pictures(self, x: Tensor, call: str) -> list[tuple[_View, Tensor]]:
+        """All that forward gives, with its noise at 0."""
+        return list(self._run(call, _DECLARED, x, 0.0)[0].items())
+
+    def code(self, x: Tensor, view: _View, fits: Callable[[Tensor], bool]) -> str | None:
+        """How to write the two in forward's output of which the first is the code that it decodes.
+
+        Forward often hands back (picture, mean, log-variance).
+        """
+        if view.units != _DECLARED:
+            return None
+        low, high = self._model.spec.get("value_range", (0.0, 1.0))
+        own = (x * (high - low) + low).to(
+            precision_of(self._module.forward, self._module, "encoder")
+        )
+        with _Noise(0.0), suppress(Exception):  # other people's code
+            output = self._module(CALLS[view.call](own))
+            named = isinstance(output, Mapping)
+            held = list(output.items() if named else enumerate(output))
+            for (one, mean), (two, spread) in pairwise(held):
+                same = isinstance(mean, Tensor) and isinstance(spread, Tensor)
+                if same and mean.shape == spread.shape and fits(mean.float()):
+                    return f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
+        return None
 
     def _run(
         self, call: str, units: str, x: Tensor, level: float | None

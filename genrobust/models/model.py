@@ -51,6 +51,13 @@ class GenerativeModel:
         max_batch: the most images or codes that it takes at once; larger batches go through it in
             pieces, and of each only the gradient's own is in memory. None for any number.
         spec: what the fingerprint covers besides the weights.
+
+    Example:
+        >>> import genrobust
+        >>> model = genrobust.load_model("jointvae")
+        >>> x = genrobust.load_images("digits").take([0, 1])
+        >>> model.encode(x).describe(), model.reconstruct(x).shape, model.draws
+        ('10 Gaussian + one 10-way categorical', torch.Size([2, 1, 32, 32]), 1)
     """
 
     name: str

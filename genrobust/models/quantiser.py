@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrobust.foreign import is_out_of_memory
@@ -72,11 +73,16 @@ def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> G
 
 
 class _Layout(NamedTuple):
-    """How features of so many dimensions are laid out for a codebook, and its code for decode."""
+    """How features of so many dimensions are laid out for a codebook, and its code for decode.
+
+    ``on_sphere``: features and entries are scaled to length 1, by which the nearest entry is that
+    of the smallest angle.
+    """
 
     dimensions: tuple[int, ...]
     features: _Source
     code: _Source | None = None
+    on_sphere: bool = False
 
     def decode(self, own: Callable[[Tensor], Any] | None) -> Callable[[Tensor], Any] | None:
         """What takes the code; None for the module's own."""
@@ -85,13 +91,24 @@ class _Layout(NamedTuple):
         ordered = self.code
         return lambda code: own(ordered(code))
 
+    def posterior(self, features: Tensor, book: Tensor) -> Codebook:
+        laid = self.features(features)
+        if self.on_sphere:
+            channel = -1 if laid.ndim == 3 else 1
+            laid, book = F.normalize(laid, dim=channel), F.normalize(book, dim=-1)
+        return Codebook(laid, book)
+
 
 #: As they are; with channels last, for a decoder that takes them first, or last; each number alone.
-_LAYOUTS = (
+_FLAT_LAYOUTS = (
     _Layout((2, 3, 4), lambda f: f),
     _Layout((4,), lambda f: f.movedim(-1, 1)),
     _Layout((4,), lambda f: f.movedim(-1, 1), lambda code: code.movedim(1, -1)),
+)
+_LAYOUTS = (
+    *_FLAT_LAYOUTS,
     _Layout((2,), lambda f: f[..., None], lambda code: code[..., 0]),
+    *(layout._replace(on_sphere=True) for layout in _FLAT_LAYOUTS),
 )
 
 
@@ -121,7 +138,7 @@ class _Quantised:
     book: _Book
 
     def __call__(self, x: Tensor) -> Codebook:
-        return Codebook(self.layout.features(self.source(x)), self.book.of(self.module))
+        return self.layout.posterior(self.source(x), self.book.of(self.module))
 
 
 def _books(module: nn.Module) -> Iterator[_Book]:

@@ -16,6 +16,15 @@ class Objective(Protocol):
     Its loss must not couple samples: entry i depends on image i alone. A registered one is an
     attack of its own, ``objective:NAME``; its class may say ``needs_judge`` and ``goals``, as
     attacks do.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch
+        >>> x = genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(genrobust.load_model("vae"), Batch(x, (0, 1), target_x=x.flip(0)))
+        >>> objective = OBJECTIVES.get("output-distance")()
+        >>> objective(x, context).shape
+        torch.Size([2])
     """
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:

@@ -34,6 +34,19 @@ def apgd(
 
     Returns:
         The best iterate of each sample.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch, Context
+        >>> from genrobust.objectives.latent import LatentDistance
+        >>> vae, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(vae, Batch(x, (0, 1), target_x=x.flip(0)))
+        >>> problem = Problem.of(LatentDistance(), context)
+        >>> threat = genrobust.ThreatModel("linf", 0.1)
+        >>> found = apgd(problem, x, threat, 10)
+        >>> threat.check(found.x, x, "it")  # raises nothing: all are in ball and box
+        >>> bool((found.loss < problem.loss(x)).all())
+        True
     """
     minimum = Minimum(problem, start)
     source = problem.context.batch.x

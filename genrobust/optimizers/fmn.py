@@ -51,6 +51,22 @@ def fmn(
         gamma: by which share a radius changes at first; later by less.
         below: the loss at which a success is expected.
         within: a largest radius for each sample, (B,), besides the threat model's.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch, Context
+        >>> from genrobust.objectives.latent import LatentDistance
+        >>> vae, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(vae, Batch(x, (0, 1), target_x=x.flip(0)))
+        >>> problem = Problem.of(LatentDistance(), context)
+        >>> seen = []
+        >>> def visit(moved):
+        ...     seen.append(moved)
+        ...     return problem.loss(moved) < 1
+        >>> threat = genrobust.ThreatModel("l2", 9.0)
+        >>> fmn(problem, x, threat, 5, visit, step_size=1.0, gamma=0.05)
+        >>> len(seen), seen[-1].shape
+        (6, torch.Size([2, 1, 32, 32]))
     """
     source = problem.context.batch.x
     x = start

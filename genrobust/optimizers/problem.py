@@ -22,6 +22,11 @@ class Penalty:
     Args:
         weight: one for all samples, or one a sample, (b,).
         power: 1 for the length of the change, 2 for its square.
+
+    Example:
+        >>> x, x_adv = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.5)
+        >>> Penalty(3.0)(x_adv, x), Penalty(3.0, power=2)(x_adv, x)
+        (tensor([3.]), tensor([3.]))
     """
 
     weight: float | Tensor
@@ -49,8 +54,20 @@ class Problem:
         objective: what to minimise.
         context: the samples still searched.
         index: their positions in the whole batch.
-        forwards, backwards: counts for the whole batch, (B,) int64, written in place.
+        forwards: passes through the model of the whole batch, (B,) int64, written in place.
+        backwards: gradients taken, likewise.
         penalty: on the distance of the samples still searched from their sources.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch, Context
+        >>> from genrobust.objectives.latent import LatentDistance
+        >>> vae, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(vae, Batch(x, (0, 1), target_x=x.flip(0)))
+        >>> problem = Problem.of(LatentDistance(), context)
+        >>> loss, gradient = problem.gradient(x)
+        >>> loss.shape, gradient.shape, problem.forwards, problem.backwards
+        (torch.Size([2]), torch.Size([2, 1, 32, 32]), tensor([1, 1]), tensor([1, 1]))
     """
 
     objective: Objective
@@ -135,6 +152,19 @@ class Minimum:
     Args:
         problem: what is searched.
         start: first iterates of the problem's samples.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch, Context
+        >>> from genrobust.objectives.latent import LatentDistance
+        >>> vae, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(vae, Batch(x, (0, 1), target_x=x.flip(0)))
+        >>> problem = Problem.of(LatentDistance(), context)
+        >>> best = Minimum(problem, x)
+        >>> best.update(problem.index, x, torch.tensor([3.0, 1.0]))
+        >>> best.update(problem.index, x.flip(0), torch.tensor([2.0, 2.0]))
+        >>> best.loss, bool((best.x[0] == x[1]).all()), bool((best.x[1] == x[1]).all())
+        (tensor([2., 1.]), True, True)
     """
 
     def __init__(self, problem: Problem, start: Tensor) -> None:

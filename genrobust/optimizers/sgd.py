@@ -37,6 +37,19 @@ def sgd(
 
     Returns:
         The best iterate of each sample, or the last.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.attacks import Batch, Context
+        >>> from genrobust.objectives.latent import LatentDistance
+        >>> vae, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+        >>> context = Context(vae, Batch(x, (0, 1), target_x=x.flip(0)))
+        >>> problem = Problem.of(LatentDistance(), context)
+        >>> threat = genrobust.ThreatModel("linf", 0.1)
+        >>> found = sgd(problem, x, threat, 10, 1.0, patience=2)
+        >>> threat.check(found.x, x, "it")  # raises nothing: all are in ball and box
+        >>> bool((found.loss < problem.loss(x)).all())
+        True
     """
 
     def inside(x: Tensor, source: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from genrobust.metrics.distances import l2, linf
 from genrobust.outcomes.table import Column, Group, Stored
 from genrobust.suites.suite import Suite
 
@@ -21,6 +22,8 @@ DAMAGE = "damage."
 
 _Still = Annotated[Tensor, Column(None, "source", "still", kept=False)]
 _Replayed = Annotated[Tensor, Column(None, "source", "replay", kept=False)]
+_StillImage = Annotated[Tensor, Column(None, "source", "still", kept=False, pixels=True)]
+_Image = Annotated[Tensor, Column(None, "source", "replay", kept=False, pixels=True)]
 _Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
 _Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
 _Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=True)]
@@ -42,8 +45,8 @@ class Clean(Stored):
         mean: of the parts that have one, (B, L).
     """
 
-    source: _Still
-    reconstruction: _Still
+    source: _StillImage
+    reconstruction: _StillImage
     kl: _Still
     mean: _Still
 
@@ -61,8 +64,8 @@ class Effect(Stored):
     """
 
     verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
-    x_adv: _Replayed
-    reconstruction: _Replayed
+    x_adv: _Image
+    reconstruction: _Image
     source_similarity: _Replayed
     reconstruction_similarity: _Replayed
     displacement: _Replayed
@@ -81,7 +84,7 @@ class Broken(Stored):
     """
 
     radius: Annotated[Tensor, Column(torch.int64, "source", "found")]
-    perturbation: Annotated[Tensor, Column(None, "source", "found")]
+    perturbation: Annotated[Tensor, Column(None, "source", "found", pixels=True)]
     effect: Annotated[Effect | None, Group()] = None
 
 
@@ -259,6 +262,35 @@ class Outcome(Found):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Sizes(Stored):
+    """What is told of pictures, (B,) each.
+
+    Args:
+        error: the squared L2 distance of the clean reconstruction from the source.
+        linf, l2: the size of the change that broke the source, as an image.
+        shift: the L2 distance of its reconstruction from the clean one.
+    """
+
+    error: _Still
+    linf: _Replayed
+    l2: _Replayed
+    shift: _Replayed
+
+    @classmethod
+    def of_pictures(cls, outcome: Outcome) -> Sizes:
+        """The outcome must be whole."""
+        clean, effect = outcome.clean, outcome.ignore.effect
+        assert clean is not None
+        assert effect is not None
+        return cls(
+            error=(clean.reconstruction.double() - clean.source).flatten(1).square().sum(1),
+            linf=linf(effect.x_adv, clean.source),
+            l2=l2(effect.x_adv, clean.source),
+            shift=l2(effect.reconstruction, clean.reconstruction),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Nearest(Stored):
     """The nearest adversarial image of each source.
 
@@ -275,10 +307,10 @@ class Nearest(Stored):
     eligible: Annotated[Tensor, Column(torch.bool, "source", "still")]
     verdict: Annotated[Tensor, Column(torch.int64, "source", "replay", kept=False)]
     distance: Annotated[Tensor, Column(None, "source", "found")]
-    source: _Still
-    reconstruction: _Still
-    x_adv: _Replayed
-    adversarial_reconstruction: _Replayed
+    source: _StillImage
+    reconstruction: _StillImage
+    x_adv: _Image
+    adversarial_reconstruction: _Image
     signs: Annotated[Signs | None, Group()] = None
     counts: Annotated[Counts, Group()]
 

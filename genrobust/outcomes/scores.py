@@ -8,30 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.metrics.distances import l2, linf
 from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
 from genrobust.outcomes.damage import damage_of
-from genrobust.outcomes.outcome import Outcome, Worst
+from genrobust.outcomes.outcome import Outcome, Sizes, Worst
 from genrobust.outcomes.statistics import estimates
 from genrobust.records.record import EpsScores, Estimate, PairMatrix, Scores
 from genrobust.rules.base import RULES
 from genrobust.suites.suite import Suite
 
 
-def scores(outcome: Outcome, suite: Suite) -> Scores:
-    """The suite's scores of a run; the outcome must be whole."""
+def scores(outcome: Outcome, suite: Suite, sizes: Sizes | None = None) -> Scores:
+    """The suite's scores of a run; its outcome is whole, or without pictures if sizes are given."""
     clean, worst = outcome.clean, outcome.worst
     assert clean is not None
-    error = (clean.reconstruction.double() - clean.source).flatten(1).square().sum(1)
+    sizes = Sizes.of_pictures(outcome) if sizes is None else sizes
     whole, per_eps = _rates(worst, suite, RULES.get(suite.rule).classes(suite.dataset))
-    sizes = [_sizes(outcome, broken) for broken in reached(worst.ignore, suite)]
+    told = [_sizes(outcome, sizes, broken) for broken in reached(worst.ignore, suite)]
     return Scores(
         clean_accuracy=clean_accuracy(outcome, suite),
-        reconstruction_error=mean(error, suite),
+        reconstruction_error=mean(sizes.error, suite),
         kl=mean(clean.kl, suite) if clean.kl.double().mean().isfinite() else None,
         total_correlation=_number(gaussian_total_correlation(clean.mean)),
-        per_eps=tuple(EpsScores(**a, **b) for a, b in zip(per_eps, sizes, strict=True)),
+        per_eps=tuple(EpsScores(**a, **b) for a, b in zip(per_eps, told, strict=True)),
         damage=damage_of(outcome.damaged, suite),
         **whole,
     )
@@ -121,20 +120,18 @@ def _above_zero(suite: Suite) -> list[int]:
     return [e for e, radius in enumerate(suite.eps) if radius > 0]
 
 
-def _sizes(outcome: Outcome, broken: Tensor) -> dict[str, Any]:
+def _sizes(outcome: Outcome, sizes: Sizes, broken: Tensor) -> dict[str, Any]:
     """Means over the sources that broke."""
-    clean, effect = outcome.clean, outcome.ignore.effect
-    assert clean is not None
+    effect = outcome.ignore.effect
     assert effect is not None
-    x_adv, source = effect.x_adv[broken], clean.source[broken]
 
     def over(values: Tensor) -> float | None:
         return _number(float(values[broken].double().mean()))
 
     return {
-        "linf": _number(float(linf(x_adv, source).mean())),
-        "l2": _number(float(l2(x_adv, source).mean())),
-        "reconstruction_shift": over(l2(effect.reconstruction, clean.reconstruction)),
+        "linf": _number(float(sizes.linf[broken].mean())),
+        "l2": _number(float(sizes.l2[broken].mean())),
+        "reconstruction_shift": over(sizes.shift),
         "source_similarity": over(effect.source_similarity),
         "reconstruction_similarity": over(effect.reconstruction_similarity),
         "latent_displacement": over(effect.displacement),

@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 #: Resamples at a time: bounds memory on large suites.
 CHUNK = 250
 
+#: Positions at a time, likewise.
+DRAWN = 2_000_000
+
 
 def resamples(count: int, suite: Suite) -> Iterator[NDArray[np.int64]]:
     """Positions of the sources in each resample, (at most ``CHUNK``, count) at a time.
@@ -30,8 +33,9 @@ def resamples(count: int, suite: Suite) -> Iterator[NDArray[np.int64]]:
         suite: its ``resamples`` say how many, and its name and version seed the draws.
     """
     draws = np.random.default_rng(seed_of("bootstrap", suite.name, suite.version))
-    for start in range(0, suite.resamples, CHUNK):
-        yield draws.integers(0, count, (min(CHUNK, suite.resamples - start), count))
+    rows = min(CHUNK, max(1, DRAWN // count))
+    for start in range(0, suite.resamples, rows):
+        yield draws.integers(0, count, (min(rows, suite.resamples - start), count))
 
 
 def resampled_means(values: Array, suite: Suite) -> Array:

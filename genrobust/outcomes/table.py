@@ -33,6 +33,7 @@ class Column:
         proof: what shows that it is right.
         kept: whether evidence keeps it; what follows from the rest is not kept.
         later: whether the first runs were made without it.
+        pixels: whether an entry is an image, or as large.
     """
 
     dtype: torch.dtype | None
@@ -40,6 +41,7 @@ class Column:
     proof: Proof
     kept: bool = True
     later: bool = False
+    pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,12 @@ class Stored:
             else:
                 found[name] = torch.cat(tensors, _axis(column))
         return cls.of(found)
+
+    @classmethod
+    def without_pixels(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name, those of images left empty: (B, 0)."""
+        table = cls.table()
+        return {n: t.new_empty(len(t), 0) if table[n].pixels else t for n, t in tensors.items()}
 
     def part(self: Self, sources: slice) -> Self:
         """What is said of some sources; counts are still those of all."""

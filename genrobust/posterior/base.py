@@ -26,6 +26,12 @@ class Part(ABC):
     """One factor of a posterior: a frozen dataclass of tensors, batch first.
 
     ``name`` is what a bundle calls its kind, and what tables say.
+
+    Example:
+        >>> from genrobust.posterior import Gaussian
+        >>> part = Gaussian(torch.zeros(2, 3), torch.zeros(2, 3))
+        >>> isinstance(part, Part), part.vector().shape, part.describe()
+        (True, torch.Size([2, 3]), '3 Gaussian')
     """
 
     name: ClassVar[str]
@@ -129,6 +135,13 @@ class Discrete(Part):
     """A part whose code has T positions, each one of a list: what a switch of the code needs.
 
     A *wanted* code is (B, T) int64, with :data:`FREE` where it may be anything.
+
+    Example:
+        >>> from genrobust.posterior import Categorical
+        >>> part = Categorical(torch.tensor([[0.0, 2.0, 1.0]]))
+        >>> part.scores().shape, part.switches(2)  # to the class that lacks least, then the next
+        (torch.Size([1, 1, 3]), tensor([[[2],
+                 [0]]]))
     """
 
     is_discrete = True

@@ -17,6 +17,12 @@ class Categorical(Discrete):
     """One-hot codes of K classes: unnormalised ``logits`` (B, K), or (B, ..., K) for a grid.
 
     A grid's code keeps its shape (B, ..., K).
+
+    Example:
+        >>> import torch
+        >>> part = Categorical(torch.tensor([[0.0, 2.0, 1.0]]))
+        >>> part.mode(), part.tokens()
+        (tensor([[0., 1., 0.]]), tensor([[1]]))
     """
 
     name = "categorical"

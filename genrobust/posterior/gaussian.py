@@ -13,7 +13,13 @@ from genrobust.posterior.precision import exponential, wide
 
 @dataclass(frozen=True, eq=False)
 class Gaussian(Part):
-    """A diagonal Gaussian: ``mean`` and ``logvar`` of one shape (B, ...)."""
+    """A diagonal Gaussian: ``mean`` and ``logvar`` of one shape (B, ...).
+
+    Example:
+        >>> part = Gaussian(mean=torch.tensor([[1.0, 0.0]]), logvar=torch.zeros(1, 2))
+        >>> part.mode(), part.kl_to_prior()
+        (tensor([[1., 0.]]), tensor([[0.5000, 0.0000]], dtype=torch.float64))
+    """
 
     name = "gaussian"
 

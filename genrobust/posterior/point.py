@@ -14,7 +14,13 @@ from genrobust.posterior.precision import wide
 
 @dataclass(frozen=True, eq=False)
 class Point(Part):
-    """The code of a plain autoencoder: a ``value`` (B, ...) and no density."""
+    """The code of a plain autoencoder: a ``value`` (B, ...) and no density.
+
+    Example:
+        >>> import torch
+        >>> Point(torch.ones(2, 3)).mode().shape
+        torch.Size([2, 3])
+    """
 
     name = "point"
     has_density = False

@@ -20,6 +20,13 @@ def wide(tensor: Tensor) -> Tensor:
 
     The gradient that comes back through it is cut to :data:`LARGEST_GRADIENT`, so that one which
     its own precision does not hold is large rather than infinite.
+
+    Args:
+        tensor: floats of any shape.
+
+    Example:
+        >>> wide(torch.ones(2)).dtype
+        torch.float64
     """
     found = tensor.double()
     if found.requires_grad:
@@ -31,6 +38,10 @@ def wide(tensor: Tensor) -> Tensor:
 
 def exponential(x: Tensor, scale: float = 1.0) -> Tensor:
     """exp(scale * x), never 0 nor infinite: beyond :data:`LARGEST_EXPONENT` x counts as that.
+
+    Args:
+        x: floats of any shape; the result has it too.
+        scale: what they are multiplied with.
 
     Example:
         >>> exponential(torch.tensor([-1e9, 0.0, 4.0], dtype=torch.float64), 0.5)

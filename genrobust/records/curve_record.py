@@ -86,6 +86,10 @@ class MinimumNormRecord(Frozen):
 
     A distance is that of an image that was found and judged, so it is an upper bound of the
     smallest.
+
+    Example:
+        >>> MinimumNormRecord.model_fields["found"].description
+        'eligible sources with an adversarial image'
     """
 
     schema_version: Annotated[int, Field(ge=1, le=CURVE_SCHEMA_VERSION)] = CURVE_SCHEMA_VERSION

@@ -159,7 +159,7 @@ def _drawn(record: Record) -> str:
     plot_curve(record, figure.subplots())
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue().partition("<svg")[1] + drawn.getvalue().partition("<svg")[2]
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]  # without XML's own head
 
 
 def _field(name: str) -> str:

@@ -300,7 +300,8 @@ class Record(Frozen):
     In a terminal and a notebook it shows its scores; ``record.model_dump()`` has all fields.
 
     Example:
-        >>> from genrobust import Record
+        >>> Record.model_fields["official"].description
+        'the frozen suite, whole: comparable with other records of it'
         >>> Record.load("genrobust-runs/digits-v1/vae").plot_curve()  # doctest: +SKIP
         <Axes: xlabel='eps (L-inf)', ylabel='share of the sources'>
     """

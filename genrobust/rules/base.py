@@ -35,6 +35,12 @@ class Sources:
         target_reconstruction: those of their targets; None if the rule has no ``targets``.
         constant: for each the best picture that is the same for all images of the data set, of the
             sources' shape: the mean of the others. None where no data set is at hand.
+
+    Example:
+        >>> x, zero = torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.int64)
+        >>> both = Sources((3, 5), x, zero, zero, reconstruction=x, target_reconstruction=None)
+        >>> both[torch.tensor([1])].sample_ids
+        (5,)
     """
 
     sample_ids: tuple[int, ...]
@@ -71,6 +77,10 @@ class Words:
         judges: what is special about the judges, sentences; none if there are no judges.
         as_ignore_target: what that share is, a sentence.
         as_target: likewise.
+
+    Example:
+        >>> RULES.get("damage").words.changed.format(3)
+        'damage 3 of these until that no longer holds'
     """
 
     found: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from genrobust import files
+from genrobust.runner.pulse import SUFFIX, Pulse
 
 #: Seconds of work that a killed run may lose.
 EVERY = 5.0
@@ -26,6 +27,7 @@ class Checkpoint:
     def __init__(self, path: Path | None, identity: str = "", every: float | None = None) -> None:
         self.path, self.identity = path, identity
         self.every = EVERY if every is None else every
+        self.pulse = Pulse(None if path is None else path.with_suffix(SUFFIX))
         self.began = self.last = time.monotonic()
         self.earlier = 0.0
 
@@ -69,6 +71,7 @@ class Checkpoint:
         """The work is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+            self.pulse.remove()
 
 
 def nowhere() -> Checkpoint:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from genrobust.outcomes.outcome import Counts, Nearest, Outcome
-from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import AttackCost
 from genrobust.rules.base import RULES
 from genrobust.suites.suite import Suite
@@ -46,29 +45,3 @@ def shown(suite: Suite, found: Outcome | Nearest) -> list[int]:
         positions = (found.eligible & (label == c)).nonzero()[:, 0]
         chosen += positions[:each].tolist()
     return chosen
-
-
-def examples(suite: Suite, outcome: Outcome) -> list[Example]:
-    """The sources to show, with the worst that was found for each."""
-    clean, effect = outcome.clean, outcome.ignore.effect
-    assert clean is not None
-    assert effect is not None
-    return [
-        Example(
-            sample_id=suite.sample_ids[i],
-            label=int(outcome.label[i]),
-            source=clean.source[i],
-            reconstruction=clean.reconstruction[i],
-            attacked=tuple(
-                Attacked(
-                    eps=suite.eps[e],
-                    x_adv=effect.x_adv[i],
-                    reconstruction=effect.reconstruction[i],
-                    shows=int(effect.verdict[i]),
-                )
-                for e in [int(outcome.ignore.radius[i])]
-                if e < len(suite.eps)
-            ),
-        )
-        for i in shown(suite, outcome)
-    ]

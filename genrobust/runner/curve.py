@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,14 +28,13 @@ from genrobust.records.curve_record import (
     Source,
 )
 from genrobust.records.examples import Attacked, Example
-from genrobust.records.record import DataInfo, Flag, Times
+from genrobust.records.record import Estimate, Flag
 from genrobust.rules.base import RULES
-from genrobust.runner import collect, places
-from genrobust.runner.execute import Progress
+from genrobust.runner import collect
 from genrobust.runner.options import Options
+from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
-from genrobust.runner.provenance import provenance
-from genrobust.runner.run import device_of, judges, run_missing, shards_of, silent
+from genrobust.runner.purpose import Purpose
 from genrobust.runner.smallest import SEARCHES, NearestSpec
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed
@@ -45,29 +42,16 @@ from genrobust.threat import allowed
 #: Nearer images by the suite's attacks, per eligible source, above which a flag is raised.
 BEATEN = 0.25
 
-
-@dataclass(frozen=True, eq=False)
-class CurveRun:
-    """A finished run: its record and the pictures for its page."""
-
-    record: MinimumNormRecord
-    examples: list[Example]
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedCurve:
-    """A run that has everything it needs: the suite is under the norm that is measured."""
-
-    run: Prepared
-    areas: tuple[float, ...]
+#: Radii of a curve at a time: bounds memory on large suites.
+RADII = 1000
 
 
 def prepare_curve(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite,
     options: Options,
-) -> PreparedCurve:
-    """Load and check all that a run needs; nothing is written.
+) -> Prepared[MinimumNormRecord]:
+    """Load and check all that a run needs; nothing is written. The suite gets the norm measured.
 
     Raises:
         GenrobustError: what :func:`genrobust.runner.prepare.prepare` refuses; a suite whose
@@ -85,77 +69,84 @@ def prepare_curve(
             raise GenrobustError(
                 f"an area cannot go up to the radius {up_to}; give a number above 0, such as 0.1"
             )
-    run = prepare(model, chosen, options)
+    run: Prepared[Any] = prepare(model, chosen, options)
     command = run.command.replace("genrobust bench", "genrobust curve", 1)
-    areas = (run.suite.eps[-1], *([] if radius is None else [radius]))
-    return PreparedCurve(replace(run, command=command), areas)
+    return replace(run, command=command, purpose=SmallestChanges())
 
 
-def execute_curve(
-    prepared: PreparedCurve, folder: Path, on_progress: Progress = silent, here: str | None = None
-) -> CurveRun:
-    """Run what is missing in ``folder``, and write ``curve.json`` there.
+class SmallestChanges(Purpose[Nearest, MinimumNormRecord]):
+    """Of each source."""
 
-    ``here`` is as for :func:`genrobust.runner.run.execute`.
+    command, file, kind = "curve", "curve.json", Nearest
 
-    Raises:
-        GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
-    """
-    run = prepared.run
-    suite, loaded, seed = run.suite, run.loaded, run.options.seed
-    shards = nearest_shards_of(prepared)
-    places.begin(folder, run, shards, here)
-    measured = run_missing(folder, run, shards, on_progress)
-    found = Nearest.joined([shard.tensors for shard in measured])
-    distance = found.distance.double()
-    known = distance[(distance > 0) & distance.isfinite()]
-    drawn = _resampled(distance, suite)
-    record = MinimumNormRecord(
-        deviations=run.deviations,
-        model=run.model,
-        suite=suite,
-        suite_sha256=suite.sha256,
-        norm=suite.norm,
-        seed=seed,
-        data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
-        judges=tuple(judges(loaded)),
-        flags=tuple(_flags(suite, found)),
-        eligible=int(found.eligible.sum()),
-        found=len(known),
-        eps50=_radius(exact_eps50(distance), exact_eps50(drawn), suite),
-        median_distance=float(known.median()) if len(known) else None,
-        areas=tuple(
-            Area(
-                radius=up_to,
-                area=mean(exact_area(distance[:, None], up_to), suite),
-            )
-            for up_to in prepared.areas
-        ),
-        per_eps=tuple(_at(eps, distance, suite) for eps in suite.eps),
-        curve=_curve(distance, drawn, suite),
-        sources=tuple(_sources(suite, found)),
-        searches=tuple(_costs(suite, found.counts)),
-        forwards=int(found.counts.forwards.sum()),
-        backwards=int(found.counts.backwards.sum()),
-        provenance=provenance(run.command, device_of(run), [*shards]),
-        times=Times(
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            attack_seconds=round(sum(m.seconds for m in measured), 3),
-        ),
-    )
-    record = places.settle(folder / "curve.json", record)
-    return CurveRun(record, _examples(suite, found))
+    def shards(self, prepared: Prepared[Any]) -> list[ShardSpec]:
+        return [NearestSpec(**dict(s), searches=SEARCHES) for s in super().shards(prepared)]
+
+    def record(
+        self,
+        prepared: Prepared[Any],
+        shards: Sequence[Mapping[str, Tensor]],
+        common: dict[str, Any],
+    ) -> MinimumNormRecord:
+        suite, found = prepared.suite, Nearest.joined(shards)
+        distance = found.distance.double()
+        known = distance[(distance > 0) & distance.isfinite()]
+        drawn = torch.cat([exact_eps50(some) for some in _resampled(distance, suite)])
+        return MinimumNormRecord(
+            norm=suite.norm,
+            flags=tuple(_flags(suite, found)),
+            eligible=int(found.eligible.sum()),
+            found=len(known),
+            eps50=_radius(exact_eps50(distance), drawn, suite),
+            median_distance=float(known.median()) if len(known) else None,
+            areas=tuple(
+                Area(radius=up_to, area=mean(exact_area(distance[:, None], up_to), suite))
+                for up_to in _areas(prepared)
+            ),
+            per_eps=tuple(_at(eps, distance, suite) for eps in suite.eps),
+            curve=_curve(distance, suite),
+            sources=tuple(_sources(suite, found)),
+            searches=tuple(_costs(suite, found.counts)),
+            forwards=int(found.counts.forwards.sum()),
+            backwards=int(found.counts.backwards.sum()),
+            **common,
+        )
+
+    def accuracies(
+        self, suite: Suite, shards: Sequence[Mapping[str, Tensor]]
+    ) -> Iterator[tuple[str, Estimate]]:
+        distance = Nearest.joined(shards).distance.double()
+        for eps in suite.eps:
+            yield f"eps {eps:g}", _at(eps, distance, suite).robust_accuracy
+
+    def example(self, prepared: Prepared[Any], found: Nearest, i: int, sample_id: int) -> Example:
+        """With the nearest image that was found for it."""
+        distance = float(found.distance[i])
+        nearest = Attacked(
+            eps=distance,
+            x_adv=found.x_adv[i],
+            reconstruction=found.adversarial_reconstruction[i],
+            shows=int(found.verdict[i]),
+        )
+        return Example(
+            sample_id=sample_id,
+            label=int(found.label[i]),
+            source=found.source[i],
+            reconstruction=found.reconstruction[i],
+            attacked=(nearest,) if math.isfinite(distance) else (),
+        )
 
 
-def nearest_shards_of(prepared: PreparedCurve) -> list[NearestSpec]:
-    """The shards that a run consists of."""
-    return [NearestSpec(**dict(s), searches=SEARCHES) for s in shards_of(prepared.run)]
+def _areas(prepared: Prepared[Any]) -> tuple[float, ...]:
+    """The radii up to which an area is told."""
+    radius = prepared.options.radius
+    return (prepared.suite.eps[-1], *([] if radius is None else [radius]))
 
 
-def _resampled(distance: Tensor, suite: Suite) -> Tensor:
-    """The distances of the sources in each resample, (resamples, N)."""
-    picks = resamples(len(distance), suite)
-    return torch.cat([distance[torch.from_numpy(chunk)] for chunk in picks])
+def _resampled(distance: Tensor, suite: Suite) -> Iterator[Tensor]:
+    """The distances of the sources in each resample, (some resamples, N) at a time."""
+    for picks in resamples(len(distance), suite):
+        yield distance[torch.from_numpy(picks)]
 
 
 def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
@@ -175,18 +166,26 @@ def _at(eps: float, distance: Tensor, suite: Suite) -> AtRadius:
     return AtRadius(eps=eps, robust_accuracy=mean(stands, suite))
 
 
-def _curve(distance: Tensor, drawn: Tensor, suite: Suite) -> Curve:
+def _curve(distance: Tensor, suite: Suite) -> Curve:
     radii = torch.cat([distance.new_zeros(1), distance[distance.isfinite()]]).unique()
-    ascending = drawn.sort(1).values
-    fallen = torch.searchsorted(ascending, radii.expand(len(drawn), -1).contiguous(), right=True)
-    standing = 1 - fallen.double() / len(distance)
-    low, high = interval(standing.T.numpy(), suite)
+    fallen = torch.cat([_fallen(drawn, radii) for drawn in _resampled(distance, suite)])
+    ends = [
+        interval((1 - some.T.double() / len(distance)).numpy(), suite)
+        for some in fallen.split(RADII, 1)
+    ]
+    low, high = map(np.concatenate, zip(*ends, strict=True))
     return Curve(
         radius=tuple(radii.tolist()),
         robust_accuracy=tuple(exact_accuracy(distance, radii.tolist()).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
     )
+
+
+def _fallen(drawn: Tensor, radii: Tensor) -> Tensor:
+    """How many sources of each resample fell up to each radius, (resamples, R)."""
+    ascending, wanted = drawn.sort(1).values, radii.expand(len(drawn), -1).contiguous()
+    return torch.searchsorted(ascending, wanted, right=True, out_int32=True)
 
 
 def _sources(suite: Suite, found: Nearest) -> Iterator[Source]:
@@ -231,26 +230,3 @@ def _flags(suite: Suite, found: Nearest) -> Iterator[Flag]:
             value=beaten / eligible,
             limit=BEATEN,
         )
-
-
-def _examples(suite: Suite, found: Nearest) -> list[Example]:
-    """The sources to show, with the nearest image that was found for each."""
-    return [
-        Example(
-            sample_id=suite.sample_ids[i],
-            label=int(found.label[i]),
-            source=found.source[i],
-            reconstruction=found.reconstruction[i],
-            attacked=tuple(
-                Attacked(
-                    eps=float(d),
-                    x_adv=found.x_adv[i],
-                    reconstruction=found.adversarial_reconstruction[i],
-                    shows=int(found.verdict[i]),
-                )
-                for d in found.distance[i : i + 1]
-                if d.isfinite()
-            ),
-        )
-        for i in collect.shown(suite, found)
-    ]

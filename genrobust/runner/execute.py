@@ -1,65 +1,157 @@
-"""Work side by side in threads, as torch's kernels release Python's lock.
-
-Each worker computes with one thread of its own, so that neither their number nor their order
-changes a bit of the results.
-"""
+"""The one loop in which work is done: shards of a bench or a curve, their rerun, a replay."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from typing import TypeVar
-
-import torch
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from genrobust.errors import GenrobustError
-from genrobust.foreign import explain, is_out_of_memory
-
-#: Called with the shards done and the shards in all.
-Progress = Callable[[int, int], None]
+from genrobust.runner.executors.base import EXECUTORS
+from genrobust.runner.pulse import Beat
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_all(
-    items: Iterable[Item],
-    work: Callable[[Item, Callable[[], bool]], Result | None],
-    workers: int,
-) -> Generator[tuple[Item, Result], None, None]:
-    """Yield (item, result) as they finish.
+#: Seconds between two looks at what is under way.
+LOOK = 0.5
 
-    ``work`` gets the item and a function that says whether to give up. After an error, or when the
-    caller stops iterating (Ctrl-C), work that has not begun is dropped and what runs is told.
+
+class Progress(Protocol):
+    """Called with the shards done, parts of those under way included, and the shards in all.
+
+    Where it is known the note says what is being done.
+    """
+
+    def __call__(self, done: float, total: int, note: str = "") -> None: ...
+
+
+def silent(done: float, total: int, note: str = "") -> None:
+    """Say nothing."""
+
+
+class Work(ABC, Generic[Result]):
+    """What an executor has computed, in any process that its text can be sent to."""
+
+    #: Where to compute, in torch's words, and the folder that results go to.
+    device: str = "cpu"
+    home: Path = Path()
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Its name."""
+
+    @abstractmethod
+    def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        """Do it, and put the result where :meth:`found` has it.
+
+        Returns:
+            Whether it was done: not if ``cancelled`` said so.
+        """
+
+    @abstractmethod
+    def found(self) -> Result | None:
+        """The result, if it is there."""
+
+    def text(self) -> str:
+        """What other processes make it from."""
+        raise NotImplementedError(f"{type(self).__name__} cannot leave its process")
+
+
+def results(
+    works: Sequence[Work[Result]],
+    executor: str,
+    workers: int,
+    on_progress: Progress = silent,
+    under_way: Callable[[], Mapping[str, Beat]] = dict,
+) -> Generator[tuple[int, Result], None, None]:
+    """Yield number and result of each: first those that are there, then others as they are done.
+
+    None is kept here, so that a run of any length fits in memory.
+
+    Args:
+        works: what is to be done.
+        executor: by whom, where a result is missing.
+        workers: how many at a time.
+        on_progress: is told of it.
+        under_way: what is under way, by key.
 
     Raises:
-        GenrobustError: memory ran out; and whatever ``work`` raises.
+        GenrobustError: one failed, or the executor left one out.
     """
-    stop = threading.Event()
-    patient = True
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "genrobust")
+    missing: dict[str, int] = {}
+    for number, work in enumerate(works):
+        found = work.found()
+        if found is None:
+            missing[work.key] = number
+        else:
+            yield number, found
+    total = len(works)
 
-    def run(item: Item) -> Result | None:
-        torch.set_num_threads(1)  # anew, as what ran before in this thread may have set another
-        with enough_memory():
-            return work(item, stop.is_set)
+    def tell() -> None:
+        beats = [beat for key, beat in under_way().items() if key in missing]
+        done = total - len(missing) + sum(beat.share for beat in beats)
+        on_progress(done, total, *[beat.note for beat in sorted(beats, key=_time)[-1:]])
 
+    tell()
+    waiting = [works[number] for number in missing.values()]
+    with closing(EXECUTORS.get(executor)().run(waiting, workers)) as finished, _every(LOOK, tell):
+        for key in finished:
+            if key in missing and (found := works[missing[key]].found()) is not None:
+                yield missing.pop(key), found
+    tell()
+    if missing:
+        raise GenrobustError(
+            f"{len(missing)} of {total} shards are not there though the executor '{executor}' has "
+            "ended; let its workers write to the run's folder, and type the command again"
+        )
+
+
+def _time(beat: Beat) -> float:
+    return beat.time
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Act in a thread of its own, again and again, as long as the block lasts."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
     try:
-        futures = {pool.submit(run, item): item for item in items}
-        for future in as_completed(futures):
-            result = future.result()
-            if result is not None:
-                yield futures[future], result
-    except (KeyboardInterrupt, GeneratorExit):
-        patient = False  # the user wants the prompt back; what runs ends by itself
-        raise
+        yield
     finally:
-        stop.set()
-        pool.shutdown(wait=patient, cancel_futures=True)
-        torch.set_num_threads(threads)
+        over.set()
+        thread.join()
+
+
+class _Here(Work[Result]):
+    """Work on live objects, whose result stays in memory."""
+
+    def __init__(self, number: int, work: Callable[[Callable[[], bool]], Result | None]) -> None:
+        self.number, self.work = number, work
+        self.result: Result | None = None
+
+    @property
+    def key(self) -> str:
+        return str(self.number)
+
+    def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        self.result = self.work(cancelled)
+        return self.result is not None
+
+    def found(self) -> Result | None:
+        return self.result
 
 
 def results_of(
@@ -68,33 +160,11 @@ def results_of(
     workers: int,
     on_progress: Progress,
 ) -> list[Result]:
-    """What :func:`run_all` gives, in the order of the items; nothing is kept.
+    """What ``work`` gives for live objects, by threads, in the order of the items.
 
     Raises:
-        GenrobustError: as there.
+        GenrobustError: memory ran out; and whatever ``work`` raises.
     """
-    done: dict[int, Result] = {}
-    on_progress(0, len(items))
-    numbered = run_all(enumerate(items), lambda one, cancelled: work(one[1], cancelled), workers)
-    for (number, _), result in numbered:
-        done[number] = result
-        on_progress(len(done), len(items))
+    tasks = [_Here(n, partial(work, item)) for n, item in enumerate(items)]
+    done = dict(results(tasks, "threads", workers, on_progress))
     return [done[number] for number in range(len(items))]
-
-
-@contextmanager
-def enough_memory() -> Iterator[None]:
-    """Say what to do about it where memory runs out in the block.
-
-    Raises:
-        GenrobustError: it did.
-    """
-    try:
-        yield
-    except Exception as problem:
-        if not is_out_of_memory(problem):
-            raise
-        raise GenrobustError(
-            f"there is not enough memory ({explain(problem)}); give --workers 1, lower "
-            "--batch-size, or compute where there is more"
-        ) from problem

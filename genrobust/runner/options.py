@@ -115,7 +115,7 @@ class Options:
     )
     executor: str = _option(
         "threads",
-        "Who computes the shards: threads, processes, serial, ray, ...",
+        "Who computes the shards: threads, processes, serial, ray, slurm, ...",
         example="processes",
         written="here",
     )

@@ -12,7 +12,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Record
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared
+from genrobust.runner.purpose import AnyRecord
 from genrobust.suites.suite import Suite
 
 PLAN = "plan.json"
@@ -38,8 +39,6 @@ _LONGEST = 100
 
 #: What is before each setting there.
 _BEHIND = "--"
-
-AnyRecord = TypeVar("AnyRecord", Record, MinimumNormRecord)
 
 
 def home_of(out: Path, suite: Suite) -> Path:
@@ -61,13 +60,19 @@ def name_of(model: str, weights: str | Path | None = None) -> str:
     return name if weights is None else f"{name}+{Path(weights).stem}"
 
 
-def mark_of(prepared: Prepared, shards: Sequence[ShardSpec]) -> str:
+def mark_of(prepared: Prepared[Any], shards: Sequence[ShardSpec]) -> str:
     """What a run is, as a hash: its model and all that its results depend on."""
     keys = [prepared.identity, *(spec.key for spec in shards)]
     return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
 
 
-def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below: str = "") -> Path:
+def folder_of(
+    home: Path,
+    prepared: Prepared[Any],
+    shards: Sequence[ShardSpec],
+    below: str = "",
+    take: bool = True,
+) -> Path:
     """The run's folder in a suite's home, taken so that no other run gets it.
 
     Args:
@@ -75,6 +80,7 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
         prepared: the run.
         shards: of which it consists.
         below: a folder in the run's, where it is one of several of a kind.
+        take: whether to make it, if it is not there.
 
     Raises:
         GenrobustError: it cannot be written.
@@ -86,6 +92,8 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
     for folder in folders:
         if (_plan_in(folder) or {}).get("run") == mark:
             return folder
+    if not take:
+        return folders[0]
     for folder in folders:
         # Of the parts of a run that begin at once, one takes the folder for all.
         if _take(folder, mark) or (_plan_in(folder) or {}).get("run") == mark:
@@ -97,7 +105,7 @@ def folder_of(home: Path, prepared: Prepared, shards: Sequence[ShardSpec], below
 
 
 def begin(
-    folder: Path, prepared: Prepared, shards: Sequence[ShardSpec], command: str | None = None
+    folder: Path, prepared: Prepared[Any], shards: Sequence[ShardSpec], command: str | None = None
 ) -> None:
     """Write the plan of a run; results of another model that were there go with their shards.
 
@@ -107,6 +115,8 @@ def begin(
         "command": command or prepared.command,
         "run": mark_of(prepared, shards),
         "identity": prepared.identity,
+        "purpose": prepared.purpose.command,
+        "suite": prepared.suite.model_dump(mode="json"),
         "shards": [spec.model_dump(mode="json") for spec in shards],
     }
     found = _plan_in(folder) or {}
@@ -151,7 +161,7 @@ def _measured(record: Record | MinimumNormRecord) -> Record | MinimumNormRecord:
     )
 
 
-def _name(prepared: Prepared, without: str) -> str:
+def _name(prepared: Prepared[Any], without: str) -> str:
     reference = prepared.model.reference
     live = reference == "a live object" or reference.endswith(".zip")
     named = live or prepared.options.name is not None

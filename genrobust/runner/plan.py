@@ -43,6 +43,11 @@ class ShardSpec(Frozen):
     seed: int
 
     @property
+    def searched(self) -> tuple[AttackEntry, ...]:
+        """Attacks on the whole box, before those on each radius."""
+        return ()
+
+    @property
     def key(self) -> str:
         """The shard's name."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]

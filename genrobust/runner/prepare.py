@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -30,16 +31,17 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
-from genrobust.records.record import ModelInfo
+from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner.constant import Constant
 from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
+from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
 from genrobust.runner.recipe import Recipe
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded
-from genrobust.suites.suite import SUITES, JudgeRef, Suite, load_suite
+from genrobust.suites.suite import JudgeRef, Suite, load_suite, registered_as
 from genrobust.threat import TOLERANCE, ThreatModel
 
 #: What a batch has only where a suite has judges.
@@ -53,7 +55,7 @@ CHECKED = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class Prepared(Generic[AnyRecord]):
     """A run that has everything it needs.
 
     Args:
@@ -61,6 +63,7 @@ class Prepared:
             of attacks that genrobust does not ship.
         settings: what is not as the suite says, or the seed, in short words.
         recipe: from which other processes prepare the same, if the executor has any.
+        purpose: what the run is for.
     """
 
     loaded: Loaded
@@ -74,6 +77,7 @@ class Prepared:
     identity: str
     settings: tuple[str, ...]
     recipe: Recipe | None
+    purpose: Purpose[Any, AnyRecord]
 
 
 def chosen_suite(
@@ -99,7 +103,7 @@ def prepare(
     suite: Suite,
     options: Options,
     reference: str | None = None,
-) -> Prepared:
+) -> Prepared[Record]:
     """Load and check all that a run needs; nothing is written.
 
     Args:
@@ -153,11 +157,13 @@ def prepare(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
-    _require_pixels(images.take([*used.sample_ids, *used.target_ids]), used)
-    first = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
-    checked = check_model(ready, first)
+    ids = [*used.sample_ids, *used.target_ids]
+    for first in range(0, len(ids), REFERENCES):
+        _require_pixels(images.take(ids[first : first + REFERENCES]), used)
+    some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
+    checked = check_model(ready, some)
     live.module.to(device)
-    compared = fidelity(live, first)
+    compared = fidelity(live, some)
     say(live, compared)
     attacker, scorers = _judges(used, images, device)
     recipe = None
@@ -195,6 +201,7 @@ def prepare(
         identity=who,
         settings=settings,
         recipe=recipe,
+        purpose=Robustness(),
     )
 
 
@@ -341,7 +348,8 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], t
     The short words also name the seed, and not that the suite is one's own.
     """
     used, deviations, settings = suite, [], []
-    if suite.name not in SUITES or load_suite(suite.name, options.data_root) != suite:
+    known = registered_as(suite)
+    if known is None or load_suite(known, options.data_root) != suite:
         deviations.append("a suite of one's own")
     if options.attacks:
         used = used.with_attacks(list(options.attacks))

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from genrobust._version import __version__
+from genrobust.models.model import GenerativeModel
 from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
-from genrobust.suites.suite import SUITES, Suite
+from genrobust.suites.suite import Suite, registered_as
 
 
 def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
@@ -36,7 +37,7 @@ def command(model: str, suite: Suite, options: Options) -> str:
     """The shell command that repeats the run."""
     said = options.words()
     words = ["genrobust", "bench", "--model", model, *said.pop("weights", ())]
-    words += ["--suite", suite.name if suite.name in SUITES else f"{suite.name}.json"]
+    words += ["--suite", registered_as(suite) or f"{suite.name}.json"]
     return shlex.join([*words, *chain.from_iterable(said.values())])
 
 
@@ -76,6 +77,11 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def device_of(options: Options, model: GenerativeModel) -> str:
+    """What of the device a run's results depend on."""
+    return device_kind(options.device, model.max_batch)
 
 
 def device_kind(name: str, max_batch: int | None = None) -> str:

@@ -15,6 +15,7 @@ from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
+from genrobust.runner.pulse import Pulse, passes_of
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.signs import Diagnosis, diagnose, longer_attack
 from genrobust.suites.suite import AttackEntry
@@ -96,6 +97,7 @@ class _Search:
             for number in range(self.place.attack, len(self.attacks)):
                 if cancelled():
                     return False
+                self._tell(number, e, threat, checkpoint.pulse)
                 self._run(*self.attacks[number], threat, e)
                 self.place = _Place(e, ball, number + 1)
                 checkpoint.offer(self.state)
@@ -105,6 +107,23 @@ class _Search:
         if self.diagnosis is not None and self.spec.ensemble:
             self._try_longer(e)
         return True
+
+    def _tell(self, number: int, e: int, threat: ThreatModel, pulse: Pulse) -> None:
+        """How much work is ahead if nothing more falls."""
+        waiting, standing = (
+            {goal: len(of(goal)) for goal in (self.ignore, self.target)}
+            for of in (_Goal.to_attack, _Goal.standing)
+        )
+        each = [
+            (self.target if entry.goal == "targeted" else self.ignore, passes_of(attack))
+            for _, entry, attack in self.attacks
+        ]
+        aim, passes = each[number]
+        here = sum(waiting[goal] * passes for goal, passes in each[number + 1 :])
+        later = sum(standing[goal] * passes for goal, passes in each)
+        label = self.attacks[number][1].label
+        note = f"{label} at {threat.eps:g} on {waiting[aim]} of {len(self.batch)} sources"
+        pulse.begin(note, waiting[aim] * passes, here + later * (len(self.threats) - e - 1))
 
     def _begin(self, e: int) -> None:
         self.ignore.begin(e)

@@ -1,51 +1,57 @@
-"""A run of a suite: its shards, and the record of what they found."""
+"""A run: its shards, computed where they are missing, and the record of what they found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any, Generic
 
-from genrobust.errors import GenrobustError
-from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Outcome
-from genrobust.outcomes.scores import scores
+from torch import Tensor
+
 from genrobust.records.examples import Example
-from genrobust.records.record import DataInfo, JudgeInfo, Record, Times
+from genrobust.records.record import DataInfo, JudgeInfo, Times
 from genrobust.runner import collect, places
-from genrobust.runner.execute import Progress
-from genrobust.runner.executors.base import EXECUTORS
-from genrobust.runner.plan import Part, ShardSpec, plan
+from genrobust.runner.execute import Progress, results, silent
+from genrobust.runner.plan import Part, ShardSpec
 from genrobust.runner.prepare import Prepared
-from genrobust.runner.provenance import device_kind, provenance
+from genrobust.runner.provenance import device_of, provenance
+from genrobust.runner.pulse import under_way
+from genrobust.runner.purpose import AnyRecord
 from genrobust.runner.shard import Loaded, Measured
 from genrobust.runner.store import Store
 from genrobust.runner.task import Task
+from genrobust.suites.suite import Suite
 
+#: How many samples share a file in a long run.
+TOGETHER = 1000
 
-def silent(done: int, total: int) -> None:
-    """Say nothing."""
+#: Seconds by which the clocks of two machines may differ.
+SKEW = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A finished run: its record and the pictures for its report."""
+class Run(Generic[AnyRecord]):
+    """A finished run: its record and the pictures for its page."""
 
-    record: Record
+    record: AnyRecord
     examples: list[Example]
 
-    def called(self, name: str) -> Run:
+    def called(self, name: str) -> Run[AnyRecord]:
         """The same under a name that tells it from others beside it."""
         model = self.record.model.model_copy(update={"name": name})
         return replace(self, record=self.record.model_copy(update={"model": model}))
 
 
 def execute(
-    prepared: Prepared, folder: Path, on_progress: Progress = silent, here: str | None = None
-) -> Run:
-    """Run what is missing in ``folder``, and write ``plan.json`` and ``record.json`` there.
+    prepared: Prepared[AnyRecord],
+    folder: Path,
+    on_progress: Progress = silent,
+    here: str | None = None,
+) -> Run[AnyRecord]:
+    """Run what is missing in ``folder``, and write ``plan.json`` and the record there.
 
     ``here`` is the command with what lies where on this machine, for the plan alone: no record
     holds it.
@@ -53,43 +59,43 @@ def execute(
     Raises:
         GenrobustError: the folder cannot be written, or a shard failed; what is done stays.
     """
-    suite, loaded = prepared.suite, prepared.loaded
-    shards = shards_of(prepared)
+    purpose, shards = prepared.purpose, shards_of(prepared)
     places.begin(folder, prepared, shards, here)
-    measured = run_missing(folder, prepared, shards, on_progress)
-    outcome = Outcome.joined([shard.tensors for shard in measured])
-    record = Record(
-        official=not prepared.deviations,
-        deviations=prepared.deviations,
-        model=prepared.model,
-        fidelity=prepared.fidelity,
-        suite=suite,
-        suite_sha256=suite.sha256,
-        radii="each",
-        seed=prepared.options.seed,
-        data=DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
-        judges=tuple(judges(loaded)),
-        flags=flags.raised(
-            *(suite, outcome.eligible, outcome.signs, outcome.counts),
-            *(outcome.damaged, outcome.ignore.radius),
-        ),
-        scores=scores(outcome, suite),
-        attacks=collect.attack_costs(suite, outcome.counts),
-        forwards=int(outcome.counts.forwards.sum()),
-        backwards=int(outcome.counts.backwards.sum()),
-        provenance=provenance(prepared.command, device_of(prepared), shards),
-        times=Times(
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            attack_seconds=round(sum(m.seconds for m in measured), 3),
-        ),
-    )
-    record = places.settle(folder / "record.json", record)
-    return Run(record, collect.examples(suite, outcome))
+    tasks = [Task(spec, folder, prepared) for spec in shards]
+    parts: dict[int, Mapping[str, Tensor]] = {}
+    seconds, store, groups = 0.0, Store(folder, prepared.identity), Groups(prepared.suite, shards)
+    for number, measured in _results(tasks, prepared, on_progress):
+        parts[number] = purpose.condensed(measured.tensors)
+        seconds += measured.seconds
+        store.gather(groups.full(number))
+    found = [parts[number] for number in range(len(shards))]
+    record = purpose.record(prepared, found, _common(prepared, shards, seconds))
+    record = places.settle(folder / purpose.file, record)
+    return Run(record, list(_examples(prepared, tasks, found)))
+
+
+class Groups:
+    """Shards of about a thousand samples, in a run that has more than that."""
+
+    def __init__(self, suite: Suite, shards: Sequence[ShardSpec]) -> None:
+        self.size = -(-TOGETHER // suite.chunk_size)
+        long = len(suite.sample_ids) > TOGETHER and self.size > 1
+        self.shards = shards if long else ()
+        self.missing = [self.size] * (len(self.shards) // self.size)
+        self.missing += [rest] if (rest := len(self.shards) % self.size) else []
+
+    def full(self, number: int) -> Sequence[ShardSpec]:
+        """The shards of the group that this one, which is done now, was the last of; or none."""
+        if not self.shards:
+            return ()
+        group = number // self.size
+        self.missing[group] -= 1
+        first = group * self.size
+        return () if self.missing[group] else self.shards[first : first + self.size]
 
 
 def execute_part(
-    prepared: Prepared,
-    shards: Sequence[ShardSpec],
+    prepared: Prepared[Any],
     part: Part,
     folder: Path,
     on_progress: Progress = silent,
@@ -100,22 +106,53 @@ def execute_part(
     Raises:
         GenrobustError: as :func:`execute`.
     """
+    shards = shards_of(prepared)
     places.begin(folder, prepared, shards, here)
-    run_missing(folder, prepared, part.of(shards), on_progress)
+    tasks = [Task(spec, folder, prepared) for spec in part.of(shards)]
+    for _ in _results(tasks, prepared, on_progress):
+        pass
 
 
-def shards_of(prepared: Prepared) -> list[ShardSpec]:
+def tasks_of(prepared: Prepared[Any], folder: Path) -> list[Task]:
+    """What a run computes, in the order of its sources."""
+    return [Task(spec, folder, prepared) for spec in shards_of(prepared)]
+
+
+def shards_of(prepared: Prepared[Any]) -> list[ShardSpec]:
     """The shards that a run consists of."""
-    seed, device = prepared.options.seed, device_of(prepared)
-    return plan(prepared.suite, prepared.model.fingerprint, seed, device)
+    shards: list[ShardSpec] = prepared.purpose.shards(prepared)
+    return shards
 
 
-def device_of(prepared: Prepared) -> str:
-    """What of the device a run's results depend on."""
-    return device_kind(prepared.options.device, prepared.loaded.scorer.model.max_batch)
+def _results(
+    tasks: list[Task], prepared: Prepared[Any], on_progress: Progress
+) -> Generator[tuple[int, Measured], None, None]:
+    beats = under_way(tasks[0].folder, since=time.time() - SKEW) if tasks else dict
+    how = (prepared.options.executor, prepared.workers, on_progress, beats)
+    return results(tasks, *how)
 
 
-def judges(loaded: Loaded) -> Iterator[JudgeInfo]:
+def _common(prepared: Prepared[Any], shards: list[ShardSpec], seconds: float) -> dict[str, Any]:
+    """What records say of every run."""
+    suite = prepared.suite
+    device = device_of(prepared.options, prepared.loaded.scorer.model)
+    return {
+        "deviations": prepared.deviations,
+        "model": prepared.model,
+        "suite": suite,
+        "suite_sha256": suite.sha256,
+        "seed": prepared.options.seed,
+        "data": DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
+        "judges": tuple(_judges(prepared.loaded)),
+        "provenance": provenance(prepared.command, device, shards),
+        "times": Times(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            attack_seconds=round(seconds, 3),
+        ),
+    }
+
+
+def _judges(loaded: Loaded) -> Iterator[JudgeInfo]:
     """The judges of a run, the attacker's first."""
     if loaded.attacker is not None:
         yield JudgeInfo(name=loaded.attacker.name, sha256=loaded.attacker.sha256, role="attacker")
@@ -123,30 +160,14 @@ def judges(loaded: Loaded) -> Iterator[JudgeInfo]:
         yield JudgeInfo(name=judge.name, sha256=judge.sha256, role="scorer")
 
 
-def run_missing(
-    folder: Path, prepared: Prepared, shards: Sequence[ShardSpec], on_progress: Progress
-) -> list[Measured]:
-    """The results of all shards: those that the folder has, and the others by the executor.
-
-    Raises:
-        GenrobustError: a shard failed, or the executor left one out.
-    """
-    store, name = Store(folder, prepared.identity), prepared.options.executor
-    done = {spec.key: found for spec in shards if (found := store.read(spec)) is not None}
-    missing = {spec.key: spec for spec in shards if spec.key not in done}
-    on_progress(len(done), len(shards))
-    tasks = [Task(spec, folder, prepared) for spec in missing.values()]
-    executor = EXECUTORS.get(name)()
-    with closing(executor.run(tasks, prepared.workers)) as finished:
-        for key in finished:
-            found = store.read(missing[key])
-            if found is not None:
-                done[key] = found
-                on_progress(len(done), len(shards))
-    absent = sum(key not in done for key in missing)
-    if absent:
-        raise GenrobustError(
-            f"{absent} of {len(shards)} shards are not in '{folder}' though the executor '{name}' "
-            "has ended; let its workers write to that folder, and type the command again"
-        )
-    return [done[spec.key] for spec in shards]
+def _examples(
+    prepared: Prepared[Any], tasks: list[Task], parts: list[Mapping[str, Tensor]]
+) -> Iterator[Example]:
+    """The sources to show, from the shards that hold their pictures."""
+    suite, purpose = prepared.suite, prepared.purpose
+    for i in collect.shown(suite, purpose.kind.joined(parts)):
+        number, place = divmod(i, suite.chunk_size)
+        measured = tasks[number].found()
+        if measured is not None:
+            found = purpose.kind.of(measured.tensors)
+            yield purpose.example(prepared, found, place, suite.sample_ids[i])

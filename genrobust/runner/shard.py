@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import singledispatch
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class Measured:
     seconds: float
 
 
+@singledispatch
 def run_shard(
     spec: ShardSpec,
     loaded: Loaded,

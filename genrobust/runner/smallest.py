@@ -16,8 +16,9 @@ from genrobust.outcomes.outcome import Counts, Nearest, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
+from genrobust.runner.pulse import passes_of
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.shard import Loaded, Measured, make_batch
+from genrobust.runner.shard import Loaded, Measured, make_batch, run_shard
 from genrobust.runner.signs import diagnose
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel, allowed
@@ -42,7 +43,13 @@ class NearestSpec(ShardSpec):
 
     searches: tuple[AttackEntry, ...]
 
+    @property
+    def searched(self) -> tuple[AttackEntry, ...]:
+        """The searches."""
+        return self.searches
 
+
+@run_shard.register
 def search_nearest(
     spec: NearestSpec,
     loaded: Loaded,
@@ -86,17 +93,24 @@ def search_nearest(
             spent = (found.forwards[e], found.backwards[e])
             offer(len(spec.attacks), e, found.positions, x_adv, *spent)
         posterior = scorer.model.encode(batch.x)
-        for number, (row, entry, e) in enumerate(_stages(spec)):
+        radii, stages = [*spec.eps, math.inf, math.inf], [*_stages(spec)]
+        for number, (row, entry, e) in enumerate(stages):
             if number < done:
                 continue
             if cancelled():
                 return None
             checkpoint.offer(partial(_state, so_far, counts, number))
             attack = make_attack(entry.attack, entry.settings)
-            radii = [*spec.eps, math.inf, math.inf]
             positions = so_far.between(radii[e], radii[e + 1])
             if not len(positions) or not attack.applies_to(posterior):
                 continue
+            ahead = [
+                len(so_far.between(radii[at], radii[at + 1]))
+                * passes_of(make_attack(one.attack, one.settings))
+                for _, one, at in stages[number:]
+            ]
+            note = f"{entry.label} at {radii[e]:g} on {len(positions)} of {len(batch)} sources"
+            checkpoint.pulse.begin(note, ahead[0], sum(ahead[1:]))
             part = batch[positions]
             aimed = part if entry.goal == "targeted" else part.untargeted()
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))

@@ -1,12 +1,21 @@
-"""Shard results on disk: written atomically; present and valid means done."""
+"""Shard results on disk: written atomically; present and valid means done.
+
+A shard is a file of its own at first. Of a long run those of about a thousand samples are then put
+into one archive, so that no folder holds more files than it can bear.
+"""
 
 from __future__ import annotations
 
+import os
 import warnings
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from genrobust import files
-from genrobust.errors import GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.names import short_hash
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.shard import Measured
@@ -44,23 +53,77 @@ class Store:
         }
         files.write_tensors(self.path(spec), measured.tensors, metadata)
 
+    def has(self, spec: ShardSpec) -> bool:
+        """Whether a result is there, of whatever model and however damaged."""
+        return self.path(spec).exists() or self._archive(spec) is not None
+
     def read(self, spec: ShardSpec) -> Measured | None:
         """The result; None if it is not there, of another model, or damaged (with a warning)."""
-        path = self.path(spec)
+        path, archive = self.path(spec), None
         if not path.exists():
-            return None
+            archive = self._archive(spec)
+            if archive is None:
+                return None
         try:
-            tensors, metadata = files.read_tensors(path)
+            if archive is None:
+                tensors, metadata = files.read_tensors(path)
+            else:
+                with zipfile.ZipFile(archive) as found:
+                    tensors, metadata = files.tensors_in(found.read(path.name))
             if self.identity is not None and metadata.get("identity") != self.identity:
                 return None
             whole = metadata["sha256"] == files.sha256_of_tensors(tensors)
             if metadata["spec"] != spec.model_dump_json() or not whole:
                 raise ValueError("its content does not match its hash")
             return Measured(tensors, float(metadata["seconds"]))
-        except (OSError, ValueError, KeyError) as problem:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
             warnings.warn(
                 f"the shard '{path}' is damaged ({problem}); it is computed again",
                 GenrobustWarning,
                 stacklevel=2,
             )
             return None
+
+    def gather(self, specs: Sequence[ShardSpec]) -> None:
+        """Put the files of shards that are all done into one archive.
+
+        Raises:
+            GenrobustError: the folder cannot be written.
+        """
+        paths = [path for path in map(self.path, specs) if path.exists()]
+        if not paths:
+            return  # they are in it
+        archive = paths[0].with_name(f"{short_hash(' '.join(p.name for p in paths))}.zip")
+        try:
+            with files.temporary_folder(archive.parent) as place:
+                with zipfile.ZipFile(place / archive.name, "w") as target:
+                    for path in paths:
+                        target.write(path, path.name)
+                os.replace(place / archive.name, archive)  # noqa: PTH105
+        except OSError as problem:
+            raise GenrobustError(
+                f"cannot write '{archive}' ({problem.strerror or problem}); make space there, and "
+                "type the command again, which goes on from here"
+            ) from problem
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def _archive(self, spec: ShardSpec) -> Path | None:
+        """The newest archive that has a shard."""
+        name = self.path(spec).name
+        written = {p: p.stat().st_mtime_ns for p in self.path(spec).parent.glob("*.zip")}
+        return max(
+            (p for p, when in written.items() if name in _names_in(p, when)),
+            key=written.__getitem__,
+            default=None,
+        )
+
+
+@lru_cache(maxsize=1024)
+def _names_in(archive: Path, written: int) -> frozenset[str]:
+    """What an archive holds, as it is since it was last written; nothing if it is damaged."""
+    try:
+        with zipfile.ZipFile(archive) as found:
+            return frozenset(found.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return frozenset()

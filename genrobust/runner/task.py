@@ -10,18 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from genrobust._version import __version__
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.runner.execute import enough_memory
+from genrobust.foreign import ran_out_of_memory
+from genrobust.runner.execute import Work
+from genrobust.runner.executors.pool import enough_memory
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.provenance import device_kind
+from genrobust.runner.provenance import device_of
 from genrobust.runner.recipe import Recipe
-from genrobust.runner.shard import run_shard
-from genrobust.runner.smallest import NearestSpec, search_nearest
+from genrobust.runner.shard import Measured, run_shard
+from genrobust.runner.smallest import NearestSpec
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen
 
@@ -35,12 +38,12 @@ class _Text(Frozen):
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(Work[Measured]):
     """A shard to be computed, and the run's folder, where its result goes."""
 
     shard: ShardSpec
     folder: Path
-    prepared: Prepared
+    prepared: Prepared[Any]
 
     @property
     def key(self) -> str:
@@ -59,19 +62,56 @@ class Task:
             GenrobustError: the model gave NaN, an attack left the threat model, the folder cannot
                 be written, memory ran out.
         """
-        store, loaded = Store(self.folder, self.prepared.identity), self.prepared.loaded
-        checkpoint = store.checkpoint(self.shard)
+        store = Store(self.folder, self.prepared.identity)
         torch.set_num_threads(1)  # anew, as what ran before may have set another
         with enough_memory():
-            if isinstance(self.shard, NearestSpec):
-                measured = search_nearest(self.shard, loaded, cancelled, checkpoint)
-            else:
-                measured = run_shard(self.shard, loaded, cancelled, checkpoint)
+            measured = self._measured(store, cancelled)
         if measured is None:
             return False
         store.write(self.shard, measured)
-        checkpoint.remove()
+        store.checkpoint(self.shard).remove()
         return True
+
+    def _measured(self, store: Store, cancelled: Callable[[], bool]) -> Measured | None:
+        """What the shard found; where memory runs out, with half as many images at once."""
+        loaded = self.prepared.loaded
+        model = loaded.scorer.model
+        most: int | None = None
+        while True:
+            checkpoint = store.checkpoint(self.shard)
+            scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model.at_most(most)))
+            try:
+                found = run_shard(self.shard, replace(loaded, scorer=scorer), cancelled, checkpoint)
+            except Exception as problem:
+                most = (most or model.max_batch or len(self.shard.sample_ids)) // 2
+                if most == 0 or not ran_out_of_memory(problem):
+                    raise
+                if self.device.startswith("cuda"):
+                    torch.cuda.empty_cache()
+                continue
+            if most is not None:
+                warnings.warn(
+                    f"memory ran out, and only {most} images at once went through the model in a "
+                    "part of the run, which changes no result but for rounding; give "
+                    "--batch-size, or fewer --workers",
+                    GenrobustWarning,
+                    stacklevel=2,
+                )
+            return found
+
+    def found(self) -> Measured | None:
+        """The result, where the run's folder has it, whole and of this model."""
+        return Store(self.folder, self.prepared.identity).read(self.shard)
+
+    @property
+    def device(self) -> str:  # type: ignore[override]
+        """Where to compute."""
+        return self.prepared.options.device
+
+    @property
+    def home(self) -> Path:  # type: ignore[override]
+        """The run's folder."""
+        return self.folder
 
     def text(self) -> str:
         """The task as JSON, from which :func:`read_task` makes it in another process."""
@@ -95,7 +135,7 @@ def read_task(text: str) -> Task:
         )
     found = _Text.model_validate_json(text)
     prepared = _prepared(found.recipe.model_dump_json())
-    here = device_kind(prepared.options.device, prepared.loaded.scorer.model.max_batch)
+    here = device_of(prepared.options, prepared.loaded.scorer.model)
     if prepared.identity != found.recipe.identity or found.shard.device != here:
         raise GenrobustError(
             f"the model '{found.recipe.model}' or its device ({here}) is not the one that the run "
@@ -106,7 +146,7 @@ def read_task(text: str) -> Task:
 
 
 @lru_cache(maxsize=1)
-def _prepared(recipe: str) -> Prepared:
+def _prepared(recipe: str) -> Prepared[Any]:
     """What the process that began the run has prepared too, and warned about."""
     given = Recipe.model_validate_json(recipe)
     options = replace(given.options, workers=1, executor="serial")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 from genrobust.board.board import Board, Row
 from genrobust.evidence.entries import PICTURE_ROWS
-from genrobust.records.record import EpsScores, PairMatrix
+from genrobust.records.record import EpsScores, Estimate, PairMatrix
 from genrobust.report.figures import MARKS, comparison_chart
 
 Value = str | int | float | None
 
 #: A spreadsheet reads a cell that begins so as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: So many rows a board's first page shows, within 300 kB; the others are on a page of all.
+FIRST = 40
 #: More classes than this make matrices that no screen can compare.
 MAX_CLASSES = 20
 
@@ -53,10 +57,10 @@ def row_values(board: Board, row: Row) -> dict[str, Value]:
         "clean_accuracy": _rounded(scores.clean_accuracy.value),
         "reconstruction_error": _rounded(scores.reconstruction_error.value),
         "code_size": record.model.code_size,
+        "rate": _rounded(row.contender.rate),
         "parameters": record.model.parameters,
         "forwards": record.forwards,
         "backwards": record.backwards,
-        "attack_seconds": _rounded(record.times.attack_seconds),
         "verification": row.contender.state,
         "verified_on": verification.date if verification else None,
         "flags": "; ".join(flag.name for flag in record.flags),
@@ -94,18 +98,23 @@ def to_json(board: Board) -> str:
         },
         "rows": [row_values(board, row) for row in board.rows],
         "robust_area_differences": [
-            {"first": a, "second": b, **_interval(found.value, found.low, found.high)}
-            for (a, b), found in board.differences.items()
+            {"first": a, "second": b, **_interval(board.paired.difference(a, b))}
+            for a, b in _told(board)
         ],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def script_data(board: Board) -> dict[str, Any]:
-    """What comparing and downloading need, and the table does not say."""
-    rows = {row.contender.id: row for row in board.rows}
+def script_data(board: Board, shown: Sequence[Row]) -> dict[str, Any]:
+    """What comparing and downloading need of the rows shown, and the table does not say.
+
+    Matrices and differences, which are large, are those of the first rows.
+    """
+    rows = {row.contender.id: row for row in shown}
+    first = list(rows)[:FIRST]
+    paired = [name for name in first if name in board.paired.ids]
     values = {name: row_values(board, row) for name, row in rows.items()}
-    chart = comparison_chart([(row.contender.name, row.best) for row in board.rows])
+    chart = comparison_chart([(row.contender.name, row.best) for row in shown])
     return {
         "board": board.name,
         "eps": [f"{radius:g}" for radius in board.suite.eps],
@@ -116,12 +125,12 @@ def script_data(board: Board) -> dict[str, Any]:
             name: {"path": line.path, "band": line.band, "marks": [[m.x, m.y] for m in line.marks]}
             for name, line in zip(rows, chart.lines, strict=True)
         },
-        "pairs": {name: _pairs(board, row) for name, row in rows.items()},
-        "paired": _paired(board),
+        "pairs": {name: _pairs(board, rows[name]) for name in first},
+        "paired": paired,  # each with all after it, in this order
         "differences": [
             round(10_000 * part)
-            for found in board.differences.values()
-            for part in (found.value, found.low, found.high)
+            for a, b in combinations(paired, 2)
+            for part in _ends(board.paired.difference(a, b))
         ],
         "picture_rows": PICTURE_ROWS,
         "pictures": [
@@ -132,9 +141,22 @@ def script_data(board: Board) -> dict[str, Any]:
     }
 
 
-def _paired(board: Board) -> list[str]:
-    """The ids that differences are known of: each with all after it, in this order."""
-    return list(dict.fromkeys(name for pair in board.differences for name in pair))
+def _told(board: Board) -> Iterator[tuple[str, str]]:
+    """The two ids of each difference to say: of the first rows, and where the ranks come from.
+
+    Of all it would be half a million on a board of a thousand.
+    """
+    first = [row.contender.id for row in board.rows[:FIRST]]
+    known = [name for name in first if name in board.paired.ids]
+    yield from combinations(known, 2)
+    before, leader = None, None
+    for row in board.ranked:
+        name = row.contender.id
+        if leader is None or row.rank != leader.rank:
+            before, leader = leader, row
+        against = before if leader is row else leader
+        if against is not None and name not in first:
+            yield against.contender.id, name
 
 
 def scores_at(row: Row, radius: float) -> EpsScores | None:
@@ -166,8 +188,12 @@ def _hits(pairs: PairMatrix) -> list[int]:
     ]
 
 
-def _interval(value: float, low: float, high: float) -> dict[str, float | None]:
-    return {"value": _rounded(value), "low": _rounded(low), "high": _rounded(high)}
+def _ends(found: Estimate) -> tuple[float, float, float]:
+    return found.value, found.low, found.high
+
+
+def _interval(found: Estimate) -> dict[str, float | None]:
+    return dict(zip(("value", "low", "high"), map(_rounded, _ends(found)), strict=True))
 
 
 def _rounded(value: float | None) -> float | None:

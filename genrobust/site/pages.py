@@ -16,6 +16,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from genrobust.board.board import Board, Row
+from genrobust.board.playground import SHEET_ROWS, is_playable, sheet
+from genrobust.data.base import DATASETS
 from genrobust.evidence.entries import (
     PICTURE_ROWS,
     PICTURES,
@@ -30,11 +32,13 @@ from genrobust.norms import load_norm
 from genrobust.report.figures import Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, reading, verdict
 from genrobust.site.cite import bibtex
-from genrobust.site.export import scores_at, script_data, to_csv, to_json
-from genrobust.site.tradeoffs import ticks, trade_offs
+from genrobust.site.export import FIRST, scores_at, script_data, to_csv, to_json
+from genrobust.site.tradeoffs import TradeOff, ticks, trade_offs
 from genrobust.verify.verify import PROVES
 
 PACKAGE = "genrobust.site"
+#: The page of all rows of a board that has more than its first page shows.
+ALL = "all.html"
 #: How many leaders a board's card on the first page names.
 NAMED = 5
 
@@ -72,6 +76,8 @@ def render(boards: Sequence[Board]) -> Iterator[tuple[str, bytes]]:
     yield "index.html", _page("home.html", "", boards=boards, named=NAMED)
     for board in boards:
         yield from _board_files(board)
+        if has_playground(board):
+            yield from _playground_files(board)
         for row in board.rows:
             yield from _entry_files(board, row)
 
@@ -153,9 +159,9 @@ def board_verdict(board: Board) -> str:
     )
 
 
-def overview(board: Board) -> Chart:
-    """The curves of all models on a board."""
-    return comparison_chart([(row.contender.name, row.best) for row in board.rows])
+def overview(rows: Sequence[Row]) -> Chart:
+    """The curves of models on a board."""
+    return comparison_chart([(row.contender.name, row.best) for row in rows])
 
 
 def standing(board: Board, row: Row) -> str:
@@ -164,6 +170,10 @@ def standing(board: Board, row: Row) -> str:
         return {
             "without outcomes": "Not ranked: the run kept no outcomes of single sources.",
             "repeated": "Not ranked: an entry of the same model has a lower robust area.",
+            "no bottleneck": "A reference line, not ranked: its code carries more than "
+            f"{board.rate_limit:,.0f} nats of an image, so that an attacked one may come out as it "
+            "went in.",
+            "not replayed": "Not ranked: no replay has shown its scores yet.",
             "unreliable": "Not ranked: its scores are not reliable.",
             "not official": "Not ranked: it was not measured as the suite says.",
             "failed": "Not ranked: it failed its verification.",
@@ -200,35 +210,69 @@ def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> t
 
 def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
     home, data = board.name, {"board": board, "columns": columns(board)}
-    yield (
-        f"{home}/index.html",
-        _page(
-            "board.html",
-            "../",
-            data=_json(script_data(board)),
-            axes=replace(overview(board), lines=()),
-            verdict=board_verdict(board),
-            range=area_range(board),
-            **data,
-        ),
-    )
-    yield (
-        f"{home}/trade-offs.html",
-        _page("trade_offs.html", "../", charts=trade_offs(board), **data),
-    )
+    charts = trade_offs(board)
+    frontiers = [chart for chart in charts if chart.frontier and chart.frontier.rows]
+    yield f"{home}/index.html", _table(board, board.rows[:FIRST], frontiers)
+    if len(board.rows) > FIRST:
+        yield f"{home}/{ALL}", _table(board, board.rows, frontiers)
+    yield f"{home}/trade-offs.html", _page("trade_offs.html", "../", charts=charts, **data)
     yield f"{home}/board.csv", to_csv(board).encode()
     yield f"{home}/board.json", to_json(board).encode()
+
+
+def _table(board: Board, rows: Sequence[Row], frontiers: Sequence[TradeOff]) -> bytes:
+    """A page with the table of these rows."""
+    return _page(
+        "board.html",
+        "../",
+        board=board,
+        columns=columns(board),
+        rows=rows,
+        all=ALL if len(rows) < len(board.rows) else None,
+        data=_json(script_data(board, rows)),
+        axes=replace(overview(rows), lines=()),
+        verdict=board_verdict(board),
+        range=area_range(board),
+        frontiers=frontiers,
+    )
+
+
+def has_playground(board: Board) -> bool:
+    """Whether there are pictures to play with."""
+    return any(is_playable(row.contender.entry) for row in board.rows)
+
+
+def _playground_files(board: Board) -> Iterator[tuple[str, bytes]]:
+    playable = [row for row in board.rows if is_playable(row.contender.entry)]
+    sheets = [(row, found) for row in playable if (found := sheet(row.contender.entry))]
+    data = {
+        "eps": [f"{radius:g}" for radius in board.suite.eps],
+        "rows": SHEET_ROWS,
+        "classes": DATASETS.get(board.suite.dataset).classes,
+        "sheets": [
+            {"labels": s.labels, "ids": s.sample_ids, "fell": s.fell, "became": s.became}
+            for _, s in sheets
+        ],
+    }
+    yield (
+        f"{board.name}/playground.html",
+        _page("playground.html", "../", board=board, sheets=sheets, data=_json(data)),
+    )
+    for row, found in sheets:
+        yield f"{board.name}/playground-{row.contender.id}.png", found.content
 
 
 def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
     contender, entry = row.contender, row.contender.entry
     home = f"{board.name}/{contender.id}"
+    named = row.best.model.model_copy(update={"name": contender.name})
+    record = row.best.model_copy(update={"model": named})
     section = Section(
         number=1,
         name=contender.name,
-        record=row.best,
-        verdict=verdict(row.best),
-        chart=model_chart(row.best),
+        record=record,
+        verdict=verdict(record),
+        chart=model_chart(record),
         examples=(),
     )
     lowered = row.best_attack is not None
@@ -312,7 +356,10 @@ def _environment() -> Environment:
         "area_range": area_range,
         "PROVES": PROVES,
         "picture_rows": PICTURE_ROWS,
-        "overview": overview,
+        "curves": overview,
+        "FIRST": FIRST,
+        "SHEET_ROWS": SHEET_ROWS,
+        "has_playground": has_playground,
         "PICTURES": PICTURES,
         "TRAVERSALS": TRAVERSALS,
         "norm_of": load_norm,
@@ -336,7 +383,8 @@ def _style() -> str:
 
 @cache
 def _script() -> str:
-    return (files(PACKAGE) / "site.js").read_text(encoding="utf-8")
+    parts = ("site.js", "playground.js")
+    return "".join((files(PACKAGE) / part).read_text(encoding="utf-8") for part in parts)
 
 
 def _hash(text: str) -> str:

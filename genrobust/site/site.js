@@ -97,6 +97,9 @@ function startBoard() {
     const given = new URLSearchParams(location.hash.slice(1));
     const found = { ...DEFAULTS };
     for (const key of Object.keys(found)) if (given.has(key)) found[key] = given.get(key);
+    // Who is picked may be further down than this page goes.
+    const picked = found.pick.split(",").filter(Boolean);
+    if ($("all") && picked.some((id) => !byId.has(id))) location.replace(`all.html${location.hash}`);
     found.hide = found.hide.split(",").filter((key) => keys.includes(key));
     found.pick = [...new Set(found.pick.split(","))].filter((id) => byId.has(id)).slice(0, MOST);
     if (!keys.includes(found.sort)) found.sort = DEFAULTS.sort;
@@ -249,7 +252,7 @@ function startBoard() {
     const body = make("tbody");
     picks.forEach((a, i) => picks.slice(i + 1).forEach((b) => {
       const found = difference(a, b);
-      const said = found ? `${percent(found[0])} (${percent(found[1])} to ${percent(found[2])})` : "unknown";
+      const said = found ? `${percent(found[0])} (${percent(found[1])} to ${percent(found[2])})` : "not on this page";
       const told = !found ? "–" : found[1] <= 0 && found[2] >= 0 ? "may be chance" : "told apart";
       body.append(make("tr", {},
         make("th", { scope: "row" }, `${nameOf(a)} minus ${nameOf(b)}`), make("td", {}, said), make("td", {}, told)));

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from genrobust.board.board import Board, Row
-from genrobust.records.record import Record
 from genrobust.report.figures import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Drawing, Tick
 
 #: Taller than a chart of one model, as each dot has a label.
@@ -47,6 +46,14 @@ class Dot:
     label: Label | None
 
 
+@dataclass(frozen=True)
+class Frontier:
+    """The ranked models that no other beats in both, and the path through their dots."""
+
+    rows: tuple[Row, ...]
+    path: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class TradeOff(Drawing):
     """A chart, and who is not in it because the measure is not known."""
@@ -56,6 +63,7 @@ class TradeOff(Drawing):
     measure: str
     dots: tuple[Dot, ...]
     missing: tuple[Row, ...]
+    frontier: Frontier | None
     height: float = HEIGHT
     bottom: float = HEIGHT - BOTTOM
 
@@ -68,7 +76,8 @@ class Measure:
     title: str
     axis: str
     says: str
-    of: Callable[[Record], float | None]
+    of: Callable[[Row], float | None]
+    less_is_better: bool = True
 
 
 MEASURES = (
@@ -78,15 +87,16 @@ MEASURES = (
         "reconstruction error (squared)",
         "The best of both lie to the upper left. Robustness that was bought with blurred "
         "reconstructions lies to the upper right.",
-        lambda record: record.scores.reconstruction_error.value,
+        lambda row: row.best.scores.reconstruction_error.value,
     ),
     Measure(
         "kl",
         "Information in the code",
-        "KL of the posterior to the prior (nats)",
+        "what the code carries (nats an image)",
         "Robustness that was bought with a code that says little of the image lies to the upper "
-        "left.",
-        lambda record: record.scores.kl.value if record.scores.kl else None,
+        "left. What the code carries was measured by a replay, or is the KL to the prior where "
+        "none has measured it yet. Models without a bottleneck are not in the chart.",
+        lambda row: None if row.standing == "no bottleneck" else row.contender.rate,
     ),
     Measure(
         "disentanglement",
@@ -94,7 +104,8 @@ MEASURES = (
         "total correlation of the codes (nats)",
         "A lower total correlation is more disentangled: if such codes were more robust, the dots "
         "would fall to the right.",
-        lambda record: record.scores.total_correlation,
+        lambda row: row.best.scores.total_correlation,
+        less_is_better=False,
     ),
 )
 
@@ -123,7 +134,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def _trade_off(measure: Measure, rows: Sequence[Row]) -> TradeOff:
-    known = [(row, value) for row in rows if (value := measure.of(row.best)) is not None]
+    known = [(row, value) for row in rows if (value := measure.of(row)) is not None]
     values = [value for _, value in known] or [0.0, 1.0]
     bounds = [bound for row, _ in known for bound in _interval(row)] or [0.0, 1.0]
     x_at, y_at = ticks(min(values), max(values)), ticks(min(bounds), min(1.0, max(bounds)))
@@ -137,8 +148,23 @@ def _trade_off(measure: Measure, rows: Sequence[Row]) -> TradeOff:
         x_ticks=tuple(Tick(x(value), f"{value:g}") for value in x_at),
         y_ticks=tuple(Tick(y(value), f"{100 * value:g}%") for value in y_at),
         dots=_dots(known, x, y),
-        missing=tuple(row for row in rows if measure.of(row.best) is None),
+        missing=tuple(row for row in rows if measure.of(row) is None),
+        frontier=_frontier(known, x, y) if measure.less_is_better else None,
     )
+
+
+def _frontier(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> Frontier:
+    """A step down is never on it: what has less of one must have more of the other."""
+    ranked = [(value, row) for row, value in known if row.rank is not None]
+    found: list[tuple[float, Row]] = []
+    for value, row in sorted(ranked, key=lambda one: (one[0], -one[1].area, one[1].contender.id)):
+        if not found or row.area > found[-1][1].area:
+            found.append((value, row))
+    path = "".join(
+        f"{f'H{x(value):.1f}V' if step else f'M{x(value):.1f} '}{y(row.area):.1f}"
+        for step, (value, row) in enumerate(found)
+    )
+    return Frontier(tuple(row for _, row in found), path)
 
 
 def _dots(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> tuple[Dot, ...]:

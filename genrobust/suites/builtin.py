@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from genrobust.suites.suite import Suite, read_suite
@@ -11,10 +11,9 @@ FOLDER = Path(__file__).parent
 
 
 @cache
-def digits() -> Suite:
-    return read_suite(FOLDER / "digits-v1.json")
+def _shipped(file: str) -> Suite:
+    return read_suite(FOLDER / file)
 
 
-@cache
-def mnist() -> Suite:
-    return read_suite(FOLDER / "mnist-v1.json")
+digits, digits_v2 = (partial(_shipped, f"digits-v{version}.json") for version in (1, 2))
+mnist, mnist_v2 = (partial(_shipped, f"mnist-v{version}.json") for version in (1, 2))

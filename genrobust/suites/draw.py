@@ -22,7 +22,7 @@ from genrobust.objectives import OBJECTIVES
 from genrobust.rules.base import RULES
 from genrobust.seeding import generator, seeded
 from genrobust.suites.make import quick, standard
-from genrobust.suites.suite import SUITES, AttackEntry, JudgeRef, Suite
+from genrobust.suites.suite import MAX_DRAWS, SUITES, AttackEntry, JudgeRef, Suite
 
 #: The rules without labels, the better one first.
 WITHOUT_LABELS = ("damage", "distance")
@@ -102,7 +102,7 @@ def draw(
             scoring_judges=() if who is None else tuple(refs[judge] for judge in who.scorers),
             chunk_size=min(50, len(ids)),
             confidence=0.95,
-            resamples=2000,
+            resamples=min(2000, MAX_DRAWS // len(ids)),
         )
 
 

@@ -32,7 +32,12 @@ class Frozen(BaseModel):
 
 
 class AttackEntry(Frozen):
-    """An attack of a suite, what it aims at, and its settings."""
+    """An attack of a suite, what it aims at, and its settings.
+
+    Example:
+        >>> AttackEntry(attack="latent", goal="targeted", settings={"steps": 20}).label
+        'latent targeted (steps=20)'
+    """
 
     attack: str
     goal: Goal
@@ -46,7 +51,12 @@ class AttackEntry(Frozen):
 
 
 class JudgeRef(Frozen):
-    """A judge by architecture and by the hash of its weights."""
+    """A judge by architecture and by the hash of its weights.
+
+    Example:
+        >>> JudgeRef.of("digits", "vgg").sha256[:8]
+        'd8bdfb17'
+    """
 
     architecture: str  # or any reference that genrobust.judges.load_judge takes
     sha256: str
@@ -96,6 +106,11 @@ class Suite(Frozen):
     ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the attacks
     made for the flags count too, and sources whose class was lost in a large ball are tried in
     smaller ones; else each attack is run as it is, as for measuring the attacks themselves.
+
+    Example:
+        >>> suite = load_suite("digits")
+        >>> suite.norm, suite.eps, len(suite.sample_ids), suite.limited(5).sha256 == suite.sha256
+        ('linf', (0.02, 0.04, 0.06, 0.1), 90, False)
     """
 
     name: str
@@ -116,6 +131,14 @@ class Suite(Frozen):
     chunk_size: int = Field(gt=0, le=MAX_CHUNK)
     confidence: float = Field(gt=0, lt=1, allow_inf_nan=False)
     resamples: int = Field(gt=0, le=MAX_RESAMPLES)
+    rate_limit: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=lambda value: value is None,
+        description="what the code of a ranked model may carry, in nats for each number of an "
+        "image; None for that of the board",
+    )
 
     @field_validator("name")
     @classmethod
@@ -263,8 +286,26 @@ def entries_of(name: str, goal: Goal) -> tuple[AttackEntry, ...]:
 #: A suite is registered as a function without arguments that gives it.
 SUITES: Registry[Callable[[], Suite]] = Registry(
     "suite",
-    {"digits": "genrobust.suites.builtin:digits", "mnist": "genrobust.suites.builtin:mnist"},
+    {
+        "digits": "genrobust.suites.builtin:digits",
+        "digits-v2": "genrobust.suites.builtin:digits_v2",
+        "mnist": "genrobust.suites.builtin:mnist",
+        "mnist-v2": "genrobust.suites.builtin:mnist_v2",
+    },
 )
+
+
+def registered_as(suite: Suite) -> str | None:
+    """The registered name of a suite's protocol, if it has one: its own, or one with its version.
+
+    Whether it is that protocol unchanged, only :func:`load_suite` can tell.
+
+    Example:
+        >>> registered_as(load_suite("digits")), registered_as(load_suite("digits-v2"))
+        ('digits', 'digits-v2')
+    """
+    names = (f"{suite.name}-v{suite.version}", suite.name)
+    return next((name for name in names if name in SUITES), None)
 
 
 def load_suite(name: str, data_root: str | Path | None = None) -> Suite:

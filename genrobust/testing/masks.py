@@ -90,7 +90,7 @@ class Mask:
 
 
 def _without_forward(module: nn.Module) -> nn.Module:
-    """A module of the same weights: that of a stranger who hides a mask would not do without it."""
+    """A module of the same weights without a ``forward``, which would show what the mask hides."""
     holder = nn.Module()
     holder.masked = module
     return holder

@@ -21,7 +21,7 @@ from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import explain
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.load import is_place
-from genrobust.judges.networks import ARCHITECTURES
+from genrobust.judges.networks import ARCHITECTURES, Committee
 from genrobust.models.card import Card
 from genrobust.models.weights import half_precision, round_to_half, save_weights
 from genrobust.seeding import generator, seed_of
@@ -186,6 +186,7 @@ def _fit(
     seed: int,
     on_step: Callable[[int, float], None],
 ) -> None:
+    parts = network.members if isinstance(network, Committee) else [network]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     for step in range(steps):
@@ -193,7 +194,8 @@ def _fit(
         ids = torch.randint(len(train), (BATCH_SIZE,), generator=draws)
         x = move(train.take(ids), draws, degrees=15, shift=0.08, scale=0.15)
         x = blur_and_noise(x, draws)
-        loss = F.cross_entropy(network(x), train.labels_of(ids), label_smoothing=0.05)
+        labels = train.labels_of(ids)
+        loss = sum(F.cross_entropy(part(x), labels, label_smoothing=0.05) for part in parts)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -16,6 +16,8 @@ Score = Estimate | PairMatrix | float | None
 EXACT = 1e-6
 #: On another one: of means that have no interval, and the share of sources that may differ.
 NEAR, DIFFERING = 0.05, 0.01
+#: Likewise: how far the ends of an interval may be off, in its recomputed widths.
+ENDS = 0.25
 #: Differences that are listed.
 LISTED = 3
 
@@ -62,7 +64,11 @@ def require_equal(claimed: Scores, found: Scores, names: tuple[str, ...] | None 
 
 
 def require_near(claimed: Scores, found: Scores) -> int:
-    """Refuse scores outside the claimed interval, and means without one that differ by 5%."""
+    """Refuse scores that another machine would not have given.
+
+    The claim is free, so that it is the recomputed interval that judges: the claimed value lies
+    inside it, and the claimed ends are near its ends. Means without one differ by 5% at most.
+    """
     return _require(claimed, found, _near, lambda name: name not in _OF_FEW)
 
 
@@ -144,8 +150,11 @@ def _equal(a: Score, b: Score) -> bool:
 
 def _near(a: Score, b: Score) -> bool:
     if isinstance(a, Estimate) and isinstance(b, Estimate):
-        rounding = EXACT * max(1.0, abs(a.value))
-        return lowest(a) - rounding <= b.value <= highest(a) + rounding
+        rounding = EXACT * max(1.0, abs(b.value))
+        reach = ENDS * (highest(b) - lowest(b)) + rounding
+        near = abs(a.low - b.low) <= reach and abs(a.high - b.high) <= reach
+        inside = lowest(b) - rounding <= a.value <= highest(b) + rounding
+        return near and inside and abs(a.n - b.n) <= max(1, DIFFERING * b.n)
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return _close(a, b, NEAR)
     return a is None and b is None

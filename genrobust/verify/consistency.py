@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta, timezone
 from functools import partial
 
 from genrobust._version import __version__
@@ -11,17 +13,18 @@ from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
+from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entry import ExternalModel
 from genrobust.judges.load import name_of
 from genrobust.outcomes import flags
 from genrobust.outcomes.damage import damage_of
-from genrobust.outcomes.outcome import Counts, Outcome
+from genrobust.outcomes.outcome import Counts, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner import collect
 from genrobust.runner.radii import HALVINGS
-from genrobust.suites.suite import SUITES, Suite, load_suite
+from genrobust.suites.suite import SUITES, Suite, load_suite, registered_as
 from genrobust.verify.claims import FROM_OUTCOMES, positions, require_equal
 from genrobust.verify.subject import Subject
 
@@ -29,6 +32,15 @@ from genrobust.verify.subject import Subject
 MAX_RESAMPLES = 20_000
 #: What attacks aim at to reach a goal. A suite need not have attacks of both kinds.
 _AIMS: dict[str, Goal] = {"ignore": "untargeted", "target": "targeted"}
+#: On another machine: how far from its limit the share behind a flag may lie, and yet be beyond it
+#: there alone.
+NEAR_FLAG = 0.03
+#: What a version looks like, so that a command can name it.
+VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}((a|b|rc|\.post|\.dev)[0-9]{1,4})?")
+#: How long the words for a machine may be, and a run in seconds: ten years.
+MAX_WORDS, MAX_SECONDS = 200, 315_360_000
+#: Nothing was measured before there was anything to measure with.
+_FIRST_DAY = date(2025, 1, 1)
 #: Sources a shard and radius whose outcome, scored again beside others, may come out otherwise.
 ROUNDED = 1
 
@@ -42,6 +54,8 @@ def steps(subject: Subject) -> list[list[Step]]:
             ("data and judges", partial(check_origins, evidence.record)),
             ("sources", partial(check_sources, evidence)),
             ("model", partial(check_model, subject)),
+            ("columns", partial(check_columns, evidence)),
+            ("what is said", partial(check_said, subject)),
         ],
         [
             ("shards", partial(check_shards, evidence)),
@@ -54,8 +68,9 @@ def steps(subject: Subject) -> list[list[Step]]:
 
 
 def registered(suite: Suite) -> Suite | None:
-    """The frozen suite of that name, if there is one."""
-    return load_suite(suite.name) if suite.name in SUITES else None
+    """The frozen suite of that name and, where it is registered too, of that version."""
+    name = registered_as(suite)
+    return None if name is None else load_suite(name)
 
 
 def check_suite(subject: Subject) -> str:
@@ -148,6 +163,59 @@ def check_model(subject: Subject) -> str:
     return f"fingerprint {fingerprint[:12]} in entry and record, kind '{said.kind}' in both"
 
 
+def check_columns(evidence: Evidence) -> str:
+    """All that a flag or a score may rest on is there."""
+    lacking = sorted(kept_of(evidence.record.suite).keys() - evidence.tensors.keys())
+    earlier = is_earlier(evidence.record_bytes)
+    if evidence.record.radii == "from the largest" and not earlier:
+        raise RejectionError(
+            "the run searched its radii from the largest down, as an earlier genrobust did; "
+            f"measure again with genrobust {__version__}"
+        )
+    if lacking and not earlier:
+        raise RejectionError(
+            f"the evidence has no {lacking[0]!r}, which flags or scores rest on; measure again "
+            f"with genrobust {__version__}"
+        )
+    if lacking:
+        return f"{len(lacking)} less than now, of an entry from before, which is known by its hash"
+    return f"all {len(evidence.tensors)} that signs, counts and scores rest on"
+
+
+def check_said(subject: Subject) -> str:
+    """What pages show and nothing can prove has the form of what it says it is."""
+    record, today = subject.evidence.record, datetime.now(timezone.utc)
+    where, times = record.provenance, record.times
+    words = {
+        "python": where.python,
+        "platform": where.platform,
+        "processor": where.processor,
+        "device": where.device,
+        **{f"packages: {name[:40]}": f"{name} {v}" for name, v in where.packages.items()},
+    }
+    for name, said in words.items():
+        if len(said) > MAX_WORDS or not said.isprintable():
+            raise RejectionError(f"the record's {name!a} is not a plain word or two: {said[:60]!a}")
+    if not VERSION.fullmatch(where.genrobust):
+        raise RejectionError(f"{where.genrobust[:40]!a} is no version of genrobust")
+    if not 0 <= times.attack_seconds < MAX_SECONDS:
+        raise RejectionError(f"the record says that attacks took {times.attack_seconds:g} seconds")
+    dates = {"the record": times.created}
+    if subject.entry is not None:
+        dates |= {"the entry": subject.entry.entry.submitted}
+    for who, said in dates.items():
+        if not _FIRST_DAY <= _day(who, said) <= (today + timedelta(days=1)).date():
+            raise RejectionError(f"{who} says that it was made on {said[:40]!a}, which cannot be")
+    return f"measured on {times.created[:10]} by genrobust {where.genrobust}, by its own word"
+
+
+def _day(who: str, said: str) -> date:
+    try:
+        return datetime.fromisoformat(said.removesuffix("Z")).date()
+    except ValueError as problem:
+        raise RejectionError(f"{who} has a date that is none: {said[:40]!a}") from problem
+
+
 def check_shards(evidence: Evidence) -> str:
     """The record names the shards that its suite, model and seed are cut into."""
     keys = tuple(spec.key for spec in evidence.shards)
@@ -224,6 +292,18 @@ def require_flags(record: Record, found: Sequence[Flag]) -> None:
         raise RejectionError(
             f"record.json has {_named(record.flags)}; the signs raise {_named(found)}"
         )
+
+
+def require_near_flags(record: Record, found: Sequence[Flag]) -> None:
+    """Likewise on another machine, where what is measured may lie on the other side of a limit."""
+    theirs, ours = ({flag.name: flag for flag in flags} for flags in (record.flags, found))
+    for name in theirs.keys() ^ ours.keys():
+        flag = theirs.get(name) or ours[name]
+        if abs(flag.value - flag.limit) > NEAR_FLAG:
+            raise RejectionError(
+                f"record.json has {_named(record.flags)}; the recomputed signs raise "
+                f"{_named(found)}, '{name}' at {flag.value:.3g} where {flag.limit:.3g} is the limit"
+            )
 
 
 def check_counts(evidence: Evidence) -> str:

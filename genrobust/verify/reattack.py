@@ -40,6 +40,8 @@ from genrobust.verify.replay import Replay
 
 #: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
 PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
+#: Likewise, for how many of its sources a short attack may end otherwise: a step of rounding grows.
+SHORT_DIFFERING = 0.2
 #: Probability with which a share is no lower than its lower bound.
 BOUND = 0.975
 
@@ -109,6 +111,7 @@ def check_rerun(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
             continue
         if searched_alike:
             _require_like_passes(number, claimed, measured)
+            _require_like_signs(number, claimed, measured)
         _require_like_outcomes(number, claimed, measured)
     if not searched_alike:
         how = "outcomes within tolerance, though radii are no longer searched from the largest down"
@@ -187,6 +190,20 @@ def _require_like_passes(number: int, claimed: Outcome, again: Outcome) -> None:
             raise RejectionError(
                 f"shard {number}, run again with the record's seed, takes another budget"
                 + _by_how_much(name, theirs[name], ours[name])
+            )
+
+
+def _require_like_signs(number: int, claimed: Outcome, again: Outcome) -> None:
+    """What short and longer attacks fooled, and the counts by which one kind beats another."""
+    theirs, ours = claimed.tensors(), again.tensors()
+    for name in [*Signs.table(), "succeeded"]:
+        if name not in theirs or theirs[name].is_floating_point():
+            continue  # a replay has recomputed it
+        a, b = theirs[name].long(), ours[name].long()
+        most = max(2, SHORT_DIFFERING * int(claimed.eligible.sum()))
+        if int((a - b).abs().reshape(-1, a.shape[-1]).sum(1).max()) > most:
+            raise RejectionError(
+                f"shard {number}, run again with the record's seed, gives another '{name}'"
             )
 
 

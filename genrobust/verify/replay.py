@@ -40,7 +40,7 @@ from genrobust.verify.claims import (
     require_equal,
     require_near,
 )
-from genrobust.verify.consistency import flags_of, require_flags
+from genrobust.verify.consistency import flags_of, require_flags, require_near_flags
 
 #: What a replay is done with: a CPU, on which results repeat.
 DEVICE = "cpu"
@@ -226,9 +226,12 @@ def check_signs(found: Replay) -> str:
                 f"'{name}' is not what the model gives at {int(differ.sum())} of {len(differ)} "
                 f"sources, {positions(differ)}: edited, or of a run with another seed"
             )
+    record = found.evidence.record
+    raised = flags_of(record.suite, found.outcome)
     if found.elsewhere is None:
-        record = found.evidence.record
-        require_flags(record, flags_of(record.suite, found.outcome))
+        require_flags(record, raised)
+    else:
+        require_near_flags(record, raised)
     return f"{', '.join(names) or 'no sign'} recomputed; they raise the record's flags"
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import torch
+
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.data.base import Images, data_at, load_images
@@ -25,11 +27,14 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.rules.base import RULES
-from genrobust.runner.execute import Progress
+from genrobust.runner.execute import Progress, silent
+from genrobust.runner.prepare import CHECKED
 from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
-from genrobust.verify.generality import require_general
+from genrobust.verify.capacity import rate_limit, rate_of
+from genrobust.verify.generality import require_alone, require_general
+from genrobust.verify.pictures import check_pictures
 from genrobust.verify.replay import Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
 
@@ -44,6 +49,8 @@ PROVES: dict[Depth, str] = {
     "allows; not that no attack can",
 }
 DEPTHS: tuple[Depth, ...] = ("schema", "replay", "re-attack")
+#: Images on which a code's rate is measured, the sources first.
+MEASURED = 200
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def verify(
     options: VerifyOptions | None = None,
     *,
     model: GenerativeModel | None = None,
-    on_progress: Progress = lambda done, total: None,
+    on_progress: Progress = silent,
 ) -> Verified:
     """Verify one folder of an entry or of a run, or one archive of evidence.
 
@@ -150,6 +157,7 @@ def verify(
         platform=f"{platform.system()} {platform.machine()}",
         date=datetime.now(timezone.utc).date().isoformat(),
         seconds=round(time.perf_counter() - began, 2),
+        rate=work.rate,
     )
     return Verified(verification, work.subject, work.replay)
 
@@ -186,6 +194,7 @@ class _Work:
         self.options, self.model, self.on_progress = options, model, on_progress
         self.subject: Subject | None = None
         self.replay: Replay | None = None
+        self.rate: float | None = None
 
     def all_checks(self, path: Path) -> list[Check]:
         """The checks of every group, up to the first group of which one did not pass."""
@@ -207,7 +216,14 @@ class _Work:
         assert self.replay is not None
         given = self.options.seed
         seed = int.from_bytes(os.urandom(6), "big") if given is None else given
-        yield [*replaying.steps(self.replay), ("other images", lambda: self._try_others(seed))]
+        others = [
+            ("other batches", lambda: self._try_batches(seed)),
+            ("other images", lambda: self._try_others(seed)),
+            ("code", lambda: self._measure_code(seed)),
+        ]
+        if self.subject.entry is not None:
+            others.append(("pictures", lambda: self._look_at_pictures()))
+        yield [*replaying.steps(self.replay), *others]
         if self.options.depth == "replay" or self.subject.is_attack:
             return
         choice = reattack.choose(evidence, self.options.share, seed)
@@ -245,6 +261,21 @@ class _Work:
             self.replay = replaying.replay(evidence, prepared, self.on_progress)
         return detail
 
+    def _try_batches(self, seed: int) -> str:
+        """Put the images that were scored to the model again, in batches of the verifier's."""
+        assert self.model is not None
+        assert self.replay is not None
+        found = self.replay.outcome
+        assert found.clean is not None
+        x, scored = [found.clean.source], [found.clean.reconstruction]
+        for broken in (found.ignore, found.target):
+            assert broken.effect is not None
+            x.append(broken.effect.x_adv)
+            scored.append(broken.effect.reconstruction)
+        suite = self.replay.evidence.record.suite
+        with rejecting():
+            return require_alone(self.model, torch.cat(x), torch.cat(scored), suite, seed)
+
     def _try_others(self, seed: int) -> str:
         """Look at images that the submitter could not know would be looked at."""
         assert self.subject is not None
@@ -253,6 +284,29 @@ class _Work:
         images = load_images(suite.dataset, suite.split, self.options.data_root)
         with rejecting():
             return require_general(self.model, images, suite, seed)
+
+    def _look_at_pictures(self) -> str:
+        """Compare what pages show with what a replay draws."""
+        assert self.subject is not None
+        assert self.subject.entry is not None
+        assert self.model is not None
+        assert self.replay is not None
+        found = self.replay
+        with rejecting():
+            return check_pictures(self.subject.entry, self.model, found.outcome, found.elsewhere)
+
+    def _measure_code(self, seed: int) -> str:
+        """How much the code carries, and whether a model with it can be ranked."""
+        assert self.subject is not None
+        assert self.model is not None
+        suite = self.subject.evidence.record.suite
+        images = load_images(suite.dataset, suite.split, self.options.data_root)
+        ids = [*dict.fromkeys([*suite.sample_ids, *range(len(images))])][:MEASURED]
+        with rejecting():
+            rate = rate_of(self.model, images.take(ids), seed, suite.chunk_size)
+        self.rate, limit = rate, rate_limit(suite, self.model.input_shape)
+        carried = f"it carries {rate:,.1f} nats of an image, and ranked models {limit:,.1f} at most"
+        return carried + (": a reference line, without a rank" if rate > limit else "")
 
 
 def _check_fits(evidence: Evidence, images: Images) -> None:
@@ -277,12 +331,13 @@ def _check_trust(suite: Suite, options: VerifyOptions) -> None:
 
 def _check_takes(evidence: Evidence, model: GenerativeModel, images: Images) -> None:
     """The model is a sound one of the suite's images."""
+    suite = evidence.record.suite
     if model.input_shape != images.shape:
         raise RejectionError(
             f"the model takes images of shape {model.input_shape}, and the suite has {images.shape}"
         )
     with rejecting():
-        check_model(model, images.take(evidence.record.suite.sample_ids[:8]))
+        check_model(model, images.take(suite.sample_ids[: min(suite.chunk_size, CHECKED)]))
 
 
 def _model(subject: Subject, options: VerifyOptions) -> GenerativeModel:

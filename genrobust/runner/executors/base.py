@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from genrobust.registry import Registry
 
 if TYPE_CHECKING:
-    from genrobust.runner.task import Task
+    from genrobust.runner.execute import Work
 
 
 class Executor(ABC):
     """Has the shards of a run computed, in any order and any number of times.
 
     A shard is done when its result lies in the run's folder: an executor has nothing to bring back
-    but its key. In its own process it calls :meth:`~genrobust.runner.task.Task.compute`; to others
-    it sends :meth:`~genrobust.runner.task.Task.text`, has them call
+    but its key. In its own process it calls :meth:`~genrobust.runner.execute.Work.compute`; to
+    others it sends :meth:`~genrobust.runner.execute.Work.text`, has them call
     :func:`~genrobust.runner.executors.worker.answer` with it, and gives what they answer to
     :func:`~genrobust.runner.executors.worker.finished`.
 
@@ -25,13 +25,17 @@ class Executor(ABC):
         elsewhere: whether it computes in other processes. A model is then built anew in each, and
             so must have been given by name or place; in this process workers share it.
         most_workers: how many it can use; None for any number.
+
+    Example:
+        >>> EXECUTORS.get("threads").elsewhere, EXECUTORS.get("processes").elsewhere
+        (False, True)
     """
 
     elsewhere: ClassVar[bool] = True
     most_workers: ClassVar[int | None] = None
 
     @abstractmethod
-    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
+    def run(self, tasks: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
         """Yield the key of each task once it is done.
 
         When it is closed before its end (an error, Ctrl-C), what is under way is stopped.
@@ -48,5 +52,6 @@ EXECUTORS: Registry[type[Executor]] = Registry(
         "threads": "genrobust.runner.executors.threads:Threads",
         "processes": "genrobust.runner.executors.processes:Processes",
         "ray": "genrobust.runner.executors.ray:Ray",
+        "slurm": "genrobust.runner.executors.slurm:Slurm",
     },
 )

@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from queue import SimpleQueue
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
-from genrobust.runner.execute import run_all
+from genrobust.runner.execute import Work
 from genrobust.runner.executors.base import Executor
+from genrobust.runner.executors.pool import run_all
 from genrobust.runner.executors.worker import failed, finished
-from genrobust.runner.task import Task
 
 #: How often a shard is tried whose worker is killed.
 TRIES = 3
@@ -31,13 +31,13 @@ class Processes(Executor):
     A worker that is killed is replaced, and its shard goes on from its checkpoint.
     """
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
+    def run(self, tasks: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
         crew = [_Worker() for _ in range(min(workers, len(tasks)))]
         idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in crew:
             idle.put(worker)
 
-        def work(task: Task, cancelled: Callable[[], bool]) -> str | None:
+        def work(task: Work[Any], cancelled: Callable[[], bool]) -> str | None:
             worker = idle.get()
             try:
                 return worker.ask(task.text())

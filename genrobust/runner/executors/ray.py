@@ -7,9 +7,9 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from genrobust.errors import GenrobustError
+from genrobust.runner.execute import Work
 from genrobust.runner.executors.base import Executor
 from genrobust.runner.executors.worker import answer, finished
-from genrobust.runner.task import Task
 
 
 class Ray(Executor):
@@ -18,7 +18,7 @@ class Ray(Executor):
     Uses the ray that the process has started, or that RAY_ADDRESS names, else one of its own.
     """
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
+    def run(self, tasks: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
         try:
             import ray
         except ImportError as problem:
@@ -35,7 +35,7 @@ class Ray(Executor):
             while waiting or running:
                 while waiting and len(running) < workers:
                     task = waiting.popleft()
-                    gpus = int(task.prepared.options.device.startswith("cuda"))
+                    gpus = int(task.device.startswith("cuda"))
                     remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(answer)
                     running.append(remote.remote(task.text()))
                 (done, *_), running = ray.wait(running)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
 
+from genrobust.runner.execute import Work
 from genrobust.runner.executors.base import Executor
-from genrobust.runner.task import Task
 
 
 class Serial(Executor):
@@ -16,7 +17,7 @@ class Serial(Executor):
     elsewhere = False
     most_workers = 1
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
+    def run(self, tasks: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
         threads = torch.get_num_threads()
         try:
             for task in tasks:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from typing import Any
 
-from genrobust.runner.execute import run_all
+from genrobust.runner.execute import Work
 from genrobust.runner.executors.base import Executor
-from genrobust.runner.task import Task
+from genrobust.runner.executors.pool import run_all
 
 
 class Threads(Executor):
@@ -15,8 +16,8 @@ class Threads(Executor):
 
     elsewhere = False
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
-        def work(task: Task, cancelled: Callable[[], bool]) -> str | None:
+    def run(self, tasks: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
+        def work(task: Work[Any], cancelled: Callable[[], bool]) -> str | None:
             return task.key if task.compute(cancelled) else None
 
         with closing(run_all(tasks, work, workers)) as done:

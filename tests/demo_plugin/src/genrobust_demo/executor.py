@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Generator, Sequence
+from typing import Any
 
+from genrobust.runner.execute import Work
 from genrobust.runner.executors import Executor
 from genrobust.runner.executors.worker import finished
-from genrobust.runner.task import Task
 
 WORKER = [sys.executable, "-m", "genrobust.runner.executors.worker"]
 
@@ -18,7 +19,7 @@ class LastFirst(Executor):
 
     most_workers = 1
 
-    def run(self, tasks: Sequence[Task], workers: int) -> Generator[str, None, None]:
+    def run(self, tasks: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
         said: set[str] = set()
         for task in reversed(tasks):
             ended = subprocess.run(WORKER, input=task.text(), stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,80 @@
+"""The figures of the pages, from the leaderboard's stored evidence: ``python docs/figures.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from genrobust import Record
+
+HERE = Path(__file__).parent
+ENTRIES = HERE.parent / "leaderboard" / "entries"
+MODELS = ("vae", "vae-wd", "betavae", "betavae-capacity", "jointvae")
+
+
+def entry(model: str, suite: str = "digits-v1") -> Record:
+    """The record of a model that ships."""
+    return Record.load(ENTRIES / suite / f"zoo-{model}")
+
+
+def curves(suite: str) -> Figure:
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for model in MODELS:
+        entry(model, suite).plot_curve(axes, label=model)
+    return figure
+
+
+def rates() -> Figure:
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    entry("jointvae").plot_curve(figure.subplots())
+    return figure
+
+
+def pairs() -> Figure:
+    figure = Figure(figsize=(5, 4), layout="constrained")
+    record = entry("jointvae", "mnist-v1")
+    record.plot_pairs(ax=figure.subplots())
+    return figure
+
+
+def trade_off() -> Figure:
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for model in MODELS:
+        scores = entry(model).scores
+        error, area = scores.reconstruction_error, scores.robust_area
+        assert area is not None
+        axes.errorbar(
+            error.value,
+            area.value,
+            xerr=[[error.value - error.low], [error.high - error.value]],
+            yerr=[[area.value - area.low], [area.high - area.value]],
+            fmt="o",
+            color="#0072B2",
+            lw=1,
+        )
+        axes.annotate(model, (error.value, area.value), (5, 5), textcoords="offset points")
+    axes.set(xlabel="squared error of the clean reconstruction", ylabel="robust area")
+    return figure
+
+
+def main() -> None:
+    """Write the figures; the same evidence gives the same bytes."""
+    figures = {
+        "curves": curves("digits-v1"),
+        "curves-mnist": curves("mnist-v1"),
+        "rates": rates(),
+        "pairs": pairs(),
+        "trade-off": trade_off(),
+    }
+    (HERE / "figures").mkdir(exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": "genrobust"}):
+        for name, figure in figures.items():
+            figure.savefig(HERE / "figures" / f"{name}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

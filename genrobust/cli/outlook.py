@@ -1,0 +1,42 @@
+"""What a run will take, for the terminal."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from genrobust.cli.progress import duration
+from genrobust.errors import GenrobustWarning
+from genrobust.runner.outlook import Outlook, in_bytes, tried
+from genrobust.runner.prepare import Prepared
+from genrobust.runner.run import tasks_of
+
+
+def foretold(prepared: Prepared[Any], folder: Path) -> str:
+    """What is known before a run; warned where its disk is too small."""
+    found = Outlook.of(prepared, tasks_of(prepared, folder))
+    wrong = found.require_disk(folder)
+    if wrong is not None:
+        warnings.warn(wrong, GenrobustWarning, stacklevel=2)
+    return (
+        f"{found.shards} shards of {found.samples} sources, {found.missing} to compute, "
+        f"{found.workers} at a time ({prepared.options.executor}); about {in_bytes(found.disk)} "
+        "on disk"
+    )
+
+
+def estimated(prepared: Prepared[Any], folder: Path) -> str:
+    """The same with time and memory, from a short trial; nothing is written."""
+    words = foretold(prepared, folder)
+    found, trial = Outlook.of(prepared, tasks_of(prepared, folder)), tried(prepared)
+    lines = [
+        f"{prepared.model.name} on {prepared.suite.name}: {words}, in {folder}",
+        f"  time: at most about {duration(found.seconds(trial.image))} for "
+        f"{found.missing * found.passes:,} images through the model and back, if no source falls "
+        f"({1000 * trial.image:.2g} ms each by {trial.attack}, tried just now; a worker a core)",
+    ]
+    if trial.memory is not None:
+        each = "each worker" if prepared.recipe is not None else "this process"
+        lines.append(f"  memory: {each} took {in_bytes(trial.memory)} in that trial")
+    return "\n".join(lines)

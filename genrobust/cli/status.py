@@ -1,0 +1,51 @@
+"""The work of ``genrobust status``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from genrobust.errors import GenrobustError
+from genrobust.runner.status import Status, runs_in, status_of
+
+#: Seconds after which a shard of which nothing is heard may have been stopped.
+SILENCE = 60
+
+
+def print_status(folder: Path) -> None:
+    """A few lines for each run at or below a folder."""
+    runs = [*runs_in(folder)]
+    for run in runs:
+        try:
+            print("\n".join(lines_of(run, status_of(run), time.time())))
+        except GenrobustError as problem:
+            if len(runs) == 1:
+                raise
+            print(f"{run}: {problem}")
+
+
+def lines_of(run: Path, found: Status, now: float) -> list[str]:
+    """What is said of one."""
+    shards = len(found.plan.shards)
+    heard = [beat for beat in found.under_way if now - beat.time < SILENCE]
+    state = f"{found.done} of {shards} shards done"
+    if found.finished:
+        state += ", finished"
+    elif found.done == shards:
+        state += ", no record yet"
+    else:
+        state += f", {len(heard)} under way"
+    lines = [f"{run}: {state}"]
+    lines += [f"  {beat.share:.0%} of a shard: {beat.note}" for beat in heard]
+    silent = len(found.under_way) - len(heard)
+    if silent:
+        lines.append(f"  {silent} shards were begun and nothing is heard of them now")
+    if found.scores:
+        lines.append(f"  robust accuracy so far, of {found.sources} sources, in %:")
+        lines += [
+            f"    {name}: {100 * e.value:.1f} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
+            for name, e in found.scores
+        ]
+    if not found.finished:
+        lines.append(f"  goes on with: {found.plan.command}")
+    return lines

@@ -1,0 +1,128 @@
+"""How far a shard's work is, in a small file beside its result: whoever sees the folder sees it.
+
+So a run is watched alike whether threads, processes or other machines compute it, by the command
+that began it and by ``genrobust status``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from genrobust.attacks.base import Attack
+from genrobust.models.model import GenerativeModel
+
+#: Seconds between two writes.
+EVERY = 1.0
+
+#: What the files end with.
+SUFFIX = ".pulse"
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a pulse says.
+
+    Args:
+        share: of the shard's work that is done, in [0, 1], if nothing more falls.
+        note: what is being done.
+        time: when it was said, in seconds since 1970, by the clock of the file's machine.
+    """
+
+    share: float
+    note: str
+    time: float
+
+    @classmethod
+    def read(cls, path: Path) -> Beat | None:
+        """None where there is none, or half of one."""
+        try:
+            found = json.loads(path.read_bytes())
+            return cls(float(found["share"]), str(found["note"]), path.stat().st_mtime)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+class Pulse:
+    """Of one shard.
+
+    Work is counted in images that go through the encoder: those that went, and those that are
+    still to go.
+
+    Args:
+        path: its file; None tells nobody.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.spent = 0
+        self._note = ""
+        self._began, self._ahead, self._behind = 0, 0.0, math.inf  # until something begins
+        self._last = time.monotonic()
+
+    def begin(self, note: str, this: float, behind: float) -> None:
+        """A piece of work begins that takes about so many images, with so many behind it."""
+        self._note, self._ahead, self._behind = note, this, behind
+        self._began = self.spent
+
+    def tick(self, images: int) -> None:
+        """So many images go through the encoder."""
+        self.spent += images
+        if self.path is None or time.monotonic() - self._last < EVERY:
+            return
+        self._last = time.monotonic()
+        with suppress(OSError):  # of a full disk the result will tell
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps({"share": round(self.share, 4), "note": self._note}))
+
+    @property
+    def share(self) -> float:
+        """Of the work that is done; never all of it."""
+        left = self._behind + max(self._ahead - (self.spent - self._began), 0)
+        return min(self.spent / (self.spent + left + 1), 0.99)
+
+    def watched(self, model: GenerativeModel) -> GenerativeModel:
+        """The same model, which ticks."""
+        encoder = model.encoder
+
+        def encode(x: torch.Tensor) -> object:
+            self.tick(len(x))
+            return encoder(x)
+
+        return replace(model, encoder=encode)  # type: ignore[arg-type]
+
+    def remove(self) -> None:
+        """The work is done."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def passes_of(attack: Attack) -> int:
+    """About how often an attack puts each source through the model.
+
+    Steps, restarts, classes and the like multiply; what stops early takes less.
+    """
+    whole = [v for v in attack.settings().values() if type(v) is int and v > 1]
+    return math.prod(whole)
+
+
+def under_way(folder: Path, since: float = 0.0) -> Callable[[], dict[str, Beat]]:
+    """A function that gives what shards under way say, by key.
+
+    Args:
+        folder: of the run.
+        since: what was said before this is of a run that was stopped.
+    """
+
+    def look() -> dict[str, Beat]:
+        found = {p.stem: Beat.read(p) for p in (folder / "shards").glob(f"*{SUFFIX}")}
+        return {key: beat for key, beat in found.items() if beat and beat.time >= since}
+
+    return look

@@ -1,0 +1,265 @@
+"""The documentation: what its pages say is there is there, what they tell to type runs, and the
+built site is looked at in a real browser."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from runpy import run_path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+from typer.testing import CliRunner
+
+from genrobust.attacks import ATTACKS
+from genrobust.cli.app import app
+from genrobust.outcomes import flags
+from genrobust.runner.executors.base import EXECUTORS
+from genrobust.suites import Suite, builtin
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+#: Pages whose commands and Python run here, in order; those of the others have tests of their own.
+RUN = (
+    *("first-number", "your-model", "your-data", "reading", "attacks", "protocol"),
+    *("defences", "scaling"),
+)
+
+
+def pages() -> dict[str, str]:
+    return {str(page.relative_to(DOCS)): page.read_text() for page in sorted(DOCS.rglob("*.md"))}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+def commands(text: str) -> list[str]:
+    lines = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
+    return [line.partition("  #")[0].strip() for line in lines if line.startswith("genrobust ")]
+
+
+# ---- What pages say is there ----
+
+
+def test_every_command_and_option_of_the_pages_exists() -> None:
+    seen: dict[tuple[str, ...], str] = {}
+    for page, text in pages().items():
+        for line in commands(text):
+            verbs = line.split()[1:2]
+            if verbs[0] in ("suite", "leaderboard"):
+                verbs = line.split()[1:3]
+            if tuple(verbs) not in seen:
+                shown = CliRunner().invoke(app, [*verbs, "--help"])
+                assert shown.exit_code == 0, (page, line)
+                seen[tuple(verbs)] = shown.output
+            for option in re.findall(r"(?<=\s)--[a-z-]+", line):
+                assert option in seen[tuple(verbs)], (page, line)
+
+
+def test_the_page_on_reports_explains_every_flag() -> None:
+    """A flag's name is the string that :class:`Flag` is made with, wherever that is."""
+    source = ast.parse(inspect.getsource(flags))
+    raised = {
+        keyword.value.value
+        for call in ast.walk(source)
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Flag"
+        for keyword in call.keywords
+        if keyword.arg == "name" and isinstance(keyword.value, ast.Constant)
+    }
+    assert len(raised) >= 10
+    page = (DOCS / "reading.md").read_text()
+    assert {name for name in raised if f"| `{name}` |" not in page} == set()
+
+
+def test_the_page_on_attacks_names_every_attack() -> None:
+    page = (DOCS / "attacks.md").read_text()
+    ours = [name for name in ATTACKS.names() if ATTACKS.get(name).__module__.startswith("genrob")]
+    assert {name for name in ours if f"| `{name}` | {ATTACKS.get(name).paper} |" not in page} == (
+        set()
+    )
+    assert {family for family in ATTACKS.families() if family[:-1] not in page} == set()
+
+
+def test_the_pages_name_every_executor() -> None:
+    page = (DOCS / "scaling.md").read_text() + (DOCS / "runs.md").read_text()
+    shipped = ("serial", "threads", "processes", "ray")
+    assert set(shipped) <= set(EXECUTORS.names())
+    assert [name for name in shipped if f"`{name}`" not in page] == []
+
+
+def test_the_pages_of_the_notebooks_show_the_notebooks() -> None:
+    found = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert len(found) == 2
+    for notebook in found:
+        cells = json.loads(notebook.read_text())["cells"]
+        page = (DOCS / "notebooks" / f"{notebook.stem}.md").read_text()
+        code = ["".join(one["source"]) for one in cells if one["cell_type"] == "code"]
+        assert [block.strip() for block in blocks(page, "python")] == code, "notebooks/render.py"
+        for one in cells:
+            if one["cell_type"] == "markdown":
+                assert "".join(one["source"]) in page, "run notebooks/render.py"
+            else:
+                assert one["outputs"] == []
+
+
+# ---- What pages tell to type ----
+
+
+def cut(whole: Suite) -> Suite:
+    """The suite with few samples and steps; nothing else differs."""
+    attacks = tuple(
+        one.model_copy(update={"settings": {**one.settings, "steps": 4}})
+        if "steps" in one.settings
+        else one
+        for one in whole.attacks
+    )
+    update = {"chunk_size": 4, "attacks": attacks, "eps": whole.eps[-2:], "resamples": 200}
+    return whole.limited(5).model_copy(update=update)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with what the pages' commands name."""
+    short = cut(builtin.digits())
+    monkeypatch.setattr(builtin, "digits", lambda: short)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for name, colour in (("blue", (0, 0, 200)), ("green", (0, 200, 0)), ("red", (200, 0, 0))):
+        (tmp_path / "my_pictures" / name).mkdir(parents=True)
+        for side in (60, 80):
+            Image.new("RGB", (side, 70), colour).save(tmp_path / f"my_pictures/{name}/{side}.png")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
+@pytest.mark.parametrize("name", RUN)
+def test_what_a_page_tells_to_type_runs(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files first, then commands, then Python, in the order of the page."""
+    text = (DOCS / f"{name}.md").read_text()
+    script = []
+    for block in blocks(text, "python"):
+        file = re.match(r"# (\w+)\.py\n", block)
+        if file is None:
+            script.append(block)
+        else:
+            (folder / f"{file.group(1)}.py").write_text(block)
+            monkeypatch.setitem(sys.modules, file.group(1), None)  # so that it is put back
+            del sys.modules[file.group(1)]
+    for line in commands(text):
+        line = line.replace("--sources 4", "--sources 2")
+        result = CliRunner().invoke(app, shlex.split(line)[1:])
+        assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+    exec("\n".join(script), {"__name__": "page"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["how-robust-is-my-vae", "why-did-this-digit-fall"])
+def test_a_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    run = run_path(str(ROOT / "notebooks" / "render.py"))["run"]
+    content = run(ROOT / "notebooks" / f"{name}.ipynb")
+    drawn = [
+        one
+        for cell in content.cells
+        for one in cell.get("outputs", [])
+        if "image/png" in one.get("data", {})
+    ]
+    assert len(drawn) >= 4
+
+
+@pytest.mark.slow
+def test_the_figures_come_from_stored_evidence() -> None:
+    module = run_path(str(DOCS / "figures.py"))
+    assert len(module["curves"]("digits-v1").axes[0].lines) == len(module["MODELS"])
+    assert all(module[name]().axes for name in ("rates", "pairs", "trade_off"))
+
+
+# ---- The built site ----
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built without a warning, or not at all."""
+    out = tmp_path_factory.mktemp("docs") / "site"
+    found = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "-d", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def served(site: Path) -> Iterator[str]:
+    """Its address: the search is only there on a server."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+
+
+BUILT = [str(Path(page).with_suffix(".html")) for page in pages()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_clean_narrow_enough_and_load_nothing_from_elsewhere(
+    scheme: str, served: str, browser: Browser
+) -> None:
+    """At a desk's width axe finds nothing; at a phone's, nothing is wider than it."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})  # type: ignore[arg-type]
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for name in BUILT:
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.goto(f"{served}/{name}")
+        dark = page.evaluate("document.body.dataset.mdColorScheme") == "slate"
+        assert dark == (scheme == "dark"), name
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{name}\n{found.generate_report()}"
+        assert page.evaluate(
+            "[...document.images].every((one) => one.complete && one.naturalWidth > 0)"
+        ), name
+        if scheme == "light":
+            page.set_viewport_size({"width": 390, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+    context.close()
+    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []

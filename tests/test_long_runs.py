@@ -1,0 +1,247 @@
+"""Runs that one can watch, foresee and stop; and that stay small however many samples they have."""
+
+from __future__ import annotations
+
+import re
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+import genrobust
+from genrobust.attacks.noise import Noise
+from genrobust.cli.app import app
+from genrobust.cli.progress import progress
+from genrobust.data.base import Images
+from genrobust.errors import GenrobustWarning
+from genrobust.runner import pulse as pulses
+from genrobust.runner import run as runs
+from genrobust.runner.execute import results_of
+from genrobust.runner.options import Options
+from genrobust.runner.outlook import Outlook
+from genrobust.runner.prepare import prepare
+from genrobust.runner.pulse import Pulse
+from genrobust.runner.run import execute
+from genrobust.suites import AttackEntry, Suite
+
+
+def cli(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def quick(small_suite: Suite) -> Suite:
+    """Three shards of one source."""
+    entries = (
+        AttackEntry(attack="noise", goal="untargeted"),
+        AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 20}),
+    )
+    update = {"name": "quick", "chunk_size": 1, "eps": (0.05, 0.1), "attacks": entries}
+    return small_suite.limited(3).model_copy(update={**update, "resamples": 20})
+
+
+# Progress within a shard
+
+
+def test_a_shard_tells_how_far_it_is_before_it_is_done(
+    quick: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulses, "EVERY", 0.02)
+    monkeypatch.setattr("genrobust.runner.execute.LOOK", 0.01)
+    told: list[tuple[float, int, str]] = []
+    prepared = prepare("vae", quick.limited(1), Options(workers=1))
+    execute(prepared, tmp_path, lambda done, total, note="": told.append((done, total, note)))
+    within = [(done, note) for done, _, note in told if 0 < done < 1]
+    assert within, told
+    assert any("classifier untargeted (steps=20) at" in note for _, note in within)
+    assert all(re.search(r"on \d of 1 sources", note) for _, note in within if note)
+    assert (told[0][:2], told[-1][:2]) == ((0, 1), (1, 1))
+    assert not list(tmp_path.rglob(f"*{pulses.SUFFIX}"))
+
+
+def test_the_share_grows_with_the_images_and_is_not_whole_before_the_end() -> None:
+    pulse = Pulse(None)
+    pulse.tick(50)
+    assert pulse.share == 0  # nothing is known of what is ahead
+    pulse.begin("first", 100, 200)
+    shares = []
+    for _ in range(4):
+        pulse.tick(50)
+        shares.append(pulse.share)
+    assert shares == sorted(shares)
+    assert shares[1] == pytest.approx(150 / 351)
+    pulse.begin("last", 0, 0)
+    assert pulse.share == 0.99
+
+
+def test_what_was_said_by_a_stopped_run_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / f"a{pulses.SUFFIX}").write_text('{"share": 0.5, "note": "x"}')
+    (tmp_path / "shards" / f"b{pulses.SUFFIX}").write_text('{"share": 0.')
+    assert pulses.under_way(tmp_path)().keys() == {"a"}
+    assert not pulses.under_way(tmp_path, since=time.time() + 10)()
+
+
+def test_lines_have_a_time_left_as_soon_as_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("vae") as advance:
+        advance(0, 2)
+        time.sleep(0.01)
+        advance(0.5, 2, "noise at 0.1")
+        advance(0.6, 2, "not said, as it comes soon after")
+        advance(2, 2)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "vae: 0/2"
+    assert re.fullmatch(r"vae: 0/2 \(25%\), about \d+ s left, noise at 0\.1", said[1])
+    assert said[2:] == ["vae: 2/2"]
+
+
+def test_live_work_goes_through_the_same_loop() -> None:
+    told: list[tuple[float, int]] = []
+    found = results_of(
+        [3, 1, 2], lambda n, _: n * n, 2, lambda done, total: told.append((done, total))
+    )
+    assert found == [9, 1, 4]
+    assert (told[0], told[-1]) == ((0, 3), (3, 3))
+    with pytest.raises(ZeroDivisionError):
+        results_of([0], lambda n, _: 1 // n, 1, lambda done, total: None)
+
+
+# What is known from the folder alone
+
+
+def test_status_tells_what_is_done_and_the_scores_so_far(quick: Suite, tmp_path: Path) -> None:
+    file = tmp_path / "quick.json"
+    file.write_text(quick.model_dump_json())
+    run = ("bench", "--model", "vae", "--suite", file, "--workers", 1, "--out", tmp_path / "out")
+    folder = Path(cli(*run, "--shard", "2/3").splitlines()[-1])
+    (first, *_), _ = plan(folder), None
+    beat = folder / "shards" / f"{first}{pulses.SUFFIX}"
+    beat.write_text('{"share": 0.25, "note": "noise at 0.05 on 1 of 1 sources"}')
+    said = cli("status", folder)
+    assert "1 of 3 shards done, 1 under way" in said
+    assert "25% of a shard: noise at 0.05 on 1 of 1 sources" in said
+    assert "so far, of 1 sources" in said
+    assert re.search(r"clean: \d+\.0 \[", said)
+    assert "eps 0.1: " in said
+    assert "goes on with: genrobust bench --model vae" in said
+    record = genrobust.bench("vae", quick, workers=1, out=folder)
+    said = cli("status", tmp_path)
+    assert "3 of 3 shards done, finished" in said
+    for name, estimate in (
+        ("clean", record.scores.clean_accuracy),
+        ("eps 0.05", record.scores.per_eps[0].robust_accuracy),
+        ("eps 0.1", record.scores.per_eps[1].robust_accuracy),
+    ):
+        assert f"{name}: {100 * estimate.value:.1f} [" in said
+    done = CliRunner().invoke(app, ["status", str(tmp_path / "none")])
+    assert done.exit_code == 2
+
+
+def plan(folder: Path) -> list[str]:
+    """The keys of the shards that are not there."""
+    from genrobust.runner.status import Planned
+
+    shards = Planned.read(folder).shards
+    return [s.key for s in shards if not (folder / "shards" / f"{s.key}.safetensors").exists()]
+
+
+# What is known before
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(quick: Suite, tmp_path: Path) -> None:
+    file = tmp_path / "quick.json"
+    file.write_text(quick.model_dump_json())
+    for command in ("bench", "curve"):
+        words = ("--model", "vae", "--suite", file, "--workers", 1, "--out", tmp_path / "out")
+        said = cli(command, *words, "--dry-run")
+        assert "3 shards of 1 sources, 3 to compute, 1 at a time (threads); about " in said
+        assert re.search(r"time: at most about \d+ .* for [\d,]+ images", said)
+        assert "memory: this process took" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["quick.json"]
+
+
+def test_the_foreseen_disk_is_what_is_taken(quick: Suite, tmp_path: Path) -> None:
+    prepared = prepare("vae", quick.model_copy(update={"chunk_size": 3}), Options(workers=1))
+    outlook = Outlook.of(prepared, [])
+    execute(prepared, tmp_path)
+    taken = sum(path.stat().st_size for path in (tmp_path / "shards").iterdir())
+    assert outlook.disk == pytest.approx(taken, rel=0.2)  # which has names and the plan too
+    assert outlook.passes == 3 * 2 * (1 + 20)
+
+
+# However many samples
+
+
+class Stub(nn.Module):
+    """Four numbers of an image."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 1024) / 1024)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.flatten(1) @ self.weight.T, torch.zeros(len(x), 4)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(100 * z @ self.weight).view(-1, *self.input_shape)
+
+
+def pictures(count: int) -> Images:
+    draw = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (count, 1, 32, 32), dtype=torch.uint8, generator=draw)
+    return Images(raw, None, (32, 32))
+
+
+def bench_stub(count: int, out: Path) -> genrobust.Record:
+    how = {"sources": count, "eps": [0.05], "attacks": ["noise"], "workers": 1}
+    return genrobust.bench(Stub(), data=pictures(count), **how, out=out)
+
+
+def test_shards_of_a_long_run_share_files_and_are_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "TOGETHER", 100)
+    record = bench_stub(230, tmp_path)
+    archives = sorted((tmp_path / "shards").iterdir())
+    assert [path.suffix for path in archives] == [".zip"] * 3
+    monkeypatch.setattr(Noise, "search", None)  # nothing is attacked again
+    assert bench_stub(230, tmp_path) == record
+    assert "5 of 5 shards done, finished" in cli("status", tmp_path)
+
+
+def test_a_damaged_shard_among_them_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "TOGETHER", 100)
+    record = bench_stub(150, tmp_path)
+    archive = max((tmp_path / "shards").iterdir(), key=lambda path: path.stat().st_size)
+    with zipfile.ZipFile(archive) as found:
+        inside = found.infolist()[0].header_offset + 2000
+    content = bytearray(archive.read_bytes())
+    content[inside] ^= 1
+    archive.write_bytes(content)
+    with pytest.warns(GenrobustWarning, match="is damaged .* computed again"):
+        again = bench_stub(150, tmp_path)
+    assert again.scores == record.scores
+    assert bench_stub(150, tmp_path) == again  # and it stays so
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
+    peaks = {}
+    for count in (2_000, 8_000):
+        tracemalloc.start()
+        bench_stub(count, tmp_path / str(count))
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(list((tmp_path / str(count) / "shards").iterdir())) == count // 1000
+    assert (peaks[8_000] - peaks[2_000]) / 6_000 < 3_000  # bytes a sample, numpy's draws included

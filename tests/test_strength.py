@@ -1,0 +1,117 @@
+"""What makes attacks stronger: the whole L2 ball, many judges in one, the codes of a class."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.attacks import make_attack
+from genrobust.batch import Batch, Context
+from genrobust.judges import Judge, load_judge
+from genrobust.norms import load_norm
+from genrobust.objectives.neighbours import NeighbourMargin
+from genrobust.seeding import generator
+from genrobust.suites import load_suite
+from genrobust.threat import ThreatModel
+
+
+def images(count: int) -> tuple[Tensor, Tensor]:
+    found = genrobust.load_images("digits")
+    return found.take(range(count)), found.labels_of(range(count))
+
+
+def far(x: Tensor, key: str) -> Tensor:
+    return x + torch.randn(x.shape, generator=generator(key)) * 0.3
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 3.0, 100.0])
+def test_an_l2_projection_is_the_nearest_point_of_ball_and_box(radius: float) -> None:
+    x, _ = images(6)
+    moved = far(x, "projection").double()
+    found = load_norm("l2").project(moved, x.double(), radius)
+    low, high = torch.zeros(6, 1, 1, 1), torch.ones(6, 1, 1, 1)
+    for _ in range(60):  # the share of the change, by bisection
+        share = (low + high) / 2
+        inside = (x + (moved - x) * share).clamp(0, 1).sub(x).flatten(1).norm(dim=1) <= radius
+        low = torch.where(inside.view(-1, 1, 1, 1), share, low)
+        high = torch.where(inside.view(-1, 1, 1, 1), high, share)
+    torch.testing.assert_close(found, (x + (moved - x) * low).clamp(0, 1), atol=1e-5, rtol=0)
+
+
+def test_an_l2_attack_spends_no_length_on_what_the_box_cuts_off() -> None:
+    x = torch.zeros(1, 1, 8, 8)
+    x[..., 4:] = 1
+    gradient = torch.randn(x.shape, generator=generator("stuck"))
+    threat = ThreatModel("l2", 0.5)
+    moved = threat.project(x - threat.norm.steepest(gradient, x), x)
+    assert float(threat.distance(moved, x)) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_a_committee_is_the_mean_of_its_members() -> None:
+    judge = load_judge("digits", "committee")
+    x, labels = images(200)
+    members = [member(x) for member in judge.module.members]
+    torch.testing.assert_close(judge.logits(x), torch.stack(members).mean(0))
+    shares = [float((m.argmax(1) == labels).float().mean()) for m in members]
+    assert min(shares) > 0.95
+
+
+def test_the_committee_attacks_in_version_2_and_scores_nowhere() -> None:
+    suite = load_suite("digits-v2")
+    assert suite.attacker_judge is not None
+    assert suite.attacker_judge.architecture == "committee"
+    assert not suite.shared_judges
+
+
+class Plane(nn.Module):
+    """An autoencoder of two pixels that gives what it is given."""
+
+    input_shape = (1, 1, 2)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.view(-1, 1, 1, 2)
+
+
+class Steps(nn.Module):
+    """Two classes apart at x = 0.5, of which the logits say nothing but on the last 0.02 before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = ((x[:, 0, 0, 0] - 0.5) / 0.02).clamp(-1, 1) * 5
+        return torch.stack([-side, side], 1)
+
+
+def test_neighbours_have_a_direction_where_the_judge_has_none() -> None:
+    model = genrobust.wrap(Plane())
+    judge = Judge("steps", Steps().eval(), "0")
+    points = torch.tensor([[0.2, 0.5], [0.25, 0.4], [0.8, 0.5], [0.85, 0.6]]).view(-1, 1, 1, 2)
+    references = (points, torch.tensor([0, 0, 1, 1]))
+    x, label = torch.tensor([[[[0.3, 0.5]]]]), torch.tensor([0])
+    batch = Batch(x, (0,), labels=label, judge=judge, references=references)
+    threat = ThreatModel("linf", 0.25)
+    found = {
+        name: make_attack(name, {"steps": 20})(model, batch, threat).success
+        for name in ("classifier", "neighbours")
+    }
+    assert not found["classifier"]
+    assert found["neighbours"]
+    aimed = Batch(x, (0,), target_labels=1 - label, judge=judge, references=references)
+    assert make_attack("neighbours", {"steps": 20})(model, aimed, threat).success
+    # No reference shows the class: there is nothing to go to, and the source stays.
+    away = Batch(x, (0,), target_labels=label + 2, judge=judge, references=references)
+    assert torch.equal(make_attack("neighbours", {"steps": 20})(model, away, threat).x_adv, x)
+
+
+def test_a_neighbour_margin_is_the_log_odds_of_two_densities() -> None:
+    model = genrobust.wrap(Plane())
+    codes = torch.tensor([[-0.3, 0.0], [0.2, 0.1], [0.4, -0.1]])
+    objective = NeighbourMargin(codes, torch.tensor([0, 1, 1]), {7: 1}, {7: 0.3})
+    x = torch.tensor([[[[0.1, 0.2]]]])
+    near = (-(x.flatten() - codes).square().sum(1) / (2 * 0.3**2)).exp()
+    expected = (near[:1].sum() / near[1:].sum()).log()
+    found = objective(x, Context(model, Batch(x, (7,))))
+    torch.testing.assert_close(found[0], expected)

@@ -178,10 +178,9 @@ def agreement(context: Context) -> tuple[Tensor, Tensor]:
 
 def _promised(image: Tensor, values: Tensor, along: Tensor) -> Tensor:
     """What the gradient says of each value along directions, (K, B)."""
-    gradient = None
+    gradient: Tensor | None = None
     if values.requires_grad:
-        options = {"retain_graph": True, "allow_unused": True}
-        (gradient,) = torch.autograd.grad(values.sum(), image, **options)
+        (gradient,) = torch.autograd.grad(values.sum(), image, retain_graph=True, allow_unused=True)
     if gradient is None:
         gradient = torch.zeros_like(image)
     scale = gradient.flatten(1).abs().amax(1).clamp_min(1e-38).view(-1, 1, 1, 1)

@@ -173,7 +173,7 @@ def agreement(context: Context) -> tuple[Tensor, Tensor]:
         promised = torch.stack([_promised(image, column, along) for column in values.unbind(1)], 2)
     agree = cosine(measured.gather(2, chosen.expand(len(along), -1, -1)), promised, 0)
     active = most.values > ACTIVE * most.values[:, :1]
-    return agree[:, 0], torch.where(active, agree[:, 1:], 1).amin(1)
+    return agree[:, 0].clone(), torch.where(active, agree[:, 1:], 1).amin(1)
 
 
 def _promised(image: Tensor, values: Tensor, along: Tensor) -> Tensor:

@@ -150,7 +150,8 @@ def _descent(model: GenerativeModel, batch: Batch, gradient: Tensor) -> tuple[Te
     the code is one of a list, and how far that says, (B,) each."""
     step = (batch.x - STRIDE * gradient.nan_to_num().sign()).clamp(0, 1) - batch.x
     before, after = _deployed_margin(model, batch, 0 * step), _deployed_margin(model, batch, step)
-    fell = relaxed = before - after
+    fell = before - after
+    relaxed = fell.clone()  # results are stored one by one
     context = Context(model, batch)
     fixed = model.deploy is None and model.draws == 1
     if fixed and context.source_posterior.is_discrete:

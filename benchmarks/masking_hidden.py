@@ -53,7 +53,7 @@ def main() -> None:
         {
             "mask": name,
             "list": kind,
-            **kept(f"mask {name}", partial(looked_at, name, "digits", make)),
+            **kept(f"mask {name}", partial(looked_at, "digits", make)),
         }
         for kind, name, make in masks()
     ]

@@ -34,7 +34,7 @@ OURS: dict[str, dict[str, Any]] = {
     "nearest": {"steps": 3, "classes": 2},
     "neighbours": {"steps": 4, "classes": 2},
     "square": {"queries": 8},
-    "stand-in": {"steps": 3, "rounds": 1},
+    "stand-in": {"steps": 3, "rounds": 1, "blocks": 16},
     "fmn": {"steps": 3, "classes": 1, "categories": 1},
 }
 

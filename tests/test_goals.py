@@ -36,7 +36,7 @@ OWN: dict[str, dict[str, Any]] = {
     "code-switch": {"steps": 4, "categories": 2},
     "neighbours": {"steps": 4, "classes": 2},
     "square": {"queries": 20},
-    "stand-in": {"steps": 4, "rounds": 1},
+    "stand-in": {"steps": 4, "rounds": 1, "blocks": 16},
     "fmn": {"steps": 4, "classes": 1, "categories": 1},
     **{"noise": {}, "standard": {}},
 }

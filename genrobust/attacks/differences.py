@@ -29,7 +29,7 @@ DECLARED_STEP = 2e-2
 LATENTS, ACTIVE = 8, 0.1
 #: The passes of a look, forward and backward, a source.
 LOOK = (2 * DIRECTIONS + 1, 1 + LATENTS)
-#: The most directions, and so the most blocks of pixels that are told apart.
+#: The most blocks of pixels that are told apart.
 MOST = 1024
 #: Noise, per pixel, without which a maximum of equal pixels has a kink.
 GRAIN = 0.05
@@ -67,21 +67,24 @@ def differences(
     return torch.stack(moved) / (2 * step)
 
 
-def directions(shape: torch.Size, count: int | None = None) -> Tensor:
-    """So many directions of 1 and -1, (K, C, H, W); by default all that tell blocks apart."""
+def directions(shape: torch.Size, most: int = MOST) -> Tensor:
+    """Directions of 1 and -1 that tell so many blocks of pixels apart, (K, C, H, W).
+
+    K is the power of 2 that is not smaller than the number of blocks.
+    """
     channels, height, width = shape
-    side = block_side(shape)
+    side = block_side(shape, most)
     rows, columns = -(-height // side), -(-width // side)
-    patterns = _hadamard(channels * rows * columns)[:count]
+    patterns = _hadamard(channels * rows * columns)
     coarse = patterns.view(len(patterns), channels, rows, columns)
     return F.interpolate(coarse, scale_factor=float(side))[..., :height, :width].contiguous()
 
 
-def block_side(shape: torch.Size) -> int:
+def block_side(shape: torch.Size, most: int = MOST) -> int:
     """The side of the blocks of pixels that move together: 1 where images are small."""
     channels, height, width = shape
     side = 1
-    while channels * -(-height // side) * -(-width // side) > MOST:
+    while channels * -(-height // side) * -(-width // side) > max(most, channels):
         side += 1
     return side
 
@@ -98,15 +101,17 @@ def _hadamard(columns: int) -> Tensor:
     return (rows[order] * signs)[:, torch.randperm(len(rows), generator=source)][:, :columns]
 
 
-def jacobian(function: Callable[[Tensor], Tensor], x: Tensor, step: float) -> tuple[Tensor, int]:
+def jacobian(
+    function: Callable[[Tensor], Tensor], x: Tensor, step: float, most: int = MOST
+) -> tuple[Tensor, int]:
     """Of a function of images with values (B, F), from differences alone: (B, F, C, H, W).
 
     Also gives how often the function was called. Where blocks of pixels move together, each pixel
     has an equal part of its block's slope.
     """
-    along = directions(x.shape[1:]).to(x)
+    along = directions(x.shape[1:], most).to(x)
     measured = differences(function, centre(x, step), along, step)
-    pixels = block_side(x.shape[1:]) ** 2
+    pixels = block_side(x.shape[1:], most) ** 2
     slopes = torch.einsum("kbf,kchw->bfchw", measured, along) / (len(along) * pixels)
     return slopes, 2 * len(along)
 
@@ -157,7 +162,7 @@ def agreement(context: Context) -> tuple[Tensor, Tensor]:
     look = one_draw(context, margin_and_code)
     step = STEP if model.deploy is None else DECLARED_STEP
     x = textured(context.batch, step)
-    along = directions(x.shape[1:], DIRECTIONS).to(x)
+    along = directions(x.shape[1:])[:DIRECTIONS].to(x)
     measured = differences(look, x, along, step)
     moves = measured[..., 1:].norm(dim=0)
     most = moves.topk(min(LATENTS, moves.shape[1]), 1)
@@ -168,12 +173,12 @@ def agreement(context: Context) -> tuple[Tensor, Tensor]:
         promised = torch.stack([_promised(image, column, along) for column in values.unbind(1)], 2)
     agree = cosine(measured.gather(2, chosen.expand(len(along), -1, -1)), promised, 0)
     active = most.values > ACTIVE * most.values[:, :1]
-    return agree[:, 0], torch.where(active, agree[:, 1:], 1).amin(1)
+    return agree[:, 0].clone(), torch.where(active, agree[:, 1:], 1).amin(1)
 
 
 def _promised(image: Tensor, values: Tensor, along: Tensor) -> Tensor:
     """What the gradient says of each value along directions, (K, B)."""
-    gradient = None
+    gradient: Tensor | None = None
     if values.requires_grad:
         (gradient,) = torch.autograd.grad(values.sum(), image, retain_graph=True, allow_unused=True)
     if gradient is None:

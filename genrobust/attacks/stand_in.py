@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
-from genrobust.attacks.differences import LOOK, agreement, jacobian
+from genrobust.attacks.differences import LOOK, MOST, agreement, jacobian
 from genrobust.attacks.search import BestOf
 from genrobust.batch import Context
 from genrobust.objectives.classifier import aim, judge_logits, judge_margin, margin
@@ -38,6 +38,8 @@ class StandIn(Attack):
     Args:
         steps: gradients per fit.
         rounds: fits of each kind, with differences half as long each time.
+        blocks: the most blocks of pixels whose slopes are told apart; a fit takes twice as many
+            passes, or up to four times.
         agree: the cosine below which gradients are not trusted.
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
@@ -55,6 +57,7 @@ class StandIn(Attack):
 
     steps: int = 50
     rounds: int = 2
+    blocks: int = MOST
     agree: float = 0.8
     confidence: float = 4.0
 
@@ -80,7 +83,7 @@ class StandIn(Attack):
         part, start = best.context[positions], best.minimum.x[positions]
         reach = threat.eps / threat.norm.reach(start[0].numel())
         step = max(min(reach, LONGEST) / 2**round, SHORTEST)
-        fitted, passes = fit(part, start, step)
+        fitted, passes = fit(part, start, step, self.blocks)
         places = {sample: i for i, sample in enumerate(part.batch.sample_ids)}
 
         def objective(x_adv: Tensor, context: Context) -> Tensor:
@@ -97,15 +100,16 @@ class StandIn(Attack):
 
 #: The judge's margin at images, given which sources they are of.
 Fitted = Callable[[Tensor, Tensor, Context], Tensor]
-#: Fits around images with differences of a length; also gives the passes that took, per source.
-Fit = Callable[[Context, Tensor, float], tuple[Fitted, int]]
+#: Fits around images with differences of a length and so many blocks of pixels; also gives how many
+#: passes that took, a source.
+Fit = Callable[[Context, Tensor, float, int], tuple[Fitted, int]]
 
 
 def _linear(
-    function: Callable[[Tensor], Tensor], start: Tensor, step: float
+    function: Callable[[Tensor], Tensor], start: Tensor, step: float, most: int
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], int]:
     """A function of images with values (B, F) as linear around images."""
-    slope, passes = jacobian(function, start, step)
+    slope, passes = jacobian(function, start, step, most)
     with torch.no_grad():
         there = function(start)
 
@@ -116,14 +120,14 @@ def _linear(
     return at, passes + 1
 
 
-def _posterior(context: Context, start: Tensor, step: float) -> tuple[Fitted, int]:
+def _posterior(context: Context, start: Tensor, step: float, most: int) -> tuple[Fitted, int]:
     """With all tensors of the posterior as linear."""
     model, like = context.model, context.source_posterior
 
     def tensors(x: Tensor) -> Tensor:
         return torch.cat([t.flatten(1) for t in model.encode(x).tensors()], 1)
 
-    at, passes = _linear(tensors, start, step)
+    at, passes = _linear(tensors, start, step, most)
 
     def fitted(x: Tensor, index: Tensor, context: Context) -> Tensor:
         code = _like(like[index], at(x, index)).relaxed()
@@ -139,13 +143,13 @@ def _like(posterior: Posterior, values: Tensor) -> Posterior:
     return posterior.map(lambda tensor: next(pieces).reshape_as(tensor))
 
 
-def _logits(context: Context, start: Tensor, step: float) -> tuple[Fitted, int]:
+def _logits(context: Context, start: Tensor, step: float, most: int) -> tuple[Fitted, int]:
     """With the judge's logits on the deployed path as linear."""
 
     def logits(x: Tensor) -> Tensor:
         return judge_logits(context.model.reconstruct(x), context)
 
-    at, passes = _linear(logits, start, step)
+    at, passes = _linear(logits, start, step, most)
 
     def fitted(x: Tensor, index: Tensor, context: Context) -> Tensor:
         labels, sign = aim(context.batch)

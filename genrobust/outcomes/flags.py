@@ -152,7 +152,9 @@ def _mislead(guidance: Guidance, eligible: Tensor) -> Flag | None:
     if guidance.descent is None or guidance.descent_promised is None:  # as in older runs
         return None
     usable = eligible & (guidance.gradient_norm > 0)
-    fell, promised = guidance.descent[usable], guidance.descent_promised[usable]
+    relaxed = guidance.descent_relaxed
+    descent = guidance.descent if relaxed is None else relaxed
+    fell, promised = descent[usable], guidance.descent_promised[usable]
     share = _share(~(fell >= KEPT * promised))
     if share <= MISLED:
         return None

@@ -120,6 +120,8 @@ class Guidance(Stored):
         descent: how far the deployed margin falls, a hundredth of the pixel range down the
             gradient; None in the first runs.
         descent_promised: how far the gradient says; likewise.
+        descent_relaxed: how far the margin falls on the surrogate, of a model whose code is one of
+            a list and so does not move by so little; else as ``descent``; likewise.
         surrogate_label, deployed_label: what the attacker's judge sees.
         directional: None in the first runs.
     """
@@ -128,6 +130,7 @@ class Guidance(Stored):
     gradient_cosine: _Slope
     descent: _Later = None
     descent_promised: _Later = None
+    descent_relaxed: _Later = None
     surrogate_label: _Class
     deployed_label: _Class
     directional: Annotated[Directional | None, Group("directional.")] = None

@@ -7,6 +7,7 @@ looked at with one draw, the same for all images.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.outcomes.outcome import Directional
 from genrobust.posterior import Categorical
+from genrobust.seeding import seeded
 
 #: How long the ways are, per pixel, along which reconstructions may jump.
 WAY = 0.1
@@ -28,14 +30,14 @@ MOVED = 0.02
 def directional(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Directional:
     """For an untargeted batch with labels and a judge, and the margin's gradient at its sources."""
     context = Context(model, batch)
-    along, along_latent = agreement(context)
-    jump, response = _ways(context, gradient)
+    # What a random model draws here must not move what it draws later.
+    alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "directional", batch.seed)
+    with alone:
+        along, along_latent = agreement(context)
+        jump, response = _ways(context, gradient)
+        lead = _lead(context)
     return Directional(
-        along=along,
-        along_latent=along_latent,
-        jump=jump,
-        response=response,
-        lead=_lead(context),
+        along=along, along_latent=along_latent, jump=jump, response=response, lead=lead
     )
 
 
@@ -52,7 +54,7 @@ def _ways(context: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
         )
 
     drawn = one_draw(context, look)
-    noise = directions(x.shape[1:], 1).to(x)[0]
+    noise = directions(x.shape[1:])[0].to(x)
     ways = [(x + WAY * step).clamp(0, 1) - x for step in (noise, -gradient.nan_to_num().sign())]
     start, ends = drawn(x), [drawn(x + way) for way in ways]
     moved = [(end - start).norm(dim=1) for end in ends]

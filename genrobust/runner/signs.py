@@ -94,7 +94,7 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
     """The evidence that needs no attack."""
     assert batch.judge is not None
     here, near = _gradients(model, batch)
-    descent, promised = _descent(model, batch, here)
+    descent, relaxed, promised = _descent(model, batch, here)
     with torch.no_grad():
         surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
         deployed = batch.judge.labels(model.reconstruct(batch.x))
@@ -103,6 +103,7 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
         gradient_cosine=F.cosine_similarity(_in_units(here), _in_units(near)),
         descent=descent,
         descent_promised=promised,
+        descent_relaxed=relaxed,
         surrogate_label=surrogate,
         deployed_label=deployed,
         directional=directional(model, batch, here),
@@ -144,11 +145,19 @@ def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _descent(model: GenerativeModel, batch: Batch, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the deployed margin falls down the gradient, and how far that says, (B,) each."""
+def _descent(model: GenerativeModel, batch: Batch, gradient: Tensor) -> tuple[Tensor, ...]:
+    """How far the margin falls down the gradient on the deployed path, and on the surrogate where
+    the code is one of a list, and how far that says, (B,) each."""
     step = (batch.x - STRIDE * gradient.nan_to_num().sign()).clamp(0, 1) - batch.x
     before, after = _deployed_margin(model, batch, 0 * step), _deployed_margin(model, batch, step)
-    return before - after, -(gradient * step).flatten(1).sum(1)
+    fell = before - after
+    relaxed = fell.clone()  # results are stored one by one
+    context = Context(model, batch)
+    fixed = model.deploy is None and model.draws == 1
+    if fixed and context.source_posterior.is_discrete:
+        margins = (JudgeMargin()(x, context) for x in (batch.x, batch.x + step))
+        relaxed = next(margins) - next(margins)
+    return fell, relaxed, -(gradient * step).flatten(1).sum(1)
 
 
 @torch.no_grad()

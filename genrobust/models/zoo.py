@@ -16,7 +16,7 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.families import FAMILIES, network_for
+from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
@@ -27,7 +27,7 @@ from genrobust.registry import Registry
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
 
 MODELS: Registry[ModelBuilder] = Registry(
-    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in FAMILIES}
+    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in NETWORKS}
 )
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -38,11 +38,12 @@ def _family(name: str) -> ModelBuilder:
         return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
 
     make.__name__ = name
-    make.__doc__ = f"The thesis' network as {name}."
+    make.__doc__ = f"The network of {name}."
     return make
 
 
-vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
+for _name in NETWORKS:
+    globals()[_name.replace("-", "_")] = _family(_name)
 
 
 def load_model(
@@ -107,10 +108,10 @@ def _build_registered(
             "without arguments that returns the model"
         )
     built = MODELS.get(name)(dataset)
-    if name in FAMILIES and weights is not None:
+    if name in NETWORKS and weights is not None:
         network = _network_of(Path(weights))
         return built if network is None else ConvVAE(network)
-    if name in FAMILIES:
+    if name in NETWORKS:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():
             raise GenrobustError(

@@ -16,7 +16,7 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.families import FAMILIES, network_for
+from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
@@ -28,19 +28,32 @@ from genrobust.registry import Registry
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
 
 MODELS: Registry[ModelBuilder] = Registry(
-    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in FAMILIES}
+    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in NETWORKS}
 )
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
-#: How the thesis' network was trained as each.
+#: How the network is trained as each.
 _TRAINED = {
     "vae": "Gaussian latents, trained on the ELBO (Kingma & Welling 2014).",
     "vae-wd": "As vae, trained with weight decay.",
     "betavae": "Gaussian latents, the KL weighted by beta (Higgins et al. 2017).",
     "betavae-capacity": "Gaussian latents, the KL at a growing capacity (Burgess et al. 2018).",
     "jointvae": "Gaussian and categorical latents, each at a growing capacity (Dupont 2018).",
+    "autoencoder": "Points for codes, trained to reconstruct, without a prior.",
+    "factorvae": "Total correlation by a discriminator (Kim & Mnih 2018).",
+    "betatcvae": "Total correlation from the minibatch (Chen et al. 2018).",
+    "dipvae-i": "Means that are not correlated (Kumar et al. 2018).",
+    "dipvae-ii": "Codes that are not correlated (Kumar et al. 2018).",
+    "predictability": "Latents that others cannot predict (Schmidhuber 1992).",
+    "vaegan": "A likelihood of a discriminator's features (Larsen et al. 2016).",
+    "infogan": "A GAN whose Q network is the encoder (Chen et al. 2016).",
+    "fare-vae": "A code that keeps still in a ball of inputs.",
+    "smooth-encoder": "Codes alike before and after an attack (Cemgil et al. 2020).",
+    "adversarial-vae": "Reconstructions that keep still in a ball of inputs.",
+    "avae": "Codes that survive being decoded and encoded (Cemgil et al. 2020).",
+    "mixup-vae": "Pictures mixed two by two, and their codes (Khan & Storkey 2023).",
 }
 
 
@@ -53,7 +66,8 @@ def _family(name: str) -> ModelBuilder:
     return make
 
 
-vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
+for _name in NETWORKS:
+    globals()[_name.replace("-", "_")] = _family(_name)
 
 
 def load_model(
@@ -123,10 +137,10 @@ def _build_registered(
             "without arguments that returns the model"
         )
     built = MODELS.get(name)(dataset)
-    if name in FAMILIES and weights is not None:
+    if name in NETWORKS and weights is not None:
         network = _network_of(Path(weights))
         return built if network is None else ConvVAE(network)
-    if name in FAMILIES:
+    if name in NETWORKS:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():
             raise GenrobustError(

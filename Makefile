@@ -2,10 +2,15 @@
 PYTHON ?= python3
 ENV := .venv/bin/python
 
-.PHONY: bench test test-slow lint docs clean
+.PHONY: bench benchmark test test-slow lint docs clean
 
 bench: .venv/installed
 	$(ENV) -m genrobust bench --model jointvae
+
+# What genrobust takes beside the passes of the model, and beside other libraries.
+benchmark: .venv/installed
+	OMP_NUM_THREADS=1 $(ENV) benchmarks/overhead.py
+	OMP_NUM_THREADS=1 $(ENV) benchmarks/speed.py
 
 # A file's tests stay in one process; torch gets one thread in each.
 SIDE_BY_SIDE := -n auto --dist loadfile

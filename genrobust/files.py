@@ -216,9 +216,11 @@ def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, shapes, types and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        # One number is contiguous whatever its stride, but is bytes only with a stride of 1.
+        numbers = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -613,7 +613,9 @@ def test_every_link_and_picture_is_there(site: Path) -> None:
                 if target.startswith("#"):
                     assert target[1:] in ids, (path, target)
                 elif target and not target.startswith(("https://example.org", "data:")):
-                    assert (path.parent / target).is_file(), (path, target)
+                    file, _, place = target.partition("#")
+                    assert (path.parent / file).is_file(), (path, target)
+                    assert not place or f'id="{place}"' in (path.parent / file).read_text()
 
 
 def test_pages_load_nothing_and_allow_nothing(site: Path) -> None:

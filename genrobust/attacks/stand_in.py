@@ -65,8 +65,8 @@ class StandIn(Attack):
         best = BestOf(context, self.confidence)
         if context.model.draws > 1:  # differences of draws tell of the draws
             return best.problem, best.minimum
-        for spent, look in zip((best.problem.forwards, best.problem.backwards), LOOK, strict=True):
-            spent += look
+        best.problem.forwards.add_(LOOK[0])
+        best.problem.backwards.add_(LOOK[1])
         doubted = ~(torch.stack(agreement(context)).amin(0) >= self.agree)
         small = sum(t[0].numel() for t in context.source_posterior.tensors()) <= LARGEST_CODE
         for fit in (_posterior, _logits) if small else (_logits,):

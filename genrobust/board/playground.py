@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genrobust.board.pictures import grid
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
@@ -18,6 +17,7 @@ from genrobust.report.pictures import png
 from genrobust.runner.perturbation import images_of
 from genrobust.suites.suite import Suite
 from genrobust.threat import ThreatModel
+from genrobust.verify.pictures import grid
 
 #: Data that comes with genrobust: a site is built without a network.
 SHIPPED = ("digits",)

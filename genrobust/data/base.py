@@ -134,7 +134,7 @@ class Images:
     def sha256(self) -> str:
         """The hash of the stored pixels and labels: which data a number was measured on."""
         digest = hashlib.sha256(str((tuple(self.raw.shape), self.raw.dtype, self.size)).encode())
-        digest.update(memoryview(self.raw.contiguous().numpy()))
+        digest.update(self.raw.contiguous().numpy().data)
         if self.labels is not None:
             digest.update(self.labels.contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -243,8 +243,11 @@ def has_playground(board: Board) -> bool:
 
 
 def _playground_files(board: Board) -> Iterator[tuple[str, bytes]]:
-    playable = [row for row in board.rows if is_playable(row.contender.entry)]
-    sheets = [(row, found) for row in playable if (found := sheet(row.contender.entry))]
+    sheets = [
+        (row, found)
+        for row in board.rows
+        if (entry := row.contender.entry) and is_playable(entry) and (found := sheet(entry))
+    ]
     data = {
         "eps": [f"{radius:g}" for radius in board.suite.eps],
         "rows": SHEET_ROWS,

@@ -175,15 +175,18 @@ def _without_labels() -> str:
 
 def _targets(labels: Tensor | None, ids: list[int]) -> list[int]:
     """For each source another, of a class that is drawn by key among the others."""
-    targets = []
+    of_kind: dict[int, list[int]] = {}
     for i in ids:
+        of_kind.setdefault(0 if labels is None else int(labels[i]), []).append(i)
+    targets = []
+    for place, i in enumerate(ids):
         draws = generator("target", i)
         if labels is None:
-            others = [j for j in ids if j != i]
-        else:
-            kinds = sorted({int(labels[j]) for j in ids} - {int(labels[i])})
-            kind = kinds[int(torch.randint(len(kinds), (), generator=draws))]
-            others = [j for j in ids if int(labels[j]) == kind]
+            pick = int(torch.randint(len(ids) - 1, (), generator=draws))
+            targets.append(ids[pick + (pick >= place)])
+            continue
+        kinds = sorted(of_kind.keys() - {int(labels[i])})
+        others = of_kind[kinds[int(torch.randint(len(kinds), (), generator=draws))]]
         targets.append(others[int(torch.randint(len(others), (), generator=draws))])
     return targets
 

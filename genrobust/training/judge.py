@@ -195,7 +195,8 @@ def _fit(
         x = move(train.take(ids), draws, degrees=15, shift=0.08, scale=0.15)
         x = blur_and_noise(x, draws)
         labels = train.labels_of(ids)
-        loss = sum(F.cross_entropy(part(x), labels, label_smoothing=0.05) for part in parts)
+        losses = [F.cross_entropy(part(x), labels, label_smoothing=0.05) for part in parts]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

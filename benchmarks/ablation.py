@@ -71,7 +71,7 @@ def main() -> None:
             kept[key] = {"identity": identity, **told(record, version == "v2")}
             files.write_text(given.kept, json.dumps(kept, indent=1) + "\n")
             print(key, kept[key]["standing"], kept[key]["passes"], flush=True)
-    files.write_text(given.out, page(kept))
+    files.write_text(given.out, page(kept, given.limit))
 
 
 def load(weights: Path) -> genrobust.GenerativeModel:
@@ -111,7 +111,7 @@ def told(record: genrobust.Record, with_former: bool) -> dict[str, Any]:
     }
 
 
-def page(kept: dict[str, Any]) -> str:
+def page(kept: dict[str, Any], limit: int) -> str:
     cases = [key.removesuffix(", v1") for key in kept if key.endswith(", v1")]
     pairs = {c: (kept[f"{c}, v1"], kept[f"{c}, v2"]) for c in cases if f"{c}, v2" in kept}
     rows = [
@@ -133,7 +133,7 @@ def page(kept: dict[str, Any]) -> str:
         [
             "Sources that stand at one radius under version 1 of the suites and under version 2, "
             "and thousands of passes (images forward and gradients backward, both goals, with what "
-            "the flags take). The first 100 MNIST test images; digits: the suite's 90 sources. "
+            f"the flags take). The first {limit} sources of each suite. "
             f"genrobust {genrobust.__version__}, `python benchmarks/ablation.py`.\n",
             "| model, norm, radius | v1 | v2 | passes v1 | passes v2 |",
             "| --- | ---: | ---: | ---: | ---: |",

@@ -35,9 +35,9 @@ from genrobust.evidence.bundle import (
     write_evidence,
 )
 from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
-from genrobust.evidence.outcomes import check_outcomes
 from genrobust.models import load_model
 from genrobust.records.migrate import migrated, read_record
+from genrobust.records.outcomes import check_outcomes
 from genrobust.records.record import SCHEMA_VERSION, Record
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import restore, step_of

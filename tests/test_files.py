@@ -143,3 +143,11 @@ def test_the_hash_notices_any_single_bit(position: int, bit: int) -> None:
     flipped = weights.clone()
     flipped.view(torch.int32)[position] ^= 1 << bit if bit < 31 else -(1 << 31)
     assert files.sha256_of_tensors({"w": weights}) != files.sha256_of_tensors({"w": flipped})
+
+
+def test_a_single_number_of_a_larger_tensor_has_the_hash_of_that_number() -> None:
+    """Its stride is that of the rows it comes from, whatever says that it is contiguous."""
+    part = torch.arange(18.0).view(2, 9)[:1, 3]
+    assert part.stride() == (9,)
+    alone = {"x": torch.tensor([3.0])}
+    assert files.sha256_of_tensors({"x": part}) == files.sha256_of_tensors(alone)

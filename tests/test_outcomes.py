@@ -16,9 +16,10 @@ from genrobust import files
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, Step
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import COUNTS, Nearest, Outcome, Signs, Worst, kept_of
-from genrobust.outcomes.scores import rated, reached, source_areas
+from genrobust.outcomes.outcome import COUNTS, Nearest, Outcome, Signs, kept_of
+from genrobust.outcomes.scores import rated
 from genrobust.outcomes.table import Column
+from genrobust.records.outcomes import Worst, reached, source_areas
 from genrobust.records.record import Estimate, Scores
 from genrobust.runner.prepare import Prepared
 from genrobust.suites import Suite, load_suite

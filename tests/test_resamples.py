@@ -13,8 +13,8 @@ from scipy.stats import bootstrap
 
 from genrobust.board.board import Contender, make_board, rescored
 from genrobust.evidence.entries import read_entries
-from genrobust.outcomes import statistics
 from genrobust.outcomes.scores import mean
+from genrobust.records import statistics
 from genrobust.runner import curve
 from genrobust.seeding import seed_of
 from genrobust.site.build import contender

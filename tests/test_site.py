@@ -47,7 +47,7 @@ from genrobust.evidence.entries import read_entries
 from genrobust.evidence.entry import Author, Link, Outcomes
 from genrobust.evidence.outcomes import example_positions
 from genrobust.metrics import paired_difference, robust_area
-from genrobust.outcomes.scores import source_areas
+from genrobust.records.outcomes import source_areas
 from genrobust.site import build as building
 from genrobust.site.build import MARKER, build
 from genrobust.site.cite import bibtex

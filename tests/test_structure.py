@@ -23,10 +23,21 @@ MODULES = sorted(
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
     *("_version", "errors", "arguments", "names", "projects", "registry", "seeding", "foreign"),
-    *("files", "distance", "posterior", "norms", "threat"),
+    *("files", "drawing", "distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
-    *("report", "benchmarking", "training", "testing", "evidence", "verify", "board", "site"),
+    *(
+        "report",
+        "benchmarking",
+        "callbacks",
+        "training",
+        "testing",
+        "evidence",
+        "verify",
+        "board",
+        "site",
+    ),
+    "publish",
     "cli",
 )
 

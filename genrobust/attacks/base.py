@@ -8,17 +8,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from genrobust.arguments import text
+from genrobust import drawing
+from genrobust.arguments import text, whole
 from genrobust.batch import Batch, Context
 from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
+from genrobust.metrics.distances import l2, linf
 from genrobust.models.model import GenerativeModel
 from genrobust.norms import ANY, Norm
 from genrobust.optimizers.problem import Minimum, Problem
@@ -26,6 +28,9 @@ from genrobust.posterior import Posterior
 from genrobust.registry import Registry
 from genrobust.seeding import seeded
 from genrobust.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Goal = Literal["targeted", "untargeted"]
 
@@ -52,6 +57,7 @@ class AttackResult:
             told. Scores do not use it.
         forwards: passes through the model, (B,) int64.
         backwards: gradients taken, (B,) int64.
+        context: the model and the batch that were attacked, for :meth:`show`.
 
     Example:
         >>> import genrobust
@@ -66,6 +72,53 @@ class AttackResult:
     success: Tensor | None
     forwards: Tensor
     backwards: Tensor
+    context: Context | None = field(default=None, repr=False)
+
+    @torch.no_grad()
+    def show(self, most: int = 10, *, figure: Figure | None = None) -> Figure:
+        """The sources, the attacked images, the change, and the deployed reconstructions of both.
+
+        Above each, the L-inf and the L2 norm of the change, in pixel units where white is 1.
+
+        Args:
+            most: how many of the sources, from the first.
+            figure: matplotlib's figure, or part of one, to draw on; default a new one.
+
+        Returns:
+            The figure; ``figure.savefig("it.pdf")`` gives it for a paper.
+
+        Raises:
+            GenrobustError: the result does not come from an attack's call; nothing is to be shown.
+
+        Example:
+            >>> import genrobust
+            >>> model, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+            >>> found = genrobust.attack("noise", model, x, target=x.flip(0))
+            >>> len(found.show().axes)  # five rows, a column a source
+            10
+        """
+        if whole("most", most) < 1:
+            raise GenrobustError(f"most is {most}; show 1 source or more")
+        if self.context is None or not len(self.x_adv):
+            raise GenrobustError(
+                "there is nothing to show: the result holds no images, or not what was attacked; "
+                "take what genrobust.attack returns"
+            )
+        model, x = self.context.model, self.context.batch.x[:most]
+        x_adv = self.x_adv[:most]
+        with seeded(x.device, "show"):
+            clean, moved = model.reconstruct(x), model.reconstruct(x_adv)
+        words, changes = drawing.change(x, x_adv)
+        rows = {
+            "source": list(x),
+            "attacked": list(x_adv),
+            words: changes,
+            "reconstruction": list(clean),
+            "of the attacked": list(moved),
+        }
+        sizes = zip(linf(x_adv, x).tolist(), l2(x_adv, x).tolist(), strict=True)
+        titles = [f"L∞ {largest:.3g}\nL2 {length:.3g}" for largest, length in sizes]
+        return drawing.pictures(rows, titles, figure)
 
 
 @dataclass(frozen=True)
@@ -141,7 +194,8 @@ class Attack(ABC):
             problem, minimum = self.search(context, threat)
             threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
             success = attacker_success(context, minimum.x)
-        return AttackResult(minimum.x, minimum.loss, success, problem.forwards, problem.backwards)
+        counts = problem.forwards, problem.backwards
+        return AttackResult(minimum.x, minimum.loss, success, *counts, context)
 
     def needs(self, goal: Goal) -> tuple[str, ...]:
         """The batch's fields that it cannot do without, besides the sources.

@@ -31,10 +31,10 @@ import numpy as np
 from genrobust.errors import GenrobustError
 from genrobust.evidence.entries import LoadedEntry, State
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import Worst
-from genrobust.outcomes.scores import rated, source_areas
-from genrobust.outcomes.statistics import Array, interval, resampled_means
+from genrobust.outcomes.scores import rated
+from genrobust.records.outcomes import Worst, source_areas
 from genrobust.records.record import Estimate, Record
+from genrobust.records.statistics import Array, interval, resampled_means
 from genrobust.suites.suite import Suite
 from genrobust.verify.capacity import rate_limit
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from genrobust.cli.contained import INSIDE, contained, is_foreign, limits_of
 from genrobust.cli.errors import GOES_ON, command, if_stopped
+from genrobust.cli.help import App
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.parameters import with_options
 from genrobust.cli.streams import streams_that_never_fail
@@ -26,20 +27,21 @@ class _Commands(TyperGroup):
             return super().main(*args, **kwargs)
 
 
-app = typer.Typer(
+app = App(
     name="genrobust",
     cls=_Commands,
     help="Measure how robust generative encoder-decoder models are to adversarial examples.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 app.add_typer(leaderboard, name="leaderboard")
 app.add_typer(suite_commands, name="suite")
 
-MODEL_HELP = "A zoo name, FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION."
-BENCH_MODEL_HELP = "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or an evidence.zip."
+MODEL_HELP = (
+    "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, a folder, or hf://OWNER/NAME@REVISION."
+)
+BENCH_MODEL_HELP = f"{MODEL_HELP} Or an evidence.zip."
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -115,9 +117,10 @@ def bench(
         typer.Option(help="Folder for results: OUT/SUITE/MODEL.", parser=folder, metavar="FOLDER"),
     ] = Path("genrobust-runs"),
 ) -> None:
-    """Score models under a suite's protocol; write record.json and report.html.
+    """Score models under a suite's protocol.
 
-    Run again, the same command does only what is missing.
+    Writes record.json and report.html, and prints the scores. Run again, the same command does
+    only what is missing.
     """
     from genrobust.cli.bench import Own, bench_models
     from genrobust.runner.plan import Part
@@ -145,9 +148,9 @@ def curve(
         ),
     ] = Path("genrobust-runs"),
 ) -> None:
-    """Find each source's smallest change; write curve.json and curve.html.
+    """Find each source's smallest adversarial change.
 
-    Run again, the same command does only what is missing.
+    Writes curve.json and curve.html. Run again, the same command does only what is missing.
     """
     from genrobust.cli.curve import measure_curve
     from genrobust.runner.plan import Part
@@ -163,7 +166,10 @@ def collect(
         Path, typer.Argument(help="The folder that --shard printed.", parser=folder, metavar="RUN")
     ],
 ) -> None:
-    """Write the record and report of a run whose shards were computed with --shard."""
+    """Join the shards of a run.
+
+    Writes the record and the report of a run whose shards were computed with --shard.
+    """
     from genrobust.cli.collect import words_of
 
     app(command(words_of)(run))  # which ends as a command does
@@ -177,7 +183,10 @@ def status(
         typer.Argument(help="The folder of a run, or of several.", parser=folder, metavar="RUN"),
     ] = Path("genrobust-runs"),
 ) -> None:
-    """Print what is done of a run that is under way or was stopped, and its scores so far."""
+    """Print how far a run is, and its scores so far.
+
+    Of one that is under way or was stopped, or of several.
+    """
     from genrobust.cli.status import print_status
 
     print_status(run)
@@ -203,7 +212,10 @@ def check(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Try whether a model can be benchmarked, and say how it was understood."""
+    """Try whether a model can be benchmarked.
+
+    Says how the model was understood.
+    """
     from genrobust.cli.suite import loaded_on
     from genrobust.models import check_model
     from genrobust.models.fidelity import fidelity, say
@@ -282,9 +294,9 @@ def submit(
         int | None, typer.Option(help="Shards at a time; default the number of cores.")
     ] = None,
 ) -> None:
-    """Make a run's entry for the leaderboard; what 'verify' checks is checked before.
+    """Make a run's entry for the leaderboard.
 
-    What is missing is asked for on a terminal.
+    What 'verify' checks is checked before. What is missing is asked for on a terminal.
     """
     from genrobust.board.submit import SubmitOptions
     from genrobust.cli.submit import Said, submit_run
@@ -343,9 +355,10 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Check the numbers of an entry; nothing that was submitted is executed.
+    """Check the numbers of an entry.
 
-    Exit code 0: all passed; 1: something did not; 2: it cannot be told, and why.
+    Nothing that was submitted is executed. Exit code 0: all passed; 1: something did not; 2: it
+    cannot be told, and why.
     """
     from genrobust.cli.verify import verify_all
     from genrobust.verify.verify import VerifyOptions, depth_of
@@ -361,6 +374,49 @@ def verify(
         workers=workers,
     )
     raise typer.Exit(verify_all(path, options, json_out))
+
+
+@app.command()
+@command
+def publish(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="A run's folder with evidence, an entry's, or an evidence.zip.",
+            parser=either,
+            metavar="RUN",
+        ),
+    ],
+    url: Annotated[str, typer.Option(help="Where others can have the evidence.zip: https://...")],
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            help="Model card to put the scores into, such as README.md.",
+            parser=file,
+            metavar="FILE",
+        ),
+    ] = None,
+    eval_results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the model's repository, for .eval_results in it.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(help="The benchmark's data set on the hub: OWNER/NAME.")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Put scores on a model's page on the hub.
+
+    The evidence is replayed, and its scores go into the model-index of a card for Hugging Face's
+    hub, into .eval_results, or both; flagged scores are refused.
+    """
+    from genrobust.cli.publish import publish_scores
+
+    publish_scores(run, url, card, eval_results, benchmark, data_root)
 
 
 @app.command()
@@ -398,9 +454,10 @@ def train(
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
-    """Train a model of the zoo, or a judge; write weights and card.
+    """Train a model of the zoo, or a judge.
 
-    Stopped, the same command goes on from a model's last checkpoint; a judge starts anew.
+    Writes weights and card. Stopped, the same command goes on from a model's last checkpoint; a
+    judge starts anew.
     """
     from genrobust.cli.train import train_one
 
@@ -417,7 +474,10 @@ def list_names(
         ),
     ],
 ) -> None:
-    """List what is registered, plugins included."""
+    """List what is registered, plugins included.
+
+    A name and what it is on each line.
+    """
     from genrobust.cli.show import print_names
 
     print_names(kind)
@@ -432,10 +492,25 @@ def show(
     ],
     dataset: Annotated[str, typer.Option(help="Of a model's card.")] = "digits",
 ) -> None:
-    """Print a suite, an attack's settings, a model's card, or a JSON schema."""
+    """Print a suite, an attack, a card or a schema.
+
+    An attack with its settings, a model's card, or a JSON schema.
+    """
     from genrobust.cli.show import print_one
 
     print_one(kind, name, dataset)
+
+
+@app.command()
+@command
+def doctor() -> None:
+    """Say what is installed, and what is missing.
+
+    Versions, devices, extras, data sets and folders, and what to type for what is missing.
+    """
+    from genrobust.cli.doctor import examine
+
+    examine()
 
 
 def main() -> None:

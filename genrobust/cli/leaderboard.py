@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from genrobust.cli.errors import command
+from genrobust.cli.help import App
 from genrobust.cli.values import folder
 
 ENTRIES = Path("leaderboard/entries")
 
-leaderboard = typer.Typer(
+leaderboard = App(
     help="Make or show the leaderboard's site.", no_args_is_help=True, rich_markup_mode=None
 )
 
@@ -32,9 +33,10 @@ def build(
         Path, typer.Option(help="Folder for the site.", parser=folder, metavar="FOLDER")
     ] = Path("leaderboard/site"),
 ) -> None:
-    """Make the static site: pages that work from any server, and without one.
+    """Make the static site.
 
-    A site that is there is replaced; a folder that holds anything else is left alone.
+    Its pages work from any server, and without one. A site that is there is replaced; a folder
+    that holds anything else is left alone.
     """
     from genrobust.site.build import build as build_site
 
@@ -60,9 +62,9 @@ def serve(
     ] = Path("genrobust-runs"),
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
 ) -> None:
-    """Show the site on this machine, with your own runs marked on its boards.
+    """Show the site on this machine.
 
-    Stop it with Ctrl-C.
+    Your own runs are marked on its boards. Stop it with Ctrl-C.
     """
     from genrobust.site.serve import boards_with_runs
     from genrobust.site.serve import serve as serve_site

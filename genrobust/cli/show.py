@@ -4,18 +4,63 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import shutil
+import sys
 from typing import Any
 
 from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError, unknown_name
+from genrobust.registry import Registry
+
+#: What stands behind the colon.
+_FAMILIES = {
+    "art:*": "An evasion attack of the Adversarial Robustness Toolbox, by its class's name",
+    "foolbox:*": "An attack of foolbox, by its class's name",
+    "objective:*": "An objective by its name, searched by adaptive PGD",
+    "celeba:*": "CelebA in two classes, by one of its attributes, such as celeba:Smiling",
+}
 
 
 def print_names(kind: str) -> None:
-    """The registered names of a kind, one a line."""
+    """The registered names of a kind, one a line, each with what it is.
+
+    On a terminal a line ends where the terminal does.
+    """
     registries = _registries()
     if kind not in registries:
         raise unknown_name("kind", kind, registries)
-    print_result("\n".join([*registries[kind].names(), *registries[kind].families()]))
+    registry = registries[kind]
+    rows = [(name, _told(registry, name)) for name in registry.names()]
+    rows += [(family, _FAMILIES.get(family, "")) for family in registry.families()]
+    wide = max((len(name) for name, _ in rows), default=0)
+    lines = [f"{name:<{wide}}  {words}".rstrip() for name, words in rows]
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        lines = [line if len(line) <= columns else f"{line[: columns - 1]}…" for line in lines]
+    print_result("\n".join(lines))
+
+
+def _told(registry: Registry[Any], name: str) -> str:
+    """What a registered thing says of itself, in a sentence."""
+    try:
+        item = registry.get(name)
+        words = getattr(item() if registry.kind == "suite" else item, "description", None)
+    except GenrobustError as problem:  # a plugin that cannot be imported
+        return str(problem)
+    module = getattr(item, "__module__", type(item).__module__)
+    found = words or item.__doc__ or sys.modules[module].__doc__ or ""
+    paragraph = " ".join(inspect.cleandoc(found).split("\n\n")[0].split())
+    sentence = re.split(r"(?<! al)\.(?: |$)", paragraph)[0]
+    return " ".join(filter(None, (re.sub(r":\w+:|`", "", sentence), _facts(item))))
+
+
+def _facts(item: Any) -> str:
+    """The shape of a data set's images, the paper of an attack."""
+    shape, paper = getattr(item, "image_shape", None), getattr(item, "paper", None)
+    if isinstance(shape, tuple):
+        return f"({' x '.join(map(str, shape))})"
+    return f"[{paper}]" if isinstance(paper, str) else ""
 
 
 def print_one(kind: str, name: str, dataset: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genrobust.cli.errors import command
+from genrobust.cli.help import App
 from genrobust.cli.values import file, folder
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ DATA_HELP = (
     "turns pictures of other channels into these."
 )
 
-suite_commands = typer.Typer(
+suite_commands = App(
     help="Suites for one's own pictures.", no_args_is_help=True, rich_markup_mode=None
 )
 
@@ -65,9 +66,10 @@ def make(
         ),
     ] = None,
 ) -> None:
-    """Draw a suite from pictures and write it down, for 'bench --suite FILE'.
+    """Draw a suite from pictures and write it down.
 
-    Where the pictures do not lie beside you, others give the folder that holds them: --data-root.
+    For 'bench --suite FILE'. Where the pictures do not lie beside you, others give the folder that
+    holds them: --data-root.
     """
     from genrobust import files
     from genrobust.cli.bench import told

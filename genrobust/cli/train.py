@@ -100,7 +100,7 @@ def changed(given: R, changes: list[str]) -> R:
         >>> changed(recipe("betavae", "digits"), ["penalty.beta=8", "steps=10"]).penalty
         Beta(kind='beta', beta=8.0)
     """
-    content = given.model_dump(mode="json")
+    content = _content(given)
     for change in changes:
         path, equals, text = change.partition("=")
         *outer, last = path.split(".")
@@ -127,8 +127,13 @@ def changed(given: R, changes: list[str]) -> R:
         ) from problem
 
 
+def _content(given: BaseModel) -> dict[str, Any]:
+    """All its fields, also those that are left out of what is written."""
+    return {k: _content(v) if isinstance(v, BaseModel) else v for k, v in given}
+
+
 def _keys(given: BaseModel) -> str:
     keys: list[str] = []
-    for key, value in given.model_dump().items():
+    for key, value in _content(given).items():
         keys += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
     return ", ".join(keys)

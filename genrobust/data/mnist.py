@@ -16,6 +16,7 @@ class Mnist:
     name = "mnist"
     classes = tuple("0123456789")
     image_shape = (1, 32, 32)
+    where = "MNIST/raw"
 
     def load(self, split: Split, root: Path | None) -> Images:
         folder = root or Path.home() / ".cache" / "genrobust"

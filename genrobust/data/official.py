@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,10 @@ class Official:
     where: str
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
+
+    @property
+    def description(self) -> str:
+        return f"{self.reader} as torchvision reads it, from the folder that holds {self.where}"
 
     def load(self, split: Split, root: Path | None) -> Images:
         folder = root or Path.home() / ".cache" / "genrobust"
@@ -97,6 +101,7 @@ CIFAR10 = Official("cifar10", "CIFAR10", "cifar-10-batches-py", _THINGS, (3, 32,
 class CelebA:
     """Aligned faces at 64x64; ``attribute`` is what its two classes, without and with, are of."""
 
+    where: ClassVar[str] = "img_align_celeba"
     attribute: str | None = None
     image_shape: tuple[int, int, int] = (3, 64, 64)
 

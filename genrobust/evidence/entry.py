@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal
 
-import torch
 from pydantic import AfterValidator, Field
-from torch import Tensor
 
-from genrobust.outcomes.outcome import Worst
-from genrobust.suites.suite import Frozen, Suite
+from genrobust.records.outcomes import Outcomes as Outcomes  # which lies beside an entry
+from genrobust.suites.suite import Frozen
 
 ENTRY_SCHEMA_VERSION = 1
 
@@ -103,55 +101,6 @@ class Entry(Frozen):
         dict[str, Sha256],
         Field(description="record.json, outcomes.json, evidence.zip, thumbnails.png: their hashes"),
     ]
-
-
-class Outcomes(Frozen):
-    """``outcomes.json``: what happened to each source, in the suite's order.
-
-    Boards resample these in pairs, and merge those of a model's attacks sample by sample.
-    """
-
-    sample_ids: tuple[int, ...]
-    labels: tuple[int, ...]
-    target_labels: tuple[int, ...]
-    eligible: tuple[bool, ...]
-    eps: tuple[float, ...]
-    ignore_target: Annotated[
-        tuple[int | None, ...],
-        Field(description="position in eps of the smallest radius that changed the class"),
-    ]
-    target: Annotated[
-        tuple[int | None, ...],
-        Field(description="position in eps of the smallest radius that gave the target's class"),
-    ]
-
-    @classmethod
-    def of(cls, suite: Suite, worst: Worst) -> Outcomes:
-        def places(radius: Tensor) -> tuple[int | None, ...]:
-            return tuple(None if e == len(suite.eps) else e for e in radius.tolist())
-
-        return cls(
-            sample_ids=suite.sample_ids,
-            labels=tuple(worst.label.tolist()),
-            target_labels=tuple(worst.target_label.tolist()),
-            eligible=tuple(worst.eligible.tolist()),
-            eps=suite.eps,
-            ignore_target=places(worst.ignore),
-            target=places(worst.target),
-        )
-
-    @property
-    def worst(self) -> Worst:
-        def radius(places: tuple[int | None, ...]) -> Tensor:
-            return torch.tensor([len(self.eps) if e is None else e for e in places])
-
-        return Worst(
-            label=torch.tensor(self.labels),
-            target_label=torch.tensor(self.target_labels),
-            eligible=torch.tensor(self.eligible),
-            ignore=radius(self.ignore_target),
-            target=radius(self.target),
-        )
 
 
 class Check(Frozen):

@@ -220,4 +220,10 @@ def _shipped(architecture: str, dataset: str) -> Judge:
     return Judge(name_of(dataset, architecture), network, _hash_of_weights(network))
 
 
-lenet, vgg, resnet, thesis, committee = (partial(_shipped, name) for name in ARCHITECTURES)
+def _by_name(name: str) -> Callable[[str], nn.Module | Judge]:
+    make = partial(_shipped, name)
+    make.__doc__ = ARCHITECTURES[name].__doc__
+    return make
+
+
+lenet, vgg, resnet, thesis, committee = map(_by_name, ARCHITECTURES)

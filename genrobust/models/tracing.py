@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import core_aten_decompositions
 from torch._ops import OpOverload
 from torch.distributions import Distribution
 from torch.export import ExportedProgram
@@ -110,7 +111,7 @@ def _lowered(
         with _quiet():
             program = torch.export.export(_Function(function, module), (x,), strict=False)
             _stop_gradients(program.graph_module)
-            table = torch.export.default_decompositions()
+            table = _decompositions()
             for kept in WHOLE:
                 table.pop(operation(kept), None)
             program = program.run_decompositions(table)
@@ -124,6 +125,12 @@ def _lowered(
             "model as an external model"
         ) from problem
     return _Lowering(program, name).traced()
+
+
+def _decompositions() -> Any:
+    """torch's table of what operations are made of; torch 2.4 has it under another name."""
+    known = getattr(torch.export, "default_decompositions", None)
+    return known() if known else core_aten_decompositions()
 
 
 @contextmanager

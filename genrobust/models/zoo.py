@@ -16,10 +16,11 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.families import FAMILIES, network_for
+from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
+from genrobust.models.published import is_published, load_published
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.registry import Registry
@@ -27,10 +28,33 @@ from genrobust.registry import Registry
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
 
 MODELS: Registry[ModelBuilder] = Registry(
-    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in FAMILIES}
+    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in NETWORKS}
 )
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+#: How the network is trained as each.
+_TRAINED = {
+    "vae": "Gaussian latents, trained on the ELBO (Kingma & Welling 2014).",
+    "vae-wd": "As vae, trained with weight decay.",
+    "betavae": "Gaussian latents, the KL weighted by beta (Higgins et al. 2017).",
+    "betavae-capacity": "Gaussian latents, the KL at a growing capacity (Burgess et al. 2018).",
+    "jointvae": "Gaussian and categorical latents, each at a growing capacity (Dupont 2018).",
+    "autoencoder": "Points for codes, trained to reconstruct, without a prior.",
+    "factorvae": "Total correlation by a discriminator (Kim & Mnih 2018).",
+    "betatcvae": "Total correlation from the minibatch (Chen et al. 2018).",
+    "dipvae-i": "Means that are not correlated (Kumar et al. 2018).",
+    "dipvae-ii": "Codes that are not correlated (Kumar et al. 2018).",
+    "predictability": "Latents that others cannot predict (Schmidhuber 1992).",
+    "vaegan": "A likelihood of a discriminator's features (Larsen et al. 2016).",
+    "infogan": "A GAN whose Q network is the encoder (Chen et al. 2016).",
+    "fare-vae": "A code that keeps still in a ball of inputs.",
+    "smooth-encoder": "Codes alike before and after an attack (Cemgil et al. 2020).",
+    "adversarial-vae": "Reconstructions that keep still in a ball of inputs.",
+    "avae": "Codes that survive being decoded and encoded (Cemgil et al. 2020).",
+    "mixup-vae": "Pictures mixed two by two, and their codes (Khan & Storkey 2023).",
+}
 
 
 def _family(name: str) -> ModelBuilder:
@@ -38,11 +62,12 @@ def _family(name: str) -> ModelBuilder:
         return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
 
     make.__name__ = name
-    make.__doc__ = f"The thesis' network as {name}."
+    make.__doc__ = _TRAINED[name]
     return make
 
 
-vae, vae_wd, betavae, betavae_capacity, jointvae = map(_family, FAMILIES)
+for _name in NETWORKS:
+    globals()[_name.replace("-", "_")] = _family(_name)
 
 
 def load_model(
@@ -56,7 +81,8 @@ def load_model(
     Args:
         model: a zoo name such as ``"jointvae"``, ``"path/to/file.py:function"`` or
             ``"package.module:function"``; the function takes no arguments and returns a module or
-            a wrapped model.
+            a wrapped model. Or a published one, ``"hf://owner/name@revision"`` or a folder such as
+            ``"./sd-vae"``: see :mod:`genrobust.models.published`.
         dataset: which trained weights of a zoo model, and which image shape a module is wrapped
             with if it does not say.
         weights: a state dict to load into it: ``.safetensors`` or ``.pt``.
@@ -71,6 +97,10 @@ def load_model(
         (1, 32, 32)
     """
     shape = DATASETS.get(dataset).image_shape
+    if is_published(model):
+        published = load_published(model, shape, weights).at_most(max_batch)
+        check_model(published)
+        return published
     with as_script(model.rpartition(":")[0] or model):
         registered = ":" not in model
         built = (
@@ -107,10 +137,10 @@ def _build_registered(
             "without arguments that returns the model"
         )
     built = MODELS.get(name)(dataset)
-    if name in FAMILIES and weights is not None:
+    if name in NETWORKS and weights is not None:
         network = _network_of(Path(weights))
         return built if network is None else ConvVAE(network)
-    if name in FAMILIES:
+    if name in NETWORKS:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():
             raise GenrobustError(

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from genrobust.outcomes.outcome import Damaged
-from genrobust.outcomes.statistics import estimates
 from genrobust.records.record import Damage, DamageAt, Picture
+from genrobust.records.statistics import estimates
 from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
 

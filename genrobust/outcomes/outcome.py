@@ -6,7 +6,6 @@ radii where none did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from genrobust.metrics.distances import l2, linf
 from genrobust.outcomes.table import Column, Group, Stored
+from genrobust.records.outcomes import Worst
 from genrobust.suites.suite import Suite
 
 #: What the names of what pictures became begin with.
@@ -313,32 +313,6 @@ class Nearest(Stored):
     adversarial_reconstruction: _Image
     signs: Annotated[Signs | None, Group()] = None
     counts: Annotated[Counts, Group()]
-
-
-@dataclass(frozen=True, eq=False)
-class Worst:
-    """The worst case of each source, from which all rates follow, (B,) each.
-
-    Args:
-        label, target_label: its class, and the one it is to become.
-        eligible: whether it counts.
-        ignore, target: for each goal the position in the grid of the first radius that broke it;
-            the number of radii where none did.
-    """
-
-    label: Tensor
-    target_label: Tensor
-    eligible: Tensor
-    ignore: Tensor
-    target: Tensor
-
-    def merged(self, others: Sequence[Worst]) -> Worst:
-        """With what attacks on the same sources and radii broke; who is eligible is said here."""
-        ignore, target = self.ignore, self.target
-        for other in others:
-            ignore = torch.minimum(ignore, other.ignore)
-            target = torch.minimum(target, other.target)
-        return replace(self, ignore=ignore, target=target)
 
 
 def kept_of(suite: Suite) -> dict[str, Column]:

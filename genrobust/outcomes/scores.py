@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from genrobust.metrics.latent import gaussian_total_correlation
-from genrobust.metrics.success import SuccessRate, eps50, robust_area, success_rate
+from genrobust.metrics.success import SuccessRate, eps50, success_rate
 from genrobust.outcomes.damage import damage_of
-from genrobust.outcomes.outcome import Outcome, Sizes, Worst
-from genrobust.outcomes.statistics import estimates
+from genrobust.outcomes.outcome import Outcome, Sizes
+from genrobust.records.outcomes import Worst, above_zero, reached, source_areas
 from genrobust.records.record import EpsScores, Estimate, PairMatrix, Scores
+from genrobust.records.statistics import estimates
 from genrobust.rules.base import RULES
 from genrobust.suites.suite import Suite
 
@@ -57,32 +58,9 @@ def mean(values: Tensor, suite: Suite) -> Estimate:
     return estimates(values.double().numpy()[None], suite)[0]
 
 
-def reached(radius: Tensor, suite: Suite) -> Tensor:
-    """Whether each source is broken at each radius of the grid or a smaller one, (E, B) bool."""
-    return radius <= torch.arange(len(suite.eps))[:, None]
-
-
-def source_areas(worst: Worst, suite: Suite) -> Tensor:
-    """Each source's own robust area (B,), in [0, 1]; 0 where it is not eligible.
-
-    The trapezoids are linear in the sources, so that the mean is the area of all.
-
-    Raises:
-        GenrobustError: the grid has no radius above 0.
-    """
-    above = _above_zero(suite)
-    radii = [suite.eps[e] for e in above]
-    by_place = [
-        robust_area(radii, [float(e < place) for e in above], clean=1.0)
-        for place in range(len(suite.eps) + 1)
-    ]
-    areas = torch.tensor(by_place, dtype=torch.float64)[worst.ignore]
-    return torch.where(worst.eligible, areas, 0.0)
-
-
 def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What follows from which sources broke: of the whole grid, and at each radius."""
-    eligible, above = worst.eligible, _above_zero(suite)
+    eligible, above = worst.eligible, above_zero(suite)
     ignore, target = reached(worst.ignore, suite), reached(worst.target, suite)
     stands = (eligible & ~ignore).double()
     whole: dict[str, Any] = {"sources": len(eligible), "eligible": int(eligible.sum())}
@@ -113,11 +91,6 @@ def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], li
             }
         )
     return whole, per_eps
-
-
-def _above_zero(suite: Suite) -> list[int]:
-    """The positions of the radii above 0: the value at 0 is known without an attack."""
-    return [e for e, radius in enumerate(suite.eps) if radius > 0]
 
 
 def _sizes(outcome: Outcome, sizes: Sizes, broken: Tensor) -> dict[str, Any]:

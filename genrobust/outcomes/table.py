@@ -118,9 +118,14 @@ class Stored:
 
     @classmethod
     def without_pixels(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors by name, those of images left empty: (B, 0)."""
+        """Copies of tensors by name, those of images left empty: (B, 0).
+
+        A copy does not hold the file that the others were read from.
+        """
         table = cls.table()
-        return {n: t.new_empty(len(t), 0) if table[n].pixels else t for n, t in tensors.items()}
+        return {
+            n: t.new_empty(len(t), 0) if table[n].pixels else t.clone() for n, t in tensors.items()
+        }
 
     def part(self: Self, sources: slice) -> Self:
         """What is said of some sources; counts are still those of all."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from genrobust.norms import NormName
+from genrobust.records import display
+from genrobust.records.at_hand import Beside
 from genrobust.records.record import (
     DataInfo,
     Estimate,
@@ -17,6 +21,13 @@ from genrobust.records.record import (
     Times,
 )
 from genrobust.suites.suite import Frozen, Suite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from genrobust.records.compare import Comparison
 
 CURVE_SCHEMA_VERSION = 1
 
@@ -81,11 +92,11 @@ class SearchCost(Frozen):
     backwards: Annotated[int, Field(description="gradients taken with respect to an image")]
 
 
-class MinimumNormRecord(Frozen):
+class MinimumNormRecord(Beside):
     """The smallest perturbations of one model on one suite's sources, and what follows from them.
 
     A distance is that of an image that was found and judged, so it is an upper bound of the
-    smallest.
+    smallest. In a terminal and a notebook it shows what follows from them.
 
     Example:
         >>> MinimumNormRecord.model_fields["found"].description
@@ -123,3 +134,63 @@ class MinimumNormRecord(Frozen):
     backwards: int
     provenance: Provenance
     times: Times
+
+    @classmethod
+    def load(cls, path: str | Path) -> MinimumNormRecord:
+        """The record of a run, from its ``curve.json`` or the folder that holds it.
+
+        Raises:
+            GenrobustError: there is none, or it is not one that this version reads.
+        """
+        from genrobust.records.migrate import load_curve
+
+        return load_curve(Path(path))
+
+    def __repr__(self) -> str:
+        return display.curve_summary(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return display.curve_page(self)
+
+    def to_pandas(self) -> DataFrame:
+        """A row a source: its id, its label, whether it is eligible, its distance or NaN.
+
+        Raises:
+            GenrobustError: pandas is not installed.
+        """
+        return display.curve_frame(self)
+
+    def plot_curve(self, ax: Axes | None = None, *, label: str | None = None) -> Axes:
+        """Robust accuracy over the radius, a step at each source's distance, with its interval.
+
+        Args:
+            ax: matplotlib's axes to draw on; default new ones.
+            label: a name for the legend; default the model's.
+
+        Returns:
+            The axes.
+        """
+        return display.plot_steps(self, ax, label=label)
+
+    def plot_examples(self, *, classes: Sequence[str] = (), figure: Figure | None = None) -> Figure:
+        """As :meth:`Record.plot_examples`, with the nearest image that was found for each source.
+
+        Raises:
+            GenrobustError: the pictures are not at hand.
+        """
+        found = self.at_hand.examples_of(self.model.name, self.provenance.command)
+        return display.plot_examples(found, classes, figure)
+
+    def compare(self, other: MinimumNormRecord) -> Comparison:
+        """This model's curve minus another's, each source paired with itself.
+
+        The area is that up to the suite's largest radius.
+
+        Raises:
+            GenrobustError: the suites differ.
+        """
+        from genrobust.records.compare import compared_curves
+
+        return compared_curves(self, other)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
+from genrobust import drawing
 from genrobust.errors import GenrobustError
 from genrobust.norms import load_norm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from genrobust.records.curve_record import MinimumNormRecord
+    from genrobust.records.examples import Example
     from genrobust.records.record import Estimate, PairMatrix, Record
 
-#: Okabe & Ito 2008: told apart with any colour vision; dashes and marks tell them apart without.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES, _MARKS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")
 #: The scores that a curve is drawn of.
 RATES = ("robust accuracy", "as_ignore_target", "as_target")
 
@@ -49,18 +53,13 @@ def page(record: Record) -> str:
     titles = "".join(f"<th>{name}</th>" for name in ("eps", *RATES))
     return (
         f"<p><b>{html.escape(head)}</b><br>{html.escape(last)}</p>"
-        f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>{_drawn(record)}"
+        f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+        + _drawn(lambda ax: plot_curve(record, ax))
     )
 
 
 def frame(record: Record) -> DataFrame:
     """A row a radius, a column a score, ``_low`` and ``_high`` beside what has an interval."""
-    try:
-        import pandas as pd
-    except ImportError as problem:
-        raise GenrobustError(
-            "a table of a record needs pandas, which is not installed; pip install pandas"
-        ) from problem
     rows = []
     for at in record.scores.per_eps:
         row: dict[str, Any] = {"model": record.model.name, "suite": record.suite.name}
@@ -70,6 +69,17 @@ def frame(record: Record) -> DataFrame:
             elif value is None or isinstance(value, float):
                 row[name] = value
         rows.append(row)
+    return _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> DataFrame:
+    try:
+        import pandas as pd
+    except ImportError as problem:
+        raise GenrobustError(
+            "a table of a record needs pandas, which is not installed; pip install "
+            "'genrobust[pandas]'"
+        ) from problem
     return pd.DataFrame(rows)
 
 
@@ -78,7 +88,7 @@ def plot_curve(record: Record, ax: Axes | None = None, *, label: str | None = No
 
     With a ``label``, robust accuracy alone: so several records share one pair of axes.
     """
-    ax = _axes(ax)
+    ax = drawing.axes(ax)
     scores = record.scores
     for name in RATES[:1] if label else RATES:
         known = [(at.eps, one) for at in scores.per_eps if (one := getattr(at, _field(name)))]
@@ -88,21 +98,66 @@ def plot_curve(record: Record, ax: Axes | None = None, *, label: str | None = No
         clean = scores.eligible / scores.sources if name == "robust accuracy" else 0.0
         before: list[float] = [] if eps[0] == 0 else [0.0]
         values = [*([clean] if before else []), *(one.value for one in found)]
-        drawn = len(ax.lines)
-        (line,) = ax.plot(
-            [*before, *eps],
-            values,
-            color=COLOURS[drawn % len(COLOURS)],
-            ls=_DASHES[drawn % len(_DASHES)],
-            marker=_MARKS[drawn % len(_MARKS)],
-            label=label or name,
-            clip_on=False,
-        )
+        look: dict[str, Any] = drawing.style(len(ax.lines))
+        (line,) = ax.plot([*before, *eps], values, label=label or name, clip_on=False, **look)
         low, high = [one.low for one in found], [one.high for one in found]
         ax.fill_between(eps, low, high, color=line.get_color(), alpha=0.15, lw=0)
     ax.set(xlabel=f"eps ({load_norm(record.suite.norm).label})", ylabel="share of the sources")
     ax.set(xlim=(0, None), ylim=(0, 1))
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    drawing.legend_above(ax)
+    return ax
+
+
+def curve_summary(record: MinimumNormRecord) -> str:
+    """What was measured, what follows from the distances, and whether it can be relied on."""
+    at = ", ".join(f"{one.robust_accuracy.value:.1%} at {one.eps:g}" for one in record.per_eps)
+    areas = "".join(f"; area to {one.radius:g}: {_interval(one.area)}" for one in record.areas)
+    half = "beyond every distance" if record.eps50.value is None else f"{record.eps50.value:.4g}"
+    flags = ", ".join(dict.fromkeys(flag.name for flag in record.flags))
+    whole = f" ({'; '.join(record.deviations)})" if record.deviations else ""
+    return (
+        f"{record.model.name} on {record.suite.name} v{record.suite.version}{whole}, smallest "
+        f"{load_norm(record.norm).label} changes: {len(record.sources)} sources, "
+        f"{record.eligible} eligible, eps50 {half}\n"
+        f"robust accuracy: {at}{areas}\n" + (f"NOT RELIABLE: {flags}" if flags else "no flags")
+    )
+
+
+def curve_page(record: MinimumNormRecord) -> str:
+    """The same as HTML with the curve, for a notebook."""
+    words = "<br>".join(html.escape(line) for line in curve_summary(record).splitlines())
+    return f"<p>{words}</p>{_drawn(lambda ax: plot_steps(record, ax))}"
+
+
+def curve_frame(record: MinimumNormRecord) -> DataFrame:
+    """A row a source."""
+    nothing = float("nan")
+    return _table(
+        [
+            {
+                "model": record.model.name,
+                "suite": record.suite.name,
+                **source.model_dump(),
+                "distance": nothing if source.distance is None else source.distance,
+            }
+            for source in record.sources
+        ]
+    )
+
+
+def plot_steps(
+    record: MinimumNormRecord, ax: Axes | None = None, *, label: str | None = None
+) -> Axes:
+    """Robust accuracy over the radius: a step at each source's distance."""
+    ax, curve = drawing.axes(ax), record.curve
+    look: dict[str, Any] = drawing.style(len(ax.lines)) | {"marker": ""}
+    name = label or record.model.name
+    (line,) = ax.step(curve.radius, curve.robust_accuracy, where="post", label=name, **look)
+    band: dict[str, Any] = {"step": "post", "color": line.get_color(), "alpha": 0.15, "lw": 0}
+    ax.fill_between(curve.radius, curve.low, curve.high, **band)
+    ax.set(xlabel=f"eps ({load_norm(record.norm).label})", ylabel="share of the sources")
+    ax.set(xlim=(0, None), ylim=(0, 1))
+    drawing.legend_above(ax)
     return ax
 
 
@@ -118,7 +173,7 @@ def plot_pairs(
         classes: names for the ticks; default numbers.
     """
     pairs = _pairs_at(record, eps)
-    ax = _axes(ax)
+    ax = drawing.axes(ax)
     rates = [[float("nan") if rate is None else rate for rate in row] for row in pairs.rate]
     image = ax.imshow(rates, vmin=0, vmax=1, cmap="cividis")
     ax.figure.colorbar(image, ax=ax, label="share that shows the target's class")
@@ -141,22 +196,51 @@ def _pairs_at(record: Record, eps: float | None) -> PairMatrix:
     )
 
 
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot as plt
+def plot_examples(
+    examples: Sequence[Example], classes: Sequence[str] = (), figure: Figure | None = None
+) -> Figure:
+    """Sources, the images that broke them, what was changed, and the reconstructions."""
+    if not examples:
+        raise GenrobustError(
+            "no source is eligible, so that none was attacked and there is nothing to show; see "
+            "record.scores.clean_accuracy"
+        )
+    fallen = [one.attacked[0] if one.attacked else None for one in examples]
+    broken = [(one.source, at.x_adv) for one, at in zip(examples, fallen, strict=True) if at]
+    words, moved = "change", list[Tensor]()
+    if broken:
+        words, moved = drawing.change(*map(torch.stack, zip(*broken, strict=True)))
+    changes = iter(moved)
+    rows: dict[str, list[Tensor | None]] = {
+        "source": [one.source for one in examples],
+        "attacked": [at.x_adv if at else None for at in fallen],
+        words: [next(changes) if at else None for at in fallen],
+        "reconstruction": [one.reconstruction for one in examples],
+        "of the attacked": [at.reconstruction if at else None for at in fallen],
+    }
+    titles = [_title(one, classes) for one in examples]
+    return drawing.pictures(rows, titles, figure)
 
-    return plt.subplots(layout="constrained")[1]
+
+def _title(example: Example, classes: Sequence[str]) -> str:
+    def name(label: int) -> str:
+        return classes[label] if 0 <= label < len(classes) else str(label)
+
+    if not example.attacked:
+        return f"{name(example.label)}\nstood"
+    at = example.attacked[0]
+    became = f" → {name(at.shows)}" if at.shows >= 0 and at.shows != example.label else ""
+    return f"{name(example.label)}{became}\nat {at.eps:.3g}"
 
 
-def _drawn(record: Record) -> str:
-    """The curve as an inline SVG; nothing is shown on a screen, and no figure is left open."""
+def _drawn(plot: Callable[[Axes], object]) -> str:
+    """Axes as an inline SVG; nothing is shown on a screen, and no figure is left open."""
     import io
 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3), layout="constrained")
-    plot_curve(record, figure.subplots())
+    plot(figure.subplots())
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     return drawn.getvalue()[drawn.getvalue().index("<svg") :]  # without XML's own head

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.errors import GenrobustError, in_a_line
+from genrobust.records.at_hand import AtHand, Kept
+from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import SCHEMA_VERSION, Record
 
 Json = dict[str, Any]
@@ -44,18 +46,27 @@ def load_record(path: Path) -> Record:
     Raises:
         GenrobustError: there is none, or it is not one that this version reads.
     """
-    place = path / "record.json" if path.is_dir() else path
+    return _load(path, "record.json", "bench", read_record)
+
+
+def load_curve(path: Path) -> MinimumNormRecord:
+    """:func:`load_record` for the record of a curve."""
+    return _load(path, "curve.json", "curve", MinimumNormRecord.model_validate_json)
+
+
+def _load(path: Path, name: str, command: str, read: Callable[[bytes], Kept]) -> Kept:
+    place = path / name if path.is_dir() else path
     try:
-        return read_record(files.read_bytes(place))
+        return read(files.read_bytes(place)).beside(AtHand(folder=place.parent))
     except OSError as problem:
         raise GenrobustError(
             f"there is no record in '{place}' ({problem.strerror}); name the folder that "
-            "'genrobust bench' printed, or its record.json"
+            f"'genrobust {command}' printed, or its {name}"
         ) from problem
     except ValidationError as problem:
         raise GenrobustError(
             f"'{place}' is no record of this version ({in_a_line(problem)}); measure the model "
-            "again with 'genrobust bench'"
+            f"again with 'genrobust {command}'"
         ) from problem
 
 

@@ -10,11 +10,15 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from genrobust.models.fidelity import Fidelity
 from genrobust.records import display
+from genrobust.records.at_hand import Beside
 from genrobust.suites.suite import Frozen, Suite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from pandas import DataFrame
+
+    from genrobust.records.compare import Comparison
 
 SCHEMA_VERSION = 3
 
@@ -294,7 +298,7 @@ class Times(Frozen):
     attack_seconds: Annotated[float, Field(description="summed over shards")]
 
 
-class Record(Frozen):
+class Record(Beside):
     """The result of benchmarking one model on one suite with one seed.
 
     In a terminal and a notebook it shows its scores; ``record.model_dump()`` has all fields.
@@ -402,3 +406,50 @@ class Record(Frozen):
             GenrobustError: the radius was not measured.
         """
         return display.plot_pairs(self, eps, ax, classes=classes)
+
+    def plot_examples(self, *, classes: Sequence[str] = (), figure: Figure | None = None) -> Figure:
+        """A few sources: the image that first broke each, the change, both reconstructions.
+
+        What stood at every radius has no attacked image. ``figure.savefig("it.pdf")`` gives it
+        for a paper.
+
+        Args:
+            classes: names for the titles; default numbers.
+            figure: matplotlib's figure, or part of one, to draw on; default a new one.
+
+        Raises:
+            GenrobustError: the pictures are not at hand: they are where :func:`genrobust.bench`
+                measured, and in the run's folder.
+
+        Example:
+            >>> import genrobust
+            >>> record = genrobust.bench("vae", limit=2, eps=[0.1], attacks=["noise"])
+            >>> len(record.plot_examples().axes)  # five rows, a column a source that is eligible
+            10
+        """
+        found = self.at_hand.examples_of(self.model.name, self.provenance.command)
+        return display.plot_examples(found, classes, figure)
+
+    def compare(self, other: Record) -> Comparison:
+        """This model's scores minus another's, each source paired with itself.
+
+        Args:
+            other: of the same suite.
+
+        Returns:
+            Differences in robust area and in robust accuracy at each radius, with intervals of the
+            differences: narrower than what the two models' own intervals suggest.
+
+        Raises:
+            GenrobustError: the suites differ; what became of the single sources is not at hand.
+
+        Example:
+            >>> import genrobust
+            >>> how = {"limit": 4, "eps": [0.1], "attacks": ["noise"]}
+            >>> one, other = (genrobust.bench(name, **how) for name in ("jointvae", "vae"))
+            >>> one.compare(other).names
+            ('jointvae', 'vae')
+        """
+        from genrobust.records.compare import compared
+
+        return compared(self, other)

@@ -17,7 +17,6 @@ from genrobust.models.model import GenerativeModel
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Nearest
 from genrobust.outcomes.scores import mean
-from genrobust.outcomes.statistics import interval, resamples
 from genrobust.records.curve_record import (
     Area,
     AtRadius,
@@ -29,6 +28,7 @@ from genrobust.records.curve_record import (
 )
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import Estimate, Flag
+from genrobust.records.statistics import interval, resamples
 from genrobust.rules.base import RULES
 from genrobust.runner import collect
 from genrobust.runner.options import Options

@@ -18,8 +18,11 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.models.published import HUB, is_published
 from genrobust.names import part_of, short_hash
 from genrobust.records.curve_record import MinimumNormRecord
+from genrobust.records.examples import EXAMPLES
+from genrobust.records.outcomes import OUTCOMES
 from genrobust.records.record import Record
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared
@@ -29,7 +32,7 @@ from genrobust.suites.suite import Suite
 PLAN = "plan.json"
 
 #: What is made from a record and its shards.
-DERIVED = ("report.html", "outcomes.json", "evidence.zip", "curve.html")
+DERIVED = ("report.html", "evidence.zip", "curve.html", OUTCOMES, EXAMPLES)
 
 #: What shows that a folder holds a run, finished or not.
 _TRACES = (PLAN, "record.json", "curve.json", "evidence.zip", "shards")
@@ -51,10 +54,14 @@ def name_of(model: str, weights: str | Path | None = None) -> str:
 
     >>> name_of("my_model.py:build"), name_of("my_model.py:VAE"), name_of("vae", "runs/best.pt")
     ('my_model', 'my_model-VAE', 'vae+best')
+    >>> name_of("hf://owner/name@31f26fd")
+    'owner/name@31f26fd'
     """
     place, colon, function = model.rpartition(":")
-    name = model
-    if colon:
+    name = model.removeprefix(HUB)
+    if is_published(model) and name == model:
+        name = Path(model).resolve().name
+    elif colon and name == model:
         stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
         name = stem if function == "build" else f"{stem}-{function}"
     return name if weights is None else f"{name}+{Path(weights).stem}"

@@ -13,6 +13,7 @@ import torch
 
 from genrobust._version import __version__
 from genrobust.models.model import GenerativeModel
+from genrobust.models.published import HUB, is_published
 from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
@@ -65,7 +66,7 @@ def command_here(command: str, suite: str, options: Options, out: Path) -> str:
 def _absolute(reference: str) -> str:
     """What names a model, where it is a file by its whole path."""
     place, colon, function = reference.rpartition(":")
-    if reference.endswith(".zip"):
+    if reference.endswith(".zip") or (is_published(reference) and not reference.startswith(HUB)):
         return str(Path(reference).absolute())
     return f"{Path(place).absolute()}{colon}{function}" if place.endswith(".py") else reference
 

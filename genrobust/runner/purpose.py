@@ -11,10 +11,12 @@ from typing_extensions import TypeVar
 
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Outcome, Sizes
-from genrobust.outcomes.scores import clean_accuracy, mean, reached, scores
+from genrobust.outcomes.scores import clean_accuracy, mean, scores
 from genrobust.outcomes.table import Stored
+from genrobust.records.at_hand import AtHand
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.examples import Attacked, Example
+from genrobust.records.outcomes import Outcomes, reached
 from genrobust.records.record import Estimate, Record
 from genrobust.runner import collect
 from genrobust.runner.plan import ShardSpec, plan
@@ -104,7 +106,7 @@ class Robustness(Purpose[Outcome, Record]):
             forwards=int(outcome.counts.forwards.sum()),
             backwards=int(outcome.counts.backwards.sum()),
             **common,
-        )
+        ).beside(AtHand(Outcomes.of(suite, outcome.worst)))
 
     def accuracies(
         self, suite: Suite, shards: Sequence[Mapping[str, Tensor]]

@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 from torch import Tensor
 
+from genrobust.records.at_hand import write_beside
 from genrobust.records.examples import Example
 from genrobust.records.record import DataInfo, JudgeInfo, Times
 from genrobust.runner import collect, places
@@ -37,7 +38,10 @@ class Run(Generic[AnyRecord]):
     """A finished run: its record and the pictures for its page."""
 
     record: AnyRecord
-    examples: list[Example]
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        return self.record.at_hand.examples or ()
 
     def called(self, name: str) -> Run[AnyRecord]:
         """The same under a name that tells it from others beside it."""
@@ -70,8 +74,11 @@ def execute(
         store.gather(groups.full(number))
     found = [parts[number] for number in range(len(shards))]
     record = purpose.record(prepared, found, _common(prepared, shards, seconds))
-    record = places.settle(folder / purpose.file, record)
-    return Run(record, list(_examples(prepared, tasks, found)))
+    examples = list(_examples(prepared, tasks, found))
+    at_hand = replace(record.at_hand, examples=examples, folder=folder)
+    record = places.settle(folder / purpose.file, record).beside(at_hand)
+    write_beside(folder, at_hand)
+    return Run(record)
 
 
 class Groups:

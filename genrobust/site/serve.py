@@ -21,9 +21,9 @@ from genrobust.board.board import Board, Contender, contender, make_boards
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.evidence.entries import LoadedEntry, read_entries
 from genrobust.evidence.entry import Outcomes
-from genrobust.evidence.outcomes import check_outcomes
 from genrobust.files import temporary_folder
 from genrobust.records.migrate import read_record
+from genrobust.records.outcomes import check_outcomes
 from genrobust.records.record import Record
 from genrobust.site.build import write_files
 from genrobust.site.pages import render

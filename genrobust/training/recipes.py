@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genrobust.data.base import DATASETS
 from genrobust.errors import unknown_name
-from genrobust.models.families import FAMILIES, network_for
+from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.networks import NetworkSpec
-from genrobust.training.losses import Beta, Capacity, Penalty, Weight
-
-Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
-Positive = Annotated[float, Field(strict=True, gt=0, le=1e30, allow_inf_nan=False)]
+from genrobust.training.losses import Beta, Capacity, Count, Penalty, Positive, Weight
+from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
+from genrobust.training.losses.correlation import (
+    Covariance,
+    Factor,
+    Predictability,
+    TotalCorrelation,
+)
+from genrobust.training.losses.defences import Mixup, RobustEncoder, RobustOutput, SelfConsistent
 
 
 class Recipe(BaseModel):
@@ -35,6 +40,12 @@ class Recipe(BaseModel):
     temperature: Positive = 0.67
     augment: Annotated[bool, Field(strict=True)] = False
 
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if problem := self.penalty.unfit(self.network):
+            raise ValueError(problem)
+        return self
+
 
 class JudgeRecipe(BaseModel):
     """What can be chosen of a judge's training."""
@@ -52,6 +63,19 @@ def _penalties(steps: int) -> dict[str, Penalty]:
         "betavae": Beta(beta=4),
         "betavae-capacity": Capacity(gamma=30, gaussian=10, ramp_steps=ramp),
         "jointvae": Capacity(gamma=30, gaussian=5, categorical=5, ramp_steps=ramp),
+        "autoencoder": Beta(beta=0),
+        "factorvae": Factor(),
+        "betatcvae": TotalCorrelation(),
+        "dipvae-i": Covariance(),
+        "dipvae-ii": Covariance(type=2, diagonal=10),
+        "predictability": Predictability(),
+        "vaegan": VAEGAN(),
+        "infogan": InfoGAN(),
+        "fare-vae": RobustEncoder(),
+        "smooth-encoder": RobustEncoder(distance="wasserstein2"),
+        "adversarial-vae": RobustOutput(),
+        "avae": SelfConsistent(),
+        "mixup-vae": Mixup(),
     }
 
 
@@ -65,8 +89,8 @@ def recipe(family: str, dataset: str) -> Recipe:
     Raises:
         GenrobustError: no such family, or its network cannot read images of that shape.
     """
-    if family not in FAMILIES:
-        raise unknown_name("model", family, FAMILIES)
+    if family not in NETWORKS:
+        raise unknown_name("model", family, NETWORKS)
     steps = STEPS.get(dataset, STEPS["mnist"])
     known = DATASETS.get(dataset if dataset in DATASETS else "mnist")
     return Recipe(

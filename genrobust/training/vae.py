@@ -1,15 +1,15 @@
-"""Train a VAE of the zoo: exactly resumable, every draw keyed by the seed and the step."""
+"""The loop that trains every model: exactly resumable, every draw keyed by the seed and step."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
@@ -21,6 +21,7 @@ from genrobust.models.weights import half_precision, round_to_half, save_weights
 from genrobust.seeding import generator
 from genrobust.training.augment import move
 from genrobust.training.inputs import Claim, DivergedError, load_splits
+from genrobust.training.losses import Step
 from genrobust.training.recipes import Recipe
 
 Progress = Callable[[int, float], None]
@@ -31,6 +32,8 @@ class _State:
     step: int
     network: ConvVAE
     optimizer: torch.optim.Optimizer
+    helper: nn.Module | None
+    helper_optimizer: torch.optim.Optimizer | None
 
 
 def train_vae(
@@ -143,7 +146,10 @@ def evaluate(
         kl = posterior.kl_to_prior().sum()
         deployed = network.decode(posterior.mode())
         drawn = network.decode(posterior.sample(noise))
-        totals["elbo"] -= (F.binary_cross_entropy(drawn, x, reduction="sum") + kl).item()
+        if posterior.has_density:  # an autoencoder has no bound on a likelihood
+            totals["elbo"] -= (F.binary_cross_entropy(drawn, x, reduction="sum") + kl).item()
+        else:
+            totals.pop("elbo", None)
         totals["kl"] += kl.item()
         totals["bce"] += F.binary_cross_entropy(deployed, x, reduction="sum").item()
         totals["squared_error"] += F.mse_loss(deployed, x, reduction="sum").item()
@@ -155,7 +161,18 @@ def _start(recipe: Recipe, seed: int) -> _State:
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    return _State(0, network, optimizer)
+    helper, helper_optimizer = _helper(recipe, seed)
+    return _State(0, network, optimizer, helper, helper_optimizer)
+
+
+def _helper(recipe: Recipe, seed: int) -> tuple[nn.Module | None, torch.optim.Optimizer | None]:
+    """A family's networks beside the model, from a seed of their own, and what trains them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        helper = recipe.penalty.helper(recipe.network)
+    if helper is None:
+        return None, None
+    return helper, torch.optim.Adam(helper.parameters(), **recipe.penalty.helper_adam())
 
 
 def _train_step(
@@ -170,11 +187,21 @@ def _train_step(
     image = state.network.decode(code)
     if not image.isfinite().all():  # binary_cross_entropy would raise a RuntimeError
         raise _diverged("not finite", state.step + 1, recipe)
-    bce = F.binary_cross_entropy(image, x, reduction="sum") / len(x)
-    loss = bce + recipe.penalty(posterior, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    state.optimizer.step()
+    at = Step(
+        network=state.network,
+        helper=state.helper,
+        x=x,
+        posterior=posterior,
+        code=code,
+        image=image,
+        draws=draws,
+        number=state.step,
+        images=len(train),
+        temperature=recipe.temperature,
+    )
+    _descend(state.optimizer, loss := recipe.penalty.loss(at))
+    if state.helper_optimizer is not None:
+        _descend(state.helper_optimizer, recipe.penalty.helper_loss(at))
     state.step += 1
     value = loss.item()
     if not value < float("inf"):
@@ -183,10 +210,16 @@ def _train_step(
     return value, {
         "step": state.step,
         "loss": round(value, 3),
-        "bce": round(bce.item(), 3),
+        "bce": round(at.bce.item(), 3),
         "kl_per_latent": [round(kl, 4) for kl in per_latent],
         "capacity": recipe.penalty.capacities(posterior, state.step),
     }
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
 
 
 def _diverged(loss: float | str, step: int, recipe: Recipe) -> DivergedError:
@@ -204,10 +237,21 @@ def _batch_ids(count: int, batch_size: int, step: int, seed: int) -> Tensor:
 
 
 def _tensors(state: _State) -> dict[str, Tensor]:
-    tensors = {f"network.{k}": v for k, v in state.network.state_dict().items()}
-    for index, moments in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, module, optimizer in _trained(state):
+        prefix = name.removesuffix("network")
+        tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {
+                f"{prefix}optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()
+            }
     return tensors
+
+
+def _trained(state: _State) -> Iterator[tuple[str, nn.Module, torch.optim.Optimizer]]:
+    yield "network", state.network, state.optimizer
+    if state.helper is not None and state.helper_optimizer is not None:
+        yield "helper_network", state.helper, state.helper_optimizer
 
 
 def _restore(state: _State, path: Path, run: str) -> None:
@@ -223,16 +267,19 @@ def _restore(state: _State, path: Path, run: str) -> None:
             "differ); choose another --out, or delete that folder"
         )
     state.step = int(metadata["step"])
-    prefix = "network."
-    network = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    state.network.load_state_dict(network)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = tensor
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for name, module, optimizer in _trained(state):
+        module.load_state_dict(_below(f"{name}.", tensors))
+        moments: dict[int, dict[str, Tensor]] = {}
+        kept = _below(f"{name.removesuffix('network')}optimizer.", tensors)
+        for key, tensor in kept.items():
+            index, moment = key.split(".")
+            moments.setdefault(int(index), {})[moment] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _log_until(path: Path, step: int) -> list[str]:

@@ -38,6 +38,8 @@ SHIFT = 0.01
 #: Random partitions of the images that are tried beside each image alone, and the largest batch as
 #: a multiple of the run's.
 SPLITS, LARGER = 3, 2
+#: Images that are put into them, drawn anew each time where there are more.
+TRIED = 400
 
 
 def reconstruction_ratios(
@@ -121,8 +123,11 @@ def require_alone(
     if model.draws > 1:
         return "its draws are keyed by the image, whatever is beside it"
     tolerance, pixels = tolerance_of(model), scored[0].numel()
+    draws = generator("batches", seed)
+    chosen = torch.randperm(len(x), generator=draws)[:TRIED]
+    x, scored = x[chosen], scored[chosen]
     kept = pixels - (int(EDGES * pixels) if model.deploy is not None else 0)
-    for batches in _partitions(len(x), suite.chunk_size, seed):
+    for batches in _partitions(len(x), suite.chunk_size, draws):
         apart = torch.zeros(len(x))
         for batch in batches:
             moved = (model.reconstruct(x[batch]) - scored[batch]).abs().flatten(1)
@@ -138,12 +143,11 @@ def require_alone(
     return f"{len(x)} images alone, in {SPLITS} random partitions and permuted: as they were scored"
 
 
-def _partitions(count: int, size: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
+def _partitions(count: int, size: int, draws: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
     """Into random batches, smaller and larger than the run's; each image alone; random again.
 
     So each image comes again with others before it.
     """
-    draws = generator("batches", seed)
     for split in range(SPLITS + 1):
         most = 1 if split == 1 else LARGER * size
         sizes = torch.randint(1, most + 1, (count,), generator=draws)

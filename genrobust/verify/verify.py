@@ -50,7 +50,7 @@ PROVES: dict[Depth, str] = {
 }
 DEPTHS: tuple[Depth, ...] = ("schema", "replay", "re-attack")
 #: Images on which a code's rate is measured, the sources first.
-MEASURED = 200
+MEASURED = 100
 
 
 @dataclass(frozen=True)
@@ -302,9 +302,10 @@ class _Work:
         suite = self.subject.evidence.record.suite
         images = load_images(suite.dataset, suite.split, self.options.data_root)
         ids = [*dict.fromkeys([*suite.sample_ids, *range(len(images))])][:MEASURED]
+        limit = rate_limit(suite, self.model.input_shape)
         with rejecting():
-            rate = rate_of(self.model, images.take(ids), seed, suite.chunk_size)
-        self.rate, limit = rate, rate_limit(suite, self.model.input_shape)
+            rate = rate_of(self.model, images.take(ids), seed, suite.chunk_size, enough=limit)
+        self.rate = rate
         carried = f"it carries {rate:,.1f} nats of an image, and ranked models {limit:,.1f} at most"
         return carried + (": a reference line, without a rank" if rate > limit else "")
 

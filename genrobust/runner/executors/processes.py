@@ -26,7 +26,7 @@ TRIES = 3
 
 
 class Processes(Executor):
-    """Python's lock is no limit, and models that cannot be shared run side by side.
+    """Processes of this machine: Python's lock is no limit, and any model has one to itself.
 
     A worker that is killed is replaced, and its shard goes on from its checkpoint.
     """

@@ -12,7 +12,10 @@ from genrobust.runner.executors.pool import run_all
 
 
 class Threads(Executor):
-    """Quick to start. The run's preparation sees to it that the model can be shared."""
+    """Threads of this process: quick to start.
+
+    The run's preparation sees to it that the model can be shared.
+    """
 
     elsewhere = False
 

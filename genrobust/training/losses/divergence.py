@@ -1,4 +1,4 @@
-"""What each family of VAE adds to the reconstruction term: a penalty on the KL to the prior."""
+"""Penalties on the KL to the prior: VAE, beta-VAE, capacity, JointVAE; and none, an autoencoder."""
 
 from __future__ import annotations
 
@@ -6,38 +6,31 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from genrobust.posterior import Categorical, Posterior
-
-#: A weight or a capacity: a number from 0 up.
-Weight = Annotated[float, Field(strict=True, ge=0, le=1e30, allow_inf_nan=False)]
+from genrobust.training.losses.base import Objective, Weight
 
 
-class Beta(BaseModel):
+class Beta(Objective):
     """beta * KL: the ELBO at beta = 1 (Kingma & Welling 2014; thesis eq. 2.5), the beta-VAE above
     it (Higgins et al. 2017; eq. 2.11). A categorical's KL is the analytic one (eq. 2.10)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["beta"] = "beta"
     beta: Weight = 1.0
 
     def __call__(self, posterior: Posterior, step: int) -> Tensor:
         return self.beta * posterior.kl_to_prior().sum(1).mean()
 
-    def capacities(self, posterior: Posterior, step: int) -> dict[str, float]:
-        return {}
 
-
-class Capacity(BaseModel):
+class Capacity(Objective):
     """gamma * |KL - C| with C raised linearly from 0, per kind of latent.
 
     Burgess et al. 2018 (thesis eq. 2.13) for Gaussians alone; JointVAE (Dupont 2018; eq. 2.14)
     with a second capacity for the categoricals, capped at the most they can carry, sum log K.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     kind: Literal["capacity"] = "capacity"
     gamma: Weight
     gaussian: Weight
@@ -67,6 +60,3 @@ class Capacity(BaseModel):
 def _is_categorical(part: object) -> list[bool]:
     columns = part.kl_to_prior().shape[1]  # type: ignore[attr-defined]
     return [isinstance(part, Categorical)] * columns
-
-
-Penalty = Annotated[Beta | Capacity, Field(discriminator="kind")]

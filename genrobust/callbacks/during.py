@@ -1,0 +1,121 @@
+"""Bench a model every few epochs of its training."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from genrobust.arguments import whole
+from genrobust.benchmarking import bench
+from genrobust.errors import GenrobustError, unknown_name
+from genrobust.models.model import GenerativeModel
+from genrobust.records.record import Record
+
+#: Is told the record of an epoch.
+Log = Callable[[Record, int], None]
+
+#: Sources that are attacked: few, so that training does not wait long.
+SOURCES = 20
+
+
+class DuringTraining:
+    """Bench a model during training, on few sources; training goes on as if it had not been.
+
+    Neither the module nor a random generator is changed by it. Scores of few sources have wide
+    intervals and a flag that says so: they show a trend, and the last model is benched in full.
+
+    Args:
+        suite: as for :func:`genrobust.bench`; default ``"digits"``.
+        every_n_epochs: after how many epochs each.
+        sources: how many are attacked: the suite's first, or as many of ``data``.
+        model: from the module that trains to the model in it, such as ``lambda module: module.vae``
+            or one that ends in :func:`genrobust.wrap`; default the module itself.
+        log: who is told, such as :func:`genrobust.callbacks.to_tensorboard`.
+        options: further ones of :func:`genrobust.bench`, such as ``attacks=["latent"]``,
+            ``data=...`` in place of ``suite``, or ``workers=1``. The device is the module's own.
+
+    Raises:
+        GenrobustError: an option that bench does not have; a number below 1.
+
+    Example:
+        >>> import genrobust
+        >>> from genrobust.callbacks import DuringTraining
+        >>> measure = DuringTraining(sources=2, attacks=["noise"], every_n_epochs=2)
+        >>> module = genrobust.load_model("vae").module
+        >>> measure(module, 0) is None  # after the first epoch
+        True
+        >>> record = measure(module, 1)
+        >>> list(measure.records)
+        [1]
+    """
+
+    def __init__(
+        self,
+        suite: Any = None,
+        *,
+        every_n_epochs: int = 1,
+        sources: int = SOURCES,
+        model: Callable[[Any], nn.Module | GenerativeModel] | None = None,
+        log: Log | Sequence[Log] = (),
+        **options: Any,
+    ) -> None:
+        for name, value in {"every_n_epochs": every_n_epochs, "sources": sources}.items():
+            if whole(name, value) < 1:
+                raise GenrobustError(f"{name} is {value}; give 1 or more")
+        known = inspect.signature(bench).parameters.keys() - {"model", "suite", "sources", "limit"}
+        for name in options:
+            if name not in known:
+                raise unknown_name("option of bench", name, sorted(known))
+        of_data = options.get("data") is not None
+        few = {"sources" if of_data else "limit": sources}
+        self._options: dict[str, Any] = {"suite": suite, **few, **options}
+        self._every = every_n_epochs
+        self._model = model or (lambda module: module)
+        self._log = (log,) if callable(log) else tuple(log)
+        #: What was measured, by the epoch.
+        self.records: dict[int, Record] = {}
+
+    def __call__(self, module: nn.Module, epoch: int) -> Record | None:
+        """Bench, if it is time to.
+
+        Args:
+            module: what trains.
+            epoch: the one that has just ended, from 0.
+
+        Returns:
+            The record; None where it was not measured.
+
+        Raises:
+            GenrobustError: as :func:`genrobust.bench`.
+        """
+        if (epoch + 1) % self._every:
+            return None
+        weight = next(module.parameters(), None)
+        options = dict(self._options)
+        if weight is not None:
+            options.setdefault("device", str(weight.device))
+        record = bench(self._model(module), **options)
+        self.records[epoch] = record
+        for log in self._log:
+            log(record, epoch)
+        return record
+
+
+def scores_of(record: Record) -> dict[str, float]:
+    """A record's scores by the names under which they are logged.
+
+    Example:
+        >>> import genrobust
+        >>> list(scores_of(genrobust.bench("vae", limit=2, eps=[0.1], attacks=["noise"])))[:2]
+        ['robustness/clean_accuracy', 'robustness/accuracy_eps_0.1']
+    """
+    scores = record.scores
+    found = {"clean_accuracy": scores.clean_accuracy.value}
+    found |= {f"accuracy_eps_{at.eps:g}": at.robust_accuracy.value for at in scores.per_eps}
+    if scores.robust_area is not None:
+        found["area"] = scores.robust_area.value
+    found["flags"] = float(len(record.flags))
+    return {f"robustness/{name}": value for name, value in found.items()}

@@ -1,0 +1,100 @@
+"""What ``--help`` shows: options in groups, and commands to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: The groups in their order, with the parameters in each; what is in none stands in the last.
+GROUPS = {
+    "Model": ("model", "weights", "name", "max_batch", "batch_size", "trust_code"),
+    "Data": ("data", "sources", "dataset", "data_root", "suite"),
+    "Protocol": (
+        *("attacks", "norm", "eps", "judge", "rule", "limit", "seed", "radius"),
+        *("depth", "share", "change"),
+    ),
+    "Running": ("device", "workers", "executor", "shard", "as_data", "out", "json_out", "help"),
+}
+
+#: What one types first, by command.
+EXAMPLES = {
+    "bench": (
+        "genrobust bench --model jointvae",
+        "genrobust bench --model vae --model my_model.py:build --out results",
+        "genrobust bench --model my_model.py:build --data photos/ --sources 50",
+        "genrobust bench --model hf://stabilityai/sd-vae-ft-mse@31f26fd --data photos/",
+    ),
+    "curve": (
+        "genrobust curve --model jointvae",
+        "genrobust curve --model my_model.py:build --norm l2 --limit 20",
+    ),
+    "status": ("genrobust status genrobust-runs/digits-v1/vae",),
+    "collect": ("genrobust collect genrobust-runs/digits-v1/vae",),
+    "check": (
+        "genrobust check my_model.py:build",
+        "genrobust check my_model.py:build --weights best.safetensors --dataset mnist",
+    ),
+    "submit": (
+        "genrobust submit genrobust-runs/digits-v1/my_model --dry-run",
+        "genrobust submit genrobust-runs/digits-v1/my_model --name 'My VAE' --open-pr",
+    ),
+    "verify": (
+        "genrobust verify leaderboard/entries",
+        "genrobust verify evidence.zip --depth re-attack",
+    ),
+    "publish": (
+        "genrobust publish genrobust-runs/digits-v1/my_model --card README.md \\\n"
+        "    --url https://huggingface.co/ME/VAE/resolve/main/evidence.zip",
+    ),
+    "train": (
+        "genrobust train --model vae --dataset mnist",
+        "genrobust train --judge lenet --dataset fashion-mnist",
+    ),
+    "list": ("genrobust list attacks", "genrobust list models"),
+    "show": (
+        "genrobust show suite digits",
+        "genrobust show attack latent",
+        "genrobust show schema record",
+    ),
+    "doctor": ("genrobust doctor",),
+    "make": ("genrobust suite make --model vae.py:build --data photos/ --out photos.json",),
+    "build": ("genrobust leaderboard build",),
+    "serve": ("genrobust leaderboard serve",),
+}
+
+
+class Command(TyperCommand):
+    """A command whose help has its options in groups, and examples below."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        shown = [(one, one.get_help_record(ctx)) for one in self.get_params(ctx)]
+        rows: dict[str, list[Any]] = {name: [] for name in ("Arguments", *GROUPS)}
+        for parameter, record in shown:
+            if record is not None:
+                rows[_group(parameter)].append(record)
+        for name, found in rows.items():
+            if found:
+                with formatter.section(name):
+                    formatter.write_dl(found)
+        if examples := EXAMPLES.get(self.name or ""):
+            with formatter.section("Examples"):
+                for line in "\n".join(examples).splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class App(typer.Typer):
+    """Whose commands are such."""
+
+    def command(self, name: str | None = None, **known: Any) -> Callable[[Function], Function]:
+        return super().command(name, **{"cls": Command, **known})
+
+
+def _group(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return "Arguments"
+    return next((group for group, names in GROUPS.items() if parameter.name in names), "Running")

@@ -1,0 +1,283 @@
+"""How well single latents stand for single known factors: six scores, each in [0, 1].
+
+All take codes (N, n), one row an image, and its factors (N, f), whole numbers from 0. They answer
+different questions, and agree only at the ends: a code that is the factors scores 1 in all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import mutual_info_score
+from sklearn.svm import LinearSVC
+from torch import Tensor
+
+from genrobust.arguments import classes, floats, whole
+from genrobust.errors import GenrobustError
+from genrobust.seeding import generator
+
+Matrix = NDArray[np.float64]
+
+
+def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
+    """Mutual information gap (Chen et al. 2018): how far the best latent of a factor leads.
+
+    For each factor the two greatest mutual informations with a latent are subtracted and divided by
+    the factor's entropy; the mean over factors.
+
+    Args:
+        codes: (N, n).
+        factors: (N, f), whole numbers.
+        bins: of equal width, over each latent's range.
+
+    Raises:
+        GenrobustError: shapes or numbers that cannot be; a factor with one value.
+
+    Example:
+        >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+        >>> round(mig(factors.float(), factors), 4)
+        1.0
+    """
+    z, v = _checked(codes, factors)
+    ranked = np.sort(_information(z, v, bins), axis=0)
+    second = ranked[-2] if len(ranked) > 1 else 0.0
+    return float(np.mean((ranked[-1] - second) / _entropies(v)))
+
+
+def modularity(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
+    """Modularity (Ridgeway & Mozer 2018): whether each latent is of one factor at most.
+
+    For each latent, 1 less the squared information on all factors but its best, over the squared
+    information on its best and the number of other factors; the mean over latents that carry any
+    information. Two latents may be of one factor.
+
+    Args:
+        codes: (N, n).
+        factors: (N, f), whole numbers, at least two factors.
+        bins: of equal width, over each latent's range.
+
+    Raises:
+        GenrobustError: shapes or numbers that cannot be; fewer than two factors; no latent that
+            varies.
+    """
+    z, v = _checked(codes, factors)
+    if v.shape[1] < 2:
+        raise GenrobustError("factors has one column, and modularity needs two; give more factors")
+    squared = _information(z, v, bins) ** 2
+    best = squared.max(1)
+    told = best > 1e-18
+    if not told.any():
+        raise GenrobustError(
+            "no latent carries information on a factor, so that modularity is undefined; give "
+            "codes that vary"
+        )
+    rest = squared.sum(1) - best
+    return float(np.mean(1 - rest[told] / (best[told] * (v.shape[1] - 1))))
+
+
+def sap(codes: Tensor, factors: Tensor, seed: int = 0) -> float:
+    """Separated attribute predictability (Kumar et al. 2018): the best classifier's lead.
+
+    A linear support vector machine reads each factor from each latent alone; on the second half of
+    the rows the two best accuracies are subtracted; the mean over factors.
+
+    Args:
+        codes: (N, n).
+        factors: (N, f), whole numbers.
+        seed: of the shuffle and the machines.
+
+    Raises:
+        GenrobustError: shapes or numbers that cannot be; a factor with one value.
+    """
+    z, v = _checked(codes, factors)
+    train, test = _halves(len(z), seed)
+    z = (z - z[train].mean(0)) / np.maximum(z[train].std(0), 1e-12)
+    gaps = []
+    for factor in v.T:
+        scores = sorted(
+            _fitted(
+                LinearSVC(C=0.01, class_weight="balanced", random_state=seed),
+                z[train, i : i + 1],
+                factor[train],
+            ).score(z[test, i : i + 1], factor[test])
+            for i in range(z.shape[1])
+        )
+        gaps.append(scores[-1] - (scores[-2] if len(scores) > 1 else 0.0))
+    return float(np.mean(gaps))
+
+
+def dci(codes: Tensor, factors: Tensor, seed: int = 0) -> tuple[float, float, float]:
+    """Disentanglement, completeness and informativeness (Eastwood & Williams 2018).
+
+    Boosted trees read each factor from all latents; their importances say how much of a latent goes
+    to one factor (disentanglement) and of a factor to one latent (completeness), by entropy;
+    informativeness is the accuracy on the second half of the rows.
+
+    Args:
+        codes: (N, n).
+        factors: (N, f), whole numbers.
+        seed: of the shuffle and the trees.
+
+    Raises:
+        GenrobustError: shapes or numbers that cannot be; a factor with one value.
+    """
+    z, v = _checked(codes, factors)
+    train, test = _halves(len(z), seed)
+    models = [
+        _fitted(GradientBoostingClassifier(n_estimators=20, random_state=seed), z[train], f[train])
+        for f in v.T
+    ]
+    importance = np.stack([model.feature_importances_ for model in models], 1)
+    read = [m.score(z[test], f[test]) for m, f in zip(models, v.T, strict=True)]
+    return _purity(importance), _purity(importance.T), float(np.mean(read))
+
+
+def factor_score(codes: Tensor, factors: Tensor, votes: int = 800, seed: int = 0) -> float:
+    """The FactorVAE score (Kim & Mnih 2018): whether the calmest latent tells the factor held.
+
+    Each vote draws a factor, a value of it and 64 rows that have it; the latent of the least
+    variance, in shares of its own over all rows, votes for the factor. The accuracy of the majority
+    over the second half of the votes, by what the first half taught. Latents that do not vary never
+    vote.
+
+    Args:
+        codes: (N, n).
+        factors: (N, f), whole numbers.
+        votes: how many, half to learn and half to score.
+        seed: of the draws.
+
+    Raises:
+        GenrobustError: shapes or numbers that cannot be; a factor with one value; no latent that
+            varies.
+    """
+    z, v = _checked(codes, factors)
+    votes = whole("votes", votes, 2)
+    spread = z.var(0)
+    alive = spread > 1e-10
+    if not alive.any():
+        raise GenrobustError("no latent varies, so that none can vote; give codes that vary")
+    z = z[:, alive] / np.sqrt(spread[alive])
+    draws = np.random.default_rng(_key("factor score", seed))
+    table = np.zeros((2, z.shape[1], v.shape[1]))
+    for vote in range(votes):
+        factor = draws.integers(v.shape[1])
+        rows = _rows_of(v[:, factor], draws.choice(v[:, factor]), 64, draws)
+        table[vote % 2, z[rows].var(0).argmin(), factor] += 1
+    majority = table[0].argmax(1)
+    return float(table[1][np.arange(len(majority)), majority].sum() / table[1].sum())
+
+
+def beta_score(codes: Tensor, factors: Tensor, pairs: int = 800, seed: int = 0) -> float:
+    """The beta-VAE score (Higgins et al. 2017): whether the mean change of codes tells the factor.
+
+    Each point is the mean absolute difference of 64 pairs of rows that share one factor's value; a
+    logistic regression learns the factor on the first half of the points, and its accuracy on the
+    second is the score.
+
+    Args:
+        codes: (N, n).
+        factors: (N, f), whole numbers, at least two factors.
+        pairs: how many points, half to learn and half to score.
+        seed: of the draws.
+
+    Raises:
+        GenrobustError: shapes or numbers that cannot be; fewer than two factors.
+    """
+    z, v = _checked(codes, factors)
+    if v.shape[1] < 2:
+        raise GenrobustError("factors has one column, and the score needs two; give more factors")
+    pairs = whole("pairs", pairs, 4 * v.shape[1])
+    z = z / np.maximum(z.std(0), 1e-12)
+    draws = np.random.default_rng(_key("beta score", seed))
+    points, held = np.zeros((pairs, z.shape[1])), np.arange(pairs) % v.shape[1]
+    for point, factor in enumerate(held):
+        first = draws.integers(len(v), size=64)
+        second = [_rows_of(v[:, factor], v[row, factor], 1, draws)[0] for row in first]
+        points[point] = np.abs(z[first] - z[second]).mean(0)
+    half = pairs // 2
+    model = _fitted(LogisticRegression(max_iter=1000), points[:half], held[:half])
+    return float(model.score(points[half:], held[half:]))
+
+
+def active_latents(kl: Tensor, threshold: float = 0.01) -> int:
+    """How many latents are used: those whose KL to the prior, the mean over images, is above.
+
+    Args:
+        kl: (N, n) in nats, as :meth:`genrobust.posterior.Posterior.kl_to_prior` gives it.
+        threshold: in nats.
+
+    Example:
+        >>> active_latents(torch.tensor([[1.0, 0.0], [2.0, 0.001]]))
+        1
+    """
+    return int((floats("kl", kl).mean(0) > threshold).sum())
+
+
+def _checked(codes: Tensor, factors: Tensor) -> tuple[Matrix, NDArray[np.int64]]:
+    z, v = floats("codes", codes), classes("factors", factors)
+    if z.ndim != 2 or v.ndim != 2 or len(z) != len(v) or not z.numel() or not v.numel():
+        raise GenrobustError(
+            f"codes are {tuple(z.shape)} and factors {tuple(v.shape)}; give (N, latents) and "
+            "(N, factors) of the same images"
+        )
+    if not z.isfinite().all():
+        raise GenrobustError("codes hold numbers that are not finite; give those of a sound model")
+    fixed = [i for i in range(v.shape[1]) if v[:, i].unique().numel() < 2]
+    if fixed:
+        raise GenrobustError(
+            f"factor {fixed[0]} has one value in these images; leave its column out, or give more"
+        )
+    return z.detach().cpu().double().numpy(), v.cpu().numpy()
+
+
+def _information(z: Matrix, v: NDArray[np.int64], bins: int) -> Matrix:
+    """Mutual information in nats of each latent, in bins, with each factor, (n, f)."""
+    bins = whole("bins", bins, 2)
+    cut = [np.digitize(column, np.histogram_bin_edges(column, bins)[1:-1]) for column in z.T]
+    return np.array([[mutual_info_score(c, f) for f in v.T] for c in cut])
+
+
+def _entropies(v: NDArray[np.int64]) -> Matrix:
+    return np.array([mutual_info_score(factor, factor) for factor in v.T])
+
+
+def _purity(importance: Matrix) -> float:
+    """How far rows lie in one column: 1 - entropy in its most, weighted by the rows' sums."""
+    if importance.shape[1] == 1:
+        return 1.0
+    rows = importance.sum(1)
+    if not rows.sum():
+        return 0.0
+    share = importance / np.maximum(rows, 1e-300)[:, None]
+    entropy = -(share * np.log(np.maximum(share, 1e-300))).sum(1) / np.log(share.shape[1])
+    return float(((1 - entropy) * rows).sum() / rows.sum())
+
+
+def _halves(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if count < 4:
+        raise GenrobustError(f"{count} images cannot be halved to learn and to score; give more")
+    order = torch.randperm(count, generator=generator("disentanglement", seed)).numpy()
+    return order[: count // 2], order[count // 2 :]
+
+
+def _fitted(model: Any, z: Matrix, v: NDArray[np.int64]) -> Any:
+    if len(np.unique(v)) < 2:
+        raise GenrobustError(
+            "one half of the images shows a factor at one value alone; give more images"
+        )
+    return model.fit(z, v)
+
+
+def _rows_of(
+    factor: NDArray[np.int64], value: int, count: int, draws: np.random.Generator
+) -> NDArray[np.int64]:
+    return draws.choice(np.flatnonzero(factor == value), count)
+
+
+def _key(what: str, seed: int) -> int:
+    return int(torch.randint(2**31, (), generator=generator(what, seed)))

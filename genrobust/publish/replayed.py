@@ -1,0 +1,82 @@
+"""A record whose evidence was replayed: the only kind that is published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrobust.errors import GenrobustError
+from genrobust.evidence.bundle import EVIDENCE
+from genrobust.evidence.entries import sha256_of
+from genrobust.records.record import Record
+from genrobust.runner.execute import Progress, silent
+from genrobust.verify.verify import VerifyOptions, verify
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A record, and where the evidence is that gives its scores.
+
+    Args:
+        record: without flags.
+        sha256: of the evidence that was replayed.
+        url: where others can have that evidence.
+    """
+
+    record: Record
+    sha256: str
+    url: str
+
+    @property
+    def source(self) -> str:
+        """The address, with the hash of what must lie there."""
+        return f"{self.url}#sha256={self.sha256}"
+
+
+def replayed(
+    path: str | Path,
+    url: str,
+    options: VerifyOptions | None = None,
+    on_progress: Progress = silent,
+) -> Replayed:
+    """Replay a run's evidence, so that what is published is what it gives.
+
+    Args:
+        path: a run's folder with ``evidence.zip`` in it, an entry's, or the archive itself.
+        url: where others can have that archive: ``https://...``.
+        options: what the replay needs that is not in the evidence.
+        on_progress: called with the shards done and the shards in all.
+
+    Raises:
+        GenrobustError: there is no evidence, the replay failed or cannot be told, the record is
+            flagged, or the address is none.
+    """
+    if not url.startswith("https://") or "#" in url or not url.isprintable():
+        raise GenrobustError(
+            f"'{url}' is no address of the evidence; say where others can have it, such as "
+            "https://huggingface.co/OWNER/NAME/resolve/main/evidence.zip"
+        )
+    place = Path(path)
+    archive = place / EVIDENCE if place.is_dir() else place
+    if not archive.is_file():
+        raise GenrobustError(
+            f"there is no evidence '{archive}', by which others could check the scores; type the "
+            "run's command again with --evidence, and name the folder that it prints"
+        )
+    digest = sha256_of(archive)
+    found = verify(archive, options or VerifyOptions("replay"), on_progress=on_progress)
+    for check in found.verification.checks:
+        if not check.passed:
+            raise GenrobustError(
+                f"'{archive}' does not give its scores ({check.name}: {check.detail}); run "
+                "'genrobust bench' again with --evidence"
+            )
+    assert found.subject is not None
+    record = found.subject.evidence.record
+    if record.flags:
+        names = ", ".join(dict.fromkeys(flag.name for flag in record.flags))
+        raise GenrobustError(
+            f"the scores of '{archive}' are flagged ({names}) and may be too high, so that they "
+            "are not published; the run's report.html says what to do about each flag"
+        )
+    return Replayed(record, digest, url)

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Installs a built wheel in an empty environment, outside any repository, and runs first commands.
+#
+#   tools/try_wheel.sh DIST [TORCH]     TORCH: such as torch==2.4.1, default any that fits
+set -euo pipefail
+dist=$(realpath "$1")
+torch=${2:-torch}
+home=$(mktemp -d)
+trap 'rm -rf "$home"' EXIT
+cd "$home"
+unset PYTHONPATH
+python3 -m venv env
+# torch first and alone, as a second resolution could fetch another build of it.
+env/bin/python -m pip install --quiet "$torch"
+# shellcheck disable=SC2086 - several words, where a torch of that age needs its torchvision
+env/bin/python -m pip install --quiet "$dist"/*.whl ${TORCHVISION:-} "$(env/bin/python -m pip freeze | grep '^torch==')"
+env/bin/genrobust --version
+env/bin/genrobust doctor
+env/bin/genrobust bench --model jointvae
+env/bin/python - <<'PYTHON'
+import genrobust
+
+record = genrobust.Record.load("genrobust-runs/digits-v1/jointvae")
+print(record)
+assert record.official and genrobust.__file__.startswith(__import__("sys").prefix)
+PYTHON

@@ -168,17 +168,20 @@ def page(masked: list[Row], honest: list[Row], fallen: list[Row], count: int) ->
     return (
         "# Hidden masks\n\nMasks inside the zoo's `vae` on digits (`too-sure`: `jointvae`), of "
         "which nothing is said. Those *held out* were written down before any flag or attack for "
-        "them was made, and looked at after the limits were set (26 November 2026); the others are "
-        "those "
-        "that flags and the attack `stand-in` were made with. `scaled-gradient` is harmless. Flags "
+        "them was made, and looked at after the limits were set (26 November 2026); the others "
+        "are those that flags and the attack `stand-in` were made with. "
+        "One author made both lists and the flags, and thought of a soft purifier when making the "
+        "flag of reconstructions that do not follow. `scaled-gradient` is harmless. Flags "
         f"by the signs, on {SOURCES} sources at the suite's smallest and largest radius; beside "
         "them the shares of sources, in percent, where the gradient, or that of a latent, is not "
         "what differences say, the largest jump, the least response and the largest lead. "
         f"genrobust {genrobust.__version__}, `python benchmarks/masking_hidden.py`.\n\n"
-        f"{table(masked)}\n\nThe share that stands at L-inf {EPS:g}, in percent of {count} sources "
-        "and by the attacker's judge: after `classifier`, and after `stand-in` on what that left."
-        f"\n\n{table(fallen)}\n\n# Honest models\n\nThe same signs on {len(honest)} models that "
-        f"hide nothing: {alarms} have a flag.\n\n{table(honest)}\n"
+        f"{table(masked)}\n\nOf {len(fallen)} of these models, the share that stands at L-inf "
+        f"{EPS:g}, in percent of {count} sources and by the attacker's judge: after `classifier`, "
+        f"and after `stand-in` on what that left.\n\n{table(fallen)}\n\n# Honest models\n\nThe "
+        f"same signs on {len(honest)} models that hide nothing: {alarms} have a flag. One had: "
+        "`gradients mislead` on the coarse quantiser, whose code does not move by so little, was "
+        f"mended after it was seen here.\n\n{table(honest)}\n"
     )
 
 

@@ -133,7 +133,8 @@ def page(kept: dict[str, Any], limit: int) -> str:
         [
             "Sources that stand at one radius under version 1 of the suites and under version 2, "
             "and thousands of passes (images forward and gradients backward, both goals, with what "
-            f"the flags take). The first {limit} sources of each suite. "
+            f"the flags take). The first {limit} sources of each suite; both "
+            "under L2 with projections that use the whole ball. "
             f"genrobust {genrobust.__version__}, `python benchmarks/ablation.py`.\n",
             "| model, norm, radius | v1 | v2 | passes v1 | passes v2 |",
             "| --- | ---: | ---: | ---: | ---: |",

@@ -156,10 +156,8 @@ class L2(Norm):
         return _vector_norm(gradient, 2)
 
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
-        stuck = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
-        free = gradient.masked_fill(stuck, 0)
-        length = free.flatten(1).norm(dim=1).clamp_min(1e-20)
-        return free / length.view(-1, *[1] * (gradient.ndim - 1))
+        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
+        return gradient / length.view(-1, *[1] * (gradient.ndim - 1))
 
     def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
         change = (x_adv - x).flatten(1)

@@ -151,7 +151,7 @@ UNTOLD: dict[str, tuple[Form, str]] = {
     ),
     "posteriors": (
         lambda t, x: [D.Normal(t.mean(x), t.std(x)), D.Normal(t.mean(x), t.std(x))],
-        r"encode=lambda x: module\.encode\(x\)\[0\] if .* in one genrobust\.Posterior",
+        r"argument 'input' .* must be Tensor, not list.* pass decode=",
     ),
     "a sample and a distribution": (
         lambda t, x: (t.sample(x), D.Normal(t.mean(x), t.std(x))),

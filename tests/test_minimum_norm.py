@@ -131,12 +131,13 @@ def test_inside_a_ball_fmn_gives_the_nearest_or_the_best_image(linear_vae: Linea
     assert (found.loss[~reachable] < 0.6 * clean[~reachable]).all()
 
 
+@pytest.mark.slow
 def test_confidence_is_kept_on_the_deployed_path_of_a_categorical_code() -> None:
     images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
     model = genrobust.load_model("jointvae")
     labels = images.labels_of(range(3))
     batch = Batch(images.take(range(3)), (0, 1, 2), 0, labels, judge=judge)
-    settings = {"steps": 15, "classes": 1, "categories": 2}
+    settings = {"steps": 60, "classes": 1, "categories": 2}
     near, far = (
         make_attack("fmn", {**settings, "confidence": confidence})(model, batch, BOX["l2"])
         for confidence in (0.0, 3.0)
@@ -478,7 +479,9 @@ def test_the_command_prints_a_table_and_writes_its_files(
     ):
         assert word in shown.stdout
     folder = tmp_path / "out" / "digits-v1" / "vae" / "linf"
-    assert {p.name for p in folder.iterdir()} == {"plan.json", "shards", "curve.json", "curve.html"}
+    assert {p.name for p in folder.iterdir()} == {
+        *("plan.json", "shards", "curve.json", "curve.html", "examples.safetensors")
+    }
     written = MinimumNormRecord.model_validate_json((folder / "curve.json").read_text())
     assert written.provenance.command.startswith("genrobust curve --model vae")
 

@@ -179,13 +179,17 @@ def algorithm_1(
 ) -> tuple[float, Tensor]:
     """One image, 100 steps, as Croce & Hein 2020 print it, with their checkpoints in figures.
 
-    The one choice of our own: a search that goes back to its best point arrives there at rest.
+    Choices of our own: a search that goes back to its best point arrives there at rest, and a step
+    of some length is not spent on pixels that are at the end of their range already.
     """
 
     def slope_at(x: Tensor) -> Tensor:
         x = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(x), x)
-        return gradient.sign() if threat.norm.name == "linf" else gradient / gradient.norm()
+        if threat.norm.name == "linf":
+            return gradient.sign()
+        free = torch.where((x - gradient.sign()).clamp(0, 1) == x, 0, gradient)
+        return free / free.norm()
 
     def inside(x: Tensor) -> Tensor:
         return threat.project(x, source)

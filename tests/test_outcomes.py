@@ -85,6 +85,10 @@ STORED = [
     "backwards",
 ]
 
+DIRECTIONAL = tuple(
+    f"directional.{n}" for n in ("along", "along_latent", "jump", "response", "lead")
+)
+STORED += ["descent_relaxed", "probe.unbounded", *DIRECTIONAL]
 KEPT = sorted(name for name, column in Outcome.table().items() if column.kept)
 
 
@@ -131,7 +135,8 @@ def test_shards_join_to_what_their_parts_are() -> None:
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_missing_is_refused_unless_it_came_later(name: str) -> None:
     kept = {n: t for n, t in filled(Outcome.table()).items() if n != name}
-    of_all = ("damage.clean", "damage.clean_similarity", "damage.constant")
+    # What came later all at once is there as a whole or not at all.
+    of_all = ("damage.clean", "damage.clean_similarity", "damage.constant", *DIRECTIONAL)
     if Outcome.table()[name].later and name not in of_all:
         assert name not in Outcome.of(kept).tensors()
     else:

@@ -60,7 +60,9 @@ def apgd(
     checkpoints = _checkpoints(steps)
     last = 0
     for k in range(1, steps):
-        moved = threat.project(x - _scale(step, threat.norm.steepest(gradient, x)), source)
+        moved = threat.project(
+            x - _scale(step, threat.norm.steepest(_free(gradient, x), x)), source
+        )
         if k > 1:
             moved = threat.project(
                 x + MOMENTUM * (moved - x) + (1 - MOMENTUM) * (x - previous), source
@@ -103,6 +105,13 @@ def _checkpoints(steps: int) -> frozenset[int]:
         gap = max(gap - 0.03, 0.06)
         shares.append(shares[-1] + gap)
     return frozenset(max(1, round(share * steps)) for share in shares)
+
+
+def _free(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient without the pixels that a step would push out of the box: a step of some length
+    is then not spent on them."""
+    stuck = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
+    return gradient.masked_fill(stuck, 0)
 
 
 def _scale(step: Tensor, direction: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def decomposed_kl(
     Example:
         >>> code = torch.zeros(4, 2)
         >>> [round(float(part), 3) for part in decomposed_kl(code, code, code, 4)]
-        [1.386, -1.386, 0.0]
+        [1.386, 1.386, -2.773]
     """
     density = _log_normal(code[:, None], mean[None], logvar[None])  # (draw, posterior, latent)
     weight = math.log(len(code) * images)

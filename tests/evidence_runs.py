@@ -32,6 +32,7 @@ from genrobust.evidence.entry import Author, Entry, Submission, Verification
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Outcome
 from genrobust.outcomes.scores import scores
+from genrobust.records.outcomes import Outcomes
 from genrobust.records.record import Record
 from genrobust.runner import collect
 from genrobust.runner.options import Options
@@ -39,6 +40,7 @@ from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
 from genrobust.suites import AttackEntry, Suite, load_suite
 from genrobust.suites.suite import SUITES
+from genrobust.verify.pictures import thumbnails
 from genrobust.verify.replay import prepared_for, replay
 from genrobust.verify.verify import VerifyOptions, verify
 
@@ -140,7 +142,7 @@ class Forger:
         return self.record(scores=self.evidence.record.scores.model_copy(update=changed))
 
     def scored(self) -> Forger:
-        """Everything in the record that follows from the tensors, by genrobust's own code."""
+        """All that follows from the tensors in record and picture, by genrobust's own code."""
         with registered():
             evidence = self.evidence
             prepared = prepared_for(evidence, evidence.load_model(), 1, None)
@@ -148,6 +150,9 @@ class Forger:
         claimed = {n: t for n, t in evidence.outcome.tensors().items() if t.ndim == 1}
         outcome = Outcome.of({**outcome.tensors(), **claimed})
         said, record = evidence.outcome, evidence.record
+        picture = thumbnails(outcome, Outcomes.of(record.suite, outcome.worst))
+        assert picture is not None
+        (self.folder / "thumbnails.png").write_bytes(picture)
         return self.record(
             scores=scores(outcome, record.suite),
             flags=flags.raised(record.suite, said.eligible, said.signs, said.counts),

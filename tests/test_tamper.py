@@ -449,7 +449,6 @@ def assert_matches(pattern: str, text: str) -> None:
 
 def reattacked(path: Path, share: float) -> str:
     """Why a re-attack refuses what a replay does not."""
-    (path / "thumbnails.png").unlink()  # which show what is hidden, and need not be there
     found = verified(path, "re-attack", share=share, seed=0)
     failed = {check.name for check in found.checks if not check.passed}
     assert failed <= {"shards again", "fresh attack", "transfers"}, reason(found)

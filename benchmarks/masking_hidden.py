@@ -166,7 +166,7 @@ def zoo(name: str) -> GenerativeModel:
 def page(masked: list[Row], honest: list[Row], fallen: list[Row], count: int) -> str:
     alarms = sum(bool(row["flags"]) for row in honest)
     return (
-        "# Hidden masks\n\nMasks inside the zoo's `vae` on digits (`too-sure`: `jointvae`), of "
+        "Masks inside the zoo's `vae` on digits (`too-sure`: `jointvae`), of "
         "which nothing is said. Those *held out* were written down before any flag or attack for "
         "them was made, and looked at after the limits were set (26 November 2026); the others "
         "are those that flags and the attack `stand-in` were made with. "

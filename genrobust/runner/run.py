@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -71,7 +73,9 @@ def execute(
     for number, measured in _results(tasks, prepared, on_progress):
         parts[number] = purpose.condensed(measured.tensors)
         seconds += measured.seconds
-        store.gather(groups.full(number))
+        if full := groups.full(number):
+            store.gather(full)
+            _trim()
     found = [parts[number] for number in range(len(shards))]
     record = purpose.record(prepared, found, _common(prepared, shards, seconds))
     examples = list(_examples(prepared, tasks, found))
@@ -79,6 +83,13 @@ def execute(
     record = places.settle(folder / purpose.file, record).beside(at_hand)
     write_beside(folder, at_hand)
     return Run(record)
+
+
+def _trim() -> None:
+    """Let the C library give back what is free: it keeps large blocks between small ones that stay,
+    so that a long run's memory grew by 14 kB a sample though nothing held it."""
+    with suppress(OSError, AttributeError):  # not every library has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Groups:

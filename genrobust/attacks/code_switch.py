@@ -61,10 +61,10 @@ class CodeSwitch(Attack):
                 objective = Objective(p, wanted, self.confidence)
 
                 def run(
-                    standing: Context, objective: Objective = objective
+                    unbroken: Context, objective: Objective = objective
                 ) -> tuple[Problem, Minimum]:
                     stop = -self.confidence + 1e-3
-                    return restarted_apgd(objective, standing, threat, self.steps, 1, stop)
+                    return restarted_apgd(objective, unbroken, threat, self.steps, 1, stop)
 
                 best.search(run)
         return best.problem, best.minimum

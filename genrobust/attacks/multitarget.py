@@ -48,8 +48,8 @@ class MultiTarget(Attack):
         best = BestOf(context, self.confidence)
         order = other_classes(context)
         for rank in range(min(self.classes, order.shape[1])):
-            standing = best.standing()
-            aimed = order[standing, rank]
+            unbroken = best.unbroken()
+            aimed = order[unbroken, rank]
 
             def run(part: Context, aimed: Tensor = aimed) -> tuple[Problem, Minimum]:
                 targeted = Context(part.model, replace(part.batch, target_labels=aimed))
@@ -57,7 +57,7 @@ class MultiTarget(Attack):
                 objective = JudgeMargin(self.surrogate)
                 return restarted_apgd(objective, targeted, threat, self.steps, 1, stop)
 
-            best.search(run, standing)
+            best.search(run, unbroken)
         return best.problem, best.minimum
 
 

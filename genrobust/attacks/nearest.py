@@ -58,14 +58,14 @@ class Nearest(Attack):
         best = BestOf(context, self.confidence)
         order = _nearest_of_other_classes(context, images, labels)
         for rank in range(min(self.classes, order.shape[1])):
-            standing = best.standing()
-            chosen = order[standing, rank]
+            unbroken = best.unbroken()
+            chosen = order[unbroken, rank]
 
             def run(part: Context, chosen: Tensor = chosen) -> tuple[Problem, Minimum]:
                 batch = replace(part.batch, target_x=images[chosen], target_labels=labels[chosen])
                 return restarted_apgd(objective, Context(part.model, batch), threat, self.steps, 1)
 
-            best.search(run, standing)
+            best.search(run, unbroken)
         return best.problem, best.minimum
 
 

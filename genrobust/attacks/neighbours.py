@@ -57,7 +57,7 @@ class Neighbours(Attack):
         best = BestOf(context, self.confidence)
         approach, finish = self.steps - self.steps // 2, self.steps // 2
         for objective, there in _towards(context, self.classes):
-            standing = best.standing()
+            unbroken = best.unbroken()
 
             def run(
                 part: Context, objective: NeighbourMargin = objective
@@ -68,7 +68,7 @@ class Neighbours(Attack):
                     found = apgd(problem, found.x, threat, finish, -self.confidence)
                 return problem, found
 
-            best.search(run, standing[there[standing]])
+            best.search(run, unbroken[there[unbroken]])
         return best.problem, best.minimum
 
 

@@ -53,7 +53,7 @@ class BestOf:
         whole = torch.arange(len(context.batch), device=context.batch.x.device)
         self.offer(whole, context.batch.x)
 
-    def standing(self) -> Tensor:
+    def unbroken(self) -> Tensor:
         """Positions of the samples that are not done."""
         return (self.minimum.loss >= -self.confidence).nonzero()[:, 0]
 
@@ -66,7 +66,7 @@ class BestOf:
         self, run: Callable[[Context], tuple[Problem, Minimum]], positions: Tensor | None = None
     ) -> None:
         """Run a search on the samples at ``positions``, default all that are not done."""
-        positions = self.standing() if positions is None else positions
+        positions = self.unbroken() if positions is None else positions
         if not len(positions):
             return
         problem, found = run(self.context[positions])

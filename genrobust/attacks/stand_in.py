@@ -71,10 +71,10 @@ class StandIn(Attack):
         small = sum(t[0].numel() for t in context.source_posterior.tensors()) <= LARGEST_CODE
         for fit in (_posterior, _logits) if small else (_logits,):
             for round in range(self.rounds):
-                standing = best.standing()
-                standing = standing[doubted[standing]]
-                if len(standing):
-                    self._improve(best, standing, threat, fit, round)
+                unbroken = best.unbroken()
+                unbroken = unbroken[doubted[unbroken]]
+                if len(unbroken):
+                    self._improve(best, unbroken, threat, fit, round)
         return best.problem, best.minimum
 
     def _improve(

@@ -148,7 +148,7 @@ def robustness_margin(
     if whole("restarts", restarts) < 1:
         raise GenrobustError(f"restarts is {restarts}; attack at least once")
     margin = torch.zeros(len(x), device=x.device)
-    standing = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    unbroken = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for radius in radii:
         for restart in range(restarts):
             x_adv = inputs("the attack's x_adv", attack(x, radius, restart), model)
@@ -162,10 +162,10 @@ def robustness_margin(
             found = robust_probability(
                 model, x, x_adv, r, sample_ids=sample_ids, draws=draws, seed=seed
             )
-            standing &= found > 0.5
-        if not bool(standing.any()):
+            unbroken &= found > 0.5
+        if not bool(unbroken.any()):
             break
-        margin[standing] = radius
+        margin[unbroken] = radius
     return margin
 
 

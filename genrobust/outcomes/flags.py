@@ -252,12 +252,12 @@ def _unbounded(fooled: Tensor, eligible: Tensor) -> Flag | None:
 
 def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> Flag | None:
     """What stands moves farther in a larger ball, unless something holds it."""
-    standing = eligible & (radius == len(suite.eps))
+    unbroken = eligible & (radius == len(suite.eps))
     if damaged.attacked_shift is None or suite.eps[-1] < 2 * suite.eps[0]:
         return None
-    if not standing.any() or _share(standing[eligible]) <= STANDING:
+    if not unbroken.any() or _share(unbroken[eligible]) <= STANDING:
         return None
-    first, last = damaged.attacked_shift[0, standing], damaged.attacked_shift[-1, standing]
+    first, last = damaged.attacked_shift[0, unbroken], damaged.attacked_shift[-1, unbroken]
     share = _share(~(last >= GROWTH * first))
     if share <= STILL:
         return None

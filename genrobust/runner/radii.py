@@ -110,9 +110,9 @@ class _Search:
 
     def _tell(self, number: int, e: int, threat: ThreatModel, pulse: Pulse) -> None:
         """How much work is ahead if nothing more falls."""
-        waiting, standing = (
+        waiting, unbroken = (
             {goal: len(of(goal)) for goal in (self.ignore, self.target)}
-            for of in (_Goal.to_attack, _Goal.standing)
+            for of in (_Goal.to_attack, _Goal.unbroken)
         )
         each = [
             (self.target if entry.goal == "targeted" else self.ignore, passes_of(attack))
@@ -120,7 +120,7 @@ class _Search:
         ]
         aim, passes = each[number]
         here = sum(waiting[goal] * passes for goal, passes in each[number + 1 :])
-        later = sum(standing[goal] * passes for goal, passes in each)
+        later = sum(unbroken[goal] * passes for goal, passes in each)
         label = self.attacks[number][1].label
         note = f"{label} at {threat.eps:g} on {waiting[aim]} of {len(self.batch)} sources"
         pulse.begin(note, waiting[aim] * passes, here + later * (len(self.threats) - e - 1))
@@ -197,7 +197,7 @@ class _Search:
 
     def _try_longer(self, e: int) -> None:
         """Twice the steps on each source that stands."""
-        positions = self.ignore.standing()
+        positions = self.ignore.unbroken()
         if not len(positions):
             return
         attack = longer_attack(self.spec.attacks)
@@ -247,14 +247,14 @@ class _Goal:
         self.waits, self.spoiled = self.spoiled, torch.zeros_like(self.spoiled)
         return bool(len(self.to_attack()))
 
-    def standing(self) -> Tensor:
+    def unbroken(self) -> Tensor:
         """Positions of the eligible sources that did not fall at this radius or a smaller one."""
         return (self.baseline.eligible & (self.radius > self.e)).nonzero()[:, 0]
 
     def to_attack(self) -> Tensor:
         """Positions of those of them that wait for an attack."""
-        standing = self.standing()
-        return standing[self.waits[standing]]
+        unbroken = self.unbroken()
+        return unbroken[self.waits[unbroken]]
 
     def offer(self, positions: Tensor, x_adv: Tensor) -> Tensor:
         """Score images of the radius's ball as they will be stored, and keep what succeeds.

@@ -23,7 +23,7 @@ from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.wrapping import adapt
 from genrobust.norms import ANY, NORMS, load_norm
 from genrobust.posterior import Posterior
-from genrobust.testing.compare import assert_close
+from genrobust.testing.closeness import assert_close
 from genrobust.threat import TOLERANCE, ThreatModel, allowed
 
 GOALS: tuple[Goal, ...] = ("targeted", "untargeted")

@@ -12,7 +12,7 @@ from genrobust.models.batches import BATCH_TOLERANCE, REPEAT_TOLERANCE
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.seeding import generator, seeded
-from genrobust.testing.compare import assert_close
+from genrobust.testing.closeness import assert_close
 
 
 class ModelConformance:

@@ -21,6 +21,10 @@ class Replayed:
         record: without flags.
         sha256: of the evidence that was replayed.
         url: where others can have that evidence.
+
+    Example:
+        >>> Replayed(record=None, sha256="ab12", url="https://example.org/evidence.zip").source
+        'https://example.org/evidence.zip#sha256=ab12'
     """
 
     record: Record
@@ -50,6 +54,12 @@ def replayed(
     Raises:
         GenrobustError: there is no evidence, the replay failed or cannot be told, the record is
             flagged, or the address is none.
+
+    Example:
+        >>> from genrobust.publish import write_card
+        >>> found = replayed("run", "https://example.org/evidence.zip")  # doctest: +SKIP
+        >>> write_card("README.md", found)  # doctest: +SKIP
+        PosixPath('README.md')
     """
     if not url.startswith("https://") or "#" in url or not url.isprintable():
         raise GenrobustError(

@@ -80,6 +80,12 @@ def write_eval_results(folder: str | Path, replayed: Replayed, dataset: str) -> 
     Raises:
         GenrobustError: the run is not official; huggingface_hub is not installed; the file cannot
             be written.
+
+    Example:
+        >>> from genrobust.publish import replayed
+        >>> found = replayed("run", "https://example.org/evidence.zip")  # doctest: +SKIP
+        >>> write_eval_results(".", found, "owner/benchmark")  # doctest: +SKIP
+        PosixPath('.eval_results/digits-v1.yaml')
     """
     _require_hub()
     import yaml

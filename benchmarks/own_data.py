@@ -146,7 +146,7 @@ def page(rows: list[Row]) -> str:
     parts = [
         "# Published VAEs on drawn pictures",
         f"genrobust {genrobust.__version__}, `python benchmarks/own_data.py`; L-inf. Weights as "
-        + " and ".join(f"{where} ({who}_*)" for who, where in REPOSITORIES.items())
+        + " and ".join(f"{where} (`{who}_*`)" for who, where in REPOSITORIES.items())
         + " published them, by the sha256 of the file. *Clean*: percent of the sources that are "
         "reconstructed right without an attack, which by damage means nearer than 0.9 of the "
         "distance of the best single picture for all; then robust accuracy at each radius, with "

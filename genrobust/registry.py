@@ -27,14 +27,15 @@ Registered = TypeVar("Registered")
 class Registry(Generic[T]):
     """Names to objects of one kind.
 
-    >>> shapes: Registry[type] = Registry("shape")
-    >>> @shapes.register("square")
-    ... class Square: ...
-    >>> shapes.get("square").__name__
-    'Square'
-    >>> shapes.get("sqare")
-    Traceback (most recent call last):
-    genrobust.errors.GenrobustError: unknown shape 'sqare'; did you mean 'square'? Known: square
+    Example:
+        >>> shapes: Registry[type] = Registry("shape")
+        >>> @shapes.register("square")
+        ... class Square: ...
+        >>> shapes.get("square").__name__
+        'Square'
+        >>> shapes.get("sqare")
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: unknown shape 'sqare'; did you mean 'square'? Known: square
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from genrobust import Record
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
-from genrobust.publish import Replayed, replayed, write_card, write_eval_results
+from genrobust.publish import Replayed, replay_run, write_card, write_eval_results
 from genrobust.records.record import Flag
 from genrobust.verify import verify as verifying
 
@@ -94,23 +94,23 @@ def test_what_cannot_be_checked_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(GenrobustError, match="is no address of the evidence"):
-        replayed(ENTRY, "ftp://x")
+        replay_run(ENTRY, "ftp://x")
     with pytest.raises(GenrobustError, match="there is no evidence"):
-        replayed(tmp_path, URL)
+        replay_run(tmp_path, URL)
     archive = tmp_path / "evidence.zip"
     shutil.copy(ENTRY / "evidence.zip", archive)
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(GenrobustError, match="does not give its scores"):
-        replayed(archive, URL)
+        replay_run(archive, URL)
     found = verifying.verify(ENTRY / "evidence.zip", verifying.VerifyOptions("schema"))
     assert found.subject is not None
     flag = Flag(name="gradients vanish", evidence="", value=1.0, limit=0.1)
     evidence = found.subject.evidence
     flagged = replace(evidence, record=evidence.record.model_copy(update={"flags": (flag,)}))
     found = replace(found, subject=replace(found.subject, evidence=flagged))
-    monkeypatch.setattr(sys.modules[replayed.__module__], "verify", lambda *_, **__: found)
+    monkeypatch.setattr(sys.modules[replay_run.__module__], "verify", lambda *_, **__: found)
     with pytest.raises(GenrobustError, match=r"flagged \(gradients vanish\)"):
-        replayed(ENTRY, URL)
+        replay_run(ENTRY, URL)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError
-from genrobust.publish import replayed, write_card, write_eval_results
+from genrobust.publish import replay_run, write_card, write_eval_results
 from genrobust.verify.verify import VerifyOptions
 
 
@@ -27,7 +27,7 @@ def publish_scores(
             "whose leaderboard it stands"
         )
     with progress(str(run)) as advance:
-        found = replayed(run, url, VerifyOptions("replay", data_root=data_root), advance)
+        found = replay_run(run, url, VerifyOptions("replay", data_root=data_root), advance)
     if card is not None:
         print(write_card(card, found))
     if eval_results is not None and benchmark is not None:

@@ -37,7 +37,7 @@ class Replayed:
         return f"{self.url}#sha256={self.sha256}"
 
 
-def replayed(
+def replay_run(
     path: str | Path,
     url: str,
     options: VerifyOptions | None = None,
@@ -57,7 +57,7 @@ def replayed(
 
     Example:
         >>> from genrobust.publish import write_card
-        >>> found = replayed("run", "https://example.org/evidence.zip")  # doctest: +SKIP
+        >>> found = replay_run("run", "https://example.org/evidence.zip")  # doctest: +SKIP
         >>> write_card("README.md", found)  # doctest: +SKIP
         PosixPath('README.md')
     """

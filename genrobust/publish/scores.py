@@ -39,8 +39,8 @@ def write_card(path: str | Path, replayed: Replayed) -> Path:
         GenrobustError: huggingface_hub is not installed; the card cannot be read or written.
 
     Example:
-        >>> from genrobust.publish import replayed
-        >>> write_card("README.md", replayed("run", "https://..."))  # doctest: +SKIP
+        >>> from genrobust.publish import replay_run
+        >>> write_card("README.md", replay_run("run", "https://..."))  # doctest: +SKIP
         PosixPath('README.md')
     """
     _require_hub()
@@ -82,8 +82,8 @@ def write_eval_results(folder: str | Path, replayed: Replayed, dataset: str) -> 
             be written.
 
     Example:
-        >>> from genrobust.publish import replayed
-        >>> found = replayed("run", "https://example.org/evidence.zip")  # doctest: +SKIP
+        >>> from genrobust.publish import replay_run
+        >>> found = replay_run("run", "https://example.org/evidence.zip")  # doctest: +SKIP
         >>> write_eval_results(".", found, "owner/benchmark")  # doctest: +SKIP
         PosixPath('.eval_results/digits-v1.yaml')
     """

@@ -23,7 +23,7 @@ PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
     "publication",
     {
         name: f"genrobust.reproduce.{name}:{name}"
-        for name in ("thesis",)
+        for name in ("thesis", "auddc", "khan2023")
     },
 )
 

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel, load_model, wrap
+from genrobust.models.networks import ConvVAE
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.reproduce.base import Setting
+from genrobust.seeding import seed_of
+from genrobust.training.recipes import Recipe
+from genrobust.training.vae import train_vae
 
 
 class _Disentangling(nn.Module):
@@ -117,3 +121,18 @@ def published(setting: Setting, names: Sequence[str]) -> list[GenerativeModel]:
             load_state_dict(module, read_state_dict(path), path)
             found.append(wrap(module, name=name))
     return found
+
+
+def trained(name: str, changed: Recipe, setting: Setting) -> GenerativeModel:
+    """A model that no weights ship of, trained by the reproduction and kept for the next call."""
+    told = changed.model_dump_json()
+    folder = setting.out / "parts" / f"{name}-{seed_of(told, setting.seed):016x}"
+    weights = folder / f"{name}.safetensors"
+    if not weights.is_file():
+        train_vae(
+            name, setting.dataset, changed, folder, seed=setting.seed, data_root=setting.data_root
+        )
+        setting.say(f"trained {name}")
+    network = ConvVAE(changed.network)
+    load_state_dict(network, read_state_dict(weights), weights)
+    return wrap(network.eval(), name=name)

@@ -120,11 +120,21 @@ def thesis(setting: Setting) -> Reproduction:
     steps = 2 if setting.fast else 1000
     others = checkpoints.published(setting, OTHERS)
     judge = load_judge(setting.dataset, "thesis")
-    models = [checkpoints.model(name, setting) for name in STAND_INS] + others
-    runs = {
-        model.name: _searched(model, judge, images, pairs, steps, setting) for model in models
-    }
-    standard = {model.name: _standard(model, pairs, setting) for model in models}
+    models = [checkpoints.model(name, setting) for name in STAND_INS]
+    runs: dict[str, Any] = {model.name: {} for model in [*models, *others]}
+    standard = {}
+
+    def search(name: str, of: list[GenerativeModel]) -> None:
+        for model in of:
+            runs[model.name][name] = _searched(name, model, judge, images, pairs, steps, setting)
+
+    for name in ("none", "published", "corrected"):
+        search(name, models)
+    for model in models:
+        standard[model.name] = _standard(model, pairs, setting)
+    search("lambda 20", models)
+    for name in ("none", "published", "corrected"):
+        search(name, others)
     return _page(setting, pairs, runs, standard, per_pair, steps)
 
 
@@ -149,45 +159,51 @@ def _pairs(images: Images, per_pair: int, seed: int) -> _Pairs:
     return _Pairs(sources, targets, torch.tensor(source), torch.tensor(target))
 
 
+def _stride(search: str, model: str, pairs: _Pairs) -> int:
+    """All sources for the published search, one a pair for the corrected, 30 for the sweep."""
+    one_a_pair = len(pairs.sources) // 90
+    if search == "none" or (search == "published" and model in STAND_INS):
+        return 1
+    return 3 * one_a_pair if search == "lambda 20" else one_a_pair
+
+
 def _searched(
+    search: str,
     model: GenerativeModel,
     judge: Judge,
     images: Images,
     pairs: _Pairs,
     steps: int,
     setting: Setting,
-) -> dict[str, dict[str, list[int]]]:
-    """What the classifier sees, by search and by scoring; one entry a source, in pairs' order."""
-    found = {}
-    for name, settings in SEARCHES.items():
-        if name == "lambda 20" and model.name not in STAND_INS:
-            continue
-        every = len(pairs.sources) // 90 if name == "lambda 20" else 1  # one a pair is enough
-        chosen = list(range(0, len(pairs.sources), every))
-        key = {
-            "model": model.fingerprint(),
-            "judge": judge.sha256,
-            "sources": [pairs.sources[i] for i in chosen],
-            "targets": [pairs.targets[i] for i in chosen],
-            "settings": settings,
-            "steps": steps,
-        }
+) -> dict[str, list[int]]:
+    """What the classifier sees, by the way it looks; one entry a source, in the pairs' order."""
+    settings = SEARCHES[search]
+    chosen = range(0, len(pairs.sources), _stride(search, model.name, pairs))
+    key = {
+        "model": model.fingerprint(),
+        "judge": judge.sha256,
+        "sources": [pairs.sources[i] for i in chosen],
+        "targets": [pairs.targets[i] for i in chosen],
+        "settings": settings,
+        "steps": steps,
+    }
 
-        def compute(chosen: list[int] = chosen, settings: Any = settings) -> dict[str, list[int]]:
-            seen: dict[str, list[int]] = {}
-            for first in range(0, len(chosen), BATCH):
-                part = chosen[first : first + BATCH]
-                ids = [pairs.sources[i] for i in part]
-                x = images.take(ids)
-                if settings is not None:
-                    target = images.take([pairs.targets[i] for i in part])
-                    given = {"eps": EPS, "sample_ids": ids, "seed": setting.seed, "steps": steps}
-                    x = attack("thesis", model, x, target=target, **given, **settings).x_adv
-                for scoring, labels in _looks(model, judge, x, first).items():
-                    seen.setdefault(scoring, []).extend(labels)
-            return seen
+    def compute() -> dict[str, list[int]]:
+        seen: dict[str, list[int]] = {}
+        for first in range(0, len(chosen), BATCH):
+            part = chosen[first : first + BATCH]
+            ids = [pairs.sources[i] for i in part]
+            x = images.take(ids)
+            if settings is not None:
+                target = images.take([pairs.targets[i] for i in part])
+                given = {"eps": EPS, "sample_ids": ids, "seed": setting.seed, "steps": steps}
+                x = attack("thesis", model, x, target=target, **given, **settings).x_adv
+            for look, labels in _looks(model, judge, x, first).items():
+                seen.setdefault(look, []).extend(labels)
+        return seen
 
-        found[name] = setting.kept(f"thesis-{model.name}-{name.replace(' ', '-')}", key, compute)
+    name = f"thesis-{model.name}-{search.replace(' ', '-')}"
+    found: dict[str, list[int]] = setting.kept(name, key, compute)
     return found
 
 
@@ -372,7 +388,7 @@ def _means(pairs: _Pairs, runs: dict[str, Any], standard: dict[str, Any]) -> str
                 f"{MEANS[of][0]:.2f} ({MEANS[of][1]:.2f})" if of else "",
                 _said(_counted(run, pairs, "published", quirks=True)),
                 _said(_counted(run, pairs, "corrected", quirks=False)),
-                _said_of(standard[name]),
+                _said_of(standard[name]) if name in standard else "",
                 _said(_counted(run, pairs, "none", quirks=True)),
             ]
         )
@@ -550,7 +566,7 @@ def _results(
                     entry["pairs_hit"] = (hits.nan_to_num(0) * n).round().int().tolist()
                     entry["pairs_n"] = n.tolist()
                 ways[f"{search}, scored {scored}"] = entry
-        models[name] = {"for": STAND_INS.get(name), **ways, "standard": standard[name]}
+        models[name] = {"for": STAND_INS.get(name), **ways, "standard": standard.get(name)}
     return {
         "dataset": setting.dataset,
         "eps": EPS,

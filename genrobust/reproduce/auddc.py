@@ -13,7 +13,8 @@ from genrobust.attacks import Batch, make_attack
 from genrobust.attacks.sweep import PenaltySweep
 from genrobust.data import Images, load_images
 from genrobust.errors import GenrobustError
-from genrobust.metrics import DistortionCurve, auddc as area, distortion_curves
+from genrobust.metrics import DistortionCurve, distortion_curves
+from genrobust.metrics import auddc as area
 from genrobust.models import GenerativeModel
 from genrobust.models.networks import NetworkSpec
 from genrobust.reproduce import checkpoints
@@ -146,7 +147,9 @@ def _printed(path: Path) -> dict[str, list[DistortionCurve]]:
             for row in csv.DictReader(file):
                 points[row["model"]][row["pair"]].append([float(row[c]) for c in _COLUMNS])
         return {
-            model: [DistortionCurve(*torch.tensor(rows, dtype=torch.float64).T) for rows in p.values()]
+            model: [
+                DistortionCurve(*torch.tensor(rows, dtype=torch.float64).T) for rows in p.values()
+            ]
             for model, p in points.items()
         }
     except (KeyError, ValueError, TypeError) as problem:
@@ -196,7 +199,9 @@ Gondim-Ribeiro, Tabacof & Valle 2018 take the area under that curve (AUDDC): 1 w
 
 The mean over pairs of images of different classes, with an interval over pairs. The published mean
 is by the published formula from the published curves of 25 pairs; beside it is genrobust's own
-function on the same curves{"" if printed else " (not at hand: `--reference FOLDER`)"}. Measured: {attack.points} values of C from
+function on the same curves{"" if printed else " (not at hand: `--reference FOLDER`)"}.
+Pairs on which an attack has nothing to gain, since the source's reconstruction is as near to the
+target as the target's own, are left out. Measured: {attack.points} values of C from
 2^-20 to 2^20 (published: 100), at most {iterations} iterations of L-BFGS-B each (published: 15,000
 evaluations), the correct closed form of the KL (the published code's lacks factors). A search that
 stops earlier finds less, so that these areas are upper bounds.
@@ -208,8 +213,8 @@ stops earlier finds less, so that these areas are upper bounds.
 - The published networks are not at hand. `vae-dense` and `autoencoder-dense` have their layers (two
   of 512, 20 latents), trained for {STEPS:,} steps of 64 images (published: 50 epochs) on grey
   images (published: on black and white ones, and attacked on grey ones).
-- `vae`, `betavae` and `jointvae` are those that ship: convolutional, 10 latents. Those of others are
-  from Schlumberger/joint-vae and YannDubs/disentangling-vae.
+- `vae`, `betavae` and `jointvae` are those that ship: convolutional, 10 latents. Those of others
+  are from Schlumberger/joint-vae and YannDubs/disentangling-vae.
 - Images are 32x32, not 28x28.
 """
     return Reproduction(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
     "publication",
     {
         name: f"genrobust.reproduce.{name}:{name}"
-        for name in ("thesis", "auddc", "khan2023")
+        for name in ("thesis", "auddc", "khan2023", "kos2018")
     },
 )
 
@@ -62,6 +63,12 @@ class Setting:
     def __post_init__(self) -> None:
         if self.sources is not None and self.sources < 1:
             raise GenrobustError(f"--sources is {self.sources}; it must be 1 or more")
+        for option in ("checkpoints", "reference"):
+            folder = getattr(self, option)
+            if folder is not None and not folder.is_dir():
+                raise GenrobustError(
+                    f"--{option} '{folder}' is no folder; give one, or leave it out"
+                )
 
     @property
     def dataset(self) -> str:
@@ -81,7 +88,6 @@ class Setting:
         if path.is_file():
             return json.loads(files.read_text(path))["found"]
         found = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps({"key": json.loads(told), "found": found}))
         self.say(name)
         return found
@@ -128,7 +134,6 @@ class Reproduction:
             if setting.fast
             else ""
         )
-        setting.out.mkdir(parents=True, exist_ok=True)
         for figure, drawn in self.figures.items():
             save(drawn, setting.out / f"{figure}.svg")
         numbers = {"publication": name, "genrobust": __version__, "command": command}
@@ -161,13 +166,8 @@ def reproduce(name: str, setting: Setting, command: str | None = None) -> Reprod
         genrobust.errors.GenrobustError: unknown publication 'sootla'; ...
     """
     run = PUBLICATIONS.get(name)
-    try:
-        found = run(setting)
-        found.write(name, setting, command or f"genrobust reproduce {name}")
-    except OSError as problem:
-        raise GenrobustError(
-            f"'{setting.out}' cannot be written ({problem.strerror}); give another --out"
-        ) from problem
+    found = run(setting)
+    found.write(name, setting, command or f"genrobust reproduce {name}")
     return found
 
 
@@ -203,7 +203,7 @@ def wilson(share: float, n: float) -> Interval:
         return Interval(float("nan"), 0.0, 1.0, 0)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half), round(n))
+    return Interval(share, max(0.0, middle - half), max(share, min(1.0, middle + half)), round(n))
 
 
 def bootstrapped(
@@ -257,5 +257,9 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, the same bytes for the same figure; its text stays text."""
     import matplotlib
 
+    drawn = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "genrobust", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    files.write_text(
+        path, "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n"
+    )

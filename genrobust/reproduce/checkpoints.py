@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel, load_model, wrap
+from genrobust.models.families import NETWORKS
 from genrobust.models.networks import ConvVAE
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.reproduce.base import Setting
@@ -42,7 +43,9 @@ class _Disentangling(nn.Module):
         x = x.flatten(1)
         for i in (1, 2):
             x = self.encoder.get_submodule(f"lin{i}")(x).relu()
-        mean, log_variance = self.encoder.get_submodule("mu_logvar_gen")(x).view(-1, 10, 2).unbind(2)
+        mean, log_variance = (
+            self.encoder.get_submodule("mu_logvar_gen")(x).view(-1, 10, 2).unbind(2)
+        )
         return mean, log_variance
 
     def decode(self, code: Tensor) -> Tensor:
@@ -103,16 +106,19 @@ def published(setting: Setting, names: Sequence[str]) -> list[GenerativeModel]:
     """Those of :data:`PUBLISHED` that the folder holds, for MNIST.
 
     Raises:
-        GenrobustError: the folder is not there, or its weights fit no such network.
+        GenrobustError: the folder holds none that is known, or weights of another network.
     """
     folder = setting.checkpoints
-    if folder is None or setting.dataset != "mnist":
+    if folder is None:
         return []
-    if not folder.is_dir():
+    known = [*(f"{name}.pt" for name in PUBLISHED), *(f"{name}.safetensors" for name in NETWORKS)]
+    if not any((folder / name).is_file() for name in known):
         raise GenrobustError(
-            f"there is no folder '{folder}'; give --checkpoints one with NAME.safetensors of "
-            f"'genrobust train', or with {', '.join(f'{name}.pt' for name in PUBLISHED)}"
+            f"'{folder}' holds no checkpoint that is known; give --checkpoints a folder with "
+            f"NAME.safetensors of 'genrobust train', or with {', '.join(known[: len(PUBLISHED)])}"
         )
+    if setting.dataset != "mnist":
+        return []
     found = []
     for name in names:
         path = folder / f"{name}.pt"

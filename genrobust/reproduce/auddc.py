@@ -51,7 +51,7 @@ _COLUMNS = (
 def auddc(setting: Setting) -> Reproduction:
     """Tabacof 2016 and Gondim-Ribeiro 2018: the area under distortion curves, VAE and AE."""
     images = load_images(setting.dataset, "test", setting.data_root)
-    chosen = _pairs(images, setting.sources or (2 if setting.fast else 12), setting.seed)
+    chosen = different(images, setting.sources or (2 if setting.fast else 12), setting.seed)
     attack = make_attack(
         "tabacof",
         {"points": 3, "iterations": 2} if setting.fast else {"points": 21, "iterations": 200},
@@ -83,7 +83,7 @@ def _dense(name: str, setting: Setting) -> Recipe:
     return recipe(name, setting.dataset).model_copy(update={"network": network, "steps": steps})
 
 
-def _pairs(images: Images, count: int, seed: int) -> list[tuple[int, int]]:
+def different(images: Images, count: int, seed: int) -> list[tuple[int, int]]:
     """Random pairs with different labels, as the first publication drew them."""
     assert images.labels is not None, "the data sets of the publication have labels"
     order = torch.randperm(len(images), generator=generator("auddc", seed)).tolist()

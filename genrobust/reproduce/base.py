@@ -24,7 +24,7 @@ PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
     "publication",
     {
         name: f"genrobust.reproduce.{name}:{name}"
-        for name in ("thesis", "auddc", "khan2023", "kos2018")
+        for name in ("thesis", "auddc", "khan2023", "kos2018", "willetts2021")
     },
 )
 

@@ -346,8 +346,8 @@ unweighted mean over the 90 ordered pairs of classes. Sources: {len(pairs.source
 {per_pair} a pair, and one a pair as corrected and for the models of others; for the floor
 {len(floors.pairs.sources)}. None is taken twice (the thesis had about 900 a pair, and used each for
 all nine targets). `standard` is the ensemble of {some["suite"]} at the same radius on
-{some["sources"]} of these sources, under that suite's rule: other judges, who must agree, and still see the source's
-class in the attacked image; its mean is over sources.
+{some["sources"]} of these sources, under that suite's rule: other judges, who must agree, and still
+see the source's class in the attacked image; its mean is over sources.
 
 ## What differs, by runs
 

@@ -24,7 +24,7 @@ PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
     "publication",
     {
         name: f"genrobust.reproduce.{name}:{name}"
-        for name in ("thesis", "auddc", "khan2023", "kos2018", "willetts2021")
+        for name in (*("thesis", "auddc", "camuto2021", "khan2023", "kos2018", "willetts2021"),)
     },
 )
 
@@ -119,6 +119,14 @@ class Reproduction:
         summary: the table that a terminal shows, in Markdown.
         results: what was measured, as JSON.
         figures: by the names of their files without ``.svg``.
+
+    Example:
+        >>> found = Reproduction("A page", "Nothing moved.", "", {"moved": 0})
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     page = found.write("nothing", Setting(Path(folder)), "genrobust reproduce nothing")
+        ...     print(page.read_text().splitlines()[2])
+        Nothing moved.
     """
 
     title: str

@@ -122,9 +122,10 @@ of the grid. *Never moved*: still robust at the largest length.
 
 ## What differs
 
-- The published networks are dense with 10 latents; these are convolutional with 10. `vae` and
-  `betavae` (beta 4) ship; `disvae_VAE` and `disvae_betaH` (beta 4) were trained by others. One
-  training seed each.
+- The settings (r, starts, draws, number of images) are those of the code of Barrett, Camuto, Willetts
+  & Rainforth 2022, whose networks are dense with 10 latents; these are convolutional with 10. `vae`
+  and `betavae` (beta 4) ship; `disvae_VAE_mnist` and `disvae_betaH_mnist` (beta 4) were trained by
+  others. One training seed each.
 - Images are 32x32, not 28x28, so that the same change is longer by about 8/7.
 """
     return Reproduction(

@@ -118,13 +118,6 @@ def test_the_pages_of_the_notebooks_show_the_notebooks() -> None:
                 assert one["outputs"] == []
 
 
-def test_no_page_of_the_reference_has_two_names_that_differ_in_case_only() -> None:
-    """Read aloud they are one; a screen reader's list of places would have it twice."""
-    for page, text in pages().items():
-        named = [name.rpartition(".")[2].lower() for name in re.findall(r"^::: (\S+)", text, re.M)]
-        assert sorted(set(named)) == sorted(named), page
-
-
 # ---- What pages tell to type ----
 
 

@@ -164,7 +164,9 @@ def _page(
 ) -> Reproduction:
     path = setting.published("distortion_curves_2016.csv")
     printed = {} if path is None else _printed(path)
-    rows, results, curves = [], {}, {}
+    rows: list[list[str]] = []
+    results: dict[str, Any] = {}
+    curves: dict[str, list[DistortionCurve]] = {}
     for model, (mean, deviation) in PUBLISHED.items():
         again = _areas(printed.get(model, []))
         recomputed = _mean(again, setting.seed) if again else None

@@ -30,7 +30,7 @@ def camuto2021(setting: Setting) -> Reproduction:
     images = load_images(setting.dataset, "test", setting.data_root)
     count = min(setting.sources or (3 if setting.fast else 25), len(images))
     radii = RADII[2::4] if setting.fast else RADII
-    effort = {"restarts": 1, "iterations": 2 if setting.fast else 30}
+    effort: dict[str, Any] = {"restarts": 1, "iterations": 2 if setting.fast else 30}
     models = [checkpoints.model(name, setting) for name in ZOO]
     models += checkpoints.published(setting, OTHERS)
     found: dict[str, dict[str, Any]] = {}
@@ -43,7 +43,7 @@ def camuto2021(setting: Setting) -> Reproduction:
 
         def compute(model: GenerativeModel = model) -> dict[str, Any]:
             x, ids = images.take(range(count)), list(range(count))
-            keyed = {"sample_ids": ids, "seed": setting.seed}
+            keyed: dict[str, Any] = {"sample_ids": ids, "seed": setting.seed}
             robust = []
             for radius in radii:
                 x_adv = attack("camuto", model, x, norm="l2", eps=radius, **keyed, **effort).x_adv
@@ -122,8 +122,8 @@ of the grid. *Never moved*: still robust at the largest length.
 
 ## What differs
 
-- The settings (r, starts, draws, number of images) are those of the code of Barrett, Camuto, Willetts
-  & Rainforth 2022, whose networks are dense with 10 latents; these are convolutional with 10. `vae`
+- The settings (r, starts, draws, number of images) are those of the code of Barrett, Camuto,
+  Willetts & Rainforth 2022, whose networks are dense with 10 latents; these are convolutional with 10. `vae`
   and `betavae` (beta 4) ship; `disvae_VAE_mnist` and `disvae_betaH_mnist` (beta 4) were trained by
   others. One training seed each.
 - Images are 32x32, not 28x28, so that the same change is longer by about 8/7.
@@ -153,7 +153,8 @@ def _figure(results: dict[str, Any], radii: tuple[float, ...]) -> Figure:
     figure = Figure(figsize=(6, 4), layout="constrained")
     ax = figure.subplots()
     for number, (model, one) in enumerate(results.items()):
-        ax.plot(radii, one["probability"], label=model, **style(number))
+        look: dict[str, Any] = {"label": model, **style(number)}
+        ax.plot(radii, one["probability"], **look)
     ax.set(xlabel="L2 of the change", ylabel=f"probability of moving at most {R:g}", ylim=(0, 1.03))
     ax.legend(frameon=False)
     return figure

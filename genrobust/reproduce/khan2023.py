@@ -171,7 +171,7 @@ def _figure(results: dict[str, Any]) -> Figure:
     from genrobust.drawing import style
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    groups = {
+    groups: dict[str, str | tuple[str, ...]] = {
         "trained here": "beta-",
         "that ship": tuple(ZOO),
         "of others": tuple(OTHERS),

@@ -128,7 +128,8 @@ def _page(
     steps: int,
     references: int,
 ) -> Reproduction:
-    rows, results = [], {}
+    rows: list[list[str]] = []
+    results: dict[str, Any] = {}
     for model, ways in found.items():
         first = next(iter(ways.values()))
         clean = [float((torch.tensor(seen) != labels).double().mean()) for seen in first["clean"]]

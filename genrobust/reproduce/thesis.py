@@ -217,7 +217,12 @@ def _searched(
             x = images.take(ids)
             if settings is not None:
                 target = images.take([pairs.targets[i] for i in part])
-                given = {"eps": EPS, "sample_ids": ids, "seed": setting.seed, "steps": steps}
+                given: dict[str, Any] = {
+                    "eps": EPS,
+                    "sample_ids": ids,
+                    "seed": setting.seed,
+                    "steps": steps,
+                }
                 x = attack("thesis", model, x, target=target, **given, **settings).x_adv
             for look, labels in _looks(model, judge, x, first).items():
                 seen.setdefault(look, []).extend(labels)

@@ -28,7 +28,7 @@ OTHERS = ("disvae_VAE_mnist", "disvae_betaH_mnist")
 def camuto2021(setting: Setting) -> Reproduction:
     """Camuto et al. 2021: the r-robustness margin under maximum damage, beside its bound."""
     images = load_images(setting.dataset, "test", setting.data_root)
-    count = min(setting.sources or (3 if setting.fast else 25), len(images))
+    count = min(setting.sources or (3 if setting.fast else 15), len(images))
     radii = RADII[2::4] if setting.fast else RADII
     effort: dict[str, Any] = {"restarts": 1, "iterations": 2 if setting.fast else 30}
     models = [checkpoints.model(name, setting) for name in ZOO]
@@ -123,9 +123,9 @@ of the grid. *Never moved*: still robust at the largest length.
 ## What differs
 
 - The settings (r, starts, draws, number of images) are those of the code of Barrett, Camuto,
-  Willetts & Rainforth 2022, whose networks are dense with 10 latents; these are convolutional with 10. `vae`
-  and `betavae` (beta 4) ship; `disvae_VAE_mnist` and `disvae_betaH_mnist` (beta 4) were trained by
-  others. One training seed each.
+  Willetts & Rainforth 2022, whose networks are dense with 10 latents; these are convolutional with
+  10. `vae` and `betavae` (beta 4) ship; `disvae_VAE_mnist` and `disvae_betaH_mnist` (beta 4) were
+  trained by others. One training seed each.
 - Images are 32x32, not 28x28, so that the same change is longer by about 8/7.
 """
     return Reproduction(

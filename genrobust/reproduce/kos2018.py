@@ -37,7 +37,7 @@ def kos2018(setting: Setting) -> Reproduction:
     train = load_images(setting.dataset, "train", setting.data_root)
     assert images.labels is not None, "the data sets of the publication have labels"
     assert train.labels is not None, "likewise"
-    count = min(setting.sources or (4 if setting.fast else 30), len(images))
+    count = min(setting.sources or (4 if setting.fast else 20), len(images))
     few = 200 if setting.fast else REFERENCES
     references = train.take(range(few)), train.labels[:few]
     ids = list(range(count))

@@ -35,8 +35,8 @@ OTHERS = {
 def willetts2021(setting: Setting) -> Reproduction:
     """Willetts et al. 2021: does disentangling make latent attacks fail? Their two measures."""
     images = load_images(setting.dataset, "test", setting.data_root)
-    pairs = different(images, setting.sources or (2 if setting.fast else 12), setting.seed)
-    size = {"points": 3, "iterations": 2} if setting.fast else {"points": 11, "iterations": 100}
+    pairs = different(images, setting.sources or (2 if setting.fast else 6), setting.seed)
+    size = {"points": 3, "iterations": 2} if setting.fast else {"points": 11, "iterations": 40}
     models = [checkpoints.model(name, setting) for name in ZOO]
     models += checkpoints.published(setting, tuple(OTHERS))
     x = images.take([a for a, _ in pairs])

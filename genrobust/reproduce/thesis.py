@@ -542,8 +542,8 @@ def _ranks(
         "Spearman's rank correlation of the 90 pairs' rates, measured with published; the interval "
         "is over pairs.\n\n"
         f"{table(head, rows)}\n\n"
-        f"With {per_pair} sources a pair a rate is coarse (as corrected: with one). The last column "
-        "is the mean correlation that the published matrix would have with a measurement of itself "
+        f"With {per_pair} sources a pair a rate is coarse (as corrected: with one). The last "
+        "column is the mean correlation that the published matrix would have with a measurement of itself "
         "on as many. The published matrices correlate among themselves thus: "
         f"{'; '.join(own)}."
     )

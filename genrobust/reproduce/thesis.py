@@ -543,8 +543,8 @@ def _ranks(
         "is over pairs.\n\n"
         f"{table(head, rows)}\n\n"
         f"With {per_pair} sources a pair a rate is coarse (as corrected: with one). The last "
-        "column is the mean correlation that the published matrix would have with a measurement of itself "
-        "on as many. The published matrices correlate among themselves thus: "
+        "column is the mean correlation that the published matrix would have with a measurement of "
+        "itself on as many. The published matrices correlate among themselves thus: "
         f"{'; '.join(own)}."
     )
 

@@ -99,6 +99,7 @@ def test_the_rank_correlation_is_scipys_with_ties() -> None:
     assert spearman(rows) == pytest.approx(spearmanr(*rows.T.numpy()).statistic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["jointvae_mnist", "disvae_VAE_mnist"])
 def test_published_weights_give_what_the_examples_networks_give(
     name: str, repository: Path

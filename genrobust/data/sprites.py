@@ -85,6 +85,8 @@ class Sprites:
     name = "sprites"
     classes = ("square", "ellipse", "heart")
     image_shape = (1, SIZE, SIZE)
+    factors = FACTORS
+    render = staticmethod(render)
 
     def load(self, split: Split, root: Path | None) -> Images:
         factors = factors_of(self.ids(split))

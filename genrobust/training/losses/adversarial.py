@@ -105,12 +105,14 @@ class InfoGAN(_Adversarial):
         return _cross_entropy(at.helper(made)[1], 1) + self.information * error / len(at.x)
 
     def unfit(self, spec: NetworkSpec) -> str | None:
-        return "InfoGAN's Q needs a density" if spec.deterministic else None
+        if spec.deterministic or spec.top:
+            return "InfoGAN's Q needs a density, of one layer of latents"
+        return super().unfit(spec)
 
 
 def from_prior(spec: NetworkSpec, count: int, draws: torch.Generator) -> Tensor:
     """Codes (count, latents) of the prior: standard normal, and a uniform one-hot choice each."""
-    parts = [torch.randn(count, spec.gaussian, generator=draws)]
+    parts = [torch.randn(count, spec.gaussian + spec.top, generator=draws)]
     for size in spec.categorical:
         parts.append(F.one_hot(torch.randint(size, (count,), generator=draws), size).float())
     return torch.cat(parts, 1)

@@ -39,6 +39,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     "seatbelt": NetworkSpec(gaussian=10, top=5),
     "vib": NetworkSpec(gaussian=10, classes=10),
     "dc-ign": _GAUSSIAN,
+    "lipschitz-vae": NetworkSpec(gaussian=10, layers="dense", lipschitz=5.0),
 }
 
 

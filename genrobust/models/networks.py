@@ -6,10 +6,12 @@ classifier that reads the code.
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,6 +22,7 @@ from pydantic import (
 )
 from torch import Tensor, nn
 
+from genrobust.models.lipschitz import GroupSort, Orthonormal
 from genrobust.posterior import Categorical, Codebook, Gaussian, Part, Point, Posterior
 
 Size = Annotated[int, Field(strict=True, le=10**12)]
@@ -35,8 +38,10 @@ class NetworkSpec(BaseModel):
 
     ``top`` are the Gaussian latents of a second layer above the first. A ``codebook`` of (entries,
     channels) takes the place of all latents: an entry at each position of the convolutions' grid.
-    ``classes`` are those whose logits a linear layer reads from the code. What was not there at
-    first is left out of what is written while it is as it was before it could be chosen.
+    ``classes`` are those whose logits a linear layer reads from the code. ``lipschitz`` is the most
+    by which encoder, and decoder before its sigmoid, lengthen a change: dense layers of 256 that
+    hold it, standard deviations below 1. What was not there at first is left out of what is written
+    while it is as it was before it could be chosen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +54,7 @@ class NetworkSpec(BaseModel):
     top: Annotated[Size, Field(ge=0)] = 0
     codebook: tuple[Annotated[Size, Field(ge=2)], Length] | None = None
     classes: Annotated[Size, Field(ge=0)] = 0
+    lipschitz: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
 
     @model_validator(mode="after")
     def _can_be_built(self) -> NetworkSpec:
@@ -63,6 +69,10 @@ class NetworkSpec(BaseModel):
                 "a codebook takes the place of all latents, on the grid of convolutions: set "
                 "gaussian and top to 0, categorical to [] and layers to conv"
             )
+        if self.lipschitz and (
+            self.categorical or self.top or self.deterministic or self.layers != "dense"
+        ):
+            raise ValueError("lipschitz is of dense layers with Gaussian latents alone")
         if self.top and (self.deterministic or not self.gaussian):
             raise ValueError("top is a layer of Gaussian latents above others; give gaussian some")
         return self
@@ -71,7 +81,7 @@ class NetworkSpec(BaseModel):
     def _without_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = plain(self)
         new: dict[str, Any] = {"deterministic": False, "layers": "conv"}
-        new |= {"top": 0, "codebook": None, "classes": 0}
+        new |= {"top": 0, "codebook": None, "classes": 0, "lipschitz": None}
         return {k: v for k, v in content.items() if k not in new or v != new[k]}
 
 
@@ -99,7 +109,9 @@ class ConvVAE(nn.Module):
         gaussian = spec.gaussian + spec.top
         outputs = (2 - spec.deterministic) * gaussian + sum(spec.categorical)
         latents = gaussian + sum(spec.categorical)
-        if spec.layers == "dense":
+        if spec.lipschitz:
+            self._lipschitz(outputs, latents, spec.lipschitz ** (1 / 3))
+        elif spec.layers == "dense":
             self.encoder = nn.Sequential(
                 nn.Flatten(),
                 *(nn.Linear(channels * height * width, 512), nn.ReLU()),
@@ -124,6 +136,21 @@ class ConvVAE(nn.Module):
             positions = 1 if spec.codebook is None else self._grid[0] * self._grid[1]
             size = positions * (spec.codebook[1] if spec.codebook else latents)
             self.classifier = nn.Linear(size, spec.classes)
+
+    def _lipschitz(self, outputs: int, latents: int, each: float) -> None:
+        pixels = math.prod(self.input_shape)
+
+        def dense(inputs: int, outputs: int) -> list[nn.Module]:
+            return [
+                *(Orthonormal(inputs, 256, each), GroupSort()),
+                *(Orthonormal(256, 256, each), GroupSort()),
+                Orthonormal(256, outputs, each),
+            ]
+
+        self.encoder = nn.Sequential(nn.Flatten(), *dense(pixels, outputs))
+        self.decoder = nn.Sequential(
+            *dense(latents, pixels), nn.Sigmoid(), nn.Unflatten(1, self.input_shape)
+        )
 
     def _convolutions(self, outputs: int, latents: int) -> None:
         spec, (channels, *sides) = self.spec, self.spec.input_shape
@@ -161,6 +188,9 @@ class ConvVAE(nn.Module):
         spec, out = self.spec, self.encoder(x)
         if spec.codebook:
             return Posterior((Codebook(out.flatten(2).transpose(1, 2), self.codebook),))
+        if spec.lipschitz:  # the standard deviation is a sigmoid, whose slope is at most 1/4
+            mean, raw = out.chunk(2, 1)
+            return Posterior((Gaussian(mean, 2 * F.logsigmoid(raw)),))
         layers = [size for size in (spec.gaussian, spec.top) if size]
         each = 1 if spec.deterministic else 2
         found = iter(out.split([*(n for n in layers for _ in range(each)), *spec.categorical], 1))

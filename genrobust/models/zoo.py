@@ -57,6 +57,7 @@ _TRAINED = {
     "vqvae": "Codes from a list that is learned (van den Oord et al. 2017).",
     "seatbelt": "Two layers of latents, total correlation on top (Willetts et al. 2021).",
     "vib": "A classifier by a Gaussian bottleneck, and its decoder (Alemi et al. 2017).",
+    "lipschitz-vae": "Layers of a known slope, with a certified margin (Barrett et al. 2022).",
     "dc-ign": "Batches in which one known factor varies (Kulkarni et al. 2015).",
 }
 

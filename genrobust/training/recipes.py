@@ -84,6 +84,7 @@ def _penalties(steps: int) -> dict[str, Penalty]:
         "seatbelt": Seatbelt(),
         "vib": Bottleneck(),
         "dc-ign": Clamped(),
+        "lipschitz-vae": Beta(),
     }
 
 

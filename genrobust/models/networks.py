@@ -156,7 +156,7 @@ class ConvVAE(nn.Module):
         spec, (channels, *sides) = self.spec, self.spec.input_shape
         halved = [[side // 2**times for side in sides] for times in range(4)]
         # A side that was odd lost a row, which the way back adds.
-        odd = [[side % 2 for side in found] for found in halved]
+        odd = [(height % 2, width % 2) for height, width in halved]
         self._grid = halved[3]
         features = 64 * self._grid[0] * self._grid[1]
 

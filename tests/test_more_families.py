@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images
+from genrobust.errors import GenrobustError
 from genrobust.models.networks import Classifier, ConvVAE, NetworkSpec, initialised
 from genrobust.posterior import Codebook, Posterior
 from genrobust.seeding import generator
@@ -175,6 +176,9 @@ def test_a_bottleneck_has_the_datas_classes_and_judges(tmp_path: Path) -> None:
     assert logits.shape == (3, 10)
     assert torch.equal(logits, model.module.classify(model.encode(x).mode()))
     assert recipe("vib", "sprites").network.classes == 3
+    content["network"]["classes"] = 3
+    with pytest.raises(GenrobustError, match="has 10 classes and the network reads 3"):
+        train_vae("vib", "digits", Recipe.model_validate(content), tmp_path / "three")
 
 
 # DC-IGN

@@ -160,4 +160,4 @@ def _center(images: Tensor) -> Tensor:
     rows = images.flatten(2).double()
     apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     radius = apart.sort(-1).values[:, :, images.shape[1] // 2]  # its own place is the first
-    return images[torch.arange(len(images)), radius.argmin(1)]
+    return images[torch.arange(len(images), device=images.device), radius.argmin(1)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.data.base import Images
+from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
 from genrobust.models.networks import ConvVAE, initialised
@@ -65,7 +65,8 @@ def train_vae(
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: the data set cannot be learned from, or is not what the network reads;
+        GenrobustError: the data set cannot be learned from, or is not what the network reads, or
+            not what the family needs: labels, or images of given factors;
             ``out`` cannot be written, holds another run's checkpoint, or is taken by another run;
             the loss is no longer finite.
     """
@@ -75,6 +76,12 @@ def train_vae(
         raise GenrobustError(
             f"the images of '{dataset}' have the shape {train.shape} and the network's input_shape "
             f"is {recipe.network.input_shape}; give it that of the images"
+        )
+    classes = recipe.network.classes
+    if recipe.penalty.needs_labels and classes != len(DATASETS.get(dataset).classes):
+        raise GenrobustError(
+            f"'{dataset}' has {len(DATASETS.get(dataset).classes)} classes and the network reads "
+            f"{classes}; leave network.classes out, or give it the data's"
         )
     run = json.dumps(
         {"name": name, "recipe": recipe.model_dump(), "seed": seed, "data": train.sha256},

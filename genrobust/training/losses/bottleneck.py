@@ -15,8 +15,8 @@ class Bottleneck(Objective):
     """Cross-entropy of the class, read from a draw of the code, + beta * KL (Alemi et al. 2017).
 
     Its output is class logits. So that what its code keeps can be looked at and attacked as of
-    other families, the decoder learns beside it to reconstruct from codes that it cannot change;
-    such reconstructions are those of a class more than of an image.
+    other families, the decoder learns beside it to reconstruct from codes that it cannot change:
+    beta says how much of an image there is in them besides its class.
     """
 
     kind: Literal["vib"] = "vib"

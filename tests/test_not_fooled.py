@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from evidence_runs import Forger, reason, registered, verified
-from leaderboard_entries import Fake, write_entries
+from leaderboard_entries import Fake, read_entries, write_entries
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, SPEC, read_evidence
 from genrobust.evidence.checks import RejectionError
 from genrobust.evidence.earlier import EARLIER, is_earlier
-from genrobust.evidence.entries import read_alone, read_entries
+from genrobust.evidence.entries import read_alone
 from genrobust.evidence.entry import BundledModel
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model

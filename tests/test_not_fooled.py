@@ -36,7 +36,7 @@ from genrobust.report.pictures import png
 from genrobust.site.pages import render
 from genrobust.suites import load_suite
 from genrobust.verify.capacity import rate_limit, rate_of
-from genrobust.verify.claims import require_near
+from genrobust.verify.claims import require_equal, require_near
 from genrobust.verify.consistency import check_said, require_near_flags
 from genrobust.verify.generality import require_alone, require_general
 from genrobust.verify.pictures import check_pictures, traversals
@@ -427,6 +427,26 @@ def test_a_claimed_interval_does_not_judge_itself(replayed: Replay, what: str, s
     forged = found.model_copy(update={score: true.model_copy(update=claimed)})
     with pytest.raises(RejectionError, match=f"{score} is claimed"):
         require_near(forged, found)
+
+
+@pytest.mark.parametrize("require", [require_equal, require_near])
+def test_what_the_first_runs_did_not_measure_is_claimed_by_all_others(
+    replayed: Replay, require: Callable[..., int]
+) -> None:
+    """The flips of discrete choices, which no interval bounds: they are near, or the claim falls."""
+    found = replayed.scores
+
+    def told(share: float | None) -> Any:
+        at = tuple(one.model_copy(update={"token_flips": share}) for one in found.per_eps)
+        return found.model_copy(update={"per_eps": at})
+
+    assert require(told(0.5), told(0.5))
+    assert require(told(None), told(0.5), earlier=True)
+    for share in (None, 0.0, 0.9):
+        with pytest.raises(RejectionError, match="token_flips at eps"):
+            require(told(share), told(0.5))
+    with pytest.raises(RejectionError, match="token_flips at eps"):
+        require(told(0.0), told(0.5), earlier=True)
 
 
 # ---- What is shown ----

@@ -433,7 +433,7 @@ def test_a_claimed_interval_does_not_judge_itself(replayed: Replay, what: str, s
 def test_what_the_first_runs_did_not_measure_is_claimed_by_all_others(
     replayed: Replay, require: Callable[..., int]
 ) -> None:
-    """The flips of discrete choices, which no interval bounds: they are near, or the claim falls."""
+    """The flips of discrete choices, which no interval bounds: near, or the claim falls."""
     found = replayed.scores
 
     def told(share: float | None) -> Any:

@@ -31,7 +31,7 @@ from genrobust.evidence.entry import BundledModel
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model
 from genrobust.posterior import Codebook
-from genrobust.records.record import Flag, Record
+from genrobust.records.record import Estimate, Flag, Record
 from genrobust.report.pictures import png
 from genrobust.site.pages import render
 from genrobust.suites import load_suite
@@ -303,6 +303,26 @@ def test_what_has_no_bottleneck_or_no_replay_has_no_rank(tmp_path: Path) -> None
         "nobody-looked": "not replayed",
         "looked-at": "not replayed",
     }
+
+
+def alike(**changed: float) -> dict[str, Estimate]:
+    """Scores of one model, some of them moved."""
+    said = {"reconstruction_error": 6.0, "kl": 15.0, **changed}
+    return {name: Estimate(value=x, low=x - 1, high=x + 1, n=90) for name, x in said.items()}
+
+
+def test_a_model_with_other_bits_that_does_the_same_holds_one_place(tmp_path: Path) -> None:
+    """Such as one weight moved by 1e-7, or latents in another order."""
+    fakes = [
+        Fake("first", 0.5, 1, scores=alike()),
+        Fake("moved-a-little", 0.5, 1, scores=alike(reconstruction_error=6.000001)),
+        Fake("trained-anew", 0.5, 1, scores=alike(reconstruction_error=6.1)),
+        Fake("of-another-rate", 0.5, 1, scores=alike(kl=15.1)),
+        Fake("falls-elsewhere", 0.3, 2, scores=alike()),
+    ]
+    found = standings(tmp_path, fakes)
+    assert found.pop("moved-a-little") == "repeated"
+    assert set(found.values()) == {"ranked"}
 
 
 def test_a_suite_may_state_its_own_limit() -> None:

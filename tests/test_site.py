@@ -738,7 +738,12 @@ def test_a_board_of_a_thousand_begins_small_and_grows_in_step(tmp_path: Path) ->
     mnist = load_suite("mnist")
     (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", pictures=False)], mnist))
     one = contender(loaded)
-    model = one.record.model
+    model, scores = one.record.model, one.record.scores
+
+    def rated(i: int) -> Any:
+        """Another model than the others."""
+        error = scores.reconstruction_error.model_copy(update={"value": 5 + i / 100})
+        return scores.model_copy(update={"reconstruction_error": error})
 
     def files_of(count: int) -> dict[str, bytes]:
         many = [
@@ -747,7 +752,10 @@ def test_a_board_of_a_thousand_begins_small_and_grows_in_step(tmp_path: Path) ->
                 id=f"model-number-{i}",
                 name=f"model number {i}",
                 record=one.record.model_copy(
-                    update={"model": model.model_copy(update={"fingerprint": f"{i:064x}"})}
+                    update={
+                        "model": model.model_copy(update={"fingerprint": f"{i:064x}"}),
+                        "scores": rated(i),
+                    }
                 ),
             )
             for i in range(count)

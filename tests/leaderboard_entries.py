@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import genrobust
-from genrobust.board.board import rescored
+from genrobust.board.board import Board, rescored
+from genrobust.evidence.entries import LoadedEntry, entry_folders, read_entry
 from genrobust.evidence.entry import (
     Author,
     Check,
@@ -27,6 +29,8 @@ from genrobust.evidence.entry import (
     ZooModel,
 )
 from genrobust.records.record import Estimate, Flag, Record
+from genrobust.site import build as building
+from genrobust.site import serve as serving
 from genrobust.suites import Suite, load_suite
 
 
@@ -65,6 +69,25 @@ def write_entries(root: Path, fakes: Sequence[Fake], suite: Suite | None = None)
         for attack in fake.attacks:
             write_entry(folder / "attacks" / attack.slug, attack, chosen, model=fake)
     return root
+
+
+def read_entries(root: Path) -> tuple[LoadedEntry, ...]:
+    """Entries as they say they are: made up ones have no evidence that could be verified."""
+    return tuple(map(read_entry, entry_folders(root)))
+
+
+def build(entries: Path, out: Path) -> tuple[Board, ...]:
+    """The site of entries as they say they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "verified_entries", lambda root, *how: read_entries(root))
+        return building.build(entries, out)
+
+
+def boards_with_runs(entries: Path | None, runs: Path) -> tuple[Board, ...]:
+    """Boards of entries as they say they are, with one's own runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "verified_entries", read_entries)
+        return serving.boards_with_runs(entries, runs)
 
 
 def write_entry(folder: Path, fake: Fake, suite: Suite, model: Fake | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,13 +25,62 @@ PLENTY = Limits(seconds=60, gib=16)
         ("submit x", True),
         ("bench --model entries/a/evidence.zip", True),
         ("curve --model=entries/a/evidence.zip", True),
+        ("check hf://owner/vae@main", True),
+        ("publish genrobust-runs/digits-v1/vae --card x.md", True),
+        ("leaderboard build", True),
+        ("leaderboard serve", False),
         ("bench --model vae", False),
+        ("bench --model ./vae --out runs", False),
+        (f"show {'x' * 5000}", False),
         ("show suites", False),
         ("", False),
     ],
 )
 def test_commands_that_load_archives_are_contained(words: str, foreign: bool) -> None:
     assert is_foreign(words.split()) is foreign
+
+
+def test_a_folder_with_a_graph_is_contained_and_a_run_of_one(tmp_path: Path) -> None:
+    """As ``collect`` types again what the run was started with."""
+    model, run = tmp_path / "model", tmp_path / "run"
+    model.mkdir()
+    assert not is_foreign(["bench", f"--model={model}"])
+    (model / "graph.json").touch()
+    assert is_foreign(["bench", f"--model={model}"])
+    assert is_foreign(["check", str(model)])
+    run.mkdir()
+    for command, foreign in (
+        (f"genrobust bench --model '{model}' --shard 1/2", True),
+        ("genrobust bench --model a.zip", True),
+        ("genrobust bench --model vae", False),
+        ("genrobust bench --model 'vae", False),
+    ):
+        (run / "plan.json").write_text(json.dumps({"command": command}))
+        assert is_foreign(["collect", str(run)]) is foreign
+    assert not is_foreign(["collect", str(tmp_path / "nowhere")])
+
+
+def test_processes_and_threads_are_bounded_where_the_user_is_not_root() -> None:
+    code = (
+        "import os, resource, threading, time\n"
+        "from genrobust.cli.contained import Limits, _bound, _running\n"
+        "if os.getuid() == 0:\n"
+        "    os.setgroups([]), os.setgid(64321), os.setuid(64321)\n"
+        "_bound(Limits(60, 16, tasks=20), _running())\n"
+        "started = 0\n"
+        "try:\n"
+        "    for _ in range(60):\n"
+        "        threading.Thread(target=time.sleep, args=(2,), daemon=True).start()\n"
+        "        started += 1\n"
+        "except RuntimeError:\n"
+        "    pass\n"
+        "print(started, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if "PermissionError" in done.stderr:
+        pytest.skip("root of a container that may not become another user")
+    assert 10 <= int(done.stdout) <= 25, done.stderr
 
 
 def test_a_child_ends_as_it_likes() -> None:
@@ -96,7 +146,8 @@ def test_limits_are_an_hour_an_entry_and_can_be_said(
         (tmp_path / name).mkdir()
         (tmp_path / name / "entry.json").touch()
     assert limits_of(["verify", str(tmp_path)]) == Limits(7200, 16)
-    assert limits_of(["bench", "--model", "x.zip"]) == Limits(None, 16)
+    assert limits_of(["bench", "--model", "x.zip"]) == Limits(86400, 16)
+    assert limits_of(["leaderboard", "build", f"--entries={tmp_path}"]) == Limits(7200, 16)
     monkeypatch.setenv("GENROBUST_SECONDS", "9")
     monkeypatch.setenv("GENROBUST_GIB", "0.5")
     assert limits_of(["verify", str(tmp_path)]) == Limits(9, 0.5)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from evidence_runs import Forger, reason, registered, verified
-from leaderboard_entries import Fake, write_entries
+from leaderboard_entries import Fake, read_entries, write_entries
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,17 +26,17 @@ from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, SPEC, read_evidence
 from genrobust.evidence.checks import RejectionError
 from genrobust.evidence.earlier import EARLIER, is_earlier
-from genrobust.evidence.entries import read_alone, read_entries
+from genrobust.evidence.entries import read_alone
 from genrobust.evidence.entry import BundledModel
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model
 from genrobust.posterior import Codebook
-from genrobust.records.record import Flag, Record
+from genrobust.records.record import Estimate, Flag, Record
 from genrobust.report.pictures import png
 from genrobust.site.pages import render
 from genrobust.suites import load_suite
 from genrobust.verify.capacity import rate_limit, rate_of
-from genrobust.verify.claims import require_near
+from genrobust.verify.claims import require_equal, require_near
 from genrobust.verify.consistency import check_said, require_near_flags
 from genrobust.verify.generality import require_alone, require_general
 from genrobust.verify.pictures import check_pictures, traversals
@@ -305,6 +305,26 @@ def test_what_has_no_bottleneck_or_no_replay_has_no_rank(tmp_path: Path) -> None
     }
 
 
+def alike(**changed: float) -> dict[str, Estimate]:
+    """Scores of one model, some of them moved."""
+    said = {"reconstruction_error": 6.0, "kl": 15.0, **changed}
+    return {name: Estimate(value=x, low=x - 1, high=x + 1, n=90) for name, x in said.items()}
+
+
+def test_a_model_with_other_bits_that_does_the_same_holds_one_place(tmp_path: Path) -> None:
+    """Such as one weight moved by 1e-7, or latents in another order."""
+    fakes = [
+        Fake("first", 0.5, 1, scores=alike()),
+        Fake("moved-a-little", 0.5, 1, scores=alike(reconstruction_error=6.000001)),
+        Fake("trained-anew", 0.5, 1, scores=alike(reconstruction_error=6.1)),
+        Fake("of-another-rate", 0.5, 1, scores=alike(kl=15.1)),
+        Fake("falls-elsewhere", 0.3, 2, scores=alike()),
+    ]
+    found = standings(tmp_path, fakes)
+    assert found.pop("moved-a-little") == "repeated"
+    assert set(found.values()) == {"ranked"}
+
+
 def test_a_suite_may_state_its_own_limit() -> None:
     stricter = SUITE.model_copy(update={"rate_limit": 0.01})
     assert rate_limit(stricter, (1, 32, 32)) == pytest.approx(10.24)
@@ -427,6 +447,26 @@ def test_a_claimed_interval_does_not_judge_itself(replayed: Replay, what: str, s
     forged = found.model_copy(update={score: true.model_copy(update=claimed)})
     with pytest.raises(RejectionError, match=f"{score} is claimed"):
         require_near(forged, found)
+
+
+@pytest.mark.parametrize("require", [require_equal, require_near])
+def test_what_the_first_runs_did_not_measure_is_claimed_by_all_others(
+    replayed: Replay, require: Callable[..., int]
+) -> None:
+    """The flips of discrete choices, which no interval bounds: near, or the claim falls."""
+    found = replayed.scores
+
+    def told(share: float | None) -> Any:
+        at = tuple(one.model_copy(update={"token_flips": share}) for one in found.per_eps)
+        return found.model_copy(update={"per_eps": at})
+
+    assert require(told(0.5), told(0.5))
+    assert require(told(None), told(0.5), earlier=True)
+    for share in (None, 0.0, 0.9):
+        with pytest.raises(RejectionError, match="token_flips at eps"):
+            require(told(share), told(0.5))
+    with pytest.raises(RejectionError, match="token_flips at eps"):
+        require(told(0.0), told(0.5), earlier=True)
 
 
 # ---- What is shown ----

@@ -174,6 +174,8 @@ BAD = {
     "leaderboard build": {
         "--entries": ["", FILE, "no", LONG, BYTES],
         "--out": ["", FILE, f"{FILE}/below", "/proc/genrobust", LONG],
+        "--depth": ["deep", ""],
+        "--data-root": ["", FILE, LONG, BYTES],
     },
     "leaderboard serve": {
         "--entries": [FILE, "no", LONG, BYTES],

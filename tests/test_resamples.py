@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from leaderboard_entries import read_entries
 from scipy.stats import bootstrap
 
 from genrobust.board.board import Contender, make_board, rescored
-from genrobust.evidence.entries import read_entries
 from genrobust.outcomes.scores import mean
 from genrobust.records import statistics
 from genrobust.runner import curve

@@ -18,14 +18,20 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from leaderboard_entries import FLAG, Fake, write_entries, write_run
+from leaderboard_entries import (
+    FLAG,
+    Fake,
+    boards_with_runs,
+    build,
+    write_entries,
+    write_run,
+)
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from genrobust.evidence.entry import Author, Link
-from genrobust.site.build import build, write_files
+from genrobust.site.build import write_files
 from genrobust.site.export import FIRST
 from genrobust.site.pages import render
-from genrobust.site.serve import boards_with_runs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BOARD = "digits-v1/index.html"

@@ -23,13 +23,14 @@ from genrobust.board.submit import SubmitOptions, slug_of, submit
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, RECORD, read_evidence
-from genrobust.evidence.entries import read_entries, read_entry
+from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import BundledModel, Entry, ExternalModel, ZooModel
 from genrobust.evidence.outcomes import example_positions
 from genrobust.models import load_model
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
+from genrobust.verify.entries import verified_entries
 from genrobust.verify.pictures import VALUES, traversals
 
 WORDS = [
@@ -425,7 +426,9 @@ def test_a_slug_is_one_whatever_the_name(name: str) -> None:
 
 
 def test_entries_are_read_by_the_site_as_they_were_written(entries: Path) -> None:
-    assert [one.entry.slug for one in read_entries(entries)] == ["plain-vae"]
+    with registered():
+        found = verified_entries(entries)
+    assert [(one.entry.slug, one.state) for one in found] == [("plain-vae", "replay")]
 
 
 def test_submit_in_python_gives_the_board(tiny_run: Path, tmp_path: Path) -> None:

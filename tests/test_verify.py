@@ -79,7 +79,7 @@ def test_an_honest_entry_passes_and_says_what_that_proves(entry: Path) -> None:
     assert "schema proves that the files are whole and agree with each other; not" in output
     assert "replay proves that the stored adversarial inputs are inside the threat model" in output
     assert "re-attack proves" not in output
-    assert "59 scores with their intervals are equal to 1e-6" in output
+    assert "61 scores with their intervals are equal to 1e-6" in output
 
 
 def test_a_re_attack_passes_on_an_honest_entry(entry: Path) -> None:

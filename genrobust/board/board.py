@@ -9,8 +9,9 @@ bootstrap is paired: a resample draws sources, the same for every model on the b
 own records. Going down from the top, each model that cannot be told apart from the first of its
 group shares the group's rank; the next one leads a group of its own.
 
-A model holds one place, however often it is submitted: where entries have one fingerprint, the one
-with the lowest area counts, so that nothing is gained by trying seeds.
+A model holds one place, however often it is submitted: where entries have one fingerprint, or do
+the same to the same images up to rounding, as where weights were permuted or moved a little, the
+one with the lowest area counts, so that nothing is gained by trying seeds.
 
 Ranks are of models with a bottleneck, that a replay has shown: one whose code carries more than
 :func:`genrobust.verify.capacity.rate_limit` gives back what it is given, attacked or not, and is a
@@ -19,6 +20,7 @@ reference line.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,6 +42,10 @@ from genrobust.verify.capacity import rate_limit
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
+
+#: Models are one if their errors and rates differ by no more than this part of them, and at most
+#: this share of the sources falls at another radius.
+ALIKE, APART = 1e-4, 0.1
 
 #: Why a row has no rank: its outcomes are not there, its model has a lower row, its code, no replay
 #: of it, its flags, its run, its verification.
@@ -291,20 +297,33 @@ def _standing(contender: Contender, suite: Suite) -> Standing:
 
 def _told_repeated(rows: Sequence[Row]) -> list[Row]:
     """The rows, where of submitted entries of one model the one with the lowest area is ranked."""
-
-    def model_of(row: Row) -> str | None:
-        own = row.contender.entry is None  # a run of one's own may repeat what was submitted
-        return None if own or row.standing != "ranked" else row.contender.record.model.fingerprint
-
-    lowest: dict[str | None, Row] = {}
-    for row in sorted(rows, key=lambda row: (row.area, row.contender.id), reverse=True):
-        lowest[model_of(row)] = row
+    kept: list[Row] = []
+    repeated: set[str] = set()
+    for row in sorted(rows, key=lambda row: (row.area, row.contender.id)):
+        if row.standing != "ranked" or row.contender.entry is None:
+            continue  # a run of one's own may repeat what was submitted
+        if any(_is_one_model(row.contender, other.contender) for other in kept):
+            repeated.add(row.contender.id)
+        else:
+            kept.append(row)
     return [
-        replace(row, standing="repeated")
-        if model_of(row) is not None and lowest[model_of(row)] is not row
-        else row
-        for row in rows
+        replace(row, standing="repeated") if row.contender.id in repeated else row for row in rows
     ]
+
+
+def _is_one_model(one: Contender, other: Contender) -> bool:
+    """Whether two are one model: by fingerprint, or by all that they do to the same images."""
+    if one.record.model.fingerprint == other.record.model.fingerprint:
+        return True
+    for name in ("reconstruction_error", "kl"):
+        a, b = (getattr(entry.record.scores, name) for entry in (one, other))
+        if a is None or b is None or not math.isclose(a.value, b.value, rel_tol=ALIKE):
+            return False
+    assert one.outcomes is not None
+    assert other.outcomes is not None
+    a, b = one.outcomes.worst, other.outcomes.worst
+    differ = (a.ignore != b.ignore) | (a.eligible != b.eligible)
+    return float(differ.double().mean()) <= APART
 
 
 def _is_accepted(attack: LoadedEntry) -> bool:

@@ -34,7 +34,6 @@ from genrobust.evidence.entries import (
     TRAVERSALS,
     LoadedEntry,
     read_alone,
-    read_entries,
     read_entry,
     sha256_of,
 )
@@ -51,6 +50,7 @@ from genrobust.models.zoo import load_model
 from genrobust.records.record import Record
 from genrobust.runner.execute import Progress, silent
 from genrobust.suites.suite import registered_as
+from genrobust.verify.entries import verified_entries
 from genrobust.verify.pictures import thumbnails, traversals
 from genrobust.verify.subject import ATTACKS, ENTRY
 from genrobust.verify.verify import Verified, VerifyOptions, verify, write_verification
@@ -366,7 +366,7 @@ def _require_passed(verified: Verified) -> None:
 
 def _board(entries: Path, with_it: LoadedEntry) -> Board:
     """The board with the entry on it."""
-    there = read_entries(entries) if entries.is_dir() else ()
+    there = verified_entries(entries) if entries.is_dir() else ()
     others = [
         one
         for one in there

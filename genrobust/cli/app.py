@@ -18,7 +18,7 @@ from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.parameters import with_options
 from genrobust.cli.streams import streams_that_never_fail
 from genrobust.cli.suite import DATA_HELP, suite_commands
-from genrobust.cli.values import either, file, folder
+from genrobust.cli.values import DataRoot, either, file, folder
 from genrobust.runner.options import MOST, Options
 
 
@@ -43,15 +43,6 @@ MODEL_HELP = (
     "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, a folder, or hf://OWNER/NAME@REVISION."
 )
 BENCH_MODEL_HELP = f"{MODEL_HELP} Or an evidence.zip."
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that holds the data set, such as MNIST/raw.",
-        envvar="GENROBUST_DATA",
-        parser=folder,
-        metavar="FOLDER",
-    ),
-]
 Weights = Annotated[
     Path | None,
     typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),

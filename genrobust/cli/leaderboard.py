@@ -9,7 +9,7 @@ import typer
 
 from genrobust.cli.errors import command
 from genrobust.cli.help import App
-from genrobust.cli.values import folder
+from genrobust.cli.values import DataRoot, folder
 
 ENTRIES = Path("leaderboard/entries")
 
@@ -32,15 +32,24 @@ def build(
     out: Annotated[
         Path, typer.Option(help="Folder for the site.", parser=folder, metavar="FOLDER")
     ] = Path("leaderboard/site"),
+    depth: Annotated[
+        str,
+        typer.Option(
+            help="How deep each entry is verified first: schema, replay or re-attack; beyond "
+            "schema, badges are of this alone."
+        ),
+    ] = "schema",
+    data_root: DataRoot = None,
 ) -> None:
     """Make the static site.
 
-    Its pages work from any server, and without one. A site that is there is replaced; a folder
-    that holds anything else is left alone.
+    What does not pass is left out. Its pages work from any server, and without one. A site that is
+    there is replaced; a folder that holds anything else is left alone.
     """
     from genrobust.site.build import build as build_site
+    from genrobust.verify.verify import depth_of
 
-    boards = build_site(entries, out)
+    boards = build_site(entries, out, depth_of(depth), data_root)
     for board in boards:
         print(f"{board.name}: {len(board.rows)} entries, {len(board.ranked)} ranked")
     print(out / "index.html")

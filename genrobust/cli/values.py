@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -41,3 +42,14 @@ def _path(given: str | Path, what: str) -> Path:
         reason = problem.strerror if isinstance(problem, OSError) else problem
         raise typer.BadParameter(f"'{given}' cannot be a path ({reason}); give {what}.") from None
     return path
+
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the data set, such as MNIST/raw.",
+        envvar="GENROBUST_DATA",
+        parser=folder,
+        metavar="FOLDER",
+    ),
+]

@@ -87,24 +87,35 @@ class LoadedEntry:
         return found.depth if found.passed else "failed"
 
 
-def read_entries(root: Path) -> tuple[LoadedEntry, ...]:
-    """All entries below ``root``: ``SUITE-vVERSION/SLUG/``, in the order of their paths.
+def entry_folders(root: Path) -> list[Path]:
+    """The folders of entries below ``root``: ``SUITE-vVERSION/SLUG/``, in the order of their paths.
+
+    Folders that are none are left out, with a warning.
 
     Raises:
-        GenrobustError: there is no such folder, or one of the entries does not fit.
+        GenrobustError: there is no such folder.
     """
     if not root.is_dir():
         raise GenrobustError(
             f"there is no folder '{root}'; run this in a clone of the repository, or name the "
             "folder with --entries"
         )
-    found = [folder for board in _folders(root) if _is_board(board) for folder in _folders(board)]
-    for folder in found:
-        if not (folder / ENTRY).exists():
-            warnings.warn(
-                f"'{folder}' is left out: it has no {ENTRY}", GenrobustWarning, stacklevel=2
-            )
-    return tuple(read_entry(folder) for folder in found if (folder / ENTRY).exists())
+    found = []
+    for board in _folders(root):
+        if BOARD.fullmatch(board.name) is None:
+            _left_out(board, "it is not named after a suite, such as digits-v1")
+            continue
+        for folder in _folders(board):
+            if (folder / ENTRY).exists():
+                found.append(folder)
+            else:
+                _left_out(folder, f"it has no {ENTRY}")
+    return found
+
+
+def attack_folders(folder: Path) -> list[Path]:
+    """The folders of the attacks on an entry's model, in the order of their paths."""
+    return _folders(folder / "attacks")
 
 
 def read_entry(folder: Path) -> LoadedEntry:
@@ -116,7 +127,7 @@ def read_entry(folder: Path) -> LoadedEntry:
     loaded = read_alone(folder)
     if loaded.entry.kind != "model":
         raise _refused(folder, "entry.json says kind 'attack'; it belongs into a model's attacks/")
-    attacks = tuple(read_alone(path) for path in _folders(folder / "attacks"))
+    attacks = tuple(map(read_alone, attack_folders(folder)))
     for attack in attacks:
         check_attack(attack, loaded)
     return replace(loaded, attacks=attacks)
@@ -289,12 +300,8 @@ def _folders(path: Path) -> list[Path]:
     return [p for p in _contents(path) if p.is_dir() and not p.name.startswith(".")]
 
 
-def _is_board(folder: Path) -> bool:
-    if BOARD.fullmatch(folder.name) is None:
-        raise GenrobustError(
-            f"'{folder}' is not a board's folder; name it after its suite, such as digits-v1"
-        )
-    return True
+def _left_out(folder: Path, why: str) -> None:
+    warnings.warn(f"'{folder}' is left out: {why}", GenrobustWarning, stacklevel=3)
 
 
 def is_later(problem: ValidationError) -> bool:

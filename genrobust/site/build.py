@@ -11,36 +11,42 @@ from pathlib import Path
 
 from genrobust.board.board import Board, contender, make_boards
 from genrobust.errors import GenrobustError
-from genrobust.evidence.entries import read_entries
+from genrobust.evidence.entry import Depth
 from genrobust.files import temporary_folder
 from genrobust.site.pages import render
+from genrobust.verify.entries import verified_entries
 
 #: A folder with this file in it may be replaced.
 MARKER = ".genrobust-site"
 
 
-def build(entries: Path, out: Path) -> tuple[Board, ...]:
-    """Make the site of the entries below a folder.
+def build(
+    entries: Path, out: Path, depth: Depth = "schema", data_root: str | Path | None = None
+) -> tuple[Board, ...]:
+    """Make the site of the entries below a folder that pass a verification.
 
     It is written beside ``out`` and then put in its place, so that ``out`` is always a whole site:
     where the system can exchange two folders (Linux, on most file systems) at every instant, else
     but for the one between two renames, after which the next build puts the old site back.
-    Equal entries give equal bytes.
+    Equal entries give equal bytes, at the depth ``schema``; a deeper one has a day and seconds.
 
     Args:
         entries: holds ``SUITE-vVERSION/SLUG/entry.json`` and what belongs to it.
         out: where the site goes; an earlier site there is replaced.
+        depth: how deep each entry is verified, as :func:`genrobust.verify.entries.verified_entries`
+            says; what does not pass is left out, with a warning.
+        data_root: the folder with the data sets, which a deeper one needs.
 
     Returns:
         The boards that were made.
 
     Raises:
-        GenrobustError: an entry does not fit; ``out`` holds something else than a site, or cannot
-            be written.
+        GenrobustError: ``entries`` is not there; ``out`` holds something else than a site, or
+            cannot be written.
     """
     recover(out)
     refuse_target(out)
-    boards = make_boards([contender(entry) for entry in read_entries(entries)])
+    boards = make_boards(map(contender, verified_entries(entries, depth, data_root)))
     replace_site(out, render(boards))
     return boards
 

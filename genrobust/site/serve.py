@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from genrobust import files
 from genrobust.board.board import Board, Contender, contender, make_boards
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
-from genrobust.evidence.entries import LoadedEntry, read_entries
+from genrobust.evidence.entries import LoadedEntry
 from genrobust.evidence.entry import Outcomes
 from genrobust.files import temporary_folder
 from genrobust.records.migrate import read_record
@@ -27,6 +27,7 @@ from genrobust.records.outcomes import check_outcomes
 from genrobust.records.record import Record
 from genrobust.site.build import write_files
 from genrobust.site.pages import render
+from genrobust.verify.entries import verified_entries
 
 #: Nobody else on the network sees it.
 HOST = "127.0.0.1"
@@ -36,13 +37,13 @@ def boards_with_runs(entries: Path | None, runs: Path) -> tuple[Board, ...]:
     """The boards of submitted entries and of the runs below a folder that were not submitted.
 
     Args:
-        entries: the submitted entries; None for none.
+        entries: holds the submitted entries, of which those that pass are shown; None for none.
         runs: searched for ``record.json``; those of shards, reports and so on are not there.
 
     Raises:
-        GenrobustError: an entry does not fit, or there is nothing to show at all.
+        GenrobustError: there is no such folder, or nothing to show at all.
     """
-    submitted = read_entries(entries) if entries is not None else ()
+    submitted = verified_entries(entries) if entries is not None else ()
     own = _own_runs(runs, submitted)
     if not submitted and not own:
         raise GenrobustError(

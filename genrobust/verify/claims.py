@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from torch import Tensor
 
@@ -27,7 +27,7 @@ FROM_OUTCOMES = (
     *("as_ignore_target", "as_target", "as_ignore_target_macro", "as_target_macro"),
     *("as_target_of_wrong", "as_ignore_target_pairs", "as_target_pairs", "damage"),
 )
-#: Not measured by the first runs, whose records claim nothing of it.
+#: Not measured by the first runs, whose records claim nothing of it; any other record does.
 _LATER = ("token_flips",)
 #: Rates of few sources each, which one source that differs may change by much.
 _OF_FEW = (
@@ -49,27 +49,32 @@ def other_machine(provenance: Provenance, here: Provenance) -> str | None:
     return "; ".join(found) or None
 
 
-def require_equal(claimed: Scores, found: Scores, names: tuple[str, ...] | None = None) -> int:
+def require_equal(
+    claimed: Scores, found: Scores, names: tuple[str, ...] | None = None, *, earlier: bool = False
+) -> int:
     """Refuse scores that differ by more than rounding.
 
     Args:
         claimed: of the record.
         found: recomputed.
         names: which scores to compare; None for all.
+        earlier: whether it is known that less was measured when the record was made.
 
     Returns:
         How many were compared.
     """
-    return _require(claimed, found, _equal, lambda name: names is None or name in names)
+    wanted = [name for name in _compared(claimed, earlier) if names is None or name in names]
+    return _require(claimed, found, _equal, wanted)
 
 
-def require_near(claimed: Scores, found: Scores) -> int:
+def require_near(claimed: Scores, found: Scores, *, earlier: bool = False) -> int:
     """Refuse scores that another machine would not have given.
 
     The claim is free, so that it is the recomputed interval that judges: the claimed value lies
     inside it, and the claimed ends are near its ends. Means without one differ by 5% at most.
     """
-    return _require(claimed, found, _near, lambda name: name not in _OF_FEW)
+    wanted = [name for name in _compared(claimed, earlier) if name not in _OF_FEW]
+    return _require(claimed, found, _near, wanted)
 
 
 def lowest(estimate: Estimate) -> float:
@@ -93,11 +98,18 @@ def positions(mask: Tensor) -> str:
     return ", ".join(map(str, found[:LISTED])) + more
 
 
+def _compared(claimed: Scores, earlier: bool) -> set[str]:
+    """What is compared: of an earlier record not what it does not claim."""
+    named = list(_named(claimed))
+    claims = {name for name, _, value in named if value is not None}
+    return {name for name, _, _ in named} - (set(_LATER) - claims if earlier else set())
+
+
 def _require(
     claimed: Scores,
     found: Scores,
     same: Callable[[Score, Score], bool],
-    wanted: Callable[[str], bool],
+    wanted: Collection[str],
 ) -> int:
     theirs, ours = list(_named(claimed)), list(_named(found))
     if [place[:2] for place in theirs] != [place[:2] for place in ours]:
@@ -105,7 +117,7 @@ def _require(
     compared = [
         (f"{name}{where}", a, b)
         for (name, where, a), (_, _, b) in zip(theirs, ours, strict=True)
-        if wanted(name) and not (name in _LATER and a is None)
+        if name in wanted
     ]
     wrong = [(name, a, b) for name, a, b in compared if not same(a, b)]
     if wrong:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
+from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
@@ -208,9 +209,11 @@ def check_outcomes(found: Replay) -> str:
 def check_scores(found: Replay) -> str:
     """Every score is what comes out."""
     claimed, ours = found.evidence.record.scores, found.scores
+    earlier = is_earlier(found.evidence.record_bytes)
     if found.elsewhere is None:
-        return f"{require_equal(claimed, ours)} scores with their intervals are equal to 1e-6"
-    count = require_near(claimed, ours)
+        count = require_equal(claimed, ours, earlier=earlier)
+        return f"{count} scores with their intervals are equal to 1e-6"
+    count = require_near(claimed, ours, earlier=earlier)
     return f"{count} scores are inside their intervals, on another machine ({found.elsewhere})"
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust import files
 from genrobust.cli.app import app
-from genrobust.cli.train import changed
+from genrobust.training.changes import changed
 from genrobust.errors import GenrobustError
 from genrobust.models.families import FAMILIES, NETWORKS
 from genrobust.models.networks import NetworkSpec, initialised

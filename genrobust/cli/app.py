@@ -464,6 +464,54 @@ def train(
     train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [])
 
 
+@app.command()
+@command
+def study(
+    spec: Annotated[
+        Path,
+        typer.Argument(help="A study's .toml or .json file.", parser=file, metavar="SPEC"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; default genrobust-studies/NAME.", parser=folder, metavar="FOLDER"
+        ),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Who computes a bench's shards, as for bench.")
+    ] = "threads",
+    workers: Annotated[
+        int | None, typer.Option(help="Shards at a time; default the number of cores.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the benches: cpu, cuda, ...")] = "cpu",
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Only this part of the models, such as 3/16, in a folder they share."),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A few steps and sources, to see whether it runs.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do, and how long; write nothing.")
+    ] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Only write table and page of what is there.")
+    ] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Train and bench many recipes and seeds, and say what tells them apart.
+
+    Writes a table, correlations with intervals and a page. The same command goes on where it was
+    stopped, and does anew only what has changed in the study.
+    """
+    from genrobust.cli.study import study_one
+    from genrobust.runner.plan import Part
+
+    options = Options(executor=executor, workers=workers, device=device, data_root=data_root)
+    part = None if shard is None else Part.read(shard)
+    study_one(spec, out, options, part, fast, dry_run, collect)
+
+
 @app.command("list")
 @command
 def list_names(

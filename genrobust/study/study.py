@@ -1,0 +1,282 @@
+"""A study's results: a row a model, means and correlations with intervals, and its page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from genrobust import drawing, files
+from genrobust.errors import GenrobustError, in_a_line
+from genrobust.study.score import COLUMNS, Row
+from genrobust.study.spec import Spec
+from genrobust.study.statistics import (
+    Array,
+    Interval,
+    Resamples,
+    interval,
+    share_between,
+    spearman,
+)
+from genrobust.suites.suite import Frozen, Suite
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+#: The file of a study's results.
+FILE = "study.json"
+
+#: What other columns are compared with, and what is held fixed.
+OUTCOME, FIXED = "robust_area", "squared_error"
+
+#: The fewest recipes that a rank correlation is taken over.
+FEWEST = 4
+
+MAX_BYTES = 10**8
+
+
+class Study(Frozen):
+    """What a study found; made by ``genrobust study``, read by :func:`genrobust.study.load`.
+
+    ``rows`` are the models that are done, ``missing`` says of the others why.
+
+    Example:
+        >>> from genrobust.study import Row, Spec, Study
+        >>> from genrobust.suites import load_suite
+        >>> spec = Spec(name="two", recipes={"vae": {}, "betavae": {}}, seeds=1)
+        >>> def row(name, area):
+        ...     return Row(recipe=name, family=name, seed=0, areas=(area,) * 3,
+        ...                metrics={"robust_area": area}, weights_sha256="")
+        >>> rows = (row("vae", 0.25), row("betavae", 0.5))
+        >>> study = Study(spec=spec, suite=load_suite("digits"), rows=rows, genrobust="0.2")
+        >>> study
+        two: 2 of 2 models, 2 recipes, on digits v2 (3 sources)
+        robust area: betavae 0.5 (0.5 to 0.5), vae 0.25 (0.25 to 0.25)
+    """
+
+    schema_version: Literal[1] = 1
+    spec: Spec
+    suite: Annotated[Suite, Field(description="as it was run, with limit and attacks")]
+    rows: tuple[Row, ...]
+    missing: dict[str, str] = {}
+    genrobust: str
+    torch: str = ""
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes with a model, in the spec's order."""
+        there = {row.recipe for row in self.rows}
+        return tuple(name for name in self.spec.recipes if name in there)
+
+    def of(self, recipe: str) -> tuple[Row, ...]:
+        """A recipe's models."""
+        return tuple(row for row in self.rows if row.recipe == recipe)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns in which a model has a number."""
+        return tuple(
+            name for name in COLUMNS if any(row.metrics.get(name) is not None for row in self.rows)
+        )
+
+    def means(self, column: str) -> dict[str, Interval]:
+        """Of each recipe, the mean over its models, with the interval over seeds and sources.
+
+        Sources are drawn anew for ``robust_area`` alone; the other columns are taken as they were
+        measured.
+
+        Args:
+            column: one of ``columns``.
+
+        Raises:
+            GenrobustError: there is no such column.
+        """
+        at, values = self._at(column)
+        defined = [i for i, value in enumerate(values) if np.isfinite(value)]
+        return {
+            self.recipes[i]: interval(values[i], at[:, i]) if i in defined else Interval(None)
+            for i in range(len(values))
+        }
+
+    def correlation(self, column: str, given: str | None = None) -> Interval:
+        """Spearman's correlation of a column with robust area over the recipes' means.
+
+        Over the recipes that have the column, at least four. The interval is over seeds and
+        sources: it does not say what other recipes would have shown.
+
+        Args:
+            column: one of ``columns``.
+            given: a column that is held fixed (partial rank correlation).
+
+        Raises:
+            GenrobustError: there is no such column.
+        """
+        named = [column, OUTCOME, *([] if given is None else [given])]
+        drawn, values = zip(*(self._at(name) for name in named), strict=True)
+        kept = np.isfinite(np.stack(values)).all(0)
+        if kept.sum() < FEWEST or given in (column, OUTCOME) or column == OUTCOME:
+            return Interval(None)
+        value = spearman(*(one[kept] for one in values))
+        return interval(float(value), spearman(*(one[:, kept] for one in drawn)))
+
+    def seed_share(self, column: str = OUTCOME) -> float | None:
+        """Of a column's variance between models, the share that the recipe does not explain.
+
+        None where no recipe has two seeds, or nothing varies.
+        """
+        share = share_between(self._column(column), self._groups)
+        return None if share is None else 1 - share
+
+    def to_pandas(self) -> DataFrame:
+        """A row a model, a column a number.
+
+        Raises:
+            GenrobustError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as problem:
+            raise GenrobustError(
+                "a table of a study needs pandas, which is not installed; pip install "
+                "'genrobust[pandas]'"
+            ) from problem
+        return pd.DataFrame(self._table())
+
+    def to_csv(self) -> str:
+        """The same table as text."""
+        text = io.StringIO()
+        table = self._table()
+        writer = csv.DictWriter(text, list(table[0]) if table else ["recipe"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+        return text.getvalue()
+
+    def plot(self, column: str = FIXED, ax: Axes | None = None) -> Axes:
+        """Robust area over a column: small marks are models, large ones the recipes' means.
+
+        Args:
+            column: one of ``columns``.
+            ax: matplotlib's axes to draw on; default new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            GenrobustError: there is no such column.
+        """
+        across, areas = self.means(column), self.means(OUTCOME)
+        ax = drawing.axes(ax)
+        for number, recipe in enumerate(self.recipes):
+            look = drawing.style(number)
+            look = {"color": look["color"], "marker": drawing.MARKS[number // 6 % 5], "ls": ""}
+            pairs = [(row.metrics.get(column), row.metrics[OUTCOME]) for row in self.of(recipe)]
+            known = [(x, y) for x, y in pairs if x is not None]
+            x, y = across[recipe], areas[recipe]
+            if not known or x.value is None or y.value is None:
+                continue
+            ax.plot(*zip(*known, strict=True), **look, ms=3, alpha=0.5)
+            bars = {
+                f"{axis}err": [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
+                for axis, one in (("x", x), ("y", y))
+                if one.value is not None and one.low is not None and one.high is not None
+            }
+            ax.errorbar(x.value, y.value, **bars, **look, ms=8, lw=0.8, label=recipe)
+        ax.set(xlabel=column.replace("_", " "), ylabel="robust area")
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+        return ax
+
+    def __repr__(self) -> str:
+        count = len(self.spec.recipes) * len(self.spec.seeds)
+        head = (
+            f"{self.spec.name}: {len(self.rows)} of {count} models, {len(self.recipes)} recipes, "
+            f"on {self.suite.name} v{self.suite.version} ({self._sources} sources)"
+        )
+        if not self.rows:
+            return head
+        areas = sorted(self.means(OUTCOME).items(), key=lambda pair: -(pair[1].value or 0.0))
+        return f"{head}\nrobust area: {', '.join(f'{name} {area}' for name, area in areas)}"
+
+    __str__ = __repr__
+
+    def save(self, folder: Path) -> None:
+        """Write ``study.json`` and ``table.csv``."""
+        files.write_text(folder / FILE, self.model_dump_json(indent=1) + "\n")
+        files.write_text(folder / "table.csv", self.to_csv())
+
+    @property
+    def _sources(self) -> int:
+        return len(self.rows[0].areas) if self.rows else len(self.suite.sample_ids)
+
+    @cached_property
+    def _groups(self) -> list[list[int]]:
+        return [[i for i, r in enumerate(self.rows) if r.recipe == name] for name in self.recipes]
+
+    @cached_property
+    def _resamples(self) -> Resamples:
+        return Resamples.draw(self._groups, self._sources)
+
+    def _column(self, column: str) -> Array:
+        if column not in self.columns:
+            raise GenrobustError(
+                f"the study '{self.spec.name}' has no column '{column}'; choose one of "
+                f"{', '.join(self.columns)}"
+            )
+        return np.array(
+            [np.nan if (v := row.metrics.get(column)) is None else v for row in self.rows]
+        )
+
+    def _at(self, column: str) -> tuple[Array, Array]:
+        """Resampled means (R, n) and means (n,) of the recipes; NaN where a model has none."""
+        values = self._column(column)
+        if column == OUTCOME:
+            per_model, drawn = self._resamples.by_picture(np.array([r.areas for r in self.rows]))
+        else:
+            per_model, drawn = self._resamples.by_model(values)
+        return drawn, self._resamples.means(per_model)
+
+    def _table(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "recipe": row.recipe,
+                "family": row.family,
+                "seed": row.seed,
+                **{name: row.metrics.get(name) for name in self.columns},
+                "flags": " ".join(row.flags),
+                "weights_sha256": row.weights_sha256,
+            }
+            for row in self.rows
+        ]
+
+
+def load(path: str | Path) -> Study:
+    """The results of a study.
+
+    Args:
+        path: its ``study.json``, or the folder that holds it.
+
+    Raises:
+        GenrobustError: there is none, or it is none of this version.
+
+    Example:
+        >>> import genrobust.study
+        >>> study = genrobust.study.load("benchmarks/studies/digits")  # doctest: +SKIP
+    """
+    path = Path(path)
+    file = path / FILE if path.is_dir() else path
+    try:
+        found = Study.model_validate_json(files.read_text(file, MAX_BYTES))
+    except (OSError, ValueError) as problem:
+        raise GenrobustError(
+            f"'{file}' cannot be read as a study's results ({in_a_line(problem)}); give the folder "
+            "of 'genrobust study SPEC --out FOLDER'"
+        ) from problem
+    sizes = {len(row.areas) for row in found.rows}
+    if len(sizes) > 1 or 0 in sizes:
+        raise GenrobustError(f"the rows of '{file}' are not of the same sources; collect them anew")
+    return found

@@ -444,6 +444,14 @@ def train(
         ),
     ] = None,
     seed: Seed = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train so often, with this many seeds from --seed on, in folders seed-0, ...",
+            min=1,
+            max=10_000,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -457,11 +465,11 @@ def train(
     """Train a model of the zoo, or a judge.
 
     Writes weights and card. Stopped, the same command goes on from a model's last checkpoint; a
-    judge starts anew.
+    judge starts anew. With --seeds, what is trained already is found again.
     """
     from genrobust.cli.train import train_one
 
-    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [])
+    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [], seeds)
 
 
 @app.command()

@@ -24,21 +24,38 @@ def train_one(
     out: Path | None,
     data_root: Path | None,
     beside: list[str],
+    seeds: int | None = None,
 ) -> None:
-    """Train and say where the weights are and how good they are."""
+    """Train, as often as there are seeds, and say where the weights are and how good they are."""
     if (model is None) == (judge is None):
         raise GenrobustError("give one of --model NAME and --judge ARCHITECTURE")
     if beside and judge is None:
         raise GenrobustError("--beside is about judges; give it with --judge ARCHITECTURE")
     name = model or f"judge-{judge}"
     folder = out or Path("genrobust-training") / dataset / name
-    card = (
-        _train_judge(judge, dataset, changes, seed, folder, data_root, beside)
-        if judge is not None
-        else _train_model(name, dataset, changes, seed, folder, data_root)
-    )
-    metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
-    print(f"{folder / name}.safetensors\n{metrics}")
+    cards = []
+    for one in [seed] if seeds is None else range(seed, seed + seeds):
+        place = folder if seeds is None else folder / f"seed-{one}"
+        card = (
+            _train_judge(judge, dataset, changes, one, place, data_root, beside)
+            if judge is not None
+            else _train_model(name, dataset, changes, one, place, data_root)
+        )
+        metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
+        print(f"{place / name}.safetensors\n{metrics}", flush=True)
+        cards.append(card)
+    if len(cards) > 1:
+        print(f"over {len(cards)} seeds: {_spread(cards)}")
+
+
+def _spread(cards: list[Card]) -> str:
+    """Of each metric the mean and the range."""
+    words = []
+    for key in cards[0].metrics:
+        values = [card.metrics[key] for card in cards if key in card.metrics]
+        mean, low, high = sum(values) / len(values), min(values), max(values)
+        words.append(f"{key} {mean:.4g} ({low:.4g} to {high:.4g})")
+    return ", ".join(words)
 
 
 def _train_model(

@@ -14,6 +14,7 @@ import torch
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.data.factors import known_factors
 from genrobust.data.reference import Reference
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.models.card import Card
@@ -54,14 +55,7 @@ class Conductor:
         spec: the study.
         out: its folder.
         options: of the benches: executor, workers, device, the data's root.
-        part: only every so manieth model, where several machines share the folder.
-
-    Example:
-        >>> spec = Spec(name="one", suite="digits", limit=2, attacks=("noise",), seeds=1,
-        ...             settings={"steps": 3}, recipes={"vae": {}})
-        >>> study = Conductor(spec, Path(tempfile.mkdtemp())).run()
-        >>> len(study.rows), study.rows[0].recipe
-        (1, 'vae')
+        part: only this part of the models, where several machines share the folder.
     """
 
     spec: Spec
@@ -122,6 +116,7 @@ class Conductor:
             suite=self.suite,
             rows=tuple(rows),
             missing=missing,
+            factors=tuple(known_factors(self.spec.dataset, "test", self.options.data_root)),
             genrobust=__version__,
             torch=torch.__version__,
         )

@@ -93,7 +93,12 @@ def _correlations(study: Study) -> list[str]:
         "Spearman's correlation over the recipes' means, and the partial one at a fixed squared "
         "error; - where it is undefined, or fewer than four recipes have the column."
     )
-    return ["## Rank correlations", "", note, "", *_table(heads, rows), ""]
+    known = (
+        f"Disentanglement is of {', '.join(study.factors)}."
+        if study.factors
+        else f"No factors of {study.spec.dataset} are known, so that no disentanglement is scored."
+    )
+    return ["## Rank correlations", "", f"{note} {known}", "", *_table(heads, rows), ""]
 
 
 def _missing(study: Study) -> list[str]:

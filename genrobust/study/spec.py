@@ -38,16 +38,20 @@ class RecipeEntry(Frozen):
         str | None, Field(description="of 'genrobust train --model'; default the recipe's name")
     ] = None
     settings: Annotated[
-        dict[str, Any], Field(description="such as steps, or penalty.beta, nested or with a dot")
-    ] = {}
+        dict[str, Any],
+        Field(
+            default_factory=dict,
+            description="such as steps, or penalty.beta, nested or with a dot",
+        ),
+    ]
 
 
 class Spec(Frozen):
     """A study, as its TOML or JSON file says it.
 
     Without ``suite`` one is drawn from the data set's test images, as :func:`genrobust.bench` does
-    with ``data``; ``eps``, ``sources``, ``judges`` and ``rule`` are of that, and radii must be said. ``settings`` hold for
-    every recipe that does not say otherwise.
+    with ``data``; ``eps``, which must then be said, ``sources``, ``judges`` and ``rule`` are of
+    that. ``settings`` hold for every recipe that does not say otherwise.
 
     Raises:
         GenrobustError: by :func:`read_spec`.
@@ -72,7 +76,7 @@ class Spec(Frozen):
     seeds: Annotated[
         tuple[Seed, ...], Field(min_length=1, description="how many from 0 on, or a list of them")
     ] = (0, 1, 2)
-    settings: Annotated[dict[str, Any], Field(description="of all recipes")] = {}
+    settings: Annotated[dict[str, Any], Field(default_factory=dict, description="of all recipes")]
     recipes: Annotated[dict[str, RecipeEntry], Field(min_length=1, description="by their names")]
 
     @field_validator("seeds", mode="before")
@@ -225,10 +229,11 @@ def read_spec(path: str | Path) -> Spec:
 
     Example:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "mine.toml")
-        >>> _ = path.write_text('name = "mine"\\nsuite = "digits"\\n[recipes.vae]\\nsettings.steps = 9')
-        >>> read_spec(path).trainings()[0].recipe.steps
-        9
+        >>> path = Path(tempfile.mkdtemp(), "mine.json")
+        >>> content = {"name": "mine", "suite": "digits", "recipes": {"vae": {}}, "seeds": [7]}
+        >>> _ = path.write_text(json.dumps(content))
+        >>> read_spec(path).trainings()[0].name
+        'vae, seed 7'
     """
     path = Path(path)
     try:

@@ -56,7 +56,7 @@ class Study(Frozen):
         >>> rows = (row("vae", 0.25), row("betavae", 0.5))
         >>> study = Study(spec=spec, suite=load_suite("digits"), rows=rows, genrobust="0.2")
         >>> study
-        two: 2 of 2 models, 2 recipes, on digits v2 (3 sources)
+        two: 2 of 2 models, 2 recipes, on digits v1 (3 sources)
         robust area: betavae 0.5 (0.5 to 0.5), vae 0.25 (0.25 to 0.25)
     """
 
@@ -64,7 +64,8 @@ class Study(Frozen):
     spec: Spec
     suite: Annotated[Suite, Field(description="as it was run, with limit and attacks")]
     rows: tuple[Row, ...]
-    missing: dict[str, str] = {}
+    factors: Annotated[tuple[str, ...], Field(description="that disentanglement is of")] = ()
+    missing: Annotated[dict[str, str], Field(default_factory=dict)]
     genrobust: str
     torch: str = ""
 

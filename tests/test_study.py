@@ -18,7 +18,7 @@ from genrobust.cli.app import app
 from genrobust.data.factors import known_factors
 from genrobust.data.sprites import SPRITES
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.study import Row, Spec, Study, conduct, read_spec, score
+from genrobust.study import Row, Spec, Study, conduct, page, read_spec, score
 from genrobust.study.conduct import Conductor
 from genrobust.study.page import write_page
 from genrobust.study.statistics import Resamples, interval, share_between, spearman
@@ -87,6 +87,7 @@ def test_what_is_done_is_found_and_what_is_wrong_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score, "DISENTANGLEMENT", {("mig",): score.scores.mig})
+    monkeypatch.setattr(page, "DRAWN", ("kl",))
     trained: list[str] = []
     train = conduct.train_vae
 

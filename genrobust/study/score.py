@@ -61,6 +61,12 @@ class Row(Frozen):
 
     ``metrics`` are the columns of :data:`COLUMNS`, None where undefined; ``areas`` the robust area
     of each source, 0 where it is not eligible: their mean is ``robust_area``.
+
+    Example:
+        >>> row = Row(recipe="mine", family="vae", seed=0, areas=(0.5, 0.0), weights_sha256="",
+        ...           metrics={"robust_area": 0.25, "mig": None})
+        >>> row.metrics["robust_area"]
+        0.25
     """
 
     recipe: str

@@ -32,7 +32,12 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**6)]
 
 
 class RecipeEntry(Frozen):
-    """A family and what is changed of its recipe, as ``genrobust train --set`` changes it."""
+    """A family and what is changed of its recipe, as ``genrobust train --set`` changes it.
+
+    Example:
+        >>> RecipeEntry(family="betavae", settings={"penalty": {"beta": 8}}).family
+        'betavae'
+    """
 
     family: Annotated[
         str | None, Field(description="of 'genrobust train --model'; default the recipe's name")

@@ -25,7 +25,12 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and the middle 95% of its resamples; None for what is not defined."""
+    """A number and the middle 95% of its resamples; None for what is not defined.
+
+    Example:
+        >>> str(Interval(0.25, 0.2, 0.31)), str(Interval(None))
+        ('0.25 (0.2 to 0.31)', '-')
+    """
 
     value: float | None
     low: float | None = None

@@ -265,8 +265,14 @@ def load(path: str | Path) -> Study:
         GenrobustError: there is none, or it is none of this version.
 
     Example:
-        >>> import genrobust.study
-        >>> study = genrobust.study.load("benchmarks/studies/digits")  # doctest: +SKIP
+        >>> import tempfile
+        >>> from genrobust.suites import load_suite
+        >>> spec = Spec(name="none", suite="digits", recipes={"vae": {}})
+        >>> study = Study(spec=spec, suite=load_suite("digits"), rows=(), genrobust="0.1.0")
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> study.save(folder)
+        >>> load(folder)
+        none: 0 of 3 models, 0 recipes, on digits v1 (90 sources)
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path

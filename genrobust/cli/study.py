@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from genrobust.cli.errors import GOES_ON, if_stopped
-from genrobust.cli.progress import progress
+from genrobust.cli.progress import duration, progress
 from genrobust.runner.options import Options
 from genrobust.runner.plan import Part
 from genrobust.study.conduct import Conductor
@@ -30,8 +30,7 @@ def study_one(
     folder = (out or Path("genrobust-studies") / spec.name).absolute()
     conductor = Conductor(spec, folder, options, part)
     if dry_run:
-        for line in conductor.outlook():
-            print(line, flush=True)
+        print(_foretold(conductor))
         return
     if collect:
         study = conductor.write()
@@ -40,3 +39,22 @@ def study_one(
             study = conductor.run(advance)
     print(study)
     print(folder / PAGE, file=sys.stderr)
+
+
+def _foretold(conductor: Conductor) -> str:
+    found, suite = conductor.outlook(), conductor.suite
+    train = sum(one.models for one in found.trainings)
+    lines = [
+        f"{conductor.spec.name} on {suite.name} v{suite.version}, {len(suite.sample_ids)} sources: "
+        f"{found.models - found.todo} of {found.models} models are done, {train} to train, "
+        f"{found.todo} to bench, in {conductor.out}"
+    ]
+    for one in found.trainings:
+        each = duration(one.seconds)
+        lines.append(f"  {one.label}: {one.models} models of {one.steps} steps, {each} each")
+    if found.todo:
+        lines += [
+            f"  a bench: about {duration(found.bench)}; longer for a model that few sources break",
+            f"  together: about {duration(found.seconds)}",
+        ]
+    return "\n".join(lines)

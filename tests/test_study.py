@@ -174,6 +174,21 @@ def test_correlations_over_recipes() -> None:
         study.correlation("mig")
 
 
+def test_a_difference_is_of_the_same_sources() -> None:
+    study = made({"a": [0.1, 0.2], "b": [0.4, 0.5]})
+    spread = tuple(i / 10 for i in range(6))  # sources differ more than recipes do
+    rows = tuple(
+        row.model_copy(update={"areas": tuple(a + row.areas[0] for a in spread)})
+        for row in study.rows
+    )
+    found = study.model_copy(update={"rows": rows}).difference("b", "a")
+    assert found.value == pytest.approx(0.3)
+    assert found.low is not None
+    assert found.low > 0.1
+    with pytest.raises(GenrobustError, match="unknown recipe 'c'"):
+        study.difference("c", "a")
+
+
 def test_few_recipes_have_no_correlation(tmp_path: Path) -> None:
     each = {"a": [1.0], "b": [2.0]}
     study = made({"a": [0.1], "b": [0.2]}, kl=each, squared_error=each)

@@ -507,7 +507,7 @@ def study(
     ] = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Train and bench many recipes and seeds, and say what tells them apart.
+    """Train and bench many recipes and seeds; compare them.
 
     Writes a table, correlations with intervals and a page. The same command goes on where it was
     stopped, and does anew only what has changed in the study.

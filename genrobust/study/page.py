@@ -55,7 +55,7 @@ def _recipes(study: Study) -> list[str]:
     columns = [name for name in SHOWN if name in study.columns]
     means = {name: study.means(name) for name in columns}
     order = sorted(study.recipes, key=lambda name: -(means[OUTCOME][name].value or 0.0))
-    rows = []
+    rows, first = [], study.recipes[0]
     for recipe in order:
         models = study.of(recipe)
         flagged = sum(bool(row.flags) for row in models)
@@ -64,9 +64,15 @@ def _recipes(study: Study) -> list[str]:
             str(means[name][recipe]) if name in (OUTCOME, FIXED) else _plain(means[name][recipe])
             for name in columns
         ]
+        cells.insert(1, "" if recipe == first else str(study.difference(recipe, first)))
         rows.append([f"{recipe}{marks}", models[0].family, str(len(models)), *cells])
-    heads = ["recipe", "family", "seeds", *(name.replace("_", " ") for name in columns)]
-    return ["## Recipes", "", *_table(heads, rows), ""]
+    heads = [name.replace("_", " ") for name in columns]
+    heads.insert(1, f"more than {first}")
+    note = (
+        "Means over seeds, the most robust first. Differences are of the same sources in pairs, "
+        "and so surer than two intervals suggest."
+    )
+    return ["## Recipes", "", note, "", *_table(["recipe", "family", "seeds", *heads], rows), ""]
 
 
 def _figures(study: Study) -> list[str]:

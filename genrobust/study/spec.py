@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +20,8 @@ from genrobust.suites.suite import Frozen
 from genrobust.training.changes import changed
 from genrobust.training.recipes import Recipe, recipe
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+#: Python's own from 3.11 on.
+tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 #: The most bytes of a spec.
 MAX_BYTES = 10**6

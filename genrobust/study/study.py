@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from genrobust import drawing, files
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, in_a_line, unknown_name
 from genrobust.study.score import COLUMNS, Row
 from genrobust.study.spec import Spec
 from genrobust.study.statistics import (
@@ -99,11 +99,25 @@ class Study(Frozen):
             GenrobustError: there is no such column.
         """
         at, values = self._at(column)
-        defined = [i for i, value in enumerate(values) if np.isfinite(value)]
-        return {
-            self.recipes[i]: interval(values[i], at[:, i]) if i in defined else Interval(None)
-            for i in range(len(values))
-        }
+        return {name: interval(values[i], at[:, i]) for i, name in enumerate(self.recipes)}
+
+    def difference(self, recipe: str, other: str, column: str = OUTCOME) -> Interval:
+        """The mean of a recipe minus that of another, each source paired with itself.
+
+        Args:
+            recipe: one of ``recipes``.
+            other: likewise.
+            column: one of ``columns``.
+
+        Raises:
+            GenrobustError: there is no such recipe or column.
+        """
+        for name in (recipe, other):
+            if name not in self.recipes:
+                raise unknown_name("recipe", name, self.recipes)
+        drawn, values = self._at(column)
+        i, j = self.recipes.index(recipe), self.recipes.index(other)
+        return interval(values[i] - values[j], drawn[:, i] - drawn[:, j])
 
     def correlation(self, column: str, given: str | None = None) -> Interval:
         """Spearman's correlation of a column with robust area over the recipes' means.
@@ -174,7 +188,7 @@ class Study(Frozen):
         across, areas = self.means(column), self.means(OUTCOME)
         ax = drawing.axes(ax)
         for number, recipe in enumerate(self.recipes):
-            look = drawing.style(number)
+            look: dict[str, Any] = drawing.style(number)
             look = {"color": look["color"], "marker": drawing.MARKS[number // 6 % 5], "ls": ""}
             pairs = [(row.metrics.get(column), row.metrics[OUTCOME]) for row in self.of(recipe)]
             known = [(x, y) for x, y in pairs if x is not None]
@@ -182,7 +196,7 @@ class Study(Frozen):
             if not known or x.value is None or y.value is None:
                 continue
             ax.plot(*zip(*known, strict=True), **look, ms=3, alpha=0.5)
-            bars = {
+            bars: dict[str, Any] = {
                 f"{axis}err": [[max(0.0, one.value - one.low)], [max(0.0, one.high - one.value)]]
                 for axis, one in (("x", x), ("y", y))
                 if one.value is not None and one.low is not None and one.high is not None
@@ -214,13 +228,12 @@ class Study(Frozen):
     def _sources(self) -> int:
         return len(self.rows[0].areas) if self.rows else len(self.suite.sample_ids)
 
-    @cached_property
-    def _groups(self) -> list[list[int]]:
-        return [[i for i, r in enumerate(self.rows) if r.recipe == name] for name in self.recipes]
-
-    @cached_property
-    def _resamples(self) -> Resamples:
-        return Resamples.draw(self._groups, self._sources)
+    @property
+    def _groups(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(i for i, row in enumerate(self.rows) if row.recipe == name)
+            for name in self.recipes
+        )
 
     def _column(self, column: str) -> Array:
         if column not in self.columns:
@@ -234,12 +247,12 @@ class Study(Frozen):
 
     def _at(self, column: str) -> tuple[Array, Array]:
         """Resampled means (R, n) and means (n,) of the recipes; NaN where a model has none."""
-        values = self._column(column)
+        values, draws = self._column(column), _draws(self._groups, self._sources)
         if column == OUTCOME:
-            per_model, drawn = self._resamples.by_picture(np.array([r.areas for r in self.rows]))
+            per_model, drawn = draws.by_picture(np.array([row.areas for row in self.rows]))
         else:
-            per_model, drawn = self._resamples.by_model(values)
-        return drawn, self._resamples.means(per_model)
+            per_model, drawn = draws.by_model(values)
+        return drawn, draws.means(per_model)
 
     def _table(self) -> list[dict[str, Any]]:
         return [
@@ -253,6 +266,11 @@ class Study(Frozen):
             }
             for row in self.rows
         ]
+
+
+@lru_cache(maxsize=2)
+def _draws(groups: tuple[tuple[int, ...], ...], sources: int) -> Resamples:
+    return Resamples.draw(groups, sources)
 
 
 def load(path: str | Path) -> Study:

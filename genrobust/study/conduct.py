@@ -156,7 +156,7 @@ class Conductor:
             suite=self.suite,
             rows=tuple(rows),
             missing=missing,
-            factors=tuple(known_factors(self.spec.dataset, "test", self.options.data_root)),
+            factors=self._factors,
             genrobust=__version__,
             torch=torch.__version__,
         )
@@ -213,6 +213,10 @@ class Conductor:
         wanted = Options(judge=spec.judges, rule=spec.rule, eps=spec.eps, data_root=root)
         network = initialised(first.recipe.network, 0)
         return drawn_for(network, Reference.parse(spec.dataset), wanted, spec.sources)
+
+    @cached_property
+    def _factors(self) -> tuple[str, ...]:
+        return tuple(known_factors(self.spec.dataset, "test", self.options.data_root))
 
     @cached_property
     def _data(self) -> str:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from genrobust import files
@@ -73,9 +75,16 @@ class Row(Frozen):
     family: str
     seed: int
     metrics: dict[str, float | None]
-    areas: tuple[float, ...]
+    areas: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
     flags: tuple[str, ...] = ()
     weights_sha256: str
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Row:
+        claimed = self.metrics.get("robust_area")
+        if claimed is None or abs(claimed - sum(self.areas) / len(self.areas)) > 1e-5:
+            raise ValueError("robust_area is not the mean over the sources")
+        return self
 
 
 def row_of(label: str, card: Card, record: Record, bench: Path, of_code: dict[str, float]) -> Row:

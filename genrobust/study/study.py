@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genrobust import drawing, files
 from genrobust.errors import GenrobustError, in_a_line, unknown_name
@@ -68,6 +68,14 @@ class Study(Frozen):
     missing: Annotated[dict[str, str], Field(default_factory=dict)]
     genrobust: str
     torch: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Study:
+        if unknown := {row.recipe for row in self.rows} - self.spec.recipes.keys():
+            raise ValueError(f"no recipe of the study is called {min(unknown)!r}")
+        if len({len(row.areas) for row in self.rows}) > 1:
+            raise ValueError("the rows are not of the same sources")
+        return self
 
     @property
     def recipes(self) -> tuple[str, ...]:
@@ -295,13 +303,9 @@ def load(path: str | Path) -> Study:
     path = Path(path)
     file = path / FILE if path.is_dir() else path
     try:
-        found = Study.model_validate_json(files.read_text(file, MAX_BYTES))
+        return Study.model_validate_json(files.read_text(file, MAX_BYTES))
     except (OSError, ValueError) as problem:
         raise GenrobustError(
             f"'{file}' cannot be read as a study's results ({in_a_line(problem)}); give the folder "
             "of 'genrobust study SPEC --out FOLDER'"
         ) from problem
-    sizes = {len(row.areas) for row in found.rows}
-    if len(sizes) > 1 or 0 in sizes:
-        raise GenrobustError(f"the rows of '{file}' are not of the same sources; collect them anew")
-    return found

@@ -274,8 +274,12 @@ def test_a_study_drawn_from_a_data_set_of_factors(tmp_path: Path) -> None:
     assert planned.exit_code == 0, planned.output
     assert "0 of 2 models are done, 2 to train" in planned.stdout
     assert not (tmp_path / "out").exists()
-    for part in ("1/2", "2/2"):
-        found = CliRunner().invoke(app, ["study", str(path), "--fast", "--shard", part, *out])
+    refused = CliRunner().invoke(app, ["study", str(path), "--executor", "nobody", *out])
+    assert refused.exit_code == 2
+    assert "unknown executor 'nobody'" in refused.stderr
+    for part, executor in (("1/2", "threads"), ("2/2", "processes")):
+        how = ["--fast", "--shard", part, "--executor", executor, "--workers", "1"]
+        found = CliRunner().invoke(app, ["study", str(path), *how, *out])
         assert found.exit_code == 0, found.output
     study = genrobust.study.load(tmp_path / "out")
     assert len(study.rows) == 2

@@ -24,6 +24,7 @@ from genrobust.models.zoo import load_model
 from genrobust.names import short_hash
 from genrobust.records.record import Record
 from genrobust.runner.execute import Progress, silent
+from genrobust.runner.executors import EXECUTORS
 from genrobust.runner.options import Options
 from genrobust.runner.outlook import Outlook as BenchOutlook
 from genrobust.runner.outlook import tried
@@ -34,7 +35,7 @@ from genrobust.runner.run import execute, tasks_of
 from genrobust.study.page import write_page
 from genrobust.study.score import VERSION, Row, code_scores, row_of
 from genrobust.study.spec import Spec, Training
-from genrobust.study.study import Study
+from genrobust.study.study import WAITING, Study
 from genrobust.suites.suite import Suite, load_suite
 from genrobust.training.inputs import load_splits
 from genrobust.training.vae import train_vae
@@ -148,7 +149,7 @@ class Conductor:
         for training in sorted(self.trainings, key=lambda one: order.index(one.label)):
             row = self.row(training)
             if row is None:
-                missing[training.name] = self._failed.get(training.name, "not done yet")
+                missing[training.name] = self._failed.get(training.name, WAITING)
             else:
                 rows.append(row)
         return Study(
@@ -328,7 +329,10 @@ class Conductor:
 
     def _untrained(self, training: Training) -> Prepared[Record]:
         """A bench of a model before it is trained: what does not fit is found before that."""
-        options = replace(self.options, attacks=self.spec.attacks, limit=self.spec.limit)
+        EXECUTORS.get(self.options.executor)  # an unknown one; a live module goes through threads
+        options = replace(
+            self.options, attacks=self.spec.attacks, limit=self.spec.limit, executor="threads"
+        )
         network = initialised(training.recipe.network, training.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", GenrobustWarning)

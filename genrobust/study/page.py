@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 from genrobust import files
 from genrobust.norms import load_norm
 from genrobust.study.score import COLUMNS
 from genrobust.study.statistics import Interval
-from genrobust.study.study import FIXED, OUTCOME, Study
+from genrobust.study.study import FIXED, OUTCOME, WAITING, Study
 
 PAGE = "study.md"
 
@@ -97,7 +98,7 @@ def _correlations(study: Study) -> list[str]:
     heads = ["", "what it is", "with robust area", "at fixed squared error"]
     note = (
         "Spearman's correlation over the recipes' means, and the partial one at a fixed squared "
-        "error; - where it is undefined, or fewer than four recipes have the column."
+        "error; - where it is undefined, or fewer than four (five) recipes have the column."
     )
     known = (
         f"Disentanglement is of {', '.join(study.factors)}."
@@ -110,10 +111,12 @@ def _correlations(study: Study) -> list[str]:
 def _missing(study: Study) -> list[str]:
     if not study.missing:
         return []
-    waiting = [name for name, why in study.missing.items() if why == "not done yet"]
+    waiting = [name for name, why in study.missing.items() if why == WAITING]
     lines = ["## Not there", ""]
     if waiting:
-        lines += [f"Not done yet: {len(waiting)} models ({'; '.join(waiting)}).", ""]
+        counts = Counter(name.rpartition(", seed ")[0] for name in waiting)
+        of = ", ".join(f"{count} of {recipe}" for recipe, count in counts.items())
+        lines += [f"Not done yet: {len(waiting)} models, {of}.", ""]
     for name, why in study.missing.items():
         if name not in waiting:
             lines += [f"- {name}: {why}"]

@@ -35,6 +35,9 @@ FILE = "study.json"
 #: What other columns are compared with, and what is held fixed.
 OUTCOME, FIXED = "robust_area", "squared_error"
 
+#: Why a model is missing that nobody has tried yet.
+WAITING = "not done yet"
+
 #: The fewest recipes that a rank correlation is taken over.
 FEWEST = 4
 
@@ -130,8 +133,8 @@ class Study(Frozen):
     def correlation(self, column: str, given: str | None = None) -> Interval:
         """Spearman's correlation of a column with robust area over the recipes' means.
 
-        Over the recipes that have the column, at least four. The interval is over seeds and
-        sources: it does not say what other recipes would have shown.
+        Over the recipes that have the column, at least four, or five with one held fixed. The
+        interval is over seeds and sources: it does not say what other recipes would have shown.
 
         Args:
             column: one of ``columns``.
@@ -143,7 +146,11 @@ class Study(Frozen):
         named = [column, OUTCOME, *([] if given is None else [given])]
         drawn, values = zip(*(self._at(name) for name in named), strict=True)
         kept = np.isfinite(np.stack(values)).all(0)
-        if kept.sum() < FEWEST or given in (column, OUTCOME) or column == OUTCOME:
+        if (
+            kept.sum() < FEWEST + (given is not None)
+            or given in (column, OUTCOME)
+            or column == OUTCOME
+        ):
             return Interval(None)
         value = spearman(*(one[kept] for one in values))
         return interval(float(value), spearman(*(one[:, kept] for one in drawn)))

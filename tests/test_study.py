@@ -192,7 +192,7 @@ def test_few_recipes_have_no_correlation(tmp_path: Path) -> None:
     assert study.correlation("kl").value is None
     assert study.seed_share() is None
     write_page(study, tmp_path)
-    assert "one seed" in (tmp_path / "study.md").read_text()
+    assert "there is one seed" in (tmp_path / "study.md").read_text()
 
 
 def test_the_interval_covers_as_often_as_it_says() -> None:

@@ -33,12 +33,14 @@ def write_page(study: Study, folder: Path) -> Path:
 
 def _lines(study: Study) -> list[str]:
     spec, suite = study.spec, study.suite
-    seeds = sorted({len(study.of(recipe)) for recipe in study.recipes})
+    seeds = sorted({len(study.of(recipe)) for recipe in study.recipes}) or [0]
+    many = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}"
+    many = many if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     lines = [f"# Study: {spec.name}", ""]
     lines += [spec.description.strip(), ""] if spec.description.strip() else []
     lines += [
         f"{len(study.rows)} of {len(spec.recipes) * len(spec.seeds)} models: {len(study.recipes)} "
-        f"recipes with {' to '.join(map(str, sorted({*seeds[:1], *seeds[-1:]})))} seeds, trained "
+        f"recipes with {many}, trained "
         f"on {spec.dataset} and scored on {len(suite.sample_ids)} sources of {suite.name} "
         f"v{suite.version} ({load_norm(suite.norm).label}, radii "
         f"{', '.join(f'{e:g}' for e in suite.eps)}, scored by {suite.rule}; "
@@ -73,6 +75,12 @@ def _recipes(study: Study) -> list[str]:
         "Means over seeds, the most robust first. Differences are of the same sources in pairs, "
         "and so surer than two intervals suggest."
     )
+    single = [name for name in study.recipes if len(study.of(name)) == 1]
+    if single:
+        note += (
+            f" Of {', '.join(single)} there is one seed: their intervals are of the sources alone, "
+            "and say nothing of the recipe."
+        )
     return ["## Recipes", "", note, "", *_table(["recipe", "family", "seeds", *heads], rows), ""]
 
 
@@ -131,12 +139,6 @@ def _how_sure(study: Study) -> list[str]:
         "hold for these recipes: others could correlate otherwise, and no correlation says what "
         "causes what."
     ]
-    single = [name for name in study.recipes if len(study.of(name)) == 1]
-    if single:
-        lines.append(
-            f"Of {', '.join(single)} there is one seed: their intervals are of the sources alone, "
-            "and too narrow."
-        )
     if share is not None:
         lines.append(
             f"Of the variance of robust area between models, {share:.0%} lies between seeds of one "

@@ -101,7 +101,8 @@ class Study(Frozen):
         """Of each recipe, the mean over its models, with the interval over seeds and sources.
 
         Sources are drawn anew for ``robust_area`` alone; the other columns are taken as they were
-        measured.
+        measured. With one seed the interval of ``robust_area`` is over sources alone, and the other
+        columns have none.
 
         Args:
             column: one of ``columns``.
@@ -110,10 +111,17 @@ class Study(Frozen):
             GenrobustError: there is no such column.
         """
         at, values = self._at(column)
-        return {name: interval(values[i], at[:, i]) for i, name in enumerate(self.recipes)}
+        return {
+            name: interval(values[i], at[:, i])
+            if column == OUTCOME or len(self.of(name)) > 1
+            else _bare(values[i])
+            for i, name in enumerate(self.recipes)
+        }
 
     def difference(self, recipe: str, other: str, column: str = OUTCOME) -> Interval:
         """The mean of a recipe minus that of another, each source paired with itself.
+
+        Without an interval where either has one seed: it would be one of two models.
 
         Args:
             recipe: one of ``recipes``.
@@ -128,13 +136,17 @@ class Study(Frozen):
                 raise unknown_name("recipe", name, self.recipes)
         drawn, values = self._at(column)
         i, j = self.recipes.index(recipe), self.recipes.index(other)
-        return interval(values[i] - values[j], drawn[:, i] - drawn[:, j])
+        value = values[i] - values[j]
+        if min(len(self.of(recipe)), len(self.of(other))) == 1:
+            return _bare(value)
+        return interval(value, drawn[:, i] - drawn[:, j])
 
     def correlation(self, column: str, given: str | None = None) -> Interval:
         """Spearman's correlation of a column with robust area over the recipes' means.
 
         Over the recipes that have the column, at least four, or five with one held fixed. The
         interval is over seeds and sources: it does not say what other recipes would have shown.
+        There is none where a recipe has one seed.
 
         Args:
             column: one of ``columns``.
@@ -152,8 +164,10 @@ class Study(Frozen):
             or column == OUTCOME
         ):
             return Interval(None)
-        value = spearman(*(one[kept] for one in values))
-        return interval(float(value), spearman(*(one[:, kept] for one in drawn)))
+        value = float(spearman(*(one[kept] for one in values)))
+        if min(len(self.of(name)) for name, k in zip(self.recipes, kept, strict=True) if k) == 1:
+            return _bare(value)
+        return interval(value, spearman(*(one[:, kept] for one in drawn)))
 
     def seed_share(self, column: str = OUTCOME) -> float | None:
         """Of a column's variance between models, the share that the recipe does not explain.
@@ -281,6 +295,10 @@ class Study(Frozen):
             }
             for row in self.rows
         ]
+
+
+def _bare(value: float) -> Interval:
+    return Interval(float(value) if np.isfinite(value) else None)
 
 
 @lru_cache(maxsize=2)

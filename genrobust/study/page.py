@@ -103,7 +103,7 @@ def _correlations(study: Study) -> list[str]:
             continue
         found, at = study.correlation(column), study.correlation(column, given=FIXED)
         rows.append([column.replace("_", " "), COLUMNS[column], str(found), str(at)])
-    heads = ["", "what it is", "with robust area", "at fixed squared error"]
+    heads = ["column", "what it is", "with robust area", "at fixed squared error"]
     note = (
         "Spearman's correlation over the recipes' means, and the partial one at a fixed squared "
         "error; - where it is undefined, or fewer than four (five) recipes have the column."

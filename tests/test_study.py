@@ -231,7 +231,6 @@ def test_factors_are_those_of_the_pictures() -> None:
     assert torch.equal(found["shape"], SPRITES.load("test", None).labels)
     assert known_factors("sprites?shape=1x32x32").keys() == found.keys()
     assert known_factors("sprites?shape=1x32x32&draw=10") == {}
-    assert known_factors("svhn") == {}
     digits = known_factors("digits")
     assert [len(values.unique()) for values in digits.values()] == [10, 5, 5]
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from genrobust.data.base import DATASETS, Split, is_reference, load_images
 from genrobust.data.reference import Reference
-from genrobust.data.sprites import FACTORS, SPRITES, factors_of
 
 #: Data sets of digits, light ink on dark.
 DIGITS = ("digits", "mnist", "mnist28")
@@ -46,9 +45,14 @@ def known_factors(
     if is_reference(dataset):  # which may leave pictures out
         reference = Reference.parse(dataset)
         place = "" if reference.draw else reference.place
-    if place == SPRITES.name:
-        return dict(zip(FACTORS, factors_of(SPRITES.ids(split)).unbind(1), strict=True))
-    if place in DIGITS and place in DATASETS:
+    if place not in DATASETS:
+        return {}
+    whole = load_images(place, split, root)
+    if whole.factors is not None:
+        count = whole.factors.shape[1]
+        names = getattr(DATASETS.get(place), "factors", map("factor {}".format, range(count)))
+        return dict(zip(names, whole.factors.unbind(1), strict=True))
+    if place in DIGITS:
         images = load_images(dataset, split, root)
         every = torch.arange(len(images))
         slant, ink = _moments(images.take(every)[:, 0].double())

@@ -39,6 +39,7 @@ ROOMS = (
         "site",
     ),
     "publish",
+    "reproduce",
     "cli",
 )
 

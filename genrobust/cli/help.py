@@ -56,6 +56,7 @@ EXAMPLES = {
         "genrobust train --model vae --seeds 5",
         "genrobust train --judge lenet --dataset fashion-mnist",
     ),
+    "reproduce": ("genrobust reproduce thesis --fast",),
     "study": (
         "genrobust study studies/digits.toml --dry-run",
         "genrobust study studies/digits.toml --out my-study",

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust import files
 from genrobust.cli.app import app
-from genrobust.cli.train import changed
 from genrobust.errors import GenrobustError
 from genrobust.models.families import FAMILIES, NETWORKS
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator
+from genrobust.training.changes import changed
 from genrobust.training.losses.adversarial import from_prior
 from genrobust.training.losses.base import worst_in_ball
 from genrobust.training.losses.correlation import Covariance, decomposed_kl

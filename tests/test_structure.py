@@ -31,6 +31,7 @@ ROOMS = (
         "benchmarking",
         "callbacks",
         "training",
+        "study",
         "testing",
         "evidence",
         "verify",

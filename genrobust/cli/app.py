@@ -436,6 +436,14 @@ def train(
         ),
     ] = None,
     seed: Seed = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Train so often, with this many seeds from --seed on, in folders seed-0, ...",
+            min=1,
+            max=10_000,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -449,11 +457,59 @@ def train(
     """Train a model of the zoo, or a judge.
 
     Writes weights and card. Stopped, the same command goes on from a model's last checkpoint; a
-    judge starts anew.
+    judge starts anew. With --seeds, what is trained already is found again.
     """
     from genrobust.cli.train import train_one
 
-    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [])
+    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [], seeds)
+
+
+@app.command()
+@command
+def study(
+    spec: Annotated[
+        Path,
+        typer.Argument(help="A study's .toml or .json file.", parser=file, metavar="SPEC"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder; default genrobust-studies/NAME.", parser=folder, metavar="FOLDER"
+        ),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Who computes a bench's shards, as for bench.")
+    ] = "threads",
+    workers: Annotated[
+        int | None, typer.Option(help="Shards at a time; default the number of cores.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of the benches: cpu, cuda, ...")] = "cpu",
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Only this part of the models, such as 3/16, in a folder they share."),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A few steps and sources, to see whether it runs.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would do, and how long; write nothing.")
+    ] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Only write table and page of what is there.")
+    ] = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Train and bench many recipes and seeds; compare them.
+
+    Writes a table, correlations with intervals and a page. The same command goes on where it was
+    stopped, and does anew only what has changed in the study.
+    """
+    from genrobust.cli.study import study_one
+    from genrobust.runner.plan import Part
+
+    options = Options(executor=executor, workers=workers, device=device, data_root=data_root)
+    part = None if shard is None else Part.read(shard)
+    study_one(spec, out, options, part, fast, dry_run, collect)
 
 
 @app.command()

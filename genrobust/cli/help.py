@@ -15,7 +15,7 @@ GROUPS = {
     "Model": ("model", "weights", "name", "max_batch", "batch_size", "trust_code"),
     "Data": ("data", "sources", "dataset", "data_root", "suite"),
     "Protocol": (
-        *("attacks", "norm", "eps", "judge", "rule", "limit", "seed", "radius"),
+        *("attacks", "norm", "eps", "judge", "rule", "limit", "seed", "seeds", "radius"),
         *("depth", "share", "change"),
     ),
     "Running": ("device", "workers", "executor", "shard", "as_data", "out", "json_out", "help"),
@@ -53,7 +53,13 @@ EXAMPLES = {
     ),
     "train": (
         "genrobust train --model vae --dataset mnist",
+        "genrobust train --model vae --seeds 5",
         "genrobust train --judge lenet --dataset fashion-mnist",
+    ),
+    "reproduce": ("genrobust reproduce thesis --fast",),
+    "study": (
+        "genrobust study studies/digits.toml --dry-run",
+        "genrobust study studies/digits.toml --out my-study",
     ),
     "list": ("genrobust list attacks", "genrobust list models"),
     "show": (

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
 
 from genrobust.cli.errors import if_stopped
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
+from genrobust.training.changes import changed
 from genrobust.training.judge import default_steps, train_judge
 from genrobust.training.recipes import JudgeRecipe, recipe
 from genrobust.training.vae import train_vae
-
-R = TypeVar("R", bound=BaseModel)
 
 
 def train_one(
@@ -29,21 +24,38 @@ def train_one(
     out: Path | None,
     data_root: Path | None,
     beside: list[str],
+    seeds: int | None = None,
 ) -> None:
-    """Train and say where the weights are and how good they are."""
+    """Train, as often as there are seeds, and say where the weights are and how good they are."""
     if (model is None) == (judge is None):
         raise GenrobustError("give one of --model NAME and --judge ARCHITECTURE")
     if beside and judge is None:
         raise GenrobustError("--beside is about judges; give it with --judge ARCHITECTURE")
     name = model or f"judge-{judge}"
     folder = out or Path("genrobust-training") / dataset / name
-    card = (
-        _train_judge(judge, dataset, changes, seed, folder, data_root, beside)
-        if judge is not None
-        else _train_model(name, dataset, changes, seed, folder, data_root)
-    )
-    metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
-    print(f"{folder / name}.safetensors\n{metrics}")
+    cards = []
+    for one in [seed] if seeds is None else range(seed, seed + seeds):
+        place = folder if seeds is None else folder / f"seed-{one}"
+        card = (
+            _train_judge(judge, dataset, changes, one, place, data_root, beside)
+            if judge is not None
+            else _train_model(name, dataset, changes, one, place, data_root)
+        )
+        metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
+        print(f"{place / name}.safetensors\n{metrics}", flush=True)
+        cards.append(card)
+    if len(cards) > 1:
+        print(f"over {len(cards)} seeds: {_spread(cards)}")
+
+
+def _spread(cards: list[Card]) -> str:
+    """Of each metric the mean and the range."""
+    words = []
+    for key in cards[0].metrics:
+        values = [card.metrics[key] for card in cards if key in card.metrics]
+        mean, low, high = sum(values) / len(values), min(values), max(values)
+        words.append(f"{key} {mean:.4g} ({low:.4g} to {high:.4g})")
+    return ", ".join(words)
 
 
 def _train_model(
@@ -88,52 +100,3 @@ def _train_judge(
             beside=beside,
             on_step=lambda step, loss: advance(step, steps, f"loss {loss:.2f}"),
         )
-
-
-def changed(given: R, changes: list[str]) -> R:
-    """The recipe with ``KEY=VALUE`` changes; a dot reaches into its network and penalty.
-
-    Raises:
-        GenrobustError: no such key, or a value of the wrong kind or size.
-
-    Example:
-        >>> changed(recipe("betavae", "digits"), ["penalty.beta=8", "steps=10"]).penalty
-        Beta(kind='beta', beta=8.0)
-    """
-    content = _content(given)
-    for change in changes:
-        path, equals, text = change.partition("=")
-        *outer, last = path.split(".")
-        place: Any = content
-        for key in outer:
-            place = place.get(key) if isinstance(place, dict) else None
-        if not equals or not isinstance(place, dict) or last not in place:
-            raise GenrobustError(
-                f"--set {change} changes nothing; give KEY=VALUE with a key of {_keys(given)}"
-            )
-        try:
-            place[last] = json.loads(text)
-        except (ValueError, RecursionError):  # no JSON, or more of it than Python reads
-            place[last] = text
-    try:
-        return type(given).model_validate(content)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        where = {str(part) for part in first["loc"]}
-        blamed = [c for c in changes if c.partition("=")[0].split(".")[-1] in where] or changes
-        raise GenrobustError(
-            f"--set {' --set '.join(blamed)} cannot be taken ({first['msg']}); give another value, "
-            "or leave it out"
-        ) from problem
-
-
-def _content(given: BaseModel) -> dict[str, Any]:
-    """All its fields, also those that are left out of what is written."""
-    return {k: _content(v) if isinstance(v, BaseModel) else v for k, v in given}
-
-
-def _keys(given: BaseModel) -> str:
-    keys: list[str] = []
-    for key, value in _content(given).items():
-        keys += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
-    return ", ".join(keys)

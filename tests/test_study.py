@@ -1,0 +1,289 @@
+"""Studies: what they refuse, that they go on where they were stopped, and their statistics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from typer.testing import CliRunner
+
+import genrobust.study
+from genrobust import files
+from genrobust.cli.app import app
+from genrobust.data.factors import known_factors
+from genrobust.data.sprites import SPRITES
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.study import Row, Spec, Study, conduct, page, read_spec, score
+from genrobust.study.conduct import Conductor
+from genrobust.study.page import write_page
+from genrobust.study.statistics import Resamples, interval, share_between, spearman
+from genrobust.suites import load_suite
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "suite": "digits",
+    "limit": 2,
+    "attacks": ["noise"],
+    "seeds": 1,
+    "settings": {"steps": 2},
+    "recipes": {"vae": {}, "beta-8": {"family": "betavae", "settings": {"penalty.beta": 8}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipes": {"vea": {}}}, "the recipe 'vea': unknown model 'vea'; did you mean 'vae'"),
+        ({"settings": {"stepz": 3}}, "the setting stepz=3 changes nothing"),
+        ({"settings": {"steps": 0}}, "the setting steps=0 cannot be taken"),
+        ({"recipes": {"vae": {"setings": {}}}}, "a recipe has family and settings"),
+        ({"recipes": {"a": {"family": "vae"}, "b": {"family": "vae"}}}, "are the same"),
+        ({"recipes": {}}, "recipes"),
+        ({"suite": None}, "names no suite"),
+        ({"sources": 5}, "leave one of them out"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [1, 1]}, "each seed counts once"),
+        ({"dataset": "digitz"}, "digitz"),
+        ({"suite": "digitz"}, "digitz"),
+        ({"name": "../up"}, "name"),
+    ],
+)
+def test_a_spec_that_cannot_be_is_one_sentence(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({k: v for k, v in (TINY | changes).items() if v is not None}))
+    found = CliRunner().invoke(app, ["study", str(path), "--dry-run", "--out", str(tmp_path)])
+    assert found.exit_code == 2
+    assert said in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["name = ", "[[[", "\x00", "[]", "name = 3"])
+def test_a_file_that_is_no_study(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    with pytest.raises(GenrobustError, match="is no study"):
+        read_spec(path)
+
+
+def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.json", tmp_path / "other.toml"
+    one.write_text(json.dumps(TINY))
+    other.write_text(
+        'name = "tiny"\nsuite = "digits"\nlimit = 2\nattacks = ["noise"]\nseeds = 1\n'
+        "settings.steps = 2\n[recipes.vae]\n[recipes.beta-8]\nfamily = 'betavae'\n"
+        "settings.penalty.beta = 8\n"
+    )
+    assert read_spec(one).trainings() == read_spec(other).trainings()
+
+
+def test_what_is_done_is_found_and_what_is_wrong_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "DISENTANGLEMENT", {("mig",): score.scores.mig})
+    monkeypatch.setattr(page, "DRAWN", ("kl",))
+    trained: list[str] = []
+    train = conduct.train_vae
+
+    def counted(name: str, *args: Any, **kwargs: Any) -> Any:
+        trained.append(name)
+        if name == "betavae" and len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(name, *args, **kwargs)
+
+    monkeypatch.setattr(conduct, "train_vae", counted)
+    spec = Spec.model_validate(TINY)
+    with pytest.raises(KeyboardInterrupt):
+        Conductor(spec, tmp_path).run()
+    stopped = genrobust.study.load(tmp_path)
+    assert [row.recipe for row in stopped.rows] == ["vae"]
+    assert stopped.missing == {"beta-8, seed 0": "not done yet"}
+    found = Conductor(spec, tmp_path).run()
+    assert trained == ["vae", "betavae", "betavae"]
+    assert found == genrobust.study.load(tmp_path / "study.json")
+    assert [row.recipe for row in found.rows] == ["vae", "beta-8"]
+    assert found.rows[0].metrics["mig"] is not None
+    assert "not done" not in (tmp_path / "study.md").read_text()
+
+    renamed = Spec.model_validate(TINY | {"recipes": {"plain": {"family": "vae"}}})
+    Conductor(renamed, tmp_path).run()  # the same by its content
+    assert trained == ["vae", "betavae", "betavae"]
+
+    conductor = Conductor(spec, tmp_path)
+    mine, other = (conductor.home(one) for one in conductor.trainings)
+    for path in mine.glob("bench-*/row-*.json"):
+        path.unlink()
+    for suffix in (".json", ".safetensors"):
+        files.write_bytes(mine / f"vae{suffix}", (other / f"betavae{suffix}").read_bytes())
+    with pytest.warns(GenrobustWarning, match="holds another model than vae, seed 0"):
+        left = conductor.run()
+    assert [row.recipe for row in left.rows] == ["beta-8"]
+    assert "holds another model" in (tmp_path / "study.md").read_text()
+
+
+def test_a_study_with_no_model_at_all_says_why(tmp_path: Path) -> None:
+    spec = Spec.model_validate(
+        TINY | {"recipes": {"vae": {"settings": {"learning_rate": 1e25}}}, "settings": {"steps": 9}}
+    )
+    with (
+        pytest.warns(GenrobustWarning, match="left out"),
+        pytest.raises(GenrobustError, match="no model of the study 'tiny' could be scored"),
+    ):
+        Conductor(spec, tmp_path).run()
+
+
+def made(areas: dict[str, list[float]], **metrics: dict[str, list[float]]) -> Study:
+    """A study with these robust areas, the same for each of six sources."""
+    rows = tuple(
+        Row(
+            recipe=name,
+            family="vae",
+            seed=seed,
+            areas=(area,) * 6,
+            metrics={"robust_area": area, **{k: v[name][seed] for k, v in metrics.items()}},
+            weights_sha256="",
+        )
+        for name, values in areas.items()
+        for seed, area in enumerate(values)
+    )
+    spec = Spec.model_validate(TINY | {"recipes": {name: {"family": "vae"} for name in areas}})
+    return Study(spec=spec, suite=load_suite("digits"), rows=rows, genrobust="0")
+
+
+def test_correlations_over_recipes() -> None:
+    areas = {name: [i / 10, i / 10] for i, name in enumerate("abcde")}
+    error = {name: [float(i), float(i)] for i, name in enumerate("badce")}
+    kl = {name: [-float(i), -float(i)] for i, name in enumerate("abcde")}
+    study = made(areas, squared_error=error, kl=kl)
+    expected = spearmanr(range(5), [1, 0, 3, 2, 4]).statistic
+    assert study.correlation("squared_error").value == pytest.approx(expected)
+    assert study.correlation("kl").value == -1
+    assert study.correlation("kl", given="squared_error").value == -1
+    assert study.correlation("squared_error", given="squared_error").value is None
+    assert study.seed_share() == 0
+    with pytest.raises(GenrobustError, match="no column 'mig'; choose one of"):
+        study.correlation("mig")
+
+
+def test_a_difference_is_of_the_same_sources() -> None:
+    study = made({"a": [0.1, 0.2], "b": [0.4, 0.5]})
+    spread = tuple(i / 10 for i in range(6))  # sources differ more than recipes do
+    rows = tuple(
+        row.model_copy(update={"areas": tuple(a + row.areas[0] for a in spread)})
+        for row in study.rows
+    )
+    found = study.model_copy(update={"rows": rows}).difference("b", "a")
+    assert found.value == pytest.approx(0.3)
+    assert found.low is not None
+    assert found.low > 0.1
+    with pytest.raises(GenrobustError, match="unknown recipe 'c'"):
+        study.difference("c", "a")
+
+
+def test_few_recipes_have_no_correlation(tmp_path: Path) -> None:
+    each = {"a": [1.0], "b": [2.0]}
+    study = made({"a": [0.1], "b": [0.2]}, kl=each, squared_error=each)
+    assert study.correlation("kl").value is None
+    assert study.seed_share() is None
+    write_page(study, tmp_path)
+    assert "there is one seed" in (tmp_path / "study.md").read_text()
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    """Of recipes with few seeds, which a plain bootstrap covers far less often."""
+    random = np.random.default_rng(0)
+    hits = 0
+    for trial in range(100):
+        models = 0.5 + 0.1 * random.standard_normal(4)
+        values = models[:, None] + 0.2 * random.standard_normal((4, 60))
+        draws = Resamples.draw([range(4)], sources=60, count=400, seed=trial)
+        per_model, drawn = draws.by_picture(values)
+        found = interval(float(draws.means(per_model)[0]), drawn[:, 0])
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 0.5 <= found.high
+    assert 0.84 <= hits / 100 <= 0.99
+
+
+def test_partial_correlation_is_that_of_the_residuals_of_ranks() -> None:
+    random = np.random.default_rng(1)
+    x, y, z = random.standard_normal((3, 30))
+    ranks = [np.argsort(np.argsort(side)).astype(float) for side in (x, y, z)]
+    design = np.stack([ranks[2], np.ones(30)], 1)
+    left = [side - design @ np.linalg.lstsq(design, side, rcond=None)[0] for side in ranks[:2]]
+    assert spearman(x, y, given=z) == pytest.approx(np.corrcoef(*left)[0, 1])
+    assert np.isnan(spearman(x, np.ones(30)))
+
+
+def test_the_share_of_recipes_in_the_variance() -> None:
+    assert share_between(np.array([0.0, 1.0, 0.0, 1.0]), [[0, 1], [2, 3]]) == 0
+    assert share_between(np.zeros(4), [[0, 1], [2, 3]]) is None
+
+
+def test_factors_are_those_of_the_pictures() -> None:
+    found = known_factors("sprites")
+    assert torch.equal(found["shape"], SPRITES.load("test", None).labels)
+    assert known_factors("sprites?shape=1x32x32").keys() == found.keys()
+    assert known_factors("sprites?shape=1x32x32&draw=10") == {}
+    digits = known_factors("digits")
+    assert [len(values.unique()) for values in digits.values()] == [10, 5, 5]
+
+
+def test_results_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(GenrobustError, match="cannot be read as a study's results"):
+        genrobust.study.load(tmp_path)
+    made({"a": [0.1]}).save(tmp_path)
+    content = json.loads((tmp_path / "study.json").read_text())
+    content["rows"][0]["metrics"]["robust_area"] = 0.9
+    (tmp_path / "study.json").write_text(json.dumps(content))
+    with pytest.raises(GenrobustError, match="robust_area is not the mean over the sources"):
+        genrobust.study.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_seeds_are_as_many_single_trainings(tmp_path: Path) -> None:
+    base = ["train", "--model", "vae", "--set", "steps=3"]
+    every = CliRunner().invoke(app, [*base, "--seeds", "2", "--out", str(tmp_path / "many")])
+    assert every.exit_code == 0
+    assert "over 2 seeds: elbo" in every.stdout
+    CliRunner().invoke(app, [*base, "--seed", "1", "--out", str(tmp_path / "one")])
+    name = "vae.safetensors"
+    one = (tmp_path / "one" / name).read_bytes()
+    assert (tmp_path / "many" / "seed-1" / name).read_bytes() == one
+    assert (tmp_path / "many" / "seed-0" / name).read_bytes() != one
+    again = CliRunner().invoke(app, [*base, "--seeds", "2", "--out", str(tmp_path / "many")])
+    assert again.stdout == every.stdout
+
+
+@pytest.mark.slow
+def test_a_study_drawn_from_a_data_set_of_factors(tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(
+        'name = "small"\ndataset = "sprites"\nsources = 4\neps = [0.05, 0.1]\nseeds = 2\n'
+        "settings.steps = 3\n[recipes.vae]\n"
+    )
+    out = ["--out", str(tmp_path / "out")]
+    planned = CliRunner().invoke(app, ["study", str(path), "--fast", "--dry-run", *out])
+    assert planned.exit_code == 0, planned.output
+    assert "0 of 2 models are done, 2 to train" in planned.stdout
+    assert not (tmp_path / "out").exists()
+    refused = CliRunner().invoke(app, ["study", str(path), "--executor", "nobody", *out])
+    assert refused.exit_code == 2
+    assert "unknown executor 'nobody'" in refused.stderr
+    for part, executor in (("1/2", "threads"), ("2/2", "processes")):
+        how = ["--fast", "--shard", part, "--executor", executor, "--workers", "1"]
+        found = CliRunner().invoke(app, ["study", str(path), *how, *out])
+        assert found.exit_code == 0, found.output
+    study = genrobust.study.load(tmp_path / "out")
+    assert len(study.rows) == 2
+    assert study.factors == ("shape", "scale", "orientation", "x", "y")
+    assert study.rows[0].metrics["dci_disentanglement"] is not None
+    frame = study.to_pandas()
+    assert len(frame) == 2
+    assert frame["robust_area"].notna().all()

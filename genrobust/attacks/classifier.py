@@ -25,8 +25,8 @@ class Classifier(Attack):
             judges that the attack does not see are fooled only by clear cases.
         surrogate: what stands in for a categorical's argmax while searching.
         temperature: of the softmax surrogate.
-        patience: a sample is given up in a restart where this many times its pace would not bring the
-            loss to 0 in the steps left; None: none is.
+        patience: a sample is given up in a restart where this many times its pace would not bring
+            the loss to 0 in the steps left; None: none is.
 
     Reference:
         Kos, Fischer & Song 2018, with the margin loss and the confidence of Carlini & Wagner 2017

@@ -29,8 +29,8 @@ class CodeSwitch(Attack):
         steps: gradients per switch.
         categories: how many switches to try for each discrete part.
         confidence: how far the judge's margin must fall below 0, in logits.
-        patience: a sample is given up in a switch where this many times its pace would not bring the
-            loss to 0 in the steps left; None: none is.
+        patience: a sample is given up in a switch where this many times its pace would not bring
+            the loss to 0 in the steps left; None: none is.
 
     Reference:
         genrobust; the hinge on logits is Carlini & Wagner's (2017) on the code in place of the

@@ -276,5 +276,5 @@ def test_judges_on_unlabelled_data_are_refused(
     with pytest.raises(GenrobustError, match=r"have no labels.*the rule 'distance'"):
         genrobust.bench("vae", small_suite.model_copy(update=update), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(GenrobustError, match=r"has no labels, and a judge learns from them"):
+    with pytest.raises(GenrobustError, match=r"has no labels, and they are what is learned"):
         train_judge("lenet", waves, tmp_path, steps=1)

@@ -55,6 +55,13 @@ def names(suite: Suite, joined: dict[str, Tensor]) -> list[str]:
     return [flag.name for flag in raised(suite, joined)]
 
 
+def named_with(suite: Suite, joined: dict[str, Tensor], label: Tensor) -> list[str]:
+    found = flags.raised(
+        suite, joined["eligible"], Signs.of(joined), Counts.of(joined), label=label
+    )
+    return [flag.name for flag in found if flag.name != "few eligible sources"]
+
+
 def test_no_sign_no_flag(suite: Suite) -> None:
     assert names(suite, outcome()) == []
 
@@ -66,6 +73,33 @@ def test_few_eligible_sources(suite: Suite) -> None:
     assert names(suite, outcome(count=12)) == ["few eligible sources"]
     joined["eligible"][:] = False
     assert names(suite, joined) == ["few eligible sources"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "lost", "flagged"),
+    [(2, 1, True), (2, 0, False), (4, 1, False), (4, 2, True), (10, 2, False), (10, 3, True)],
+)
+def test_classes_that_are_never_shown(suite: Suite, classes: int, lost: int, flagged: bool) -> None:
+    """A decoder that only draws faces without glasses keeps them under any attack."""
+    joined, label = outcome(count=100), torch.arange(100) % classes
+    joined["eligible"] = label >= lost
+    found = named_with(suite, joined, label)
+    assert found == (["classes are lost"] if flagged else [])
+
+
+def test_a_class_is_lost_below_a_tenth_and_counts_from_five_sources_on(suite: Suite) -> None:
+    joined, label = outcome(count=60), torch.arange(60) % 2
+    ones = (label == 1).nonzero()[:, 0]
+    joined["eligible"][ones[3:]] = False
+    assert named_with(suite, joined, label) == []  # 3 of 30
+    joined["eligible"][ones[2:]] = False
+    assert named_with(suite, joined, label) == ["classes are lost"]
+    for few, flagged in ((4, False), (5, True)):
+        joined, label = outcome(count=60), torch.zeros(60, dtype=torch.int64)
+        label[:few] = 1
+        joined["eligible"][:few] = False
+        assert named_with(suite, joined, label) == ["classes are lost"] * flagged
+    assert named_with(suite, joined, torch.zeros(60, dtype=torch.int64)) == []  # no classes to lose
 
 
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])

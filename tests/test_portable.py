@@ -702,7 +702,7 @@ HOSTILE_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown architecture": ({"architecture": "os.system"}, "unknown architecture 'os.system'"),
     "unknown settings": ({"settings": {"layers": 3}}, "settings are none of a ConvVAE"),
     "settings of nonsense": ({"settings": {"gaussian": -3}}, "settings are none of a ConvVAE"),
-    "an odd size": ({"settings": {"input_shape": [1, 7, 7]}}, "must be multiples of 8"),
+    "an odd size": ({"settings": {"input_shape": [1, 7, 7]}}, "must be 8 or more"),
     "a network beyond memory": ({"settings": {"gaussian": 10**12}}, "numbers, and 'weights"),
     "an image beyond memory": ({"settings": {"input_shape": [1, 8 * 10**9, 8]}}, "numbers, and"),
     "another network": (

@@ -22,7 +22,7 @@ ROOMS = (
     "genrobust",
     *(f"genrobust.{room}" for room in ("models", "posterior", "attacks", "objectives")),
     *(f"genrobust.{room}" for room in ("optimizers", "data", "judges", "rules", "suites")),
-    *(f"genrobust.{room}" for room in ("metrics", "testing", "callbacks", "publish")),
+    *(f"genrobust.{room}" for room in ("metrics", "defences", "testing", "callbacks", "publish")),
 )
 #: The base classes of what else is registered.
 BASES = ("genrobust.norms.Norm", "genrobust.runner.executors.base.Executor")

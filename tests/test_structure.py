@@ -24,7 +24,7 @@ MODULES = sorted(
 ROOMS = (
     *("_version", "errors", "arguments", "names", "projects", "registry", "seeding", "foreign"),
     *("files", "drawing", "distance", "posterior", "norms", "threat"),
-    *("data", "models", "judges", "batch", "metrics"),
+    *("data", "models", "judges", "batch", "metrics", "defences"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
     *(
         "report",

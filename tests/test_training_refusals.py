@@ -171,11 +171,11 @@ def test_a_model_is_trained_on_images_of_any_channels(
 def test_images_that_the_network_cannot_read_are_refused_before(
     register: Register, tmp_path: Path
 ) -> None:
-    register(torch.rand(12, 1, 28, 28))
+    register(torch.rand(12, 1, 7, 28))
     words = ("--model", "vae", "--dataset", DATA, "--set", "steps=1")
     code, output = train(tmp_path / "out", *words)
     assert code == 2
-    assert "multiples of 8, not 1 x 28 x 28" in output
+    assert "8 x 8 and more, not 1 x 7 x 28" in output
     assert list(tmp_path.iterdir()) == []
 
 

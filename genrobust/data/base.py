@@ -31,8 +31,11 @@ class Images:
         raw: the images as stored, (N, C, H, W), bytes or floats in [0, 1].
         labels: classes, (N,), kept as int64; None for data without.
         size: height and width that ``take`` gives.
+        factors: what is known of how each image came about, (N, f) whole numbers from 0, such as
+            its angle and place; None for data of which nothing is. No attack or score depends on
+            them, and no hash.
 
-    Both may be arrays.
+    All may be arrays.
 
     Raises:
         GenrobustError: a shape or a type is another, a float leaves [0, 1], a label is negative or
@@ -48,6 +51,7 @@ class Images:
     raw: Tensor
     labels: Tensor | None
     size: tuple[int, int]
+    factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         raw = tensor("raw", self.raw)
@@ -63,6 +67,8 @@ class Images:
         object.__setattr__(self, "size", self._checked_size())
         if self.labels is not None:
             object.__setattr__(self, "labels", self._checked_labels(self.labels))
+        if self.factors is not None:
+            object.__setattr__(self, "factors", self._checked_factors(self.factors))
 
     def _checked_size(self) -> tuple[int, int]:
         height_width = several("size", self.size, whole, 32)
@@ -79,6 +85,18 @@ class Images:
         if int(labels.min()) < 0:
             raise GenrobustError(f"labels go from {int(labels.min())}; classes are numbered from 0")
         return labels
+
+    def _checked_factors(self, given: Tensor) -> Tensor:
+        factors = classes("factors", given).cpu()
+        if factors.ndim != 2 or len(factors) != len(self.raw) or not factors.shape[1]:
+            raise GenrobustError(
+                f"factors have shape {tuple(factors.shape)} for {len(self.raw)} images; give (N, f)"
+            )
+        if int(factors.min()) < 0:
+            raise GenrobustError(
+                f"factors go from {int(factors.min())}; their values are numbered from 0"
+            )
+        return factors
 
     def __len__(self) -> int:
         return len(self.raw)

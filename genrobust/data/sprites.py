@@ -85,10 +85,12 @@ class Sprites:
     name = "sprites"
     classes = ("square", "ellipse", "heart")
     image_shape = (1, SIZE, SIZE)
+    factors = FACTORS
+    render = staticmethod(render)
 
     def load(self, split: Split, root: Path | None) -> Images:
         factors = factors_of(self.ids(split))
-        return Images(render(factors), factors[:, 0], (SIZE, SIZE))
+        return Images(render(factors), factors[:, 0], (SIZE, SIZE), factors)
 
     def ids(self, split: Split) -> Tensor:
         """The numbers of a split's sprites, as :func:`factors_of` takes them."""

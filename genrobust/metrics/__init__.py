@@ -7,6 +7,17 @@ whatever was imported before.
 from __future__ import annotations
 
 from genrobust.metrics.bootstrap import paired_difference
+from genrobust.metrics.disentanglement import (
+    Disentanglement,
+    active_latents,
+    beta_score,
+    dci,
+    disentanglement_of,
+    factor_score,
+    mig,
+    modularity,
+    sap,
+)
 from genrobust.metrics.distances import l0, l2, linf, rmse
 from genrobust.metrics.distortion import DistortionCurve, auddc, distortion_curves
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
@@ -48,21 +59,27 @@ from genrobust.metrics.success import (
 
 __all__ = [
     "FID",
+    "Disentanglement",
     "DistortionCurve",
     "Features",
     "Probe",
+    "active_latents",
     "as_ignore_target",
     "as_target",
     "as_target_of_wrong",
     "auddc",
+    "beta_score",
     "certified_margin",
     "certified_margin_fixed_std",
+    "dci",
+    "disentanglement_of",
     "distortion_curves",
     "encoder_jacobian",
     "eps50",
     "exact_accuracy",
     "exact_area",
     "exact_eps50",
+    "factor_score",
     "fid",
     "first_order_margin",
     "fit_probe",
@@ -74,6 +91,8 @@ __all__ = [
     "latent_displacement",
     "linf",
     "mahalanobis_displacement",
+    "mig",
+    "modularity",
     "ms_ssim_small",
     "paired_difference",
     "probe_accuracy",
@@ -84,6 +103,7 @@ __all__ = [
     "robust_area",
     "robust_probability",
     "robustness_margin",
+    "sap",
     "ssim",
     "success_rate",
     "symmetric_kl",

@@ -35,11 +35,21 @@ NETWORKS: dict[str, NetworkSpec] = {
     "adversarial-vae": _GAUSSIAN,
     "avae": _GAUSSIAN,
     "mixup-vae": _GAUSSIAN,
+    "vqvae": NetworkSpec(gaussian=0, codebook=(64, 8)),
+    "seatbelt": NetworkSpec(gaussian=10, top=5),
+    "vib": NetworkSpec(gaussian=10, classes=10),
+    "dc-ign": _GAUSSIAN,
+    "lipschitz-vae": NetworkSpec(gaussian=10, layers="dense", lipschitz=5.0),
 }
 
 
-def network_for(family: str, shape: tuple[int, int, int]) -> NetworkSpec:
+def network_for(family: str, shape: tuple[int, int, int], classes: int = 0) -> NetworkSpec:
     """A family's network for images of a shape (channels, height, width).
+
+    Args:
+        family: one of ``NETWORKS``.
+        shape: of the images.
+        classes: how many the data has, for a network that reads them.
 
     Raises:
         GenrobustError: it cannot read such images.
@@ -48,11 +58,14 @@ def network_for(family: str, shape: tuple[int, int, int]) -> NetworkSpec:
         >>> network_for("vae", (3, 64, 64)).input_shape
         (3, 64, 64)
     """
+    found = NETWORKS[family].model_dump() | {"input_shape": tuple(shape)}
+    if "classes" in found:
+        found["classes"] = classes or found["classes"]
     try:
-        return NetworkSpec(**{**NETWORKS[family].model_dump(), "input_shape": tuple(shape)})
+        return NetworkSpec(**found)
     except ValidationError as problem:
         raise GenrobustError(
-            f"the network of '{family}' reads images whose height and width are multiples of 8, "
-            f"not {' x '.join(map(str, shape))}; give the data set another size, such as "
+            f"the network of '{family}' reads images of 8 x 8 and more, not "
+            f"{' x '.join(map(str, shape))}; give the data set another size, such as "
             "Images(..., size=(32, 32)), to which its images are resized"
         ) from problem

@@ -54,12 +54,18 @@ _TRAINED = {
     "adversarial-vae": "Reconstructions that keep still in a ball of inputs.",
     "avae": "Codes that survive being decoded and encoded (Cemgil et al. 2020).",
     "mixup-vae": "Pictures mixed two by two, and their codes (Khan & Storkey 2023).",
+    "vqvae": "Codes from a list that is learned (van den Oord et al. 2017).",
+    "seatbelt": "Two layers of latents, total correlation on top (Willetts et al. 2021).",
+    "vib": "A classifier by a Gaussian bottleneck, and its decoder (Alemi et al. 2017).",
+    "lipschitz-vae": "Layers of a known slope, with a certified margin (Barrett et al. 2022).",
+    "dc-ign": "Batches in which one known factor varies (Kulkarni et al. 2015).",
 }
 
 
 def _family(name: str) -> ModelBuilder:
     def make(dataset: str) -> ConvVAE:
-        return ConvVAE(network_for(name, DATASETS.get(dataset).image_shape))
+        known = DATASETS.get(dataset)
+        return ConvVAE(network_for(name, known.image_shape, len(getattr(known, "classes", ()))))
 
     make.__name__ = name
     make.__doc__ = _TRAINED[name]

@@ -38,6 +38,9 @@ ALIKE, RANDOM = 0.5, 0.25
 KEPT, MISLED = 0.1, 0.25
 #: Eligible sources below which intervals say little, in number and as a share of the sources.
 FEW, FEW_SHARE = 20, 0.5
+#: Of how many sources a class must be to count, the share of them below which it is lost, and the
+#: share of classes that may be. Honest models of digits lose none, however blurred.
+MEMBERS, SHOWN, LOST = 5, 0.1, 0.25
 #: Share of the sources that are reconstructed no better than by one picture for all. Of sound
 #: models, the published ones too, it is 5% at most; of untrained ones all of them.
 UNLIKE = 0.25
@@ -70,12 +73,14 @@ def raised(
     counts: Counts,
     damaged: Damaged | None = None,
     radius: Tensor | None = None,
+    label: Tensor | None = None,
 ) -> tuple[Flag, ...]:
     """The flags of a run; without ``signs``, as without an attacker's judge, few can be told.
 
-    ``radius`` is the position of the first radius that broke each source.
+    ``radius`` is the position of the first radius that broke each source, ``label`` its class.
     """
     found: list[Flag | None] = [_few(suite, eligible)]
+    found += [] if label is None else [_lost(label, eligible)]
     found += [] if damaged is None else [_unlike(damaged)]
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
@@ -102,6 +107,24 @@ def _few(suite: Suite, eligible: Tensor) -> Flag | None:
         f"{FEW}, and half of them, are the least that say something",
         value=count / total,
         limit=max(FEW_SHARE, FEW / total),
+    )
+
+
+def _lost(label: Tensor, eligible: Tensor) -> Flag | None:
+    """A model that draws one class whatever it is given keeps that class under any attack."""
+    counted, sources = label.unique(return_counts=True)
+    counted = counted[sources >= MEMBERS]
+    if len(counted) < 2:
+        return None
+    lost = sum(_share(eligible[label == one]) < SHOWN for one in counted)
+    if lost <= LOST * len(counted):
+        return None
+    return Flag(
+        name="classes are lost",
+        evidence=f"of {lost} of the {len(counted)} classes fewer than {SHOWN:.0%} of the sources "
+        "are reconstructed right without an attack: what stands may be what is drawn of anything",
+        value=lost / len(counted),
+        limit=LOST,
     )
 
 

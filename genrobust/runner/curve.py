@@ -219,7 +219,7 @@ def _costs(suite: Suite, counts: Counts) -> Iterator[SearchCost]:
 
 def _flags(suite: Suite, found: Nearest) -> Iterator[Flag]:
     """Those of a bench, and that the search for the smallest change was beaten."""
-    yield from flags.raised(suite, found.eligible, found.signs, found.counts)
+    yield from flags.raised(suite, found.eligible, found.signs, found.counts, label=found.label)
     eligible = int(found.eligible.sum())
     beaten = int(found.counts.succeeded[: len(suite.attacks)].sum())
     if beaten > BEATEN * eligible:

@@ -99,7 +99,7 @@ class Robustness(Purpose[Outcome, Record]):
             radii="each",
             flags=flags.raised(
                 *(suite, outcome.eligible, outcome.signs, outcome.counts),
-                *(outcome.damaged, outcome.ignore.radius),
+                *(outcome.damaged, outcome.ignore.radius, outcome.label),
             ),
             scores=scores(outcome, suite, Sizes.joined(shards)),
             attacks=collect.attack_costs(suite, outcome.counts),

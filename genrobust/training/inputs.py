@@ -52,7 +52,7 @@ def _check_pixels(what: str, images: Images) -> None:
 def _check_labels(what: str, images: Images, dataset: str) -> None:
     if images.labels is None:
         raise GenrobustError(
-            f"{what} has no labels, and a judge learns from them; choose a data set that has, such "
+            f"{what} has no labels, and they are what is learned; choose a data set that has, such "
             "as 'mnist'"
         )
     classes = len(DATASETS.get(dataset).classes)

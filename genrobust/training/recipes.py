@@ -12,13 +12,17 @@ from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.networks import NetworkSpec
 from genrobust.training.losses import Beta, Capacity, Count, Penalty, Positive, Weight
 from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
+from genrobust.training.losses.bottleneck import Bottleneck
+from genrobust.training.losses.clamped import Clamped
 from genrobust.training.losses.correlation import (
     Covariance,
     Factor,
     Predictability,
+    Seatbelt,
     TotalCorrelation,
 )
 from genrobust.training.losses.defences import Mixup, RobustEncoder, RobustOutput, SelfConsistent
+from genrobust.training.losses.quantised import Quantised
 
 
 class Recipe(BaseModel):
@@ -76,6 +80,11 @@ def _penalties(steps: int) -> dict[str, Penalty]:
         "adversarial-vae": RobustOutput(),
         "avae": SelfConsistent(),
         "mixup-vae": Mixup(),
+        "vqvae": Quantised(),
+        "seatbelt": Seatbelt(),
+        "vib": Bottleneck(),
+        "dc-ign": Clamped(),
+        "lipschitz-vae": Beta(),
     }
 
 
@@ -94,7 +103,7 @@ def recipe(family: str, dataset: str) -> Recipe:
     steps = STEPS.get(dataset, STEPS["mnist"])
     known = DATASETS.get(dataset if dataset in DATASETS else "mnist")
     return Recipe(
-        network=network_for(family, known.image_shape),
+        network=network_for(family, known.image_shape, len(getattr(known, "classes", ()))),
         penalty=_penalties(steps)[family],
         steps=steps,
         weight_decay=0.1 if family == "vae-wd" else 0.0,

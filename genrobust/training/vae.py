@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.data.base import Images
+from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
 from genrobust.models.networks import ConvVAE, initialised
@@ -21,7 +21,7 @@ from genrobust.models.weights import half_precision, round_to_half, save_weights
 from genrobust.seeding import generator
 from genrobust.training.augment import move
 from genrobust.training.inputs import Claim, DivergedError, load_splits
-from genrobust.training.losses import Step
+from genrobust.training.losses import Sampler, Step
 from genrobust.training.recipes import Recipe
 
 Progress = Callable[[int, float], None]
@@ -65,15 +65,23 @@ def train_vae(
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: the data set cannot be learned from, or is not what the network reads;
+        GenrobustError: the data set cannot be learned from, or is not what the network reads, or
+            not what the family needs: labels, or images of given factors;
             ``out`` cannot be written, holds another run's checkpoint, or is taken by another run;
             the loss is no longer finite.
     """
-    train, test = load_splits(dataset, data_root, labels=False)
+    sampler = recipe.penalty.sampler(dataset)
+    train, test = load_splits(dataset, data_root, labels=recipe.penalty.needs_labels)
     if train.shape != recipe.network.input_shape:
         raise GenrobustError(
             f"the images of '{dataset}' have the shape {train.shape} and the network's input_shape "
             f"is {recipe.network.input_shape}; give it that of the images"
+        )
+    classes = recipe.network.classes
+    if recipe.penalty.needs_labels and classes != len(DATASETS.get(dataset).classes):
+        raise GenrobustError(
+            f"'{dataset}' has {len(DATASETS.get(dataset).classes)} classes and the network reads "
+            f"{classes}; leave network.classes out, or give it the data's"
         )
     run = json.dumps(
         {"name": name, "recipe": recipe.model_dump(), "seed": seed, "data": train.sha256},
@@ -94,7 +102,7 @@ def train_vae(
 
     try:
         while state.step < recipe.steps:
-            loss, entry = _train_step(state, recipe, train, seed)
+            loss, entry = _train_step(state, recipe, train, seed, sampler)
             on_step(state.step, loss)
             if state.step % log_every == 0 or state.step == recipe.steps:
                 lines.append(json.dumps(entry))
@@ -176,14 +184,15 @@ def _helper(recipe: Recipe, seed: int) -> tuple[nn.Module | None, torch.optim.Op
 
 
 def _train_step(
-    state: _State, recipe: Recipe, train: Images, seed: int
+    state: _State, recipe: Recipe, train: Images, seed: int, sampler: Sampler | None
 ) -> tuple[float, dict[str, object]]:
-    x = train.take(_batch_ids(len(train), recipe.batch_size, state.step, seed))
+    ids = _batch_ids(len(train), recipe.batch_size, state.step, seed)
     draws = generator("train", seed, state.step)
+    x = sampler(state.step, len(ids), draws) if sampler else train.take(ids)
     if recipe.augment:
         x = move(x, draws, degrees=12, shift=0.08, scale=0.1)
     posterior = state.network.encode(x)
-    code = posterior.rsample(posterior.draw_noise(draws), recipe.temperature)
+    code = recipe.penalty.code(posterior, draws, recipe.temperature)
     image = state.network.decode(code)
     if not image.isfinite().all():  # binary_cross_entropy would raise a RuntimeError
         raise _diverged("not finite", state.step + 1, recipe)
@@ -198,6 +207,7 @@ def _train_step(
         number=state.step,
         images=len(train),
         temperature=recipe.temperature,
+        labels=train.labels_of(ids) if recipe.penalty.needs_labels else None,
     )
     _descend(state.optimizer, loss := recipe.penalty.loss(at))
     if state.helper_optimizer is not None:

@@ -276,8 +276,8 @@ def check_flags(evidence: Evidence) -> str:
 
 
 def flags_of(suite: Suite, found: Outcome) -> tuple[Flag, ...]:
-    found_of = (found.eligible, found.signs, found.counts, found.damaged, found.ignore.radius)
-    return flags.raised(suite, *found_of)
+    told = (found.damaged, found.ignore.radius, found.label)
+    return flags.raised(suite, found.eligible, found.signs, found.counts, *told)
 
 
 def require_flags(record: Record, found: Sequence[Flag]) -> None:

@@ -7,15 +7,19 @@ from typing import Annotated
 from pydantic import Field
 
 from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
-from genrobust.training.losses.base import Count, Objective, Positive, Step, Weight
+from genrobust.training.losses.base import Count, Objective, Positive, Sampler, Step, Weight
+from genrobust.training.losses.bottleneck import Bottleneck
+from genrobust.training.losses.clamped import Clamped
 from genrobust.training.losses.correlation import (
     Covariance,
     Factor,
     Predictability,
+    Seatbelt,
     TotalCorrelation,
 )
 from genrobust.training.losses.defences import Mixup, RobustEncoder, RobustOutput, SelfConsistent
 from genrobust.training.losses.divergence import Beta, Capacity
+from genrobust.training.losses.quantised import Quantised
 
 Penalty = Annotated[
     Beta
@@ -24,13 +28,27 @@ Penalty = Annotated[
     | Factor
     | Covariance
     | Predictability
+    | Seatbelt
     | VAEGAN
     | InfoGAN
     | RobustEncoder
     | RobustOutput
     | SelfConsistent
-    | Mixup,
+    | Mixup
+    | Quantised
+    | Bottleneck
+    | Clamped,
     Field(discriminator="kind"),
 ]
 
-__all__ = ["Beta", "Capacity", "Count", "Objective", "Penalty", "Positive", "Step", "Weight"]
+__all__ = [
+    "Beta",
+    "Capacity",
+    "Count",
+    "Objective",
+    "Penalty",
+    "Positive",
+    "Sampler",
+    "Step",
+    "Weight",
+]

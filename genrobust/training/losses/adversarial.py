@@ -38,10 +38,15 @@ class _Adversarial(Objective):
 
     def helper_loss(self, at: Step) -> Tensor:
         assert at.helper is not None
+        loss = _cross_entropy(at.helper(at.x)[1], 1)
+        for made in self.made(at):
+            loss = loss + _cross_entropy(at.helper(made.detach())[1], 0)
+        return loss
+
+    def made(self, at: Step) -> list[Tensor]:
+        """Batches of images that the discriminator learns to call false."""
         with torch.no_grad():
-            made = at.network.decode(from_prior(at.network.spec, len(at.x), at.draws))
-        true, false = at.helper(at.x)[1], at.helper(made)[1]
-        return _cross_entropy(true, 1) + _cross_entropy(false, 0)
+            return [at.network.decode(from_prior(at.network.spec, len(at.x), at.draws))]
 
 
 class VAEGAN(_Adversarial):
@@ -67,6 +72,10 @@ class VAEGAN(_Adversarial):
         )
         pixels = self.pixels * at.bce
         return self(at.posterior, at.number) + similar + self.gan * passing + pixels
+
+    def made(self, at: Step) -> list[Tensor]:
+        """Of the prior's codes and of the posterior's, as in the paper's algorithm 1."""
+        return [*super().made(at), at.image]
 
 
 class InfoGAN(_Adversarial):
@@ -96,12 +105,14 @@ class InfoGAN(_Adversarial):
         return _cross_entropy(at.helper(made)[1], 1) + self.information * error / len(at.x)
 
     def unfit(self, spec: NetworkSpec) -> str | None:
-        return "InfoGAN's Q needs a density" if spec.deterministic else None
+        if spec.deterministic or spec.top:
+            return "InfoGAN's Q needs a density, of one layer of latents"
+        return super().unfit(spec)
 
 
 def from_prior(spec: NetworkSpec, count: int, draws: torch.Generator) -> Tensor:
     """Codes (count, latents) of the prior: standard normal, and a uniform one-hot choice each."""
-    parts = [torch.randn(count, spec.gaussian, generator=draws)]
+    parts = [torch.randn(count, spec.gaussian + spec.top, generator=draws)]
     for size in spec.categorical:
         parts.append(F.one_hot(torch.randint(size, (count,), generator=draws), size).float())
     return torch.cat(parts, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,17 @@ Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 
 
+#: A batch (B, C, H, W) in [0, 1] of a step, from its number, how many images, and its draws.
+Sampler = Callable[[int, int, torch.Generator], Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One minibatch on its way through the model.
 
     ``x`` (B, C, H, W) in [0, 1]; ``code`` one draw of ``posterior``; ``image`` its decoding;
-    ``draws`` the step's own generator; ``images`` how many the training set has.
+    ``draws`` the step's own generator; ``images`` how many the training set has; ``labels`` (B,)
+    where the objective needs them.
     """
 
     network: ConvVAE
@@ -42,6 +47,7 @@ class Step:
     number: int
     images: int
     temperature: float
+    labels: Tensor | None = None
 
     @cached_property
     def bce(self) -> Tensor:
@@ -69,6 +75,21 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Whether it learns from classes.
+    needs_labels: ClassVar[bool] = False
+
+    def sampler(self, dataset: str) -> Sampler | None:
+        """What draws the batches of an objective that cannot learn from any; None for the others.
+
+        Raises:
+            GenrobustError: no such batches can be drawn of the data set.
+        """
+        return None
+
+    def code(self, posterior: Posterior, draws: torch.Generator, temperature: float) -> Tensor:
+        """The differentiable code that is decoded: a draw, unless a family has none."""
+        return posterior.rsample(posterior.draw_noise(draws), temperature)
+
     def __call__(self, posterior: Posterior, step: int) -> Tensor:
         """beta * KL at beta = 1 unless a family says otherwise: nats, the mean over images."""
         return posterior.kl_to_prior().sum(1).mean()
@@ -95,6 +116,8 @@ class Objective(BaseModel):
 
     def unfit(self, spec: NetworkSpec) -> str | None:
         """Why a network cannot be trained so; None where it can."""
+        if spec.codebook:
+            return "a codebook is learned by the penalty 'vq' alone; set network.codebook=null"
         return None
 
 
@@ -102,8 +125,11 @@ class OfGaussians(Objective):
     """An objective that reads the density of a code, or takes its latents one by one."""
 
     def unfit(self, spec: NetworkSpec) -> str | None:
-        if spec.categorical or spec.deterministic:
-            return f"the penalty '{getattr(self, 'kind', '')}' reads Gaussian latents alone"
+        if spec.categorical or spec.deterministic or spec.codebook or spec.top:
+            return (
+                f"the penalty '{getattr(self, 'kind', '')}' reads Gaussian latents alone, of one "
+                "layer"
+            )
         return None
 
 

@@ -10,8 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrobust.models.networks import NetworkSpec
-from genrobust.posterior import Posterior
-from genrobust.training.losses.base import OfGaussians, Positive, Share, Step, Weight, perceptron
+from genrobust.posterior import Gaussian, Posterior
+from genrobust.training.losses.base import (
+    Objective,
+    OfGaussians,
+    Positive,
+    Share,
+    Step,
+    Weight,
+    perceptron,
+)
 
 
 class TotalCorrelation(OfGaussians):
@@ -27,6 +35,31 @@ class TotalCorrelation(OfGaussians):
         part = at.gaussian
         information, correlation, each = decomposed_kl(at.code, part.mean, part.logvar, at.images)
         return at.bce + information + self.beta * correlation + each
+
+
+class Seatbelt(Objective):
+    """Seatbelt-VAE (Willetts et al. 2021) of two layers: KL of the first, beta-TCVAE on the second.
+
+    The first layer's prior depends on the second layer, and the decoder sees both. Both posteriors
+    are read from the image, the first relative to its prior, as in later hierarchies (Vahdat &
+    Kautz 2020); in the paper the second is read from a draw of the first.
+    """
+
+    kind: Literal["seatbelt"] = "seatbelt"
+    beta: Weight = 6.0
+
+    def loss(self, at: Step) -> Tensor:
+        below, top = at.posterior.parts
+        assert isinstance(top, Gaussian)
+        code = at.code[:, -top.mean.shape[1] :]
+        information, correlation, each = decomposed_kl(code, top.mean, top.logvar, at.images)
+        above = information + self.beta * correlation + each
+        return at.bce + below.kl_to_prior().sum(1).mean() + above
+
+    def unfit(self, spec: NetworkSpec) -> str | None:
+        if not spec.top or spec.categorical:
+            return "the penalty 'seatbelt' is of two Gaussian layers; give network.top"
+        return super().unfit(spec)
 
 
 def decomposed_kl(

@@ -1,0 +1,309 @@
+"""Defences: each keeps what it certifies, and is attacked by attacks that know it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from linear_problems import Plain, linear_judge
+from scipy.stats import binom, binomtest, norm
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.defences import (
+    center_bound,
+    center_smoothed,
+    certified_radius,
+    hmc_defended,
+    lipschitz_constants,
+    lipschitz_margin,
+    smoothed,
+)
+from genrobust.errors import GenrobustError
+from genrobust.judges import Judge
+from genrobust.metrics import encoder_jacobian, robust_probability
+from genrobust.models.lipschitz import GroupSort, Orthonormal
+from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.seeding import generator, seeded
+
+CPU = torch.device("cpu")
+
+
+# Input smoothing
+
+
+def test_the_certified_radius_of_a_plane_is_the_distance_to_it_but_for_few_draws() -> None:
+    x = torch.full((3, 1, 2, 2), 0.5) + torch.tensor([0.4, -0.2, 0.001]).view(3, 1, 1, 1)
+
+    def side(images: Tensor) -> Tensor:
+        return (images.sum((1, 2, 3)) > 2).long()
+
+    found = certified_radius(side, x, 0.5, sample_ids=[0, 1, 2], draws=4000)
+    assert found.labels.tolist() == [1, 0, -1]
+    true = torch.tensor([0.8, 0.4, 0.002])  # |sum - 2| / sqrt(4)
+    assert (found.radius <= true).all()
+    torch.testing.assert_close(found.radius[:2], true[:2], rtol=0.15, atol=0)
+    assert found.radius[2] == 0
+    again = certified_radius(side, x[1:2], 0.5, sample_ids=[1], draws=4000, batch_size=77)
+    assert again.radius[0] == pytest.approx(float(found.radius[1]), abs=0.05)
+
+
+def test_its_bound_is_that_of_clopper_and_pearson() -> None:
+    seen: list[int] = []
+
+    def every_fifth_otherwise(images: Tensor) -> Tensor:
+        labels = (torch.arange(len(images)) % 5 == 0).long()
+        seen.append(int((labels == 0).sum()))
+        return labels
+
+    x = torch.zeros(1, 1, 1, 1)
+    found = certified_radius(every_fifth_otherwise, x, 0.3, sample_ids=[0], draws=200, alpha=0.01)
+    low = binomtest(seen[-1], 200, alternative="greater").proportion_ci(0.99, "exact").low
+    assert float(found.radius) == pytest.approx(0.3 * norm.ppf(low), rel=1e-5)
+
+
+def test_no_change_within_the_certified_radius_moves_the_vote_of_a_ball() -> None:
+    """The worst change of a ball's class is outwards, whose vote is looked at with many draws."""
+    center = torch.full((1, 1, 2, 2), 0.5)
+
+    def inside(images: Tensor) -> Tensor:
+        return ((images - center).flatten(1).norm(dim=1) < 1).long()
+
+    x = center + torch.tensor([0.2, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
+    found = certified_radius(inside, x, 0.25, sample_ids=[0], draws=3000)
+    assert found.labels.tolist() == [1]
+    assert float(found.radius) > 0.2
+    out = torch.tensor([1.0, 0, 0, 0]).view(1, 1, 2, 2) * found.radius
+    draws = torch.randn(20_000, 1, 2, 2, generator=generator("vote"))
+    assert float(inside(x + out + 0.25 * draws).double().mean()) > 0.5
+
+
+# Center smoothing
+
+
+def test_the_center_is_one_amid_most_whatever_the_others_are() -> None:
+    class Outliers(nn.Module):
+        """Two of five noisy images lead far away."""
+
+        input_shape = (1, 1, 1)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return torch.where(z > 0.84 * 0.1 + 0.5, 1.0, 0.5 + 0 * z).view(-1, 1, 1, 1)
+
+    model = genrobust.wrap(Outliers(), differentiable=False)
+    x = torch.full((4, 1, 1, 1), 0.5)
+    with seeded(CPU, "center"):
+        assert (center_smoothed(model, 0.1, samples=64).reconstruct(x) == 0.5).all()
+
+
+def test_the_bound_of_the_identity_is_three_quantiles_of_the_noise() -> None:
+    class Same(nn.Module):
+        input_shape = (1, 1, 1)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return z.view(-1, 1, 1, 1)
+
+    model = genrobust.wrap(Same())
+    x = torch.full((1, 1, 1, 1), 0.5)
+    found = center_bound(model, x, 0.1, 0.05, sample_ids=[3], samples=400, draws=20_000)
+    held = 0.5
+    while binom.sf(200, 400, held) < 0.995:  # above half of the samples
+        held += 0.0005
+    mass = norm.cdf(norm.ppf(held) + 0.5)
+    away = float(found.center) - 0.5
+    radius = 0.0
+    while norm.cdf((away + radius) / 0.1) - norm.cdf((away - radius) / 0.1) < mass:
+        radius += 1e-4
+    assert float(found.bound) == pytest.approx(3 * radius, rel=0.03)
+    few = center_bound(model, x, 0.1, 0.5, sample_ids=[3], draws=50)
+    assert math.isinf(float(few.bound))
+
+
+def test_no_center_within_the_radius_leaves_the_bound(plain: Plain) -> None:
+    """The worst change of a linear model is along its first singular vector."""
+    x, eps = plain.x, 0.1
+    found = center_bound(plain.model, x, 0.1, eps, sample_ids=range(4), samples=16, alpha=0.02)
+    assert found.bound.isfinite().all()
+    worst = torch.linalg.svd(plain.D @ plain.E).Vh[0].view(1, 1, 4, 4)
+    defended = center_smoothed(plain.model, 0.1, samples=16)
+    with seeded(CPU, "bound"):
+        for sign in (1, -1):
+            moved = (x + sign * eps * worst).repeat(50, 1, 1, 1)
+            centers = defended.reconstruct(moved).unflatten(0, (50, 4))
+            apart = (centers - found.center).flatten(2).norm(dim=2)
+            assert float((apart <= found.bound).double().mean()) >= 0.98
+            assert float(apart.mean()) > 0.01  # it did move
+
+
+# Known slopes
+
+
+def test_orthonormal_maps_and_sorted_pairs_keep_lengths() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(5, 8)
+    for outputs in (12, 8, 4):
+        layer = Orthonormal(8, outputs, 1.5)
+        gram = layer.map() @ layer.map().T if outputs < 8 else layer.map().T @ layer.map()
+        torch.testing.assert_close(gram, 2.25 * torch.eye(len(gram)), atol=1e-5, rtol=0)
+    layer = Orthonormal(8, 8, 1.0)
+    torch.testing.assert_close(layer(x).norm(dim=1), x.norm(dim=1))
+    torch.testing.assert_close(GroupSort()(x).norm(dim=1), x.norm(dim=1))
+
+
+@pytest.fixture(scope="module")
+def steep() -> genrobust.GenerativeModel:
+    spec = NetworkSpec(input_shape=(1, 6, 6), gaussian=3, layers="dense", lipschitz=4.0)
+    network = initialised(spec, 0)
+    with torch.no_grad():
+        network.encoder[-1].bias[3:] = -4.0  # narrow posteriors, as training leaves them
+    return genrobust.wrap(network, encode=network.encode, decode=network.decode)
+
+
+def test_no_slope_is_above_its_constant(steep: genrobust.GenerativeModel) -> None:
+    constants = lipschitz_constants(steep)
+    assert constants.mean == pytest.approx(4, rel=1e-4)
+    x = torch.rand(4, 1, 6, 6, generator=generator("slope"))
+    jacobian = encoder_jacobian(steep, x)
+    assert (torch.linalg.matrix_norm(jacobian.flatten(2).double(), 2) <= constants.mean).all()
+    code = 2 * torch.randn(4, 3, generator=generator("code"))
+    decoded = torch.autograd.functional.jacobian(lambda z: steep.decode(z).flatten(1).sum(0), code)
+    norms = torch.linalg.matrix_norm(decoded.transpose(0, 1).double(), 2)
+    assert (norms <= constants.decoder).all()
+
+
+@pytest.mark.slow
+def test_attacks_within_the_certified_margin_leave_most_draws_near(
+    steep: genrobust.GenerativeModel,
+) -> None:
+    x = torch.rand(4, 1, 6, 6, generator=generator("margin"))
+    r = 0.4
+    margin = lipschitz_margin(steep, x, r)
+    assert (margin > 0.01).all()
+    for i in range(2):
+        one, eps = x[i : i + 1], float(margin[i])
+        found = genrobust.attack("camuto", steep, one, eps=eps, norm="l2", restarts=1)
+        assert float((found.x_adv - one).norm()) > 0.5 * eps
+        near = robust_probability(steep, one, found.x_adv, r, sample_ids=[i], draws=200)
+        assert float(near) >= 0.5
+
+
+def test_only_a_plain_network_of_known_slope_has_constants(
+    steep: genrobust.GenerativeModel, tiny_vae: genrobust.GenerativeModel
+) -> None:
+    halves = {"encode": steep.module.encode, "decode": steep.module.decode}
+    wide = genrobust.wrap(steep.module, value_range=(-1, 1), **halves)  # type: ignore[arg-type]
+    for model in (tiny_vae, smoothed(steep, 0.1), wide):
+        with pytest.raises(GenrobustError, match="no Lipschitz constants"):
+            lipschitz_constants(model)
+
+
+# HMC
+
+
+def test_the_chain_draws_from_the_posterior_of_a_linear_gaussian_model(plain: Plain) -> None:
+    std = 0.4
+    model = hmc_defended(
+        plain.model,
+        steps=24,
+        leapfrog=4,
+        step_size=0.15,
+        likelihood="gaussian",
+        std=std,
+        through=True,
+    )
+    precision = torch.eye(3) + plain.D.T @ plain.D / std**2
+    covariance = precision.inverse()
+    mean = covariance @ plain.D.T @ (plain.x[0].flatten() - 0.5) / std**2
+    with seeded(CPU, "chain"), torch.no_grad():
+        drawn = model.encode(plain.x[:1].repeat(4000, 1, 1, 1)).mode()
+    torch.testing.assert_close(drawn.mean(0), mean, atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.T.cov(), covariance, atol=0.06, rtol=0)
+    start = (plain.E @ plain.x[0].flatten() - mean).norm()
+    assert float(start) > 0.2  # the encoder alone is elsewhere
+
+
+def test_gradients_go_through_the_chain(plain: Plain) -> None:
+    model = hmc_defended(plain.model, steps=2, leapfrog=3, likelihood="gaussian", through=True)
+    x = plain.x.double().requires_grad_()
+
+    def output(images: Tensor) -> Tensor:
+        with seeded(CPU, "same"):
+            return model.surrogate(images, "deployed").sum()
+
+    (slope,) = torch.autograd.grad(output(x), x)
+    step = torch.randn(x.shape, generator=generator("step")).double()
+    with torch.no_grad():
+        change = output(x + 1e-5 * step) - output(x - 1e-5 * step)
+    assert float(change / 2e-5) == pytest.approx(float((slope * step).sum()), rel=1e-3)
+
+
+# All of them
+
+
+DEFENCES: dict[str, Callable[[genrobust.GenerativeModel], genrobust.GenerativeModel]] = {
+    "smoothed": lambda model: smoothed(model, 0.05, draws=8),
+    "center": lambda model: center_smoothed(model, 0.05, samples=8, draws=3),
+    "hmc": lambda model: hmc_defended(model, steps=2, leapfrog=2, draws=2),
+    "hmc through": lambda model: hmc_defended(model, steps=2, leapfrog=2, draws=2, through=True),
+}
+
+
+def vote(model: genrobust.GenerativeModel, x: Tensor, judge: Judge) -> Tensor:
+    with seeded(CPU, "vote"), torch.no_grad():
+        return torch.stack([judge.labels(model.reconstruct(x)) for _ in range(31)]).mode(0).values
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_standard_takes_each_of_them_and_moves_their_vote(
+    name: str, plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = (("noise", {}), ("classifier", {"steps": 8}), ("square", {"queries": 5}))
+    monkeypatch.setattr("genrobust.attacks.standard.MEMBERS", {"untargeted": members})
+    model, judge = DEFENCES[name](plain.model), linear_judge(16, classes=4)
+    genrobust.models.check_model(model)
+    assert model.fingerprint() != plain.model.fingerprint()
+    labels = vote(model, plain.x, judge)
+    found = genrobust.attack(
+        "standard",
+        model,
+        plain.x,
+        labels=labels,
+        judge=judge,
+        references=(plain.x, labels),
+        eps=0.6,
+    )
+    assert (vote(model, found.x_adv, judge) != labels).float().mean() >= 0.5
+
+
+def test_what_cannot_be_defended_so_is_told(
+    plain: Plain, tiny_vae: genrobust.GenerativeModel
+) -> None:
+    model, x = plain.model, plain.x
+    told: list[tuple[str, Callable[[], object]]] = [
+        ("draws random numbers already", lambda: smoothed(smoothed(model, 0.1), 0.1)),
+        ("needs 2 or more", lambda: smoothed(model, 0.1, draws=1)),
+        ("must be a finite number above 0", lambda: smoothed(model, 0.0)),
+        ("a center is amid 3 or more", lambda: center_smoothed(model, 0.1, samples=2)),
+        ("give 'bernoulli' or", lambda: hmc_defended(model, likelihood="poisson")),  # type: ignore[arg-type]
+        (
+            "other latents than Gaussian",
+            lambda: hmc_defended(tiny_vae).reconstruct(torch.rand(1, 1, 32, 32)),
+        ),
+        ("one each", lambda: center_bound(model, x, 0.1, 0.1, sample_ids=[0])),
+        ("a chance between", lambda: certified_radius(len, x, 0.1, sample_ids=range(4), alpha=1)),  # type: ignore[arg-type]
+        (
+            "without its defence",
+            lambda: center_bound(smoothed(model, 0.1), x, 0.1, 0.1, sample_ids=range(4)),
+        ),
+    ]
+    for said, call in told:
+        with pytest.raises(GenrobustError, match=said):
+            call()

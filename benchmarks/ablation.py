@@ -124,7 +124,8 @@ def page(kept: dict[str, Any], limit: int) -> str:
         [
             "Sources that stand at one radius under version 1 of the suites and under version 2, "
             "thousands of passes (images forward and gradients backward, both goals, with what "
-            "the flags take), and seconds of CPU, one thread beside other work. "
+            "the flags take), and seconds of CPU, one thread beside other work that was "
+            "not the same for all, so good to a third. "
             f"The first {limit} sources of each suite; both "
             "under L2 with projections that use the whole ball. "
             f"genrobust {genrobust.__version__}, `python benchmarks/ablation.py`.\n",

@@ -23,6 +23,7 @@ ROOMS = (
     *(f"genrobust.{room}" for room in ("models", "posterior", "attacks", "objectives")),
     *(f"genrobust.{room}" for room in ("optimizers", "data", "judges", "rules", "suites")),
     *(f"genrobust.{room}" for room in ("metrics", "defences", "testing", "callbacks", "publish")),
+    "genrobust.reproduce",
 )
 #: The base classes of what else is registered.
 BASES = ("genrobust.norms.Norm", "genrobust.runner.executors.base.Executor")

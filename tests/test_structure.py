@@ -38,6 +38,7 @@ ROOMS = (
         "site",
     ),
     "publish",
+    "reproduce",
     "cli",
 )
 

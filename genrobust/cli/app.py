@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -462,6 +463,57 @@ def train(
     from genrobust.cli.train import train_one
 
     train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [])
+
+
+@app.command()
+@command
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(help="A publication; without one, all are listed.")
+    ] = None,
+    data_root: DataRoot = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with weights: NAME.safetensors of 'train', or published .pt files.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with published results: thesis_matrices.csv, distortion_curves_2016.csv.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    sources: Annotated[
+        int | None, typer.Option(help="How many pictures are attacked; default the page's.", min=1)
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A trial on a few digits; its numbers mean nothing.")
+    ] = False,
+    seed: Seed = 0,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the page.", parser=folder, metavar="FOLDER")
+    ] = Path("genrobust-reproduced"),
+) -> None:
+    """Measure again what a publication measured.
+
+    Prints published beside measured, and writes NAME.md, NAME.json and figures. Run again, the same
+    command does only what is missing.
+    """
+    from genrobust.cli.reproduce import print_publications, reproduce_one
+    from genrobust.reproduce import Setting
+
+    if name is None:
+        print_publications()
+        return
+    say = partial(print, file=sys.stderr, flush=True)
+    setting = Setting(out, data_root, checkpoints, reference, sources, fast, seed, say)
+    with if_stopped(GOES_ON):
+        reproduce_one(name, setting)
 
 
 @app.command("list")

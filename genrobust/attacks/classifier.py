@@ -25,6 +25,8 @@ class Classifier(Attack):
             judges that the attack does not see are fooled only by clear cases.
         surrogate: what stands in for a categorical's argmax while searching.
         temperature: of the softmax surrogate.
+        patience: a sample is given up in a restart where this many times its pace would not bring
+            the loss to 0 in the steps left; None: none is.
 
     Reference:
         Kos, Fischer & Song 2018, with the margin loss and the confidence of Carlini & Wagner 2017
@@ -42,6 +44,7 @@ class Classifier(Attack):
     confidence: float = 4.0
     surrogate: Surrogate = "softmax"
     temperature: float = 1.0
+    patience: float | None = None
 
     def applies_to(self, posterior: Posterior) -> bool:
         # Without a categorical all surrogates are one: an ensemble needs it but once.
@@ -50,6 +53,7 @@ class Classifier(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         objective = JudgeMargin(self.surrogate, self.temperature)
+        stop = -self.confidence
         return restarted_apgd(
-            objective, context, threat, self.steps, self.restarts, stop_below=-self.confidence
+            objective, context, threat, self.steps, self.restarts, stop, self.patience
         )

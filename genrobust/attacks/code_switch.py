@@ -29,6 +29,8 @@ class CodeSwitch(Attack):
         steps: gradients per switch.
         categories: how many switches to try for each discrete part.
         confidence: how far the judge's margin must fall below 0, in logits.
+        patience: a sample is given up in a switch where this many times its pace would not bring
+            the loss to 0 in the steps left; None: none is.
 
     Reference:
         genrobust; the hinge on logits is Carlini & Wagner's (2017) on the code in place of the
@@ -44,6 +46,7 @@ class CodeSwitch(Attack):
     steps: int = 100
     categories: int = 9
     confidence: float = 4.0
+    patience: float | None = None
 
     def applies_to(self, posterior: Posterior) -> bool:
         return posterior.is_discrete
@@ -64,7 +67,9 @@ class CodeSwitch(Attack):
                     unbroken: Context, objective: Objective = objective
                 ) -> tuple[Problem, Minimum]:
                     stop = -self.confidence + 1e-3
-                    return restarted_apgd(objective, unbroken, threat, self.steps, 1, stop)
+                    return restarted_apgd(
+                        objective, unbroken, threat, self.steps, 1, stop, self.patience
+                    )
 
                 best.search(run)
         return best.problem, best.minimum

@@ -21,6 +21,7 @@ def restarted_apgd(
     steps: int,
     restarts: int,
     stop_below: float | None = None,
+    patience: float | None = None,
 ) -> tuple[Problem, Minimum]:
     """Run APGD from ``restarts`` random points of the ball, the best of each sample kept.
 
@@ -31,7 +32,7 @@ def restarted_apgd(
     for restart in range(restarts):
         batch = problem.context.batch
         start = threat.random_start(batch.x, batch.sample_ids, batch.seed, restart)
-        best.merge(apgd(problem, start, threat, steps, stop_below))
+        best.merge(apgd(problem, start, threat, steps, stop_below, patience))
         if stop_below is not None:
             problem = problem.narrow(best.loss[problem.index] >= stop_below)
             if not len(problem.index):

@@ -22,6 +22,7 @@ def apgd(
     threat: ThreatModel,
     steps: int,
     stop_below: float | None = None,
+    patience: float | None = None,
 ) -> Minimum:
     """Minimise inside the threat model; at checkpoints, halve step sizes that no longer pay.
 
@@ -31,6 +32,8 @@ def apgd(
         threat: the ball and box around the sources.
         steps: gradients to take.
         stop_below: a sample whose loss is below this at a checkpoint is done.
+        patience: a sample is given up at a checkpoint where this many times the pace since the
+            one before would not bring its loss to 0 in the steps left; None: none is.
 
     Returns:
         The best iterate of each sample.
@@ -84,8 +87,11 @@ def apgd(
         x = torch.where(_like(halve, x), minimum.x[index], x)
         gradient = torch.where(_like(halve, x), best_gradient, gradient)
         loss = torch.where(halve, best, loss)
-        best_before, halved_before, improved, last = best, halve, torch.zeros_like(improved), k
         keep = torch.ones_like(halve) if stop_below is None else best >= stop_below
+        if patience is not None:
+            pace = (best_before - best) / (k - last)
+            keep &= best <= patience * pace * (steps - 1 - k)
+        best_before, halved_before, improved, last = best, halve, torch.zeros_like(improved), k
         if not keep.all():
             problem = problem.narrow(keep)
             if not len(problem.index):

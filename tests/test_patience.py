@@ -1,0 +1,88 @@
+"""Giving up early: whom, and that who else is in the batch has no say in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+import genrobust
+from genrobust.attacks import make_attack
+from genrobust.batch import Batch, Context
+from genrobust.optimizers import Problem, apgd
+from genrobust.threat import ThreatModel
+
+STEPS = 50
+
+
+def context(count: int) -> Context:
+    images = genrobust.load_images("digits")
+    batch = Batch(
+        images.take(range(count)),
+        tuple(range(count)),
+        labels=images.labels_of(range(count)),
+        judge=genrobust.load_judge("digits", "lenet"),
+    )
+    return Context(genrobust.load_model("betavae"), batch)
+
+
+def slopes(x_adv: Tensor, part: Context) -> Tensor:
+    """A fall by 0.6 at once and by no more, from a height that is the sample's id."""
+    height = torch.tensor([float(i) for i in part.batch.sample_ids])
+    return height + 10 * (x_adv - part.batch.x).flatten(1).mean(1)
+
+
+def test_who_cannot_reach_0_at_the_pace_so_far_is_given_up() -> None:
+    grey = Batch(torch.full((4, 1, 32, 32), 0.5), tuple(range(4)))
+    spent = []
+    for patience in (1.0, None):
+        problem = Problem.of(slopes, Context(genrobust.load_model("vae"), grey))
+        apgd(problem, grey.x, ThreatModel("linf", 0.06), STEPS, patience=patience)
+        spent.append(problem.backwards.tolist())
+    assert spent == [[STEPS, 21, 21, 12], [STEPS] * 4]
+
+
+def test_giving_up_is_each_images_own_affair() -> None:
+    threat = ThreatModel("linf", 0.06)
+    attack = make_attack("classifier", {"steps": STEPS, "patience": 1.0})
+    whole = context(6)
+    together = attack(whole.model, whole.batch, threat)
+    assert len(together.backwards.unique()) > 1
+    given_up = int(together.backwards.argmin())
+    alone = attack(whole.model, whole.batch[torch.tensor([given_up])], threat)
+    assert torch.equal(alone.backwards[0], together.backwards[given_up])
+    torch.testing.assert_close(alone.x_adv[0], together.x_adv[given_up], atol=1e-4, rtol=0)
+
+
+def test_patience_costs_no_success_that_is_near() -> None:
+    whole = context(10)
+    found = {
+        patience: make_attack("classifier", {"steps": STEPS, "patience": patience})(
+            whole.model, whole.batch, ThreatModel("linf", 0.06)
+        )
+        for patience in (None, 1.0)
+    }
+    success = {p: int(f.success.sum()) for p, f in found.items() if f.success is not None}
+    spent = {p: int(f.backwards.sum()) for p, f in found.items()}
+    assert success[1.0] >= success[None] - 1
+    assert spent[1.0] < 0.9 * spent[None]
+
+
+def test_finalists_are_the_classes_whose_margin_is_lowest() -> None:
+    images = genrobust.load_images("digits", "train")
+    whole = context(6)
+    references = images.take(range(200)), images.labels_of(range(200))
+    batch = replace(whole.batch, references=references)
+    threat = ThreatModel("linf", 0.04)
+    spent = [
+        make_attack("neighbours", {"steps": 8, "finalists": count})(whole.model, batch, threat)
+        for count in (1, 9)
+    ]
+    few, many = spent
+    standing = many.loss >= -4
+    assert standing.any()
+    # A look at 9 classes of 2 steps each, then 6 for each finalist.
+    assert (few.backwards[standing] == 9 * 2 + 6).all()
+    assert (many.backwards[standing] == 9 * 8).all()
+    assert (many.loss <= few.loss + 1e-6).all()

@@ -27,6 +27,8 @@ BASE = {
     "doctor": [],
     "status": [FOLDER],
     "train": ["--model", "vae", "--set", "steps=1"],
+    "study": ["study.toml", "--fast"],
+    "reproduce": ["auddc", "--fast"],
     "list": ["attacks"],
     "show": ["suite", "digits"],
     "collect": [FOLDER],
@@ -165,6 +167,23 @@ BAD = {
     },
     "doctor": {},
     "status": {"RUN": ["", FILE, FOLDER, "no", LONG, BYTES]},
+    "study": {
+        "SPEC": ["", FILE, FOLDER, "no.toml", LONG, BYTES, f"{FILE}.json", f"{FOLDER}.json"],
+        "--out": OUTS,
+        "--executor": ["", "process", LONG, BYTES],
+        "--device": DEVICES,
+        "--shard": ["", "0/3", "4/3", "x", LONG],
+        "--data-root": ROOTS,
+    },
+    "reproduce": {
+        "NAME": ["", "thesiss", LONG, BYTES, FILE],
+        "--sources": ["100000"],
+        "--seed": SEEDS,
+        "--checkpoints": ["", FILE, FOLDER, "no", LONG, BYTES],
+        "--reference": ["", FILE, FOLDER, "no", LONG, BYTES],
+        "--out": OUTS,
+        "--data-root": ROOTS,
+    },
     "list": {"KIND": ["", "atacks", LONG, BYTES]},
     "show": {
         "KIND": ["", "suites", LONG, BYTES],
@@ -224,6 +243,7 @@ def place(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(repository / "leaderboard/entries/digits-v1/zoo-betavae", tmp_path / ENTRY)
     for name in (FILE, f"{FILE}.json"):
         (tmp_path / name).write_text("neither tensors nor JSON")
+    (tmp_path / "study.toml").write_text('dataset = "digits"\n[recipes.vae]\n')
     for name in (FOLDER, f"{FOLDER}.json"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)

@@ -57,11 +57,14 @@ def auddc(setting: Setting) -> Reproduction:
         {"points": 3, "iterations": 2} if setting.fast else {"points": 11, "iterations": 60},
     )
     assert isinstance(attack, PenaltySweep), "Tabacof's attack sweeps a penalty"
+    path = setting.published("distortion_curves_2016.csv")
+    printed = {} if path is None else _printed(path)
+    others = checkpoints.published(setting, OTHERS)
     models = [
         checkpoints.trained(f"{name}-dense", _dense(name, setting), setting) for name in DENSE
     ]
     models += [checkpoints.model(name, setting) for name in ZOO]
-    models += checkpoints.published(setting, OTHERS)
+    models += others
     found = {}
     for model in models:
         key = {
@@ -74,7 +77,7 @@ def auddc(setting: Setting) -> Reproduction:
             return _measured(model, attack, images, chosen, setting.seed)
 
         found[model.name] = setting.kept(f"auddc-{model.name}", key, compute)
-    return _page(setting, found, attack)
+    return _page(setting, found, attack, printed)
 
 
 def _dense(name: str, setting: Setting) -> Recipe:
@@ -160,10 +163,11 @@ def _printed(path: Path) -> dict[str, list[DistortionCurve]]:
 
 
 def _page(
-    setting: Setting, found: dict[str, list[dict[str, list[float]]]], attack: PenaltySweep
+    setting: Setting,
+    found: dict[str, list[dict[str, list[float]]]],
+    attack: PenaltySweep,
+    printed: dict[str, list[DistortionCurve]],
 ) -> Reproduction:
-    path = setting.published("distortion_curves_2016.csv")
-    printed = {} if path is None else _printed(path)
     rows: list[list[str]] = []
     results: dict[str, Any] = {}
     curves: dict[str, list[DistortionCurve]] = {}

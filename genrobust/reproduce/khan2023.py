@@ -45,12 +45,12 @@ def khan2023(setting: Setting) -> Reproduction:
     images = load_images(setting.dataset, "test", setting.data_root)
     count = min(setting.sources or (4 if setting.fast else 64), len(images))
     x = images.take(range(count))
+    others = [(m, OTHERS[m.name]) for m in checkpoints.published(setting, tuple(OTHERS))]
     betas = (0.072, 3.73) if setting.fast else tuple(PUBLISHED)
     sweep = [
         (checkpoints.trained(f"beta-{beta:g}", _recipe(beta, setting), setting), beta)
         for beta in betas
     ]
-    others = [(m, OTHERS[m.name]) for m in checkpoints.published(setting, tuple(OTHERS))]
     known = [(checkpoints.model(name, setting), beta) for name, beta in ZOO.items()]
     found = {}
     for model, beta in [*sweep, *known, *others]:

@@ -134,6 +134,8 @@ def thesis(setting: Setting) -> Reproduction:
     per_pair = max(1, (setting.sources or (90 if setting.fast else 180)) // 90)
     pairs = _pairs(images, per_pair, setting.seed)
     steps = 2 if setting.fast else 1000
+    path = setting.published("thesis_matrices.csv")
+    printed = None if path is None else _matrices(path.read_text())
     others = checkpoints.published(setting, OTHERS)
     judge = load_judge(setting.dataset, "thesis")
     models = [checkpoints.model(name, setting) for name in STAND_INS]
@@ -159,7 +161,7 @@ def thesis(setting: Setting) -> Reproduction:
             for model in [*models, *others]
         },
     )
-    return _page(setting, pairs, runs, standard, floors, per_pair, steps)
+    return _page(setting, pairs, runs, standard, floors, per_pair, steps, printed)
 
 
 def _pairs(images: Images, per_pair: int, seed: int) -> _Pairs:
@@ -322,9 +324,8 @@ def _page(
     floors: _Floors,
     per_pair: int,
     steps: int,
+    printed: dict[str, Tensor] | None,
 ) -> Reproduction:
-    path = setting.published("thesis_matrices.csv")
-    printed = None if path is None else _matrices(path.read_text())
     means = _means(pairs, runs, standard, floors)
     figures = {"thesis-marginals": _marginal_figure(pairs, runs)}
     ranks, missing = "", ""

@@ -179,6 +179,7 @@ def test_pgd_reaches_what_foolboxs_does(
     assert (twice.forwards == 2 * ours.forwards).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("targeted", [False, True])
 def test_carlini_wagner_finds_changes_as_short_as_foolboxs(

@@ -236,9 +236,8 @@ def long_suite(small_suite: Suite, tmp_path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    "end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_in_the_middle_and_run_again_it_ends_the_same(
     long_suite: str, tmp_path: Path, end: signal.Signals
 ) -> None:

@@ -199,7 +199,9 @@ def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -
     assert "Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("streams", [">/dev/full 2>&-", "2>/dev/full | true"])
+@pytest.mark.parametrize(
+    "streams", [">/dev/full 2>&-", pytest.param("2>/dev/full | true", marks=pytest.mark.slow)]
+)
 def test_results_are_written_whatever_becomes_of_the_words(
     streams: str, small_suite: Suite, tmp_path: Path
 ) -> None:

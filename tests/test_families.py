@@ -28,6 +28,9 @@ from genrobust.training.vae import train_vae
 
 #: DC-IGN needs a data set that draws: see test_more_families.py.
 NEW = sorted(NETWORKS.keys() - FAMILIES.keys() - {"dc-ign"})
+#: Of each kind one: with an adversary, with two optimizers, with tokens, with two layers.
+QUICK = {"factorvae", "vaegan", "vqvae", "seatbelt"}
+EACH = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in NEW]
 
 
 class KilledError(Exception):
@@ -42,7 +45,7 @@ def tiny(family: str) -> Recipe:
     return Recipe.model_validate(content)
 
 
-@pytest.mark.parametrize("family", NEW)
+@pytest.mark.parametrize("family", EACH)
 def test_a_family_trains_stops_goes_on_and_loads(family: str, tmp_path: Path) -> None:
     def stop(step: int, loss: float) -> None:
         if step == 2:

@@ -14,7 +14,7 @@ from genrobust.cli.app import app
 from genrobust.evidence.checks import RejectionError
 from genrobust.models.model import GenerativeModel
 from genrobust.suites import load_suite
-from genrobust.verify.generality import FACTOR, Ratios, reconstruction_ratios, require_general
+from genrobust.verify.generality import FACTOR, reconstruction_ratios, require_general
 
 SUITE = load_suite("digits")
 IMAGES = genrobust.load_images("digits", "test")
@@ -61,7 +61,9 @@ def test_a_model_that_knows_the_sources_is_refused() -> None:
         require_general(memory(), IMAGES, SUITE, seed=0)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_a_model_that_knows_the_whole_data_set_is_refused(seed: int) -> None:
     """No image of it is another one; shifted by a pixel, all are."""
     model = memory(whole=True)
@@ -87,26 +89,29 @@ def test_noise_on_what_is_known_does_not_hide_that_it_is(noise: float) -> None:
 
 
 def test_one_that_knows_only_the_very_pixels_is_told_by_moving_them() -> None:
-    assert reconstruction_ratios(blended(0.9), IMAGES, SUITE, seed=1).moved[0] > FACTOR
+    assert reconstruction_ratios(blended(0.9), IMAGES, SUITE, seed=1).moved > FACTOR
     with pytest.raises(RejectionError):
         require_general(blended(0.9), IMAGES, SUITE, seed=1)
 
 
-@pytest.mark.parametrize(("share", "times"), [(0.2, 1.69), (0.4, 3.0)])
-def test_the_limit_is_a_factor_of_two(share: float, times: float) -> None:
-    # An error that is (1 - share) squared of the usual one, which is 1.08 on other images.
-    if times > FACTOR:
-        with pytest.raises(RejectionError, match=f"{times} times"):
+@pytest.mark.parametrize(("share", "refused"), [(0.2, False), (0.29, False), (0.34, True)])
+def test_the_limit_is_a_factor_of_two_and_what_chance_allows(share: float, refused: bool) -> None:
+    """An error that is (1 - share) squared of the usual one, which is 1.09 on other images."""
+    found = reconstruction_ratios(blended(share), IMAGES, SUITE, seed=0)
+    assert found.by_chance == pytest.approx(0.158, abs=1e-3)
+    assert (found.others > FACTOR * 1.158) == refused
+    if refused:
+        with pytest.raises(RejectionError, match=r"on other images of the data set is 2\.5 times"):
             require_general(blended(share), IMAGES, SUITE, seed=0)
     else:
-        assert f"error is {times}" in require_general(blended(share), IMAGES, SUITE, seed=0)
+        require_general(blended(share), IMAGES, SUITE, seed=0)
 
 
 @pytest.mark.parametrize("name", ["vae", "betavae", "betavae-capacity", "jointvae", "vae-wd"])
 def test_no_model_of_the_zoo_is_refused(name: str) -> None:
     found = reconstruction_ratios(genrobust.load_model(name), IMAGES, SUITE, seed=3)
-    assert all(0.7 < ratio < 1.3 for ratio in (found.others, found.moved[0])), found
-    assert min(found.moved) > 0.8, found
+    assert all(0.7 < ratio < 1.3 for ratio in (found.others, found.moved)), found
+    assert min(found.beside) > 0.8, found
     assert 0.5 < found.shifted < 1.5, found
 
 
@@ -121,7 +126,35 @@ def test_a_model_without_error_makes_no_difference() -> None:
             return code.view(-1, 1, 32, 32)
 
     found = reconstruction_ratios(genrobust.wrap(Identity()), IMAGES, SUITE, seed=0)
-    assert found == Ratios(1.0, 5 * (1.0,), 1.0)
+    assert (found.others, *found.beside) == pytest.approx(6 * (1.0,))
+    assert max(found.moved, found.shifted) < 1e-6
+    require_general(genrobust.wrap(Identity()), IMAGES, SUITE, seed=0)
+
+
+def test_what_gives_no_noise_back_errs_by_it_and_knows_nothing() -> None:
+    """A code of what images have in common: hardly an error on them, and all of the noise."""
+    x = IMAGES.take(range(len(IMAGES))).flatten(1)
+    _, _, directions = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+
+    class Subspace(nn.Module):
+        input_shape = (1, 32, 32)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kept", directions[:60])
+            self.register_buffer("mean", x.mean(0))
+
+        def encode(self, x: Tensor) -> Tensor:
+            return (x.flatten(1) - self.mean) @ self.kept.T
+
+        def decode(self, code: Tensor) -> Tensor:
+            return (self.mean + code @ self.kept).view(-1, 1, 32, 32)
+
+    model = genrobust.wrap(Subspace(), clamp=True)
+    found = reconstruction_ratios(model, IMAGES, SUITE, seed=0)
+    assert found.beside[0] > FACTOR
+    assert found.moved < 1.2
+    require_general(model, IMAGES, SUITE, seed=0)
 
 
 def test_another_seed_draws_other_images() -> None:

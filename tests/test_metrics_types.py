@@ -62,6 +62,13 @@ def tokens(of: Callable[[Tensor], Any], seed: int) -> Posterior:
 
 
 MODEL = genrobust.wrap(Both())
+
+
+def codes(of: Callable[[Tensor], Any]) -> tuple[Any, Tensor]:
+    """Codes and factors of the same images."""
+    return of(levels(1, 60, 3, high=4)), levels(2, 60, 2, high=3)
+
+
 IDS = [0, 1, 2, 3]
 LABELS = levels(5, 4)
 #: A metric by name, from a function that gives its numbers the type in question.
@@ -159,12 +166,19 @@ CASES: dict[str, Callable[[Callable[[Tensor], Any]], Any]] = {
         posterior(of, 1), posterior(of, 4)
     ),
     "symmetric_kl": lambda of: metrics.symmetric_kl(posterior(of, 1), posterior(of, 4)),
+    "mig": lambda of: metrics.mig(*codes(of)),
+    "modularity": lambda of: metrics.modularity(*codes(of)),
+    "sap": lambda of: metrics.sap(*codes(of)),
+    "factor_score": lambda of: metrics.factor_score(*codes(of), votes=40),
+    "dci": lambda of: list(metrics.dci(*codes(of))),
+    "beta_score": lambda of: metrics.beta_score(*codes(of), pairs=40),
+    "active_latents": lambda of: metrics.active_latents(of(levels(1, 9, 3))),
     "token_flip_rate": lambda of: metrics.token_flip_rate(tokens(of, 1), tokens(of, 4)),
 }
 
-#: Numbers alone, no tensors; and what makes features or holds results.
-WITHOUT_TENSORS = {"certified_margin", "certified_margin_fixed_std"}
-HOLDERS = {"FID", "Features", "Probe", "DistortionCurve"}
+#: Numbers or a model, no tensors; and what makes features or holds results.
+WITHOUT_TENSORS = {"certified_margin", "certified_margin_fixed_std", "disentanglement_of"}
+HOLDERS = {"FID", "Disentanglement", "Features", "Probe", "DistortionCurve"}
 NEED_FILES = {"inception_features", "judge_features"}
 
 

@@ -315,6 +315,7 @@ def test_a_second_model_is_found_although_the_first_changes_directory(
     assert len(bench("--model", "first.py:build", "--model", "second.py:build")) == 2
 
 
+@pytest.mark.slow
 def test_a_curve_has_a_folder_of_its_own_for_each_model_and_setting(
     bench: Bench, tmp_path: Path
 ) -> None:

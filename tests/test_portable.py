@@ -174,6 +174,7 @@ NETWORKS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(NETWORKS, st.integers(0, 9), st.booleans(), st.sampled_from([(0.0, 1.0), (-1.0, 1.0)]))
 def test_any_network_of_the_zoo_is_its_settings_and_weights(

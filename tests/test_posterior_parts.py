@@ -140,7 +140,9 @@ def nearest() -> tuple[genrobust.GenerativeModel, Tensor, Tensor]:
     return model, x, model.encode(x).tokens()[:, 0]
 
 
-@pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", 1)])
+@pytest.mark.parametrize(
+    ("norm", "order"), [("linf", 1), pytest.param("l2", 2, marks=pytest.mark.slow)]
+)
 def test_a_code_switch_reaches_the_smallest_change_that_flips_a_token(
     norm: str, order: int, nearest: tuple[genrobust.GenerativeModel, Tensor, Tensor]
 ) -> None:

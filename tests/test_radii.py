@@ -65,7 +65,9 @@ def test_the_whole_ensemble_keeps_to_the_radius_too() -> None:
     assert standing(far)[0] == standing(beside)[1] <= standing(beside)[0]
 
 
-@pytest.mark.parametrize("attack", ["fmn", "carlini-wagner", "noise", "pgd"])
+@pytest.mark.parametrize(
+    "attack", ["fmn", "noise", "pgd", pytest.param("carlini-wagner", marks=pytest.mark.slow)]
+)
 def test_attacks_by_themselves_keep_to_the_radius(attack: str) -> None:
     """What an attack on a large ball finds near the source is no merit of the small ball's."""
     settings = {} if attack == "noise" else {"steps": 10}

@@ -92,7 +92,7 @@ def scorer(model: genrobust.GenerativeModel, suite: Suite, seed: int = 0) -> Sco
 # Draws
 
 
-@pytest.mark.parametrize("place", [noisy, noisy_inside])
+@pytest.mark.parametrize("place", [noisy, pytest.param(noisy_inside, marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     place: Callable[..., genrobust.GenerativeModel],
     vae: genrobust.GenerativeModel,

@@ -319,7 +319,13 @@ def python_noise(x: Tensor) -> Tensor:
     return torch.tensor([random.random() for _ in range(x.numel())]).view_as(x)
 
 
-@pytest.mark.parametrize("noise", [numpy_noise, python_noise, torch.rand_like])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        numpy_noise,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (python_noise, torch.rand_like)),
+    ],
+)
 def test_random_deployments_repeat_whatever_they_draw_from(
     noise: Callable[[Tensor], Tensor], cheap: Suite
 ) -> None:

@@ -734,6 +734,7 @@ def test_links_are_https(url: str) -> None:
         Link(label="paper", url=url)
 
 
+@pytest.mark.slow
 def test_a_board_of_a_thousand_begins_small_and_grows_in_step(tmp_path: Path) -> None:
     mnist = load_suite("mnist")
     (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", pictures=False)], mnist))

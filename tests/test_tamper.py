@@ -489,6 +489,7 @@ def test_hidden_successes_are_found_by_what_broke_others(forger: Forger, tiny_en
     assert_matches("transfers: at eps .* sources that are claimed to stand were broken", told)
 
 
+@pytest.mark.slow
 def test_fewer_steps_are_found_by_running_a_shard_again(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,6 +512,7 @@ def test_fewer_steps_are_found_by_running_a_shard_again(
     assert_matches("shards again: shard .* takes another budget", told)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["forwards", "probe.again"])
 def test_edited_counts_and_signs_are_found_by_running_a_shard_again(
     name: str, forger: Forger

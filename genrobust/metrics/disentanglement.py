@@ -36,6 +36,9 @@ def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
         factors: (N, f), whole numbers.
         bins: of equal width, over each latent's range.
 
+    Returns:
+        In [0, 1]; 1 where each factor is in one latent.
+
     Raises:
         GenrobustError: shapes or numbers that cannot be; a factor with one value.
 
@@ -61,6 +64,9 @@ def modularity(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
         codes: (N, n).
         factors: (N, f), whole numbers, at least two factors.
         bins: of equal width, over each latent's range.
+
+    Returns:
+        In [0, 1]; 1 where each latent tells of one factor.
 
     Raises:
         GenrobustError: shapes or numbers that cannot be; fewer than two factors; no latent that
@@ -96,6 +102,9 @@ def sap(codes: Tensor, factors: Tensor, seed: int = 0) -> float:
         codes: (N, n).
         factors: (N, f), whole numbers.
         seed: of the shuffle and the machines.
+
+    Returns:
+        In [0, 1]; 1 where one latent alone predicts each factor.
 
     Raises:
         GenrobustError: shapes or numbers that cannot be; a factor with one value.
@@ -136,6 +145,9 @@ def dci(codes: Tensor, factors: Tensor, seed: int = 0) -> tuple[float, float, fl
         factors: (N, f), whole numbers.
         seed: of the shuffle and the trees.
 
+    Returns:
+        Disentanglement, completeness and informativeness, each in [0, 1].
+
     Raises:
         GenrobustError: shapes or numbers that cannot be; a factor with one value.
 
@@ -170,6 +182,9 @@ def factor_score(codes: Tensor, factors: Tensor, votes: int = 800, seed: int = 0
         factors: (N, f), whole numbers.
         votes: how many, half to learn and half to score.
         seed: of the draws.
+
+    Returns:
+        In [0, 1]: the share of votes that name the factor that was held.
 
     Raises:
         GenrobustError: shapes or numbers that cannot be; a factor with one value; no latent that
@@ -210,6 +225,9 @@ def beta_score(codes: Tensor, factors: Tensor, pairs: int = 800, seed: int = 0) 
         pairs: how many points, half to learn and half to score.
         seed: of the draws.
 
+    Returns:
+        In [0, 1]: the share of pairs whose shared factor is told.
+
     Raises:
         GenrobustError: shapes or numbers that cannot be; fewer than two factors.
 
@@ -248,6 +266,9 @@ def active_latents(kl: Tensor, threshold: float = 0.01) -> int:
     Args:
         kl: (N, n) in nats, as :meth:`genrobust.posterior.Posterior.kl_to_prior` gives it.
         threshold: in nats.
+
+    Returns:
+        Their number.
 
     Raises:
         GenrobustError: kl is no matrix of numbers.
@@ -301,6 +322,9 @@ def disentanglement_of(
         images: of known factors, such as ``genrobust.load_images("sprites")``.
         seed: of shuffles, readers and draws.
         batch_size: how many images are encoded at once.
+
+    Returns:
+        The scores of the model's codes.
 
     Raises:
         GenrobustError: the images' factors are not known, or one has a single value among them;

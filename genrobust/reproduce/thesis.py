@@ -478,7 +478,7 @@ def _ladder(pairs: _Pairs, runs: dict[str, Any]) -> str:
         ]
         for way, (search, quirks) in ways.items()
     ]
-    return table(["", *runs], rows)
+    return table(["search and scoring", *runs], rows)
 
 
 def _differences(pairs: _Pairs, runs: dict[str, Any]) -> str:
@@ -496,7 +496,7 @@ def _differences(pairs: _Pairs, runs: dict[str, Any]) -> str:
             low, high = 100 * found.low, 100 * found.high
             cells.append(f"{100 * found.value:+.1f} [{low:+.1f}, {high:+.1f}]")
         rows.append([f"{first} minus {second}", f"{published:+.2f}", *cells])
-    return table(["", "published", "as published", "corrected"], rows)
+    return table(["difference", "published", "as published", "corrected"], rows)
 
 
 def _matrices(text: str) -> dict[str, Tensor]:

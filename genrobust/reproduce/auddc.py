@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from genrobust.attacks import Batch, make_attack
-from genrobust.attacks.sweep import PenaltySweep
+from genrobust.attacks import Batch
+from genrobust.attacks.tabacof import Tabacof
 from genrobust.data import Images, load_images
 from genrobust.errors import GenrobustError
 from genrobust.metrics import DistortionCurve, distortion_curves
@@ -52,11 +52,8 @@ def auddc(setting: Setting) -> Reproduction:
     """Tabacof 2016 and Gondim-Ribeiro 2018: the area under distortion curves, VAE and AE."""
     images = load_images(setting.dataset, "test", setting.data_root)
     chosen = different(images, setting.sources or (2 if setting.fast else 8), setting.seed)
-    attack = make_attack(
-        "tabacof",
-        {"points": 3, "iterations": 2} if setting.fast else {"points": 11, "iterations": 60},
-    )
-    assert isinstance(attack, PenaltySweep), "Tabacof's attack sweeps a penalty"
+    points, iterations = (3, 2) if setting.fast else (11, 60)
+    attack = Tabacof(points=points, iterations=iterations)
     path = setting.published("distortion_curves_2016.csv")
     printed = {} if path is None else _printed(path)
     others = checkpoints.published(setting, OTHERS)
@@ -70,7 +67,7 @@ def auddc(setting: Setting) -> Reproduction:
         key = {
             "model": model.fingerprint(),
             "pairs": chosen,
-            "attack": [attack.points, attack.iterations],  # type: ignore[attr-defined]
+            "attack": [attack.points, attack.iterations],
         }
 
         def compute(model: GenerativeModel = model) -> list[dict[str, list[float]]]:
@@ -104,7 +101,7 @@ def different(images: Images, count: int, seed: int) -> list[tuple[int, int]]:
 
 def _measured(
     model: GenerativeModel,
-    attack: PenaltySweep,
+    attack: Tabacof,
     images: Images,
     pairs: list[tuple[int, int]],
     seed: int,
@@ -165,7 +162,7 @@ def _printed(path: Path) -> dict[str, list[DistortionCurve]]:
 def _page(
     setting: Setting,
     found: dict[str, list[dict[str, list[float]]]],
-    attack: PenaltySweep,
+    attack: Tabacof,
     printed: dict[str, list[DistortionCurve]],
 ) -> Reproduction:
     rows: list[list[str]] = []
@@ -194,7 +191,7 @@ def _page(
             ],
         }
     summary = table(["model", "published", "AUDDC [95%]", "pairs"], rows)
-    iterations = attack.iterations  # type: ignore[attr-defined]
+    iterations = attack.iterations
     text = f"""\
 Tabacof, Tavares & Valle 2016 attack the posterior of a VAE, or the code of an autoencoder, at a row
 of penalties C on the change, and draw how near to the target's picture a change of each size leads.

@@ -140,10 +140,9 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
             far worse.
     """
     found = reconstruction_ratios(model, images, suite, seed)
-    others = (found.others, "other images of the data set")
-    moved = "the sources moved a little"
+    others, moved = "other images of the data set", "the sources moved a little"
     for times, limit, which in (
-        (found.others, FACTOR * (1 + min(1.0, found.by_chance)), others[1]),
+        (found.others, FACTOR * (1 + min(1.0, found.by_chance)), others),
         (found.moved, FACTOR, moved),
         (found.shifted, SHIFTED, "the sources shifted"),
     ):
@@ -152,7 +151,7 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
                 f"the model's error on {which} is {times:.1f} times that on the suite's "
                 "sources: it knows these, and scores on them say nothing of it"
             )
-    least, which = min(others, (min(found.beside), moved))
+    least, which = min((found.others, others), (min(found.beside), moved))
     if least < LEAST:
         raise RejectionError(
             f"the model's error on {which} is {least:.2g} of that on the suite's sources, as they "

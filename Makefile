@@ -7,10 +7,12 @@ ENV := .venv/bin/python
 bench: .venv/installed
 	$(ENV) -m genrobust bench --model jointvae
 
-# What genrobust takes beside the passes of the model, and beside other libraries.
+# What genrobust takes beside the passes of the model, beside other libraries, and as a run grows.
 benchmark: .venv/installed
 	OMP_NUM_THREADS=1 $(ENV) benchmarks/overhead.py
 	OMP_NUM_THREADS=1 $(ENV) benchmarks/speed.py
+	OMP_NUM_THREADS=1 $(ENV) benchmarks/costs.py
+	OMP_NUM_THREADS=1 $(ENV) benchmarks/executors.py
 
 # A file's tests stay in one process; torch gets one thread in each.
 SIDE_BY_SIDE := -n auto --dist loadfile

@@ -36,6 +36,34 @@ def whole(name: str, value: Any, example: int = 1) -> int:
     return int(value)
 
 
+def within(name: str, value: int, least: int, most: int, example: int) -> int:
+    """A whole number, if it is in a range.
+
+    Raises:
+        GenrobustError: it is outside.
+    """
+    if not least <= value <= most:
+        raise GenrobustError(
+            f"{name} is {value}; give a whole number from {least} to {most}, such as "
+            f"{name}={example}"
+        )
+    return value
+
+
+def whole_seed(seed: Any) -> int:
+    """A seed, of the range that the commands take; a plain int, as keys are made of its digits.
+
+    Raises:
+        GenrobustError: it is something else.
+
+    Example:
+        >>> whole_seed(-1)
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: seed is -1; give a whole number from 0 to ...
+    """
+    return within("seed", whole("seed", seed, 0), 0, 2**63 - 1, 0)
+
+
 def real(name: str, value: Any, example: float = 0.1) -> float:
     """A number; NaN and infinity are for the caller to judge.
 
@@ -202,6 +230,10 @@ def require_pixels(name: str, images: Tensor) -> None:
     Raises:
         GenrobustError: one is not.
     """
+    if not images.numel():
+        raise GenrobustError(f"{name} holds no images; give at least one")
+    if not bool(images.isfinite().all()):
+        raise GenrobustError(f"{name} has NaN or infinite pixels; give floats in [0, 1]")
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise GenrobustError(

@@ -13,6 +13,9 @@ from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Posterior
 
+#: So many references are encoded at once.
+CHUNK = 250
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -28,6 +31,8 @@ class Batch:
         judge: the attacker's classifier.
         references: labelled training images, (N, C, H, W) and (N,), for attacks that aim at a
             class's mean or that train a probe.
+        codes: where a batch is attacked by many, the references' codes by model, once an attack
+            has asked for them; None keeps none.
 
     Example:
         >>> batch = Batch(torch.rand(3, 1, 8, 8), sample_ids=(4, 7, 9))
@@ -43,6 +48,7 @@ class Batch:
     target_labels: Tensor | None = None
     judge: Judge | None = None
     references: tuple[Tensor, Tensor] | None = None
+    codes: dict[GenerativeModel, Tensor] | None = None
 
     @property
     def targeted(self) -> bool:
@@ -104,6 +110,16 @@ class Context:
     @cached_property
     def target_reconstruction(self) -> Tensor:
         return self._reconstruction(self.target_x)
+
+    @torch.no_grad()
+    def reference_codes(self) -> Tensor:
+        """Of the references, (N, n); of a random model drawn anew at each call."""
+        assert self.batch.references is not None, "attacks check that they have references"
+        kept = {} if self.batch.codes is None or self.model.draws > 1 else self.batch.codes
+        if self.model not in kept:
+            chunks = self.batch.references[0].split(CHUNK)
+            kept[self.model] = torch.cat([self.model.encode(chunk).vector() for chunk in chunks])
+        return kept[self.model]
 
     def __getitem__(self, index: Tensor) -> Context:
         """The context of the samples at ``index``; what was computed is kept."""

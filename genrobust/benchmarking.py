@@ -95,9 +95,9 @@ def bench(
             folder that cannot be written.
 
     Example:
-        >>> record = bench("jointvae", limit=4, eps=[0.05])
+        >>> record = bench("jointvae", limit=1, eps=[0.05])
         >>> record.scores.sources, record.official
-        (4, False)
+        (1, False)
     """
     place = (
         None if out is None else Path(path("out", out, "runs")).absolute()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from genrobust.errors import GenrobustError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -22,6 +24,8 @@ _SIDE = 0.8
 
 def axes(ax: Axes | None) -> Axes:
     """Those given, or new ones."""
+    if ax is not None and not hasattr(ax, "plot"):
+        raise GenrobustError(f"ax is {ax!r}; give matplotlib's axes, such as plt.subplots()[1]")
     if ax is not None:
         return ax
     from matplotlib import pyplot as plt

@@ -49,6 +49,7 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustErro
     unknown attack 'latnet'; did you mean 'latent'? Known: latent, output
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f" did you mean '{near[0]}'?" if near else ""
+    by_letters = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(given.lower(), by_letters, n=1, cutoff=0.5)
+    hint = f" did you mean '{by_letters[near[0]]}'?" if near else ""
     return GenrobustError(f"unknown {kind} '{given}';{hint} Known: {', '.join(names) or 'none'}")

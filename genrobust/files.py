@@ -190,10 +190,14 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     sweep(place)
     while True:
         folder = Path(tempfile.mkdtemp(dir=place, prefix=_PREFIX, suffix=_SUFFIX))
-        held = None if sys.platform == "win32" else os.open(folder, os.O_RDONLY)
-        if held is None or _hold(held, folder):
+        held = None
+        if sys.platform == "win32":
             break
-        os.close(held)
+        with suppress(FileNotFoundError):  # another process takes what nobody holds yet
+            held = os.open(folder, os.O_RDONLY)
+            if _hold(held, folder):
+                break
+            os.close(held)
     try:
         yield folder
     finally:

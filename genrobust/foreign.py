@@ -45,7 +45,7 @@ def is_foreign(filename: str) -> bool:
 
 
 def explain(problem: BaseException) -> str:
-    """What went wrong and where: the last line of foreign code that ran, else the last of all.
+    """What went wrong and where: the last line of foreign code that ran, else of torch's.
 
     Example:
         >>> try:
@@ -55,10 +55,12 @@ def explain(problem: BaseException) -> str:
         'ZeroDivisionError: division by zero; <doctest genrobust.foreign.explain[0]>, line 2'
     """
     reason = (str(problem).strip().splitlines() or [""])[0]
-    frames = traceback.extract_tb(problem.__traceback__)
+    ours = ("<frozen", str(_OURS[1]))
+    trace = traceback.extract_tb(problem.__traceback__)
+    frames = [frame for frame in trace if not frame.filename.startswith(ours)]
     foreign = [frame for frame in frames if is_foreign(frame.filename)]
     words = f"{type(problem).__name__}: {reason}".removesuffix(": ")
-    for frame in (foreign or list(frames))[-1:]:
+    for frame in (foreign or frames)[-1:]:
         words += f"; {Path(frame.filename).name}, line {frame.lineno}"
     return words
 
@@ -185,12 +187,26 @@ def build(reference: str) -> Any:
     """
     place, _, function = reference.rpartition(":")
     if not (place.endswith(".py") or "/" in place):
-        return _call(lambda: import_module(place), place, function)
+        return _call(lambda: _imported(place, function), place, function)
     if not Path(place).is_file():
         raise GenrobustError(f"there is no file '{place}'; check the path before ':'")
     project = Project(Path(place))
     with project.at_home():
         return _call(project.load, place, function)
+
+
+def _imported(place: str, function: str) -> ModuleType:
+    try:
+        return import_module(place)
+    except ModuleNotFoundError as problem:
+        top = place.partition(".")[0]
+        if problem.name is None or problem.name not in (place, top):
+            raise
+        file = f"{top.rstrip(':')}.py:{function if function.isidentifier() else 'build'}"
+        raise GenrobustError(
+            f"'{place}' cannot be imported: there is no such module; a file's function is "
+            f"FILE.py:FUNCTION, such as {file}, and what is in a notebook is saved as a file first"
+        ) from problem
 
 
 def _call(load: Callable[[], ModuleType], place: str, function: str) -> Any:
@@ -215,12 +231,8 @@ def _call(load: Callable[[], ModuleType], place: str, function: str) -> Any:
 
 
 def _failed(what: str, problem: Exception) -> GenrobustError:
-    frame = traceback.extract_tb(problem.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    reason = str(problem).splitlines()[0] if str(problem) else ""
     return GenrobustError(
-        f"{what} ({type(problem).__name__}: {reason}; {place}); make it run without arguments in "
-        "this environment"
+        f"{what} ({explain(problem)}); make it run without arguments in this environment"
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from genrobust.arguments import real
@@ -63,6 +64,25 @@ class ThreatModel:
         """
         eps = self.eps if radius is None else radius.view(-1, *[1] * (x.ndim - 1))
         return self.norm.project(x_adv, x, eps)
+
+    def projector(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """:meth:`project` around these sources, for searches that do so in each step.
+
+        What depends on the sources alone is computed once.
+
+        Args:
+            x: the sources, (B, C, H, W) in the box.
+
+        Example:
+            >>> import torch
+            >>> into = ThreatModel("linf", 0.1).projector(torch.tensor([[[[0.2]]]]))
+            >>> into(torch.tensor([[[[0.9]]]])).round(decimals=2)
+            tensor([[[[0.3000]]]])
+        """
+        if not self.norm.is_box:
+            return lambda x_adv: self.project(x_adv, x)
+        low, high = self.project(torch.zeros_like(x), x), self.project(torch.ones_like(x), x)
+        return lambda x_adv: x_adv.clamp(low, high)
 
     def random_start(
         self, x: Tensor, sample_ids: Sequence[int], seed: int, restart: int = 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -18,6 +21,12 @@ from genrobust.judges import Judge
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.suites import Suite, load_suite
 
+if TYPE_CHECKING:
+    from evidence_runs import Forger
+
+    from genrobust.board.board import Board
+    from genrobust.verify.replay import Replay
+
 torch.set_num_threads(1)
 settings.register_profile("genrobust", deadline=None, max_examples=30, derandomize=True)
 settings.load_profile("genrobust")
@@ -28,6 +37,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: A package of its own; tests install it, and a part of it cannot be imported on purpose.
 collect_ignore = ["demo_plugin"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _module_draws() -> None:
+    """What fixtures of a module draw does not depend on what ran before it in the same process."""
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def _draws() -> None:
+    """What a test draws is the same whatever ran before it, so that a failure can be repeated."""
+    _seed()
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
 
 LinearBuilder = Callable[[Tensor, Tensor], genrobust.GenerativeModel]
 
@@ -84,6 +112,21 @@ def shipped() -> tuple[genrobust.GenerativeModel, Judge]:
     return genrobust.load_model("vae"), genrobust.load_judge("digits", "lenet")
 
 
+@pytest.fixture(scope="module")
+def brief() -> Iterator[None]:
+    """Runs take few gradients for flags and damage, in modules that ask for neither."""
+    from genrobust.runner import damage, signs
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module, name, steps in (
+            (signs, "STEPS", 3),
+            (signs, "UNBOUNDED_STEPS", 2),
+            (damage, "STEPS", 2),
+        ):
+            patched.setattr(module, name, steps)
+        yield
+
+
 @pytest.fixture
 def repository() -> Path:
     """The root of the working tree."""
@@ -124,15 +167,65 @@ def tiny_entry(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return submitted(tmp_path_factory.mktemp("entries"), tiny_run)
 
 
+@pytest.fixture
+def forger(tiny_entry: Path, tmp_path: Path) -> Forger:
+    """Of the small entry, into a folder of its own."""
+    from evidence_runs import Forger
+
+    return Forger(tiny_entry, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def replayed(tiny_entry: Path) -> Replay:
+    """That entry, put to its model again."""
+    from evidence_runs import registered
+
+    from genrobust.evidence.bundle import EVIDENCE, read_evidence
+    from genrobust.verify.replay import prepared_for, replay
+
+    with registered():
+        evidence = read_evidence(tiny_entry / EVIDENCE)
+        prepared = prepared_for(evidence, evidence.load_model(), 1, None)
+        return replay(evidence, prepared, lambda done, total: None)
+
+
+@pytest.fixture(scope="session")
+def fake_entries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaderboard's entries of every standing; their outcomes are made up."""
+    from leaderboard_entries import write_entries
+    from site_parts import FAKES
+
+    return write_entries(tmp_path_factory.mktemp("fake-entries"), FAKES)
+
+
+@pytest.fixture(scope="session")
+def fake_board(fake_entries: Path) -> Board:
+    """The board of those entries."""
+    from leaderboard_entries import read_entries
+
+    from genrobust.board.board import contender, make_board
+
+    return make_board([contender(entry) for entry in read_entries(fake_entries)])
+
+
+@pytest.fixture(scope="session")
+def fake_site(fake_entries: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the site that those entries give."""
+    from leaderboard_entries import build
+
+    out = tmp_path_factory.mktemp("fake-site") / "site"
+    build(fake_entries, out)
+    return out
+
+
 @pytest.fixture(scope="session")
 def small_suite() -> Suite:
-    """The digits protocol cut to 6 sources in 3 shards, 2 radii and few steps."""
+    """The digits protocol cut to 4 sources in 2 shards, 2 radii, few steps and queries."""
     whole = load_suite("digits")
+    few = {"steps": 6, "queries": 10}
     cheap = [
-        entry.model_copy(update={"settings": {**entry.settings, "steps": 6}})
-        if "steps" in entry.settings
-        else entry
+        entry.model_copy(update={"settings": {n: few.get(n, v) for n, v in entry.settings.items()}})
         for entry in whole.attacks
     ]
     update = {"chunk_size": 2, "eps": (0.05, 0.2), "attacks": tuple(cheap), "resamples": 200}
-    return whole.limited(6).model_copy(update=update)
+    return whole.limited(4).model_copy(update=update)

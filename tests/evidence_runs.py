@@ -56,7 +56,7 @@ SAID = Submission(
 @cache
 def tiny() -> Suite:
     """24 digits in 2 shards under two radii, by three attacks of few steps."""
-    whole = load_suite("digits")
+    whole = load_suite("digits-v1")
 
     def entry(name: str, goal: Any, **settings: Any) -> AttackEntry:
         return AttackEntry(attack=name, goal=goal, settings=settings)

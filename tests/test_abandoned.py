@@ -243,3 +243,23 @@ def _exchanges(folder: Path) -> bool:
     first.mkdir()
     second.mkdir()
     return building._exchange(first, second)
+
+
+def test_a_folder_that_is_taken_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its holding it looks like one that a killed process left."""
+    make, made = tempfile.mkdtemp, []
+
+    def mkdtemp(**how: object) -> str:
+        folder = make(**how)  # type: ignore[call-overload]
+        made.append(folder)
+        if len(made) == 1:
+            files.sweep(tmp_path)
+        return str(folder)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    with files.temporary_folder(tmp_path) as folder:
+        assert [str(folder)] == made[1:]
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())

@@ -29,7 +29,7 @@ PENALISED = ("kos-classifier", "kos-lvae", "kos-latent", "thesis")
 MANY_PRODUCTS = ("kuzina-linearised", "khan")
 
 
-@pytest.mark.parametrize("victim", ["untrained", "shipped"])
+@pytest.mark.parametrize("victim", [pytest.param("untrained", marks=pytest.mark.slow), "shipped"])
 @pytest.mark.parametrize(("key", "goal"), ALL_GOALS)
 def test_the_result_is_inside_the_ball_and_better_than_the_source(
     key: str, goal: str, victim: str, request: pytest.FixtureRequest

@@ -67,6 +67,7 @@ def test_an_entry_is_verified_and_its_verification_kept(entries: Path, tmp_path:
     assert (entries / PLACE).read_bytes() == made
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_verification_too_and_what_cannot_be_told_is_none(
     entries: Path, tmp_path: Path
 ) -> None:

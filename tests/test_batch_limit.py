@@ -14,7 +14,9 @@ from genrobust.judges import load_judge
 from genrobust.posterior import Categorical, Gaussian, Posterior
 from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
-from genrobust.suites import Suite
+from genrobust.suites import Suite, load_suite
+
+pytestmark = pytest.mark.usefixtures("brief")
 
 LIMIT = 4
 
@@ -118,9 +120,9 @@ def test_grill_says_that_it_cannot(images: Tensor) -> None:
         genrobust.attack("grill", model, images[: LIMIT + 1], passes=1)
 
 
-def test_runs_have_an_option_for_it(small_suite: Suite, tmp_path: Path) -> None:
-    suite = small_suite.model_copy(update={"chunk_size": 6, "eps": (0.1,)})
-    suite = suite.with_attacks(["noise"])
+@pytest.mark.slow
+def test_runs_have_an_option_for_it(tmp_path: Path) -> None:
+    suite = load_suite("digits").limited(6).with_attacks(["noise"]).with_eps([0.1])
     file = tmp_path / "narrow.py"
     file.write_text(Path(__file__).read_text() + "\n\ndef build():\n    return Narrow()\n")
     with pytest.raises(GenrobustError, match=r"too many.*max_batch= or --batch-size"):
@@ -136,6 +138,7 @@ def test_runs_have_an_option_for_it(small_suite: Suite, tmp_path: Path) -> None:
     assert "--batch-size 4" in curve.command
 
 
+@pytest.mark.slow
 def test_a_run_under_another_bound_does_not_take_over_shards(
     small_suite: Suite, tmp_path: Path
 ) -> None:

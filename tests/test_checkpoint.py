@@ -20,6 +20,8 @@ from genrobust.runner import checkpoint as checkpoints
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.suites import AttackEntry, Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 class PulledPlugError(BaseException):
     """What no code of ours catches."""
@@ -31,19 +33,25 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
 
 
-def suite() -> Suite:
-    """One shard of 10 digits, at three radii by an ensemble of three attacks."""
+def suite(descends: bool = False) -> Suite:
+    """One shard of 4 digits, at three radii by an ensemble of three attacks."""
     entries = (
         AttackEntry(attack="noise", goal="untargeted"),
-        AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 4}),
+        AttackEntry(
+            attack="classifier", goal="untargeted", settings={"steps": 4}, descends=descends
+        ),
         AttackEntry(attack="classifier", goal="targeted", settings={"steps": 4}),
     )
     update = {"attacks": entries, "eps": (0.04, 0.08, 1.0), "resamples": 20}
-    return load_suite("digits").limited(10).model_copy(update=update)
+    return load_suite("digits-v1").limited(4).model_copy(update=update)
 
 
 def bench(out: Path) -> None:
     genrobust.bench("vae", suite(), out=out, workers=1)
+
+
+def bench_descending(out: Path) -> None:
+    genrobust.bench("vae", suite(descends=True), out=out, workers=1)
 
 
 def curve(out: Path) -> None:
@@ -79,18 +87,21 @@ class Plug:
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [(bench, "record.json"), pytest.param(curve, "curve.json", marks=pytest.mark.slow)],
+    [
+        pytest.param(bench, "record.json", marks=pytest.mark.slow),
+        (bench_descending, "record.json"),
+        pytest.param(curve, "curve.json", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_shard_goes_on_where_it_was(
     command: Callable[[Path], None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command(tmp_path / "whole")
     plug = Plug(monkeypatch)
-    command(tmp_path / "counted")
+    command(tmp_path / "whole")
     in_all = plug.ran
     # The short attacks for the flags come first, and are made again.
     short = 2 * len(suite().eps)
-    for stop in range(short + 1, in_all, in_all // 4):
+    for stop in range(short + 1, in_all, in_all // 3):
         folder = tmp_path / f"stopped-{stop}"
         plug.ran, plug.pull_at = 0, stop
         with pytest.raises(PulledPlugError):

@@ -215,9 +215,9 @@ def test_results_are_written_whatever_becomes_of_the_words(
 
 
 def test_a_terminal_without_letters_gets_them_escaped(tmp_path: Path) -> None:
-    done = shell("genrobust check 'vé' | cat", tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
+    done = shell("genrobust show 'vé' x | cat", tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
     assert done.returncode == 2, done.stderr
-    assert "unknown model 'v" in done.stderr
+    assert "unknown kind 'v" in done.stderr
     assert "Traceback" not in done.stderr
 
 

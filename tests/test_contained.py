@@ -26,7 +26,7 @@ PLENTY = Limits(seconds=60, gib=16)
         ("bench --model entries/a/evidence.zip", True),
         ("curve --model=entries/a/evidence.zip", True),
         ("check hf://owner/vae@main", True),
-        ("publish genrobust-runs/digits-v1/vae --card x.md", True),
+        ("publish genrobust-runs/digits-v2/vae --card x.md", True),
         ("leaderboard build", True),
         ("leaderboard serve", False),
         ("bench --model vae", False),

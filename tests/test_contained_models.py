@@ -23,6 +23,8 @@ from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 class Toy(nn.Module):
     """8x8 images, three latents."""

@@ -32,6 +32,8 @@ from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import SUITES
 from genrobust.training.judge import train_judge
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 Writer = Callable[..., Path]
 
 
@@ -130,7 +132,7 @@ def test_a_file_runs_from_the_command_to_the_report(write: Writer, tmp_path: Pat
     done = bench("--suite", str(write()), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     assert "not brought nearer to their target's reconstruction" in " ".join(done.output.split())
-    (folder,) = (tmp_path / "out" / "digits-by-distance-v1").iterdir()
+    (folder,) = (tmp_path / "out" / "digits-by-distance-v2").iterdir()
     record = Record.model_validate_json((folder / "record.json").read_text())
     assert record.suite.rule == "distance"
     assert "--suite digits-by-distance.json" in record.provenance.command

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 from runpy import run_path
 
@@ -30,15 +31,32 @@ from genrobust.cli.app import app
 from genrobust.outcomes import flags
 from genrobust.runner.executors.base import EXECUTORS
 from genrobust.suites import Suite, builtin
+from genrobust.training import judge, recipes
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-#: Pages whose commands and Python run here, in order; those of the others have tests of their own.
+#: Pages whose commands and Python run here, in order.
 RUN = (
-    *("first-number", "your-model", "your-data", "reading", "attacks", "protocol"),
-    *("defences", "scaling", "runs", "working"),
+    *("index", "first-number", "your-model", "your-data", "reading", "attacks", "protocol"),
+    *("defences", "scaling", "runs", "working", "versions", "families", "studies", "leaderboard"),
 )
+#: Pages that have tests of their own, and what these are.
+RUN_ELSEWHERE = {
+    "plugins": "test_plugin.py; its commands of judges below",
+    "gallery": "test_the_figures_come_from_stored_evidence",
+    "reproduced/index": "test_reproduce.py",
+    "notebooks/how-robust-is-my-vae": "test_a_notebook_runs",
+    "notebooks/why-did-this-digit-fall": "test_a_notebook_runs",
+}
+#: In what is typed: what takes hours, and what runs as well with less or with other data.
+QUICKLY = {
+    **{"--sources 4": "--sources 2", "--shard 3/16": "--shard 1/1", "steps=5000": "steps=3"},
+    **{"re-attack": "re-attack --seed 0", "--out my-study": "--fast --out my-study"},
+    "digits.toml --fast": "digits.toml --fast --out my-study",  # of which the next finds all done
+    **{"--dataset mnist --data-root FOLDER": "--dataset digits", "--suite mnist": "--suite digits"},
+    "/mnist/judge": "/digits/judge",
+}
 #: What a command needs that is on no page; tests of the hub and of publishing run those.
 ELSEWHERE = ("hf://", "photos/", "publish ")
 
@@ -138,19 +156,55 @@ def cut(whole: Suite) -> Suite:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with what the pages' commands name."""
-    short = cut(builtin.digits())
-    monkeypatch.setattr(builtin, "digits", lambda: short)
+    for name, whole in (("digits_v1", builtin.digits_v1()), ("digits_v2", builtin.digits_v2())):
+        monkeypatch.setattr(builtin, name, partial(Suite.model_copy, cut(whole)))
+    monkeypatch.setattr(recipes, "STEPS", {"digits": 3, "mnist": 3})
+    monkeypatch.setattr(judge, "STEPS", {"digits": 100, "mnist": 3})
+    monkeypatch.setattr(ATTACKS, "_registered", {**ATTACKS._registered})
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    for name in ("examples", "studies"):
+        shutil.copytree(ROOT / name, tmp_path / name)
     own = "import genrobust\n\ndef build():\n    return genrobust.load_model('vae').module\n"
-    for name in ("my_model.py", "my_vae.py"):
+    for name in ("my.py", "my_model.py", "my_vae.py"):
         (tmp_path / name).write_text(own)
+    own = "import genrobust\n\ndef function():\n    return genrobust.load_judge('digits', 'vgg')\n"
+    (tmp_path / "my_file.py").write_text(own)
     for name, colour in (("blue", (0, 0, 200)), ("green", (0, 200, 0)), ("red", (200, 0, 0))):
         (tmp_path / "my_pictures" / name).mkdir(parents=True)
         for side in (60, 80):
             Image.new("RGB", (side, 70), colour).save(tmp_path / f"my_pictures/{name}/{side}.png")
     return tmp_path
+
+
+def typed(line: str) -> None:
+    """Type a line on a terminal, and answer what it asks."""
+    for words, quicker in QUICKLY.items():
+        line = line.replace(words, quicker)
+    said = shlex.split(line)[1:]
+    known = {*said, "--training-data"} if "--attack-on" in said else {*said}
+    asked = [answer for option, answer in ANSWERS.items() if option not in known]
+    asked += ["", "y"] if asked else ["y"]  # a note is asked for beside others; and whether
+    result = CliRunner().invoke(app, said, input="\n".join([*asked, ""]))
+    assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+
+
+#: What `submit` asks, by the option that says it before.
+ANSWERS = {"--name": "My VAE", "--author": "Ada", "--licence": "MIT", "--training-data": "none"}
+
+
+def written(block: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of the page that a later line may import."""
+    (folder / f"{name}.py").write_text(block)
+    monkeypatch.setitem(sys.modules, name, None)  # so that it is put back
+    del sys.modules[name]
+
+
+def entered(text: str) -> None:
+    """The entries that a page names, of models that ship, measured on the suites as cut."""
+    for suite, model in sorted(set(re.findall(r"leaderboard/entries/([\w-]+)/zoo-([\w-]+)", text))):
+        typed(f"genrobust bench --model {model} --suite {suite} --evidence --out made")
+        typed(f"genrobust submit made/{suite}/{model} --name 'zoo {model}' --yes")
 
 
 @pytest.mark.slow
@@ -160,6 +214,7 @@ def test_what_a_page_tells_to_type_runs(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files first, then commands, then Python, in the order of the page."""
+    monkeypatch.setattr("genrobust.cli.submit.on_terminal", lambda: True)
     text = (DOCS / f"{name}.md").read_text()
     script = []
     for block in blocks(text, "python"):
@@ -167,16 +222,36 @@ def test_what_a_page_tells_to_type_runs(
         if file is None:
             script.append(block)
         else:
-            (folder / f"{file.group(1)}.py").write_text(block)
-            monkeypatch.setitem(sys.modules, file.group(1), None)  # so that it is put back
-            del sys.modules[file.group(1)]
+            written(block, file.group(1), folder, monkeypatch)
+    for block in blocks(text, "toml"):
+        few = block.replace("seeds = 3 ", "seeds = 1 ").replace("limit = 30", "limit = 3")
+        (folder / "studies" / "digits.toml").write_text(few)
+    entered(text)
+    if "my-attack" in text:
+        guide = (DOCS / "plugins.md").read_text()
+        written(blocks(guide, "python")[0], "my_attack", folder, monkeypatch)
+        import_module("my_attack")
     for line in commands(text):
-        if any(word in line for word in ELSEWHERE):
-            continue
-        line = line.replace("--sources 4", "--sources 2").replace("--shard 3/16", "--shard 1/1")
-        result = CliRunner().invoke(app, shlex.split(line)[1:])
-        assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+        if not any(word in line for word in ELSEWHERE):
+            typed(line)
     exec("\n".join(script), {"__name__": "page"})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
+def test_what_the_page_on_plugins_tells_of_judges_runs(folder: Path) -> None:
+    for line in commands((DOCS / "plugins.md").read_text()):
+        if "judge" in line:
+            typed(line)
+
+
+def test_no_page_tells_to_type_what_no_test_runs() -> None:
+    told = {
+        str(Path(page).with_suffix(""))
+        for page, text in pages().items()
+        if blocks(text, "sh") or blocks(text, "python") or blocks(text, "toml")
+    }
+    assert told == {*RUN, *RUN_ELSEWHERE}
 
 
 @pytest.mark.slow
@@ -197,7 +272,7 @@ def test_a_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_the_figures_come_from_stored_evidence() -> None:
     module = run_path(str(DOCS / "figures.py"))
-    assert len(module["curves"]("digits-v1").axes[0].lines) == len(module["MODELS"])
+    assert len(module["curves"]("digits").axes[0].lines) == len(module["MODELS"])
     assert all(module[name]().axes for name in ("rates", "pairs", "trade_off"))
 
 

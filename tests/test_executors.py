@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -183,6 +184,33 @@ def test_any_executor_and_any_number_of_workers_give_the_same_bytes(
 
 
 @pytest.mark.slow
+def test_what_a_node_that_is_removed_was_doing_is_done_elsewhere(scene: Scene) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    scene.happens("hang")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+
+        def remove_one() -> None:
+            until(lambda: len(scene.workers()) == 2 and any(scene.out.rglob("*.safetensors")))
+            cluster.remove_node(nodes[0])
+            (scene.place / "hang").unlink()
+
+        removal = threading.Thread(target=remove_one)
+        removal.start()
+        found = scene.bench("ray", 2)
+        removal.join()
+        assert len([node for node in ray.nodes() if node["Alive"]]) == 2  # the head, and one
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert found == scene.bench("serial", 1, out="alone")
+
+
+@pytest.mark.slow
 def test_what_draws_draws_the_same_in_any_process(cheap: Suite, tmp_path: Path) -> None:
     how = {"judge": "thesis", "rule": "single-live"}
     for executor, workers in (("serial", 1), ("processes", 2)):
@@ -230,7 +258,7 @@ def test_workers_end_with_the_command_and_another_executor_goes_on(
         assert "goes on from here" in said
         assert "Traceback" not in said
     (scene.place / "hang").unlink()
-    (folder,) = (scene.out / "cheap-v1").iterdir()
+    (folder,) = (scene.out / "cheap-v2").iterdir()
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("shards/*.safetensors")}
     assert done
     resumed = scene.bench("serial", 1, out=str(folder))
@@ -274,6 +302,7 @@ def test_options_travel_and_what_they_make_of_the_suite_is_made_again(
     assert there[0].prepared.loaded.scorer.model is not here[0].prepared.loaded.scorer.model
 
 
+@pytest.mark.slow
 def test_any_order_gives_the_same_bytes(cheap: Suite, tmp_path: Path, posted: None) -> None:
     for executor in ("posted", "serial"):
         genrobust.bench("vae", cheap, executor=executor, workers=1, out=tmp_path / executor)

@@ -29,6 +29,8 @@ from genrobust.records.record import Flag, Record
 from genrobust.site.serve import boards_with_runs
 from genrobust.suites import Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 HALVES = (torch.float16, torch.bfloat16)
 
 

@@ -21,6 +21,8 @@ from genrobust.runner.executors import EXECUTORS
 from genrobust.runner.executors.slurm import TRIES
 from genrobust.suites import AttackEntry, Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 @pytest.fixture(scope="module")
 def cheap(small_suite: Suite) -> Suite:
@@ -38,6 +40,7 @@ def told(folder: Path) -> dict[str, Any]:
     return {**record, "hashes": {p.name: files.read_tensors(p)[1]["sha256"] for p in paths}}
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_in_mid_run(
     cheap: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +97,17 @@ def test_where_memory_runs_out_fewer_images_go_through_at_once(
         genrobust.bench(short_of_memory(0), suite, **how)
 
 
+@pytest.mark.slow
+def test_a_first_batch_that_does_not_fit_is_halved_before_the_run() -> None:
+    update = {"chunk_size": 12, "eps": (0.1,), "resamples": 20}
+    suite = load_suite("digits").limited(12).with_attacks(["noise"]).model_copy(update=update)
+    with pytest.warns(GenrobustWarning, match="only 6 images at once go through the model"):
+        short = genrobust.bench(short_of_memory(8), suite, executor="serial")
+    free = genrobust.bench(short_of_memory(100), suite, executor="serial")
+    assert short.scores.per_eps[0].robust_accuracy == free.scores.per_eps[0].robust_accuracy
+    assert (short.forwards, short.backwards) == (free.forwards, free.backwards)
+
+
 # Slurm
 
 
@@ -101,30 +115,6 @@ def test_slurm_is_asked_for_before_it_is_used(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(GenrobustError, match=r"pip install 'genrobust\[slurm\]'"):
         list(EXECUTORS.get("slurm")().run([], 1))
-
-
-@pytest.mark.slow
-def test_jobs_give_the_same_bytes_and_one_that_is_killed_is_submitted_again(
-    cheap: Suite, tmp_path: Path
-) -> None:
-    pytest.importorskip("submitit")
-    kill = tmp_path / "kill"
-    kill.touch()
-    (tmp_path / "model.py").write_text(
-        "import os, pathlib, genrobust\n"
-        f"kill, driver = pathlib.Path({str(kill)!r}), {os.getpid()}\n"
-        "def build():\n"
-        "    if os.getpid() != driver and kill.exists():\n"
-        "        kill.unlink()\n"
-        "        os.kill(os.getpid(), 9)\n"
-        "    return genrobust.load_model('vae').module\n"
-    )
-    place = f"{tmp_path / 'model.py'}:build"
-    genrobust.bench(place, cheap, executor="slurm", workers=1, out=tmp_path / "jobs")
-    assert not kill.exists()
-    genrobust.bench(place, cheap, executor="serial", out=tmp_path / "alone")
-    assert told(tmp_path / "jobs") == told(tmp_path / "alone")
-    assert not (tmp_path / "jobs/slurm").exists()
 
 
 class Ends:

@@ -23,6 +23,8 @@ from genrobust.records.migrate import read_record
 from genrobust.report.terminal import score_table
 from genrobust.suites import Suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 REPOSITORY = Path(__file__).parent.parent
 
 
@@ -217,6 +219,7 @@ class Whole(nn.Module):
         return {"x_hat": self.inner(x), "bits": x.mean((1, 2, 3))}
 
 
+@pytest.mark.slow
 def test_a_forward_alone_is_benched_and_the_record_says_so(small_suite: Suite) -> None:
     few = small_suite.with_eps([0.1])
     whole = genrobust.bench(Whole(), few, attacks=["output"], limit=3)

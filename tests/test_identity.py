@@ -220,6 +220,7 @@ def test_code_that_is_not_reached_does_not_matter(place: Place) -> None:
     assert identity_of(place(NET, "")) == identity_of(place("\n# a remark\n" + NET, ""))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_found_again_in_another_process(place: Place, tmp_path: Path) -> None:
     text = NET.replace("ones(1))", "ones(1))\n        self.s = {'a', 'b', 'c', 'd'}")
     reference = place(text + "K = {'x': 1.0}\n", "")
@@ -260,6 +261,7 @@ def test_results_of_another_model_are_replaced_with_what_was_made_from_them(
     assert Record.model_validate_json((out / "record.json").read_bytes()).suite == noise
 
 
+@pytest.mark.slow
 def test_a_curve_never_takes_the_results_of_the_model_before_the_edit(
     place: Place, noise: Suite, tmp_path: Path
 ) -> None:

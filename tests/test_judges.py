@@ -268,7 +268,7 @@ def test_one_judge_attacks_and_scores_and_everything_says_so(
     code, said = run(*words, "--judge", means)
     assert code == 0, said
     assert "is attacker and scorer: attacks may fool it" in said
-    (folder,) = (out / "digits-v1").iterdir()
+    (folder,) = (out / "digits-v2").iterdir()
     assert folder.name == "vae--judge-means.py-build"
     record = json.loads((folder / "record.json").read_text())
     assert [(j["name"], j["role"]) for j in record["judges"]] == [

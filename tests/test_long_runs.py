@@ -31,6 +31,8 @@ from genrobust.runner.pulse import Pulse
 from genrobust.runner.run import execute
 from genrobust.suites import AttackEntry, Suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 def cli(*words: object) -> str:
     done = CliRunner().invoke(app, [str(word) for word in words])

@@ -322,6 +322,7 @@ def test_a_name_is_resolved_once_and_objects_of_a_norm_are_alike(l1: str) -> Non
     assert load_suite("digits").with_norm("l1").norm == "l1"
 
 
+@pytest.mark.slow
 def test_the_table_of_attacks_cuts_only_those_that_cannot_work_in_linf(repository: Path) -> None:
     asked = ("latent", "pgd", "carlini-wagner", "camuto")
     code = f"import attacks; print(*(attacks.suite_of(n, {{}}).attacks[0].attack for n in {asked}))"

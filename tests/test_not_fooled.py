@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evidence_runs import Forger, reason, registered, verified
+from evidence_runs import Forger, reason, verified
 from leaderboard_entries import Fake, read_entries, write_entries
 from PIL import Image
 from torch import Tensor, nn
@@ -23,13 +24,14 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.board.board import contender, make_board
 from genrobust.errors import GenrobustError
-from genrobust.evidence.bundle import EVIDENCE, SPEC, read_evidence
+from genrobust.evidence.bundle import SPEC, read_evidence
 from genrobust.evidence.checks import RejectionError
-from genrobust.evidence.earlier import EARLIER, is_earlier
+from genrobust.evidence.earlier import ROUNDS, round_of
 from genrobust.evidence.entries import read_alone
 from genrobust.evidence.entry import BundledModel
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model
+from genrobust.outcomes.outcome import Outcome, kept_of
 from genrobust.posterior import Codebook
 from genrobust.records.record import Estimate, Flag, Record
 from genrobust.report.pictures import png
@@ -40,27 +42,13 @@ from genrobust.verify.claims import require_equal, require_near
 from genrobust.verify.consistency import check_said, require_near_flags
 from genrobust.verify.generality import require_alone, require_general
 from genrobust.verify.pictures import check_pictures, traversals
-from genrobust.verify.replay import Replay, check_signs, prepared_for, replay
+from genrobust.verify.replay import Replay, check_signs
 from genrobust.verify.subject import Subject
 
 SUITE = load_suite("digits")
 IMAGES = genrobust.load_images("digits", "test")
 SOURCES = IMAGES.take(SUITE.sample_ids)
 LIMIT = rate_limit(SUITE, (1, 32, 32))
-
-
-@pytest.fixture(scope="module")
-def replayed(tiny_entry: Path) -> Replay:
-    """The scored entry, put to its model again."""
-    with registered():
-        evidence = read_evidence(tiny_entry / EVIDENCE)
-        prepared = prepared_for(evidence, evidence.load_model(), 1, None)
-        return replay(evidence, prepared, lambda done, total: None)
-
-
-@pytest.fixture
-def forger(tiny_entry: Path, tmp_path: Path) -> Forger:
-    return Forger(tiny_entry, tmp_path)
 
 
 def vae() -> GenerativeModel:
@@ -316,12 +304,12 @@ def test_a_model_with_other_bits_that_does_the_same_holds_one_place(tmp_path: Pa
     fakes = [
         Fake("first", 0.5, 1, scores=alike()),
         Fake("moved-a-little", 0.5, 1, scores=alike(reconstruction_error=6.000001)),
-        Fake("trained-anew", 0.5, 1, scores=alike(reconstruction_error=6.1)),
-        Fake("of-another-rate", 0.5, 1, scores=alike(kl=15.1)),
+        Fake("reconstructed-dimmer", 0.5, 1, scores=alike(reconstruction_error=6.1)),
+        Fake("of-another-error", 0.5, 1, scores=alike(reconstruction_error=7.0)),
         Fake("falls-elsewhere", 0.3, 2, scores=alike()),
     ]
     found = standings(tmp_path, fakes)
-    assert found.pop("moved-a-little") == "repeated"
+    assert found.pop("moved-a-little") == found.pop("reconstructed-dimmer") == "repeated"
     assert set(found.values()) == {"ranked"}
 
 
@@ -381,11 +369,22 @@ def test_a_record_cannot_say_that_it_is_old(forger: Forger) -> None:
 
 def test_the_list_of_what_is_old_is_that_of_the_entries_that_are() -> None:
     entries = Path(__file__).parents[1] / "leaderboard" / "entries"
-    old = [
-        path for path in entries.rglob("record.json") if b'"schema_version": 2' in path.read_bytes()
-    ]
-    assert all(is_earlier(path.read_bytes()) for path in old)
-    assert len(EARLIER) == 15
+    found: Counter[int] = Counter()
+    for path in entries.rglob("record.json"):
+        evidence = read_evidence(path.with_name("evidence.zip"))
+        lacking = kept_of(evidence.record.suite).keys() - evidence.tensors.keys()
+        came = [Outcome.table()[name].later for name in lacking]
+        made = round_of(path.read_bytes())
+        assert made == (min(came) - 1 if came else len(ROUNDS)), path
+        found[made] += 1
+    assert [found[number] for number in range(len(ROUNDS))] == list(map(len, ROUNDS))
+
+
+@pytest.mark.parametrize("name", ["along_attacked", "directional.along_pixels"])
+def test_a_sign_of_now_cannot_be_left_out(forger: Forger, name: str) -> None:
+    (whole,) = [one for one in forger.evidence.tensors if one.endswith(name)]
+    forger._with(tensors={n: t for n, t in forger.evidence.tensors.items() if n != whole})
+    assert f"has no {whole!r}" in reason(verified(forger.written(), "schema"))
 
 
 def test_a_raised_flag_is_not_dropped_by_naming_another_machine(replayed: Replay) -> None:

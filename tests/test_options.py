@@ -269,7 +269,7 @@ def test_a_value_that_an_option_cannot_take(
 
 #: Options that take any text, or whose texts are checked elsewhere.
 TEXTS = {"--name", "--author", "--link", "--licence", "--training-data", "--family", "--note"}
-TEXTS |= {"--slug", "--source", "--attack-on"}
+TEXTS |= {"--slug", "--source", "--attack-on", "--recipe"}
 
 
 @pytest.mark.parametrize("command", BAD)

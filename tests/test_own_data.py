@@ -22,6 +22,8 @@ from genrobust.errors import GenrobustError
 from genrobust.suites.draw import draw
 from genrobust.suites.suite import load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 CODE = """
 import torch
 from torch import nn

@@ -23,6 +23,8 @@ from genrobust.report.terminal import score_table
 from genrobust.runner.places import name_of
 from genrobust.suites import Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 MODEL = """
 import torch
 from torch import nn
@@ -83,7 +85,7 @@ def record(folder: Path) -> Record:
 
 def test_a_whole_run_of_a_file_is_where_the_readme_says(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "my_model.py").write_text(MODEL.format(scale=1))
-    assert bench("--model", "my_model.py:build") == [tmp_path / "out" / "tiny-v1" / "my_model"]
+    assert bench("--model", "my_model.py:build") == [tmp_path / "out" / "tiny-v2" / "my_model"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_models_of_one_name_are_in_folders_of_their_own_and_told_apart(
     output = run("bench", "--suite", "tiny.json", "--out", "out", "--model", a, "--model", b)
     assert "(a/net.py:build)" in re.sub(r"[\s│]+", "", output)
     assert "(b/net.py:build)" in re.sub(r"[\s│]+", "", output)
-    page = (tmp_path / "out" / "tiny-v1" / "report.html").read_text()
+    page = (tmp_path / "out" / "tiny-v2" / "report.html").read_text()
     assert "net (a/net.py:build)" in page
     assert "net (b/net.py:build)" in page
 
@@ -146,6 +148,7 @@ def test_models_of_one_name_and_fingerprint_do_not_share_a_row(
     assert two.scores == record(bench("--model", dark, out="fresh")[0]).scores
 
 
+@pytest.mark.slow
 def test_two_weights_of_one_name_are_told_apart(bench: Bench, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -196,7 +199,7 @@ def test_a_suite_of_ones_own_with_the_name_of_another_leaves_its_runs(
 def test_a_folder_with_something_else_in_it_is_left_alone(
     held: str, bench: Bench, tmp_path: Path
 ) -> None:
-    taken = tmp_path / "out" / "tiny-v1" / "my_model"
+    taken = tmp_path / "out" / "tiny-v2" / "my_model"
     taken.mkdir(parents=True)
     (taken / held).write_text("mine")
     (folder,) = bench("--model", model(tmp_path))
@@ -215,13 +218,14 @@ def test_runs_of_before_are_left_alone(bench: Bench, tmp_path: Path) -> None:
     assert (old / "record.json").exists()
 
 
+@pytest.mark.slow
 def test_names_without_ascii_letters_have_folders_of_their_own(
     bench: Bench, tmp_path: Path
 ) -> None:
     found = {bench("--model", model(tmp_path, name))[0] for name in ("模型", "модель", "…", "con")}
     assert len(found) == 4
-    assert {folder.parent for folder in found} == {tmp_path / "out" / "tiny-v1"}
-    assert not list((tmp_path / "out" / "tiny-v1").glob("*.json"))
+    assert {folder.parent for folder in found} == {tmp_path / "out" / "tiny-v2"}
+    assert not list((tmp_path / "out" / "tiny-v2").glob("*.json"))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +306,7 @@ def test_a_relative_out_stays_where_the_command_was_typed(bench: Bench, tmp_path
         (tmp_path / f"{name}.py").write_text(text.replace("{scale}", "1"))
         os.chdir(tmp_path)
         (folder,) = bench("--model", f"{name}.py:build")
-        assert folder == tmp_path / "out" / "tiny-v1" / name
+        assert folder == tmp_path / "out" / "tiny-v2" / name
     assert not list((tmp_path / "away").iterdir())
 
 
@@ -324,7 +328,7 @@ def test_a_curve_has_a_folder_of_its_own_for_each_model_and_setting(
                      "--limit", "1", *words)  # fmt: skip
         return Path(re.findall(r"^(.*curve\.json)$", output, re.M)[0]).parent
 
-    home = tmp_path / "out" / "tiny-v1"
+    home = tmp_path / "out" / "tiny-v2"
     first = curve(model(tmp_path))
     assert first == home / "my_model--limit-1" / "linf"
     edited = curve(model(tmp_path, scale=0.9))

@@ -63,7 +63,7 @@ def test_only_what_ships_and_was_replayed_is_played_with(entry: Path, tmp_path: 
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("playground")
     entries = Path(__file__).parent.parent / "leaderboard/entries/digits-v1"
-    for name in ("zoo-vae", "zoo-jointvae"):
+    for name in ("zoo-vae", "zoo-jointvae", "zoo-betavae-capacity"):
         shutil.copytree(entries / name, root / "entries/digits-v1" / name)
     build(root / "entries", root / "site")
     return root / "site"
@@ -118,4 +118,4 @@ def test_axe_finds_nothing_and_it_fits_a_phone(browser: Browser, site: Path, sch
 def test_without_a_script_the_pictures_are_there(browser: Browser, site: Path) -> None:
     page = opened(browser, site, java_script_enabled=False)
     expect(page.locator("#play")).to_be_hidden()
-    expect(page.locator("img.sheet")).to_have_count(2)
+    expect(page.locator("img.sheet")).to_have_count(3)

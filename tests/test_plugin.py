@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,35 +30,32 @@ from genrobust.suites import AttackEntry, Suite, load_suite
 Command = Callable[..., tuple[int, str, str]]
 
 
-def install(source: Path, into: Path) -> Path:
-    """Let pip install a package into a folder, with nothing from outside."""
+@pytest.fixture(scope="module")
+def installed(guide: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip has installed the demo plugin and the attack of the guide."""
+    folder = tmp_path_factory.mktemp("plugin")
+    demo, own = folder / "demo", folder / "own"  # setuptools writes beside what it builds
+    shutil.copytree(Path(__file__).parent / "demo_plugin", demo)
+    own.mkdir()
+    (own / "my_attack.py").write_text(blocks(guide, "python")[0])
+    (own / "pyproject.toml").write_text(blocks(guide, "toml")[0])
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "--target"]
-    subprocess.run([*command, *options, str(into), str(source)], check=True)
-    return into
+    subprocess.run([*command, *options, *map(str, (folder / "site", demo, own))], check=True)
+    return folder / "site"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed the demo plugin."""
-    folder = tmp_path_factory.mktemp("plugin")
-    source = folder / "source"  # setuptools writes beside what it builds
-    shutil.copytree(Path(__file__).parent / "demo_plugin", source)
-    return install(source, folder / "site")
-
-
-@pytest.fixture(scope="module")
-def command(installed: Path) -> Generator[Command, None, None]:
-    with commands(installed) as run:
-        yield run
-
-
-@contextmanager
-def commands(folder: Path) -> Generator[Command, None, None]:
-    """Commands in one process of their own, in which ``folder`` is a place of packages."""
+def process(installed: Path) -> Generator[ProcessPoolExecutor, None, None]:
+    """A process of its own, in which ``installed`` is a place of packages."""
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, _enter, (folder,)) as process:
-        yield lambda *words: process.submit(_invoke, *words).result(timeout=300)
+    with ProcessPoolExecutor(1, spawn, _enter, (installed,)) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def command(process: ProcessPoolExecutor) -> Command:
+    return lambda *words: process.submit(_invoke, *words).result(timeout=300)
 
 
 def _enter(folder: Path) -> None:
@@ -71,9 +69,16 @@ def _invoke(*words: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-@pytest.fixture
-def guide(repository: Path) -> str:
-    return (repository / "docs" / "plugins.md").read_text()
+def _conform(path: Path) -> tuple[int, str]:
+    """What pytest says of a file."""
+    with redirect_stdout(io.StringIO()) as said:
+        code = pytest.main(["-q", "-p", "no:cacheprovider", str(path)])
+    return code, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def guide() -> str:
+    return (Path(__file__).parent.parent / "docs" / "plugins.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -81,24 +86,9 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This process's, with what is installed in ``folder`` too."""
+    """This process's, with what is in ``folder`` too."""
     places = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
-
-
-def run_pytest(path: Path, packages: Path | None = None) -> str:
-    """What pytest says of a file, which must pass, in a process of its own."""
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)],
-        cwd=path.parent,
-        env=environment(packages or path.parent),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout
-    return found.stdout
 
 
 def benched(command: Command, out: Path, *words: object) -> tuple[Path, Any]:
@@ -252,7 +242,7 @@ def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(command: Comman
     assert "No module named 'a_package_that_nobody_has'" in words
 
 
-def test_the_demo_conforms(installed: Path, tmp_path: Path) -> None:
+def test_the_demo_conforms(process: ProcessPoolExecutor, tmp_path: Path) -> None:
     path = tmp_path / "test_demo.py"
     path.write_text(
         "import pytest\n"
@@ -268,21 +258,17 @@ def test_the_demo_conforms(installed: Path, tmp_path: Path) -> None:
         "    def build(self):\n"
         "        return lambda: genrobust.load_model('demo')\n"
     )
-    assert "failed" not in run_pytest(path, installed)
+    code, said = process.submit(_conform, path).result(timeout=300)
+    assert code == 0, said
 
 
 def test_the_attack_of_the_guide_is_short_and_is_benched_once_installed(
-    guide: str, tmp_path: Path
+    guide: str, command: Command, tmp_path: Path
 ) -> None:
     code = blocks(guide, "python")[0]
     assert len([line for line in code.splitlines() if line.strip()]) < 30
-    source = tmp_path / "source"
-    source.mkdir()
-    (source / "my_attack.py").write_text(code)
-    (source / "pyproject.toml").write_text(blocks(guide, "toml")[0])
-    with commands(install(source, tmp_path / "site")) as command:
-        words = ("--model", "jointvae", "--attack", "my-attack", "--limit", 2, "--eps", 0.2)
-        _, record = benched(command, tmp_path / "out", *words)
+    words = ("--model", "jointvae", "--attack", "my-attack", "--limit", 2, "--eps", 0.2)
+    _, record = benched(command, tmp_path / "out", *words)
     labels = [entry["label"] for entry in record["attacks"]]
     assert labels[:2] == ["my-attack targeted", "my-attack untargeted"]  # then the flags' own
 
@@ -324,4 +310,13 @@ def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_pa
     attack, *others = blocks(guide, "python")
     (tmp_path / "my_attack.py").write_text(attack)
     (tmp_path / "test_guide.py").write_text("\n".join([*others, USES]))
-    assert "failed" not in run_pytest(tmp_path / "test_guide.py")
+    found = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_guide.py"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout

@@ -89,6 +89,6 @@ def test_make_bench_on_a_clean_clone_in_a_path_with_a_space_and_again(
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "robust accuracy" in done.stdout
-    home = clone / "genrobust-runs" / "digits-v1" / "jointvae"
+    home = clone / "genrobust-runs" / "digits-v2" / "jointvae"
     assert Record.model_validate_json((home / "record.json").read_text()).official
     assert (home / "report.html").stat().st_size > 50_000

@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 import genrobust
+from genrobust import metrics
 from genrobust.attacks.base import make_attack
 from genrobust.data.base import DATASETS, Images
+from genrobust.defences import center_bound, certified_radius
 from genrobust.errors import GenrobustError
+from genrobust.reproduce import Setting
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite, load_suite
@@ -281,7 +284,7 @@ def test_images_may_be_arrays() -> None:
         ({"raw": torch.zeros(3, 1, 8, 8).long()}, r"raw is torch.int64; give bytes \(uint8\)"),
         ({"raw": torch.zeros(3, 1, 8, 8).bool()}, r"raw is torch.bool; give bytes \(uint8\)"),
         ({"raw": 255 * torch.ones(3, 1, 8, 8)}, "raw has pixels from 255 to 255"),
-        ({"raw": torch.full((3, 1, 8, 8), torch.nan)}, "raw has pixels from nan"),
+        ({"raw": torch.full((3, 1, 8, 8), torch.nan)}, "raw has NaN or infinite pixels"),
         ({"raw": "digits"}, "raw is 'digits'; give a tensor"),
         ({"labels": torch.arange(2)}, r"labels have shape \(2,\) for 3 images"),
         ({"labels": torch.zeros(3, 1).long()}, r"labels have shape \(3, 1\) for 3 images"),
@@ -399,3 +402,41 @@ def test_a_class_that_the_data_set_does_not_name_is_refused(
     }
     suite = load_suite("digits").model_copy(update=update)
     refused("has an image of class 7 and names 5 classes", lambda: prepare_(suite))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_the_command_line_refuses_is_refused_here(seed: int) -> None:
+    refused(f"seed is {seed}; give a whole number from 0 to", lambda: Options(seed=seed))
+    sentence = f"seed is {seed}; give a whole number from 0 to {2**63 - 1}, such as seed=0"
+    ids = range(3)
+    codes = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat(2, 1)
+    model = genrobust.load_model("vae")
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: genrobust.bench("vae", limit=1, seed=seed),
+        lambda: attack(seed=seed),
+        lambda: metrics.paired_difference(LABELS > 5, LABELS > 6, seed=seed),
+        lambda: metrics.sap(codes.float(), codes, seed),
+        lambda: metrics.dci(codes.float(), codes, seed),
+        lambda: metrics.robust_probability(model, X, X, 1.0, sample_ids=ids, seed=seed),
+        lambda: metrics.target_log_likelihood(model, X, X, sample_ids=ids, draws=1, seed=seed),
+        lambda: certified_radius(lambda x: x[:, 0, 0, 0].long(), X, 1, sample_ids=ids, seed=seed),
+        lambda: center_bound(model, X, 0.2, 0.1, sample_ids=ids, seed=seed),
+        lambda: Setting(Path("reproduced"), seed=seed),
+    )
+    for call in calls:
+        refused(sentence, call)
+
+
+def test_a_seed_of_numpy_draws_what_the_number_draws() -> None:
+    def drawn(seed: Any) -> metrics.Difference:
+        return metrics.paired_difference(LABELS > 5, LABELS > 6, seed=seed)
+
+    assert drawn(np.int64(7)) == drawn(7)
+    largest = 2**63 - 1  # more than scikit-learn takes
+    factors = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat(8, 1)
+    assert 0 <= metrics.sap(factors.float(), factors, largest) <= 1
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_the_smallest_and_the_largest_seed_are_taken(seed: int) -> None:
+    assert Options(seed=seed).seed == seed

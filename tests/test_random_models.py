@@ -34,6 +34,8 @@ from genrobust.suites import AttackEntry, Suite
 from genrobust.testing import ModelConformance
 from genrobust.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 SPREAD = 0.1
 
 

@@ -32,8 +32,8 @@ def cut(whole):
     update = {"chunk_size": 4, "attacks": attacks, "eps": whole.eps[-2:], "resamples": 200}
     return whole.limited(4).model_copy(update=update)
 
-digits, mnist = builtin.digits, builtin.mnist
-builtin.digits, builtin.mnist = lambda: cut(digits()), lambda: cut(mnist())
+digits, mnist = builtin.digits_v2, builtin.mnist_v2
+builtin.digits_v2, builtin.mnist_v2 = lambda: cut(digits()), lambda: cut(mnist())
 recipes.STEPS = {"digits": 50, "mnist": 50}
 main()
 """
@@ -147,9 +147,9 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
     assert len(run) >= 14
     assert all("mnist" in line for line in left_out)
     for name in ("jointvae", "my_model"):
-        assert (fresh / "genrobust-runs" / "digits-v1" / name / "record.json").is_file()
-        assert (fresh / "genrobust-runs" / "digits-v1" / name / "report.html").is_file()
-    assert (fresh / "leaderboard" / "entries" / "digits-v1" / "my-vae" / "entry.json").is_file()
+        assert (fresh / "genrobust-runs" / "digits-v2" / name / "record.json").is_file()
+        assert (fresh / "genrobust-runs" / "digits-v2" / name / "report.html").is_file()
+    assert (fresh / "leaderboard" / "entries" / "digits-v2" / "my-vae" / "entry.json").is_file()
     if left_out:
         pytest.skip(f"the rest passed; without MNIST or published weights: {'; '.join(left_out)}")
 
@@ -175,10 +175,15 @@ def test_the_folder_that_is_submitted_is_one_that_bench_makes(
     readme: str, repository: Path
 ) -> None:
     """OUT/SUITE/MODEL, where a file's model is called like the file."""
-    for text in (readme, (repository / "docs" / "leaderboard.md").read_text()):
+    page = (repository / "docs" / "leaderboard.md").read_text()
+    site = (repository / "genrobust" / "site" / "parts.html").read_text()
+    site = site.replace("{{ board }}", "digits-v2").replace("</code>", " ")
+    for text in (readme, page, site):
         benched = {
             Path(name.partition(":")[0]).stem.partition(":")[0]
             for name in re.findall(r"genrobust bench .*--model (\S+)", text)
         }
-        for folder in re.findall(r"genrobust submit \S+/digits-v1/(\S+)", text):
+        submitted = re.findall(r"genrobust submit \S+/digits-v2/(\S+)", text)
+        assert submitted
+        for folder in submitted:
             assert folder.partition("--")[0] in benched, "settings are behind the name"

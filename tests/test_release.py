@@ -47,6 +47,9 @@ def test_a_shell_reads_the_script(script: Path) -> None:
 def test_the_image_is_built_of_what_the_wheel_is_made_of() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     kept = [line[1:] for line in lines if line.startswith("!")]
-    assert kept == ["genrobust", "pyproject.toml", "README.md", "LICENSE"]
+    assert kept == ["genrobust", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"]
     assert all((ROOT / name).exists() for name in kept)
-    assert "USER genrobust" in (ROOT / "Dockerfile").read_text()
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "USER genrobust" in dockerfile
+    installs = [line for line in dockerfile.splitlines() if "pip install" in line]
+    assert all("-c /constraints.txt" in line for line in installs)

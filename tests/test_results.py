@@ -102,7 +102,7 @@ def test_a_comparison_says_what_it_cannot_tell_apart(entries: tuple[Record, Reco
 def test_other_suites_do_not_compare(
     entries: tuple[Record, Record], run: tuple[Record, Path]
 ) -> None:
-    with pytest.raises(GenrobustError, match=r"differ in sample_ids, .*attacks.* measure both"):
+    with pytest.raises(GenrobustError, match=r"differ in version, .*attacks.* measure both"):
         entries[0].compare(run[0])
 
 
@@ -158,7 +158,7 @@ def test_a_curve_has_the_same_conventions(tmp_path: Path) -> None:
     again = MinimumNormRecord.load(tmp_path)
     assert again == record
     first, second, last = repr(record).splitlines()
-    assert first.startswith("vae on digits v1 (a suite of one's own; the first 1 of 90 samples), s")
+    assert first.startswith("vae on digits v2 (a suite of one's own; the first 1 of 90 samples), s")
     assert f"{record.per_eps[0].robust_accuracy.value:.1%} at 0.02" in second
     assert last == "NOT RELIABLE: few eligible sources"
     table = record.to_pandas()

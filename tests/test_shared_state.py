@@ -26,6 +26,8 @@ from genrobust.objectives.universal import recorded_layers
 from genrobust.seeding import generator, seeded
 from genrobust.suites import Suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 CPU = torch.device("cpu")
 
 
@@ -240,6 +242,7 @@ def test_a_model_with_a_lock_of_its_own_is_waited_for(cheap: Suite) -> None:
         genrobust.bench(Locked(), cheap, workers=2)
 
 
+@pytest.mark.slow
 def test_a_library_has_the_generators_for_itself(cheap: Suite) -> None:
     suite = cheap.with_attacks(["foolbox:LinfRepeatedAdditiveUniformNoiseAttack"])
     with pytest.warns(GenrobustWarning, match="random generators .* one shard at a time"):

@@ -30,6 +30,8 @@ from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import make_batch
 from genrobust.suites import Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 @pytest.fixture(scope="module")
 def vae() -> genrobust.GenerativeModel:
@@ -195,6 +197,7 @@ def test_the_floor_without_an_attack_is_the_chance_of_another_draw(live: Scorer)
     assert fallen / kept == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.slow
 def test_without_a_radius_a_live_judge_changes_classes_and_a_calm_one_none(
     noise: Suite, tmp_path: Path
 ) -> None:
@@ -214,7 +217,7 @@ def test_without_a_radius_a_live_judge_changes_classes_and_a_calm_one_none(
 def test_live_scores_are_those_of_any_chunk_and_one_worker(
     vae: genrobust.GenerativeModel, noise: Suite
 ) -> None:
-    suites = [noise.model_copy(update={"chunk_size": size}) for size in (2, 6)]
+    suites = [noise.model_copy(update={"chunk_size": size}) for size in (2, 4)]
     found = [
         genrobust.bench(vae, suite, judge="thesis", rule="single-live").scores for suite in suites
     ]

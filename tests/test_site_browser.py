@@ -34,7 +34,7 @@ from genrobust.site.export import FIRST
 from genrobust.site.pages import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-BOARD = "digits-v1/index.html"
+BOARD = "digits-v2/index.html"
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>\"'<!--"
 
 FAKES = (
@@ -50,11 +50,11 @@ KINDS = {
     "home": "index.html",
     "board": BOARD,
     "compare": f"{BOARD}#pick=strong,third,yours/mine&view=compare",
-    "entry": "digits-v1/third/index.html",
-    "flagged entry": "digits-v1/flagged/index.html",
-    "failed entry": "digits-v1/failed/index.html",
-    "own run": "digits-v1/yours/mine/index.html",
-    "trade-offs": "digits-v1/trade-offs.html",
+    "entry": "digits-v2/third/index.html",
+    "flagged entry": "digits-v2/flagged/index.html",
+    "failed entry": "digits-v2/failed/index.html",
+    "own run": "digits-v2/yours/mine/index.html",
+    "trade-offs": "digits-v2/trade-offs.html",
 }
 
 
@@ -115,7 +115,7 @@ def names(page: Page) -> list[str]:
 
 def values(site: Path) -> dict[str, dict[str, Any]]:
     """The rows of the board's JSON file, by name."""
-    rows = json.loads((site / "digits-v1/board.json").read_text())["rows"]
+    rows = json.loads((site / "digits-v2/board.json").read_text())["rows"]
     return {row["name"]: row for row in rows}
 
 
@@ -234,7 +234,7 @@ def test_two_models_are_compared_side_by_side(visit: Visit, site: Path) -> None:
 
 
 def test_differences_are_those_of_the_ranks(visit: Visit, site: Path) -> None:
-    content = json.loads((site / "digits-v1/board.json").read_text())
+    content = json.loads((site / "digits-v2/board.json").read_text())
     page = visit(f"{BOARD}#pick=third,strong&view=compare")
     found = {(d["first"], d["second"]): d for d in content["robust_area_differences"]}
     three = [found["strong", "third"][key] for key in ("value", "high", "low")]
@@ -250,7 +250,7 @@ def test_matrices_are_those_of_the_entries_page(visit: Visit) -> None:
         return page.locator(table).first.locator("td").all_text_contents()
 
     compared = visit(f"{BOARD}#pick=third,strong&view=compare")
-    entry = visit("digits-v1/third/index.html")
+    entry = visit("digits-v2/third/index.html")
     for goal, name in (("ignore", "as_ignore_target"), ("target", "as_target")):
         compared.select_option("#goal", goal)
         caption = f'.heat:has(caption:text-is("{name} at eps 0.1"))'
@@ -336,7 +336,7 @@ def download(page: Page, button: str) -> str:
 
 def test_what_is_shown_can_be_saved(visit: Visit, site: Path) -> None:
     page = visit(BOARD)
-    assert download(page, "What is shown, as CSV") == (site / "digits-v1/board.csv").read_text()
+    assert download(page, "What is shown, as CSV") == (site / "digits-v2/board.csv").read_text()
     page.keyboard.press("Escape")
     page.select_option("#family", "beta-VAE")
     rows = json.loads(download(page, "What is shown, as JSON"))["rows"]
@@ -557,7 +557,7 @@ def test_what_submitters_wrote_runs_nowhere(
     build(write_entries(tmp_path / "entries", fakes), tmp_path / "site")
     root = (tmp_path / "site").as_uri()
     compare = f"{BOARD}#pick=evil,other&view=compare"
-    for path in ("index.html", compare, "digits-v1/evil/index.html", "digits-v1/trade-offs.html"):
+    for path in ("index.html", compare, "digits-v2/evil/index.html", "digits-v2/trade-offs.html"):
         page = visit(path, root=root)
         assert page.evaluate("window.hacked") is None
         assert EVIL[:80] in page.inner_text("main")

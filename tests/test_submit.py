@@ -32,6 +32,8 @@ from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
 from genrobust.verify.entries import verified_entries
 from genrobust.verify.pictures import VALUES, traversals
+from genrobust.verify.replay import Replay
+from genrobust.verify.verify import Verified, VerifyOptions, verify
 
 WORDS = [
     *("--name", "Plain VAE", "--author", "Ada Author, Some University", "--licence", "MIT"),
@@ -80,6 +82,19 @@ def entries(tiny_entry: Path, tmp_path: Path) -> Path:
 def attack_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of another attack on the model of the entry."""
     return run(tmp_path_factory.mktemp("attack") / "run", attacks=("bim",))
+
+
+@pytest.fixture
+def known(tiny_entry: Path, replayed: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small run is not replayed again: that of its entry is what any replay of it finds."""
+    verification = read_entry(tiny_entry).verification
+    assert verification is not None
+    found = Verified(verification, None, replayed)
+
+    def verify_(path: Path, options: VerifyOptions, **how: object) -> Verified:
+        return found if options.depth == "replay" else verify(path, options)
+
+    monkeypatch.setattr("genrobust.board.submit.verify", verify_)
 
 
 def test_a_run_becomes_an_entry_with_all_that_belongs_to_it(
@@ -141,6 +156,7 @@ class Points(nn.Module):
         return z.view(-1, 1, 32, 32)
 
 
+@pytest.mark.usefixtures("known")
 def test_a_dry_run_shows_the_board_and_writes_nothing(tiny_run: Path, entries: Path) -> None:
     before = tree(entries)
     code, output = cli(
@@ -171,13 +187,15 @@ def test_from_a_run_to_the_built_site_in_two_commands(tiny_run: Path, tmp_path: 
     assert "Rank 1" in page
 
 
-def test_a_run_without_evidence_has_it_made(tiny_run: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_without_evidence_has_it_made(
+    tiny_run: Path, tiny_entry: Path, tmp_path: Path
+) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(tiny_run, bare)
     (bare / EVIDENCE).unlink()
-    first = submitted(tmp_path / "one", bare)
-    second = submitted(tmp_path / "two", tiny_run)
-    assert (first / EVIDENCE).read_bytes() == (second / EVIDENCE).read_bytes()
+    entry = submitted(tmp_path / "entries", bare)
+    assert (entry / EVIDENCE).read_bytes() == (tiny_entry / EVIDENCE).read_bytes()
     assert not (bare / EVIDENCE).exists()
 
 
@@ -209,6 +227,7 @@ def test_a_wrong_folder_is_told_before_anything_is_asked(tmp_path: Path) -> None
     assert "--name" not in output
 
 
+@pytest.mark.usefixtures("known")
 def test_what_is_missing_is_asked_for_on_a_terminal(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +243,7 @@ def test_what_is_missing_is_asked_for_on_a_terminal(
     assert (said.licence, said.training_data, said.note) == ("MIT", "the digits", "A note.")
 
 
+@pytest.mark.usefixtures("known")
 def test_a_submitter_can_still_say_no(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,40 +278,49 @@ def test_mistakes_are_one_sentence_and_write_nothing(
     assert not (tmp_path / "entries").exists()
 
 
-def test_a_model_of_ones_own_goes_into_the_entry_as_data(tmp_path: Path) -> None:
-    """Whoever verifies it needs neither the code nor trust."""
-    code = tmp_path / "own.py"
-    code.write_text(
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a model of one's own, as data, beside its code and weights."""
+    from genrobust.models.networks import NetworkSpec, initialised
+
+    home = tmp_path_factory.mktemp("own")
+    (home / "own.py").write_text(
         "from genrobust.models.networks import NetworkSpec, initialised\n"
         "def build():\n    return initialised(NetworkSpec(gaussian=3), seed=1)\n"
     )
-    folder = run(tmp_path / "run", f"{code}:build")
-    entry = submitted(tmp_path / "entries", folder, "Own")
-    code.unlink()
+    state = initialised(NetworkSpec(gaussian=3), seed=2).state_dict()
+    torch.save(state, home / "weights.pt")
+    return run(home / "run", f"{home}/own.py:build", weights=home / "weights.pt")
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_goes_into_the_entry_as_data(own_run: Path, tmp_path: Path) -> None:
+    """Whoever verifies it needs neither the code nor trust."""
+    home = own_run.parent.rename(tmp_path / "elsewhere")
+    entry = submitted(tmp_path / "entries", home / "run", "Own")
+    home.rename(own_run.parent)
     said = read_entry(entry).entry.model
     assert said == BundledModel(format="safetensors", architecture="ConvVAE")
     found = verified(entry)
     assert found.passed, reason(found)
 
 
-def test_weights_that_are_elsewhere_do_not_go_along(tmp_path: Path) -> None:
-    from genrobust.models.networks import NetworkSpec, initialised
-
-    code, weights = tmp_path / "own.py", tmp_path / "weights.pt"
-    code.write_text(
-        "from genrobust.models.networks import NetworkSpec, initialised\n"
-        "def build():\n    return initialised(NetworkSpec(gaussian=3), seed=1)\n"
-    )
-    torch.save(initialised(NetworkSpec(gaussian=3), seed=2).state_dict(), weights)
-    folder = run(tmp_path / "run", f"{code}:build", weights=weights)
-    assert read_evidence(folder / EVIDENCE).model is not None
+def test_weights_that_are_elsewhere_do_not_go_along(own_run: Path, tmp_path: Path) -> None:
+    assert read_evidence(own_run / EVIDENCE).model is not None
+    weights = own_run.with_name("weights.pt")
     how = {"source": "https://example.org/weights.pt", "weights": weights}
-    entry = submitted(tmp_path / "entries", folder, "Elsewhere", **how)
+    entry = submitted(tmp_path / "entries", own_run, "Elsewhere", **how)
     evidence = read_evidence(entry / EVIDENCE)
     assert (evidence.model, evidence.model_files) == (None, {})
     said = read_entry(entry).entry.model
     assert isinstance(said, ExternalModel)
-    assert said.reference == f"{code}:build"
+    assert said.reference == f"{own_run.parent}/own.py:build"
+
+
+def said_to_be_official(run: Path) -> None:
+    record = json.loads((run / RECORD).read_text())
+    record |= {"official": True, "deviations": []}
+    (run / RECORD).write_text(json.dumps(record))
 
 
 def test_weights_of_a_run_as_data_cannot_be_said_to_be_elsewhere(tmp_path: Path) -> None:
@@ -299,7 +328,8 @@ def test_weights_of_a_run_as_data_cannot_be_said_to_be_elsewhere(tmp_path: Path)
     code, weights = tmp_path / "own.py", tmp_path / "weights.pt"
     code.write_text(OWN)
     torch.save({"weight": torch.ones(1)}, weights)
-    folder = run(tmp_path / "run", f"{code}:Own", weights=weights)
+    folder = run(tmp_path / "run", f"{code}:Own", weights=weights, limit=2, attacks=("noise",))
+    said_to_be_official(folder)
     how = {"source": "https://example.org/weights.pt", "weights": weights}
     with pytest.raises(GenrobustError, match="made with --evidence, which scores a model as data"):
         submitted(tmp_path / "entries", folder, "Elsewhere", **how)
@@ -308,16 +338,15 @@ def test_weights_of_a_run_as_data_cannot_be_said_to_be_elsewhere(tmp_path: Path)
 def test_a_live_object_must_be_named(tmp_path: Path) -> None:
     with registered() as suite:
         prepared = prepare(load_model("vae"), suite.limited(24), Options(workers=1))
-        small = prepare(load_model("vae"), tiny(), Options(attacks=("noise",), workers=1))
-        execute(small, tmp_path / "run")
+        small = Options(attacks=("noise",), workers=1, limit=2)
+        execute(prepare(load_model("vae"), tiny(), small), tmp_path / "run")
     assert prepared.model.reference == "a live object"
-    record = json.loads((tmp_path / "run" / RECORD).read_text())
-    record |= {"official": True, "deviations": []}
-    (tmp_path / "run" / RECORD).write_text(json.dumps(record))
+    said_to_be_official(tmp_path / "run")
     with pytest.raises(GenrobustError, match="give it with --model FILE"):
         submitted(tmp_path / "entries", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_attack_lowers_the_score_of_the_entry_it_is_on(attack_run: Path, entries: Path) -> None:
     model = entries / BOARD / "plain-vae"
     before = make_board([contender(read_entry(model))]).rows[0]
@@ -343,11 +372,12 @@ def test_an_attack_lowers_the_score_of_the_entry_it_is_on(attack_run: Path, entr
 
 
 def test_an_attack_on_another_model_is_refused(entries: Path, tmp_path: Path) -> None:
-    folder = run(tmp_path / "run", "jointvae", attacks=("noise",))
+    folder = run(tmp_path / "run", "jointvae", attacks=("noise",), limit=2)
     with pytest.raises(GenrobustError, match=r"--model vae --attack NAME"):
         submitted(entries, folder, "Noise", attack_on="plain-vae")
 
 
+@pytest.mark.slow
 def test_an_attack_under_other_radii_is_refused(entries: Path, tmp_path: Path) -> None:
     folder = run(tmp_path / "run", attacks=("noise",), eps=(0.3,))
     before = tree(entries)
@@ -356,6 +386,7 @@ def test_an_attack_under_other_radii_is_refused(entries: Path, tmp_path: Path) -
     assert tree(entries) == before
 
 
+@pytest.mark.usefixtures("known")
 def test_a_failure_half_way_leaves_the_entries_as_they_were(
     tiny_run: Path, entries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +417,7 @@ def test_flags_are_said_and_do_not_keep_a_run_out(
     assert "unreliable" in output
 
 
+@pytest.mark.usefixtures("known")
 def test_a_pull_request_is_opened_only_when_asked(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

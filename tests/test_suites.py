@@ -9,19 +9,41 @@ import pytest
 
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
+from genrobust.runner.options import Options
+from genrobust.runner.provenance import command
 from genrobust.suites import Suite, load_suite, make
+from genrobust.suites.suite import registered_as, spelled_out
 
 
 @pytest.mark.parametrize(
     ("name", "sha256"),
     [
-        ("digits", "8478d6d109e207fddbb7cf7066758fd313dad23912c4d9ad5c5a5076846eb10f"),
-        ("mnist", "df18efe6fcfe032a93c1ab171e124fc35dc3452eba6b9b587a0c0c912f6b83b7"),
+        ("digits-v1", "8478d6d109e207fddbb7cf7066758fd313dad23912c4d9ad5c5a5076846eb10f"),
+        ("mnist-v1", "df18efe6fcfe032a93c1ab171e124fc35dc3452eba6b9b587a0c0c912f6b83b7"),
+        ("digits-v2", "82e5b45c1703796ef57ec2c1506c9d24fd5dcec350d76691c9356a0b631cc45e"),
+        ("mnist-v2", "4db5e14b9fae9e012eab1f758396d54f9b7eac48910d0106cfa8f1d512cf74be"),
     ],
 )
-def test_version_1_stays_what_it_was(name: str, sha256: str) -> None:
+def test_a_version_stays_what_it_was(name: str, sha256: str) -> None:
     suite = load_suite(name)
-    assert (suite.version, suite.sha256) == (1, sha256)
+    assert (f"{suite.name}-v{suite.version}", suite.sha256) == (name, sha256)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_a_name_without_a_version_is_that_of_the_newest(name: str) -> None:
+    assert load_suite(name) == load_suite(f"{name}-v2")
+    assert load_suite(name).version == 2
+
+
+@pytest.mark.parametrize("name", ["digits-v1", "digits-v2", "mnist-v1", "mnist-v2"])
+def test_what_a_record_names_is_its_version(name: str) -> None:
+    suite = load_suite(name)
+    assert registered_as(suite) == name
+    assert command("vae", suite, Options()).endswith(f"--suite {name} --seed 0")
+    kept = f"genrobust bench --model {suite.name} --suite {suite.name} --seed 3"
+    told = f"genrobust bench --model {suite.name} --suite {name} --seed 3"
+    assert spelled_out(kept, suite) == told
+    assert spelled_out(told, suite) == told
 
 
 def test_the_digits_file_is_what_its_maker_gives() -> None:
@@ -33,7 +55,7 @@ def test_the_mnist_file_is_what_its_maker_gives(mnist_root: Path) -> None:
 
 
 def test_version_2_has_the_same_sources_targets_and_scorers() -> None:
-    old, new = load_suite("digits"), load_suite("digits-v2")
+    old, new = load_suite("digits-v1"), load_suite("digits-v2")
     changed = {"version", "attacks", "attacker_judge"}
     assert {k for k, v in old.model_dump().items() if v != new.model_dump()[k]} == changed
 

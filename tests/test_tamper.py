@@ -48,11 +48,6 @@ from genrobust.site.build import build
 Tamper = Callable[[Forger], Path]
 
 
-@pytest.fixture
-def forger(tiny_entry: Path, tmp_path: Path) -> Forger:
-    return Forger(tiny_entry, tmp_path)
-
-
 def per_eps(record: Record, e: int, **changed: Any) -> tuple[Any, ...]:
     """The scores at one radius changed."""
     found = list(record.scores.per_eps)
@@ -438,9 +433,10 @@ def test_the_schema_depth_tells(tamper: Tamper, forger: Forger) -> None:
 
 @pytest.mark.parametrize("tamper", AT_REPLAY, ids=lambda tamper: tamper.__name__)
 def test_a_replay_tells(tamper: Tamper, forger: Forger) -> None:
-    path = tamper(forger)
-    assert verified(path, "schema").passed, "the forger left a trace that needs no replay"
-    assert_matches(AT_REPLAY[tamper], reason(verified(path, "replay")))
+    found = verified(tamper(forger), "replay")
+    reached = [check.name for check in found.checks]
+    assert "model loaded" in reached, "the forger left a trace that needs no replay"
+    assert_matches(AT_REPLAY[tamper], reason(found))
 
 
 def assert_matches(pattern: str, text: str) -> None:
@@ -468,18 +464,21 @@ def on_another_machine(forger: Forger) -> Forger:
     return forger.record(provenance=elsewhere)
 
 
+@pytest.mark.slow
 def test_hidden_successes_are_found_by_running_a_shard_again(forger: Forger) -> None:
     path = hide_successes(forger).written()
     told = reattacked(path, 0.01)
     assert "run again with the record's seed, gives another" in told
 
 
+@pytest.mark.slow
 def test_hidden_successes_are_found_by_a_fresh_attack_on_another_machine(forger: Forger) -> None:
     path = on_another_machine(hide_successes(forger)).written()
     told = reattacked(path, 0.5)
     assert_matches("fresh attack: at eps .* sources that are claimed to stand were broken", told)
 
 
+@pytest.mark.slow
 def test_hidden_successes_are_found_by_what_broke_others(forger: Forger, tiny_entry: Path) -> None:
     """The honest entry of the same model has the inputs that were left out."""
     honest = Forger(tiny_entry, forger.folder.parents[1] / "kept").folder
@@ -571,8 +570,6 @@ def test_what_a_bundle_would_run_is_never_run(forger: Forger, tmp_path: Path) ->
 
 def test_an_honest_entry_passes_after_the_same_rewriting(forger: Forger) -> None:
     """The forger's own tools leave no trace: what the tests above find are the lies."""
-    path = forger.scored().shards().written()
-    assert verified(path, "replay").passed
     forger._with(tensors=plausible(forger.evidence))
     assert verified(forger.scored().written(), "replay").passed
 

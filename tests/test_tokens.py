@@ -18,6 +18,7 @@ from genrobust.errors import GenrobustWarning
 from genrobust.metrics.latent import token_flip_rate
 from genrobust.models import GenerativeModel
 from genrobust.models.check import probe_images
+from genrobust.models.fidelity import fidelity
 from genrobust.models.portable import export_model, load_portable
 from genrobust.posterior import Codebook, Point
 from genrobust.records.record import Record
@@ -82,6 +83,33 @@ def test_a_quantiser_is_found_however_it_is_written(style: str) -> None:
     assert not any("avg" in name for name in model.spec["codebook"]), "a table that is none"
     x = probe_images(model.input_shape)
     torch.testing.assert_close(model.reconstruct(x), module(x)[0])
+
+
+class Tied(Pairs):
+    """Black images lie near the edge between two entries, of which forward takes the second."""
+
+    def features(self, x: Tensor) -> Tensor:
+        edge = self.quantizer.embedding.weight[:2].T @ torch.tensor([0.5005, 0.4995])
+        return torch.where(x.amax((1, 2, 3)).view(-1, 1, 1) > 0, super().features(x), edge)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.features(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        book = self.quantizer.embedding.weight
+        apart = torch.cdist(self.features(x), book.expand(len(x), -1, -1)).square()
+        apart[..., 1] -= 1e-4
+        return self.decode(book[apart.argmin(-1)])
+
+
+def test_a_choice_that_rounding_makes_is_no_misreading() -> None:
+    model = genrobust.wrap(Tied())
+    assert isinstance(part_of(model), Codebook)
+    x = torch.rand(4, 1, 32, 32)
+    assert fidelity(model, x, real=False).status == "equal"
+    black = x * torch.tensor([1, 0, 1, 1]).view(-1, 1, 1, 1)
+    assert fidelity(model, black, real=False).status == "equal"
+    assert fidelity(model, 0 * x, real=False).status == "differs"
 
 
 class Unused(Pairs):

@@ -206,10 +206,10 @@ DATA_SETS: dict[str, tuple[dict[str, Any], str]] = {
     "no test images": ({"raw": FINE, "test": EMPTY}, "test split .* at least one"),
     "bytes as floats": ({"raw": 255 * FINE}, "pixels from"),
     "below 0": ({"raw": FINE - 0.5}, "pixels from"),
-    "NaN": ({"raw": FINE.clone().fill_(torch.nan)}, "pixels from nan"),
+    "NaN": ({"raw": FINE.clone().fill_(torch.nan)}, "NaN or infinite pixels"),
     "one NaN of the test images": (
         {"raw": FINE, "test": FINE.index_fill(0, torch.tensor([2]), torch.nan)},
-        "test split .* pixels from nan",
+        "test split .* NaN or infinite pixels",
     ),
     "another shape in the test": ({"raw": FINE, "test": torch.rand(4, 3, 32, 32)}, "one shape"),
 }

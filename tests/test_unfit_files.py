@@ -402,5 +402,6 @@ def test_what_a_terminal_would_obey_is_not_printed(
     where = ["--entries", str(tmp_path / "entries"), "--slug", "mine", "--workers", "1"]
     with registered():
         ended = CliRunner().invoke(app, ["submit", str(tiny_run), *words, *where, "--dry-run"])
-    assert ended.exit_code == 0, ended.output
+    assert ended.exit_code == 2, ended.output
+    assert "--name cannot be taken" in ended.output
     assert not {"\x1b", "\x07", "\u202e"} & set(ended.output)

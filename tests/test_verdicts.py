@@ -123,6 +123,7 @@ TROUBLE: list[Callable[[pytest.MonkeyPatch, Path], None]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda trouble: trouble.__name__)
 def test_trouble_of_the_verifiers_is_no_verdict(
     trouble: Callable[[pytest.MonkeyPatch, Path], None],

@@ -30,7 +30,7 @@ MAX_FILES = 1000
 
 def unverified(root: Path) -> Iterator[Path]:
     """The folders of entries, and of attacks on them, that were not verified as they are now."""
-    for entry in sorted(root.rglob(ENTRY)):
+    for entry in filter(Path.is_file, sorted(root.rglob(ENTRY))):
         if _said(entry.parent) != hashlib.sha256(entry.read_bytes()).hexdigest():
             yield entry.parent
 
@@ -95,7 +95,7 @@ def _verify(entries: Path, out: Path, depth: str, seconds: float) -> int:
         made = folder / VERIFICATION
         if made.exists():  # passed or not: what cannot be told writes nothing
             place = out / folder.relative_to(entries) / VERIFICATION
-            place.parent.mkdir(parents=True)
+            place.parent.mkdir(parents=True, exist_ok=True)  # an attack on it came first
             place.write_bytes(made.read_bytes())
         told = told and made.exists()
     return 0 if told else 1
@@ -122,7 +122,7 @@ def _said(folder: Path) -> str | None:
     """Of which entry.json a verification says that it is; None without one that can be read."""
     try:
         found = json.loads((folder / VERIFICATION).read_bytes())["entry_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
 

@@ -31,6 +31,8 @@ FILES = (
     *("thumbnails.png", "traversals.png"),
 )
 
+#: The part of a fingerprint that is shown.
+_HASH = re.compile(r"[0-9a-f]{12}")
 _SLUG = r"[a-z0-9]+(?:-[a-z0-9]+)*"
 _PLACE = re.compile(
     rf"(?P<entry>(?P<model>[a-z0-9][a-z0-9_-]*-v[0-9]+/{_SLUG})(?:/attacks/{_SLUG})?)/(?P<file>[^/]+)"
@@ -117,10 +119,26 @@ def collect(base: Path, head: Path, data: Path) -> Changes:
 def _told_apart(entry: str, before: Mapping[str, Path], after: Mapping[str, Path]) -> str:
     """Whether an entry is new, or what is in its place, and by which models' fingerprints."""
     old, new = (_fingerprint(files.get(f"{entry}/entry.json")) for files in (before, after))
+    also = _also_of(entry, after)
     if f"{entry}/entry.json" not in before:
-        return f"{entry} is new, of model {new}"
+        return f"{entry} is new, of model {new}{also}"
     same = "of the same model" if old == new else "OF ANOTHER MODEL"
-    return f"{entry} is changed, {same}: its fingerprint was {old} and is {new}"
+    return f"{entry} is changed, {same}: its fingerprint was {old} and is {new}{also}"
+
+
+def _also_of(entry: str, after: Mapping[str, Path]) -> str:
+    """Which other entry of the board has that model: only the lower of two is ranked."""
+    board, _, slug = entry.partition("/")
+    own = _fingerprint(after.get(f"{entry}/entry.json"))
+    if "/" in slug or not _HASH.fullmatch(own):  # an attack is on the model that it lies with
+        return ""
+    for place, path in sorted(after.items()):
+        found = _PLACE.fullmatch(place)
+        other = found["entry"] if found and found["file"] == "entry.json" else entry
+        same_board = other.partition("/")[0] == board and other.count("/") == 1
+        if other != entry and same_board and _fingerprint(path) == own:
+            return f", AS IS {other}: of one model the lower entry is ranked"
+    return ""
 
 
 def _fingerprint(path: Path | None) -> str:

@@ -20,7 +20,7 @@ env/bin/genrobust bench --model jointvae
 env/bin/python - <<'PYTHON'
 import genrobust
 
-record = genrobust.Record.load("genrobust-runs/digits-v1/jointvae")
+record = genrobust.Record.load("genrobust-runs/digits-v2/jointvae")
 print(record)
 assert record.official and genrobust.__file__.startswith(__import__("sys").prefix)
 PYTHON

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.batch import Batch, Context
+from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import judge_margin
 from genrobust.seeding import generator, per_sample, seeded
 
@@ -142,11 +143,17 @@ def one_draw(context: Context, function: Callable[[Tensor], Tensor]) -> Callable
     return drawn
 
 
-def agreement(context: Context) -> tuple[Tensor, Tensor]:
+def step_for(model: GenerativeModel) -> float:
+    """Half the length of a difference, per pixel."""
+    return STEP if model.deploy is None else DECLARED_STEP
+
+
+def agreement(context: Context, step: float | None = None) -> tuple[Tensor, Tensor]:
     """Cosines of what a model does along directions with what its gradients say, (B,) each.
 
     Args:
         context: an untargeted or targeted batch with a judge.
+        step: half the length of a difference, per pixel; default as the model is declared.
 
     Returns:
         That of the judge's margin on the surrogate reconstruction, and the least among the latents
@@ -160,7 +167,7 @@ def agreement(context: Context) -> tuple[Tensor, Tensor]:
         return torch.cat([margin[:, None], code.flatten(1).to(margin)], 1)
 
     look = one_draw(context, margin_and_code)
-    step = STEP if model.deploy is None else DECLARED_STEP
+    step = step or step_for(model)
     x = textured(context.batch, step)
     along = directions(x.shape[1:])[:DIRECTIONS].to(x)
     measured = differences(look, x, along, step)

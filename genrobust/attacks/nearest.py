@@ -56,7 +56,7 @@ class Nearest(Attack):
         images, labels = references
         objective: Objective = LatentDistance() if self.objective == "latent" else OutputDistance()
         best = BestOf(context, self.confidence)
-        order = _nearest_of_other_classes(context, images, labels)
+        order = _nearest_of_other_classes(context, labels)
         for rank in range(min(self.classes, order.shape[1])):
             unbroken = best.unbroken()
             chosen = order[unbroken, rank]
@@ -70,11 +70,10 @@ class Nearest(Attack):
 
 
 @torch.no_grad()
-def _nearest_of_other_classes(context: Context, images: Tensor, labels: Tensor) -> Tensor:
+def _nearest_of_other_classes(context: Context, labels: Tensor) -> Tensor:
     """For each source, the nearest reference of each other class, nearest class first: (B, k)."""
     sources = context.source_posterior.vector()
-    parts = [context.model.encode(chunk).vector() for chunk in images.split(250)]
-    distances = torch.cdist(sources, torch.cat(parts))
+    distances = torch.cdist(sources, context.reference_codes())
     assert context.batch.labels is not None
     nearest, positions = [], []
     for c in labels.unique():

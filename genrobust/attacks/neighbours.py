@@ -1,4 +1,4 @@
-"""Move the code among the training codes of another class, then finish by the judge."""
+"""Move the code among the training codes of another class, then go by the judge."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from genrobust.threat import ThreatModel
 
 #: No kernel is narrower, where the codes of two classes coincide.
 NARROWEST = 1e-6
+#: Gradients towards a class's codes: more of them bring the code hardly nearer.
+APPROACH = 4
 
 
 @dataclass(frozen=True)
 class Neighbours(Attack):
-    """Class after class, nearest first: towards all its training codes at once; then the judge.
+    """Towards all training codes of each other class at once; from there, by the judge.
 
     A judge that is sure of what it sees gives no direction: on most sources that stand, its margin
     is where it was. A single nearest code (``nearest``) gives one, though not the easiest. The
@@ -30,14 +32,12 @@ class Neighbours(Attack):
     its search begins, first where its margin is lowest.
 
     Args:
-        steps: gradients per class: a quarter on the codes, and for finalists another one, then half
-            on the judge.
+        steps: gradients per class on the judge, after a few on the codes.
         classes: how many other classes, nearest first.
-        finalists: how many of them, by the judge's margin after the first quarter.
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
         surrogate: what stands in for a categorical's argmax where the judge looks.
-        patience: of the judge's half, as of ``classifier``.
+        patience: of the judge's part, as of ``classifier``.
 
     Reference:
         genrobust; the density is what Sitawarin & Wagner 2019, "On the robustness of deep k-nearest
@@ -53,7 +53,6 @@ class Neighbours(Attack):
 
     steps: int = 100
     classes: int = 9
-    finalists: int = 9
     confidence: float = 4.0
     surrogate: Surrogate = "softmax"
     patience: float | None = None
@@ -64,7 +63,6 @@ class Neighbours(Attack):
         x = context.batch.x
         starts = x.repeat(classes.count, *[1] * x.ndim)
         margins = x.new_full(starts.shape[:2], torch.inf)
-        look = self.steps // 4 or 1
         for rank in range(classes.count):
             positions = best.unbroken()
             positions = positions[classes.there[positions, rank]]
@@ -72,28 +70,24 @@ class Neighbours(Attack):
             def approach(
                 part: Context, rank: int = rank, positions: Tensor = positions
             ) -> tuple[Problem, Minimum]:
-                towards = classes.margin(part, positions, torch.full_like(positions, rank))
-                problem, found = restarted_apgd(towards, part, threat, look, 1)
+                towards = classes.margin(part, positions, rank)
+                problem, found = restarted_apgd(towards, part, threat, APPROACH, 1)
                 starts[rank, positions] = found.x
                 margins[rank, positions] = replace(problem, objective=judge).loss(found.x)
                 return problem, found
 
             best.search(approach, positions)
         apart, order = margins.sort(0)
-        for margin, ranks in zip(apart[: self.finalists], order, strict=False):
+        for margin, ranks in zip(apart, order, strict=True):
             positions = best.unbroken()
             positions = positions[margin[positions].isfinite()]
 
             def finish(
-                part: Context, positions: Tensor = positions, ranks: Tensor = ranks[positions]
+                part: Context, start: Tensor = starts[ranks[positions], positions]
             ) -> tuple[Problem, Minimum]:
-                problem = Problem.of(classes.margin(part, positions, ranks), part)
-                start, half = starts[ranks, positions], self.steps // 2
-                found = apgd(problem, start, threat, self.steps - half - look)
-                problem = replace(problem, objective=judge)
-                return problem, apgd(
-                    problem, found.x, threat, half, -self.confidence, self.patience
-                )
+                problem = Problem.of(judge, part)
+                stop = -self.confidence
+                return problem, apgd(problem, start, threat, self.steps, stop, self.patience)
 
             best.search(finish, positions)
         return best.problem, best.minimum
@@ -122,8 +116,7 @@ class _Classes:
         """The nearest ``count`` of them."""
         batch = context.batch
         assert batch.references is not None, "attacks check that they have references"
-        images, labels = batch.references
-        codes = torch.cat([context.model.encode(chunk).vector() for chunk in images.split(250)])
+        labels, codes = batch.references[1], context.reference_codes()
         classes = labels.unique()
         apart = torch.cdist(context.source_posterior.vector(), codes)
         nearest = torch.stack([apart[:, labels == c].amin(1) for c in classes], 1)
@@ -142,10 +135,10 @@ class _Classes:
     def count(self) -> int:
         return self.aimed.shape[1]
 
-    def margin(self, part: Context, positions: Tensor, ranks: Tensor) -> NeighbourMargin:
-        """Of the samples at ``positions``, which are those of ``part``, to their classes of
-        ``ranks``."""
-        aimed, width = (t[positions, ranks].tolist() for t in (self.aimed, self.width))
+    def margin(self, part: Context, positions: Tensor, rank: int) -> NeighbourMargin:
+        """Of the samples at ``positions``, which are those of ``part``, to their class of a
+        rank."""
+        aimed, width = (t[positions, rank].tolist() for t in (self.aimed, self.width))
         ids = part.batch.sample_ids
         return NeighbourMargin(
             self.codes,

@@ -6,14 +6,14 @@ from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genrobust.arguments import classes, several, whole
+from genrobust.arguments import classes, several, whole, whole_seed
 from genrobust.attacks.base import AttackResult, make_attack
 from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
-from genrobust.models.inputs import pixels
+from genrobust.models.inputs import pixels, require_model
 from genrobust.models.model import GenerativeModel
 from genrobust.threat import ThreatModel
 
@@ -67,7 +67,7 @@ def attack(
         True
     """
     recipe = make_attack(name, settings)
-    model = _model(model)
+    model = require_model(model)
     x = pixels("x", x, model)
     if target is not None:
         target = pixels("target", target, model)
@@ -77,7 +77,7 @@ def attack(
     batch = Batch(
         x,
         _ids(sample_ids, x),
-        whole("seed", seed, 0),
+        whole_seed(seed),
         _labels("labels", labels, x, known),
         target,
         _labels("target_labels", target_labels, x, known),
@@ -85,18 +85,6 @@ def attack(
         _references(references, model),
     )
     return recipe(model, batch, ThreatModel(norm, eps))
-
-
-def _model(given: object) -> GenerativeModel:
-    if isinstance(given, GenerativeModel):
-        return given
-    if isinstance(given, str):
-        advice = f"is the name {given!r}; load it first: model=genrobust.load_model({given!r})"
-    elif isinstance(given, nn.Module):
-        advice = f"is a bare {type(given).__name__}; wrap it first: model=genrobust.wrap(module)"
-    else:
-        advice = f"is a {type(given).__name__}; pass what genrobust.wrap or load_model gives"
-    raise GenrobustError(f"model {advice}")
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from genrobust.threat import ThreatModel
 LARGEST_CODE = 256
 #: The longest difference, per pixel, and the shortest.
 LONGEST, SHORTEST = 0.05, 3e-3
+#: Looks, each under other noise, that must all disagree: a fit takes thousands of passes, and a
+#: single look meets a kink of an honest model now and then.
+LOOKS = 2
 #: Parts of the way to what the stand-in says that are tried.
 PARTS = (1.0, 0.5, 0.25)
 
@@ -65,17 +68,27 @@ class StandIn(Attack):
         best = BestOf(context, self.confidence)
         if context.model.draws > 1:  # differences of draws tell of the draws
             return best.problem, best.minimum
-        best.problem.forwards.add_(LOOK[0])
-        best.problem.backwards.add_(LOOK[1])
-        doubted = ~(torch.stack(agreement(context)).amin(0) >= self.agree)
+        doubted = best.unbroken()
+        for grain in range(LOOKS):
+            doubted = self._doubted(best, doubted, grain)
         small = sum(t[0].numel() for t in context.source_posterior.tensors()) <= LARGEST_CODE
         for fit in (_posterior, _logits) if small else (_logits,):
             for round in range(self.rounds):
-                unbroken = best.unbroken()
-                unbroken = unbroken[doubted[unbroken]]
+                unbroken = doubted[torch.isin(doubted, best.unbroken())]
                 if len(unbroken):
                     self._improve(best, unbroken, threat, fit, round)
         return best.problem, best.minimum
+
+    def _doubted(self, best: BestOf, positions: Tensor, grain: int) -> Tensor:
+        """Those of the positions where gradients and differences disagree, under the noise of
+        this look."""
+        if not len(positions):
+            return positions
+        part = best.context[positions]
+        part = replace(part, batch=replace(part.batch, seed=part.batch.seed + grain))
+        best.problem.forwards[positions] += LOOK[0]
+        best.problem.backwards[positions] += LOOK[1]
+        return positions[~(torch.stack(agreement(part)).amin(0) >= self.agree)]
 
     def _improve(
         self, best: BestOf, positions: Tensor, threat: ThreatModel, fit: Fit, round: int

@@ -14,17 +14,19 @@ from genrobust.threat import ThreatModel
 
 #: Members by goal, first what wins most per pass: name and settings. Each runs on what the ones
 #: before it left. The judge attacks break most continuous models; where the judge is too sure to
-#: have a gradient, the codes of the other classes have one; the categorical models need the warmer
-#: softmax and the code switch; the last two are there to unmask a model whose gradients lie. What
-#: each adds is in ``benchmarks/ablation.md``.
+#: have a gradient, the codes of the other classes and the reconstructions of their nearest images
+#: have one; on a saturated output every class has to be tried; the categorical models need the
+#: warmer softmax and the code switch; the last two are there to unmask a model whose gradients lie.
+#: What each adds is in ``benchmarks/ablation.md``.
 MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
     "untargeted": (
         ("noise", {}),
         ("classifier", {}),
         ("classifier", {"temperature": 5.0}),
         ("neighbours", {}),
+        ("nearest", {"objective": "output"}),
+        ("multi-target", {}),
         ("code-switch", {}),
-        ("output", {}),
         ("stand-in", {}),
         ("square", {}),
     ),
@@ -33,7 +35,6 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("latent", {}),
         ("neighbours", {}),
         ("code-switch", {"categories": 2}),
-        ("output", {}),
     ),
 }
 

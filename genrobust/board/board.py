@@ -10,8 +10,8 @@ own records. Going down from the top, each model that cannot be told apart from 
 group shares the group's rank; the next one leads a group of its own.
 
 A model holds one place, however often it is submitted: where entries have one fingerprint, or do
-the same to the same images up to rounding, as where weights were permuted or moved a little, the
-one with the lowest area counts, so that nothing is gained by trying seeds.
+nearly the same to the same images, as where weights were permuted, scaled or moved a little, the
+one with the lowest area counts, so that nothing is gained by trying.
 
 Ranks are of models with a bottleneck, that a replay has shown: one whose code carries more than
 :func:`genrobust.verify.capacity.rate_limit` gives back what it is given, attacked or not, and is a
@@ -33,19 +33,31 @@ import numpy as np
 from genrobust.errors import GenrobustError
 from genrobust.evidence.entries import LoadedEntry, State
 from genrobust.evidence.entry import Outcomes
+from genrobust.models.families import DEFENCES
 from genrobust.outcomes.scores import rated
 from genrobust.records.outcomes import Worst, source_areas
 from genrobust.records.record import Estimate, Record
 from genrobust.records.statistics import Array, interval, resampled_means
-from genrobust.suites.suite import Suite
+from genrobust.suites.suite import SUITES, Suite, load_suite, registered_as
 from genrobust.verify.capacity import rate_limit
 
 #: Intervals of differences are given to four decimals, and judged so.
 ROUNDING = 5e-5
 
-#: Models are one if their errors and rates differ by no more than this part of them, and at most
-#: this share of the sources falls at another radius.
-ALIKE, APART = 1e-4, 0.1
+#: Models are one if their errors differ by no more than this part of them, and at most this share
+#: of the sources falls at another radius. Weights moved by three parts of a thousand change the
+#: error by less; of the leaderboard's models, trained each anew, no two are apart by less than a
+#: fifth of the sources.
+ALIKE, APART = 1e-2, 0.1
+#: Where errors differ by more, but by no more than this, as where reconstructions are dimmed by a
+#: few percent: models are one if they differ on at most this share of the sources, and on at most
+#: this part of those on which two would by chance that have nothing but their curves in common.
+DIMMED, HARDLY, BY_CHANCE = 0.1, 0.05, 1 / 8
+#: Where chance alone has them differ on fewer, as where all sources fall at once, it says nothing.
+TELLING = 0.25
+
+#: Letters and digits that are taken for one another.
+_TWINS = str.maketrans("01i|", "olll")
 
 #: Why a row has no rank: its outcomes are not there, its model has a lower row, its code, no replay
 #: of it, its flags, its run, its verification.
@@ -106,6 +118,15 @@ class Contender:
     @property
     def family(self) -> str | None:
         return None if self.entry is None else self.entry.entry.submission.family
+
+    @property
+    def defence(self) -> str | None:
+        """Which one the model has: round it, as its spec says, or by its family's training."""
+        model = self.record.model
+        families = ((self.family or "").lower().replace(" ", "-"), model.reference)
+        known = (DEFENCES[family] for family in families if family in DEFENCES)
+        around = model.spec.get("defence")
+        return str(around)[:80] if around else next(known, None)
 
 
 @dataclass(frozen=True)
@@ -202,6 +223,21 @@ class Board:
         return f"{self.suite.name}-v{self.suite.version}"
 
     @property
+    def suite_name(self) -> str:
+        """What ``--suite`` takes to measure a model for this board."""
+        return registered_as(self.suite) or self.suite.name
+
+    @property
+    def newer(self) -> str | None:
+        """The board of the version that the suite's name stands for now, where that is a later one.
+
+        Models are measured on that one; this board stays as it is.
+        """
+        name = self.suite.name
+        version = load_suite(name).version if name in SUITES else 0
+        return f"{name}-v{version}" if version > self.suite.version else None
+
+    @property
     def rate_limit(self) -> float:
         """The most nats of an image that a ranked model's code may carry."""
         return rate_limit(self.suite, self.rows[0].contender.record.model.input_shape)
@@ -222,7 +258,7 @@ def contender(loaded: LoadedEntry) -> Contender:
 
 
 def make_boards(contenders: Iterable[Contender]) -> tuple[Board, ...]:
-    """A board for each suite and version that was measured, in the order of their names."""
+    """A board for each suite and version that was measured: by name, the newest version first."""
     ordered = sorted(contenders, key=_measured_on)
     return tuple(make_board(list(group)) for _, group in groupby(ordered, key=_measured_on))
 
@@ -245,14 +281,20 @@ def make_board(contenders: Sequence[Contender]) -> Board:
 
 
 def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
-    """A name is its submitter's word: where it is another's as well, each goes with its folder."""
+    """A name is its submitter's word: where it may be taken for another's, it goes with its folder.
+
+    That is where it reads like one, and where it has letters of which others look the same.
+    """
 
     def seen(name: str) -> str:
-        return "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        return "".join(c for c in folded.translate(_TWINS) if c.isalnum())
 
     names = Counter(seen(one.name) for one in contenders)
     return [
-        replace(one, name=f"{one.name} ({one.id})") if names[seen(one.name)] > 1 else one
+        replace(one, name=f"{one.name} ({one.id})")
+        if names[seen(one.name)] > 1 or not one.name.isascii()
+        else one
         for one in contenders
     ]
 
@@ -315,15 +357,19 @@ def _is_one_model(one: Contender, other: Contender) -> bool:
     """Whether two are one model: by fingerprint, or by all that they do to the same images."""
     if one.record.model.fingerprint == other.record.model.fingerprint:
         return True
-    for name in ("reconstruction_error", "kl"):
-        a, b = (getattr(entry.record.scores, name) for entry in (one, other))
-        if a is None or b is None or not math.isclose(a.value, b.value, rel_tol=ALIKE):
-            return False
+    # Not by the KL, which a bias in the variances or a scale of the code changes, and nothing else.
+    errors = [entry.record.scores.reconstruction_error.value for entry in (one, other)]
+    if not math.isclose(*errors, rel_tol=DIMMED):
+        return False
     assert one.outcomes is not None
     assert other.outcomes is not None
     a, b = one.outcomes.worst, other.outcomes.worst
-    differ = (a.ignore != b.ignore) | (a.eligible != b.eligible)
-    return float(differ.double().mean()) <= APART
+    differ = float(((a.ignore != b.ignore) | (a.eligible != b.eligible)).double().mean())
+    if math.isclose(*errors, rel_tol=ALIKE):
+        return differ <= APART
+    shares = [w.ignore.bincount(minlength=len(one.record.suite.eps) + 1) for w in (a, b)]
+    by_chance = 1 - float((shares[0].double() * shares[1]).sum()) / len(a.ignore) ** 2
+    return by_chance >= TELLING and differ <= min(HARDLY, BY_CHANCE * by_chance)
 
 
 def _is_accepted(attack: LoadedEntry) -> bool:
@@ -404,4 +450,4 @@ def _suite(contenders: Sequence[Contender]) -> Suite:
 
 
 def _measured_on(one: Contender) -> tuple[str, int]:
-    return one.record.suite.name, one.record.suite.version
+    return one.record.suite.name, -one.record.suite.version

@@ -255,6 +255,13 @@ def submit(
         str | None, typer.Option(help="What the model was trained on.")
     ] = None,
     family: Annotated[str | None, typer.Option(help="Kind of model, such as VAE.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="How it was trained, by name: its seeds are shown together."),
+    ] = None,
+    training_seed: Annotated[
+        int | None, typer.Option(help="Of the recipe: another one for each of its entries.")
+    ] = None,
     note: Annotated[str | None, typer.Option(help="What else readers should know.")] = None,
     slug: Annotated[
         str | None, typer.Option(help="The entry's folder; default from its name.")
@@ -293,7 +300,9 @@ def submit(
     from genrobust.board.submit import SubmitOptions
     from genrobust.cli.submit import Said, submit_run
 
-    said = Said(name, author or [], link or [], licence, training_data, family, note)
+    said = Said(
+        name, author or [], link or [], licence, training_data, family, recipe, training_seed, note
+    )
     options = SubmitOptions(
         entries=entries,
         slug=slug,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import typer
@@ -33,22 +34,22 @@ EXAMPLES = {
         "genrobust curve --model jointvae",
         "genrobust curve --model my_model.py:build --norm l2 --limit 20",
     ),
-    "status": ("genrobust status genrobust-runs/digits-v1/vae",),
-    "collect": ("genrobust collect genrobust-runs/digits-v1/vae",),
+    "status": ("genrobust status genrobust-runs/digits-v2/vae",),
+    "collect": ("genrobust collect genrobust-runs/digits-v2/vae",),
     "check": (
         "genrobust check my_model.py:build",
         "genrobust check my_model.py:build --weights best.safetensors --dataset mnist",
     ),
     "submit": (
-        "genrobust submit genrobust-runs/digits-v1/my_model --dry-run",
-        "genrobust submit genrobust-runs/digits-v1/my_model --name 'My VAE' --open-pr",
+        "genrobust submit genrobust-runs/digits-v2/my_model --dry-run",
+        "genrobust submit genrobust-runs/digits-v2/my_model --name 'My VAE' --open-pr",
     ),
     "verify": (
         "genrobust verify leaderboard/entries",
         "genrobust verify evidence.zip --depth re-attack",
     ),
     "publish": (
-        "genrobust publish genrobust-runs/digits-v1/my_model --card README.md \\\n"
+        "genrobust publish genrobust-runs/digits-v2/my_model --card README.md \\\n"
         "    --url https://huggingface.co/ME/VAE/resolve/main/evidence.zip",
     ),
     "train": (
@@ -77,6 +78,14 @@ EXAMPLES = {
 class Command(TyperCommand):
     """A command whose help has its options in groups, and examples below."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except _USAGE as problem:
+            problem.message += _advice(problem, typed)
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         shown = [(one, one.get_help_record(ctx)) for one in self.get_params(ctx)]
         rows: dict[str, list[Any]] = {name: [] for name in ("Arguments", *GROUPS)}
@@ -98,6 +107,25 @@ class App(typer.Typer):
 
     def command(self, name: str | None = None, **known: Any) -> Callable[[Function], Function]:
         return super().command(name, **{"cls": Command, **known})
+
+
+#: What typer raises for what cannot be parsed, of its own or of click's by its version: no type
+#: that is known before says that it has a message.
+_USAGE: Any = typer.BadParameter.__mro__[1]
+
+
+def _advice(problem: Any, typed: list[str]) -> str:
+    """What was given and what to type, where the parser's own words do not say."""
+    if "unexpected extra argument" in problem.message:
+        return "; an option stands before each of its values, as in --eps 0.02 --eps 0.1"
+    whole = "valid integer" in problem.message
+    if not whole and "valid number" not in problem.message:
+        return ""
+    names = problem.param.opts
+    words = [word for one in typed for word in one.split("=", one.startswith("--"))]
+    given = [value for name, value in pairwise(words) if name in names]
+    example = "20" if whole else "0.0314, which is 8/255"
+    return f" (given: {', '.join(given)}); type plain digits, such as {example}"
 
 
 def _group(parameter: Any) -> str:

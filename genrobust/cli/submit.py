@@ -38,6 +38,8 @@ class Said:
     licence: str | None
     training_data: str | None
     family: str | None
+    recipe: str | None
+    training_seed: int | None
     note: str | None
 
 
@@ -99,14 +101,19 @@ def submission_of(said: Said, attack: bool) -> Submission:
             authors=tuple(map(_author, authors)),
             links=tuple(map(_link, said.links)),
             family=said.family,
+            recipe=said.recipe,
+            training_seed=said.training_seed,
             licence=licence,
             training_data=training,
             note=note or "",
         )
     except ValidationError as problem:
         first = problem.errors()[0]
-        option = f"--{str(first['loc'][0]).replace('_', '-').removesuffix('s')}"
-        raise GenrobustError(f"{option} cannot be taken: {first['msg']}; give another") from problem
+        field = str(next(iter(first["loc"]), "recipe"))
+        option = f"--{field.replace('_', '-').removesuffix('s')}"
+        why = first["msg"].removeprefix("Value error, ")
+        rest = "give another" if first["loc"] else "give both, or neither"
+        raise GenrobustError(f"{option} cannot be taken: {why}; {rest}") from problem
 
 
 def on_terminal() -> bool:

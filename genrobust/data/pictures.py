@@ -16,6 +16,7 @@ from torch import Tensor
 from genrobust.arguments import require_pixels
 from genrobust.data.base import Images, Split
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
+from genrobust.foreign import explain
 
 #: What files are taken for pictures; those of torchvision's ImageFolder.
 ENDINGS = frozenset({*(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")})
@@ -72,11 +73,18 @@ def pictures_in(given: Any, split: Split) -> Pictures:
         raise GenrobustError(
             f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
             "data set with len() and items (picture, label), such as list(data) of one without "
-            "len(), or genrobust.data.Images"
+            "len(), or a loader's .dataset, or genrobust.data.Images"
         )
-    if hasattr(given, "features") or isinstance(given[0], Mapping):
+    try:
+        first = given[0]
+    except Exception as problem:
+        raise GenrobustError(
+            f"the first item of a {type(given).__name__} cannot be read ({explain(problem)}); give "
+            "a data set whose items are (picture, label) from number 0 on, or tensors"
+        ) from problem
+    if hasattr(given, "features") or isinstance(first, Mapping):
         return _of_rows(given)
-    return _of_items(given)
+    return _of_items(given, first)
 
 
 def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -> Tensor:
@@ -138,7 +146,10 @@ def _of_path(path: Path, split: Split) -> Pictures:
         found = np.load(path, allow_pickle=False)
         arrays = {"images": found} if isinstance(found, np.ndarray) else dict(found)
     except (OSError, ValueError, EOFError) as problem:
-        raise GenrobustError(f"'{path}' cannot be read ({in_a_line(problem)})") from problem
+        raise GenrobustError(
+            f"'{path}' cannot be read ({in_a_line(problem)}); write it with numpy.savez or "
+            "numpy.save, from arrays of numbers"
+        ) from problem
     images = next((arrays[name] for name in IMAGES if name in arrays), None)
     if images is None:
         raise GenrobustError(
@@ -202,11 +213,12 @@ def opened(file: Path) -> Tensor:
 
 def _pixels(picture: Any) -> Tensor:
     """A picture of PIL's, an array or a tensor as (C, H, W)."""
-    if hasattr(picture, "convert"):
+    if hasattr(picture, "convert"):  # PIL's, whose height may be 1 or 3 as channels are
         if picture.mode[0] in "IF":
             raise GenrobustError(f"its mode is {picture.mode}; give pictures of 8 bits a channel")
         grey = picture.mode in ("1", "L", "LA", "La")
-        picture = np.array(picture.convert("L" if grey else "RGB"))
+        found = torch.from_numpy(np.array(picture.convert("L" if grey else "RGB")))
+        return found[None] if grey else found.permute(2, 0, 1)
     if isinstance(picture, np.ndarray) and not picture.flags.writeable:
         picture = picture.copy()  # torch shares what it is given
     return _channels_first(torch.as_tensor(picture)[None])[0]
@@ -243,15 +255,19 @@ def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
     names = (split,) if split == "train" else (split, "validation", "val", "valid")
     found = next((given[name] for name in names if name in given), None)
     if found is None:
-        raise GenrobustError(f"the data has {', '.join(map(str, given))} and no {split} split")
+        raise GenrobustError(
+            f"the data has {', '.join(map(str, given))} and no {split} split; call one '{split}', "
+            "or give (images, labels)"
+        )
     return found
 
 
-def _of_items(given: Any) -> Pictures:
+def _of_items(given: Any, first: Any) -> Pictures:
     """Of a data set whose items are (picture, label), as torchvision's, or pictures."""
-    first = given[0]
     if not isinstance(first, (tuple, list)):
         return Pictures(len(given), lambda i: _pixels(given[i]))
+    if len(first) == 1:  # a TensorDataset of images alone
+        return Pictures(len(given), lambda i: _pixels(given[i][0]))
     known = getattr(given, "targets", getattr(given, "labels", None))
     if known is None or len(known) != len(given):
         known = [given[i][1] for i in range(len(given))]

@@ -14,11 +14,11 @@ import torch
 from scipy.stats import beta, binom, norm
 from torch import Tensor
 
-from genrobust.arguments import real, whole
+from genrobust.arguments import real, whole, whole_seed
 from genrobust.defences.base import check_certificate, defended, keyed_noise, noise
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive
-from genrobust.models.inputs import inputs
+from genrobust.models.inputs import inputs, require_model
 from genrobust.models.model import GenerativeModel
 
 
@@ -45,6 +45,7 @@ def center_smoothed(
         >>> model.reconstruct(genrobust.load_images("digits").take([0, 1])).shape
         torch.Size([2, 1, 32, 32])
     """
+    require_model(model)
     require_positive(std=std)
     count = _samples(samples)
 
@@ -127,6 +128,7 @@ def center_bound(
     count = _samples(samples)
     check_certificate(x, std, sample_ids, alpha, draws=draws, batch_size=batch_size)
     require_positive(eps=eps)
+    seed = whole_seed(seed)
     if model.draws > 1:
         raise GenrobustError(
             f"'{model.name}' draws random numbers; give the model without its defence"

@@ -13,6 +13,7 @@ from genrobust.arguments import whole
 from genrobust.defences.base import defended
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive
+from genrobust.models.inputs import require_model
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Gaussian, Point, Posterior
 
@@ -56,6 +57,7 @@ def hmc_defended(
         >>> model.reconstruct(genrobust.load_images("digits").take([0, 1])).shape
         torch.Size([2, 1, 32, 32])
     """
+    require_model(model)
     require_positive(step_size=step_size, std=std)
     for name, count in {"steps": steps, "leapfrog": leapfrog}.items():
         if whole(name, count, 20) < 1:

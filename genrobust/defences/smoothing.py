@@ -16,6 +16,7 @@ from torch import Tensor
 from genrobust import arguments
 from genrobust.defences.base import check_certificate, defended, keyed_noise, noise
 from genrobust.metrics.checks import require_positive
+from genrobust.models.inputs import require_model
 from genrobust.models.model import GenerativeModel
 
 #: What a certificate says of an image whose class it cannot tell.
@@ -43,6 +44,7 @@ def smoothed(model: GenerativeModel, std: float, *, draws: int = 16) -> Generati
         >>> bool((model.reconstruct(x) == model.reconstruct(x)).all()), model.draws
         (False, 16)
     """
+    require_model(model)
     require_positive(std=std)
     deploy = model.deploy
     return defended(
@@ -118,6 +120,7 @@ def certified_radius(
     check_certificate(
         x, std, sample_ids, alpha, selection=selection, draws=draws, batch_size=batch_size
     )
+    seed = arguments.whole_seed(seed)
     labels, radii = [], []
     for image, key in zip(x, sample_ids, strict=True):
 

@@ -192,7 +192,7 @@ def _command_of(folder: Path, record: Record) -> str:
     try:
         return str(json.loads(files.read_text(folder / PLAN))["command"])
     except (OSError, ValueError, TypeError, KeyError):
-        return record.provenance.command
+        return record.command
 
 
 def read_run_record(folder: Path) -> Record:
@@ -282,8 +282,9 @@ def _check_tensors(record: Record, tensors: Mapping[str, Tensor]) -> None:
     first = record.radii != "each" or not suite.ensemble  # which measured less
     harmed = any(name.startswith(DAMAGE) for name in tensors)
     for name in sorted(wanted.keys() - tensors.keys()):
-        whole = harmed if name.startswith(DAMAGE) else not Outcome.table()[name].later
-        if whole or not first:
+        later = Outcome.table()[name].later
+        whole = harmed if name.startswith(DAMAGE) else later == 0
+        if whole or (not first and later < 2):
             raise GenrobustError(
                 f"the evidence has no tensor '{name}'; write it again with --evidence"
             )
@@ -393,5 +394,5 @@ def read_run_file(path: Path) -> bytes:
     except OSError as problem:
         raise GenrobustError(
             f"'{path}' cannot be read ({problem.strerror}); name the folder of a finished run, "
-            "such as genrobust-runs/digits-v1/vae"
+            "such as genrobust-runs/digits-v2/vae"
         ) from problem

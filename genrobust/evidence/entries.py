@@ -103,7 +103,7 @@ def entry_folders(root: Path) -> list[Path]:
     found = []
     for board in _folders(root):
         if BOARD.fullmatch(board.name) is None:
-            _left_out(board, "it is not named after a suite, such as digits-v1")
+            _left_out(board, "it is not named after a suite, such as digits-v2")
             continue
         for folder in _folders(board):
             if (folder / ENTRY).exists():

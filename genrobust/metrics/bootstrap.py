@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genrobust.arguments import flags, real, whole
+from genrobust.arguments import flags, real, whole, whole_seed
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import same_shape
 from genrobust.seeding import seed_of
@@ -79,7 +79,7 @@ def paired_difference(
     n = len(first)
     change = first.long() - second.long()
     share = torch.bincount(change.cpu() + 1, minlength=3).double().numpy() / n
-    counts = np.random.default_rng(seed_of("paired", whole("seed", seed))).multinomial(
+    counts = np.random.default_rng(seed_of("paired", whole_seed(seed))).multinomial(
         n, share, size=resamples
     )
     tail = (1 - confidence) / 2

@@ -15,14 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrobust.arguments import classes, floats, whole
+from genrobust.arguments import classes, floats, whole, whole_seed
 from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
+from genrobust.models.inputs import require_model
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Posterior
 from genrobust.seeding import generator
 
 Matrix = NDArray[np.float64]
+#: Seeds of scikit-learn are below it.
+_WORD = 2**32
 
 
 def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
@@ -117,13 +120,14 @@ def sap(codes: Tensor, factors: Tensor, seed: int = 0) -> float:
     from sklearn.svm import LinearSVC  # slow to import
 
     z, v = _checked(codes, factors)
+    seed = whole_seed(seed)
     train, test = _halves(len(z), seed)
     z = (z - z[train].mean(0)) / np.maximum(z[train].std(0), 1e-12)
     gaps = []
     for factor in v.T:
         scores = sorted(
             _fitted(
-                LinearSVC(C=0.01, class_weight="balanced", random_state=seed),
+                LinearSVC(C=0.01, class_weight="balanced", random_state=seed % _WORD),
                 z[train, i : i + 1],
                 factor[train],
             ).score(z[test, i : i + 1], factor[test])
@@ -159,9 +163,14 @@ def dci(codes: Tensor, factors: Tensor, seed: int = 0) -> tuple[float, float, fl
     from sklearn.ensemble import GradientBoostingClassifier  # slow to import
 
     z, v = _checked(codes, factors)
+    seed = whole_seed(seed)
     train, test = _halves(len(z), seed)
     models = [
-        _fitted(GradientBoostingClassifier(n_estimators=20, random_state=seed), z[train], f[train])
+        _fitted(
+            GradientBoostingClassifier(n_estimators=20, random_state=seed % _WORD),
+            z[train],
+            f[train],
+        )
         for f in v.T
     ]
     importance = np.stack([model.feature_importances_ for model in models], 1)
@@ -202,7 +211,7 @@ def factor_score(codes: Tensor, factors: Tensor, votes: int = 800, seed: int = 0
     if not alive.any():
         raise GenrobustError("no latent varies, so that none can vote; give codes that vary")
     z = z[:, alive] / np.sqrt(spread[alive])
-    draws = np.random.default_rng(_key("factor score", seed))
+    draws = np.random.default_rng(_key("factor score", whole_seed(seed)))
     table = np.zeros((2, z.shape[1], v.shape[1]))
     for vote in range(votes):
         factor = draws.integers(v.shape[1])
@@ -243,7 +252,7 @@ def beta_score(codes: Tensor, factors: Tensor, pairs: int = 800, seed: int = 0) 
         raise GenrobustError("factors has one column, and the score needs two; give more factors")
     pairs = whole("pairs", pairs, 4 * v.shape[1])
     z = z / np.maximum(z.std(0), 1e-12)
-    draws = np.random.default_rng(_key("beta score", seed))
+    draws = np.random.default_rng(_key("beta score", whole_seed(seed)))
     points, held = np.zeros((pairs, z.shape[1])), np.arange(pairs) % v.shape[1]
     for factor, column in enumerate(v.T):
         of_it = held == factor
@@ -342,6 +351,12 @@ def disentanglement_of(
         >>> round(found.mig, 3), found.factor_score, found.beta_score
         (1.0, 1.0, 1.0)
     """
+    require_model(model)
+    if not isinstance(images, Images):
+        raise GenrobustError(
+            f"images are a {type(images).__name__}; give genrobust.load_images('sprites'), or "
+            "genrobust.data.Images(raw, labels, size, factors)"
+        )
     if images.factors is None:
         raise GenrobustError(
             "these images have no known factors; give those of a data set that has, such as "
@@ -352,6 +367,7 @@ def disentanglement_of(
             f"the images are {images.shape} and '{model.name}' takes {model.input_shape}; give "
             "those that it was trained on"
         )
+    seed = whole_seed(seed)  # before the model has worked
     batches = torch.arange(len(images)).split(whole("batch_size", batch_size, 1))
     posteriors = [model.encode(images.take(ids).to(model.device)) for ids in batches]
     codes = torch.cat([_codes(posterior) for posterior in posteriors]).cpu()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.arguments import real, whole
+from genrobust.arguments import real, whole, whole_seed
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.metrics.checks import require_positive, require_same_shape
 from genrobust.metrics.draws import keyed_draws
@@ -89,7 +89,9 @@ def target_log_likelihood(
     elif sample_ids is None:
         raise GenrobustError("draws need sample_ids to key them; pass range(len(x_adv)), say")
     else:
-        codes = list(keyed_draws(posterior, sample_ids, draws, seed, "target likelihood"))
+        codes = list(
+            keyed_draws(posterior, sample_ids, draws, whole_seed(seed), "target likelihood")
+        )
     scores = [
         _log_likelihood(x_target, model.decode(z), likelihood, real("std", std)) for z in codes
     ]

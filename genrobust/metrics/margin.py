@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from genrobust.arguments import real, several, whole
+from genrobust.arguments import real, several, whole, whole_seed
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive, require_same_shape
 from genrobust.metrics.distances import l2
@@ -80,6 +80,7 @@ def robust_probability(
     x, x_adv = inputs("x", x, model), inputs("x_adv", x_adv, model)
     require_same_shape(x=x, x_adv=x_adv)
     require_positive(r=r)
+    seed = whole_seed(seed)
     clean = keyed_draws(model.encode(x), sample_ids, draws, seed, "margin", "clean")
     moved = keyed_draws(model.encode(x_adv), sample_ids, draws, seed, "margin", "adversarial")
     within = torch.zeros(len(x), device=x.device)

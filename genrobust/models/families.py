@@ -35,11 +35,23 @@ NETWORKS: dict[str, NetworkSpec] = {
     "adversarial-vae": _GAUSSIAN,
     "avae": _GAUSSIAN,
     "mixup-vae": _GAUSSIAN,
+    "civet-vae": _GAUSSIAN,
     "vqvae": NetworkSpec(gaussian=0, codebook=(64, 8)),
     "seatbelt": NetworkSpec(gaussian=10, top=5),
     "vib": NetworkSpec(gaussian=10, classes=10),
     "dc-ign": _GAUSSIAN,
     "lipschitz-vae": NetworkSpec(gaussian=10, layers="dense", lipschitz=5.0),
+}
+
+#: Those whose training is a defence, and which.
+DEFENCES: dict[str, str] = {
+    "fare-vae": "adversarial training of the code",
+    "smooth-encoder": "smooth encoder",
+    "adversarial-vae": "adversarial training of the reconstruction",
+    "avae": "self-consistent encoder",
+    "mixup-vae": "mixup",
+    "seatbelt": "total correlation of two layers",
+    "lipschitz-vae": "Lipschitz networks",
 }
 
 

@@ -69,6 +69,13 @@ class Alone:
         found = [image for _, image in pictures_in(output, tuple(x.shape)) if image is not x]
         if len(found) == 1:
             return found[0]
+        if not found:
+            raise GenrobustError(
+                f"the module's forward returned {describe(output)} and no image for images of "
+                f"shape {tuple(x.shape)}; give a model that reconstructs them, or deploy=, a "
+                "function that returns the reconstructions (a classifier is no model here but a "
+                "judge: --judge)"
+            )
         raise GenrobustError(
             f"the module's forward returned {describe(output)}, in which {len(found)} may be the "
             "image; pass deploy=, a function that returns it alone, such as one that ends in [0]"

@@ -184,8 +184,8 @@ class GenerativeModel:
         """sha256 of the spec and of all numbers that the model works with.
 
         Those are the weights, and any other tensor or numeric array that its functions reach: of a
-        second module, in a closure, in a global, in an attribute. See :mod:`identity
-        <genrobust.models.identity>` for what tells apart models that have these in common.
+        second module, in a closure, in a global, in an attribute. See
+        :mod:`genrobust.models.identity` for what tells apart models that have these in common.
         """
         weights = files.sha256_of_tensors(self.module.state_dict())
         spec = json.dumps(

@@ -31,10 +31,10 @@ def as_module(given: object) -> nn.Module:
         return given
     if isinstance(given, (tuple, list)) and [isinstance(m, nn.Module) for m in given] == [True] * 2:
         return Pair(*given)
+    what = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
     raise GenrobustError(
-        f"wrap takes a torch.nn.Module, or the pair (encoder, decoder), not a "
-        f"{type(given).__name__}; for functions pass the module that holds their weights, and "
-        "encode= and decode="
+        f"wrap takes a torch.nn.Module, or the pair (encoder, decoder), not {what}; for functions "
+        "pass the module that holds their weights, and encode= and decode="
     )
 
 
@@ -100,7 +100,12 @@ def shape_of(module: nn.Module, given: Any) -> tuple[int, int, int]:
             f"the image shape of {type(module).__name__} is not known; pass "
             "input_shape=(channels, height, width), such as input_shape=(1, 32, 32)"
         )
-    shape = tuple(int(n) for n in found)
-    if len(shape) != 3 or min(shape) < 1:
-        raise GenrobustError(f"input_shape is (channels, height, width), not {tuple(found)}")
+    try:
+        shape = tuple(int(n) for n in found)
+    except (TypeError, ValueError):
+        shape = ()
+    if len(shape) != 3 or min(shape) < 1 or isinstance(found, str):
+        raise GenrobustError(
+            f"input_shape is (channels, height, width), such as (1, 32, 32), not {found}"
+        )
     return shape[0], shape[1], shape[2]

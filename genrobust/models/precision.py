@@ -41,8 +41,9 @@ class Passage:
     """
 
     def __init__(self, given: Tensor, precision: torch.dtype) -> None:
-        self.scale = given.new_ones(())
         self._scaled = precision == torch.float16 and torch.is_grad_enabled()
+        if self._scaled:
+            self.scale = given.new_ones(())
         # A module in float32 takes what it is given; it may work in the precision of its input.
         converted = given if precision == torch.float32 else given.to(precision)
         self.inside: Tensor = _Enter.apply(given, converted, self) if self._scaled else converted

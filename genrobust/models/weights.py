@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -36,12 +39,24 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             return files.read_tensors(path)[0]
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # a damaged pickle can raise anything
-        reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise GenrobustError(
-            f"the weights file '{path}' cannot be read ({reason}); give a .safetensors file, or a "
-            ".pt file written by torch.save(module.state_dict(), path)"
+            f"the weights file '{path}' cannot be read ({_reason(problem, path)}); give a "
+            ".safetensors file, or a .pt file written by torch.save(module.state_dict(), path)"
         ) from problem
     return _state_dict_in(content, path)
+
+
+def _reason(problem: Exception, path: Path) -> str:
+    """Why a file could not be read; torch's own words are a page of advice."""
+    words = str(problem)
+    if isinstance(problem, UnpicklingError):
+        held = re.search(r"GLOBAL (\S+) was not an allowed global", words)
+        if held or zipfile.is_zipfile(path):
+            return f"beside tensors it holds {held[1] if held else 'objects'}, which could run code"
+        return "it is no file of torch's, or of objects that could run code"
+    if "PytorchStreamReader" in words:
+        return "it is damaged"
+    return words.splitlines()[0] if words else type(problem).__name__
 
 
 def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:

@@ -208,11 +208,21 @@ def _adapted(
     max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
-    if len(value_range) != 2 or not -math.inf < value_range[0] < value_range[1] < math.inf:
-        raise GenrobustError(f"value_range is (lowest, highest) pixel, not {value_range}")
+    for what, function in (("encode", encode), ("decode", decode), ("deploy", deploy)):
+        if function is not None and not callable(function):
+            raise GenrobustError(f"{what} is {function!r}; give a function of a batch")
+    try:
+        low, high = value_range
+        ordered = -math.inf < low < high < math.inf
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered:
+        raise GenrobustError(
+            f"value_range is (lowest, highest) pixel, such as (-1, 1), not {value_range}"
+        )
     if not isinstance(draws, int) or draws < 1:
         raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
-    low, high = value_range
+    unit = (low, high) == (0, 1)
     shape = shape_of(module, input_shape)
     run_encoder = encode or method(module, "encode", "encoder")
     run_decoder = decode or method(module, "decode", "decoder")
@@ -230,7 +240,9 @@ def _adapted(
     freeze(module)
 
     def entering(x: Tensor, function: object) -> Passage:
-        return Passage(x * (high - low) + low, precision_of(function, module, "encoder"))
+        # A copy in any case: what the module does to it in place stays there.
+        inside = x.clone() if unit else x * (high - low) + low
+        return Passage(inside, precision_of(function, module, "encoder"))
 
     deploying = Forward(deploy) if deploy else None
     trials = count()
@@ -253,7 +265,7 @@ def _adapted(
 
     def to_image(output: Any, passage: Passage, given: Tensor, who: str, argument: str) -> Tensor:
         (image,) = passage.leave(_beside(given, image_of(output, who, argument), who))
-        image = (image - low) / (high - low)
+        image = image.clone() if unit else (image - low) / (high - low)
         fits = image.ndim in (2, 3) and image[0].numel() == torch.Size(shape).numel()
         return image.reshape(-1, *shape) if fits else image
 

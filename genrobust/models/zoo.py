@@ -5,14 +5,16 @@ A registered model is a function from a dataset's name to a torch module or a Ge
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
 
 from genrobust import files
+from genrobust.arguments import text
 from genrobust.data.base import DATASETS
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
@@ -54,6 +56,7 @@ _TRAINED = {
     "adversarial-vae": "Reconstructions that keep still in a ball of inputs.",
     "avae": "Codes that survive being decoded and encoded (Cemgil et al. 2020).",
     "mixup-vae": "Pictures mixed two by two, and their codes (Khan & Storkey 2023).",
+    "civet-vae": "The worst that a ball can do, bounded by boxes (Xu et al. 2025).",
     "vqvae": "Codes from a list that is learned (van den Oord et al. 2017).",
     "seatbelt": "Two layers of latents, total correlation on top (Willetts et al. 2021).",
     "vib": "A classifier by a Gaussian bottleneck, and its decoder (Alemi et al. 2017).",
@@ -102,6 +105,7 @@ def load_model(
         >>> model.input_shape
         (1, 32, 32)
     """
+    text("model", model, "vae")
     shape = DATASETS.get(dataset).image_shape
     if is_published(model):
         published = load_published(model, shape, weights).at_most(max_batch)
@@ -142,6 +146,8 @@ def _build_registered(
             f"'{name}' names a file but no function in it; type {name}:FUNCTION, a function "
             "without arguments that returns the model"
         )
+    if name not in MODELS:
+        raise _unknown(name)
     built = MODELS.get(name)(dataset)
     if name in NETWORKS and weights is not None:
         network = _network_of(Path(weights))
@@ -151,11 +157,35 @@ def _build_registered(
         if not shipped.is_file():
             raise GenrobustError(
                 f"no weights of '{name}' for '{dataset}' ship with genrobust; train them with "
-                f"'genrobust train --model {name} --dataset {dataset}' and pass --weights"
+                f"genrobust train --model {name} --dataset {shlex.quote(dataset)} and pass "
+                "--weights"
             )
         assert isinstance(built, nn.Module)
         load_state_dict(built, read_state_dict(shipped), shipped)
     return built
+
+
+def _unknown(name: str) -> GenrobustError:
+    """What a name is that no model has: a file, the hub's, or a slip."""
+    if Path(name).suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx", ".h5"):
+        return GenrobustError(
+            f"'{name}' is a file of weights, and a model is code with weights; give the code as "
+            f"FILE.py:FUNCTION, and of the weights a state dict, such as --weights {name}"
+        )
+    if Path(name).suffix == ".ipynb":
+        return GenrobustError(
+            f"'{name}' is a notebook; save its code as a .py file, and type FILE.py:FUNCTION"
+        )
+    if files.is_there(Path(f"{name}.py")):
+        return GenrobustError(
+            f"'{name}' is no model of the zoo; for a function of your file type {name}.py:FUNCTION"
+        )
+    if name.count("/") == 1:
+        return GenrobustError(
+            f"'{name}' is no model of the zoo and no folder; for one of the hub type hf://{name}"
+        )
+    known = unknown_name("model", name, MODELS.names())
+    return GenrobustError(f"{known}; one of your own is FILE.py:FUNCTION")
 
 
 def _network_of(weights: Path) -> NetworkSpec | None:
@@ -182,7 +212,16 @@ def _build_from_code(reference: str) -> nn.Module | GenerativeModel:
     built = build(reference)
     if not isinstance(built, (nn.Module, GenerativeModel)):
         raise GenrobustError(
-            f"'{reference}' returned a {type(built).__name__}; it must return a torch.nn.Module, "
+            f"'{reference}' returned {_called(built)}; it must return a torch.nn.Module, "
             "or what genrobust.wrap gives"
         )
     return built
+
+
+def _called(found: object) -> str:
+    """What was returned in a module's place."""
+    if isinstance(found, type):
+        return f"the class {found.__name__} and no object of it, {found.__name__}()"
+    if isinstance(found, Mapping):
+        return f"a {type(found).__name__}, such as weights that are still to be loaded into one"
+    return f"a {type(found).__name__}"

@@ -81,7 +81,5 @@ def aim(batch: Batch) -> tuple[Tensor, int]:
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """z_label - max of the others, (B,)."""
     chosen = logits.gather(1, labels[:, None])
-    others = logits.masked_fill(
-        torch.zeros_like(logits, dtype=torch.bool).scatter(1, labels[:, None], True), -torch.inf
-    )
+    others = logits.scatter(1, labels[:, None], -torch.inf)
     return chosen[:, 0] - others.amax(1)

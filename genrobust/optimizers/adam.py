@@ -59,8 +59,8 @@ def adam(
         >>> bool((found.loss < problem.loss(x)).all())
         True
     """
-    source = problem.context.batch.x
-    x = threat.project(start, source)
+    project = threat.projector(problem.context.batch.x)
+    x = project(start)
     minimum = Minimum(problem, x)
     variable = (tanh.from_image(x) if in_tanh else x).clone()
     optimizer = torch.optim.Adam([variable], lr=learning_rate)
@@ -84,10 +84,10 @@ def adam(
             plateau.update(problem.index, loss)
         x = tanh.to_image(variable) if in_tanh else variable
         if not free:
-            x = threat.project(x, source)
+            x = project(x)
             variable.copy_(tanh.follow(variable, x) if in_tanh else x)
     if free:
-        x = threat.project(x, source)
+        x = project(x)
     loss = problem.loss(x)
     if last or free:
         minimum.replace(problem.index, x, loss)

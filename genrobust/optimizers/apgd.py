@@ -14,6 +14,8 @@ from genrobust.threat import ThreatModel
 
 MOMENTUM = 0.75
 SUFFICIENT = 0.75
+#: Steps between two looks at who is done, each of which a device waits for.
+LOOK = 3
 
 
 def apgd(
@@ -33,7 +35,8 @@ def apgd(
         steps: gradients to take.
         stop_below: a sample whose loss is below this at a checkpoint is done.
         patience: a sample is given up at a checkpoint where this many times the pace since the
-            one before would not bring its loss to 0 in the steps left; None: none is.
+            one before would not bring its loss to 0 in the steps left, and one that is done
+            leaves within a few steps; None: neither.
 
     Returns:
         The best iterate of each sample.
@@ -52,7 +55,7 @@ def apgd(
         True
     """
     minimum = Minimum(problem, start)
-    source = problem.context.batch.x
+    project = threat.projector(problem.context.batch.x)
     x, previous = start, start
     step = torch.full((len(start),), 2 * threat.eps, device=start.device)
     loss, gradient = problem.gradient(x)
@@ -63,13 +66,13 @@ def apgd(
     checkpoints = _checkpoints(steps)
     last = 0
     for k in range(1, steps):
-        moved = threat.project(
-            x - _scale(step, threat.norm.steepest(_free(gradient, x), x)), source
-        )
+        # A ball that is a box keeps every pixel by itself from leaving.
+        free = gradient if threat.norm.is_box else _free(gradient, x)
+        moved = project(x - _scale(step, threat.norm.steepest(free, x)))
         if k > 1:
-            moved = threat.project(
-                x + MOMENTUM * (moved - x) + (1 - MOMENTUM) * (x - previous), source
-            )
+            # x + a (moved - x) + (1 - a) (x - previous), in place: fresh memory costs more.
+            drift = (x - previous).mul_(1 - MOMENTUM)
+            moved = project((moved - x).mul_(MOMENTUM).add_(x).add_(drift))
         x, previous = moved, x
         before = loss
         loss, gradient = problem.gradient(x)
@@ -77,30 +80,32 @@ def apgd(
         better = loss < minimum.loss[problem.index]
         best_gradient = torch.where(_like(better, x), gradient, best_gradient)
         minimum.update(problem.index, x, loss)
-        if k not in checkpoints:
+        checks, looks = k in checkpoints, patience is not None and k % LOOK == 0
+        if not (checks or looks):
             continue
-        index = problem.index
-        best = minimum.loss[index]
-        halve = (improved < SUFFICIENT * (k - last)) | (~halved_before & (best >= best_before))
-        step = torch.where(halve, step / 2, step)
-        # A halved sample goes on from its best iterate.
-        x = torch.where(_like(halve, x), minimum.x[index], x)
-        gradient = torch.where(_like(halve, x), best_gradient, gradient)
-        loss = torch.where(halve, best, loss)
-        keep = torch.ones_like(halve) if stop_below is None else best >= stop_below
-        if patience is not None:
-            pace = (best_before - best) / (k - last)
-            keep &= best <= patience * pace * (steps - 1 - k)
-        best_before, halved_before, improved, last = best, halve, torch.zeros_like(improved), k
+        best = minimum.loss[problem.index]
+        keep = torch.ones_like(halved_before) if stop_below is None else best >= stop_below
+        if checks:
+            halve = (improved < SUFFICIENT * (k - last)) | (~halved_before & (best >= best_before))
+            step = torch.where(halve, step / 2, step)
+            # A halved sample goes on from its best iterate.
+            x = torch.where(_like(halve, x), minimum.x[problem.index], x)
+            previous = torch.where(_like(halve, x), x, previous)
+            gradient = torch.where(_like(halve, x), best_gradient, gradient)
+            loss = torch.where(halve, best, loss)
+            if patience is not None:
+                pace = (best_before - best) / (k - last)
+                keep &= best <= patience * pace * (steps - 1 - k)
+            best_before, halved_before, improved, last = best, halve, torch.zeros_like(improved), k
         if not keep.all():
             problem = problem.narrow(keep)
             if not len(problem.index):
                 break
-            source, x, previous, step = source[keep], x[keep], previous[keep], step[keep]
+            project = threat.projector(problem.context.batch.x)
+            x, previous, step = x[keep], previous[keep], step[keep]
             improved, best_before = improved[keep], best_before[keep]
             halved_before, loss = halved_before[keep], loss[keep]
             gradient, best_gradient = gradient[keep], best_gradient[keep]
-        previous = torch.where(_like(halved_before, x), x, previous)
     return minimum
 
 

@@ -45,14 +45,14 @@ def pgd(
         >>> bool((found.loss < problem.loss(x)).all())
         True
     """
-    source = problem.context.batch.x
+    project = threat.projector(problem.context.batch.x)
     x = start
     minimum = Minimum(problem, x)
     for k in range(steps):
         loss, gradient = problem.gradient(x)
         minimum.update(problem.index, x, loss)
         size = step_size * (1 - (1 - final_share) * k / steps)
-        x = threat.project(x - size * threat.norm.steepest(gradient, x), source)
+        x = project(x - size * threat.norm.steepest(gradient, x))
     loss = problem.loss(x)
     if last:
         minimum.replace(problem.index, x, loss)

@@ -88,7 +88,7 @@ class Problem:
         """The loss of each image, (B,), without a gradient."""
         with torch.no_grad():
             loss, draws = self._loss(x_adv)
-        self.forwards[self.index] += draws
+        self._count(self.forwards, draws)
         return loss.to(x_adv.dtype)
 
     def gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +113,8 @@ class Problem:
                 )
             else:
                 gradient = torch.zeros_like(x_adv)
-        self.forwards[self.index] += draws
-        self.backwards[self.index] += draws
+        self._count(self.forwards, draws)
+        self._count(self.backwards, draws)
         return loss.detach().to(x_adv.dtype), gradient
 
     def narrow(self, keep: Tensor) -> Problem:
@@ -129,6 +129,12 @@ class Problem:
     def penalised(self, penalty: Penalty | None) -> Problem:
         """The same samples and counts under another penalty, or none."""
         return replace(self, penalty=penalty)
+
+    def _count(self, passes: Tensor, more: int) -> None:
+        if len(self.index) == len(passes):  # that is, of all: no need to look them up
+            passes += more
+        else:
+            passes[self.index] += more
 
     def _loss(self, x_adv: Tensor) -> tuple[Tensor, int]:
         """The loss, and how often it was drawn.

@@ -45,7 +45,8 @@ MEMBERS, SHOWN, LOST = 5, 0.1, 0.25
 #: models, the published ones too, it is 5% at most; of untrained ones all of them.
 UNLIKE = 0.25
 #: Cosine of what a model does along directions with what its gradient says, and the share of the
-#: sources where it is less. Of honest models, odd ones too, it is above at more than nine of ten.
+#: sources where it is less. Of honest models, odd ones too, it is above at nine of ten; of one that
+#: declares a rippled deployment 0.9 is above at too few.
 ALONG, WRONG = 0.8, 0.25
 #: The part of a way's change that is a jump, and the share of the sources; of honest models it is
 #: 0.05 at most, of a deployment that rounds its input to 64 levels a quarter.
@@ -93,6 +94,8 @@ def raised(
         found += [] if short.unbounded is None else [_unbounded(short.unbounded, eligible)]
         if guidance.directional is not None:
             found += _directional(guidance.directional, eligible)
+        if signs.along_attacked is not None:
+            found.append(_attacked(signs.along_attacked, eligible))
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
@@ -208,7 +211,8 @@ def _longer(longer: Longer, eligible: Tensor) -> Flag | None:
 
 def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
     """What needs no attack: differences beside gradients, and reconstructions on short ways."""
-    along = _share(~(seen.along[eligible] >= ALONG))
+    cosines = seen.along if seen.along_either is None else seen.along_either
+    along = _share(~(cosines[eligible] >= ALONG))
     if along > WRONG:
         yield Flag(
             name="gradients are wrong in part",
@@ -218,7 +222,8 @@ def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
             value=along,
             limit=WRONG,
         )
-    latent = _share(~(seen.along_latent[eligible] >= ALONG))
+    cosines = seen.along_latent if seen.along_latent_either is None else seen.along_latent_either
+    latent = _share(~(cosines[eligible] >= ALONG))
     if latent > WRONG:
         yield Flag(
             name="latents without a true gradient",
@@ -226,6 +231,16 @@ def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
             f"has a gradient whose cosine with finite differences is below {ALONG:g}; look for "
             "what is detached, rounded or replaced on the way to the code",
             value=latent,
+            limit=WRONG,
+        )
+    pixels = 0.0 if seen.along_pixels is None else _share(~(seen.along_pixels >= ALONG)[eligible])
+    if pixels > WRONG:
+        yield Flag(
+            name="pixels without a true gradient",
+            evidence=f"for {pixels:.0%} of the eligible sources a quarter of the pixels, by the "
+            "size of their gradient, does a tenth or more of what all do, and its gradient has a "
+            f"cosine below {ALONG:g} with finite differences; let gradients pass to all",
+            value=pixels,
             limit=WRONG,
         )
     jumpy = _share(seen.jump[eligible] > JUMP)
@@ -258,6 +273,21 @@ def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
             value=sure,
             limit=TOO_SURE,
         )
+
+
+def _attacked(along: Tensor, eligible: Tensor) -> Flag | None:
+    """A gradient may be true at the sources and at first alone."""
+    share = _share(~(along[eligible] >= ALONG))
+    if share <= WRONG:
+        return None
+    return Flag(
+        name="gradients are wrong where attacks lead",
+        evidence=f"for {share:.0%} of the eligible sources, after the attacks, the gradient at an "
+        f"attacked image has a cosine below {ALONG:g} with finite differences; let gradients pass "
+        "wherever the image lies, however often and however many are asked for",
+        value=share,
+        limit=WRONG,
+    )
 
 
 def _unbounded(fooled: Tensor, eligible: Tensor) -> Flag | None:

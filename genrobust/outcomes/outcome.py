@@ -26,11 +26,12 @@ _StillImage = Annotated[Tensor, Column(None, "source", "still", kept=False, pixe
 _Image = Annotated[Tensor, Column(None, "source", "replay", kept=False, pixels=True)]
 _Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
 _Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
-_Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=True)]
-_Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=True)]
+_Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=1)]
+_Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=1)]
+_Last = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=2)]
 _Count = Annotated[Tensor, Column(torch.int64, "attack and radius", "rerun")]
-_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=True)]
-_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=True)]
+_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=1)]
+_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=1)]
 _Tried = Annotated[Tensor, Column(torch.bool, "source", "rerun")]
 _Fooled = Annotated[Tensor, Column(torch.bool, "radius and source", "rerun")]
 
@@ -96,6 +97,10 @@ class Directional(Stored):
         along: the cosine of what the judge's margin on the surrogate reconstruction does along
             directions with what its gradient says.
         along_latent: the least such cosine among the latents that move most.
+        along_either, along_latent_either: the larger of these and of the same with differences of
+            0.02 a pixel; None in the first runs.
+        along_pixels: the least such cosine, of the margin, among groups of pixels by the size of
+            their gradient; likewise.
         jump: the largest change of the reconstruction within 1/512 of a way of a tenth of the pixel
             range, as a part of the change along the whole way.
         response: how far the reconstruction moves on such a way of noise, as a part of the way.
@@ -105,6 +110,9 @@ class Directional(Stored):
 
     along: _Distance
     along_latent: _Distance
+    along_either: _Last = None
+    along_latent_either: _Last = None
+    along_pixels: _Last = None
     jump: _Distance
     response: _Distance
     lead: _Distance
@@ -157,19 +165,27 @@ class Short(Stored):
 
     success: _Fooled
     again: _Fooled
-    stopped: Annotated[
-        Tensor | None, Column(torch.bool, "radius and source", "rerun", later=True)
-    ] = None
-    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=True)] = None
+    stopped: Annotated[Tensor | None, Column(torch.bool, "radius and source", "rerun", later=1)] = (
+        None
+    )
+    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=1)] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Signs(Stored):
-    """What flags rest on; ``longer`` in an ensemble alone."""
+    """What flags rest on; ``longer`` in an ensemble alone.
+
+    ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
+    at attacked images and few at a time, (B,); None in the first runs and where a smallest change
+    is searched.
+    """
 
     guidance: Annotated[Guidance, Group()]
     longer: Annotated[Longer | None, Group("longer.")] = None
     short: Annotated[Short, Group("probe.")]
+    along_attacked: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=2)] = (
+        None
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,8 +6,9 @@ follows from what the annotations say of each tensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cache, partial
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import torch
@@ -22,6 +23,9 @@ Proof = Literal["found", "still", "replay", "rerun"]
 
 Self = TypeVar("Self", bound="Stored")
 
+#: The annotations of a class: they are text, which is compiled at every look.
+_hints: Callable[..., dict[str, Any]] = cache(partial(get_type_hints, include_extras=True))
+
 
 @dataclass(frozen=True)
 class Column:
@@ -32,7 +36,7 @@ class Column:
         per: its first dimensions; "attack" counts two more rows, for the flags.
         proof: what shows that it is right.
         kept: whether evidence keeps it; what follows from the rest is not kept.
-        later: whether the first runs were made without it.
+        later: the round that it came in, of :mod:`genrobust.evidence.earlier`.
         pixels: whether an entry is an image, or as large.
     """
 
@@ -40,7 +44,7 @@ class Column:
     per: Per
     proof: Proof
     kept: bool = True
-    later: bool = False
+    later: Literal[0, 1, 2] = 0
     pixels: bool = False
 
 
@@ -148,7 +152,7 @@ def _name(mark: Column | Group, name: str) -> str:
 def _members(cls: type[Stored]) -> tuple[tuple[str, Column | Group, type[Stored]], ...]:
     """Attributes, what their annotations say, and their types."""
     found = []
-    for attribute, hint in get_type_hints(cls, include_extras=True).items():
+    for attribute, hint in _hints(cls).items():
         kind, mark = get_args(hint)
         found.append((attribute, mark, (get_args(kind) or (kind,))[0]))
     return tuple(found)

@@ -85,7 +85,7 @@ def write_eval_results(folder: str | Path, replayed: Replayed, dataset: str) -> 
         >>> from genrobust.publish import replay_run
         >>> found = replay_run("run", "https://example.org/evidence.zip")  # doctest: +SKIP
         >>> write_eval_results(".", found, "owner/benchmark")  # doctest: +SKIP
-        PosixPath('.eval_results/digits-v1.yaml')
+        PosixPath('.eval_results/digits-v2.yaml')
     """
     _require_hub()
     import yaml

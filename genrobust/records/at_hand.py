@@ -45,12 +45,12 @@ class AtHand:
             found = Outcomes.model_validate_json(files.read_bytes(path))
             check_outcomes(record, found)
         except OSError as problem:
-            raise _missing(path, record.provenance.command) from problem
+            raise _missing(path, record.command) from problem
         except ValueError as problem:
             reason = in_a_line(problem) if isinstance(problem, ValidationError) else str(problem)
             raise GenrobustError(
                 f"'{path}' is not of the record beside it ({reason}); write both again: "
-                f"{record.provenance.command}"
+                f"{record.command}"
             ) from problem
         return found
 

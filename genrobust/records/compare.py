@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import Field
@@ -67,7 +67,7 @@ class Comparison(Frozen):
 
 def compared(one: Record, other: Record) -> Comparison:
     """The difference of two records of one suite; see :meth:`Record.compare`."""
-    _require_equal(one.suite, other.suite)
+    _require_alike(one, other)
     suite = one.suite
     first, second = (r.at_hand.outcomes_of(r).worst for r in (one, other))
     stands = [w.eligible & ~reached(w.ignore, suite) for w in (first, second)]
@@ -80,7 +80,7 @@ def compared(one: Record, other: Record) -> Comparison:
 
 def compared_curves(one: MinimumNormRecord, other: MinimumNormRecord) -> Comparison:
     """Likewise for two curves, whose areas go up to the suite's largest radius."""
-    _require_equal(one.suite, other.suite)
+    _require_alike(one, other)
     suite = one.suite
     eligible, distance = zip(*map(_distances, (one, other)), strict=True)
     stands = [torch.stack([d > eps for eps in suite.eps]).double() for d in distance]
@@ -116,7 +116,13 @@ def _comparison(
     )
 
 
-def _require_equal(one: Suite, other: Suite) -> None:
+def _require_alike(record: Any, given: Any) -> None:
+    if not isinstance(given, type(record)):
+        raise GenrobustError(
+            f"other is a {type(given).__name__}; give a {type(record).__name__}, such as "
+            f"{type(record).__name__}.load(FOLDER)"
+        )
+    one, other = record.suite, given.suite
     if one.sha256 == other.sha256:
         return
     differ = [name for name, value in one if value != getattr(other, name)]

@@ -20,7 +20,7 @@ from genrobust.records.record import (
     Provenance,
     Times,
 )
-from genrobust.suites.suite import Frozen, Suite
+from genrobust.suites.suite import Frozen, Suite, spelled_out
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,6 +146,11 @@ class MinimumNormRecord(Beside):
 
         return load_curve(Path(path))
 
+    @property
+    def command(self) -> str:
+        """What repeats the run, with the version of its suite, which records may leave out."""
+        return spelled_out(self.provenance.command, self.suite)
+
     def __repr__(self) -> str:
         return display.curve_summary(self)
 
@@ -180,7 +185,7 @@ class MinimumNormRecord(Beside):
         Raises:
             GenrobustError: the pictures are not at hand.
         """
-        found = self.at_hand.examples_of(self.model.name, self.provenance.command)
+        found = self.at_hand.examples_of(self.model.name, self.command)
         return display.plot_examples(found, classes, figure)
 
     def compare(self, other: MinimumNormRecord) -> Comparison:

@@ -11,7 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from genrobust.models.fidelity import Fidelity
 from genrobust.records import display
 from genrobust.records.at_hand import Beside
-from genrobust.suites.suite import Frozen, Suite
+from genrobust.suites.suite import Frozen, Suite, spelled_out
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -306,7 +306,7 @@ class Record(Beside):
     Example:
         >>> Record.model_fields["official"].description
         'the frozen suite, whole: comparable with other records of it'
-        >>> Record.load("genrobust-runs/digits-v1/vae").plot_curve()  # doctest: +SKIP
+        >>> Record.load("genrobust-runs/digits-v2/vae").plot_curve()  # doctest: +SKIP
         <Axes: xlabel='eps (L-inf)', ylabel='share of the sources'>
     """
 
@@ -359,6 +359,11 @@ class Record(Beside):
         from genrobust.records.migrate import load_record
 
         return load_record(Path(path))
+
+    @property
+    def command(self) -> str:
+        """What repeats the run, with the version of its suite, which records may leave out."""
+        return spelled_out(self.provenance.command, self.suite)
 
     def __repr__(self) -> str:
         return display.summary(self)
@@ -427,7 +432,7 @@ class Record(Beside):
             >>> len(record.plot_examples().axes)  # five rows, a column a source that is eligible
             10
         """
-        found = self.at_hand.examples_of(self.model.name, self.provenance.command)
+        found = self.at_hand.examples_of(self.model.name, self.command)
         return display.plot_examples(found, classes, figure)
 
     def compare(self, other: Record) -> Comparison:

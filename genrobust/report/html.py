@@ -88,7 +88,8 @@ def verdict(record: Record) -> str:
     if surviving == eligible:
         return f"{where} every reconstruction survives: {recognised}, and no attack changes any."
     return (
-        f"{where} {surviving} of {sources} reconstructions survive: {recognised}, and the attacks "
+        f"{where} {surviving} of {sources} reconstructions "
+        f"{'survives' if surviving == 1 else 'survive'}: {recognised}, and the attacks "
         f"{words.changed.format(eligible - surviving)}."
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.arguments import whole_seed
 from genrobust.errors import GenrobustError
 from genrobust.registry import Registry
 from genrobust.seeding import seed_of
@@ -24,7 +25,10 @@ PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
     "publication",
     {
         name: f"genrobust.reproduce.{name}:{name}"
-        for name in (*("thesis", "auddc", "camuto2021", "khan2023", "kos2018", "willetts2021"),)
+        for name in (
+            *("thesis", "auddc", "camuto2021", "khan2023", "kos2018"),
+            *("kuzina2022", "willetts2021"),
+        )
     },
 )
 
@@ -61,6 +65,7 @@ class Setting:
     say: Callable[[str], None] = field(default=lambda line: None, compare=False)
 
     def __post_init__(self) -> None:
+        whole_seed(self.seed)
         if self.sources is not None and self.sources < 1:
             raise GenrobustError(f"--sources is {self.sources}; it must be 1 or more")
         for option in ("checkpoints", "reference"):

@@ -15,14 +15,14 @@ from genrobust.metrics import l2
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.auddc import different
-from genrobust.reproduce.base import Reproduction, Setting, bootstrapped, table
+from genrobust.reproduce.base import Interval, Reproduction, Setting, bootstrapped, table
 from genrobust.seeding import generator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ATTACKS = ("willetts-kl", "willetts-w2")
-#: With the penalty of their training, plain VAEs first in each family.
+#: With the penalty of their training, plain VAEs first of those of one network.
 ZOO = {"vae": "beta 1", "betavae": "beta 4"}
 OTHERS = {
     "disvae_VAE_mnist": "beta 1",
@@ -86,7 +86,8 @@ def _measured(
 def _page(
     setting: Setting, found: dict[str, dict[str, Any]], size: dict[str, int], pairs: int
 ) -> Reproduction:
-    penalties, rows, results = {**ZOO, **OTHERS}, [], {}
+    penalties, rows = {**ZOO, **OTHERS}, []
+    results: dict[str, Any] = {}
     for model, ways in found.items():
         cells, numbers = [], {}
         for name, one in ways.items():
@@ -109,6 +110,16 @@ def _page(
     for name in ATTACKS:
         kind = name.rpartition("-")[2].upper()
         head += [f"{kind}: log10 of the loss", f"{kind}: target's -log p"]
+    apart = _differences(found, setting.seed)
+    for (model, name), told in apart.items():
+        results[model][name]["more_than_plain"] = {k: vars(v) for k, v in told.items()}
+    compared = table(
+        ["model", "minus", "attack", "log10 of the loss", "share of -log p left"],
+        [
+            [model, _plain(model), name, f"{told['log10_loss']:+.2f}", f"{told['share']:+.2f}"]
+            for (model, name), told in apart.items()
+        ],
+    )
     summary = table([*head, "-log p, no attack", "-log p, the target itself"], rows)
     text = f"""\
 Willetts, Camuto, Rainforth, Roberts & Holmes 2021 move a source's posterior to a target's, by KL or
@@ -125,10 +136,16 @@ under a draw of the attacked code. At most {size["iterations"]} iterations of L-
 published optimizer is not named. The last two columns are the ends of the scale: an attack that
 does nothing, and one that reaches the target's own code.
 
+Minus the plain VAE of the same network, on the same pairs; the *share left* is the place of -log p
+between the two ends, 1 where the attack did nothing and 0 where it reached the target:
+
+{compared}
+
 ![The target's likelihood against lambda, by model](willetts2021-lambda.svg)
 
 ## How to read it
 
+- One order of magnitude is a difference of 1 in log10 of the loss.
 - The loss is in units of the model's own latent space: its authors say themselves that it does not
   compare across models of different latent scale. The likelihood does, between its two ends: a
   model that blurs everything has a narrow range, and seems robust without being so.
@@ -149,6 +166,45 @@ does nothing, and one that reaches the target's own code.
         },
         figures={"willetts2021-lambda": _figure(results)},
     )
+
+
+def _plain(model: str) -> str:
+    return next(iter(ZOO if model in ZOO else OTHERS))
+
+
+def _differences(
+    found: dict[str, dict[str, Any]], seed: int
+) -> dict[tuple[str, str], dict[str, Interval]]:
+    """What each model is left with more than the plain one of its network, by attack."""
+    apart = {}
+    for model, ways in found.items():
+        plain = _plain(model)
+        if model == plain or plain not in found:
+            continue
+        for name, one in ways.items():
+            rows = [_by_pair(one), _by_pair(found[plain][name])]
+            losses = rows[0][:, 0] - rows[1][:, 0]
+            both = torch.cat([row[:, 1:] for row in rows], 1)
+            apart[model, name] = {
+                "log10_loss": bootstrapped(losses.tolist(), _mean, seed),
+                "share": bootstrapped(both.tolist(), _more_left, seed),
+            }
+    return apart
+
+
+def _by_pair(one: dict[str, Any]) -> Tensor:
+    """(pairs, 4): log10 of the loss, and -log p attacked, of the source and of the target."""
+    loss = torch.tensor(one["loss"]).clamp_min(1e-12).log10().mean(0)
+    attacked = torch.tensor(one["unlikely"]).mean(0)
+    ends = (torch.tensor(one[k]) for k in ("unlikely_clean", "unlikely_target"))
+    return torch.stack([loss, attacked, *ends], 1)
+
+
+def _more_left(drawn: Any) -> float:
+    """Of rows (attacked, source, target) of one model and of another: the shares' difference."""
+    sums = drawn.sum(0)
+    shares = [(sums[i] - sums[i + 2]) / (sums[i + 1] - sums[i + 2]) for i in (0, 3)]
+    return float(shares[0] - shares[1])
 
 
 def _mean(drawn: Any) -> float:

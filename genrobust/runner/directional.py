@@ -1,6 +1,6 @@
 """Whether autograd says what the model does: against finite differences, and along short ways.
 
-It takes some seventy forward passes and ten backward a source, and no attack. A random model is
+It takes some hundred forward passes and ten backward a source, and no attack. A random model is
 looked at with one draw, the same for all images.
 """
 
@@ -12,9 +12,18 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from genrobust.attacks.differences import agreement, directions, one_draw
+from genrobust.attacks.differences import (
+    DECLARED_STEP,
+    agreement,
+    cosine,
+    directions,
+    one_draw,
+    step_for,
+    textured,
+)
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
+from genrobust.objectives.classifier import judge_margin
 from genrobust.outcomes.outcome import Directional
 from genrobust.posterior import Categorical
 from genrobust.seeding import seeded
@@ -25,6 +34,14 @@ WAY = 0.1
 PARTS, HALVINGS = 4, 7
 #: A change of less than that part of the reconstruction is none.
 MOVED = 0.02
+#: Groups of pixels by the size of their gradient, and directions in each.
+GROUPS, EACH = 4, 4
+#: The part of what all groups together do to the margin below which one does not count, and the
+#: cosine of its differences ahead with those behind, likewise: below it they tell of rounding, or
+#: of maxima that change, and not of a slope.
+COUNTS, SMOOTH = 0.1, 0.8
+#: Cosines below which longer differences are looked at too.
+DOUBTFUL = 0.9
 
 
 def directional(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Directional:
@@ -34,11 +51,80 @@ def directional(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Direc
     alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "directional", batch.seed)
     with alone:
         along, along_latent = agreement(context)
+        either, latent_either = with_long(context, along, along_latent)
+        along_pixels = _by_size(context)
         jump, response = _ways(context, gradient)
         lead = _lead(context)
     return Directional(
-        along=along, along_latent=along_latent, jump=jump, response=response, lead=lead
+        along=along,
+        along_latent=along_latent,
+        along_either=either,
+        along_latent_either=latent_either,
+        along_pixels=along_pixels,
+        jump=jump,
+        response=response,
+        lead=lead,
     )
+
+
+def with_long(context: Context, *short: Tensor) -> tuple[Tensor, ...]:
+    """The cosines of ``agreement``, or of long differences where those are above.
+
+    What computes in few digits, such as bfloat16, hides a short difference.
+    """
+    found = tuple(cosines.clone() for cosines in short)
+    doubtful = ~(torch.stack(found).amin(0) >= DOUBTFUL)
+    positions = doubtful.nonzero()[:, 0]
+    if len(positions) and step_for(context.model) < DECLARED_STEP:
+        longer = agreement(context[positions], DECLARED_STEP)
+        for cosines, long in zip(found, longer, strict=True):
+            cosines[positions] = torch.fmax(cosines[positions], long)
+    return found
+
+
+def _by_size(context: Context) -> Tensor:
+    """The least cosine of what the margin does with what its gradient says among groups of pixels.
+
+    A few pixels have most of a gradient's length, and all move as far in a box: where it is wrong
+    or none on the many, its cosine over all pixels is still near 1.
+    """
+    model = context.model
+
+    def margin(x: Tensor) -> Tensor:
+        return judge_margin(model.decode(model.encode(x).relaxed()), context)
+
+    look, step = one_draw(context, margin), step_for(model)
+    x = textured(context.batch, step)
+    here, gradient = _value_and_gradient(look, x)
+    pixels = x[0].numel()
+    rank = gradient.flatten(1).abs().argsort(1).argsort(1)
+    group = (rank * GROUPS // pixels).view_as(x)
+    signs = directions(x.shape[1:])[:EACH, None].to(x)
+    cosines, moves, smooth = [], [], []
+    for number in range(GROUPS):
+        along = signs * (group == number)  # (K, B, C, H, W)
+        with torch.no_grad():
+            ahead = torch.stack([look(x + step * d) - here for d in along])
+            behind = torch.stack([here - look(x - step * d) for d in along])
+        cosines.append(cosine(ahead + behind, (along * gradient).flatten(2).sum(2), 0))
+        moves.append((ahead + behind).norm(dim=0))
+        smooth.append(cosine(ahead, behind, 0) > SMOOTH)
+    moved = torch.stack(moves)
+    counts = torch.stack(smooth) & (moved > COUNTS * moved.sum(0))
+    return torch.where(counts, torch.stack(cosines), 1).amin(0)
+
+
+def _value_and_gradient(look: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,), and in units of each image's largest entry, 0 where there is none, (B, C, H, W)."""
+    with torch.enable_grad():
+        image = x.detach().requires_grad_()
+        values = look(image)
+        gradient: Tensor | None = None
+        if values.requires_grad:
+            (gradient,) = torch.autograd.grad(values.sum(), image, allow_unused=True)
+    gradient = torch.zeros_like(x) if gradient is None else gradient.nan_to_num()
+    largest = gradient.flatten(1).abs().amax(1).clamp_min(1e-38)
+    return values.detach(), gradient / largest.view(-1, 1, 1, 1)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class Option:
         deviates: with it, a run is not the suite's.
         metavar: of a path, FILE or FOLDER.
         envvar: where the command line finds it otherwise.
-        least: of a number, on the command line.
+        least: of a whole number, together with ``most``.
         most: likewise.
     """
 
@@ -143,13 +143,13 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        """Read what came from Python."""
+        """Read what came from Python, of which a record's command must be able to tell."""
         if isinstance(self.judge, str):
             object.__setattr__(self, "judge", (self.judge,))
         for name, option, declared in declared_options():
             value = getattr(self, name)
             if option.example is not None and not (value is None and declared.default is None):
-                object.__setattr__(self, name, _read(name, value, option.example))
+                object.__setattr__(self, name, _read(name, value, option))
 
     @classmethod
     def given(cls, command: str, values: Mapping[str, Any]) -> Options:
@@ -190,7 +190,7 @@ def kind_of(name: str) -> tuple[type, bool]:
     return kind, several
 
 
-def _read(name: str, value: Any, example: Any) -> Any:
+def _read(name: str, value: Any, option: Option) -> Any:
     from genrobust import arguments  # which has torch; a command's --help does without
 
     readers: dict[type, Callable[[str, Any, Any], Any]] = {
@@ -201,8 +201,11 @@ def _read(name: str, value: Any, example: Any) -> Any:
     }
     kind, several = kind_of(name)
     if several:
-        return arguments.several(name, value, readers[kind], example)
-    return readers[kind](name, str(value) if name == "device" else value, example)
+        return arguments.several(name, value, readers[kind], option.example)
+    found = readers[kind](name, str(value) if name == "device" else value, option.example)
+    if option.least is None or option.most is None:
+        return found
+    return arguments.within(name, found, option.least, option.most, option.example)
 
 
 def _typed(flag: str, metavar: str | None, value: Any, written: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from genrobust import files
+from genrobust.arguments import whole
 from genrobust.data.reference import Reference
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
@@ -46,6 +47,8 @@ def require_data(data: object, sources: int | None) -> None:
             f"sources is {sources}, which is of one's own pictures; name these with --data "
             "(data=), or take the first so many of the suite with --limit (limit=)"
         )
+    if sources is not None:
+        whole("sources", sources, 20)
 
 
 def drawn_for(

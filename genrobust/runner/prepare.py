@@ -18,11 +18,12 @@ from genrobust import files
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place
 from genrobust.models import threads
-from genrobust.models.check import check_model
+from genrobust.models.check import ModelCheck, check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
@@ -161,7 +162,8 @@ def prepare(
     for first in range(0, len(ids), REFERENCES):
         _require_pixels(images.take(ids[first : first + REFERENCES]), used)
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
-    checked = check_model(ready, some)
+    ready, checked = _that_fits(ready, some)
+    live = live.at_most(ready.max_batch)
     live.module.to(device)
     compared = fidelity(live, some)
     say(live, compared)
@@ -285,6 +287,30 @@ def wrapped(
             "what genrobust.wrap gives"
         )
     return load_model(model, dataset, options.weights, options.batch_size)
+
+
+def _that_fits(model: GenerativeModel, some: Tensor) -> tuple[GenerativeModel, ModelCheck]:
+    """The model, checked; where memory runs out, as one that takes half as many images at once."""
+    fits = model
+    while True:
+        try:
+            checked = check_model(fits, some)
+            break
+        except Exception as problem:
+            most = (fits.max_batch or len(some)) // 2
+            if most == 0 or not ran_out_of_memory(problem):
+                raise
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        fits = fits.at_most(most)
+    if fits is not model:
+        warnings.warn(
+            f"memory ran out, and only {fits.max_batch} images at once go through the model, which "
+            "changes no result but for rounding; give --batch-size, or fewer --workers",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+    return fits, checked
 
 
 def _as_data(model: GenerativeModel) -> GenerativeModel:

@@ -17,7 +17,7 @@ from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.pulse import Pulse, passes_of
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.signs import Diagnosis, diagnose, longer_attack
+from genrobust.runner.signs import Diagnosis, attacked_agreement, diagnose, longer_attack
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -27,11 +27,22 @@ HALVINGS = 6
 
 @dataclass(frozen=True)
 class _Place:
-    """How far a search is: the positions of the radius, of the ball, and of the next attack."""
+    """How far a search is: the positions of the pass over the radii, of the radius in it, of the
+    ball, and of the next attack."""
 
+    sweep: int = 0
     radius: int = 0
     ball: int = 0
     attack: int = 0
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """Attacks that go over the radii, and in which order."""
+
+    radii: tuple[int, ...]
+    attacks: list[tuple[int, AttackEntry, Attack]]
+    descends: bool
 
 
 def search(
@@ -45,8 +56,12 @@ def search(
     """Attack the eligible sources of a batch at each radius, from the smallest up.
 
     A success counts for all larger radii, as their balls hold it, and a source that fell is not
-    attacked in them. Nothing that is found at a radius counts for a smaller one: so a score does
-    not depend on the larger radii of the grid, and none is higher than at a smaller radius.
+    attacked in them. Nothing that is found at a radius counts for a smaller one: so no score is
+    higher than at a smaller radius.
+
+    Then come the attacks that descend, from the largest radius down: what stood against one of
+    them in a ball is left to the others in the balls inside it, unless it lost its class. So a
+    source pays once for the dearest attacks, and not at each radius that is too small for it.
 
     Returns:
         What was found, or None if ``cancelled`` said so between two attacks.
@@ -70,65 +85,86 @@ class _Search:
         self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
         posterior = scorer.model.encode(batch.x)
         attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]
-        self.attacks: list[tuple[int, AttackEntry, Attack]] = [
+        apply = [
             (row, entry, attack)
             for row, (entry, attack) in enumerate(zip(spec.attacks, attacks, strict=True))
             if attack.applies_to(posterior)
         ]
+        up, down = ([a for a in apply if a[1].descends == side] for side in (False, True))
+        radii = tuple(range(len(self.threats)))
+        self.sweeps = [_Sweep(radii, up, False)]
+        if any(entry.descends for entry in spec.attacks):
+            self.sweeps.append(_Sweep(radii[::-1], down, True))
         self.longer = torch.zeros(2, len(batch), dtype=torch.bool, device=batch.x.device)
         self.place = _Place()
 
     def go_on(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
         """Attack at all radii from here on; False if cancelled."""
-        while self.place.radius < len(self.threats):
-            if not self._attack_here(cancelled, checkpoint):
-                return False
-            self.place = _Place(self.place.radius + 1)
+        while self.place.sweep < len(self.sweeps):
+            sweep = self.sweeps[self.place.sweep]
+            while self.place.radius < len(sweep.radii):
+                if not self._attack_here(sweep, cancelled, checkpoint):
+                    return False
+                self.place = _Place(self.place.sweep, self.place.radius + 1)
+            self.place = _Place(self.place.sweep + 1)
         return True
 
-    def _attack_here(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
+    def _attack_here(
+        self, sweep: _Sweep, cancelled: Callable[[], bool], checkpoint: Checkpoint
+    ) -> bool:
         """Attack what stands at the radius; False if cancelled."""
-        e = self.place.radius
-        if self.place == _Place(e):
-            self._begin(e)
+        at, position = self.place.sweep, self.place.radius
+        e = sweep.radii[position]
+        if self.place == _Place(at, position):
+            self._begin(sweep, e)
         for ball, threat in enumerate(self._balls(e)):
             if ball < self.place.ball:
                 continue
-            for number in range(self.place.attack, len(self.attacks)):
+            for number in range(self.place.attack, len(sweep.attacks)):
                 if cancelled():
                     return False
-                self._tell(number, e, threat, checkpoint.pulse)
-                self._run(*self.attacks[number], threat, e)
-                self.place = _Place(e, ball, number + 1)
+                self._tell(sweep, number, threat, checkpoint.pulse)
+                self._run(*sweep.attacks[number], threat, e)
+                self.place = _Place(at, position, ball, number + 1)
                 checkpoint.offer(self.state)
             if not self.ignore.retry() | self.target.retry():
                 break
-            self.place = _Place(e, ball + 1)
-        if self.diagnosis is not None and self.spec.ensemble:
+            self.place = _Place(at, position, ball + 1)
+        if self.diagnosis is not None and self.spec.ensemble and sweep is self.sweeps[-1]:
             self._try_longer(e)
+        self.ignore.end(sweep.descends)
+        self.target.end(sweep.descends)
         return True
 
-    def _tell(self, number: int, e: int, threat: ThreatModel, pulse: Pulse) -> None:
+    def _tell(self, sweep: _Sweep, number: int, threat: ThreatModel, pulse: Pulse) -> None:
         """How much work is ahead if nothing more falls."""
         waiting, unbroken = (
             {goal: len(of(goal)) for goal in (self.ignore, self.target)}
             for of in (_Goal.to_attack, _Goal.unbroken)
         )
-        each = [
-            (self.target if entry.goal == "targeted" else self.ignore, passes_of(attack))
-            for _, entry, attack in self.attacks
-        ]
-        aim, passes = each[number]
-        here = sum(waiting[goal] * passes for goal, passes in each[number + 1 :])
-        later = sum(unbroken[goal] * passes for goal, passes in each)
-        label = self.attacks[number][1].label
-        note = f"{label} at {threat.eps:g} on {waiting[aim]} of {len(self.batch)} sources"
-        pulse.begin(note, waiting[aim] * passes, here + later * (len(self.threats) - e - 1))
 
-    def _begin(self, e: int) -> None:
+        def each(sweep: _Sweep) -> list[tuple[_Goal, int]]:
+            return [
+                (self.target if entry.goal == "targeted" else self.ignore, passes_of(attack))
+                for _, entry, attack in sweep.attacks
+            ]
+
+        here = each(sweep)
+        aim, passes = here[number]
+        ahead = sum(waiting[goal] * passes for goal, passes in here[number + 1 :])
+        if not sweep.descends:
+            later = sum(unbroken[goal] * passes for goal, passes in here)
+            ahead += later * (len(sweep.radii) - self.place.radius - 1)
+            for last in self.sweeps[1:]:
+                ahead += sum(unbroken[goal] * passes for goal, passes in each(last))
+        label = sweep.attacks[number][1].label
+        note = f"{label} at {threat.eps:g} on {waiting[aim]} of {len(self.batch)} sources"
+        pulse.begin(note, waiting[aim] * passes, ahead)
+
+    def _begin(self, sweep: _Sweep, e: int) -> None:
         self.ignore.begin(e)
         self.target.begin(e)
-        if self.diagnosis is not None and self.spec.ensemble:
+        if self.diagnosis is not None and self.spec.ensemble and not sweep.descends:
             self._offer_short(self.diagnosis, e)
 
     def state(self) -> dict[str, Tensor]:
@@ -147,7 +183,8 @@ class _Search:
             goal.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
         self.tally.table, self.longer = state["tally"], state["longer"].to(self.batch.x.device)
         self.place = _Place(*state["place"].tolist())
-        self.ignore.e = self.target.e = self.place.radius
+        e = self.sweeps[self.place.sweep].radii[self.place.radius]
+        self.ignore.e = self.target.e = e
 
     def _balls(self, e: int) -> Iterator[ThreatModel]:
         """The ball of a radius and, in an ensemble, smaller ones for those whose class was lost.
@@ -169,12 +206,14 @@ class _Search:
         return Found(
             ignore=self.ignore.broken(),
             target=self.target.broken(),
-            signs=None if self.diagnosis is None else self._signs(self.diagnosis.signs),
+            signs=None if self.diagnosis is None else self._signs(self.diagnosis),
             counts=Counts(*self.tally.table),
         )
 
-    def _signs(self, short: Signs) -> Signs:
-        return replace(short, longer=Longer(*self.longer)) if self.spec.ensemble else short
+    def _signs(self, seen: Diagnosis) -> Signs:
+        late = attacked_agreement(self.scorer.model, self.batch.untargeted(), seen)
+        signs = replace(seen.signs, along_attacked=late)
+        return replace(signs, longer=Longer(*self.longer)) if self.spec.ensemble else signs
 
     def _run(
         self, row: int, entry: AttackEntry, attack: Attack, threat: ThreatModel, e: int
@@ -185,28 +224,40 @@ class _Search:
             return
         part = self.batch[positions]
         found = attack(self.scorer.model, part if aim is self.target else part.untargeted(), threat)
-        reached = aim.offer(positions, found.x_adv)
+        seen = aim.look(positions, found.x_adv)
+        reached = aim.offer(seen)
         if aim is self.target:  # a targeted attack that misses may still change the class
-            self.ignore.offer(positions, found.x_adv)
+            self.ignore.offer(seen)
         self.tally.add(row, e, reached, found.forwards.sum(), found.backwards.sum())
 
     def _offer_short(self, diagnosis: Diagnosis, e: int) -> None:
-        reached = self.ignore.offer(diagnosis.positions, diagnosis.x_adv[e])
+        reached = self.ignore.offer(self.ignore.look(diagnosis.positions, diagnosis.x_adv[e]))
         spent = (diagnosis.forwards[e], diagnosis.backwards[e])
         self.tally.add(self.tally.short, e, reached, *spent)
 
     def _try_longer(self, e: int) -> None:
         """Twice the steps on each source that stands."""
-        positions = self.ignore.unbroken()
+        positions = self.ignore.standing()
         if not len(positions):
             return
         attack = longer_attack(self.spec.attacks)
         part = self.batch.untargeted()[positions]
         found = attack(self.scorer.model, part, self.threats[e])
-        reached = self.ignore.offer(positions, found.x_adv)
+        reached = self.ignore.offer(self.ignore.look(positions, found.x_adv))
         self.longer[0, positions] = True
         self.longer[1, positions] |= reached
         self.tally.add(self.tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What attacked images show: which sources, perturbations, images, and verdicts on them."""
+
+    positions: Tensor
+    sources: Baseline
+    steps: Tensor
+    stored: Tensor
+    verdict: Tensor
 
 
 class _Goal:
@@ -224,26 +275,35 @@ class _Goal:
         self.threats, self.wanted = threats, wanted
         self.perturbation = torch.zeros_like(quantise(batch.x, batch.x, threats[0]))
         self.radius = torch.full_like(baseline.labels, len(threats))
+        self.open = torch.ones_like(baseline.eligible)
         self.begin(0)
 
     def begin(self, e: int) -> None:
-        """Go on to a radius: all that stands there waits for attacks."""
+        """Go on to a radius: all that stands there waits for attacks, if it is open to them."""
         self.e = e
-        self.waits = torch.ones_like(self.baseline.eligible)
-        self.spoiled = torch.zeros_like(self.baseline.eligible)
+        self.waits = self.open.clone()
+        self.spoiled = torch.zeros_like(self.open)
+        self.lost = torch.zeros_like(self.open)
+
+    def end(self, closes: bool) -> None:
+        """Leave the radius; what stood in its whole ball may be closed to attacks inside it."""
+        if closes:
+            self.open &= (self.radius <= self.e) | self.lost
 
     def state(self) -> dict[str, Tensor]:
         """What a search for it among the same sources goes on from."""
-        names = ("perturbation", "radius", "waits", "spoiled")
+        names = ("perturbation", "radius", "open", "waits", "spoiled", "lost")
         return {name: getattr(self, name) for name in names}
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Go on from such a state."""
         self.perturbation, self.radius = state["perturbation"], state["radius"]
-        self.waits, self.spoiled = state["waits"], state["spoiled"]
+        self.open, self.waits = state["open"], state["waits"]
+        self.spoiled, self.lost = state["spoiled"], state["lost"]
 
     def retry(self) -> bool:
         """Let those wait again whose class was lost on the way to the goal; are there any?"""
+        self.lost |= self.spoiled
         self.waits, self.spoiled = self.spoiled, torch.zeros_like(self.spoiled)
         return bool(len(self.to_attack()))
 
@@ -251,37 +311,47 @@ class _Goal:
         """Positions of the eligible sources that did not fall at this radius or a smaller one."""
         return (self.baseline.eligible & (self.radius > self.e)).nonzero()[:, 0]
 
+    def standing(self) -> Tensor:
+        """Positions of those of them that are open at this radius."""
+        unbroken = self.unbroken()
+        return unbroken[self.open[unbroken]]
+
     def to_attack(self) -> Tensor:
         """Positions of those of them that wait for an attack."""
         unbroken = self.unbroken()
         return unbroken[self.waits[unbroken]]
 
-    def offer(self, positions: Tensor, x_adv: Tensor) -> Tensor:
-        """Score images of the radius's ball as they will be stored, and keep what succeeds.
-
-        Returns:
-            Which of them reach the goal, a mask over ``positions``.
-        """
+    def look(self, positions: Tensor, x_adv: Tensor) -> _Seen:
+        """Score images of the radius's ball as they will be stored; it is the same for any goal."""
         source, threat = self.batch.x[positions], self.threats[self.e]
         steps = quantise(x_adv, source, threat)
         stored = restore(steps, source, step_of(threat))
-        shown = self._shows_goal(stored, positions)
-        kept = self.scorer.keeps_label(stored, self.baseline[positions])
-        self.spoiled[positions] |= shown & ~kept
-        hit = shown & kept
+        sources = self.baseline[positions]
+        images = self.scorer.reconstruct(stored, sources.sample_ids)
+        return _Seen(positions, sources, steps, stored, self.scorer.verdict(images, sources))
+
+    def offer(self, seen: _Seen) -> Tensor:
+        """Keep what succeeds.
+
+        Returns:
+            Which of them reach the goal, a mask over ``seen.positions``.
+        """
+        positions = seen.positions
+        hit = seen.sources.reached(
+            seen.verdict, None if self.wanted is None else self.wanted[positions]
+        )
+        shown = hit.nonzero()[:, 0]
+        if len(shown):  # few are, and only they must still show their class
+            kept = self.scorer.keeps_label(seen.stored[shown], seen.sources[shown])
+            hit[shown] = kept
+            self.spoiled[positions[shown]] |= ~kept
         new = hit & (self.radius[positions] > self.e)
         self.radius[positions[new]] = self.e
-        self.perturbation[positions[new]] = steps[new]
+        self.perturbation[positions[new]] = seen.steps[new]
         return hit
 
     def broken(self) -> Broken:
         return Broken(self.radius, self.perturbation)
-
-    def _shows_goal(self, x_adv: Tensor, positions: Tensor) -> Tensor:
-        wanted = None if self.wanted is None else self.wanted[positions]
-        part = self.baseline[positions]
-        images = self.scorer.reconstruct(x_adv, part.sample_ids)
-        return part.reached(self.scorer.verdict(images, part), wanted)
 
 
 class _Tally:

@@ -81,4 +81,5 @@ def make_batch(spec: ShardSpec, loaded: Loaded) -> Batch:
         None if labels is None else labels[targets].to(device),
         loaded.attacker,
         loaded.references,
+        codes={},
     )

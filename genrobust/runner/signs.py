@@ -12,12 +12,13 @@ from torch import Tensor
 
 from genrobust.attacks.base import Attack, AttackResult, attacker_success, make_attack
 from genrobust.attacks.classifier import Classifier
+from genrobust.attacks.differences import agreement
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import JudgeMargin, deployed_margin, judge_margin
 from genrobust.optimizers import Problem, apgd
 from genrobust.outcomes.outcome import Guidance, Short, Signs
-from genrobust.runner.directional import directional
+from genrobust.runner.directional import directional, with_long
 from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
@@ -36,6 +37,9 @@ UNBOUNDED_STEPS = 10
 
 #: By how many logits a reconstruction must be of another class, that chance does not undo it.
 SURE = 1.0
+
+#: Images that go through the model together where gradients are looked at once more.
+TOGETHER = 4
 
 #: How far an image is moved along its gradient, per pixel, to see whether the margin follows.
 STRIDE = 1e-2
@@ -88,6 +92,26 @@ def diagnose(
         unbounded[positions] = _fools_unbounded(model, batch[positions])
     signs = Signs(guidance=guidance, short=Short(success[0], success[1], stopped, unbounded))
     return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
+
+
+def attacked_agreement(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Tensor:
+    """Whether gradients still say what the model does after the attacks, where they led, (B,).
+
+    What is right of the sources at first may be wrong after some calls, far from the sources, or
+    of few images at once. That is the least cosine of the margin and of latents with finite
+    differences at the images of the short attack in the largest ball; 1 at sources that it was not
+    run on.
+    """
+    least = batch.x.new_ones(len(batch))
+    if not len(diagnosis.positions):
+        return least
+    for places in torch.arange(len(diagnosis.positions)).split(TOGETHER):
+        positions = diagnosis.positions[places]
+        part = replace(batch[positions], x=diagnosis.x_adv[-1][places])
+        with nullcontext() if model.draws == 1 else seeded(batch.x.device, "late", batch.seed):
+            context = Context(model, part)
+            least[positions] = torch.stack(with_long(context, *agreement(context))).amin(0)
+    return least
 
 
 def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:

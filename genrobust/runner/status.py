@@ -19,7 +19,7 @@ from genrobust.runner.pulse import Beat, under_way
 from genrobust.runner.purpose import Purpose, Robustness
 from genrobust.runner.smallest import NearestSpec
 from genrobust.runner.store import Store
-from genrobust.suites.suite import Suite
+from genrobust.suites.suite import Suite, spelled_out
 
 _SPECS: TypeAdapter[list[ShardSpec]] = TypeAdapter(list[NearestSpec | ShardSpec])
 _PURPOSES = {kind.command: kind for kind in (Robustness, SmallestChanges)}
@@ -48,17 +48,18 @@ class Planned:
         """Raises GenrobustError if the folder has no plan."""
         try:
             plan = json.loads((folder / PLAN).read_bytes())
+            suite = Suite.model_validate(plan["suite"])
             return cls(
-                command=str(plan["command"]),
+                command=spelled_out(str(plan["command"]), suite),
                 identity=str(plan["identity"]),
                 purpose=_PURPOSES[plan["purpose"]](),
-                suite=Suite.model_validate(plan["suite"]),
+                suite=suite,
                 shards=_SPECS.validate_python(plan["shards"]),
             )
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as problem:
             raise GenrobustError(
                 f"'{folder}' has no {PLAN} of this version of genrobust; give the folder of a run, "
-                "such as genrobust-runs/digits-v1/vae"
+                "such as genrobust-runs/digits-v2/vae"
             ) from problem
 
 

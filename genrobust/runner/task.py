@@ -19,6 +19,7 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
 from genrobust.runner.execute import Work
 from genrobust.runner.executors.pool import enough_memory
+from genrobust.runner.memory import keep_freed_memory
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_of
@@ -64,6 +65,7 @@ class Task(Work[Measured]):
         """
         store = Store(self.folder, self.prepared.identity)
         torch.set_num_threads(1)  # anew, as what ran before may have set another
+        keep_freed_memory()
         with enough_memory():
             measured = self._measured(store, cancelled)
         if measured is None:

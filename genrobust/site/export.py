@@ -10,14 +10,15 @@ from itertools import combinations
 from typing import Any
 
 from genrobust.board.board import Board, Row
+from genrobust.board.recipes import recipes
 from genrobust.evidence.entries import PICTURE_ROWS
 from genrobust.records.record import EpsScores, Estimate, PairMatrix
 from genrobust.report.figures import MARKS, comparison_chart
 
 Value = str | int | float | None
 
-#: A spreadsheet reads a cell that begins so as a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+#: A spreadsheet reads a cell that begins so as a formula; some take full width for half.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 #: So many rows a board's first page shows, within 300 kB; the others are on a page of all.
 FIRST = 40
 #: More classes than this make matrices that no screen can compare.
@@ -40,6 +41,9 @@ def row_values(board: Board, row: Row) -> dict[str, Value]:
         "name": row.contender.name,
         "id": row.contender.id,
         "family": row.contender.family,
+        "defence": row.contender.defence,
+        "recipe": submission.recipe if submission else None,
+        "training_seed": submission.training_seed if submission else None,
         "authors": "; ".join(a.name for a in submission.authors) if submission else None,
         "robust_area": _rounded(area.value if area else None),
         "robust_area_low": _rounded(area.low if area else None),
@@ -97,6 +101,17 @@ def to_json(board: Board) -> str:
             "confidence": suite.confidence,
         },
         "rows": [row_values(board, row) for row in board.rows],
+        "recipes": [
+            {
+                "name": one.name,
+                "entries": [row.contender.id for row in one.rows],
+                "seeds": len(one.counted),
+                "robust_area": _rounded(one.area.value),
+                "robust_area_low": _rounded(one.area.low),
+                "robust_area_high": _rounded(one.area.high),
+            }
+            for one in recipes(board)
+        ],
         "robust_area_differences": [
             {"first": a, "second": b, **_interval(board.paired.difference(a, b))}
             for a, b in _told(board)
@@ -205,4 +220,4 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _cell(value: Value) -> Value:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.strip(" ").startswith(FORMULA) else value

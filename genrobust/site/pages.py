@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from genrobust.board.board import Board, Row
 from genrobust.board.playground import SHEET_ROWS, is_playable, sheet
+from genrobust.board.recipes import Recipe, lines, recipes
 from genrobust.data.base import DATASETS
 from genrobust.evidence.entries import (
     PICTURE_ROWS,
@@ -113,6 +114,12 @@ def columns(board: Board) -> tuple[Column, ...]:
             kind="text",
         ),
         Column("verified", "Verified", "How deep the entry was verified, and when"),
+        Column(
+            "defence",
+            "Defence",
+            "What is done against attacks, by the model's family or what it is wrapped in",
+            kind="text",
+        ),
         Column("flags", "Flags", "Signs that attacks were hindered: the score may be too high"),
         Column(
             "clean", "accuracy", "Share of sources reconstructed right without an attack", "Clean"
@@ -136,11 +143,38 @@ def columns(board: Board) -> tuple[Column, ...]:
 
 def area_range(board: Board) -> tuple[float, float]:
     """Round ends of the range that holds all intervals of robust area."""
-    known = [area for row in board.rows if (area := row.best.scores.robust_area) is not None]
+    own = [row.best.scores.robust_area for row in board.rows]
+    every = [*own, *(one.area for one in recipes(board))]
+    known = [end for area in every if area for end in (area.low, area.high) if end is not None]
     if not known:
         return 0.0, 1.0
-    found = ticks(min(area.low for area in known), max(area.high for area in known))
+    found = ticks(min(known), max(known))
     return found[0], found[-1]
+
+
+def recipe_means(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe's line shows beside its area: means over its seeds, and the least depth."""
+
+    def robust(e: int) -> Callable[[Row], float]:
+        return lambda row: row.best.scores.per_eps[e].robust_accuracy.value
+
+    def target(row: Row) -> float | None:
+        found = row.best.scores.per_eps[-1].as_target
+        return None if found is None else found.value
+
+    def cost(row: Row) -> float:
+        return (row.best.forwards + row.best.backwards) / row.best.scores.sources
+
+    radii = range(len(recipe.counted[0].best.suite.eps))
+    states = {row.contender.state for row in recipe.counted}
+    return {
+        "eps": [recipe.mean(robust(e)) for e in radii],
+        "target": recipe.mean(target),
+        "clean": recipe.mean(lambda row: row.best.scores.clean_accuracy.value),
+        "error": recipe.mean(lambda row: row.best.scores.reconstruction_error.value),
+        "cost": recipe.mean(cost),
+        "depth": "replay" if "replay" in states else "re-attack",
+    }
 
 
 def board_verdict(board: Board) -> str:
@@ -160,7 +194,7 @@ def board_verdict(board: Board) -> str:
 
 
 def overview(rows: Sequence[Row]) -> Chart:
-    """The curves of models on a board."""
+    """One chart with the curves of models on a board."""
     return comparison_chart([(row.contender.name, row.best) for row in rows])
 
 
@@ -186,14 +220,14 @@ def commands(board: Board, row: Row) -> str:
     """What to type to measure a submitted entry again, and to check it."""
     entry, record = row.contender.entry, row.contender.record
     if entry is None:
-        return record.provenance.command
+        return record.command
     path = f"leaderboard/entries/{board.name}/{entry.entry.slug}"
     name = shlex.join(_model_words(entry.entry.model, path))
     code = f" {name} --trust-code" if isinstance(entry.entry.model, ExternalModel) else ""
     return "\n".join(
         (
             f"pip install genrobust=={shlex.quote(record.provenance.genrobust)}",
-            f"genrobust bench --suite {board.suite.name} --seed {record.seed} {name}",
+            f"genrobust bench --suite {shlex.quote(board.suite_name)} --seed {record.seed} {name}",
             f"genrobust verify {path} --depth re-attack{code}",
         )
     )
@@ -228,6 +262,7 @@ def _table(board: Board, rows: Sequence[Row], frontiers: Sequence[TradeOff]) -> 
         board=board,
         columns=columns(board),
         rows=rows,
+        lines=lines(rows, recipes(board)),
         all=ALL if len(rows) < len(board.rows) else None,
         data=_json(script_data(board, rows)),
         axes=replace(overview(rows), lines=()),
@@ -357,9 +392,10 @@ def _environment() -> Environment:
     made.globals |= {
         "at_radius": scores_at,
         "area_range": area_range,
+        "means": recipe_means,
         "PROVES": PROVES,
         "picture_rows": PICTURE_ROWS,
-        "curves": overview,
+        "chart_of": overview,
         "FIRST": FIRST,
         "SHEET_ROWS": SHEET_ROWS,
         "has_playground": has_playground,

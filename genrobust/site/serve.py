@@ -84,8 +84,8 @@ class _Handler(SimpleHTTPRequestHandler):
     def send_head(self) -> BinaryIO | None:
         # A page from elsewhere can give its own name this machine's address, and then read what
         # comes from there (DNS rebinding): it is known by the name it asks for.
-        host = self.headers.get("Host", HOST).rpartition(":")[0] or self.headers.get("Host", HOST)
-        if host not in (HOST, "localhost"):
+        named = self.headers.get_all("Host", [HOST])
+        if any((one.rpartition(":")[0] or one) not in (HOST, "localhost") for one in named):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             return None
         try:
@@ -101,6 +101,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     """A server that is not troubled by who closes a connection, or sends what is no request."""
+
+    request_queue_size = 128  # a browser asks for many pictures at once; beyond, it waits a second
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

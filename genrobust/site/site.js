@@ -73,7 +73,7 @@ function offerCopies() {
 const MOST = 4; // compared at a time
 const DEFAULTS = {
   q: "", family: "", verified: "", flagged: "", whose: "", sort: "rank", order: "ascending",
-  hide: "", pick: "", view: "", goal: "ignore", eps: "",
+  hide: "", open: "", pick: "", view: "", goal: "ignore", eps: "",
 };
 // What a flag or a failed verification makes doubtful: doubtful rows then come last, either way.
 const isScore = (key) => ["area", "target"].includes(key) || key.startsWith("eps");
@@ -83,7 +83,9 @@ function startBoard() {
   const data = JSON.parse($("data").textContent);
   const table = $("board");
   const heads = [...table.tHead.rows[0].cells];
-  const rows = [...table.tBodies[0].rows];
+  const lines = [...table.tBodies[0].rows]; // of models, and of recipes before their seeds
+  const recipes = lines.filter((line) => line.classList.contains("recipe"));
+  const rows = lines.filter((line) => !recipes.includes(line));
   const byId = new Map(rows.map((row) => [row.dataset.id, row]));
   const keys = heads.map((head) => head.dataset.key);
   const text = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
@@ -101,6 +103,7 @@ function startBoard() {
     const picked = found.pick.split(",").filter(Boolean);
     if ($("all") && picked.some((id) => !byId.has(id))) location.replace(`all.html${location.hash}`);
     found.hide = found.hide.split(",").filter((key) => keys.includes(key));
+    found.open = found.open.split(",").filter((id) => recipes.some((line) => line.dataset.recipe === id));
     found.pick = [...new Set(found.pick.split(","))].filter((id) => byId.has(id)).slice(0, MOST);
     if (!keys.includes(found.sort)) found.sort = DEFAULTS.sort;
     if (!data.eps[found.eps]) found.eps = DEFAULTS.eps;
@@ -144,7 +147,7 @@ function startBoard() {
       const [x, y] = [value(a), value(b)];
       if (numeric && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y);
       const found = numeric ? x - y : x.localeCompare(y, "en", { numeric: true });
-      return sign * found || rows.indexOf(a) - rows.indexOf(b);
+      return sign * found || lines.indexOf(a) - lines.indexOf(b);
     };
   }
 
@@ -152,20 +155,38 @@ function startBoard() {
     return [...rows].sort(compareRows(now.sort, now.order)).filter((row) => matches(row));
   }
 
+  // A recipe is in order among models; its seeds are below it, where it is open or one searches.
+  function isOpen(recipe) {
+    return now.q.trim() !== "" || now.open.includes(recipe.dataset.recipe);
+  }
+
+  function shownLines(found) {
+    const seeds = (recipe) => found.filter((row) => row.dataset.recipe === recipe.dataset.recipe);
+    const alone = found.filter((row) => !row.dataset.recipe);
+    const ordered = [...alone, ...recipes.filter((recipe) => seeds(recipe).length)].sort(compareRows(now.sort, now.order));
+    return ordered.flatMap((line) => [line, ...(recipes.includes(line) && isOpen(line) ? seeds(line) : [])]);
+  }
+
   function showTable() {
-    const shown = new Set(shownRows());
-    for (const row of rows) row.hidden = !shown.has(row);
+    const found = shownRows();
+    const shown = new Set(shownLines(found));
+    for (const line of lines) line.hidden = !shown.has(line);
+    for (const recipe of recipes) {
+      const button = recipe.querySelector(".opens");
+      button.setAttribute("aria-expanded", isOpen(recipe));
+      button.disabled = now.q.trim() !== "";
+    }
     const active = document.activeElement;
-    table.tBodies[0].append(...shown, ...rows.filter((row) => row.hidden));
+    table.tBodies[0].append(...shown, ...lines.filter((line) => line.hidden));
     if (active !== document.activeElement) active.focus(); // moving a row takes its focus
     table.tBodies[0].classList.toggle("by-rank", now.sort === "rank" && now.order === "ascending");
     heads.forEach((head, index) => {
       if (head.dataset.key === now.sort) head.setAttribute("aria-sort", now.order);
       else head.removeAttribute("aria-sort");
       const hidden = now.hide.includes(head.dataset.key);
-      if (head.hidden !== hidden) for (const row of [head.parentNode, ...rows]) row.cells[index].hidden = hidden;
+      if (head.hidden !== hidden) for (const row of [head.parentNode, ...lines]) row.cells[index].hidden = hidden;
     });
-    const words = shown.size === rows.length ? `${rows.length} models` : `${shown.size} of ${rows.length} models`;
+    const words = found.length === rows.length ? `${rows.length} models` : `${found.length} of ${rows.length} models`;
     if ($("status").textContent !== words) $("status").textContent = words;
   }
 
@@ -364,6 +385,15 @@ function startBoard() {
       change({ hide: box.checked ? hide : [...hide, box.value] });
     });
   }
+  for (const recipe of recipes) {
+    const [button, id] = [recipe.querySelector(".opens"), recipe.dataset.recipe];
+    recipe.querySelector(".name").hidden = true;
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const others = now.open.filter((one) => one !== id);
+      change({ open: now.open.includes(id) ? others : [...others, id] }, true);
+    });
+  }
   for (const row of rows) {
     const box = row.querySelector(".pick input");
     box.hidden = false;
@@ -375,7 +405,7 @@ function startBoard() {
   for (const form of [$("tools"), $("pairs-tools")]) form.addEventListener("submit", (event) => event.preventDefault());
   $("tools").addEventListener("reset", (event) => {
     event.preventDefault();
-    const cleared = Object.fromEntries([...FILTERS, "sort", "order", "hide"].map((key) => [key, DEFAULTS[key]]));
+    const cleared = Object.fromEntries([...FILTERS, "sort", "order", "hide", "open"].map((key) => [key, DEFAULTS[key]]));
     change(cleared);
   });
   $("compare-open").addEventListener("click", () => change({ view: "compare" }));

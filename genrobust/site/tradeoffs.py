@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from genrobust.board.board import Board, Row
 from genrobust.report.figures import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Drawing, Tick
@@ -14,7 +15,8 @@ HEIGHT = 420.0
 #: About as wide as a letter of a label.
 LETTER = 6.6
 LABEL_HEIGHT = 16.0
-MAX_LABEL = 24
+#: Letters of a label where there is room, and where there is less.
+LABEL_LENGTHS = (36, 24)
 
 #: Where a label is tried, from its dot.
 _LABEL_PLACES = (
@@ -187,8 +189,8 @@ def _dots(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> tuple[Dot, ..
 def _label(
     name: str, x: float, y: float, taken: Sequence[Box]
 ) -> tuple[Label, Box] | tuple[None, None]:
-    text = name if len(name) <= MAX_LABEL else f"{name[: MAX_LABEL - 1]}…"
-    for dx, dy, anchor in _LABEL_PLACES:
+    for most, (dx, dy, anchor) in product(LABEL_LENGTHS, _LABEL_PLACES):
+        text = name if len(name) <= most else f"{name[: most - 1]}…"
         label = Label(x + dx, y + dy, anchor, text)
         box = _box(label)
         inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP and box[3] < HEIGHT - BOTTOM

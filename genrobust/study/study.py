@@ -59,7 +59,7 @@ class Study(Frozen):
         >>> rows = (row("vae", 0.25), row("betavae", 0.5))
         >>> study = Study(spec=spec, suite=load_suite("digits"), rows=rows, genrobust="0.2")
         >>> study
-        two: 2 of 2 models, 2 recipes, on digits v1 (3 sources)
+        two: 2 of 2 models, 2 recipes, on digits v2 (3 sources)
         robust area: betavae 0.5 (0.5 to 0.5), vae 0.25 (0.25 to 0.25)
     """
 
@@ -323,7 +323,7 @@ def load(path: str | Path) -> Study:
         >>> folder = Path(tempfile.mkdtemp())
         >>> study.save(folder)
         >>> load(folder)
-        none: 0 of 3 models, 0 recipes, on digits v1 (90 sources)
+        none: 0 of 3 models, 0 recipes, on digits v2 (90 sources)
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path

@@ -15,5 +15,5 @@ def _shipped(file: str) -> Suite:
     return read_suite(FOLDER / file)
 
 
-digits, digits_v2 = (partial(_shipped, f"digits-v{version}.json") for version in (1, 2))
-mnist, mnist_v2 = (partial(_shipped, f"mnist-v{version}.json") for version in (1, 2))
+digits_v1, digits_v2 = (partial(_shipped, f"digits-v{version}.json") for version in (1, 2))
+mnist_v1, mnist_v2 = (partial(_shipped, f"mnist-v{version}.json") for version in (1, 2))

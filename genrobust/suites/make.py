@@ -22,6 +22,10 @@ ATTACKER = "committee"
 SCORERS = ("vgg", "resnet")
 CLASSES = 10
 
+#: Of ``standard`` alone: ``neighbours`` takes its place in suites, for fewer gradients. A saturated
+#: output needs both.
+IN_FULL = ("multi-target",)
+
 
 def standard() -> tuple[AttackEntry, ...]:
     """The members of the ensemble for both goals, targeted first.
@@ -29,7 +33,8 @@ def standard() -> tuple[AttackEntry, ...]:
     An attack on a target runs on all sources whose target is not reached, and where it misses it
     may change the class: untargeted attacks have less to do after it.
     """
-    return (*entries_of("standard", "targeted"), *entries_of("standard", "untargeted"))
+    members = (*entries_of("standard", "targeted"), *entries_of("standard", "untargeted"))
+    return tuple(one for one in members if one.attack not in IN_FULL)
 
 
 def paired(labels: Tensor, sources: list[int]) -> list[int]:
@@ -55,16 +60,26 @@ def paired(labels: Tensor, sources: list[int]) -> list[int]:
 #: and none on what does not come near, but all of its alternatives (``--attack standard`` has the
 #: full budgets).
 QUICK: dict[str, Any] = {"steps": 50, "queries": 100, "patience": 2.0}
-#: Of attacks whose loss does not tell when they are there, so that they cannot give up.
-BLIND = {"latent": 25, "output": 25}
+#: Fewer steps: of an attack whose loss does not tell when it is there, so that it cannot give up,
+#: and for each class or category of those that try all.
+STEPS = {"latent": 25, "neighbours": 32, "code-switch": 32}
+
+
+#: Attacks that give up after few steps, and so can look at every source at each radius.
+EVERYWHERE = ("noise", "classifier")
 
 
 def quick(entry: AttackEntry) -> AttackEntry:
-    """The entry with the settings of ``QUICK`` that its attack has and that lower its budget."""
+    """The entry with the settings of ``QUICK`` that its attack has and that lower its budget.
+
+    What is dear descends.
+    """
     usual = make_attack(entry.attack, entry.settings).settings()
-    budget = {**QUICK, "steps": BLIND.get(entry.attack, QUICK["steps"])}
+    budget = {**QUICK, "steps": STEPS.get(entry.attack, QUICK["steps"])}
     lower = {k: v for k, v in budget.items() if k in usual and (usual[k] is None or v < usual[k])}
-    return entry.model_copy(update={"settings": {**entry.settings, **lower}})
+    settings = {**entry.settings, **lower}
+    dear = entry.attack not in EVERYWHERE
+    return entry.model_copy(update={"settings": settings, "descends": dear})
 
 
 def digits() -> Suite:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +16,7 @@ from genrobust import files
 from genrobust.attacks.base import Goal, make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.data.base import DATASETS, Split, data_at
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.judges import load_judge, roles
 from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
@@ -34,6 +36,9 @@ class Frozen(BaseModel):
 class AttackEntry(Frozen):
     """An attack of a suite, what it aims at, and its settings.
 
+    One that ``descends`` runs after those that do not, from the largest radius down: what stands
+    against it in a ball is left alone in the balls inside it.
+
     Example:
         >>> AttackEntry(attack="latent", goal="targeted", settings={"steps": 20}).label
         'latent targeted (steps=20)'
@@ -42,6 +47,7 @@ class AttackEntry(Frozen):
     attack: str
     goal: Goal
     settings: dict[str, Any] = {}
+    descends: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def label(self) -> str:
@@ -270,6 +276,14 @@ class Suite(Frozen):
                     f"--eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as "
                     "0.1"
                 )
+        apart = load_norm(self.norm).reach(math.prod(DATASETS.get(self.dataset).image_shape))
+        if max(eps, default=0) > apart:
+            warnings.warn(
+                f"eps {max(eps):g} is more than any two images are apart ({apart:g} under "
+                f"{self.norm}): pixels are in [0, 1], so that 8 of 255 is --eps 0.0314",
+                GenrobustWarning,
+                stacklevel=2,
+            )
         return self.model_copy(update={"eps": tuple(sorted(set(eps)))})
 
 
@@ -283,36 +297,51 @@ def entries_of(name: str, goal: Goal) -> tuple[AttackEntry, ...]:
     )
 
 
-#: A suite is registered as a function without arguments that gives it.
+#: A suite is registered as a function without arguments that gives it. A name without a version is
+#: that of the newest one, and changes what it means with a release; one with a version never does.
 SUITES: Registry[Callable[[], Suite]] = Registry(
     "suite",
     {
-        "digits": "genrobust.suites.builtin:digits",
+        "digits": "genrobust.suites.builtin:digits_v2",
+        "digits-v1": "genrobust.suites.builtin:digits_v1",
         "digits-v2": "genrobust.suites.builtin:digits_v2",
-        "mnist": "genrobust.suites.builtin:mnist",
+        "mnist": "genrobust.suites.builtin:mnist_v2",
+        "mnist-v1": "genrobust.suites.builtin:mnist_v1",
         "mnist-v2": "genrobust.suites.builtin:mnist_v2",
     },
 )
 
 
 def registered_as(suite: Suite) -> str | None:
-    """The registered name of a suite's protocol, if it has one: its own, or one with its version.
+    """The registered name of a suite's protocol, if it has one: with its version, or its own.
 
     Whether it is that protocol unchanged, only :func:`load_suite` can tell.
 
     Example:
-        >>> registered_as(load_suite("digits")), registered_as(load_suite("digits-v2"))
-        ('digits', 'digits-v2')
+        >>> registered_as(load_suite("digits")), registered_as(load_suite("digits-v1"))
+        ('digits-v2', 'digits-v1')
     """
     names = (f"{suite.name}-v{suite.version}", suite.name)
     return next((name for name in names if name in SUITES), None)
+
+
+def spelled_out(command: str, suite: Suite) -> str:
+    """A run's command with the version of its suite, where it was typed or kept without it.
+
+    Example:
+        >>> spelled_out("genrobust bench --suite digits --seed 3", load_suite("digits-v1"))
+        'genrobust bench --suite digits-v1 --seed 3'
+    """
+    said = rf"(?<= --suite ){re.escape(suite.name)}(?= |$)"
+    return re.sub(said, registered_as(suite) or suite.name, command)
 
 
 def load_suite(name: str, data_root: str | Path | None = None) -> Suite:
     """A registered suite, or one in a JSON file of the same form.
 
     Args:
-        name: a registered name, or a path that ends in ``.json``.
+        name: a registered name, or a path that ends in ``.json``. ``digits`` is the newest version,
+            ``digits-v1`` is version 1 for ever.
         data_root: where a plugin's function finds the data set whose hash it gives.
 
     Raises:
@@ -324,6 +353,10 @@ def load_suite(name: str, data_root: str | Path | None = None) -> Suite:
     """
     if name.endswith(".json"):
         return read_suite(Path(name))
+    if name not in SUITES and (name in DATASETS or files.is_there(Path(name))):
+        raise GenrobustError(
+            f"'{name}' is data and no suite; one is drawn from it by --data {name} (data=)"
+        )
     make = SUITES.get(name)
     try:
         with data_at(data_root):

@@ -26,6 +26,8 @@ from genrobust.seeding import generator
 LATENTS = 6
 #: What latents are rounded to.
 GRAIN = 0.05
+#: The median pixel's difference from its neighbours' mean above which an image is no digit.
+ROUGH = 0.016
 #: How many training images a detector or a purifier knows.
 KNOWN = 1000
 
@@ -116,11 +118,15 @@ def _displaced(x: Tensor) -> Tensor:
     return backward_as(x, x.roll((3, 3), (-2, -1)))
 
 
-class _Noisy(torch.autograd.Function):
+class _Unchanged(torch.autograd.Function):
+    """The image as it is; what is derived from this says what its gradient becomes."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         return x.view_as(x)
 
+
+class _Noisy(_Unchanged):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (grad,) = grads
@@ -129,11 +135,32 @@ class _Noisy(torch.autograd.Function):
         return grad + 3 * rms * noise
 
 
-class _Scaled(torch.autograd.Function):
+class _Largest(_Unchanged):
+    """The many pixels that matter less have none: most of the gradient's length stays."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (grad,) = grads
+        least = grad.abs().flatten(1).quantile(0.7, 1).view(-1, 1, 1, 1)
+        return grad * (grad.abs() > least)
+
+
+class _OffTheData(torch.autograd.Function):
+    """Another gradient where the image is rougher than data, as attacked ones are."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
         return x.view_as(x)
 
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (grad,), (x,) = grads, ctx.saved_tensors
+        fine = (x - F.avg_pool2d(x, 3, 1, 1)).abs().flatten(1).median(1).values
+        return torch.where((fine > ROUGH).view(-1, 1, 1, 1), -grad.flip(-1), grad)
+
+
+class _Scaled(_Unchanged):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         return 1e-30 * grads[0]
@@ -242,6 +269,8 @@ lower_half = on_pixels("gradient on the lower half", _lower_half)
 blurred = on_pixels("blurred gradient", _blurred)
 displaced = on_pixels("displaced gradient", _displaced)
 noisy_gradient = on_pixels("noisy gradient", _Noisy.apply)
+largest_kept = on_pixels("gradient on the 30% where it is largest", _Largest.apply)
+off_the_data = on_pixels("another gradient off the data", _OffTheData.apply)
 scaled_gradient = on_pixels("gradient scaled by 1e-30", _Scaled.apply)
 two_faced = on_pixels("another function for gradients", _only_without_gradients)
 first_of_batch = on_pixels("gradient for one of the batch", _first_of_batch)

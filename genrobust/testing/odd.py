@@ -190,15 +190,26 @@ def contracted(model: GenerativeModel) -> GenerativeModel:
     return inside(model, "contracted", encode, decode)
 
 
+_HERE = (
+    *("huge_codes", "tiny_codes", "dead_units", "unbounded", "saturated", "pooled"),
+    *("largest_of_four", "autoencoder", "cropped", "quantised", "coarsely_quantised"),
+    *("sure", "in_double", "in_half", "rectified", "rotated", "contracted"),
+)
+_UNUSUAL = (
+    *("leaky", "grouped", "tied", "six", "max_pooled", "dropped", "wide_code"),
+    *("softplus", "recurrent", "attentive", "coarse_weights", "half_weights"),
+    *("bfloat16_weights", "double_weights", "uneven_units"),
+)
+
 #: Honest oddities by name. Add one with ``ODD.register``.
 ODD: Registry[Odd] = Registry(
     "odd model",
     {
-        name.replace("_", "-"): f"genrobust.testing.odd:{name}"
-        for name in (
-            *("huge_codes", "tiny_codes", "dead_units", "unbounded", "saturated", "pooled"),
-            *("largest_of_four", "autoencoder", "cropped", "quantised", "coarsely_quantised"),
-            *("sure", "in_double", "in_half", "rectified", "rotated", "contracted"),
-        )
+        name.replace("_", "-"): f"genrobust.testing.{module}:{name}"
+        for module, names in (("odd", _HERE), ("unusual", _UNUSUAL))
+        for name in names
     },
 )
+
+#: Those of another author, of which most are trained for some seconds.
+UNUSUAL = tuple(name.replace("_", "-") for name in _UNUSUAL)

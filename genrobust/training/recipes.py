@@ -13,6 +13,7 @@ from genrobust.models.networks import NetworkSpec
 from genrobust.training.losses import Beta, Capacity, Count, Penalty, Positive, Weight
 from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
 from genrobust.training.losses.bottleneck import Bottleneck
+from genrobust.training.losses.certified import Certified
 from genrobust.training.losses.clamped import Clamped
 from genrobust.training.losses.correlation import (
     Covariance,
@@ -80,6 +81,7 @@ def _penalties(steps: int) -> dict[str, Penalty]:
         "adversarial-vae": RobustOutput(),
         "avae": SelfConsistent(),
         "mixup-vae": Mixup(),
+        "civet-vae": Certified(ramp_steps=ramp),
         "vqvae": Quantised(),
         "seatbelt": Seatbelt(),
         "vib": Bottleneck(),

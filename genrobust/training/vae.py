@@ -178,8 +178,8 @@ def _helper(recipe: Recipe, seed: int) -> tuple[nn.Module | None, torch.optim.Op
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         helper = recipe.penalty.helper(recipe.network)
-    if helper is None:
-        return None, None
+    if helper is None or not [*helper.parameters()]:
+        return helper, None
     return helper, torch.optim.Adam(helper.parameters(), **recipe.penalty.helper_adam())
 
 
@@ -212,6 +212,7 @@ def _train_step(
     _descend(state.optimizer, loss := recipe.penalty.loss(at))
     if state.helper_optimizer is not None:
         _descend(state.helper_optimizer, recipe.penalty.helper_loss(at))
+    recipe.penalty.settle(at)
     state.step += 1
     value = loss.item()
     if not value < float("inf"):
@@ -251,16 +252,17 @@ def _tensors(state: _State) -> dict[str, Tensor]:
     for name, module, optimizer in _trained(state):
         prefix = name.removesuffix("network")
         tensors |= {f"{name}.{k}": v for k, v in module.state_dict().items()}
-        for index, moments in optimizer.state_dict()["state"].items():
+        kept = optimizer.state_dict()["state"] if optimizer else {}
+        for index, moments in kept.items():
             tensors |= {
                 f"{prefix}optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()
             }
     return tensors
 
 
-def _trained(state: _State) -> Iterator[tuple[str, nn.Module, torch.optim.Optimizer]]:
+def _trained(state: _State) -> Iterator[tuple[str, nn.Module, torch.optim.Optimizer | None]]:
     yield "network", state.network, state.optimizer
-    if state.helper is not None and state.helper_optimizer is not None:
+    if state.helper is not None:
         yield "helper_network", state.helper, state.helper_optimizer
 
 
@@ -279,6 +281,8 @@ def _restore(state: _State, path: Path, run: str) -> None:
     state.step = int(metadata["step"])
     for name, module, optimizer in _trained(state):
         module.load_state_dict(_below(f"{name}.", tensors))
+        if optimizer is None:
+            continue
         moments: dict[int, dict[str, Tensor]] = {}
         kept = _below(f"{name.removesuffix('network')}optimizer.", tensors)
         for key, tensor in kept.items():

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
 
+from torch import Tensor
+
 from genrobust._version import __version__
 from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
-from genrobust.evidence.earlier import is_earlier
+from genrobust.evidence.earlier import round_of
 from genrobust.evidence.entry import ExternalModel
 from genrobust.judges.load import name_of
 from genrobust.outcomes import flags
@@ -39,6 +41,8 @@ NEAR_FLAG = 0.03
 VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}((a|b|rc|\.post|\.dev)[0-9]{1,4})?")
 #: How long the words for a machine may be, and a run in seconds: ten years.
 MAX_WORDS, MAX_SECONDS = 200, 315_360_000
+#: More than a run knows the versions of.
+MAX_PACKAGES = 100
 #: Nothing was measured before there was anything to measure with.
 _FIRST_DAY = date(2025, 1, 1)
 #: Sources a shard and radius whose outcome, scored again beside others, may come out otherwise.
@@ -165,16 +169,16 @@ def check_model(subject: Subject) -> str:
 
 def check_columns(evidence: Evidence) -> str:
     """All that a flag or a score may rest on is there."""
-    lacking = sorted(kept_of(evidence.record.suite).keys() - evidence.tensors.keys())
-    earlier = is_earlier(evidence.record_bytes)
-    if evidence.record.radii == "from the largest" and not earlier:
+    columns, made = kept_of(evidence.record.suite), round_of(evidence.record_bytes)
+    lacking = sorted(columns.keys() - evidence.tensors.keys())
+    if evidence.record.radii == "from the largest" and made > 0:
         raise RejectionError(
             "the run searched its radii from the largest down, as an earlier genrobust did; "
             f"measure again with genrobust {__version__}"
         )
-    if lacking and not earlier:
+    if due := [name for name in lacking if columns[name].later <= made]:
         raise RejectionError(
-            f"the evidence has no {lacking[0]!r}, which flags or scores rest on; measure again "
+            f"the evidence has no {due[0]!r}, which flags or scores rest on; measure again "
             f"with genrobust {__version__}"
         )
     if lacking:
@@ -196,6 +200,8 @@ def check_said(subject: Subject) -> str:
     for name, said in words.items():
         if len(said) > MAX_WORDS or not said.isprintable():
             raise RejectionError(f"the record's {name!a} is not a plain word or two: {said[:60]!a}")
+    if len(words) > MAX_PACKAGES:
+        raise RejectionError(f"the record names {len(where.packages)} packages")
     if not VERSION.fullmatch(where.genrobust):
         raise RejectionError(f"{where.genrobust[:40]!a} is no version of genrobust")
     if not 0 <= times.attack_seconds < MAX_SECONDS:
@@ -355,16 +361,32 @@ def _problem_of_signs(record: Record, shard: Outcome) -> str | None:
         return None
     again, fell = shard.signs.longer.tried, shard.signs.longer.success
     stands = shard.eligible & (shard.ignore.radius > 0)
+    succeeded = shard.counts.succeeded[-1]
+    if any(entry.descends for entry in record.suite.attacks):
+        return _problem_of_descent(shard, again, fell, stands)
     if (again != (stands | fell)).any() or (fell & ~again).any():
         return "the longer attack was not tried on the sources that stand"
-    succeeded = shard.counts.succeeded[-1]
     if record.radii == "from the largest":  # each source once, at the largest that it withstands
         counted = (int(longer.sum()), int(succeeded.sum()))
         same = counted == (int(again.sum()), int(fell.sum()))
     else:
-        standing = [_standing(shard, "ignore", e) for e in range(len(longer))]
-        same = (longer - succeeded).tolist() == standing
+        unbroken = [_unbroken(shard, "ignore", e) for e in range(len(longer))]
+        same = (longer - succeeded).tolist() == unbroken
         same &= int(succeeded.sum()) == int(fell.sum())
+    return None if same else "the counts of the longer attack are not those of its signs"
+
+
+def _problem_of_descent(shard: Outcome, again: Tensor, fell: Tensor, stands: Tensor) -> str | None:
+    """The longer attack goes down with the dear ones, and meets each source where it stands last.
+
+    Those that lose their class, or fall to it, it meets again at a smaller radius; and what an
+    attack on a target breaks after that had stood.
+    """
+    if ((stands | fell) & ~again).any() or (again & ~shard.eligible).any():
+        return "the longer attack was not tried on the sources that stand"
+    tried, succeeded = (int(c[-1].sum()) for c in (shard.counts.tried, shard.counts.succeeded))
+    held = tried - succeeded
+    same = int(fell.sum()) <= succeeded and int(stands.sum()) <= held and int(again.sum()) <= tried
     return None if same else "the counts of the longer attack are not those of its signs"
 
 
@@ -373,8 +395,8 @@ def _problem_at_each_radius(suite: Suite, shard: Outcome) -> str | None:
     aims, counts = {entry.goal for entry in suite.attacks}, shard.counts
     for e, eps in enumerate(suite.eps):
         for goal, rows, tried, fell in _attacks_at(suite, counts, e):
-            before = _standing(shard, goal, e - 1)
-            fallen = before - _standing(shard, goal, e)
+            before = _unbroken(shard, goal, e - 1)
+            fallen = before - _unbroken(shard, goal, e)
             # Others than its own attacks reach the untargeted goal too.
             elsewhere = 0
             if goal == "ignore":
@@ -422,7 +444,7 @@ def _attacks_at(
         yield goal, rows, counts.tried[rows, e].tolist(), counts.succeeded[rows, e].tolist()
 
 
-def _standing(shard: Outcome, goal: str, e: int) -> int:
+def _unbroken(shard: Outcome, goal: str, e: int) -> int:
     """How many did not fall at a radius or a smaller one; before the first, are eligible."""
     return int((shard.eligible & (shard.goals[goal].radius > e)).sum())
 

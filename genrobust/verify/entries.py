@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.entries import LoadedEntry, attack_folders, entry_folders, read_alone
-from genrobust.evidence.entry import Depth
+from genrobust.evidence.entry import Depth, Verification
+from genrobust.records.record import Record
+from genrobust.verify.consistency import flags_of
 from genrobust.verify.verify import Verified, VerifyOptions, verify
+
+#: What latents are in words, such as "10 Gaussian + one 10-way categorical": no address or command.
+LATENTS = re.compile(r"[A-Za-z0-9 +,()-]{1,200}")
 
 
 def verified_entries(
@@ -60,13 +67,37 @@ def _verified(folder: Path, options: VerifyOptions) -> LoadedEntry | None:
         return None
     entry = found.subject.entry
     assert entry is not None
-    if found.verification.depth != "schema":
-        return replace(entry, verification=found.verification)
+    verification = found.verification if found.verification.depth != "schema" else _badge(folder)
+    entry = replace(entry, verification=verification)
+    return replace(entry, record=_shown(entry, found.subject.evidence))
+
+
+def _badge(folder: Path) -> Verification | None:
     try:
-        return replace(entry, verification=read_alone(folder).verification)
+        return read_alone(folder).verification
     except GenrobustError as problem:
         _warn(f"'{folder}' counts as not verified: {problem}")
-        return entry
+        return None
+
+
+def _shown(entry: LoadedEntry, evidence: Evidence) -> Record:
+    """The record with no words of its submitter's where pages speak in genrobust's name.
+
+    Flags are said anew from the signs, how to mend a misreading is left out, and what a model says
+    of itself too, as long as no replay has compared it with the model.
+    """
+    record, model = entry.record, entry.record.model
+    told = record.fidelity
+    if told is not None:
+        told = replace(
+            told, what="" if told.status == "equal" else "by its own run's word", mend=""
+        )
+    if entry.state not in ("replay", "re-attack"):
+        model = model.model_copy(update={"spec": {}, "card": None})
+        if LATENTS.fullmatch(model.latents) is None:
+            model = model.model_copy(update={"latents": "unknown"})
+    flags = flags_of(record.suite, evidence.outcome)
+    return record.model_copy(update={"flags": flags, "fidelity": told, "model": model})
 
 
 def _found(folder: Path, options: VerifyOptions) -> Verified | None:

@@ -45,6 +45,10 @@ OTHERS = 200
 #: How far a source is moved, per pixel: by less than a judge, or an eye, would notice. To see that
 #: the error is not smaller, it is moved by the suite's own radii as well.
 SHIFT = 0.01
+#: How many pixels of a side a smooth move has to one number.
+COARSE = 8
+#: Sources that are driven, and by how many steps.
+DRIVEN, STEPS = 32, 4
 #: How far a source's content is shifted, along either side: a pixel of 32.
 ASIDE = 1 / 32
 #: Random partitions of the images that are tried beside each image alone, and the largest batch as
@@ -62,7 +66,8 @@ class Ratios:
         others: on other images of the data set; 1 where it has none.
         moved: on sources whose every pixel is moved by SHIFT, in units of the error on the sources
             and of the move's size together: what gives no noise back errs by it.
-        beside: on sources moved by SHIFT, and by each of the suite's radii as an L-inf one.
+        beside: on sources moved by SHIFT, and by each of the suite's radii as an L-inf one, pixel
+            by pixel, and by the largest smoothly; and on those that are shifted.
         shifted: on sources whose content is shifted by ASIDE, each in a direction of its own, in
             units of the error on the sources and of PART of the shift's size.
         by_chance: by what part the mean error on so many sources may be off.
@@ -107,19 +112,75 @@ def reconstruction_ratios(
     each = _errors(model, sources, suite.chunk_size)
     usual = float(each.mean())
     angles = 2 * math.pi * torch.rand(len(sources), generator=generator("shifted", seed))
-    moves = [
-        (sources + far * directions).clamp(0, 1)
-        for far in (SHIFT, *(eps / reach for eps in suite.eps))
-    ]
+    fars = [(far, directions) for far in (SHIFT, *(eps / reach for eps in suite.eps))]
+    fars.append((suite.eps[-1] / reach, _smoothed(directions)))
+    moves = [(sources + far * way).clamp(0, 1) for far, way in fars]
+    moves.append(_shifted(sources, angles))
     errors = [error(x) for x in moves]
-    shifted = _shifted(sources, angles)
     return Ratios(
         others=error(images.take([rest[i] for i in order])) / usual if rest else 1.0,
         moved=errors[0] / (usual + size(moves[0])),
         beside=tuple(one / usual for one in errors),
-        shifted=error(shifted) / (usual + PART * size(shifted)),
+        shifted=errors[-1] / (usual + PART * size(moves[-1])),
         by_chance=3 * float(each.std(correction=0)) / usual / math.sqrt(len(each)),
     )
+
+
+def driven_ratios(
+    model: GenerativeModel, images: Images, suite: Suite, seed: int
+) -> tuple[float, ...]:
+    """The squared error where the model's own gradient leads, within each radius, likewise.
+
+    Of an honest model it is more than 1.
+    """
+    x, moved = driven(model, images, suite, seed)
+
+    def error(x: Tensor) -> float:
+        return float(_errors(model, x, suite.chunk_size).mean())
+
+    usual = error(x)
+    return tuple(error(one) / usual for one in moved)
+
+
+def driven(
+    model: GenerativeModel, images: Images, suite: Suite, seed: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Some of the sources (N, C, H, W), and each moved within each radius to come out otherwise.
+
+    By a few steps along the model's own gradient: it takes no attack of the suite to see whether
+    another model takes over where attacks go.
+    """
+    order = torch.randperm(len(suite.sample_ids), generator=generator("driven", seed))
+    x = images.take([suite.sample_ids[i] for i in order[:DRIVEN].tolist()])
+    start = torch.rand(x.shape, generator=generator("start", seed)) - 0.5
+    norm, size = load_norm(suite.norm), suite.chunk_size
+
+    def led(x: Tensor, start: Tensor, eps: float) -> Tensor:
+        with torch.no_grad():
+            before = model.surrogate(x, "straight-through")
+        moved = norm.project(x + eps / norm.reach(x[0].numel()) * start, x, eps)
+        for _ in range(STEPS):
+            at = moved.detach().requires_grad_()
+            with torch.enable_grad():
+                away = (model.surrogate(at, "straight-through") - before).square().sum()
+            if not away.requires_grad:  # a model that hides its gradient is flagged, not refused
+                break
+            (slope,) = torch.autograd.grad(away, at, allow_unused=True, materialize_grads=True)
+            step = norm.steepest(slope.nan_to_num(0, 0, 0), x)
+            moved = norm.project(at.detach() + 2 * eps / STEPS * step, x, eps)
+        return moved
+
+    pairs = list(zip(x.split(size), start.split(size), strict=True))
+    return x, tuple(torch.cat([led(*pair, eps) for pair in pairs]) for eps in suite.eps)
+
+
+def _smoothed(directions: Tensor) -> Tensor:
+    """Noise (N, C, H, W) that no averaging over a few pixels takes away, its largest number 1."""
+    height, width = directions.shape[-2:]
+    coarse = (max(1, height // COARSE), max(1, width // COARSE))
+    averages = functional.adaptive_avg_pool2d(directions, coarse)
+    smooth = functional.interpolate(averages, (height, width), mode="bilinear")
+    return smooth / smooth.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
 
 
 def _shifted(x: Tensor, angles: Tensor) -> Tensor:
@@ -151,7 +212,12 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
                 f"the model's error on {which} is {times:.1f} times that on the suite's "
                 "sources: it knows these, and scores on them say nothing of it"
             )
-    least, which = min((found.others, others), (min(found.beside), moved))
+    driven = min(driven_ratios(model, images, suite, seed))
+    least, which = min(
+        (found.others, others),
+        (min(found.beside), moved),
+        (driven, "the sources moved as its own gradient leads"),
+    )
     if least < LEAST:
         raise RejectionError(
             f"the model's error on {which} is {least:.2g} of that on the suite's sources, as they "

@@ -6,6 +6,7 @@ may not show another model than the one that was scored.
 
 from __future__ import annotations
 
+import re
 import struct
 from io import BytesIO
 
@@ -123,17 +124,22 @@ def check_pictures(
 
 def _pixels(name: str, picture: Picture) -> NDArray[np.uint8]:
     """A file that holds pixels alone: no text, animation, profile or anything behind its end."""
-    content, kinds, at = picture.content, set(), 8
-    while at < len(content) and b"IEND" not in kinds:
+    content, kinds, at = picture.content, b"", 8
+    while at < len(content):
         length = int.from_bytes(content[at : at + 4], "big")
-        kinds.add(content[at + 4 : at + 8])
+        kinds += content[at + 4 : at + 8]
         at += length + 12
-    if kinds != {b"IHDR", b"IDAT", b"IEND"} or at != len(content):
+    if re.fullmatch(b"IHDR(IDAT)+IEND", kinds) is None or at != len(content):
         raise RejectionError(f"{name} holds more than the pixels of one picture")
     try:
-        return _decoded(content)
+        with Image.open(BytesIO(content), formats=["PNG"]) as image:
+            mode = image.mode
+        pixels = _decoded(content)
     except (OSError, ValueError, SyntaxError, struct.error) as problem:
         raise RejectionError(f"{name} cannot be decoded ({problem})") from problem
+    if mode not in ("L", "RGB"):  # a browser shows of transparent pixels what lies behind them
+        raise RejectionError(f"{name} has pixels of the kind {mode}; they are opaque, of 8 bits")
+    return pixels
 
 
 def _decoded(content: bytes) -> NDArray[np.uint8]:

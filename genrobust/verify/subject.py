@@ -77,9 +77,14 @@ def find_subjects(path: Path) -> list[Path]:
     entries below a folder.
 
     Raises:
-        GenrobustError: nothing.
+        GenrobustError: nothing, or a file that is no archive: it is not what was submitted.
     """
     if path.is_file():
+        if _begins_otherwise(path):
+            raise GenrobustError(
+                f"'{path}' is no archive of evidence; name an evidence.zip, or the folder of an "
+                "entry or of a run"
+            )
         return [path]
     if (path / ENTRY).exists() or (path / EVIDENCE).exists():
         return [path]
@@ -90,6 +95,15 @@ def find_subjects(path: Path) -> list[Path]:
             "such as leaderboard/entries, or an evidence.zip"
         )
     return found
+
+
+def _begins_otherwise(path: Path) -> bool:
+    """Whether no zip archive begins so; one that is damaged further on is for its reader."""
+    try:
+        with files.open_file(path) as file:
+            return file.read(2) != b"PK"
+    except OSError:
+        return False  # its reader says why
 
 
 def read_subject(path: Path) -> Subject:

@@ -32,7 +32,7 @@ from genrobust.runner.prepare import CHECKED
 from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
-from genrobust.verify.capacity import rate_limit, rate_of
+from genrobust.verify.capacity import measured_rate, rate_limit
 from genrobust.verify.generality import require_alone, require_general
 from genrobust.verify.pictures import check_pictures
 from genrobust.verify.replay import Replay
@@ -49,8 +49,6 @@ PROVES: dict[Depth, str] = {
     "allows; not that no attack can",
 }
 DEPTHS: tuple[Depth, ...] = ("schema", "replay", "re-attack")
-#: Images on which a code's rate is measured, the sources first.
-MEASURED = 100
 
 
 @dataclass(frozen=True)
@@ -301,10 +299,9 @@ class _Work:
         assert self.model is not None
         suite = self.subject.evidence.record.suite
         images = load_images(suite.dataset, suite.split, self.options.data_root)
-        ids = [*dict.fromkeys([*suite.sample_ids, *range(len(images))])][:MEASURED]
         limit = rate_limit(suite, self.model.input_shape)
         with rejecting():
-            rate = rate_of(self.model, images.take(ids), seed, suite.chunk_size, enough=limit)
+            rate = measured_rate(self.model, images, suite, seed)
         self.rate = rate
         carried = f"it carries {rate:,.1f} nats of an image, and ranked models {limit:,.1f} at most"
         return carried + (": a reference line, without a rank" if rate > limit else "")

@@ -9,6 +9,7 @@ from pydantic import Field
 from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
 from genrobust.training.losses.base import Count, Objective, Positive, Sampler, Step, Weight
 from genrobust.training.losses.bottleneck import Bottleneck
+from genrobust.training.losses.certified import Certified
 from genrobust.training.losses.clamped import Clamped
 from genrobust.training.losses.correlation import (
     Covariance,
@@ -35,6 +36,7 @@ Penalty = Annotated[
     | RobustOutput
     | SelfConsistent
     | Mixup
+    | Certified
     | Quantised
     | Bottleneck
     | Clamped,

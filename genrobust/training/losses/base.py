@@ -70,7 +70,8 @@ class Objective(BaseModel):
     """What a network is trained to lower: here the reconstruction term and a penalty.
 
     A family with networks of its own (a discriminator, predictors) makes them in ``helper`` and
-    says what they lower in ``helper_loss``: they learn after the model, in every step.
+    says what they lower in ``helper_loss``: they learn after the model, in every step. A helper
+    without parameters keeps what ``settle`` counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -113,6 +114,9 @@ class Objective(BaseModel):
 
     def helper_loss(self, at: Step) -> Tensor:
         raise NotImplementedError
+
+    def settle(self, at: Step) -> None:
+        """What a step changes by no gradient, after those that do."""
 
     def unfit(self, spec: NetworkSpec) -> str | None:
         """Why a network cannot be trained so; None where it can."""

@@ -1,0 +1,120 @@
+"""Entries that are seeds of one recipe: what can be said of a method, and not of one model.
+
+A model of one training says little of how it was trained: another seed gives another one. Entries
+whose submitters say that they are of one recipe, by another seed each, are shown together, with
+their mean and an interval over both sources of chance: which seeds were trained, and which images
+were attacked (:mod:`genrobust.study.statistics`). Each of them keeps its own rank.
+
+A recipe is its submitter's word, and so is which seeds were submitted. Its entries name the same
+authors, so that others' do not change it, and have the same latents and number of parameters, which
+a replay has shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from genrobust.board.board import Board, Row
+from genrobust.evidence.entry import Submission
+from genrobust.study.statistics import Interval, Resamples, interval
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A recipe of which at least two seeds are ranked.
+
+    Args:
+        id: unique on its board.
+        name: what its submitter calls it.
+        rows: all that are said to be of it, in the order of the board.
+        counted: those that its numbers are of: of each seed the ranked one of the lowest area.
+        area: the mean of their robust areas, in [0, 1], and its 95% interval over seeds and
+            sources.
+    """
+
+    id: str
+    name: str
+    rows: tuple[Row, ...]
+    counted: tuple[Row, ...]
+    area: Interval
+
+    def mean(self, of: Callable[[Row], float | None]) -> float | None:
+        """The mean over the counted seeds; None where one of them has no such number."""
+        values = [value for row in self.counted if (value := of(row)) is not None]
+        return sum(values) / len(values) if len(values) == len(self.counted) else None
+
+
+class Line(NamedTuple):
+    """A line of a board's table: a model's, which may be a seed of a recipe, or a recipe's own."""
+
+    row: Row | None
+    recipe: Recipe | None
+
+
+def recipes(board: Board) -> tuple[Recipe, ...]:
+    """The recipes of a board, the one with the largest mean area first."""
+    said = sorted((key, n) for n, row in enumerate(board.rows) if (key := _key(row)))
+    found: list[Recipe] = []
+    for (name, *_), group in groupby(said, key=lambda one: one[0]):
+        rows = tuple(board.rows[n] for _, n in group)
+        lowest: dict[int, Row] = {}
+        for row in rows:  # from the largest area down
+            if row.rank is not None:
+                lowest[_seed(row)] = row
+        counted = tuple(lowest.values())
+        if len(counted) >= 2:
+            found.append(Recipe(f"recipe-{len(found)}", name, rows, counted, _area(board, counted)))
+    return tuple(sorted(found, key=lambda one: (-(one.area.value or 0), one.id)))
+
+
+def lines(rows: Sequence[Row], found: Sequence[Recipe]) -> list[Line]:
+    """The lines of a table of these rows: each recipe where its mean area is, then its seeds."""
+    recipe_of = {row.contender.id: one for one in found for row in one.rows}
+    shown = {row.contender.id for row in rows}
+    here = [one for one in found if any(row.contender.id in shown for row in one.rows)]
+    made: list[Line] = []
+
+    def put(recipe: Recipe) -> None:
+        made.append(Line(None, recipe))
+        made.extend(Line(row, recipe) for row in rows if recipe_of.get(row.contender.id) is recipe)
+
+    for row in rows:
+        if row.contender.id in recipe_of:
+            continue
+        while here and (row.standing != "ranked" or row.area < (here[0].area.value or 0)):
+            put(here.pop(0))
+        made.append(Line(row, None))
+    for recipe in here:
+        put(recipe)
+    return made
+
+
+def _said(row: Row) -> Submission | None:
+    return None if row.contender.entry is None else row.contender.entry.entry.submission
+
+
+def _key(row: Row) -> tuple[str, ...] | None:
+    """What entries of one recipe have in common; None where none is named."""
+    said, model = _said(row), row.contender.record.model
+    if said is None or said.recipe is None:
+        return None
+    authors = "; ".join(author.name for author in said.authors)
+    return said.recipe, authors, model.latents, str(model.parameters)
+
+
+def _seed(row: Row) -> int:
+    said = _said(row)
+    assert said is not None
+    assert said.training_seed is not None
+    return said.training_seed
+
+
+def _area(board: Board, counted: Sequence[Row]) -> Interval:
+    paired = board.paired
+    areas = paired.areas[[paired.ids.index(row.contender.id) for row in counted]]
+    draws = Resamples.draw([range(len(areas))], areas.shape[1])
+    of_seeds, drawn = draws.by_picture(areas)
+    return interval(float(of_seeds.mean()), drawn[:, 0])

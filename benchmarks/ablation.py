@@ -79,7 +79,7 @@ def protocols(dataset: str, norm: str, eps: float, limit: int) -> dict[str, Suit
         version: load_suite(name)
         .limited(limit)
         .model_copy(update={"norm": norm, "eps": (eps,), "chunk_size": limit})
-        for version, name in (("v1", dataset), ("v2", f"{dataset}-v2"))
+        for version, name in (("v1", f"{dataset}-v1"), ("v2", f"{dataset}-v2"))
     }
 
 

@@ -1,8 +1,10 @@
 """Masks that nobody declares and honest models that look odd: what is broken, and what is flagged.
 
     python benchmarks/masking_hidden.py
+    python benchmarks/masking_hidden.py --outside
 
-Writes ``benchmarks/masking_hidden.md``. Rows are kept in ``genrobust-runs/masking_hidden``, and a
+Writes ``benchmarks/masking_hidden.md``, or of the lists by another author
+``benchmarks/masking_outside.md``. Rows are kept in ``genrobust-runs/masking_hidden``, and a
 repeated command makes what is missing. With ``GENROBUST_DATA`` and ``--checkpoints DIR`` the
 published models of MNIST are looked at too.
 """
@@ -12,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import genrobust
 from genrobust.attacks.base import make_attack
@@ -25,10 +29,10 @@ from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts
-from genrobust.runner.signs import diagnose
+from genrobust.runner.signs import attacked_agreement, diagnose
 from genrobust.suites import load_suite
-from genrobust.testing.masks import HELD_OUT, MASKS, TUNED
-from genrobust.testing.odd import ODD
+from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
+from genrobust.testing.odd import ODD, UNUSUAL
 from genrobust.threat import ThreatModel
 
 HERE = Path(__file__).parent
@@ -39,7 +43,10 @@ CATEGORICAL = ("too-sure", "sure")
 #: How many sources honest models are looked at with.
 SOURCES = 48
 DISVAE = ("VAE", "betaH", "btcvae", "factor")
-HEAD = ("wrong gradient", "wrong latent", "jump", "response", "lead", "flags")
+HEAD = (
+    *("wrong gradient", "wrong latent", "wrong pixels", "wrong after"),
+    *("jump", "response", "lead", "flags"),
+)
 Row = dict[str, str]
 Make = Callable[[], GenerativeModel]
 
@@ -48,7 +55,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attacked", type=int, default=45, help="sources that are attacked")
     parser.add_argument("--checkpoints", type=Path)
+    parser.add_argument("--outside", action="store_true", help="the lists by another author")
     given = parser.parse_args()
+    if given.outside:
+        write("masking_outside.md", outside_page())
+        return
     masked = [
         {
             "mask": name,
@@ -65,8 +76,36 @@ def main() -> None:
         {"mask": name, **kept(f"attacked {name}", partial(attacked, make, given.attacked))}
         for _, name, make in masks()
     ]
-    (HERE / "masking_hidden.md").write_text(page(masked, honest, fallen, given.attacked))
-    print((HERE / "masking_hidden.md").read_text())
+    write("masking_hidden.md", page(masked, honest, fallen, given.attacked))
+
+
+def write(name: str, text: str) -> None:
+    (HERE / name).write_text(text)
+    print(text)
+
+
+def outside_page() -> str:
+    masked_rows = [
+        {"mask": name, **kept(f"mask {name}", partial(looked_at, "digits", partial(masked, name)))}
+        for name in OUTSIDE
+    ]
+    honest = [
+        {"model": name, **kept(f"honest {name}", partial(looked_at, "digits", partial(odd, name)))}
+        for name in UNUSUAL
+    ]
+    told = sum(bool(row["flags"]) for row in masked_rows)
+    alarms = sum(bool(row["flags"]) for row in honest)
+    return (
+        "## Masks by another author\n\n"
+        f"{len(masked_rows)} masks of the zoo's `vae` on digits, written down on 26 November 2026 "
+        "by somebody who had not read the flags, the signs or the masks above. "
+        f"{told} are told or refused. Columns as above, and *wrong pixels*: in a group "
+        "of pixels by the size of their gradient; *wrong after*: at attacked images, after the "
+        f"attacks. {SOURCES} sources; genrobust {genrobust.__version__}, `python "
+        f"benchmarks/masking_hidden.py --outside`.\n\n{table(masked_rows)}\n\n"
+        "## Odd models by another author\n\n"
+        f"{len(honest)} that hide nothing, of which {alarms} have a flag.\n\n{table(honest)}\n"
+    )
 
 
 def kept(name: str, work: Callable[[], Row]) -> Row:
@@ -121,7 +160,8 @@ def honest_ones(checkpoints: Path | None) -> Iterator[tuple[str, str, Make]]:
         for data in ("digits", "mnist"):
             yield f"{data} {name}", data, partial(genrobust.load_model, name, data)
     for name in ODD.names():
-        yield name, "digits", partial(odd, name)
+        if name not in UNUSUAL:
+            yield name, "digits", partial(odd, name)
     if checkpoints is not None:
         places = {f"disvae_{name}_mnist": "disvae" for name in DISVAE}
         places["jointvae_mnist"] = "jointvae"
@@ -143,19 +183,30 @@ def looked_at(data: str, make: Make) -> Row:
     with torch.no_grad():
         eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
     suite = suite.model_copy(update={"attacks": (), "eps": (suite.eps[0], suite.eps[-1])})
-    found = diagnose(model, batch, eligible, suite.norm, suite.eps).signs
+    diagnosis = diagnose(model, batch, eligible, suite.norm, suite.eps)
+    late = attacked_agreement(model, batch, diagnosis)
+    found = replace(diagnosis.signs, along_attacked=late)
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
     seen = found.guidance.directional
     assert seen is not None
+    assert seen.along_either is not None
+    assert seen.along_latent_either is not None
+    assert seen.along_pixels is not None
     return {
-        "wrong gradient": f"{100 * float((seen.along < flags.ALONG).float().mean()):.0f}",
-        "wrong latent": f"{100 * float((seen.along_latent < flags.ALONG).float().mean()):.0f}",
+        "wrong gradient": percent(seen.along_either < flags.ALONG),
+        "wrong latent": percent(seen.along_latent_either < flags.ALONG),
+        "wrong pixels": percent(seen.along_pixels < flags.ALONG),
+        "wrong after": percent(late < flags.ALONG),
         "jump": f"{float(seen.jump.max()):.2f}",
         "response": f"{float(seen.response.min()):.2f}",
         "lead": f"{float(seen.lead.max()):.0f}",
         "flags": ", ".join(flag.name for flag in raised),
     }
+
+
+def percent(mask: Tensor) -> str:
+    return f"{100 * float(mask.float().mean()):.0f}"
 
 
 @cache

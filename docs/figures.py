@@ -14,9 +14,19 @@ ENTRIES = HERE.parent / "leaderboard" / "entries"
 MODELS = ("vae", "vae-wd", "betavae", "betavae-capacity", "jointvae")
 
 
-def entry(model: str, suite: str = "digits-v1") -> Record:
+def board(suite: str) -> Path:
+    """The folder of the newest version of a suite of which there is every model that ships."""
+    whole = [
+        folder
+        for folder in ENTRIES.glob(f"{suite}-v*")
+        if all((folder / f"zoo-{model}").is_dir() for model in MODELS)
+    ]
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-v")[2]))
+
+
+def entry(model: str, suite: str = "digits") -> Record:
     """The record of a model that ships."""
-    return Record.load(ENTRIES / suite / f"zoo-{model}")
+    return Record.load(board(suite) / f"zoo-{model}")
 
 
 def curves(suite: str) -> Figure:
@@ -24,18 +34,20 @@ def curves(suite: str) -> Figure:
     axes = figure.subplots()
     for model in MODELS:
         entry(model, suite).plot_curve(axes, label=model)
+    figure.suptitle(board(suite).name)  # above the legend
     return figure
 
 
 def rates() -> Figure:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     entry("jointvae").plot_curve(figure.subplots())
+    figure.suptitle(f"jointvae on {board('digits').name}")
     return figure
 
 
 def pairs() -> Figure:
     figure = Figure(figsize=(5, 4), layout="constrained")
-    record = entry("jointvae", "mnist-v1")
+    record = entry("jointvae", "mnist")
     record.plot_pairs(ax=figure.subplots())
     return figure
 
@@ -58,14 +70,15 @@ def trade_off() -> Figure:
         )
         axes.annotate(model, (error.value, area.value), (5, 5), textcoords="offset points")
     axes.set(xlabel="squared error of the clean reconstruction", ylabel="robust area")
+    axes.set_title(board("digits").name)
     return figure
 
 
 def main() -> None:
     """Write the figures; the same evidence gives the same bytes."""
     figures = {
-        "curves": curves("digits-v1"),
-        "curves-mnist": curves("mnist-v1"),
+        "curves": curves("digits"),
+        "curves-mnist": curves("mnist"),
         "rates": rates(),
         "pairs": pairs(),
         "trade-off": trade_off(),

@@ -51,5 +51,5 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustErro
     names = sorted(allowed)
     by_letters = {name.lower(): name for name in names}
     near = difflib.get_close_matches(given.lower(), by_letters, n=1, cutoff=0.5)
-    hint = f" did you mean '{by_letters[near[0]]}'?" if near else ""
-    return GenrobustError(f"unknown {kind} '{given}';{hint} Known: {', '.join(names) or 'none'}")
+    hint = f"did you mean '{by_letters[near[0]]}'? Known" if near else "known"
+    return GenrobustError(f"unknown {kind} '{given}'; {hint}: {', '.join(names) or 'none'}")

@@ -74,12 +74,12 @@ def test_an_unknown_name_suggests_the_nearest(shapes: Registry[object]) -> None:
     shapes.register("circle")(object())
     with pytest.raises(GenrobustError, match=r"unknown shape 'sqare'; did you mean 'square'\?"):
         shapes.get("sqare")
-    with pytest.raises(GenrobustError, match=r"unknown shape 'xyz'; Known: circle, square"):
+    with pytest.raises(GenrobustError, match=r"unknown shape 'xyz'; known: circle, square"):
         shapes.get("xyz")
 
 
 def test_an_empty_registry_says_that_nothing_is_known() -> None:
-    assert "Known: none" in str(unknown_name("shape", "square", []))
+    assert "known: none" in str(unknown_name("shape", "square", []))
 
 
 def test_a_builtin_is_imported_only_when_asked_for(

@@ -62,7 +62,7 @@ LEAD, TOO_SURE = 60.0, 0.25
 UNBOUNDED = 0.75
 #: By how much a change of the picture must grow where the radius doubles, the share of sources that
 #: stand where it does not, and the share that must stand for it to count.
-GROWTH, STILL, STANDING = 1.1, 0.5, 0.5
+GROWTH, STILL, UNBROKEN = 1.1, 0.5, 0.5
 #: Attacks that use no gradient.
 GRADIENT_FREE = ("noise", "square")
 
@@ -309,7 +309,7 @@ def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> 
     unbroken = eligible & (radius == len(suite.eps))
     if damaged.attacked_shift is None or suite.eps[-1] < 2 * suite.eps[0]:
         return None
-    if not unbroken.any() or _share(unbroken[eligible]) <= STANDING:
+    if not unbroken.any() or _share(unbroken[eligible]) <= UNBROKEN:
         return None
     first, last = damaged.attacked_shift[0, unbroken], damaged.attacked_shift[-1, unbroken]
     share = _share(~(last >= GROWTH * first))

@@ -237,7 +237,7 @@ class _Search:
 
     def _try_longer(self, e: int) -> None:
         """Twice the steps on each source that stands."""
-        positions = self.ignore.standing()
+        positions = self.ignore.unbroken_here()
         if not len(positions):
             return
         attack = longer_attack(self.spec.attacks)
@@ -311,7 +311,7 @@ class _Goal:
         """Positions of the eligible sources that did not fall at this radius or a smaller one."""
         return (self.baseline.eligible & (self.radius > self.e)).nonzero()[:, 0]
 
-    def standing(self) -> Tensor:
+    def unbroken_here(self) -> Tensor:
         """Positions of those of them that are open at this radius."""
         unbroken = self.unbroken()
         return unbroken[self.open[unbroken]]

@@ -22,6 +22,10 @@ from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite, load_suite
 from genrobust.threat import ThreatModel
+from genrobust.training.judge import train_judge
+from genrobust.training.recipes import recipe
+from genrobust.training.vae import train_vae
+from genrobust.verify.verify import VerifyOptions
 
 
 def refused(words: str, call: Callable[[], Any]) -> None:
@@ -405,7 +409,7 @@ def test_a_class_that_the_data_set_does_not_name_is_refused(
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
-def test_a_seed_that_the_command_line_refuses_is_refused_here(seed: int) -> None:
+def test_a_seed_that_the_command_line_refuses_is_refused_here(seed: int, tmp_path: Path) -> None:
     refused(f"seed is {seed}; give a whole number from 0 to", lambda: Options(seed=seed))
     sentence = f"seed is {seed}; give a whole number from 0 to {2**63 - 1}, such as seed=0"
     ids = range(3)
@@ -422,9 +426,13 @@ def test_a_seed_that_the_command_line_refuses_is_refused_here(seed: int) -> None
         lambda: certified_radius(lambda x: x[:, 0, 0, 0].long(), X, 1, sample_ids=ids, seed=seed),
         lambda: center_bound(model, X, 0.2, 0.1, sample_ids=ids, seed=seed),
         lambda: Setting(Path("reproduced"), seed=seed),
+        lambda: train_vae("mine", "digits", recipe("vae", "digits"), tmp_path / "a", seed=seed),
+        lambda: train_judge("lenet", "digits", tmp_path / "a", seed=seed),
+        lambda: VerifyOptions(seed=seed),
     )
     for call in calls:
         refused(sentence, call)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_seed_of_numpy_draws_what_the_number_draws() -> None:

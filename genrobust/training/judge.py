@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.arguments import whole_seed
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import explain
@@ -69,12 +70,13 @@ def train_judge(
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: no such architecture, dataset or judge; the data set cannot be learned from,
-            or its images are too small; ``out`` cannot be written, or is taken by another training;
-            the loss is no longer finite.
+        GenrobustError: no such architecture, dataset, judge or seed; the data set cannot be learned
+            from, or its images are too small; ``out`` cannot be written, or is taken by another
+            training; the loss is no longer finite.
     """
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
+    seed = whole_seed(seed)
     train, test = load_splits(dataset, data_root, labels=True)
     classes = len(DATASETS.get(dataset).classes)
     steps = default_steps(architecture, dataset) if steps is None else steps

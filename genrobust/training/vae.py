@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.arguments import whole_seed
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
@@ -66,10 +67,11 @@ def train_vae(
 
     Raises:
         GenrobustError: the data set cannot be learned from, or is not what the network reads, or
-            not what the family needs: labels, or images of given factors;
+            not what the family needs: labels, or images of given factors; ``seed`` is none;
             ``out`` cannot be written, holds another run's checkpoint, or is taken by another run;
             the loss is no longer finite.
     """
+    seed = whole_seed(seed)
     sampler = recipe.penalty.sampler(dataset)
     train, test = load_splits(dataset, data_root, labels=recipe.penalty.needs_labels)
     if train.shape != recipe.network.input_shape:

@@ -15,6 +15,7 @@ import torch
 
 from genrobust import files
 from genrobust._version import __version__
+from genrobust.arguments import whole_seed
 from genrobust.data.base import Images, data_at, load_images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.evidence.bundle import EVIDENCE, Evidence
@@ -81,6 +82,8 @@ class VerifyOptions:
             raise GenrobustError(f"--share is {self.share}; it must be above 0 and at most 1")
         if self.workers is not None and self.workers < 1:
             raise GenrobustError(f"--workers is {self.workers}; it must be 1 or more")
+        if self.seed is not None:
+            whole_seed(self.seed)
 
 
 def depth_of(name: str) -> Depth:

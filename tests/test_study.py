@@ -246,6 +246,25 @@ def test_results_that_cannot_be_read(tmp_path: Path) -> None:
         genrobust.study.load(tmp_path)
 
 
+def test_a_study_does_not_take_the_page_of_another(tmp_path: Path) -> None:
+    made({"a": [0.1]}).save(tmp_path)
+    there = files.read_text(tmp_path / "study.json")
+    other = Conductor(Spec.model_validate(TINY | {"name": "other"}), tmp_path)
+    for write in (other.run, other.write):
+        with pytest.raises(GenrobustError, match=r"holds the study '.*'other'; give .*--out"):
+            write()
+    assert {path.name for path in tmp_path.iterdir()} == {"study.json", "table.csv"}
+    assert files.read_text(tmp_path / "study.json") == there
+    files.write_text(tmp_path / "study.json", there[:-9])  # cut short: no page of anybody
+    assert other.write().missing
+    trial = Conductor(other.spec.fast(), tmp_path)
+    with pytest.raises(GenrobustError, match="holds the study 'other'"):
+        trial.write()
+    (tmp_path / "study.json").unlink()
+    trial.write()
+    other.write()  # what a trial left makes room
+
+
 @pytest.mark.slow
 def test_seeds_are_as_many_single_trainings(tmp_path: Path) -> None:
     base = ["train", "--model", "vae", "--set", "steps=3"]

@@ -35,7 +35,7 @@ from genrobust.runner.run import execute, tasks_of
 from genrobust.study.page import write_page
 from genrobust.study.score import VERSION, Row, code_scores, row_of
 from genrobust.study.spec import Spec, Training
-from genrobust.study.study import WAITING, Study
+from genrobust.study.study import WAITING, Study, load
 from genrobust.suites.suite import Suite, load_suite
 from genrobust.training.inputs import load_splits
 from genrobust.training.vae import train_vae
@@ -109,8 +109,10 @@ class Conductor:
         A model that diverges, or that cannot be scored, is left out with a warning.
 
         Raises:
-            GenrobustError: the data set or the suite is not there; not one model could be scored.
+            GenrobustError: the data set or the suite is not there; the folder holds the page of
+                another study; not one model could be scored.
         """
+        self._require_its_own_page()
         mine = self.trainings if self.part is None else self.part.of(self.trainings)
         if any(self.row(training) is None for training in mine):
             self._untrained(mine[0])
@@ -136,11 +138,28 @@ class Conductor:
         return self.write()
 
     def write(self) -> Study:
-        """Table and page of what is there."""
+        """Table and page of what is there.
+
+        Raises:
+            GenrobustError: the folder holds the page of another study.
+        """
+        self._require_its_own_page()
         study = self.collect()
         study.save(self.out)
         write_page(study, self.out)
         return study
+
+    def _require_its_own_page(self) -> None:
+        """Two studies may share models; but the page of one is not to take the other's place."""
+        try:
+            there = load(self.out).spec.name
+        except GenrobustError:
+            return  # none, or one that no longer can be read
+        if there not in (self.spec.name, self.spec.fast().name):  # a trial makes room
+            raise GenrobustError(
+                f"'{self.out}' holds the study '{there}', and this one is '{self.spec.name}'; give "
+                "another folder with --out"
+            )
 
     def collect(self) -> Study:
         """What is there, in the order of the spec."""

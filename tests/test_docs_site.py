@@ -201,8 +201,9 @@ def written(block: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def entered(text: str) -> None:
-    """The entries that a page names, of models that ship, measured on the suites as cut."""
-    for suite, model in sorted(set(re.findall(r"leaderboard/entries/([\w-]+)/zoo-([\w-]+)", text))):
+    """The entries that a page's commands name, measured on the suites as cut."""
+    named = re.findall(r"leaderboard/entries/([\w-]+)/zoo-([\w-]+)", "\n".join(commands(text)))
+    for suite, model in sorted(set(named)):
         typed(f"genrobust bench --model {model} --suite {suite} --evidence --out made")
         typed(f"genrobust submit made/{suite}/{model} --name 'zoo {model}' --yes")
 

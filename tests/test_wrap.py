@@ -431,10 +431,14 @@ BAD_ENCODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
     "batch-coupled": (lambda t, x: t.mean(x) - t.mean(x).mean(0), "others in its batch"),
     "no_grad": (_without_gradient, "no gradient reaches the image"),
     "inference_mode": (_inference, "no gradient reaches the image"),
-    "rounded": (lambda t, x: t.mean(x).round(), "no gradient reaches the image"),
+    "rounded": (
+        lambda t, x: (99 * t.mean(x)).round() / 99,
+        "no gradient reaches the image from its reconstruction; remove torch.no_grad",
+    ),
     "detached": (lambda t, x: t.mean(x).detach(), "no gradient reaches the image"),
     "numpy": (lambda t, x: t.mean(torch.from_numpy(x.numpy())), "gradient"),
     "ignored image": (lambda t, x: t.mean(torch.ones_like(x)), "no gradient reaches the image"),
+    "collapsed": (lambda t, x: 0 * t.mean(x), "one picture for all images; train the model anew"),
     "infinite gradient": (lambda t, x: t.mean((x - x.detach()).sqrt()), "gradient .* is NaN"),
 }
 BAD_DECODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {

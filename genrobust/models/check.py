@@ -119,7 +119,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     if model.draws == 1:
         check_history(model, x)
     check_batches(model, x, steady)
-    gradient = _check_gradient(model, x) if model.differentiable else 0.0
+    gradient = _check_gradient(model, x, image) if model.differentiable else 0.0
     if model.differentiable and "decode" in steady:
         check_gradients(model, x)
     return ModelCheck(
@@ -256,7 +256,7 @@ def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
         )
 
 
-def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
+def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
     x = x.clone().requires_grad_()
     gradient, problem = None, None
     for kind in ("softmax", "straight-through"):  # of a code far off, the softmax is one-hot
@@ -271,8 +271,15 @@ def _check_gradient(model: GenerativeModel, x: Tensor) -> float:
             break
     else:
         reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""
+        if len(x) > 1 and (image - image[0]).abs().max() <= TOLERANCE:
+            reason += (
+                ", which is one picture for all images; train the model anew or load its weights, "
+                "where its code has collapsed; else"
+            )
+        else:
+            reason += ";"
         raise GenrobustError(
-            f"no gradient reaches the image from its reconstruction{reason}; remove "
+            f"no gradient reaches the image from its reconstruction{reason} remove "
             "torch.no_grad, detach, numpy, rounding or .data from the path through encode and "
             "decode, or pass encode= and decode= without them, and the path with them as deploy="
         ) from problem

@@ -4,7 +4,8 @@
 
 Each case is a process of its own, which measures its CPU seconds after its imports, and the most
 memory that it held. *Radii* and *sources* are benches of the zoo's VAE on digits, by the suite's
-whole ensemble. *Sides* and *latents* are 50 steps of ``output`` on 16 images with an untrained
+whole ensemble. *Long runs* are of noise alone and a model of one matrix, so that what they take is
+the run's own. *Sides* and *latents* are 50 steps of ``output`` on 16 images with an untrained
 network. *A pair at a time* is the thesis' attack as it was run, 1000 steps of Adam on one source
 and one target, beside ``latent`` on all pairs at once. Writes ``benchmarks/costs.json`` and
 ``benchmarks/costs.md``; ``--only KIND ...`` measures some kinds anew.
@@ -26,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 import genrobust
+from genrobust.data import Images
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.seeding import seeded
 from genrobust.suites import load_suite
@@ -96,6 +99,36 @@ def bench(eps: tuple[float, ...], limit: int) -> Row:
     suite = load_suite("digits").limited(limit).model_copy(update={"eps": eps})
     record = genrobust.bench("vae", suite, executor="serial")
     return {"passes": record.forwards + record.backwards}
+
+
+class Matrix(nn.Module):
+    """Four numbers of an image."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 1024) / 1024)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.flatten(1) @ self.weight.T, torch.zeros(len(x), 4)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(100 * z @ self.weight).view(-1, *self.input_shape)
+
+
+def long(case: str) -> Row:
+    """What is held of a run of so many images of chance: files of shards, and the folder's size."""
+    draw = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (int(case), 1, 32, 32), dtype=torch.uint8, generator=draw)
+    how: Row = {"eps": [EPS / 2], "attacks": ["noise"], "executor": "serial"}
+    with tempfile.TemporaryDirectory() as place:
+        data = Images(raw, None, (32, 32))
+        genrobust.bench(Matrix(), data=data, sources=int(case), **how, out=place)
+        written = [path for path in Path(place).rglob("*") if path.is_file()]
+        shards = [path for path in written if path.parent.name == "shards"]
+        disk = sum(path.stat().st_size for path in written) / 2**20
+    return {"files": len(shards), "disk": round(disk)}
 
 
 def sides(case: str) -> Row:
@@ -168,6 +201,7 @@ STARTS = {
 KINDS: dict[str, tuple[tuple[str, ...], Callable[[str], Row]]] = {
     "radii": (tuple(RADII), radii),
     "sources": (("15", "30", "60", "90"), sources),
+    "long": (("1000", "10000", "100000"), long),
     "sides": (("32", "64", "128", "256"), sides),
     "latents": (("10", "100", "1000"), latents),
     "pair": (("one", *map(str, FEW)), pair),
@@ -221,6 +255,28 @@ def _sources(rows: dict[str, Row]) -> list[str]:
                     f"{row['seconds'] / int(case):.2f}",
                     f"{row['passes'] / int(case):,.0f}",
                     str(row["memory"]),
+                ]
+                for case, row in rows.items()
+            ],
+        ),
+    ]
+
+
+def _long(rows: dict[str, Row]) -> list[str]:
+    return [
+        "**Long runs**: a model of one matrix, images of 32 x 32, noise at one radius; what is "
+        "left is the run's own.",
+        "",
+        *_table(
+            ["sources", "CPU, s", "a source, ms", "memory, MiB", "files of shards", "disk, MiB"],
+            [
+                [
+                    f"{int(case):,}",
+                    f"{row['seconds']:.1f}",
+                    f"{1000 * row['seconds'] / int(case):.2f}",
+                    str(row["memory"]),
+                    str(row["files"]),
+                    str(row["disk"]),
                 ]
                 for case, row in rows.items()
             ],
@@ -290,6 +346,7 @@ WRITERS: dict[str, Callable[[dict[str, Row]], list[str]]] = {
     "starts": _starts,
     "radii": _radii,
     "sources": _sources,
+    "long": _long,
     "sides": _grown("Side", "50 steps of `output` on 16 colour images of that height and width"),
     "latents": _grown("Latents", "the same on grey images of 32 x 32, by size of the code"),
     "pair": _pair,

@@ -1,9 +1,9 @@
-"""What a bench takes beside the passes of the model, and a step beside a bare gradient.
+"""What a bench takes beside the passes of the model, and a step beside that of a plain loop.
 
     python benchmarks/overhead.py
     python benchmarks/overhead.py --benches vae:digits:45 vae:mnist:100 --data-root FOLDER
 
-CPU seconds of the process, on one thread. Bare gradients are taken *between* the passes of what is
+CPU seconds of the process, on one thread. What it is beside is done *between* the passes of what is
 measured, in the same process, and their time is told apart: so both meet the same machine, and
 other work on it, which slows both, leaves their ratio alone.
 
@@ -11,7 +11,9 @@ A bench is of a zoo model by the suite's whole ensemble, all included. Its bare 
 images, forward and backward through model and attacker's judge, in batches of the suite's chunk.
 ``counted`` are the passes in the record, those of attacks and short searches; ``all`` are those
 that the model really made: also for scores, flags and damage. A step is what goes by from one pass
-of the model to the next within an attack, of which no sample is left alone. Writes
+of the model to the next within an attack, of which no sample is left alone; a plain loop's is what
+one writes without a library: a gradient as deep, its sign, the ball and the box. ``--benches``
+without any keeps those measured before. Writes
 ``benchmarks/overhead.json``, ``benchmarks/overhead.md`` and ``docs/figures/overhead.svg``.
 """
 
@@ -23,7 +25,7 @@ import platform
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,20 +46,23 @@ BATCHES = (1, 8, 32, 128, 256)
 #: Of each way to search and to look: how far its bare gradient goes.
 ATTACKS = ("latent", "output", "classifier", "pgd")
 SMALL = 8
+EPS = 0.1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--benches", nargs="+", default=["vae:digits:45"], help="model:suite:limit")
+    parser.add_argument("--benches", nargs="*", default=["vae:digits:45"], help="model:suite:limit")
     parser.add_argument("--data-root", help="the folder with MNIST")
     parser.add_argument("--steps", type=int, default=20, help="of each attack and batch")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    path = HERE / "overhead.json"
     benches = [whole(*text.split(":"), given.data_root) for text in given.benches]
+    benches = benches or json.loads(path.read_text())["benches"]
     steps = [step(name, batch, given.steps) for name in ATTACKS for batch in BATCHES]
     about = {"genrobust": genrobust.__version__, "machine": platform.machine()}
     found = {**about, "benches": benches, "steps": steps}
-    (HERE / "overhead.json").write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(json.dumps(found, indent=1) + "\n")
     (HERE / "overhead.md").write_text(page(found))
     with mpl.rc_context({"svg.hashsalt": "genrobust"}):
         chart(steps).savefig(CHART, metadata={"Date": None})
@@ -66,10 +71,10 @@ def main() -> None:
 
 @dataclass
 class Between:
-    """Takes bare gradients between a model's passes, and knows both times.
+    """Does other work between a model's passes, and knows both times.
 
     Args:
-        bare: takes one.
+        bare: that work: bare passes, or a step of a plain loop.
         every: so many passes; 0 for never.
     """
 
@@ -164,22 +169,34 @@ def _beside(spent: float, forwards: int, backwards: int, each: dict[str, float])
 
 
 def step(attack: str, batch: int, steps: int) -> dict[str, Any]:
-    """An attack's step, and a bare gradient as deep."""
+    """An attack's step, and a plain loop's that goes as deep."""
     model, judge = genrobust.load_model("vae"), genrobust.load_judge("digits", "lenet")
     images = genrobust.load_images("digits")
     x, y = images.take(range(batch)), images.labels_of(range(batch))
     how: dict[str, Any] = {"labels": y, "judge": judge} if attack in ("classifier", "pgd") else {}
     how |= {"confidence": 1e9} if attack == "classifier" else {}
     how |= {"target": x.flip(0)} if attack in ("latent", "output") else {}
-    watch = Between(lambda: gradient(attack, model, judge, x), 1)
+    loop = plain_loop(attack, model, judge, x)
+    watch = Between(lambda: next(loop), 1)
     watched = watch.beside(model)
     warm = 5
-    genrobust.attack(attack, watched, x, **how, eps=0.1, steps=steps + warm)
+    genrobust.attack(attack, watched, x, **how, eps=EPS, steps=steps + warm)
     # The gaps around the search are of other kinds, and few: the median is of steps.
     pairs = list(zip(watch.gaps, watch.bares, strict=False))[warm:]
-    ours, bare = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ours, plain = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratio = statistics.median(one / other for one, other in pairs)
-    return {"attack": attack, "batch": batch, "ours": ours, "bare": bare, "ratio": ratio}
+    return {"attack": attack, "batch": batch, "ours": ours, "plain": plain, "ratio": ratio}
+
+
+def plain_loop(
+    attack: str, model: genrobust.GenerativeModel, judge: Judge, x: Tensor
+) -> Iterator[Tensor]:
+    """Signed gradient steps without a library, an image of the ball at a time."""
+    x_adv = x
+    while True:
+        moved = x_adv + EPS / 20 * gradient(attack, model, judge, x_adv).sign()
+        x_adv = (x + (moved - x).clamp(-EPS, EPS)).clamp(0, 1)
+        yield x_adv
 
 
 def gradient(attack: str, model: genrobust.GenerativeModel, judge: Judge, x: Tensor) -> Tensor:
@@ -207,7 +224,7 @@ def chart(steps: list[dict[str, Any]]) -> Figure:
         batches, ratios = ([one[key] for one in rows] for key in ("batch", "ratio"))
         axes.plot(batches, ratios, label=name, **drawing.style(number))
     axes.axhline(1, color="grey", lw=0.8)
-    axes.set(xscale="log", xlabel="batch", ylabel="a step over a bare gradient")
+    axes.set(xscale="log", xlabel="batch", ylabel="a step over a plain loop's")
     axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
     axes.minorticks_off()
     drawing.legend_above(axes)
@@ -227,7 +244,7 @@ def page(found: dict[str, Any]) -> str:
     ]
     steps = [
         f"| {one['attack']} | {one['batch']} | {1000 * one['ours']:.2f} | "
-        f"{1000 * one['bare']:.2f} | {one['ratio']:.3f} |"
+        f"{1000 * one['plain']:.2f} | {one['ratio']:.3f} |"
         for one in found["steps"]
     ]
     return (
@@ -242,10 +259,10 @@ def page(found: dict[str, Any]) -> str:
         f"spent at {SMALL} images or fewer |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         + "\n".join(benches)
-        + "\n\nA step of an attack, beside a bare gradient through the same parts: `latent` stops "
-        "at the encoder, `output` at the decoder, the others at the judge; `pgd` has a fixed step, "
-        "the others adapt theirs.\n\n"
-        "| attack | batch | a step, ms | a bare gradient, ms | ratio |\n"
+        + "\n\nA step of an attack, beside that of a plain loop (a gradient through the same "
+        "parts, its sign, the ball and the box): `latent` stops at the encoder, `output` at the "
+        "decoder, the others at the judge; `pgd` has a fixed step, the others adapt theirs.\n\n"
+        "| attack | batch | a step, ms | a plain loop's, ms | ratio |\n"
         "| --- | ---: | ---: | ---: | ---: |\n" + "\n".join(steps) + "\n"
     )
 

@@ -166,7 +166,7 @@ def quoting() -> bytes:
     inner = archive_of(("b.json", b"{}" * 50))
     whole_inner = inner[: inner.index(b"PK\x01\x02")]
     first = struct.pack("<BHH", 0, len(whole_inner), len(whole_inner) ^ 0xFFFF) + whole_inner
-    packed = first + zlib.compress(b"", wbits=-15)
+    packed = first + zlib.compressobj(wbits=-15).flush()
     crc, size = zlib.crc32(whole_inner), len(whole_inner)
     common = struct.pack("<5H3I2H", 20, 0, 8, 0, 0x21, crc, len(packed), size, 6, 0)
     body = b"PK\x03\x04" + common + b"a.json" + packed

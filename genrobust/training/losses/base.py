@@ -125,6 +125,15 @@ class Objective(BaseModel):
         return None
 
 
+class WeightedKL(Objective):
+    """beta * KL: below 1, a smaller reconstruction error for a code that carries more."""
+
+    beta: Weight = 1.0
+
+    def __call__(self, posterior: Posterior, step: int) -> Tensor:
+        return self.beta * super().__call__(posterior, step)
+
+
 class OfGaussians(Objective):
     """An objective that reads the density of a code, or takes its latents one by one."""
 

@@ -12,18 +12,18 @@ from torch import Tensor
 from genrobust.posterior import Posterior
 from genrobust.training.losses.base import (
     Count,
-    Objective,
     OfGaussians,
     Positive,
     Step,
     Weight,
+    WeightedKL,
     bce,
     worst_in_ball,
 )
 
 
-class RobustEncoder(Objective):
-    """KL + weight * how far the code moves at the worst point of a ball.
+class RobustEncoder(WeightedKL):
+    """beta * KL + weight * how far the code moves at the worst point of a ball.
 
     ``distance`` is of the means (FARE, Schlarmann et al. 2024, for CLIP) or the squared
     2-Wasserstein distance of posteriors (the smooth encoder, Cemgil et al. 2020).
@@ -53,8 +53,8 @@ class RobustEncoder(Objective):
         )  # type: ignore[return-value]
 
 
-class RobustOutput(Objective):
-    """The ELBO at the worst point of a ball against the clean image (adversarial training of VAEs).
+class RobustOutput(WeightedKL):
+    """A beta-VAE's loss at the worst point of a ball against the clean image: adversarial training.
 
     The attack raises the reconstruction's error through the mode of the code; ``weight`` is the
     share of the attacked reconstruction, the rest is that of the clean one.

@@ -10,18 +10,14 @@ from pydantic import Field
 from torch import Tensor
 
 from genrobust.posterior import Categorical, Posterior
-from genrobust.training.losses.base import Objective, Weight
+from genrobust.training.losses.base import Objective, Weight, WeightedKL
 
 
-class Beta(Objective):
+class Beta(WeightedKL):
     """beta * KL: the ELBO at beta = 1 (Kingma & Welling 2014; thesis eq. 2.5), the beta-VAE above
     it (Higgins et al. 2017; eq. 2.11). A categorical's KL is the analytic one (eq. 2.10)."""
 
     kind: Literal["beta"] = "beta"
-    beta: Weight = 1.0
-
-    def __call__(self, posterior: Posterior, step: int) -> Tensor:
-        return self.beta * posterior.kl_to_prior().sum(1).mean()
 
 
 class Capacity(Objective):

@@ -2,9 +2,9 @@
 
     python benchmarks/answer.py
 
-Measures nothing: reads the entries of `mnist` and the studies below ``docs/measured/studies``, and
-compares models on the same sources in pairs. Writes ``benchmarks/answer-*.md`` for docs/answer.md,
-and its figure.
+Measures nothing: reads the leaderboard's entries and the studies below ``docs/measured/studies``,
+and compares models on the same sources in pairs. Writes ``benchmarks/answer-*.md`` for
+docs/answer.md and docs/defences.md, and the figure of the first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 
 import genrobust.study
 from genrobust import Record, drawing
+from genrobust.board.board import contender, make_boards
+from genrobust.evidence.entries import read_entry
 from genrobust.records.record import Estimate
 from genrobust.study import Study
 
@@ -60,6 +62,7 @@ def main() -> None:
         "boards": boards(),
         "studies": "\n\n".join(map(recipes, studies)),
         "correlations": correlations(studies),
+        "defended": defended(),
     }
     for name, text in texts.items():
         (HERE / f"answer-{name}.md").write_text(text + "\n")
@@ -172,6 +175,40 @@ def correlations(studies: list[Study]) -> str:
         if column in study.columns
     ]
     return "\n".join(table(heads, rows))
+
+
+def defended() -> str:
+    """Defended entries of digits beside the undefended ones, all whole and of the board's rank."""
+    entries = map(read_entry, sorted((ENTRIES / "digits-v2").iterdir()))
+    (found,) = make_boards(map(contender, entries))
+    plain = [row for row in found.ranked if row.contender.defence is None]
+    rows = []
+    for row in found.ranked:
+        one = row.contender
+        error = row.best.scores.reconstruction_error
+        cells = [one.name, one.id, one.defence or "", f"{100 * row.area:.1f}"]
+        cells += [f"{100 * at.robust_accuracy.value:.0f}" for at in row.best.scores.per_eps[-2:]]
+        cells.append(f"{error.value:.2f} [{error.low:.2f}, {error.high:.2f}]")
+        if one.defence is None:
+            cells += ["", ""]
+        else:
+            gains = [found.paired.difference(one.id, other.contender.id) for other in plain]
+            less = [other for other, gain in zip(plain, gains, strict=True) if (gain.low or 0) > 0]
+            equal = [o for o in less if o.best.scores.reconstruction_error.value >= error.value]
+            smallest = min(gains, key=lambda gain: gain.value or 0)
+            cells += [told(smallest), f"{len(less)}; {len(equal)}"]
+        rows.append(cells)
+    radii = [f"stands at {e:g}, %" for e in found.suite.eps[-2:]]
+    heads = ["model", "entry", "defence", "robust area, %", *radii, "squared error"]
+    heads += ["more than the best undefended, points", f"beats, of {len(plain)}"]
+    return "\n".join(
+        [
+            f"`{found.name}`, {len(found.suite.sample_ids)} sources, L-inf. `python "
+            "benchmarks/answer.py`.",
+            "",
+            *table(heads, rows),
+        ]
+    )
 
 
 def chart() -> Figure:

@@ -133,10 +133,15 @@ OWN = (
 MADRY = "https://arxiv.org/abs/1706.06083"
 HALF_KL = (*FASTER, "penalty.beta=0.5", "penalty.attack_steps=2")
 DEFENDED = (
-    Defended("adversarial-vae", 0, "adversarial VAE", MADRY, "adversarial-vae"),
+    Defended("adversarial-vae", 0, "Adversarially trained VAE", MADRY, "adversarial-vae"),
     *(
         Defended(
-            *("adversarial-vae", seed, f"adversarial VAE, half the KL, seed {seed}", MADRY),
+            *(
+                "adversarial-vae",
+                seed,
+                f"Adversarially trained VAE, half the KL, seed {seed}",
+                MADRY,
+            ),
             *("adversarial-vae-half-kl", HALF_KL),
         )
         for seed in range(3)

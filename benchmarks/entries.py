@@ -131,20 +131,22 @@ OWN = (
 )
 
 MADRY = "https://arxiv.org/abs/1706.06083"
-HALF_KL = (*FASTER, "penalty.beta=0.5", "penalty.attack_steps=2")
+#: With less KL the reconstruction error falls below that of all undefended models.
+QUARTER_KL = (*FASTER, "penalty.beta=0.25", "steps=8000")
+#: Of the attacks in training: too few, as it turned out.
+TWO_STEPS = (*FASTER, "penalty.beta=0.5", "penalty.attack_steps=2")
 DEFENDED = (
     Defended("adversarial-vae", 0, "Adversarially trained VAE", MADRY, "adversarial-vae"),
     *(
         Defended(
-            *(
-                "adversarial-vae",
-                seed,
-                f"Adversarially trained VAE, half the KL, seed {seed}",
-                MADRY,
-            ),
-            *("adversarial-vae-half-kl", HALF_KL),
+            *("adversarial-vae", seed, f"Adversarially trained VAE, a quarter of the KL, {seed}"),
+            *(MADRY, "adversarial-vae-quarter-kl", QUARTER_KL),
         )
-        for seed in range(3)
+        for seed in range(2)
+    ),
+    Defended(
+        *("adversarial-vae", 0, "Adversarially trained VAE, by two steps", MADRY),
+        *("adversarial-vae-two-steps", TWO_STEPS),
     ),
     Defended(
         *("fare-vae", 0, "VAE with a robust encoder (FARE)"),

@@ -285,8 +285,16 @@ def _set_folder(folder: str | None) -> None:
             os.chdir(folder)
 
 
+def default_device() -> torch.device:
+    """Where torch puts new tensors."""
+    try:
+        return torch.get_default_device()
+    except AttributeError:  # torch 2.4, once it was set to None, which is the CPU
+        return torch.device("cpu")
+
+
 def _set_default_device(device: torch.device) -> None:
-    if torch.get_default_device() != device:
+    if default_device() != device:
         torch.set_default_device(None if device.type == "cpu" else device)
 
 
@@ -302,7 +310,7 @@ _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (_handlers, _set_handlers),
     (np.geterr, lambda errors: np.seterr(**errors)),
     (torch.get_default_dtype, torch.set_default_dtype),
-    (torch.get_default_device, _set_default_device),
+    (default_device, _set_default_device),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),

@@ -20,6 +20,7 @@ import genrobust
 from genrobust import GenrobustError, files
 from genrobust.batch import Batch, Context
 from genrobust.cli.app import app
+from genrobust.foreign import default_device
 from genrobust.models.wrapping import adapt
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Problem
@@ -102,7 +103,7 @@ def test_a_file_sees_the_arguments_of_a_plain_script(
 SETTINGS: dict[str, tuple[str, Callable[[], Any]]] = {
     "directory": ("import os; os.chdir('/')", os.getcwd),
     "dtype": ("torch.set_default_dtype(torch.float64)", torch.get_default_dtype),
-    "device": ("torch.set_default_device('cpu:0')", torch.get_default_device),
+    "device": ("torch.set_default_device('cpu:0')", default_device),
     "threads": ("torch.set_num_threads(3)", torch.get_num_threads),
     "gradients": ("torch.set_grad_enabled(False)", torch.is_grad_enabled),
     "anomalies": ("torch.autograd.set_detect_anomaly(True)", torch.is_anomaly_enabled),
@@ -131,6 +132,14 @@ SETTINGS: dict[str, tuple[str, Callable[[], Any]]] = {
     "closed output": ("import sys; sys.stdout.close()", lambda: sys.stdout.closed),
     "closed errors": ("import sys; sys.stderr.close()", lambda: sys.stderr.closed),
 }
+
+
+def test_a_device_that_torch_cannot_tell_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> torch.device:  # as torch 2.4 answers after set_default_device(None)
+        raise AttributeError("'NoneType' object has no attribute 'device'")
+
+    monkeypatch.setattr(torch, "get_default_device", lost)
+    assert default_device() == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -198,7 +198,7 @@ class _Lowering:
                 self._values[node] = self._call(node)
             elif node in needed and node.op != "output":
                 raise self._refused(node)
-        outputs = tuple(self._value(node) for node in graph.output_node().args[0])
+        outputs = tuple(self._value(node) for node in _output(graph).args[0])
         return Traced(
             Graph(nodes=tuple(self._nodes), outputs=outputs),
             self._weights,
@@ -281,10 +281,15 @@ class _Lowering:
         )
 
 
+def _output(graph: fx.Graph) -> fx.Node:
+    """The node of what is returned; torch 2.4 has no method that finds it."""
+    return next(node for node in reversed(graph.nodes) if node.op == "output")
+
+
 def _needed(graph: fx.Graph) -> set[fx.Node]:
     """The nodes that the outputs depend on: checks and leftovers are not among them."""
     needed: set[fx.Node] = set()
-    waiting = [graph.output_node()]
+    waiting = [_output(graph)]
     while waiting:
         node = waiting.pop()
         if node not in needed:

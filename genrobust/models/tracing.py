@@ -198,7 +198,8 @@ class _Lowering:
                 self._values[node] = self._call(node)
             elif node in needed and node.op != "output":
                 raise self._refused(node)
-        outputs = tuple(self._value(node) for node in _output(graph).args[0])
+        returned: Any = _output(graph).args[0]
+        outputs = tuple(self._value(node) for node in returned)
         return Traced(
             Graph(nodes=tuple(self._nodes), outputs=outputs),
             self._weights,

@@ -139,7 +139,7 @@ DEFENDED = (
     Defended("adversarial-vae", 0, "Adversarially trained VAE", MADRY, "adversarial-vae"),
     *(
         Defended(
-            *("adversarial-vae", seed, f"Adversarially trained VAE, a quarter of the KL, {seed}"),
+            *("adversarial-vae", seed, f"Adversarially trained VAE, quarter KL, seed {seed}"),
             *(MADRY, "adversarial-vae-quarter-kl", QUARTER_KL),
         )
         for seed in range(2)

@@ -142,7 +142,7 @@ DEFENDED = (
             *("adversarial-vae", seed, f"Adversarially trained VAE, quarter KL, seed {seed}"),
             *(MADRY, "adversarial-vae-quarter-kl", QUARTER_KL),
         )
-        for seed in range(2)
+        for seed in range(4)
     ),
     Defended(
         *("adversarial-vae", 0, "Adversarially trained VAE, by two steps", MADRY),

@@ -16,7 +16,7 @@ import genrobust
 from genrobust import GenrobustError
 from genrobust.cli.app import app
 from genrobust.models.weights import load_state_dict, read_state_dict
-from genrobust.reproduce import PUBLICATIONS, Setting, checkpoints, reproduce, thesis
+from genrobust.reproduce import PUBLICATIONS, Setting, checkpoints, kos2018, reproduce, thesis
 from genrobust.reproduce.base import spearman, wilson
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -92,6 +92,13 @@ def test_an_interval_is_open_where_nothing_was_found() -> None:
     none, all_of_them = wilson(0, 50), wilson(1, 50)
     assert none.low == 0 < none.high < 0.1
     assert 0.9 < all_of_them.low < all_of_them.high == 1
+
+
+@pytest.mark.parametrize(("error", "told"), [(0.2, False), (0.25, True), (0.6, True)])
+def test_a_model_that_gives_no_images_back_is_told(error: float, told: bool) -> None:
+    said = kos2018._warning("vaegan", {"kos-latent, 1": {"clean_error": [0.0, error, 1.0]}})
+    assert (f"{100 * error:.0f}% of their" in said) is told
+    assert bool(said) is told
 
 
 def test_the_rank_correlation_is_scipys_with_ties() -> None:

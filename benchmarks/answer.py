@@ -186,7 +186,7 @@ def defended() -> str:
     for row in found.ranked:
         one = row.contender
         error = row.best.scores.reconstruction_error
-        cells = [one.name, one.id, one.defence or "", f"{100 * row.area:.1f}"]
+        cells = [one.name, one.id, f"{100 * row.area:.1f}"]
         cells += [f"{100 * at.robust_accuracy.value:.0f}" for at in row.best.scores.per_eps[-2:]]
         cells.append(f"{error.value:.2f} [{error.low:.2f}, {error.high:.2f}]")
         if one.defence is None:
@@ -199,7 +199,7 @@ def defended() -> str:
             cells += [told(smallest), f"{len(less)}; {len(equal)}"]
         rows.append(cells)
     radii = [f"stands at {e:g}, %" for e in found.suite.eps[-2:]]
-    heads = ["model", "entry", "defence", "robust area, %", *radii, "squared error"]
+    heads = ["model", "entry", "robust area, %", *radii, "squared error"]
     heads += ["more than the best undefended, points", f"beats, of {len(plain)}"]
     return "\n".join(
         [

@@ -29,7 +29,7 @@ from genrobust.models.graph import Graph, InputRef, Node, NodeRef, RunLimits, Ru
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.portable import GRAPH, WEIGHTS, PortableLimits, export_model, load_portable
 from genrobust.models.tensors import TensorLimits
-from genrobust.models.tracing import trace
+from genrobust.models.tracing import _stop_gradients, trace
 from genrobust.posterior import Categorical, Gaussian, Point, Posterior
 
 Bundle = tuple[dict[str, Any], dict[str, bytes]]
@@ -258,6 +258,23 @@ def _with_a_hole(x: Tensor) -> Tensor:
 def _norm_without_gradient(x: Tensor) -> Tensor:
     with torch.no_grad():
         return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def test_a_single_result_of_no_grad_is_detached_and_nothing_else() -> None:
+    trace(lambda x: [x * 1.0], nn.Identity(), torch.rand(2, 1), "encode")  # loads the operation
+    graph = torch.fx.Graph()  # as torch 2.4 exports it: the region's users are not its items
+    x, inside = graph.placeholder("x"), graph.get_attr("inside")
+    wrapped = torch.ops.higher_order.wrap_with_set_grad_enabled
+    region = graph.call_function(wrapped, (False, inside, x))
+    quotient = graph.call_function(torch.ops.aten.div.Tensor, (x, region))
+    graph.output(quotient)
+    root = nn.Module()
+    root.inside = nn.Identity()
+    _stop_gradients(torch.fx.GraphModule(root, graph))
+    first, second = quotient.args
+    assert first is x
+    assert isinstance(second, torch.fx.Node)
+    assert (second.target, second.args) == (torch.ops.aten.detach.default, (region,))
 
 
 def _nearest(x: Tensor, codebook: Tensor) -> Tensor:

@@ -162,7 +162,10 @@ def _stop_gradients(graph_module: fx.GraphModule) -> None:
     for region in graph.find_nodes(
         op="call_function", target=torch.ops.higher_order.wrap_with_set_grad_enabled
     ):
-        for result in [] if region.args[0] else list(region.users):
+        if region.args[0]:
+            continue
+        taken = [user for user in region.users if user.target is operator.getitem]
+        for result in taken or [region]:  # torch 2.4 gives a single result as it is
             with graph.inserting_after(result):
                 stop = graph.call_function(torch.ops.aten.detach.default, (result,))
             stop.meta = dict(result.meta)

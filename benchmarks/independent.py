@@ -41,7 +41,7 @@ class Mean(nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("entries", nargs="+", type=Path, help="folders of entries")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--data-root")
     given = parser.parse_args()

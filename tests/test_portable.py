@@ -25,7 +25,16 @@ import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import wrap
 from genrobust.models.check import probe_images
-from genrobust.models.graph import Graph, InputRef, Node, NodeRef, RunLimits, Runner, operation
+from genrobust.models.graph import (
+    _CORE_LATER,
+    Graph,
+    InputRef,
+    Node,
+    NodeRef,
+    RunLimits,
+    Runner,
+    operation,
+)
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.portable import GRAPH, WEIGHTS, PortableLimits, export_model, load_portable
 from genrobust.models.tensors import TensorLimits
@@ -258,6 +267,12 @@ def _with_a_hole(x: Tensor) -> Tensor:
 def _norm_without_gradient(x: Tensor) -> Tensor:
     with torch.no_grad():
         return x.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["aten.elu.default", "aten.full_like.default"])
+def test_an_operator_that_is_core_only_in_later_versions_is_read_by_all(name: str) -> None:
+    assert name in _CORE_LATER  # torch 2.4 would refuse a bundle of torch 2.13 otherwise
+    assert operation(name).name() == name.removesuffix(".default").replace("aten.", "aten::")
 
 
 def test_a_single_result_of_no_grad_is_detached_and_nothing_else() -> None:

@@ -160,6 +160,9 @@ _PRIVATE = {
     "aten._upsample_bicubic2d_aa.default",
 }
 
+#: Core ones that torch 2.4 has and does not call so: a bundle is read alike by all versions.
+_CORE_LATER = ("aten.elu.default", "aten.full_like.default")
+
 #: Operators that follow the rule but are not core: torch's decomposition to core ones loses a
 #: gradient's stop, rounds otherwise, is slower, or depends on how a tensor lies in memory; or has
 #: none.
@@ -231,7 +234,7 @@ def _is_allowed(name: str, op: OpOverload) -> bool:
     tags -= {torch.Tag.nondeterministic_seeded} if "dropout_p" in _types(op) else set()
     private = op.name().removeprefix("aten::").startswith("_")
     return (
-        (torch.Tag.core in tags or name in WHOLE)
+        (torch.Tag.core in tags or name in WHOLE or name in _CORE_LATER)
         and (not private or name in _PRIVATE)
         and not _RAW_MEMORY.fullmatch(name)
         and not op._schema.is_mutable

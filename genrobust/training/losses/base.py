@@ -128,6 +128,7 @@ class Objective(BaseModel):
 class WeightedKL(Objective):
     """beta * KL: below 1, a smaller reconstruction error for a code that carries more."""
 
+    kind: str  # before the weight, in what is shown of a recipe
     beta: Weight = 1.0
 
     def __call__(self, posterior: Posterior, step: int) -> Tensor:

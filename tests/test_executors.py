@@ -312,10 +312,10 @@ def test_any_order_gives_the_same_bytes(cheap: Suite, tmp_path: Path, posted: No
 def test_a_task_of_another_model_version_or_device_is_refused(cheap: Suite, tmp_path: Path) -> None:
     text = json.loads(tasks(tmp_path, cheap)[0].text())
     for change, words in [
-        ({"recipe": {"identity": "0" * 64}}, "not the one that the run began with"),
+        ({"spec": {"identity": "0" * 64}}, "not the one that the run began with"),
         ({"shard": {"device": "cuda"}}, "not the one that the run began with"),
         ({"shard": {"genrobust": "0.0.1"}}, r"of genrobust 0\.0\.1, and its worker has"),
-        ({"recipe": {"model": "no-such"}}, "cannot prepare .*unknown model 'no-such'"),
+        ({"spec": {"model": "no-such"}}, "cannot prepare .*unknown model 'no-such'"),
     ]:
         changed = {
             key: {**value, **change.get(key, {})} if isinstance(value, dict) else value

@@ -37,6 +37,6 @@ def estimated(prepared: Prepared[Any], folder: Path) -> str:
         f"({1000 * trial.image:.2g} ms each by {trial.attack}, tried just now; a worker a core)",
     ]
     if trial.memory is not None:
-        each = "each worker" if prepared.recipe is not None else "this process"
+        each = "each worker" if prepared.spec is not None else "this process"
         lines.append(f"  memory: {each} took {in_bytes(trial.memory)} in that trial")
     return "\n".join(lines)

@@ -39,9 +39,9 @@ from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
 from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
-from genrobust.runner.recipe import Recipe
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded
+from genrobust.runner.spec import RunSpec
 from genrobust.suites.suite import JudgeRef, Suite, load_suite, registered_as
 from genrobust.threat import TOLERANCE, ThreatModel
 
@@ -63,7 +63,7 @@ class Prepared(Generic[AnyRecord]):
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
             of attacks that genrobust does not ship.
         settings: what is not as the suite says, or the seed, in short words.
-        recipe: from which other processes prepare the same, if the executor has any.
+        spec: from which other processes prepare the same, if the executor has any.
         purpose: what the run is for.
     """
 
@@ -77,7 +77,7 @@ class Prepared(Generic[AnyRecord]):
     command: str
     identity: str
     settings: tuple[str, ...]
-    recipe: Recipe | None
+    spec: RunSpec | None
     purpose: Purpose[Any, AnyRecord]
 
 
@@ -168,11 +168,11 @@ def prepare(
     compared = fidelity(live, some)
     say(live, compared)
     attacker, scorers = _judges(used, images, device)
-    recipe = None
+    spec = None
     if isinstance(model, str):
         reference = model
         if executor.elsewhere:
-            recipe = Recipe(model=model, suite=suite, options=options, identity=who, home=home)
+            spec = RunSpec(model=model, suite=suite, options=options, identity=who, home=home)
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         loaded=Loaded(
@@ -202,7 +202,7 @@ def prepare(
         command=command(reference or "FILE.py:FUNCTION", suite, options),
         identity=who,
         settings=settings,
-        recipe=recipe,
+        spec=spec,
         purpose=Robustness(),
     )
 

@@ -23,9 +23,9 @@ from genrobust.runner.memory import keep_freed_memory
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_of
-from genrobust.runner.recipe import Recipe
 from genrobust.runner.shard import Measured, run_shard
 from genrobust.runner.smallest import NearestSpec
+from genrobust.runner.spec import RunSpec
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen
 
@@ -33,7 +33,7 @@ from genrobust.suites.suite import Frozen
 class _Text(Frozen):
     """What travels."""
 
-    recipe: Recipe
+    spec: RunSpec
     folder: str
     shard: NearestSpec | ShardSpec
 
@@ -117,10 +117,10 @@ class Task(Work[Measured]):
 
     def text(self) -> str:
         """The task as JSON, from which :func:`read_task` makes it in another process."""
-        recipe = self.prepared.recipe
-        assert recipe is not None, "a live model is refused where the run is prepared"
+        spec = self.prepared.spec
+        assert spec is not None, "a live model is refused where the run is prepared"
         folder = str(self.folder.absolute())
-        return _Text(recipe=recipe, folder=folder, shard=self.shard).model_dump_json()
+        return _Text(spec=spec, folder=folder, shard=self.shard).model_dump_json()
 
 
 def read_task(text: str) -> Task:
@@ -136,11 +136,11 @@ def read_task(text: str) -> Task:
             "same version everywhere"
         )
     found = _Text.model_validate_json(text)
-    prepared = _prepared(found.recipe.model_dump_json())
+    prepared = _prepared(found.spec.model_dump_json())
     here = device_of(prepared.options, prepared.loaded.scorer.model)
-    if prepared.identity != found.recipe.identity or found.shard.device != here:
+    if prepared.identity != found.spec.identity or found.shard.device != here:
         raise GenrobustError(
-            f"the model '{found.recipe.model}' or its device ({here}) is not the one that the run "
+            f"the model '{found.spec.model}' or its device ({here}) is not the one that the run "
             "began with; leave its file and weights alone while it runs, compute on machines of "
             "one kind, and type the command again"
         )
@@ -148,9 +148,9 @@ def read_task(text: str) -> Task:
 
 
 @lru_cache(maxsize=1)
-def _prepared(recipe: str) -> Prepared[Any]:
+def _prepared(spec: str) -> Prepared[Any]:
     """What the process that began the run has prepared too, and warned about."""
-    given = Recipe.model_validate_json(recipe)
+    given = RunSpec.model_validate_json(spec)
     options = replace(given.options, workers=1, executor="serial")
     with suppress(OSError):  # on another machine; what is missing there is said below
         os.chdir(given.home)

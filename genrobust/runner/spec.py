@@ -6,7 +6,7 @@ from genrobust.runner.options import Options
 from genrobust.suites.suite import Frozen, Suite
 
 
-class Recipe(Frozen):
+class RunSpec(Frozen):
     """All that another process needs to prepare a run too, and to see that it is the same run.
 
     Args:

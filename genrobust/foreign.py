@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from genrobust.errors import GenrobustError
 from genrobust.projects import Project
@@ -217,6 +218,11 @@ def _call(load: Callable[[], ModuleType], place: str, function: str) -> Any:
         raise
     except Exception as problem:
         raise _failed(f"'{place}' cannot be imported", problem) from problem
+    if isinstance(make, nn.Module):
+        raise GenrobustError(
+            f"'{place}:{function}' is a {type(make).__name__}, not a function; put one there that "
+            f"gives it, such as def build(): return {function}"
+        )
     if not callable(make):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise GenrobustError(

@@ -41,6 +41,9 @@ _IMAGES = ("reconstruction", "sample", "recon_x", "x_recon", "recon", "x_hat", "
 #: How often an encoder is tried whose output does not say what it holds.
 TRIALS = 32
 
+#: How far from 1 the sum of probabilities in half precision may be.
+_SUMS = 0.02
+
 #: By what factor the spread of its samples may be off, over all trials together.
 _SPREAD = 4 / 3
 
@@ -79,9 +82,11 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         if layers is not None:
             self._shapes = [layer.mode().shape[1:] for layer in layers]
             return Posterior(tuple(part for layer in layers for part in layer.parts))
-        if not self._told and (words := approximated(output)):
+        if not self._told:
+            require_probabilities(output)
+            if words := approximated(output):
+                self._say(words)
             self._told = True
-            self._say(words)
         if isinstance(output, tuple) and hasattr(output, "_asdict"):
             output = output._asdict() if _marks(output._asdict()) else output
         if isinstance(output, (tuple, list)) and len(output) > 2:
@@ -304,6 +309,27 @@ def _of_joint(output: Mapping[str, Any]) -> Posterior:
     return Posterior(tuple(parts))
 
 
+def require_probabilities(output: Any) -> None:
+    """Of what an encoder returned in joint-vae's form, each ``disc`` must be probabilities.
+
+    Raises:
+        GenrobustError: it is something else, such as their logarithms.
+    """
+    given = output.get("disc", []) if isinstance(output, Mapping) else []
+    for p in [given] if isinstance(given, Tensor) else given:
+        p = plain(p, "the encoder")
+        if not p.isfinite().all():
+            continue  # the model's check says so
+        low, high = (float(end) for end in p.sum(-1).aminmax())
+        if p.min() < 0 or low < 1 - _SUMS or high > 1 + _SUMS:
+            raise GenrobustError(
+                f"the encoder returned under 'disc' numbers from {float(p.min()):.3g} to "
+                f"{float(p.max()):.3g} with sums from {low:.3g} to {high:.3g}, which are no "
+                "probabilities; pass encode=, a function that gives these there, such as "
+                "logits.softmax(1)"
+            )
+
+
 def _of_embedding(output: Mapping[str, Any]) -> Posterior:
     embedding, spread = output["embedding"], output.get("log_covariance")
     if spread is None:
@@ -372,7 +398,9 @@ def _rivals(output: Sequence[Any]) -> list[int]:
 
 
 def _is_batch(item: Any) -> bool:
-    return isinstance(item, Tensor) and not item.is_nested and item.ndim > 1
+    if not isinstance(item, Tensor) or item.is_nested or item.ndim < 2:
+        return False
+    return item.is_floating_point() or item.is_complex()  # whole numbers say which, not how much
 
 
 def _drawn_from(outputs: Sequence[Sequence[Any]], z: int, mean: int, logvar: int) -> bool:
@@ -386,7 +414,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     """The error for a sequence, with what to type in place of it."""
     rivals = _rivals(output)
     first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
-    codes = [i for i, t in enumerate(output) if _is_batch(t) and t.is_floating_point()]
+    codes = [i for i, item in enumerate(output) if _is_batch(item)]
     if rivals:
         remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"
         if len(rivals) > 2:
@@ -396,14 +424,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
             f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or a function "
             "that joins the parts of several in one genrobust.Posterior"
         )
-    elif (
-        len(
-            codes := [
-                i for i, item in enumerate(output) if _is_batch(item) and item.is_floating_point()
-            ]
-        )
-        == 1
-    ):
+    elif len(codes) == 1:
         remedy = f"encode=lambda x: module.encode(x)[{codes[0]}] if that is the code"
     elif len(codes) > 1:
         remedy = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
-from genrobust.models.adapters import posterior_of
+from genrobust.models.adapters import posterior_of, require_probabilities
 from genrobust.posterior import Point, Posterior
 
 
@@ -43,7 +43,10 @@ class Conditional:
                 "labels= gave no label an image; let it return a tensor of whole numbers (B,), or "
                 "of one-hot rows (B, classes), such as lambda x: classifier(x).argmax(1)"
             )
-        posterior = posterior_of(self._encode(x, given))
+        output = self._encode(x, given)
+        if self._code is None:
+            require_probabilities(output)
+        posterior = posterior_of(output)
         self._code, self._label = posterior.mode().shape[1:], given.shape[1:]
         self._kind = given.dtype
         return Posterior((*posterior.parts, Point(given.to(x.dtype).reshape(len(x), -1))))

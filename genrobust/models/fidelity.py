@@ -8,6 +8,7 @@ shows the spread about it.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +29,7 @@ from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import encoder_of, has_forward, unwrapped
 from genrobust.models.precision import precision_of
-from genrobust.posterior import Gaussian, Point, Posterior
+from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
 
 #: The most images that are compared, and how often noise is drawn that cannot be held still.
@@ -92,7 +93,7 @@ class _Finding:
 def say(model: GenerativeModel, found: Fidelity) -> None:
     """Warn where what is scored differs from what the module gives."""
     if found.status == "differs":
-        warnings.warn(f"{model.name} may be misread: {found}", GenrobustWarning, stacklevel=3)
+        warnings.warn(f"{model.name} may be misread: {found}", GenrobustWarning, stacklevel=4)
 
 
 @torch.no_grad()
@@ -115,7 +116,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x)
         findings += [f for f in (_positive(model, x),) if f and not findings]
-        findings += [f for f in (_other_units(model, x),) if f and real]
+        findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
     what, mend = ("; ".join(getattr(f, name) for f in findings) for name in ("what", "mend"))
@@ -142,10 +143,10 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
         return None
 
     def is_picture(code: Tensor, image: Tensor) -> bool:
-        return _apart(image, model.decode(code)) <= tolerance_of(model)
+        return _shows(model, x, code, image)
 
     with seeded(model.device, "fidelity"):
-        found = ((view, image) for call in CALLS for view, image in own.pictures(x, call))
+        found = ((view, image) for call in own.calls for view, image in own.pictures(x, call))
         codes = (own.code(x, view, partial(is_picture, image=image)) for view, image in found)
         return next(filter(None, codes), None)
 
@@ -165,12 +166,15 @@ def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Findin
     difference = float((found.pixels - ours).square().mean().sqrt())
     allowed = tolerance_of(model)
     if _apart(found.pixels, ours) <= allowed or _is_alike(model, own, x, found):
+        if not found.noise:  # many draw in training alone
+            own = own.in_training()
+            found = own.nearest(x, ours) or found
         spread = _spread(model, x, own, found, allowed) if found.noise else None
         return Fidelity("equal", difference), [spread] if spread else []
     if model.deploy is not None or model.draws > 1:
         what = "deploy= or draws= says what is scored, which is not what forward gives"
         return Fidelity("declared", difference, what), []
-    return Fidelity("differs", difference), [_path(model, x, own, found, difference, allowed)]
+    return Fidelity("differs", difference), [_path(model, x, own, found, difference)]
 
 
 def _decided(model: GenerativeModel, x: Tensor) -> Tensor:
@@ -191,26 +195,25 @@ def _path(
     own: _Forward,
     found: _Image,
     difference: float,
-    allowed: float,
 ) -> _Finding:
     """Why forward gives another picture, even with its noise at 0."""
-    gaussian, code = _gaussian(model, x), f"module.{encoder_of(model.module)}(x)"
+    gaussian, given = _gaussian(model, x), _given(model)
+    code = f"module.{encoder_of(model.module)}({given})"
     measured = f"by {difference:.2g} of the pixel range"
-    second = None if gaussian is None else model.decode(gaussian.logvar)
-    if second is not None and _apart(found.pixels, second) <= allowed:
+    if gaussian is not None and _shows(model, x, gaussian.logvar, found.pixels):
         return _Finding(
             "forward decodes the second of the two that the encoder returns, and genrobust the "
             f"first as the mean; the pictures differ {measured}",
-            f"pass encode=lambda x: {code}[::-1] if they are (logvar, mean), or "
-            f"encode=lambda x: {code}[1] if the second is the code",
+            f"pass encode=lambda {given}: {code}[::-1] if they are (logvar, mean), or "
+            f"encode=lambda {given}: {code}[1] if the second is the code",
         )
     random = ", draws=16" if found.noise else ""
-    pair = own.code(x, found.view, lambda code: _apart(found.pixels, model.decode(code)) <= allowed)
+    pair = own.code(x, found.view, lambda code: _shows(model, x, code, found.pixels))
     what = (
         f"the module's forward gives other pictures than decode(encode(x)), which is scored, "
         f"{measured}: it may normalise, flatten, quantise or transform on the way"
     )
-    if pair:
+    if pair and model.condition is None:
         return _Finding(what, f"pass encode=lambda x: {pair}, the code that forward decodes")
     return _Finding(
         what,
@@ -250,7 +253,7 @@ def _spread(
         return _halves(model, x, found)
 
     def gives(std: Tensor) -> bool:
-        return _apart(loud, model.decode(gaussian.mean + std)) <= allowed
+        return _shows(model, x, gaussian.mean + std, loud)
 
     if gives((0.5 * gaussian.logvar).exp()):
         return None
@@ -282,10 +285,11 @@ def _halves(model: GenerativeModel, x: Tensor, found: _Image) -> _Finding | None
 
 
 def _spread_finding(model: GenerativeModel, what: str, logvar: str) -> _Finding:
-    pair = f"*module.{encoder_of(model.module)}(x)"
+    given = _given(model)
+    pair = f"*module.{encoder_of(model.module)}({given})"
     return _Finding(
         f"what is read as the log-variance is {what}",
-        f"pass encode=lambda x: (lambda m, s: (m, {logvar}))({pair})",
+        f"pass encode=lambda {given}: (lambda m, s: (m, {logvar}))({pair})",
     )
 
 
@@ -316,7 +320,10 @@ def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
         if len(units[0]) not in (1, x.shape[1]):
             continue
         mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in units)
-        image = free.reconstruct(((x - mean) / std - low) / (high - low)) * (high - low) + low
+        found = _attempt(free.reconstruct, ((x - mean) / std - low) / (high - low))
+        if found is None:
+            continue
+        image = found * (high - low) + low
         for given, how in ((image * std + mean, ""), (image, " and gives them in [0, 1]")):
             if error(given) < min(best, LEARNED * constant):
                 best, chosen = error(given), (name, how)
@@ -340,7 +347,7 @@ def _is_alike(model: GenerativeModel, own: _Forward, x: Tensor, found: _Image) -
     def drawn() -> Tensor:
         if gaussian is None:
             return model.reconstruct(x)
-        return model.decode(gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
+        return _decode(model, x, gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
 
     theirs = [own.at(x, found.view, None) for _ in range(DRAWS)]
     a = torch.stack([image for image in theirs if image is not None])
@@ -353,9 +360,28 @@ def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:
     if model.deploy is not None:
         return None
     with _Noise(0.0):
-        posterior: Posterior = model.encode(x)
-    part = posterior.parts[0]
-    return part if len(posterior.parts) == 1 and isinstance(part, Gaussian) else None
+        part, *others = model.encode(x).parts
+    alone = len(others) == (0 if model.condition is None else 1)  # a label lies beside it
+    return part if alone and isinstance(part, Gaussian) else None
+
+
+def _decode(model: GenerativeModel, x: Tensor, code: Tensor) -> Tensor:
+    """The pictures of codes, with the labels of the images where the model takes any."""
+    if model.condition is None:
+        return model.decode(code)
+    label = model.encode(x).parts[-1].mode()
+    return model.decode(torch.cat([code.flatten(1), label.flatten(1)], 1))
+
+
+def _shows(model: GenerativeModel, x: Tensor, code: Tensor, image: Tensor) -> bool:
+    """Whether a picture is that of a code, which the model need not take."""
+    ours = _attempt(partial(_decode, model, x), code)
+    return ours is not None and _apart(image, ours) <= tolerance_of(model)
+
+
+def _given(model: GenerativeModel) -> str:
+    """How to write what the model's encoder takes."""
+    return "x" if model.condition is None else "x, y"
 
 
 class _View(NamedTuple):
@@ -391,6 +417,22 @@ class _Image:
 _DECLARED = "as declared"
 
 
+def _calls(model: GenerativeModel) -> dict[str, Callable[[Tensor], tuple[Any, ...]]]:
+    """In what forms forward may take images in the declared range, and how to write them."""
+
+    def alone(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
+        return (form(x),)
+
+    def labelled(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
+        assert model.condition is not None
+        return form(x), model.condition(x)
+
+    calls: dict[str, Callable[[Tensor], tuple[Any, ...]]] = {}
+    if model.condition is not None:
+        calls = {f"{name[:-1]}, labels(x))": partial(labelled, f) for name, f in CALLS.items()}
+    return calls | {name: partial(alone, form) for name, form in CALLS.items()}
+
+
 class _Forward:
     """A module's own way from images to images."""
 
@@ -398,13 +440,14 @@ class _Forward:
         self.why = "its forward gives no picture of the input's shape"
         self._model, self._module = model, unwrapped(model.module)
         self.exists = has_forward(self._module)
+        self.calls = _calls(model)
         low, high = model.spec.get("value_range", (0.0, 1.0))
         self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
 
     def nearest(self, x: Tensor, ours: Tensor) -> _Image | None:
         """Of all pictures that forward gives, in any form, that nearest to ours."""
         allowed = tolerance_of(self._model)
-        for call, level in product(CALLS, (0.0, None)):  # some cannot do with noise held
+        for call, level in product(self.calls, (0.0, None)):  # some cannot do with noise held
             found, noise = self._run(call, _DECLARED, x, level)
             if not found:
                 continue
@@ -418,6 +461,18 @@ class _Forward:
             loose = again is None or _apart(again, everywhere[view]) > allowed
             return _Image(view, everywhere[view], noise, loose)
         return None
+
+    def in_training(self) -> _Forward:
+        """The forward of a copy, whose parts that are no layers of torch's are in train mode.
+
+        In those alone is code that draws; torch's layers would drop out and normalise by batch.
+        """
+        other = copy.copy(self)
+        with suppress(Exception):  # what cannot be copied, or has no such mode, stays as it is
+            other._module = copy.deepcopy(self._module)
+            for part in other._module.modules():
+                part.training = not type(part).__module__.startswith("torch.")
+        return other
 
     def at(self, x: Tensor, view: _View, level: float | None) -> Tensor | None:
         """The picture in that place, with forward's noise at that level, or drawn."""
@@ -438,10 +493,13 @@ class _Forward:
         own = (x * (high - low) + low).to(
             precision_of(self._module.forward, self._module, "encoder")
         )
-        with _Noise(0.0), suppress(Exception):  # other people's code
-            output = self._module(CALLS[view.call](own))
-            named = isinstance(output, Mapping)
-            held = list(output.items() if named else enumerate(output))
+        output: Any = None
+        with _Noise(0.0):
+            with suppress(Exception):  # some forwards take a gradient of their own
+                output = self._module(*self.calls[view.call](own))
+            if not isinstance(output, (Mapping, list, tuple)):
+                return None
+            held = list(output.items() if isinstance(output, Mapping) else enumerate(output))
             for (one, mean), (two, spread) in pairwise(held):
                 same = isinstance(mean, Tensor) and isinstance(spread, Tensor)
                 if same and mean.shape == spread.shape and fits(mean.float()):
@@ -460,13 +518,15 @@ class _Forward:
         try:
             # Some forwards take a gradient of their own.
             with noise, torch.enable_grad():
-                output = self._module(CALLS[call](own.requires_grad_()))
+                # A copy, as some work in place on what they are given.
+                output = self._module(*self.calls[call](own.requires_grad_().clone()))
+            held = list(pictures_in(output, tuple(x.shape)))
         except Exception as problem:  # other people's code, given what it may not take
-            if call == next(iter(CALLS)):
+            if call == next(iter(self.calls)):
                 self.why = f"its forward fails on the images alone ({explain(problem)})"
             return {}, ()
         found = {}
-        for path, image in pictures_in(output, tuple(x.shape)):
+        for path, image in held:
             given = image.detach().double()
             if _apart(given, own) <= 1e-6 or not given.isfinite().all():
                 continue  # the input, handed back beside the reconstruction; or none at all
@@ -474,6 +534,14 @@ class _Forward:
             for scale, pixels in scales.items():
                 found[_View(call, units, path, scale)] = pixels
         return found, tuple(noise.drawn)
+
+
+def _attempt(function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor | None:
+    """What a model makes of what nobody says that it takes; None where it refuses that."""
+    try:
+        return function(given)
+    except Exception:  # other people's code
+        return None
 
 
 def _apart(image: Tensor, ours: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -87,7 +88,8 @@ def pictures_in(
 ) -> Iterator[tuple[str, Tensor]]:
     """Where in an output tensors are that may be images of a shape, and these."""
     if isinstance(output, D.Distribution):
-        yield from ((f".mean{end}", t) for end, t in pictures_in(output.mean, shape))
+        with suppress(NotImplementedError):  # a flow has none
+            yield from ((f".mean{end}", t) for end, t in pictures_in(output.mean, shape))
     elif isinstance(output, Tensor):
         batch, channels, height, width = shape
         if not output.is_floating_point() or output.is_nested:

@@ -50,6 +50,8 @@ class GenerativeModel:
         differentiable: whether gradients reach the image through encoder and decoder.
         max_batch: the most images or codes that it takes at once; larger batches go through it in
             pieces, and of each only the gradient's own is in memory. None for any number.
+        condition: of a conditional model, images in the module's own range to the labels that its
+            own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.
 
     Example:
@@ -70,6 +72,7 @@ class GenerativeModel:
     draws: int = 1
     differentiable: bool = True
     max_batch: int | None = None
+    condition: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
 from genrobust.models.quantiser import by_tokens
+from genrobust.modes import plain_modes
 from genrobust.posterior import Posterior
 from genrobust.projects import plain_name
 from genrobust.seeding import seeded
@@ -32,6 +33,7 @@ from genrobust.seeding import seeded
 TRIED = 5
 
 
+@plain_modes()
 def wrap(
     module: nn.Module | tuple[nn.Module, nn.Module],
     *,
@@ -143,18 +145,22 @@ def wrap(
 
 @contextmanager
 def left_as_it_was(model: object) -> Iterator[None]:
-    """Put a live module back at the end: where it is, what trains, what wants a gradient.
+    """Frozen here, a live module is put back at the end: where it is, what trains, what wants a
+    gradient.
 
     Args:
         model: a module, a wrapped one, or something else, such as a name, of which nothing is kept.
     """
     module = model.module if isinstance(model, GenerativeModel) else model
-    put_back = _remembered(module) if isinstance(module, nn.Module) else None
+    if not isinstance(module, nn.Module):
+        yield
+        return
+    put_back = _remembered(module)
     try:
+        freeze(module)  # a wrapped one may have been trained since
         yield
     finally:
-        if put_back is not None:
-            put_back()
+        put_back()
 
 
 def _remembered(module: nn.Module) -> Callable[[], None]:
@@ -224,6 +230,7 @@ def _adapted(
         raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
     unit = (low, high) == (0, 1)
     shape = shape_of(module, input_shape)
+    flat = _flat(shape)
     run_encoder = encode or method(module, "encode", "encoder")
     run_decoder = decode or method(module, "decode", "decoder")
     alone = run_encoder is None and run_decoder is None and (deploy or has_forward(module))
@@ -238,8 +245,18 @@ def _adapted(
     else:
         encoding = Forward(run_encoder)
     freeze(module)
+    trains = module.training  # whether it has no other mode, as an exported program
+
+    def require_eval() -> None:
+        if module.training and not trains:
+            raise GenrobustError(
+                f"the module of '{chosen}' is in train mode again, where batch norm and dropout "
+                "make another model of it; call its eval() first (genrobust.attack and bench do, "
+                "and put it back)"
+            )
 
     def entering(x: Tensor, function: object) -> Passage:
+        require_eval()
         # A copy in any case: what the module does to it in place stays there.
         inside = x.clone() if unit else x * (high - low) + low
         return Passage(inside, precision_of(function, module, "encoder"))
@@ -266,10 +283,10 @@ def _adapted(
     def to_image(output: Any, passage: Passage, given: Tensor, who: str, argument: str) -> Tensor:
         (image,) = passage.leave(_beside(given, image_of(output, who, argument), who))
         image = image.clone() if unit else (image - low) / (high - low)
-        fits = image.ndim in (2, 3) and image[0].numel() == torch.Size(shape).numel()
-        return image.reshape(-1, *shape) if fits else image
+        return image.reshape(-1, *shape) if image.shape[1:] in flat else image
 
     def decoder(code: Tensor) -> Tensor:
+        require_eval()
         passage = Passage(code, precision_of(run_decoder, module, "decoder"))
         output = decoding(read.for_decoder(passage.inside))
         return to_image(output, passage, code, "the decoder", "decode")
@@ -304,12 +321,21 @@ def _adapted(
         draws=draws,
         differentiable=differentiable,
         max_batch=max_batch,
+        condition=labels,
         spec=spec,
     )
 
 
 def _itself(x: Tensor) -> Tensor:
     return x
+
+
+def _flat(shape: tuple[int, int, int]) -> set[tuple[int, ...]]:
+    """The shapes in which an image's pixels are in its own order: no patches, no channels last."""
+    channels, height, width = shape
+    pixels = channels * height * width
+    flat = {(pixels,), (1, pixels), (channels, height * width)}
+    return flat | {(height, width), (pixels, 1)} if channels == 1 else flat
 
 
 def _lacking(module: nn.Module, what: str) -> GenrobustError:

@@ -1,0 +1,394 @@
+"""Modules as people write them, asked by their own forward: what it shows is said, what it cannot
+take harms nobody."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch import distributions as D
+
+import genrobust
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.foreign import build
+from genrobust.models.check import probe_images
+from genrobust.models.fidelity import fidelity
+
+SHAPE = (1, 8, 8)
+
+
+class Toy(nn.Module):
+    """8x8 images, four latents, log-variances from -4 to -1, so that no form is like another."""
+
+    input_shape: tuple[int, int, int] = SHAPE
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_code, self.from_code = nn.Linear(64, 4), nn.Linear(4, 64)
+            self.places = nn.Embedding(10, 4)
+        self.register_buffer("spread", torch.linspace(-4, -1, 4))
+
+    def mean(self, x: Tensor) -> Tensor:
+        return 3 * self.to_code(x.flatten(1))
+
+    def logvar(self, x: Tensor) -> Tensor:
+        return self.spread + 0.1 * self.mean(x)
+
+    def encode(self, x: Tensor, *labels: Tensor) -> Any:
+        return self.mean(x), self.logvar(x)
+
+    def decode(self, z: Tensor, *labels: Tensor) -> Any:
+        return self.from_code(z).sigmoid().view(-1, *SHAPE)
+
+    def draw(self, mean: Tensor, logvar: Tensor) -> Tensor:
+        return mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        return self.decode(self.draw(*self.encode(x)))
+
+
+def said(module: nn.Module, **given: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        genrobust.wrap(module, **given)
+    return [str(w.message) for w in caught if issubclass(w.category, GenrobustWarning)]
+
+
+# Works in place on what it is given
+
+
+class Normalising(Toy):
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        x = x.sub_(0.13).div_(0.31) if self.inplace else (x - 0.13) / 0.31
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_forward_that_works_in_place_is_compared_too(inplace: bool) -> None:
+    (words,) = said(Normalising(inplace))
+    assert "gives other pictures than decode(encode(x))" in words
+
+
+# Conditional models
+
+
+class Conditional(Toy):
+    """Its encoder gives ``form`` of what it holds; its forward draws as that should be read."""
+
+    def __init__(self, form: str, shifted: bool = False) -> None:
+        super().__init__()
+        self.form, self.shifted = form, shifted
+
+    def encode(self, x: Tensor, *labels: Tensor) -> Any:
+        mean = self.mean(x) + self.places(labels[0])
+        logvar = self.logvar(x)
+        second = {"std": (0.5 * logvar).exp(), "log std": 0.5 * logvar}.get(self.form, logvar)
+        return (second, mean) if self.form == "swapped" else (mean, second)
+
+    def decode(self, z: Tensor, *labels: Tensor) -> Any:
+        return super().decode(z - self.places((labels[0] + 1) % 10))
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        x = (x - 0.13) / 0.31 if self.shifted else x
+        mean, second = self.encode(x, *labels)[:: -1 if self.form == "swapped" else 1]
+        logvar = {"std": 2 * second.log(), "log std": 2 * second}.get(self.form, second)
+        return self.decode(self.draw(mean, logvar), *labels)
+
+
+def threes(x: Tensor) -> Tensor:
+    return torch.full((len(x),), 3, device=x.device)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Conditional("std"), "is a standard deviation"),
+        (Conditional("log std"), "is the logarithm of a standard deviation"),
+        (Conditional("swapped"), "forward decodes the second of the two"),
+        (Conditional("mean", shifted=True), "gives other pictures"),
+    ],
+)
+def test_a_conditional_model_is_compared_with_its_forward_by_its_labels(
+    module: nn.Module, words: str
+) -> None:
+    (told,) = said(module, labels=threes)
+    assert words in told
+    if "pass encode=" in told:
+        typed = told.split("; pass ")[-1].split(" if they are")[0]
+        given = eval(f"dict({typed})", {"module": module, "torch": torch})
+        assert said(module, labels=threes, **given) == []
+
+
+def test_an_honest_conditional_model_is_wrapped_without_a_word() -> None:
+    module = Conditional("mean")
+    assert said(module, labels=threes) == []
+    model = genrobust.wrap(module, labels=threes)
+    assert fidelity(model, probe_images(SHAPE, 6)).status == "equal"
+
+
+# Draws in training alone
+
+
+class Training(Toy):
+    """Most people's reparameterize: in eval mode it is the mean."""
+
+    def __init__(self, form: str = "log-variance", layers: bool = False) -> None:
+        super().__init__()
+        self.form = form
+        self.between = nn.Sequential(*((nn.BatchNorm1d(4), nn.Dropout(0.5)) if layers else ()))
+
+    def encode(self, x: Tensor, *labels: Tensor) -> Any:
+        sign = {"log-variance": 1.0, "log std": 0.5, "log-precision": -1.0}[self.form]
+        return self.between(self.mean(x)), sign * self.logvar(x)
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        mean, second = self.encode(x)
+        logvar = {"log std": 2 * second, "log-precision": -second}.get(self.form, second)
+        return self.decode(self.draw(mean, logvar) if self.training else mean)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("log std", "is the logarithm of a standard deviation"),
+        ("log-precision", "is the logarithm of a precision"),
+    ],
+)
+@pytest.mark.parametrize("layers", [False, True])
+def test_a_spread_that_is_drawn_in_training_alone_is_told(
+    form: str, words: str, layers: bool
+) -> None:
+    module = Training(form, layers)
+    module.train()
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    (told,) = said(module)
+    assert words in told
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("layers", [False, True])
+def test_an_honest_spread_that_is_drawn_in_training_alone_raises_no_word(layers: bool) -> None:
+    assert said(Training(layers=layers)) == []
+
+
+# What a module may refuse
+
+
+class Choosy(Toy):
+    """Asserts the range of its pixels, and its codes."""
+
+    def encode(self, x: Tensor, *labels: Tensor) -> Any:
+        assert x.min() >= 0
+        assert x.max() <= 1
+        return super().encode(x)
+
+    def decode(self, z: Tensor, *labels: Tensor) -> Any:
+        assert z.abs().max() < 8
+        return super().decode(z)
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        return self.decode(self.mean((x - 0.13).clamp(0, 1)))  # other pictures: all is tried
+
+
+def test_a_module_that_asserts_what_it_takes_is_read_all_the_same() -> None:
+    model = genrobust.wrap(Toy())
+    choosy = Choosy()
+    with pytest.warns(GenrobustWarning, match="gives other pictures"):
+        wrapped = genrobust.wrap(choosy)
+    x = probe_images(SHAPE, 6)
+    assert torch.equal(wrapped.reconstruct(x), model.reconstruct(x))
+    assert fidelity(wrapped, x).status == "differs"
+
+
+class Flow(Toy):
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        base = D.Normal(self.mean(x), 1.0)
+        flow = D.TransformedDistribution(base, [D.TanhTransform()])
+        return self.decode(base.mean), flow
+
+
+class Relaxed(Toy):
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        return D.RelaxedBernoulli(torch.tensor(0.5), probs=self.decode(self.mean(x)))
+
+
+@pytest.mark.parametrize(("module", "status"), [(Flow(), "equal"), (Relaxed(), "not compared")])
+def test_a_distribution_without_a_mean_is_no_picture(module: nn.Module, status: str) -> None:
+    model = genrobust.wrap(module)
+    assert fidelity(model, probe_images(SHAPE, 6)).status == status
+
+
+# What pictures are put together from
+
+
+@pytest.mark.parametrize(
+    "lay",
+    [
+        lambda image: image.flatten(1),
+        lambda image: image.flatten(1)[:, None],
+        lambda image: image.flatten(2),
+        lambda image: image,
+    ],
+)
+def test_pixels_in_the_images_own_order_are_read(lay: Callable[[Tensor], Tensor]) -> None:
+    shape = (3, 4, 4)
+    picture = torch.rand(2, *shape)
+    model = genrobust.wrap(
+        nn.Linear(2, 2),
+        encode=lambda x: x.flatten(1),
+        decode=lambda z: lay(z.view(-1, *shape)),
+        input_shape=shape,
+    )
+    assert torch.equal(model.decode(picture.flatten(1)), picture)
+
+
+@pytest.mark.parametrize(
+    ("shape", "lay"),
+    [
+        ((3, 4, 4), lambda image: image.flatten(2).movedim(1, 2)),  # (B, H * W, C)
+        ((1, 8, 8), lambda image: image.view(-1, 16, 4)),  # patches of 2 x 2
+        ((3, 4, 4), lambda image: image.flatten(1, 2)),  # (B, C * H, W), or patches
+    ],
+)
+def test_pixels_in_another_order_are_refused(
+    shape: tuple[int, int, int], lay: Callable[[Tensor], Tensor]
+) -> None:
+    with pytest.raises(GenrobustError, match="decode=, a function that gives images of that shape"):
+        genrobust.wrap(
+            nn.Linear(2, 2),
+            encode=lambda x: x.flatten(1),
+            decode=lambda z: lay(z.view(-1, *shape)),
+            input_shape=shape,
+        )
+
+
+# What is said to be probabilities
+
+
+def joint(disc: Callable[[Tensor], Tensor]) -> genrobust.GenerativeModel:
+    toy = Toy()
+    return genrobust.wrap(
+        nn.ModuleList([toy]),
+        input_shape=SHAPE,
+        encode=lambda x: {"disc": [disc(toy.mean(x))]},
+        decode=toy.decode,
+    )
+
+
+@pytest.mark.parametrize(
+    "disc",
+    [
+        lambda logits: logits.softmax(1),
+        lambda logits: logits.softmax(1).half().float(),
+        lambda logits: 1.019 * logits.softmax(1),
+    ],
+)
+def test_probabilities_are_taken(disc: Callable[[Tensor], Tensor]) -> None:
+    assert joint(disc).encode(probe_images(SHAPE, 2)).parts[0].mode().shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "disc",
+    [
+        lambda logits: logits,
+        lambda logits: logits.log_softmax(1),
+        lambda logits: logits.sigmoid(),
+        lambda logits: 1.021 * logits.softmax(1),
+        lambda logits: 0.979 * logits.softmax(1),
+    ],
+)
+def test_what_is_no_probability_is_not_taken_for_one(disc: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(GenrobustError, match=r"no probabilities; pass encode=.*softmax\(1\)"):
+        joint(disc)
+
+
+def test_whole_numbers_beside_a_code_are_no_log_variance() -> None:
+    toy = Toy()
+    with pytest.raises(GenrobustError, match=r"pass encode=lambda x: module.encode\(x\)\[0\]"):
+        genrobust.wrap(toy, encode=lambda x: (toy.mean(x), (toy.mean(x) > 0).long()))
+
+
+def test_a_module_in_place_of_a_function_is_one_sentence(tmp_path: Any) -> None:
+    (tmp_path / "own.py").write_text("from torch import nn\nmodel = nn.Linear(2, 2)\n")
+    with pytest.raises(GenrobustError, match=r"is a Linear, not a function; .* return model"):
+        build(f"{tmp_path / 'own.py'}:model")
+
+
+# Trained on, once it is wrapped
+
+
+class Normed(Toy):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def mean(self, x: Tensor) -> Tensor:
+        found: Tensor = self.norm(super().mean(x))
+        return found
+
+
+class Always(Toy):
+    """It has no other mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        return super().train(True)
+
+
+def test_an_attack_on_a_module_in_train_mode_is_that_on_the_model() -> None:
+    module, x = Normed(), torch.rand(3, *SHAPE)
+    model = genrobust.wrap(module)
+    settings: dict[str, Any] = {"target": x.flip(0), "eps": 0.1, "steps": 5}
+    wanted = genrobust.attack("latent", model, x, **settings)
+    module.train()
+    for weight in module.parameters():
+        weight.requires_grad_()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = genrobust.attack("latent", model, x, **settings)
+    assert torch.equal(found.x_adv, wanted.x_adv)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert module.norm.training
+    assert all(weight.requires_grad for weight in module.parameters())
+
+
+def test_a_run_on_a_module_in_train_mode_is_that_on_the_model() -> None:
+    network = genrobust.load_model("vae").module
+    with_norm = nn.Sequential(nn.BatchNorm2d(1))
+    model = genrobust.wrap(
+        nn.ModuleList([network, with_norm]),
+        encode=lambda x: network.encode(with_norm(x)),
+        decode=network.decode,
+        input_shape=(1, 32, 32),
+    )
+    settings: dict[str, Any] = {"attacks": ["noise"], "eps": [0.05], "limit": 3}
+    wanted = genrobust.bench(model, **settings)
+    model.module.train()
+    found = genrobust.bench(model, **settings)
+    assert found.model.fingerprint == wanted.model.fingerprint
+    assert found.scores == wanted.scores
+    assert model.module.training
+    assert float(with_norm[0].running_mean.abs().max()) == 0
+
+
+def test_calls_of_ones_own_in_train_mode_are_one_sentence() -> None:
+    module, x = Normed(), torch.rand(3, *SHAPE)
+    model = genrobust.wrap(module)
+    module.train()
+    for call in (model.encode, model.reconstruct, lambda x: model.decode(torch.zeros(len(x), 4))):
+        with pytest.raises(GenrobustError, match=r"train mode again.*eval\(\)"):
+            call(x)
+    module.eval()
+    assert model.reconstruct(x).shape == x.shape
+
+
+def test_a_module_without_an_eval_mode_is_taken_as_it_is() -> None:
+    assert genrobust.wrap(Always()).reconstruct(torch.rand(2, *SHAPE)).shape == (2, *SHAPE)

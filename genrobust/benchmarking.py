@@ -17,6 +17,7 @@ from genrobust.data.reference import lent
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.modes import plain_modes
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Record
 from genrobust.report.curve import render_curve
@@ -29,6 +30,7 @@ from genrobust.runner.run import Run, execute
 from genrobust.suites.suite import Suite
 
 
+@plain_modes()
 def bench(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite | None = None,
@@ -127,6 +129,7 @@ def bench(
     return run.record
 
 
+@plain_modes()
 def minimum_norm(
     model: str | nn.Module | GenerativeModel,
     suite: str | Suite = "digits",

@@ -24,6 +24,8 @@ MODULES = sorted(
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
     *("_version", "errors", "arguments", "names", "projects", "registry", "seeding", "foreign"),
+    "plugins",
+    "modes",
     *("files", "drawing", "distance", "posterior", "norms", "threat"),
     *("data", "models", "judges", "batch", "metrics", "defences"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),

@@ -15,9 +15,12 @@ from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
 from genrobust.models.inputs import pixels, require_model
 from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
+from genrobust.modes import outside, plain_modes
 from genrobust.threat import ThreatModel
 
 
+@plain_modes()
 def attack(
     name: str,
     model: GenerativeModel,
@@ -84,7 +87,8 @@ def attack(
         judge,
         _references(references, model),
     )
-    return recipe(model, batch, ThreatModel(norm, eps))
+    with left_as_it_was(model):
+        return recipe(model, batch, ThreatModel(norm, eps))
 
 
 @torch.no_grad()
@@ -111,7 +115,7 @@ def _labels(name: str, given: object, x: Tensor, known: int | None) -> Tensor | 
     """Classes, one an image; ``known`` is how many the judge tells apart."""
     if given is None:
         return None
-    found = _classes(name, given, known).to(x.device)
+    found = outside(_classes(name, given, known)).to(x.device)
     _require_one_each(name, found, x)
     return found
 
@@ -135,7 +139,7 @@ def _references(given: object, model: GenerativeModel) -> tuple[Tensor, Tensor] 
             f"references is a {type(given).__name__}; pass two: references=(images, labels)"
         )
     images = pixels("references[0]", given[0], model)
-    labels = _classes("references[1]", given[1], None).to(model.device)
+    labels = outside(_classes("references[1]", given[1], None)).to(model.device)
     _require_one_each("references[1]", labels, images)
     return images, labels
 

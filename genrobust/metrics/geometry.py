@@ -17,6 +17,7 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics.latent import gaussian_moments
 from genrobust.models.inputs import inputs
 from genrobust.models.model import GenerativeModel
+from genrobust.modes import plain_modes
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Spectrum:
     directions: Tensor
 
 
+@plain_modes()
 def encoder_jacobian(
     model: GenerativeModel, x: Tensor, of: Literal["mean", "std"] = "mean"
 ) -> Tensor:
@@ -67,16 +69,13 @@ def encoder_jacobian(
     if of not in ("mean", "std"):
         raise GenrobustError(f"the Jacobian is that of 'mean' or of 'std', not of '{of}'")
     x = inputs("x", x, model)
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        posterior = model.encode(x)
-        statistic = posterior.vector() if of == "mean" else gaussian_moments(posterior)[1]
-        totals = statistic.sum(0)  # a sample's row is its own: the others have no gradient there
-        if not totals.requires_grad:  # a constant, such as a fixed standard deviation
-            return x.new_zeros(len(x), len(totals), x[0].numel())
-        rows = [
-            torch.autograd.grad(t, x, retain_graph=True, materialize_grads=True)[0] for t in totals
-        ]
+    x = x.detach().requires_grad_()
+    posterior = model.encode(x)
+    statistic = posterior.vector() if of == "mean" else gaussian_moments(posterior)[1]
+    totals = statistic.sum(0)  # a sample's row is its own: the others have no gradient there
+    if not totals.requires_grad:  # a constant, such as a fixed standard deviation
+        return x.new_zeros(len(x), len(totals), x[0].numel())
+    rows = [torch.autograd.grad(t, x, retain_graph=True, materialize_grads=True)[0] for t in totals]
     return torch.stack(rows, 1).flatten(2)
 
 

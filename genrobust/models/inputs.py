@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from genrobust import arguments
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
+from genrobust.modes import outside
 
 
 def require_model(given: Any) -> GenerativeModel:
@@ -43,7 +44,7 @@ def inputs(name: str, value: Any, model: GenerativeModel) -> Tensor:
     Raises:
         GenrobustError: as :func:`genrobust.arguments.images`.
     """
-    found = arguments.images(name, value, require_model(model).input_shape)
+    found = outside(arguments.images(name, value, require_model(model).input_shape))
     is_double = any(weight.dtype == torch.float64 for weight in model.module.parameters())
     return found if is_double else found.float()
 

@@ -25,6 +25,7 @@ from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.published import is_published, load_published
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
+from genrobust.modes import plain_modes
 from genrobust.registry import Registry
 
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
@@ -79,6 +80,7 @@ for _name in NETWORKS:
     globals()[_name.replace("-", "_")] = _family(_name)
 
 
+@plain_modes()
 def load_model(
     model: str,
     dataset: str = "digits",

@@ -27,7 +27,7 @@ from genrobust.models.check import ModelCheck, check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import freeze, own_shape
+from genrobust.models.modules import own_shape
 from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
 from genrobust.models.wrapping import adapt
@@ -152,7 +152,6 @@ def prepare(
         ready = _as_data(ready)
     who = _identity(ready, used, images)
     ready.module.to(device)
-    freeze(ready.module)  # again, as it is the caller's, and may have been trained since
     if ready.input_shape != images.shape:
         raise GenrobustError(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "

@@ -1,0 +1,43 @@
+"""The caller's torch modes, kept out of what is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+
+from genrobust.foreign import default_device
+
+
+@contextmanager
+def plain_modes() -> Iterator[None]:
+    """Gradients as usual, float32 and the CPU by default, whatever the caller's modes; then his.
+
+    In inference mode ``enable_grad`` alone changes nothing: what rests on gradients would find
+    none, and an attack would not move.
+
+    Example:
+        >>> with torch.inference_mode(), plain_modes():
+        ...     (torch.ones(2, requires_grad=True) * 2).requires_grad
+        True
+    """
+    dtype = torch.get_default_dtype()
+    # As a mode it takes time in every call of torch's, so only where it changes something.
+    elsewhere = default_device() != torch.device("cpu")
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.device("cpu") if elsewhere else nullcontext(),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def outside(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may keep: one made in inference mode is copied."""
+    return tensor.clone() if tensor.is_inference() else tensor

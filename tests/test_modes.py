@@ -1,0 +1,113 @@
+"""What torch is set to by the caller changes no result, and is as he left it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import genrobust
+from genrobust.metrics import encoder_jacobian
+from genrobust.models.networks import ConvVAE, NetworkSpec
+
+pytestmark = pytest.mark.usefixtures("brief")
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Any:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "inference": torch.inference_mode,
+    "float64": lambda: _default_dtype(torch.float64),
+    "bfloat16": lambda: _default_dtype(torch.bfloat16),
+    "meta": lambda: torch.device("meta"),
+}
+
+
+def settings() -> tuple[Any, ...]:
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.get_default_dtype(),
+        torch.empty(0).device,
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> genrobust.GenerativeModel:
+    return genrobust.load_model("jointvae")
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return genrobust.load_images("digits").take(range(4))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["latent", "noise", "khan", "kuzina-linearised", "output"])
+def test_an_attack_finds_the_same_in_any_mode(
+    mode: str, name: str, model: genrobust.GenerativeModel, images: Tensor
+) -> None:
+    def found() -> Tensor:
+        given: dict[str, Any] = {"steps": 5} if name in ("latent", "output") else {}
+        return genrobust.attack(name, model, images, norm="l2", eps=1.0, **given).x_adv
+
+    wanted = found()
+    assert float((wanted - images).abs().max()) > 0
+    with MODES[mode]():
+        before = settings()
+        again = found()
+        assert settings() == before
+    assert torch.equal(again, wanted)
+
+
+def test_images_that_were_made_in_inference_mode_are_attacked(
+    model: genrobust.GenerativeModel, images: Tensor
+) -> None:
+    labels = torch.arange(4)
+    judge = genrobust.load_judge("digits", "lenet")
+    with torch.inference_mode():
+        x, y = images + 0.0, labels + 0
+    for name in ("latent", "classifier"):
+        given = {"eps": 0.1, "steps": 5, "judge": judge}
+        wanted = genrobust.attack(name, model, images, labels=labels, **given)
+        assert torch.equal(genrobust.attack(name, model, x, labels=y, **given).x_adv, wanted.x_adv)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_jacobian_is_the_same_in_any_mode(
+    mode: str, model: genrobust.GenerativeModel, images: Tensor
+) -> None:
+    wanted = encoder_jacobian(model, images[:2])
+    assert float(wanted.norm()) > 0
+    with MODES[mode]():
+        assert torch.equal(encoder_jacobian(model, images[:2]), wanted)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_models_and_runs_are_the_same_in_any_mode(mode: str) -> None:
+    def record() -> genrobust.Record:
+        given: dict[str, Any] = {"attacks": ["latent"], "eps": [0.05], "limit": 3}
+        return genrobust.bench(genrobust.load_model("vae"), **given)
+
+    with nullcontext():
+        wanted = record()
+        network = ConvVAE(NetworkSpec())
+        alone = genrobust.wrap(network, input_shape=(1, 32, 32)).fingerprint()
+    with MODES[mode]():
+        found = record()
+        assert genrobust.wrap(network, input_shape=(1, 32, 32)).fingerprint() == alone
+    assert found.model.fingerprint == wanted.model.fingerprint
+    assert found.scores == wanted.scores

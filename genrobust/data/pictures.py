@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ from genrobust.foreign import explain
 
 #: What files are taken for pictures; those of torchvision's ImageFolder.
 ENDINGS = frozenset({*(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")})
+
+#: What sub-folders are called that hold a split each, by the split.
+SPLITS = {"train": ("train",), "test": ("test", "val", "valid")}
+
+#: What programs leave beside pictures is hidden, but for this folder in archives made on a Mac.
+LEFT_BEHIND = "__MACOSX"
 
 #: What arrays are called in a ``.npz``, in the order in which they are looked for.
 IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
@@ -136,7 +142,7 @@ def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -
 
 def _of_path(path: Path, split: Split) -> Pictures:
     if path.is_dir():
-        return _of_folder(path, split)
+        return _of_folder(_with_split(path, split))
     if path.suffix not in (".npz", ".npy"):
         raise GenrobustError(
             f"'{path}' is neither a folder nor a .npz or .npy file; give one of these, a data "
@@ -159,23 +165,33 @@ def _of_path(path: Path, split: Split) -> Pictures:
     return _of_arrays(images, next((arrays[name] for name in LABELS if name in arrays), None))
 
 
-def _of_folder(folder: Path, split: Split) -> Pictures:
-    """Class sub-folders, or pictures; below a folder of the split's name if there is one."""
-    names = {"train": ("train",), "test": ("test", "val", "valid")}[split]
-    splits = {"train", "test", "val", "valid"}
-    below = {p.name for p in folder.iterdir() if p.is_dir()}
-    if below and below <= splits:
-        name = next((name for name in names if name in below), None)
-        if name is None:
-            raise GenrobustError(f"'{folder}' has {', '.join(sorted(below))} and no {split}")
-        folder = folder / name
+def _with_split(folder: Path, split: Split) -> Path:
+    """The sub-folder of a split where the folder has some, else itself."""
+    below = {p.name for p in _seen(folder.iterdir(), folder) if p.is_dir()}
+    splits = {name for names in SPLITS.values() for name in names if name in below}
+    others = below - splits
+    if len(splits) > 1 and others:
+        raise GenrobustError(
+            f"'{folder}' has the splits {', '.join(sorted(splits))} beside other folders, such as "
+            f"'{min(others)}'; move those elsewhere"
+        )
+    if others or not splits:
+        return folder
+    name = next((name for name in SPLITS[split] if name in splits), None)
+    if name is None:
+        raise GenrobustError(f"'{folder}' has {', '.join(sorted(splits))} and no {split}")
+    return folder / name
+
+
+def _of_folder(folder: Path) -> Pictures:
+    """Class sub-folders, or pictures."""
     files, labels, classes = [], [], 0
-    for sub in sorted(p for p in folder.iterdir() if p.is_dir()):
-        inside = _files(sub.rglob("*"))
+    for sub in sorted(p for p in _seen(folder.iterdir(), folder) if p.is_dir()):
+        inside = _files(sub.rglob("*"), sub)
         files += inside
         labels += [classes] * len(inside)
         classes += bool(inside)
-    loose = _files(folder.iterdir())
+    loose = _files(folder.iterdir(), folder)
     if files and loose:
         raise GenrobustError(
             f"'{folder}' has pictures beside class sub-folders, such as '{loose[0].name}'; put "
@@ -188,8 +204,16 @@ def _of_folder(folder: Path, split: Split) -> Pictures:
     return Pictures(len(files), lambda i: opened(files[i]), torch.tensor(labels), classes)
 
 
-def _files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if p.suffix.lower() in ENDINGS and not p.name.startswith("."))
+def _files(paths: Iterable[Path], home: Path) -> list[Path]:
+    return sorted(p for p in _seen(paths, home) if p.suffix.lower() in ENDINGS)
+
+
+def _seen(paths: Iterable[Path], home: Path) -> Iterator[Path]:
+    """Those below a folder that neither are hidden nor lie in what is."""
+    for path in paths:
+        below = path.parts[len(home.parts) :]
+        if not any(part.startswith(".") or part == LEFT_BEHIND for part in below):
+            yield path
 
 
 def opened(file: Path) -> Tensor:

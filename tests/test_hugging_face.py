@@ -114,7 +114,7 @@ def test_what_has_no_length_or_no_numbers_is_refused_with_what_to_type(library: 
     kinds = library.Features({"image": library.Image(), "label": library.Value("string")})
     named = library.Dataset.from_dict(rows, features=kinds)
     with pytest.raises(GenrobustError, match="class_encode_column"):
-        pictures_in(named, "test")
+        pictures_in(named, "test", labelled=True)
     with pytest.raises(GenrobustError, match=r"such as list\(data\)"):
         pictures_in(named.to_iterable_dataset(), "test")
     encoded = pictures_in(named.class_encode_column("label"), "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,190 @@ def test_items_that_are_dictionaries_keep_their_classes() -> None:
         [{"image": PICTURE, "label": "cat"}],
     ],
 )
-def test_names_for_classes_are_refused_with_what_to_type(given: Any) -> None:
+def test_names_for_classes_are_refused_where_labels_are_asked_for(given: Any) -> None:
     with pytest.raises(GenrobustError, match=r"labels are names, such as 'cat'; give each class"):
-        pictures_in(given, "test")
+        pictures_in(given, "test", labelled=True)
+    assert pictures_in(given, "test").labels is None
+
+
+class Items:
+    """A data set that makes its items when it is asked for them."""
+
+    def __init__(self, label: Callable[[int], Any], **attributes: Any) -> None:
+        self.label, self.asked = label, []
+        vars(self).update(attributes)
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> Any:
+        self.asked.append(i)
+        return PICTURE, self.label(i)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        lambda i: f"a cat, number {i}",
+        lambda i: i / 6,
+        lambda i: -1,
+        lambda i: 10**6,
+        lambda i: None,
+        lambda i: {"boxes": [[1, 2]] * i},
+        lambda i: [[1, 2]] * i,
+        lambda i: torch.zeros(40, dtype=torch.long),
+    ],
+)
+@pytest.mark.parametrize("kind", ["items", "list", "arrays"])
+def test_what_is_no_class_is_no_matter_until_labels_are_asked_for(
+    label: Callable[[int], Any], kind: str
+) -> None:
+    given: Any = Items(label)
+    if kind == "list":
+        given = [given[i] for i in range(6)]
+    if kind == "arrays":
+        given = (torch.zeros(6, 1, 8, 8), [label(i) for i in range(6)])
+    found = pictures_in(given, "test")
+    assert (found.labels, found.classes) == (None, 0)
+    assert found.read(3).ndim == 3
+    with pytest.raises(GenrobustError, match=r"labels are (names|no classes)"):
+        pictures_in(given, "test", labelled=True)
+
+
+@pytest.mark.parametrize("labels", [3, np.array(3), [0] * 5, [0] * 7, np.zeros((6, 2), "int64")])
+def test_labels_are_one_a_picture(labels: Any) -> None:
+    images = torch.zeros(6, 1, 8, 8)
+    assert pictures_in((images, labels), "test").labels is None
+    with pytest.raises(GenrobustError, match="labels are no classes; give one whole number"):
+        pictures_in((images, labels), "test", labelled=True)
+    column = np.arange(6, dtype="uint8")[:, None]
+    assert pictures_in((images, column), "test", labelled=True).classes == 6
+
+
+def test_no_item_is_opened_for_labels_that_nobody_asks_for() -> None:
+    items = Items(lambda i: i % 3)
+    assert pictures_in(items, "test").labels is None
+    assert items.asked == [0]
+    found = pictures_in(items, "test", labelled=True)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    said = Items(lambda i: i % 3, targets=[i % 3 for i in range(6)], classes="abcd")
+    assert pictures_in(said, "test").classes == 4
+    assert said.asked == [0]
+
+
+class _Transforms:
+    """What torchvision's data sets have as ``transforms`` where either transform is given."""
+
+    def __init__(self, target_transform: Any) -> None:
+        self.target_transform = target_transform
+
+
+@pytest.mark.parametrize(
+    ("attributes", "opened"),
+    [
+        ({"target_transform": None, "transforms": None}, False),
+        ({"target_transform": None, "transforms": _Transforms(None)}, False),
+        ({"target_transform": lambda t: t, "transforms": _Transforms(lambda t: t)}, True),
+        ({"transforms": _Transforms(lambda t: t)}, True),
+        ({"transforms": lambda x, t: (x, t)}, True),
+    ],
+)
+def test_labels_that_a_data_set_transforms_are_those_of_its_items(
+    attributes: dict[str, Any], opened: bool
+) -> None:
+    items = Items(lambda i: i % 3, targets=[2 - i % 3 for i in range(6)], classes="abcd")
+    vars(items).update(attributes)
+    found = pictures_in(items, "test", labelled=True)
+    assert found.labels is not None
+    assert found.labels.tolist() == ([0, 1, 2] if opened else [2, 1, 0]) * 2
+    assert found.classes == (3 if opened else 4), "names are of what is not transformed"
+    assert (len(items.asked) > 1) == opened
+
+
+def test_an_item_of_another_label_than_the_data_set_says_is_refused() -> None:
+    targets = torch.tensor([0, 1, 2, 0, 1, 0])
+    found = pictures_in(Items(lambda i: np.int64(i % 3), targets=targets), "test")
+    assert found.read(4).shape == (3, 16, 16)
+    with pytest.raises(GenrobustError, match=r"item 5 of a Items: its label is 2, and .* it is 0"):
+        found.read(5)
+    encoded = Items(lambda i: torch.eye(3)[i % 3], targets=targets)
+    assert pictures_in(encoded, "test").read(5).shape == (3, 16, 16)
+
+
+class Raising:
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, i: int) -> Any:
+        if i == 4:
+            raise OSError("broken picture")
+        return PICTURE, 0
+
+
+ARRAY = np.random.default_rng(0).random((6, 8, 9, 3))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (ARRAY.astype("U3"), "images is a ndarray of <U3 .* give a tensor or an array of numbers"),
+        (np.array([None, "a"]), "images is a ndarray of object"),
+        (ARRAY.astype(complex), "images are torch.complex128; give bytes"),
+        (torch.eye(8)[None].to_sparse(), "give a plain tensor of real numbers"),
+        (np.zeros((6, 3, 0, 0), "uint8"), "the data holds no images"),
+        ([None] * 6, "item 4 of a list: the picture is None; give a tensor or an array"),
+        (["4.png"] * 6, "item 4 of a list: the picture is '4.png'"),
+        ([(1, PICTURE)] * 6, r"item 4 of a list: the picture has shape \(\); give \(C, H, W\)"),
+        ([torch.eye(8).to_sparse()] * 6, "item 4 of a list: the picture is a Tensor"),
+        ([[]] * 6, r"item 0 of a list cannot be read \(IndexError"),
+        (Raising(), r"item 4 of a Raising cannot be read \(OSError: broken picture; test_odd"),
+    ],
+)
+def test_what_is_no_picture_is_one_sentence(given: Any, words: str) -> None:
+    with pytest.raises(GenrobustError, match=words):
+        pictures_in(given, "test").read(4)
+
+
+def test_arrays_of_any_bytes_order_and_strides(tmp_path: Path) -> None:
+    readonly = ARRAY.copy()
+    readonly.flags.writeable = False
+    expected = pictures_in(ARRAY, "test").read(4)
+    assert expected.shape == (3, 8, 9)
+    for given in (ARRAY.astype(">f8"), ARRAY[::-1].copy()[::-1], readonly):
+        assert torch.equal(pictures_in(given, "test").read(4), expected)
+        assert torch.equal(pictures_in(list(given), "test").read(4), expected)
+    np.savez(tmp_path / "big.npz", images=ARRAY.astype(">f4"), labels=np.array([0, 1] * 3, ">i4"))
+    found = pictures_in(tmp_path / "big.npz", "test", labelled=True)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1] * 3
+
+
+def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", images=ARRAY)
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[:1000] + b"\0" * 50 + content[1050:])
+    with pytest.raises(GenrobustError, match=r"a\.npz' cannot be read"):
+        pictures_in(tmp_path / "a.npz", "test")
+
+
+@pytest.mark.parametrize(
+    ("shape", "found"),
+    [
+        ((2, 16, 16, 4), (4, 16, 16)),
+        ((2, 16, 16, 2), (2, 16, 16)),
+        ((2, 5, 16, 4), (4, 5, 16)),
+        ((2, 4, 16, 4), (4, 16, 4)),
+        ((2, 3, 16, 4), (3, 16, 4)),
+        ((2, 2, 16, 3), (3, 2, 16)),
+        ((2, 5, 16, 5), (5, 16, 5)),
+        ((2, 16, 16), (1, 16, 16)),
+    ],
+)
+def test_which_axis_is_that_of_the_channels(
+    shape: tuple[int, ...], found: tuple[int, int, int]
+) -> None:
+    assert pictures_in(torch.zeros(shape), "test").read(0).shape == found
 
 
 def _pictures(folder: Path, *names: str) -> None:

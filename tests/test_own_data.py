@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust.cli.app import app
 from genrobust.data import Images, load_images
-from genrobust.data.pictures import fitted, pictures_in
+from genrobust.data.pictures import pictures_in
+from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
 from genrobust.suites.draw import draw
@@ -195,6 +196,18 @@ def test_other_channels_only_if_said() -> None:
             fitted(picture, shape, None)
 
 
+def test_alpha_is_left_away_where_channels_are_turned() -> None:
+    with_alpha = torch.rand(4, 8, 8)
+    for count in (2, 4):
+        plain = with_alpha[: count - 1]
+        assert torch.equal(fitted(with_alpha[:count], (3, 8, 8), "rgb"), plain.expand(3, -1, -1))
+        grey = fitted(plain, (1, 8, 8), "grey")
+        assert torch.equal(fitted(with_alpha[:count], (1, 8, 8), "grey"), grey)
+    for picture, shape in ((torch.rand(5, 8, 8), (3, 8, 8)), (torch.rand(3, 8, 8), (4, 8, 8))):
+        with pytest.raises(GenrobustError, match="only grey and colour, with or without alpha"):
+            fitted(picture, shape, "rgb")
+
+
 class _Model(nn.Module):
     input_shape = (1, 16, 16)
 
@@ -277,7 +290,7 @@ def test_a_data_set_in_python_and_without_labels(place: Path) -> None:
     assert record.scores.sources == 6
     assert record.suite.rule in ("damage", "distance")
     assert record.judges == ()
-    with pytest.raises(GenrobustError, match="3 channels where 1 are wanted"):
+    with pytest.raises(GenrobustError, match=r"3 channels where 1 are .* turn these yourself"):
         genrobust.bench(model, data={"test": _HuggingFace()}, **_CHEAP)
 
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.cli.app import app
-from genrobust.data.pictures import opened, pictures_in
+from genrobust.data.pictures import pictures_in
+from genrobust.data.pixels import opened
 from genrobust.defences import smoothed
 from genrobust.drawing import axes
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
@@ -166,7 +167,7 @@ X = torch.zeros(2, 1, 4, 4)
     [
         (X[:0], "holds no images"),
         (X * torch.nan, "has NaN or infinite pixels"),
-        (Table(), r"first item of a Table cannot be read \(KeyError: 0"),
+        (Table(), r"item 0 of a Table cannot be read \(KeyError: 0"),
         ({"images": X, "labels": [0, 1]}, r"call one 'test', or give \(images, labels\)"),
     ],
 )

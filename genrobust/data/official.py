@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from genrobust.data.base import Images, Split
-from genrobust.data.pictures import fitted, opened
+from genrobust.data.pixels import fitted, opened
 from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustError, in_a_line
 

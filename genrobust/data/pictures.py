@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.arguments import require_pixels
 from genrobust.data.base import Images, Split
+from genrobust.data.pixels import channels_first, numbers, opened, pixels_of
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.foreign import explain
 
@@ -29,6 +30,9 @@ LEFT_BEHIND = "__MACOSX"
 
 #: What arrays are called in a ``.npz``, in the order in which they are looked for.
 IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
+
+#: Whole numbers from here on are something else than classes, such as ids.
+MOST_CLASSES = 10**6
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class Pictures:
     classes: int = 0
 
 
-def pictures_in(given: Any, split: Split) -> Pictures:
+def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
     """The pictures that an object holds.
 
     Args:
@@ -57,90 +61,41 @@ def pictures_in(given: Any, split: Split) -> Pictures:
             with ``len()`` whose items are (picture, label), as torchvision's data sets, or
             dictionaries with a picture, as those of Hugging Face; or a mapping from splits to one.
         split: the one wanted, where there are several; without a test split that of validation.
+        labelled: whether labels are asked for: where they are not at hand, pictures are opened for
+            them. Else those that are at hand are taken where they are classes.
 
     Raises:
-        GenrobustError: it is none of these, or there is nothing in it.
+        GenrobustError: it is none of these, or there is nothing in it; labels that are asked for
+            are no classes.
     """
     if isinstance(given, (str, Path)):
-        return _of_path(Path(given), split)
+        return _of_path(Path(given), split, labelled)
     if isinstance(given, Images):
         classes = 0 if given.labels is None else int(given.labels.max()) + 1
         return Pictures(len(given), lambda i: given.raw[i], given.labels, classes)
     if hasattr(given, "load") and hasattr(given, "image_shape"):
-        whole = pictures_in(given.load(split, None), split)
+        whole = pictures_in(given.load(split, None), split, labelled)
         return Pictures(whole.count, whole.read, whole.labels, len(given.classes))
     if isinstance(given, Mapping):
-        return pictures_in(_of_splits(given, split), split)
+        return pictures_in(_of_splits(given, split), split, labelled)
     if isinstance(given, (Tensor, np.ndarray)):
-        return _of_arrays(given, None)
+        return _of_arrays(given, None, labelled)
     if isinstance(given, (tuple, list)) and len(given) == 2 and hasattr(given[0], "shape"):
-        return _of_arrays(*given)
+        return _of_arrays(given[0], given[1], labelled)
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or not len(given):
         raise GenrobustError(
             f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
             "data set with len() and items (picture, label), such as list(data) of one without "
             "len(), or a loader's .dataset, or genrobust.data.Images"
         )
-    try:
+    with _reading(given, 0):
         first = given[0]
-    except Exception as problem:
-        raise GenrobustError(
-            f"the first item of a {type(given).__name__} cannot be read ({explain(problem)}); give "
-            "a data set whose items are (picture, label) from number 0 on, or tensors"
-        ) from problem
-    if hasattr(given, "features") or isinstance(first, Mapping):
-        return _of_rows(given)
-    return _of_items(given, first)
+    if isinstance(first, Mapping):
+        return _of_rows(given, first, labelled)
+    return _of_items(given, first, labelled)
 
 
-def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -> Tensor:
-    """The picture at a shape: the largest part in the middle of that aspect, resized.
-
-    By area where it becomes smaller and bilinearly where it becomes larger.
-
-    Args:
-        picture: (C, H, W), bytes or floats in [0, 1]; what comes out is of the same kind.
-        shape: (C, H, W) of the result.
-        channels: ``"rgb"`` or ``"grey"``, what pictures of other channels are turned into; None
-            for no such thing.
-
-    Raises:
-        GenrobustError: its channels are others, and it was not said what to do.
-
-    Example:
-        >>> fitted(torch.zeros(3, 20, 30, dtype=torch.uint8), (1, 8, 8), "grey").shape
-        torch.Size([1, 8, 8])
-    """
-    if picture.shape[0] != shape[0]:
-        wanted = {1: "grey", 3: "rgb"}.get(shape[0])
-        if channels is None or channels != wanted:
-            raise GenrobustError(
-                f"a picture has {picture.shape[0]} channels where {shape[0]} are wanted; to have "
-                f"all turned into {wanted or 'grey or rgb'}, put '?channels={wanted or 'rgb'}' "
-                "behind the name of the data"
-            )
-    size = shape[1:]
-    if picture.shape == shape:
-        return picture
-    pixels = picture.float()
-    if picture.shape[0] == 1:
-        pixels = pixels.expand(shape[0], -1, -1)
-    elif shape[0] == 1:
-        luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as PIL's
-        pixels = (pixels[:3] * luma).sum(0, keepdim=True)
-    height, width = pixels.shape[1:]
-    scale = min(height / size[0], width / size[1])
-    crop = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
-    pixels = pixels[None, :, top : top + crop[0], left : left + crop[1]]
-    if crop[0] > size[0]:
-        pixels = F.interpolate(pixels, size, mode="area")
-    elif crop != size:
-        pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
-    return pixels[0].round().byte() if picture.dtype == torch.uint8 else pixels[0]
-
-
-def _of_path(path: Path, split: Split) -> Pictures:
+def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
     if path.is_dir():
         return _of_folder(_with_split(path, split))
     if path.suffix not in (".npz", ".npy"):
@@ -151,7 +106,7 @@ def _of_path(path: Path, split: Split) -> Pictures:
     try:
         found = np.load(path, allow_pickle=False)
         arrays = {"images": found} if isinstance(found, np.ndarray) else dict(found)
-    except (OSError, ValueError, EOFError) as problem:
+    except Exception as problem:  # a damaged archive raises anything
         raise GenrobustError(
             f"'{path}' cannot be read ({in_a_line(problem)}); write it with numpy.savez or "
             "numpy.save, from arrays of numbers"
@@ -162,7 +117,8 @@ def _of_path(path: Path, split: Split) -> Pictures:
             f"'{path}' has the arrays {', '.join(arrays) or 'none'}; call one 'images', and the "
             "classes, if there are any, 'labels'"
         )
-    return _of_arrays(images, next((arrays[name] for name in LABELS if name in arrays), None))
+    labels = next((arrays[name] for name in LABELS if name in arrays), None)
+    return _of_arrays(images, labels, labelled)
 
 
 def _with_split(folder: Path, split: Split) -> Path:
@@ -216,63 +172,10 @@ def _seen(paths: Iterable[Path], home: Path) -> Iterator[Path]:
             yield path
 
 
-def opened(file: Path) -> Tensor:
-    """A picture's file as bytes (C, H, W), grey or in colour.
-
-    Raises:
-        GenrobustError: it cannot be read.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as picture:
-            return _pixels(picture)
-    except GenrobustError as problem:
-        raise GenrobustError(f"the picture '{file}': {problem}") from problem
-    except Exception as problem:  # PIL's decoders raise anything
-        raise GenrobustError(
-            f"the picture '{file}' cannot be read ({in_a_line(problem)}); repair or remove it"
-        ) from problem
-
-
-def _pixels(picture: Any) -> Tensor:
-    """A picture of PIL's, an array or a tensor as (C, H, W)."""
-    if hasattr(picture, "convert"):  # PIL's, whose height may be 1 or 3 as channels are
-        if picture.mode[0] in "IF":
-            raise GenrobustError(f"its mode is {picture.mode}; give pictures of 8 bits a channel")
-        grey = picture.mode in ("1", "L", "LA", "La")
-        found = torch.from_numpy(np.array(picture.convert("L" if grey else "RGB")))
-        return found[None] if grey else found.permute(2, 0, 1)
-    if isinstance(picture, np.ndarray) and not picture.flags.writeable:
-        picture = picture.copy()  # torch shares what it is given
-    return _channels_first(torch.as_tensor(picture)[None])[0]
-
-
-def _channels_first(images: Tensor) -> Tensor:
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) as the last of these."""
-    if images.ndim == 3:
-        images = images[:, None]
-    if images.ndim != 4:
-        raise GenrobustError(
-            f"images have shape {tuple(images.shape)}; give (N, C, H, W), (N, H, W, C) or (N, H, W)"
-        )
-    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = images.permute(0, 3, 1, 2)
-    if images.dtype == torch.uint8:
-        return images
-    if not images.is_floating_point():
-        raise GenrobustError(f"images are {images.dtype}; give bytes (uint8) or floats in [0, 1]")
-    images = images.detach().cpu().float()
-    require_pixels("images", images)
-    return images
-
-
-def _of_arrays(images: Any, labels: Any) -> Pictures:
-    pixels = _channels_first(torch.as_tensor(images))
-    if not len(pixels):
-        raise GenrobustError("there are no images; give at least one")
-    known = None if labels is None else _numbers(labels)
-    return pictures_in(Images(pixels, known, (pixels.shape[2], pixels.shape[3])), "test")
+def _of_arrays(images: Any, labels: Any, labelled: bool) -> Pictures:
+    pixels = channels_first(numbers("images", images))
+    known = _classes(labels, len(pixels), 0, labelled)
+    return Pictures(len(pixels), lambda i: pixels[i], *known)
 
 
 def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
@@ -286,33 +189,43 @@ def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
     return found
 
 
-def _of_items(given: Any, first: Any) -> Pictures:
+def _of_items(given: Any, first: Any, labelled: bool) -> Pictures:
     """Of a data set whose items are (picture, label), as torchvision's, or pictures."""
     if not isinstance(first, (tuple, list)):
-        return Pictures(len(given), lambda i: _pixels(given[i]))
+        return _Items(given).pictures(labelled)
     if len(first) == 1:  # a TensorDataset of images alone
-        return Pictures(len(given), lambda i: _pixels(given[i][0]))
+        return _Items(given, 0).pictures(labelled)
+    if _relabels(given):
+        return _Items(given, 0, 1).pictures(labelled)
     known = getattr(given, "targets", getattr(given, "labels", None))
-    if known is None or len(known) != len(given):
-        known = [given[i][1] for i in range(len(given))]
-    return _labelled(given, lambda i: given[i][0], known, len(getattr(given, "classes", ())))
+    names = getattr(given, "classes", ())
+    named = len(names) if isinstance(names, Sized) else 0
+    return _Items(given, 0, 1, known, named).pictures(labelled)
 
 
-def _of_rows(given: Any) -> Pictures:
+def _relabels(given: Any) -> bool:
+    """Whether a data set of torchvision's turns the labels that it has into others."""
+    both = getattr(given, "transforms", None)  # of one's own it may; torchvision's says so
+    own = getattr(given, "target_transform", None)
+    return own is not None or getattr(both, "target_transform", both) is not None
+
+
+def _of_rows(given: Any, first: Mapping[str, Any], labelled: bool) -> Pictures:
     """Of a data set whose items are dictionaries, as those of Hugging Face."""
-    features, first = getattr(given, "features", None) or {}, given[0]
+    features = getattr(given, "features", None)
+    features = features if isinstance(features, Mapping) else {}
     kinds = {name: type(kind).__name__ for name, kind in features.items()}
     shown = [
         name
         for name, value in first.items()
-        if kinds.get(name) == "Image" or hasattr(value, "convert") or np.ndim(value) >= 2
+        if kinds.get(name) == "Image" or hasattr(value, "convert") or _axes(value) >= 2
     ]
     if not shown:
         raise GenrobustError(f"none of the columns {', '.join(first)} holds pictures")
     named = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     named += [name for name in ("label", "labels") if name in first and name not in named]
     if not named:
-        return Pictures(len(given), lambda i: _pixels(given[i][shown[0]]))
+        return _Items(given, shown[0]).pictures(labelled)
     if len(named) > 1:
         warnings.warn(
             f"the classes are those of the column '{named[0]}', and not of {', '.join(named[1:])}; "
@@ -321,29 +234,128 @@ def _of_rows(given: Any) -> Pictures:
             stacklevel=2,
         )
     try:
-        known: Sequence[Any] = list(given[named[0]])  # a column, without decoding its pictures
-    except (TypeError, KeyError):
-        known = [given[i][named[0]] for i in range(len(given))]
+        column = list(given[named[0]])  # without decoding the pictures beside it
+    except Exception:  # where a data set has no columns, its own code raises anything
+        column = None
     names = getattr(features.get(named[0]), "names", None) or ()
-    return _labelled(given, lambda i: given[i][shown[0]], known, len(names))
+    return _Items(given, shown[0], named[0], column, len(names)).pictures(labelled)
 
 
-def _numbers(labels: Any) -> Tensor:
-    """Labels as they are; names are refused, as the splits of a data set may not have the same."""
-    if not isinstance(labels, Tensor) and np.asarray(labels).dtype.kind in "UOS":
-        name = next(iter(labels))
+def _axes(value: Any) -> int:
+    try:
+        return np.ndim(value)
+    except ValueError:  # lists of unequal lengths, such as boxes
+        return 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Items:
+    """A data set whose items hold a picture, and maybe a label.
+
+    Args:
+        given: the data set.
+        picture: the picture's place in an item; None where it is the item.
+        label: the label's place; None where there is none.
+        known: the labels of all, without an item being opened; None where they are not known, and
+            what is not of that length is something else.
+        names: how many classes have a name.
+    """
+
+    given: Any
+    picture: Any = None
+    label: Any = None
+    known: Any = None
+    names: int = 0
+
+    def pictures(self, labelled: bool) -> Pictures:
+        count, known = len(self.given), self.known
+        if not hasattr(known, "__len__") or len(known) != count:
+            known = None
+        at_hand = labelled or isinstance(self.given, (tuple, list))
+        labels = known
+        if known is None and self.label is not None and at_hand:
+            labels = [self._label(i) for i in range(count)]
+
+        def read(i: int) -> Tensor:
+            with _reading(self.given, i):
+                item = self.given[i]
+                if known is not None:
+                    _require_same(item[self.label], known[i])
+                return pixels_of(item if self.picture is None else item[self.picture])
+
+        return Pictures(count, read, *_classes(labels, count, self.names, labelled))
+
+    def _label(self, i: int) -> Any:
+        with _reading(self.given, i):
+            return self.given[i][self.label]
+
+
+@contextmanager
+def _reading(given: Any, i: int) -> Iterator[None]:
+    """What goes wrong with an item becomes one sentence that names it."""
+    item = f"item {i} of a {type(given).__name__}"
+    try:
+        yield
+    except GenrobustError as problem:
+        raise GenrobustError(f"{item}: {problem}") from problem
+    except Exception as problem:  # the code of others, and PIL's decoders, raise anything
         raise GenrobustError(
-            f"labels are names, such as '{name}'; give each class its number in all splits, such "
+            f"{item} cannot be read ({explain(problem)}); give a data set whose items are "
+            "(picture, label) from number 0 on, or tensors"
+        ) from problem
+
+
+def _classes(labels: Any, count: int, names: int, labelled: bool) -> tuple[Tensor | None, int]:
+    """Labels as classes, and how many there are; none where they are none and not asked for."""
+    if labels is None:
+        return None, 0
+    try:
+        found = _numbered(labels, count)
+    except GenrobustError:
+        if labelled:
+            raise
+        return None, 0
+    return found, max(names, int(found.max()) + 1)
+
+
+def _numbered(labels: Any, count: int) -> Tensor:
+    """Labels as they are; names are refused, as the splits of a data set may not have the same."""
+    listed = hasattr(labels, "__iter__") and getattr(labels, "ndim", 1)
+    first = next(iter(labels), None) if listed else labels
+    if isinstance(first, str):
+        raise GenrobustError(
+            f"labels are names, such as '{first}'; give each class its number in all splits, such "
             "as names.index(label), or of Hugging Face's data sets class_encode_column('label')"
         )
-    return torch.as_tensor(labels)
+    found = _whole(labels)
+    if found is None or len(found) != count or not 0 <= found.min() <= found.max() < MOST_CLASSES:
+        raise GenrobustError(
+            "labels are no classes; give one whole number from 0 up a picture, or leave the judges "
+            "out, without which no labels are needed"
+        )
+    return found
 
 
-def _labelled(
-    given: Any, picture: Callable[[int], Any], known: Sequence[Any], classes: int
-) -> Pictures:
-    labels = _numbers(known).flatten()
-    if labels.is_floating_point() or len(labels) != len(given) or int(labels.min()) < 0:
-        raise GenrobustError("labels are no classes; give one whole number from 0 up a picture")
-    classes = max(classes, int(labels.max()) + 1)
-    return Pictures(len(given), lambda i: _pixels(picture(i)), labels.long(), classes)
+def _whole(labels: Any) -> Tensor | None:
+    """Labels as int64, (n,); None where they are no whole numbers."""
+    try:
+        found = numbers("labels", labels)
+    except GenrobustError:
+        return None
+    return None if found.is_floating_point() or found.is_complex() else found.flatten().long().cpu()
+
+
+def _require_same(label: Any, known: Any) -> None:
+    """An item has the label by which it was drawn, where both are whole numbers."""
+    said, found = _number(known), _number(label)
+    if said is not None and found is not None and said != found:
+        raise GenrobustError(
+            f"its label is {found}, and the data set says of all labels at once that it is {said} "
+            "(.targets, .labels or a column); correct these, or give list(data)"
+        )
+
+
+def _number(label: Any) -> int | None:
+    if isinstance(label, (Tensor, np.ndarray, np.generic)) and math.prod(label.shape) == 1:
+        label = label.item()
+    return label if isinstance(label, int) else None

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from genrobust.data.base import DATASETS, Images, Split
-from genrobust.data.pictures import Pictures, fitted, pictures_in
+from genrobust.data.pictures import MOST_CLASSES, Pictures, pictures_in
+from genrobust.data.pixels import fitted
 from genrobust.errors import GenrobustError
 from genrobust.files import is_there
 from genrobust.foreign import as_script, build
@@ -43,7 +44,7 @@ class Reference:
         place: a registered name, a folder, a ``.npz`` or ``.npy``, ``FILE.py:FUNCTION`` or
             ``PACKAGE.MODULE:FUNCTION``; relative places are looked for below the data's root.
         shape: (C, H, W) of the images; None in what a user typed: the model's.
-        kinds: how many classes there are; 0 without labels.
+        kinds: how many classes there are; 0 where no labels are asked for.
         draw: how many of the pictures are taken; 0 for all.
         channels: ``"grey"`` or ``"rgb"``, what pictures of other channels are turned into.
     """
@@ -124,7 +125,11 @@ class Reference:
         Raises:
             GenrobustError: they are not there, or not as they are said to be.
         """
-        pictures, shape = self.pictures(split, root), self.image_shape
+        return self.taken_of(self.pictures(split, root, labelled=bool(self.kinds)))
+
+    def taken_of(self, pictures: Pictures) -> tuple[Images, str]:
+        """Likewise, of all pictures at the place."""
+        shape = self.image_shape
         ids = self._drawn(pictures)
         taken, sizes = [], Counter[tuple[int, int]]()
         for i in ids:
@@ -134,15 +139,15 @@ class Reference:
         labels = None if pictures.labels is None else pictures.labels[torch.tensor(ids)]
         return Images(_stacked(taken), labels, shape[1:]), _told(sizes, shape)
 
-    def pictures(self, split: Split, root: Path | None) -> Pictures:
-        """All pictures at the place, none of them read yet."""
+    def pictures(self, split: Split, root: Path | None, labelled: bool = False) -> Pictures:
+        """All pictures at the place, none of them read yet but for labels that are asked for."""
         if self.place == LENT:
             if (given := _LENT.get(None)) is None:
                 raise GenrobustError(
                     "these pictures were given in Python and are not at hand here; give them again "
                     "with data=, or as a folder, a .npz or FILE.py:FUNCTION"
                 )
-            return pictures_in(given, split)
+            return pictures_in(given, split, labelled)
         if self.place in DATASETS:
             source = DATASETS.get(self.place)
             whole = (source() if isinstance(source, type) else source).load(split, root)
@@ -153,13 +158,13 @@ class Reference:
             below = str(root / below)
         if colon:
             with as_script(below):
-                return pictures_in(build(f"{below}:{function}"), split)
+                return pictures_in(build(f"{below}:{function}"), split, labelled)
         if not is_there(Path(below)):
             raise GenrobustError(
                 f"there is no '{self.place}'; give a data set's name ({', '.join(DATASETS.names())}"
                 "), a folder of pictures, a .npz or .npy, or FILE.py:FUNCTION"
             )
-        return pictures_in(below, split)
+        return pictures_in(below, split, labelled)
 
     def native(self, split: Split, root: Path | None) -> Reference:
         """With what its pictures say of themselves: the shape of the first, and the classes."""
@@ -210,7 +215,7 @@ def lent(given: Any) -> Iterator[Reference]:
 
 
 def _whole(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) > 10**6:
+    if not value.isascii() or not value.isdigit() or int(value) > MOST_CLASSES:
         raise ValueError
     return int(value)
 

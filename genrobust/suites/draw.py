@@ -68,7 +68,7 @@ def draw(
         GenrobustError: the pictures or judges are not there or do not fit; fewer than are asked.
     """
     with data_at(data_root):
-        reference, images, ids, told = _taken(model, data, sources, data_root)
+        reference, images, ids, told = _taken(model, data, sources, bool(judges), data_root)
         kinds = 0 if images.labels is None else len(images.labels[ids].unique())
         if judges and kinds == 1:
             raise GenrobustError(
@@ -120,7 +120,11 @@ def name_of(data: Reference) -> str:
 
 
 def _taken(
-    model: GenerativeModel, data: Reference, sources: int | None, root: str | Path | None
+    model: GenerativeModel,
+    data: Reference,
+    sources: int | None,
+    labelled: bool,
+    root: str | Path | None,
 ) -> tuple[Reference, Images, list[int], str]:
     """The data as it is named, its images, which of them are sources, and what was done to them."""
     shape = data.shape or model.input_shape
@@ -136,14 +140,14 @@ def _taken(
         told = "at the size of the data set"
         return Reference(data.place), images, drawn(images.labels, len(images), count), told
     folder = None if root is None else Path(root)
-    known = data.pictures("test", folder)
+    known = data.pictures("test", folder, labelled)
     taken = replace(
         data,
         shape=shape,
         kinds=known.classes,
         draw=_number(data.place, sources or data.draw, known.count),
     )
-    images, told = taken.read("test", folder)
+    images, told = taken.taken_of(known)
     return taken, images, list(range(len(images))), told
 
 

@@ -1,0 +1,176 @@
+"""One picture, or an array of them, as a tensor (C, H, W): of whatever it is, and at a shape."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genrobust.arguments import require_pixels, tensor
+from genrobust.errors import GenrobustError, in_a_line
+
+#: How likely an axis of so many entries is that of the channels: grey and colour, and with alpha.
+CHANNELS = {1: 2, 3: 2, 2: 1, 4: 1}
+
+
+def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -> Tensor:
+    """The picture at a shape: the largest part in the middle of that aspect, resized.
+
+    By area where it becomes smaller and bilinearly where it becomes larger.
+
+    Args:
+        picture: (C, H, W), bytes or floats in [0, 1]; what comes out is of the same kind.
+        shape: (C, H, W) of the result.
+        channels: ``"rgb"`` or ``"grey"``, what pictures of other channels are turned into, without
+            their alpha where they have one; None for no such thing.
+
+    Raises:
+        GenrobustError: its channels are others, and it was not said what to do, or cannot be done.
+
+    Example:
+        >>> fitted(torch.zeros(3, 20, 30, dtype=torch.uint8), (1, 8, 8), "grey").shape
+        torch.Size([1, 8, 8])
+    """
+    size = shape[1:]
+    if picture.shape == shape:
+        return picture
+    pixels = picture.float()
+    if len(picture) != shape[0]:
+        _require_turned(len(picture), shape[0], channels)
+        pixels = _turned(pixels, shape[0])
+    height, width = pixels.shape[1:]
+    scale = min(height / size[0], width / size[1])
+    crop = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
+    pixels = pixels[None, :, top : top + crop[0], left : left + crop[1]]
+    if crop[0] > size[0]:
+        pixels = F.interpolate(pixels, size, mode="area")
+    elif crop != size:
+        pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+    return pixels[0].round().byte() if picture.dtype == torch.uint8 else pixels[0]
+
+
+def _require_turned(there: int, wanted: int, channels: str | None) -> None:
+    """Pictures can be turned into such of other channels, and it was said that they are."""
+    kind = {1: "grey", 3: "rgb"}.get(wanted)
+    problem = f"a picture has {there} channels where {wanted} are wanted"
+    if kind is None or there not in CHANNELS:
+        raise GenrobustError(
+            f"{problem}, and only grey and colour, with or without alpha, are turned into each "
+            f"other; give pictures that have {wanted}, or a model that takes {there}"
+        )
+    if channels != kind:
+        raise GenrobustError(
+            f"{problem}; to have all turned into {kind}, put '?channels={kind}' behind the name of "
+            "the data; objects in Python (data=) have none: turn these yourself"
+        )
+
+
+def _turned(pixels: Tensor, channels: int) -> Tensor:
+    """Grey or colour, (C, H, W), as the other, without alpha."""
+    if len(pixels) < 3:
+        return pixels[:1].expand(channels, -1, -1)
+    if channels == 3:
+        return pixels[:3]
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R 601, as PIL's
+    return (pixels[:3] * luma).sum(0, keepdim=True)
+
+
+def opened(file: Path) -> Tensor:
+    """A picture's file as bytes (C, H, W), grey or in colour.
+
+    Raises:
+        GenrobustError: it cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            return pixels_of(picture)
+    except GenrobustError as problem:
+        raise GenrobustError(f"the picture '{file}': {problem}") from problem
+    except Exception as problem:  # PIL's decoders raise anything
+        raise GenrobustError(
+            f"the picture '{file}' cannot be read ({in_a_line(problem)}); repair or remove it"
+        ) from problem
+
+
+def pixels_of(picture: Any) -> Tensor:
+    """A picture of PIL's, an array or a tensor as (C, H, W).
+
+    Raises:
+        GenrobustError: it is none of these, or its pixels are no bytes or floats in [0, 1].
+
+    Example:
+        >>> pixels_of(np.zeros((8, 9, 3), "uint8")).shape
+        torch.Size([3, 8, 9])
+    """
+    if hasattr(picture, "convert"):  # PIL's, whose height may be 1 or 3 as channels are
+        if picture.mode[0] in "IF":
+            raise GenrobustError(f"its mode is {picture.mode}; give pictures of 8 bits a channel")
+        grey = picture.mode in ("1", "L", "LA", "La")
+        found = torch.from_numpy(np.array(picture.convert("L" if grey else "RGB")))
+        return found[None] if grey else found.permute(2, 0, 1)
+    found = numbers("the picture", picture)
+    if found.ndim not in (2, 3):
+        raise GenrobustError(
+            f"the picture has shape {tuple(found.shape)}; give (C, H, W), (H, W, C) or (H, W)"
+        )
+    return channels_first(found[None])[0]
+
+
+def numbers(name: str, given: Any) -> Tensor:
+    """Tensors and arrays, or lists of numbers, as a tensor.
+
+    Args:
+        name: what it is called where it is none.
+        given: of any byte order and strides; an array that has those of torch is not copied.
+
+    Raises:
+        GenrobustError: it holds something else.
+
+    Example:
+        >>> numbers("images", np.arange(3, dtype=">i4")[::-1])
+        tensor([2, 1, 0], dtype=torch.int32)
+    """
+    if isinstance(given, Tensor):
+        return tensor(name, given)
+    try:
+        array = np.asarray(given)
+        array = np.require(array, array.dtype.newbyteorder("="), "C")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of arrays that are read only: nothing is written
+            return torch.from_numpy(array)
+    except (TypeError, ValueError, RuntimeError):
+        return tensor(name, given)  # which says what it is
+
+
+def channels_first(images: Tensor) -> Tensor:
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) as the last of these.
+
+    Raises:
+        GenrobustError: they are of another shape, or no bytes or floats in [0, 1].
+    """
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4:
+        raise GenrobustError(
+            f"images have shape {tuple(images.shape)}; give (N, C, H, W), (N, H, W, C) or (N, H, W)"
+        )
+    if not images.numel():
+        raise GenrobustError("the data holds no images; give at least one, of at least one pixel")
+    second, last = (CHANNELS.get(images.shape[axis], 0) for axis in (1, 3))
+    if last > second:
+        images = images.permute(0, 3, 1, 2)
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise GenrobustError(f"images are {images.dtype}; give bytes (uint8) or floats in [0, 1]")
+    images = images.detach().cpu().float()
+    require_pixels("images", images)
+    return images

@@ -20,6 +20,8 @@ from genrobust.data.pictures import pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
+from genrobust.runner.options import Options
+from genrobust.runner.own import referred
 from genrobust.suites.draw import draw
 from genrobust.suites.suite import load_suite
 
@@ -208,6 +210,40 @@ def test_alpha_is_left_away_where_channels_are_turned() -> None:
             fitted(picture, shape, "rgb")
 
 
+@pytest.mark.parametrize("name", ["digits", "own-data"])
+def test_a_path_is_never_the_data_set_of_its_name(place: Path, name: str) -> None:
+    """Nor what else the last word of a path stands for."""
+    (place / "names").mkdir()
+    (place / "shapes").rename(place / "names" / name)
+    make = ("suite", "make", "--model", "mine.py:VAE", "--eps", "0.1", "--out", "a.json", "--data")
+    _run(*make, f"names/{name}")
+    suite = load_suite("a.json")
+    assert "15 pictures of" in suite.description
+    assert "evenly of 3 classes" in suite.description
+    assert load_images(suite.dataset, root=place / "names").sha256 == suite.data_sha256
+    record = genrobust.bench(
+        genrobust.load_model("mine.py:VAE"), data=Path("names", name), **_CHEAP
+    )
+    assert record.suite.data_sha256 == suite.data_sha256
+    assert f"8 of './{name}'" in _run("check", "mine.py:VAE", "--data", str(place / "names" / name))
+
+
+def test_a_bare_name_is_the_registered_data_set(place: Path) -> None:
+    """Also beside a folder of that name, which a path means; one in Python is never a name."""
+    (place / "shapes").rename(place / "digits")
+    options = Options(data_root="elsewhere")
+    assert referred("digits", options) == (Reference("digits"), options)
+    assert referred("digits?channels=rgb", options)[0] == Reference("digits", channels="rgb")
+    for path in ("./digits", "digits/", Path("digits")):
+        assert referred(path, options) == (
+            Reference("./digits"),
+            replace(options, data_root=place.resolve()),
+        )
+    (place / "digits").rename(place / "shapes")
+    with pytest.raises(GenrobustError, match=r"there is no './digits'"):
+        genrobust.bench(_Model(), data=Path("digits"), **_CHEAP)
+
+
 class _Model(nn.Module):
     input_shape = (1, 16, 16)
 
@@ -341,6 +377,7 @@ def _grey(place: Path) -> None:
         (None, ("--data", "shapes?size=3"), "is no reference to data"),
         (None, ("--suite", "digits"), "leave --suite out"),
         (None, ("--data", "mine.py"), "neither a folder nor a .npz"),
+        (None, ("--data", ""), "the name of the data is empty; give that of a data set"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

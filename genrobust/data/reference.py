@@ -67,6 +67,11 @@ class Reference:
             Reference(place='faces', shape=(3, 64, 64), kinds=2, draw=8, channels=None)
         """
         place, _, query = text.partition("?")
+        if not place:
+            raise GenrobustError(
+                "the name of the data is empty; give that of a data set, a folder of pictures, a "
+                ".npz or .npy, or FILE.py:FUNCTION"
+            )
         found: dict[str, Any] = {"place": place}
         try:
             for part in filter(None, query.split("&")):
@@ -202,6 +207,15 @@ def drawn(labels: Tensor | None, count: int, number: int) -> list[int]:
         keyed.append((seen[kind], place, i))
         seen[kind] += 1
     return sorted(i for _, _, i in sorted(keyed)[:number])
+
+
+def apart(place: str) -> str:
+    """The place of a file or a folder as no registered data set is called.
+
+    >>> apart("faces"), apart("digits")
+    ('faces', './digits')
+    """
+    return f"./{place}" if place == LENT or place in DATASETS else place
 
 
 @contextmanager

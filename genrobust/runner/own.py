@@ -11,7 +11,8 @@ from torch import nn
 
 from genrobust import files
 from genrobust.arguments import whole
-from genrobust.data.reference import Reference
+from genrobust.data.base import DATASETS
+from genrobust.data.reference import Reference, apart
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
@@ -26,13 +27,19 @@ SUITE = "suite.json"
 
 
 def referred(data: str | os.PathLike[str], options: Options) -> tuple[Reference, Options]:
-    """Data as it was typed, without what lies where on this machine; that is the data's root."""
+    """Data as it was typed, without what lies where on this machine; that is the data's root.
+
+    The bare name of a registered data set is that set; a path is never one.
+    """
     reference = Reference.parse(os.fspath(data))
+    if isinstance(data, str) and reference.place in DATASETS:
+        return reference, options
+    reference = replace(reference, place=apart(reference.place))
     file, colon, function = reference.place.rpartition(":")
     place, behind = Path(file if colon else function).expanduser(), colon and f":{function}"
     if not files.is_there(place) or (colon and place.suffix != ".py"):
         return reference, options
-    named = replace(reference, place=f"{place.resolve().name}{behind}")
+    named = replace(reference, place=apart(f"{place.resolve().name}{behind}"))
     return named, replace(options, data_root=place.resolve().parent)
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.cli.app import app
-from genrobust.data import Images, load_images
+from genrobust.data import DATASETS, Images, load_images
 from genrobust.data.pictures import pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
@@ -242,6 +242,32 @@ def test_a_bare_name_is_the_registered_data_set(place: Path) -> None:
     (place / "digits").rename(place / "shapes")
     with pytest.raises(GenrobustError, match=r"there is no './digits'"):
         genrobust.bench(_Model(), data=Path("digits"), **_CHEAP)
+
+
+@pytest.mark.parametrize("highest", [1, 2])
+def test_bytes_of_zeros_and_ones_are_refused(place: Path, highest: int) -> None:
+    """Masks and black-and-white pictures, which would be as good as black."""
+    pixels = np.random.default_rng(0).integers(0, highest + 1, (6, 16, 16), "uint8")
+    np.save("masks.npy", pixels)
+    words = ("suite", "make", "--model", "mine.py:VAE", "--eps", "0.1", "--out", "a.json")
+    words = (*words, "--data", "masks.npy?channels=rgb")
+    if highest == 2:
+        _run(*words)
+        return
+    assert "go from 0 to 1, and 255 is white; give 255 * images, or floats" in _fails(*words)
+    assert not (place / "a.json").exists()
+
+
+def test_registered_bytes_of_zeros_and_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Masks:
+        name, classes, image_shape = "masks", (), (1, 8, 8)
+
+        def load(self, split: str, root: Path | None) -> Images:
+            return Images(torch.ones(3, 1, 8, 8, dtype=torch.uint8), None, (8, 8))
+
+    monkeypatch.setitem(DATASETS._registered, "masks", Masks())
+    with pytest.raises(GenrobustError, match=r"split of 'masks': the bytes .* from 0 to 1"):
+        load_images("masks")
 
 
 class _Model(nn.Module):

@@ -249,6 +249,21 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
     return load(name, split, Path(chosen).expanduser() if chosen else None)
 
 
+def require_full_range(raw: Tensor) -> None:
+    """Assert that bytes are not zeros and ones alone, as masks and black-and-white are kept.
+
+    Divided by 255 as bytes are, these would be pictures that are as good as black.
+
+    Raises:
+        GenrobustError: they are.
+    """
+    if raw.dtype == torch.uint8 and int(raw.max()) <= 1:
+        raise GenrobustError(
+            f"the bytes of the pictures go from 0 to {int(raw.max())}, and 255 is white; give "
+            "255 * images, or floats from 0 to 1"
+        )
+
+
 @contextmanager
 def data_at(root: str | Path | None) -> Iterator[None]:
     """Within it :func:`load_images` looks there unless it is told where; None changes nothing.
@@ -270,6 +285,8 @@ def _load(name: str, split: Split, root: Path | None) -> Images:
     found = DATASETS.get(name)
     source = found() if isinstance(found, type) else found
     try:
-        return source.load(split, root)
+        images = source.load(split, root)
+        require_full_range(images.raw)
+        return images
     except GenrobustError as problem:  # of its files or of its images, whichever set was asked for
         raise GenrobustError(f"the {split} split of '{name}': {problem}") from problem

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.data.base import DATASETS, Images, Split
+from genrobust.data.base import DATASETS, Images, Split, require_full_range
 from genrobust.data.pictures import MOST_CLASSES, Pictures, pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.errors import GenrobustError
@@ -142,7 +142,9 @@ class Reference:
             sizes[picture.shape[1], picture.shape[2]] += 1
             taken.append(fitted(picture, shape, self.channels))
         labels = None if pictures.labels is None else pictures.labels[torch.tensor(ids)]
-        return Images(_stacked(taken), labels, shape[1:]), _told(sizes, shape)
+        raw = _stacked(taken)
+        require_full_range(raw)
+        return Images(raw, labels, shape[1:]), _told(sizes, shape)
 
     def pictures(self, split: Split, root: Path | None, labelled: bool = False) -> Pictures:
         """All pictures at the place, none of them read yet but for labels that are asked for."""

@@ -22,8 +22,8 @@ from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
 from genrobust.runner.own import referred
-from genrobust.suites.draw import draw
-from genrobust.suites.suite import load_suite
+from genrobust.suites.draw import _number, draw
+from genrobust.suites.suite import MAX_SAMPLES, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -365,6 +365,33 @@ def test_a_function_gives_the_data(place: Path) -> None:
     assert (place / "genrobust-runs" / "mine-pictures-v1" / "suite.json").is_file()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rule", "single"), "'single' needs exactly one of scoring_judges, and there are 0"),
+        (("--rule", "agreement"), "'agreement' needs scoring_judges, and there are 0"),
+        (("--rule", "most"), "unknown rule 'most'"),
+        (("--eps", "-1"), "--eps is -1.0; it must be a finite eps from 0 up"),
+        (("--eps", "inf"), "--eps is inf"),
+        (("--eps", "nan"), "--eps is nan"),
+        (("--eps", "10000.1"), "--eps is 10000.1"),
+        (("--sources", "150000"), "has 15 pictures, and 150000 are asked for; give --sources 15"),
+    ],
+)
+def test_what_no_suite_can_say_is_refused_before_it_is_drawn(
+    place: Path, words: tuple[str, ...], said: str
+) -> None:
+    make = ("suite", "make", "--model", "mine.py:VAE", "--data", "shapes", "--out", "a.json")
+    assert said in _fails(*make, *words)
+    assert not (place / "a.json").exists()
+
+
+def test_a_suite_has_no_more_sources_than_it_can_list() -> None:
+    with pytest.raises(GenrobustError, match=f"give --sources {MAX_SAMPLES} or fewer"):
+        _number("faces", MAX_SAMPLES + 1, 2 * MAX_SAMPLES)
+    assert _number("faces", MAX_SAMPLES, 2 * MAX_SAMPLES) == MAX_SAMPLES
+
+
 def _broken(place: Path) -> None:
     (place / "shapes" / "a-red" / "0.png").write_bytes(b"no picture")
 
@@ -404,6 +431,8 @@ def _grey(place: Path) -> None:
         (None, ("--suite", "digits"), "leave --suite out"),
         (None, ("--data", "mine.py"), "neither a folder nor a .npz"),
         (None, ("--data", ""), "the name of the data is empty; give that of a data set"),
+        (None, ("--rule", "damage"), "'damage' scores without judges; leave --judge out"),
+        (None, ("--judge", "vgg", "--rule", "single"), "no judge 'vgg' ships"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

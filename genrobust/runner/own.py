@@ -87,7 +87,7 @@ def drawn_for(
             options.judge,
             sources=sources,
             rule=options.rule,
-            radii=sorted(set(options.eps)),
+            radii=options.eps,
             data_root=root,
         )
 

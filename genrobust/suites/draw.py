@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,23 @@ from genrobust.data.base import DATASETS, Images, data_at, load_images
 from genrobust.data.reference import DRAWN, Reference, drawn
 from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
-from genrobust.judges import roles
+from genrobust.judges import Roles, roles
 from genrobust.models.model import GenerativeModel
 from genrobust.names import part_of
 from genrobust.objectives import OBJECTIVES
 from genrobust.rules.base import RULES
 from genrobust.seeding import generator, seeded
 from genrobust.suites.make import quick, standard
-from genrobust.suites.suite import MAX_DRAWS, SUITES, AttackEntry, JudgeRef, Suite
+from genrobust.suites.suite import (
+    MAX_DRAWS,
+    MAX_SAMPLES,
+    SUITES,
+    AttackEntry,
+    JudgeRef,
+    Suite,
+    grid,
+    require_judges,
+)
 
 #: The rules without labels, the better one first.
 WITHOUT_LABELS = ("damage", "distance")
@@ -65,8 +75,12 @@ def draw(
         data_root: where relative places are looked for.
 
     Raises:
-        GenrobustError: the pictures or judges are not there or do not fit; fewer than are asked.
+        GenrobustError: the pictures or judges are not there or do not fit; fewer than are asked;
+            the rule has no use for the judges, or a radius cannot be one.
     """
+    chosen = rule or ("agreement" if judges else _without_labels())
+    who = _roles(chosen, judges)
+    asked = grid(radii, "linf", math.prod(model.input_shape))
     with data_at(data_root):
         reference, images, ids, told = _taken(model, data, sources, bool(judges), data_root)
         kinds = 0 if images.labels is None else len(images.labels[ids].unique())
@@ -78,10 +92,9 @@ def draw(
         if len(ids) < 2:
             raise GenrobustError("a suite needs two sources, as one aims at the other")
         targets = _targets(images.labels if judges else None, ids)
-        name, chosen = reference.name, rule or ("agreement" if judges else _without_labels())
+        name = reference.name
         refs = {judge: JudgeRef.of(name, judge) for judge in judges}
-        who = roles(judges) if judges else None
-        how = "as given" if radii else f"from a short search on {model.name}"
+        how = "as given" if asked else f"from a short search on {model.name}"
         return Suite(
             name=name_of(data),
             version=1,
@@ -94,7 +107,7 @@ def draw(
             sample_ids=tuple(ids),
             target_ids=tuple(targets),
             norm="linf",
-            eps=tuple(radii) or _radii(model, images, ids, targets),
+            eps=asked or _radii(model, images, ids, targets),
             attacks=_attacks(labelled=RULES.get(chosen).labelled),
             ensemble=True,
             rule=chosen,
@@ -117,6 +130,17 @@ def name_of(data: Reference) -> str:
     words = stem.stem if stem.suffix in (".py", ".npz", ".npy") else stem.name
     name = part_of(f"{words}-{function}" if colon else words)
     return f"own-{name}" if name in SUITES else name
+
+
+def _roles(rule: str, judges: Sequence[str]) -> Roles | None:
+    """What the judges do, where a rule goes by such."""
+    kind, who = RULES.get(rule), roles(judges) if judges else None
+    if who is not None and not kind.labelled:
+        raise GenrobustError(
+            f"the rule '{rule}' scores without judges; leave --judge out, or choose another --rule"
+        )
+    require_judges(kind, 0 if who is None else len(who.scorers), who is not None)
+    return who
 
 
 def _taken(
@@ -165,9 +189,10 @@ def _attacks(labelled: bool) -> tuple[AttackEntry, ...]:
 
 
 def _number(place: str, asked: int | None, there: int) -> int:
-    if asked is not None and not 0 <= asked <= there:
+    most = min(there, MAX_SAMPLES)
+    if asked is not None and not 0 <= asked <= most:
         raise GenrobustError(
-            f"'{place}' has {there} pictures, and {asked} are asked for; give --sources {there} or "
+            f"'{place}' has {there} pictures, and {asked} are asked for; give --sources {most} or "
             "fewer"
         )
     return asked or min(DRAWN, there)

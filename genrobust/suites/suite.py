@@ -21,7 +21,7 @@ from genrobust.judges import load_judge, roles
 from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
 from genrobust.registry import Registry
-from genrobust.rules.base import RULES
+from genrobust.rules.base import RULES, Rule
 
 
 class Frozen(BaseModel):
@@ -249,9 +249,7 @@ class Suite(Frozen):
             if kind.judges_needed[1] > 1:
                 who = roles(references)
                 attacker, scorers = found[who.attacker], tuple(found[r] for r in who.scorers)
-        problem = kind.problem_with(len(scorers), attacker is not None)
-        if problem:
-            raise GenrobustError(f"{problem}, and there are {len(scorers)}; give them with --judge")
+        require_judges(kind, len(scorers), attacker is not None)
         return self.model_copy(
             update={"rule": name, "attacker_judge": attacker, "scoring_judges": scorers}
         )
@@ -270,21 +268,41 @@ class Suite(Frozen):
 
     def with_eps(self, eps: list[float]) -> Suite:
         """The suite on another grid."""
-        for radius in eps:
-            if not 0 <= radius <= MAX_EPS:  # nor NaN
-                raise GenrobustError(
-                    f"--eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as "
-                    "0.1"
-                )
-        apart = load_norm(self.norm).reach(math.prod(DATASETS.get(self.dataset).image_shape))
-        if max(eps, default=0) > apart:
-            warnings.warn(
-                f"eps {max(eps):g} is more than any two images are apart ({apart:g} under "
-                f"{self.norm}): pixels are in [0, 1], so that 8 of 255 is --eps 0.0314",
-                GenrobustWarning,
-                stacklevel=2,
+        pixels = math.prod(DATASETS.get(self.dataset).image_shape)
+        return self.model_copy(update={"eps": grid(eps, self.norm, pixels)})
+
+
+def grid(eps: Sequence[float], norm: str, pixels: int) -> tuple[float, ...]:
+    """Radii as a suite has them, ascending and each once.
+
+    Raises:
+        GenrobustError: one is negative, NaN or too large for any ball.
+    """
+    for radius in eps:
+        if not 0 <= radius <= MAX_EPS:  # nor NaN
+            raise GenrobustError(
+                f"--eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as 0.1"
             )
-        return self.model_copy(update={"eps": tuple(sorted(set(eps)))})
+    apart = load_norm(norm).reach(pixels)
+    if max(eps, default=0) > apart:
+        warnings.warn(
+            f"eps {max(eps):g} is more than any two images are apart ({apart:g} under {norm}): "
+            "pixels are in [0, 1], so that 8 of 255 is --eps 0.0314",
+            GenrobustWarning,
+            stacklevel=3,
+        )
+    return tuple(sorted(set(eps)))
+
+
+def require_judges(rule: type[Rule], scorers: int, attacker: bool) -> None:
+    """Assert that there are as many judges as a rule needs.
+
+    Raises:
+        GenrobustError: there are not.
+    """
+    problem = rule.problem_with(scorers, attacker)
+    if problem:
+        raise GenrobustError(f"{problem}, and there are {scorers}; give them with --judge")
 
 
 def entries_of(name: str, goal: Goal) -> tuple[AttackEntry, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from genrobust.data.pictures import pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
+from genrobust.judges import load_judge
 from genrobust.runner.options import Options
 from genrobust.runner.own import referred
 from genrobust.suites.draw import _number, draw
@@ -390,6 +392,19 @@ def test_a_suite_has_no_more_sources_than_it_can_list() -> None:
     with pytest.raises(GenrobustError, match=f"give --sources {MAX_SAMPLES} or fewer"):
         _number("faces", MAX_SAMPLES + 1, 2 * MAX_SAMPLES)
     assert _number("faces", MAX_SAMPLES, 2 * MAX_SAMPLES) == MAX_SAMPLES
+
+
+def test_the_advice_on_a_judge_for_own_data_can_be_typed(place: Path) -> None:
+    problem = _fails("bench", "--model", "mine.py:VAE", "--data", "shapes", "--judge", "vgg")
+    train = problem[problem.index("genrobust train") : problem.index(" and give its")]
+    words = shlex.split(train)[1:]
+    assert words[words.index("--dataset") + 1] == "shapes?shape=3x16x16&classes=3"
+    assert words[words.index("--data-root") + 1] == str(place.resolve())
+    trained = CliRunner().invoke(app, [*words, "--set", "steps=1"])
+    assert trained.exit_code == 0, trained.output
+    assert "training and the test images" in " ".join(str(trained.stderr).split())
+    weights = "genrobust-training/shapes?shape=3x16x16&classes=3/judge-vgg/judge-vgg.safetensors"
+    load_judge("shapes?shape=3x16x16&classes=3&draw=6", weights)
 
 
 def _broken(place: Path) -> None:

@@ -242,7 +242,7 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
     if split not in ("train", "test"):
         raise GenrobustError(f"a split is 'train' or 'test', not {split!r}")
     given = path("root", root, "data") if root else None
-    chosen = given or _ROOT.get() or os.environ.get("GENROBUST_DATA") or None
+    chosen = given or chosen_root() or os.environ.get("GENROBUST_DATA") or None
     if chosen and not Path(chosen).expanduser().is_dir() and Path(chosen).expanduser().exists():
         raise GenrobustError(f"the data's root '{chosen}' is a file; give the folder it lies in")
     load = _load.__wrapped__ if is_reference(name) else _load  # what lies there may change
@@ -275,6 +275,11 @@ def data_at(root: str | Path | None) -> Iterator[None]:
         yield
     finally:
         _ROOT.reset(before)
+
+
+def chosen_root() -> str | Path | None:
+    """Where :func:`data_at` looks."""
+    return _ROOT.get()
 
 
 _ROOT: ContextVar[str | Path | None] = ContextVar("root", default=None)

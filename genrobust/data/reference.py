@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.data.base import DATASETS, Images, Split, require_full_range
+from genrobust.data.base import DATASETS, Images, Split, is_reference, require_full_range
 from genrobust.data.pictures import MOST_CLASSES, Pictures, pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.errors import GenrobustError
@@ -190,6 +190,15 @@ class Reference:
                 f"give --sources {pictures.count} or fewer"
             )
         return drawn(pictures.labels, pictures.count, self.draw)
+
+
+def undrawn(name: str) -> str:
+    """The name of a data set with all its pictures.
+
+    >>> undrawn("faces?shape=3x64x64&draw=100"), undrawn("digits")
+    ('faces?shape=3x64x64', 'digits')
+    """
+    return replace(Reference.parse(name), draw=0).name if is_reference(name) else name
 
 
 def drawn(labels: Tensor | None, count: int, number: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,8 @@ import torch
 from torch import nn
 
 from genrobust import files
-from genrobust.data.base import DATASETS
+from genrobust.data.base import DATASETS, chosen_root
+from genrobust.data.reference import LENT, undrawn
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import as_script, build
 from genrobust.judges.check import check_judge
@@ -139,7 +141,7 @@ def _found(dataset: str, reference: str) -> tuple[Callable[[nn.Module], str], nn
         return _hash_with_code, _module(build(reference), reference)
     if reference.endswith(".safetensors"):
         network, card = _trained(Path(reference))
-        if card.dataset != dataset:
+        if undrawn(card.dataset) != undrawn(dataset):
             warnings.warn(
                 f"the judge '{reference}' was trained on '{card.dataset}' and is to judge "
                 f"'{dataset}'; its classes must be the same, in the same order",
@@ -212,12 +214,20 @@ def _shipped(architecture: str, dataset: str) -> Judge:
         shipped = sorted(p.parent.name.replace("=", ":") for p in at)
         raise GenrobustError(
             f"no judge '{architecture}' ships for '{dataset}', only for {', '.join(shipped)}; "
-            f"train one with 'genrobust train --judge {architecture} --dataset {dataset}' and give "
-            "its .safetensors file, or give one of your own as FILE.py:FUNCTION"
+            f"{_training(architecture, dataset)}give one of your own as FILE.py:FUNCTION"
         )
     network, _ = _trained(path)
     network.eval().requires_grad_(False)
     return Judge(name_of(dataset, architecture), network, _hash_of_weights(network))
+
+
+def _training(architecture: str, dataset: str) -> str:
+    """How such a judge is trained, as a shell takes it; nothing where no command has the data."""
+    if dataset.startswith(f"{LENT}?"):
+        return ""
+    words = ["genrobust", "train", "--judge", architecture, "--dataset", undrawn(dataset)]
+    words += [] if chosen_root() is None else ["--data-root", str(chosen_root())]
+    return f"train one with {shlex.join(words)} and give its .safetensors file, or "
 
 
 def _by_name(name: str) -> Callable[[str], nn.Module | Judge]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
 
 from genrobust import files
 from genrobust.data.base import DATASETS, Images, load_images
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 
 
 def load_splits(dataset: str, data_root: str | Path | None, labels: bool) -> tuple[Images, Images]:
@@ -33,6 +34,14 @@ def load_splits(dataset: str, data_root: str | Path | None, labels: bool) -> tup
         _check_pixels(f"the {name} split of '{dataset}'", images)
         if labels:
             _check_labels(f"the {name} split of '{dataset}'", images, dataset)
+    if labels and train.sha256 == test.sha256:
+        warnings.warn(
+            f"the training and the test images of '{dataset}' are the same, so that what is "
+            "trained has seen the pictures that are attacked; put each split into a sub-folder of "
+            "its own, train and test",
+            GenrobustWarning,
+            stacklevel=2,
+        )
     return train, test
 
 

@@ -155,16 +155,25 @@ def test_a_missing_plugin_is_no_verdict(entry: Path) -> None:
     assert (entry / VERIFICATION).read_bytes() == before
 
 
-def test_a_missing_data_set_is_no_verdict(entry: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("butterflies", "'butterflies' is registered; install the plugin"),
+        ("mine?shape=1x32x32&classes=10", "the pictures 'mine.* are named by where they lay"),
+    ],
+)
+def test_a_missing_data_set_is_no_verdict(
+    name: str, words: str, entry: Path, tmp_path: Path
+) -> None:
     forger = Forger(entry, tmp_path / "forged")
-    suite = forger.evidence.record.suite.model_copy(update={"dataset": "butterflies"})
+    suite = forger.evidence.record.suite.model_copy(update={"dataset": name})
     changed = {"official": False, "deviations": ("a suite of one's own",)}
-    info = forger.evidence.record.data.model_copy(update={"name": "butterflies"})
-    names = [(j, j.name.replace("digits", "butterflies")) for j in forger.evidence.record.judges]
-    judged = tuple(j.model_copy(update={"name": name}) for j, name in names)
+    info = forger.evidence.record.data.model_copy(update={"name": name})
+    names = [(j, j.name.replace("digits", name)) for j in forger.evidence.record.judges]
+    judged = tuple(j.model_copy(update={"name": judge}) for j, judge in names)
     forger.record(suite=suite, suite_sha256=suite.sha256, data=info, judges=judged, **changed)
     forger.shards().written()
-    with pytest.raises(GenrobustError, match=r"'butterflies' is registered; install the plugin"):
+    with pytest.raises(GenrobustError, match=words):
         verified(forger.folder / EVIDENCE)
 
 

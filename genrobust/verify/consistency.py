@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genrobust._version import __version__
 from genrobust.attacks.base import Goal
-from genrobust.data.base import DATASETS
+from genrobust.data.base import DATASETS, is_reference
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.earlier import round_of
@@ -130,6 +130,11 @@ def check_sources(evidence: Evidence) -> str:
     suite = evidence.record.suite
     if len(set(suite.sample_ids)) != len(suite.sample_ids):
         raise RejectionError("the suite names a source twice")
+    if is_reference(suite.dataset):
+        raise UntoldError(
+            f"the pictures {suite.dataset[:40]!a} are named by where they lay, and may be others "
+            "here; only runs on registered data sets as they are can be verified"
+        )
     if suite.dataset not in DATASETS:
         raise UntoldError(
             f"no data set {suite.dataset[:40]!a} is registered; install the plugin that offers it, "

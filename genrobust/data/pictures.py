@@ -320,7 +320,7 @@ def _classes(labels: Any, count: int, names: int, labelled: bool) -> tuple[Tenso
 
 def _numbered(labels: Any, count: int) -> Tensor:
     """Labels as they are; names are refused, as the splits of a data set may not have the same."""
-    listed = hasattr(labels, "__iter__") and getattr(labels, "ndim", 1)
+    listed = hasattr(labels, "__iter__") and getattr(labels, "ndim", 1) > 0
     first = next(iter(labels), None) if listed else labels
     if isinstance(first, str):
         raise GenrobustError(

@@ -17,7 +17,7 @@ from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Damaged, Directional, Signs
-from genrobust.runner.signs import attacked_agreement, diagnose, guidance_of
+from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose, guidance_of
 from genrobust.suites import Suite, load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -34,9 +34,10 @@ TOLD = {
     "detector": "reconstructions jump",
     "largest-kept": "pixels without a true gradient",
     "off-the-data": "gradients are wrong where attacks lead",
+    "gate": "reconstructions are held where attacks lead",
 }
 #: Told after an attack, and those that take long.
-ATTACKED = {"off-the-data"}
+ATTACKED = {"off-the-data", "gate"}
 SLOW = {"detector", *ATTACKED}
 
 
@@ -66,7 +67,11 @@ def told(model: GenerativeModel, count: int = COUNT, eps: tuple[float, ...] = ()
     diagnosis = diagnose(model, batch, eligible, "linf", eps)
     found = diagnosis.signs
     if eps:
-        found = replace(found, along_attacked=attacked_agreement(model, batch, diagnosis))
+        found = replace(
+            found,
+            along_attacked=attacked_agreement(model, batch, diagnosis),
+            response_attacked=attacked_response(model, batch, diagnosis),
+        )
     suite = load_suite("digits").model_copy(update={"eps": eps, "attacks": ()})
     counts = Counts(*torch.zeros(4, 2, len(eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
@@ -154,6 +159,31 @@ def test_a_flag_is_raised_beyond_its_limits_alone(
     assert raised(values) == []
     values[: COUNT // 4 + 1] = bad
     assert raised(values) == [name]
+
+
+def test_the_flag_of_what_is_held_is_raised_beyond_its_limits_alone() -> None:
+    response, eligible = torch.full((20,), flags.HELD), torch.ones(20, dtype=torch.bool)
+    assert flags._held(response, eligible) is None
+    response[:12] = torch.tensor([0.24, float("nan")]).repeat(6)  # six tenths are the limit
+    assert flags._held(response, eligible) is None
+    response[12] = 0.24
+    flag = flags._held(response, eligible)
+    assert flag is not None
+    assert (flag.value, flag.limit) == (13 / 20, flags.HOLDS)
+    eligible[:7] = False  # those that count alone
+    assert flags._held(response, eligible) is None
+
+
+def test_what_a_gate_holds_moves_less_where_attacks_lead() -> None:
+    batch = digits(4)
+    eligible = torch.tensor([True, True, False, True])
+    found = {}
+    for name, model in (("vae", zoo("vae")), ("gate", masked("gate"))):
+        diagnosis = diagnose(model, batch, eligible, "linf", (0.1,))
+        found[name] = attacked_response(model, batch, diagnosis)
+        assert found[name][2] == 1  # no attack ran on it
+    assert float(found["gate"][eligible].max()) < flags.HELD / 2
+    assert float(found["vae"].min()) > flags.HELD
 
 
 def test_the_flag_of_late_gradients_is_raised_beyond_its_limits_alone() -> None:

@@ -54,6 +54,10 @@ JUMP, JUMPY = 0.5, 0.25
 #: The part of a change of the image that its reconstruction follows, and the share of the sources;
 #: of honest models it is 0.1 or more.
 RESPONSE, STIFF = 0.01, 0.25
+#: The part of its source's movement that an attacked image's reconstruction keeps, and the share
+#: of the sources where it is less. Of honest models of digits it is less at none, where codes are
+#: coarsely quantised at 0.42; where a gate shuts on rough images at 0.88 and more.
+HELD, HOLDS = 0.25, 0.6
 #: Logits by which a category leads beyond which others have next to no gradient, and the share of
 #: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
 LEAD, TOO_SURE = 60.0, 0.25
@@ -96,6 +100,8 @@ def raised(
             found += _directional(guidance.directional, eligible)
         if signs.along_attacked is not None:
             found.append(_attacked(signs.along_attacked, eligible))
+        if signs.response_attacked is not None:
+            found.append(_held(signs.response_attacked, eligible))
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
@@ -287,6 +293,21 @@ def _attacked(along: Tensor, eligible: Tensor) -> Flag | None:
         "wherever the image lies, however often and however many are asked for",
         value=share,
         limit=WRONG,
+    )
+
+
+def _held(response: Tensor, eligible: Tensor) -> Flag | None:
+    """Where attacks lead a reconstruction moves about as far as anywhere, unless it is held."""
+    share = _share(~(response[eligible] >= HELD))
+    if share <= HOLDS:
+        return None
+    return Flag(
+        name="reconstructions are held where attacks lead",
+        evidence=f"for {share:.0%} of the eligible sources noise moves the reconstruction of an "
+        f"attacked image by less than {HELD:g} of what it moves its source's; attack the model "
+        "without what lets go of the given image there",
+        value=share,
+        limit=HOLDS,
     )
 
 

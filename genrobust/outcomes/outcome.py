@@ -176,8 +176,9 @@ class Signs(Stored):
     """What flags rest on; ``longer`` in an ensemble alone.
 
     ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
-    at attacked images and few at a time, (B,); None in the first runs and where a smallest change
-    is searched.
+    at attacked images and few at a time, (B,); ``response_attacked`` how far noise moves their
+    reconstructions, in parts of how far it moves their sources', (B,); None in the first runs and
+    where a smallest change is searched.
     """
 
     guidance: Annotated[Guidance, Group()]
@@ -186,6 +187,9 @@ class Signs(Stored):
     along_attacked: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=2)] = (
         None
     )
+    response_attacked: Annotated[
+        Tensor | None, Column(torch.float32, "source", "rerun", later=3)
+    ] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -17,7 +17,13 @@ from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.pulse import Pulse, passes_of
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.signs import Diagnosis, attacked_agreement, diagnose, longer_attack
+from genrobust.runner.signs import (
+    Diagnosis,
+    attacked_agreement,
+    attacked_response,
+    diagnose,
+    longer_attack,
+)
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -211,8 +217,12 @@ class _Search:
         )
 
     def _signs(self, seen: Diagnosis) -> Signs:
-        late = attacked_agreement(self.scorer.model, self.batch.untargeted(), seen)
-        signs = replace(seen.signs, along_attacked=late)
+        model, batch = self.scorer.model, self.batch.untargeted()
+        signs = replace(
+            seen.signs,
+            along_attacked=attacked_agreement(model, batch, seen),
+            response_attacked=attacked_response(model, batch, seen),
+        )
         return replace(signs, longer=Longer(*self.longer)) if self.spec.ensemble else signs
 
     def _run(

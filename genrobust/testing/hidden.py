@@ -193,6 +193,13 @@ def _detector(x: Tensor) -> Tensor:
     return torch.where(rough.view(-1, 1, 1, 1), _nearest(x), x)
 
 
+def _gate(x: Tensor) -> Tensor:
+    """The detector without a step, and with true gradients: where it is shut there are none."""
+    limit = _roughness(_known().to(x)).max()
+    shut = ((_roughness(x) - 1.08 * limit) / (0.02 * limit)).sigmoid().view(-1, 1, 1, 1)
+    return x + shut * (_nearest(x).detach() - x)
+
+
 def _purified(x: Tensor) -> Tensor:
     """Most of the way to the nearest training image, that seems the image itself backward."""
     return backward_as(0.3 * x + 0.7 * _nearest(x), x)
@@ -275,5 +282,6 @@ scaled_gradient = on_pixels("gradient scaled by 1e-30", _Scaled.apply)
 two_faced = on_pixels("another function for gradients", _only_without_gradients)
 first_of_batch = on_pixels("gradient for one of the batch", _first_of_batch)
 detector = on_pixels("detector", _detector)
+gate = on_pixels("gate", _gate)
 purified = on_pixels("purifier", _purified)
 softly_purified = on_pixels("soft purifier", _softly_purified)

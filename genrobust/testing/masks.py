@@ -164,7 +164,7 @@ _HIDDEN = (
     *("latents_detached", "latents_rounded", "pixels_30", "pixels_50", "wrong_on_a_part"),
     *("too_sure", "detector", "lower_half", "blurred", "displaced", "noisy_gradient"),
     *("scaled_gradient", "latents_negated", "latents_rippled", "two_faced"),
-    *("first_of_batch", "purified", "softly_purified", "largest_kept", "off_the_data"),
+    *("first_of_batch", "purified", "softly_purified", "largest_kept", "off_the_data", "gate"),
 )
 _OUTSIDE = (
     *("shuffled", "strongest_reversed", "modest", "averaged", "noisy", "delayed", "tires"),
@@ -188,7 +188,7 @@ MASKS: Registry[Hide] = Registry(
 #: Those that flags and attacks were made with.
 TUNED = (
     *("latents-detached", "latents-rounded", "pixels-30", "pixels-50", "wrong-on-a-part"),
-    *("too-sure", "detector", "largest-kept", "off-the-data"),
+    *("too-sure", "detector", "largest-kept", "off-the-data", "gate"),
 )
 
 #: Those that were written down before the flags and looked at after them (26 November 2026).

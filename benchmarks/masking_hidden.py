@@ -29,7 +29,7 @@ from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts
-from genrobust.runner.signs import attacked_agreement, diagnose
+from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose
 from genrobust.suites import load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -45,7 +45,7 @@ SOURCES = 48
 DISVAE = ("VAE", "betaH", "btcvae", "factor")
 HEAD = (
     *("wrong gradient", "wrong latent", "wrong pixels", "wrong after"),
-    *("jump", "response", "lead", "flags"),
+    *("jump", "response", "held after", "lead", "flags"),
 )
 Row = dict[str, str]
 Make = Callable[[], GenerativeModel]
@@ -99,10 +99,9 @@ def outside_page() -> str:
         "## Masks by another author\n\n"
         f"{len(masked_rows)} masks of the zoo's `vae` on digits, written down on 26 November 2026 "
         "by somebody who had not read the flags, the signs or the masks above. "
-        f"{told} are told or refused. Columns as above, and *wrong pixels*: in a group "
-        "of pixels by the size of their gradient; *wrong after*: at attacked images, after the "
-        f"attacks. {SOURCES} sources; genrobust {genrobust.__version__}, `python "
-        f"benchmarks/masking_hidden.py --outside`.\n\n{table(masked_rows)}\n\n"
+        f"{told} are told or refused. Columns as above. {SOURCES} sources; genrobust "
+        f"{genrobust.__version__}, `python benchmarks/masking_hidden.py --outside`.\n\n"
+        f"{table(masked_rows)}\n\n"
         "## Odd models by another author\n\n"
         f"{len(honest)} that hide nothing, of which {alarms} have a flag.\n\n{table(honest)}\n"
     )
@@ -185,7 +184,8 @@ def looked_at(data: str, make: Make) -> Row:
     suite = suite.model_copy(update={"attacks": (), "eps": (suite.eps[0], suite.eps[-1])})
     diagnosis = diagnose(model, batch, eligible, suite.norm, suite.eps)
     late = attacked_agreement(model, batch, diagnosis)
-    found = replace(diagnosis.signs, along_attacked=late)
+    moves = attacked_response(model, batch, diagnosis)
+    found = replace(diagnosis.signs, along_attacked=late, response_attacked=moves)
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
     seen = found.guidance.directional
@@ -200,6 +200,7 @@ def looked_at(data: str, make: Make) -> Row:
         "wrong after": percent(late < flags.ALONG),
         "jump": f"{float(seen.jump.max()):.2f}",
         "response": f"{float(seen.response.min()):.2f}",
+        "held after": percent(moves < flags.HELD),
         "lead": f"{float(seen.lead.max()):.0f}",
         "flags": ", ".join(flag.name for flag in raised),
     }
@@ -224,8 +225,10 @@ def page(masked: list[Row], honest: list[Row], fallen: list[Row], count: int) ->
         "One author made both lists and the flags, and thought of a soft purifier when making the "
         "flag of reconstructions that do not follow. `scaled-gradient` is harmless. Flags "
         f"by the signs, on {SOURCES} sources at the suite's smallest and largest radius; beside "
-        "them the shares of sources, in percent, where the gradient, or that of a latent, is not "
-        "what differences say, the largest jump, the least response and the largest lead. "
+        "them the shares of sources, in percent, where the gradient is not what differences say "
+        "(or that of a latent, in a group of pixels, or at attacked images), the largest jump, the "
+        "least response, the share of sources whose reconstruction is held at the attacked image, "
+        "and the largest lead. "
         f"genrobust {genrobust.__version__}, `python benchmarks/masking_hidden.py`.\n\n"
         f"{table(masked)}\n\nOf {len(fallen)} of these models, the share that stands at L-inf "
         f"{EPS:g}, in percent of {count} sources and by the attacker's judge: after `classifier`, "

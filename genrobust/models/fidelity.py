@@ -114,7 +114,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     x = x[:IMAGES].to(model.device)
     with seeded(model.device, "fidelity"):
         # Unclipped, as of an untrained model clipping may leave little.
-        compared, findings = _compared(replace(model, clamp=False), x)
+        compared, findings = _compared(replace(model, clamp=False), x, real)
         findings += [f for f in (_positive(model, x),) if f and not findings]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
@@ -151,7 +151,9 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
         return next(filter(None, codes), None)
 
 
-def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Finding]]:
+def _compared(
+    model: GenerativeModel, x: Tensor, real: bool = False
+) -> tuple[Fidelity, list[_Finding]]:
     own = _Forward(model)
     if not own.exists:
         return Fidelity("no forward"), []
@@ -166,11 +168,12 @@ def _compared(model: GenerativeModel, x: Tensor) -> tuple[Fidelity, list[_Findin
     difference = float((found.pixels - ours).square().mean().sqrt())
     allowed = tolerance_of(model)
     if _apart(found.pixels, ours) <= allowed or _is_alike(model, own, x, found):
+        findings = [_nearer(model, x, own, found)] if real else []
         if not found.noise:  # many draw in training alone
             own = own.in_training()
             found = own.nearest(x, ours) or found
-        spread = _spread(model, x, own, found, allowed) if found.noise else None
-        return Fidelity("equal", difference), [spread] if spread else []
+        findings += [_spread(model, x, own, found, allowed)] if found.noise else []
+        return Fidelity("equal", difference), [f for f in findings if f]
     if model.deploy is not None or model.draws > 1:
         what = "deploy= or draws= says what is scored, which is not what forward gives"
         return Fidelity("declared", difference, what), []
@@ -219,6 +222,27 @@ def _path(
         what,
         f"pass deploy=lambda x: {found.view.source}{random}, or do in encode= or decode= what "
         "forward does",
+    )
+
+
+def _nearer(model: GenerativeModel, x: Tensor, own: _Forward, found: _Image) -> _Finding | None:
+    """Whether forward gives a picture that is much nearer, so that what is scored is a draft."""
+    if model.deploy is not None:
+        return None
+
+    def error(image: Tensor) -> float:
+        return float((image - x).flatten(1).square().sum(1).mean())
+
+    ours, constant = error(found.pixels), error(x.mean(0, keepdim=True).expand_as(x))
+    given = own.pictures(x, found.view.call)
+    others = {v: error(i) for v, i in given if v.scale == found.view.scale and v != found.view}
+    best = min(others, key=lambda view: others[view], default=found.view)
+    if others.get(best, torch.inf) >= min(BETTER * ours, LEARNED * constant):
+        return None
+    return _Finding(
+        f"forward also gives a picture whose squared error is {others[best]:.4g}, and that of what "
+        f"is scored, its {found.view.source}, is {ours:.4g}",
+        f"pass deploy=lambda x: {best.source} if that is what people get",
     )
 
 

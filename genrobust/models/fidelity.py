@@ -8,27 +8,22 @@ shows the spread about it.
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise, product
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from genrobust.errors import GenrobustWarning
-from genrobust.foreign import explain
 from genrobust.models.batches import tolerance_of
-from genrobust.models.forward import CALLS, pictures_in
+from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import encoder_of, has_forward, unwrapped
-from genrobust.models.precision import precision_of
+from genrobust.models.modules import encoder_of
+from genrobust.models.own_forward import UNITS, OwnForward, OwnPicture, apart
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
 
@@ -46,20 +41,6 @@ RIGHT = 0.01
 TIE = 0.1
 #: The least numbers in a code that are not all positive by chance.
 MANY = 20
-#: The most draws in one call of forward: rejection sampling never ends where noise stands still.
-ENDLESS = 1000
-
-#: Pixels as own = (pixel - mean) / std, a number for each channel or one for all.
-Units = tuple[tuple[float, ...], tuple[float, ...]]
-UNITS: dict[str, Units] = {
-    "value_range=(0, 1)": ((0.0,), (1.0,)),
-    "value_range=(-1, 1)": ((0.5,), (0.5,)),
-    "value_range=(0, 255)": ((0.0,), (1 / 255,)),
-    "value_range=(-0.5, 0.5)": ((0.5,), (1.0,)),
-    "(x - 0.1307) / 0.3081": ((0.1307,), (0.3081,)),
-    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10's mean and std": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
-}
 
 
 @dataclass(frozen=True)
@@ -138,7 +119,7 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
         model: one whose decoder does not take what its encoder gives.
         x: images (B, C, H, W) in [0, 1].
     """
-    own = _Forward(replace(model, clamp=False))
+    own = OwnForward(replace(model, clamp=False))
     if not own.exists:
         return None
 
@@ -154,10 +135,10 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
 def _compared(
     model: GenerativeModel, x: Tensor, real: bool = False
 ) -> tuple[Fidelity, list[_Finding]]:
-    own = _Forward(model)
+    own = OwnForward(model)
     if not own.exists:
         return Fidelity("no forward"), []
-    with _Noise(0.0):
+    with HeldNoise(0.0):
         decided = _decided(model, x)
         # Forward may add up the same distances in another order, and so choose another of two.
         x = x[decided] if decided.any() else x
@@ -167,7 +148,7 @@ def _compared(
         return Fidelity("not compared", what=own.why), []
     difference = float((found.pixels - ours).square().mean().sqrt())
     allowed = tolerance_of(model)
-    if _apart(found.pixels, ours) <= allowed or _is_alike(model, own, x, found):
+    if apart(found.pixels, ours) <= allowed or _is_alike(model, own, x, found):
         findings = [_nearer(model, x, own, found)] if real else []
         if not found.noise:  # many draw in training alone
             own = own.in_training()
@@ -195,8 +176,8 @@ def _decided(model: GenerativeModel, x: Tensor) -> Tensor:
 def _path(
     model: GenerativeModel,
     x: Tensor,
-    own: _Forward,
-    found: _Image,
+    own: OwnForward,
+    found: OwnPicture,
     difference: float,
 ) -> _Finding:
     """Why forward gives another picture, even with its noise at 0."""
@@ -225,7 +206,9 @@ def _path(
     )
 
 
-def _nearer(model: GenerativeModel, x: Tensor, own: _Forward, found: _Image) -> _Finding | None:
+def _nearer(
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
+) -> _Finding | None:
     """Whether forward gives a picture that is much nearer, so that what is scored is a draft."""
     if model.deploy is not None:
         return None
@@ -264,13 +247,13 @@ _SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 
 def _spread(
-    model: GenerativeModel, x: Tensor, own: _Forward, found: _Image, allowed: float
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, allowed: float
 ) -> _Finding | None:
     """Whether forward's draws have the spread that the log-variance says."""
     if model.deploy is not None or model.draws > 1 or 0 in found.noise:
         return None  # said to be something else, or no normal noise
     loud = own.at(x, found.view, 1.0)
-    if loud is None or _apart(loud, found.pixels) <= allowed:
+    if loud is None or apart(loud, found.pixels) <= allowed:
         return None  # the noise is not of the picture
     gaussian = _gaussian(model, x)
     if gaussian is None:
@@ -294,9 +277,9 @@ def _spread(
     )
 
 
-def _halves(model: GenerativeModel, x: Tensor, found: _Image) -> _Finding | None:
+def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> _Finding | None:
     """A code of which decode takes one half, and the other is the spread that forward draws."""
-    with _Noise(0.0):
+    with HeldNoise(0.0):
         posterior = model.encode(x)
     points = all(isinstance(part, Point) for part in posterior.parts)
     if not points or 2 * sum(found.noise) != posterior.mode().numel():
@@ -362,7 +345,7 @@ def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
     )
 
 
-def _is_alike(model: GenerativeModel, own: _Forward, x: Tensor, found: _Image) -> bool:
+def _is_alike(model: GenerativeModel, own: OwnForward, x: Tensor, found: OwnPicture) -> bool:
     """Whether the means of draws agree, where noise does not hold still."""
     if not found.loose:
         return False
@@ -383,7 +366,7 @@ def _is_alike(model: GenerativeModel, own: _Forward, x: Tensor, found: _Image) -
 def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:
     if model.deploy is not None:
         return None
-    with _Noise(0.0):
+    with HeldNoise(0.0):
         part, *others = model.encode(x).parts
     alone = len(others) == (0 if model.condition is None else 1)  # a label lies beside it
     return part if alone and isinstance(part, Gaussian) else None
@@ -400,164 +383,12 @@ def _decode(model: GenerativeModel, x: Tensor, code: Tensor) -> Tensor:
 def _shows(model: GenerativeModel, x: Tensor, code: Tensor, image: Tensor) -> bool:
     """Whether a picture is that of a code, which the model need not take."""
     ours = _attempt(partial(_decode, model, x), code)
-    return ours is not None and _apart(image, ours) <= tolerance_of(model)
+    return ours is not None and apart(image, ours) <= tolerance_of(model)
 
 
 def _given(model: GenerativeModel) -> str:
     """How to write what the model's encoder takes."""
     return "x" if model.condition is None else "x, y"
-
-
-class _View(NamedTuple):
-    """Where in what forward gives a picture is, and in which units."""
-
-    call: str
-    units: str
-    path: str
-    scale: str
-
-    @property
-    def source(self) -> str:
-        """How to write it."""
-        return self.call + self.path
-
-
-@dataclass(frozen=True, eq=False)
-class _Image:
-    """A picture that forward gave.
-
-    Args:
-        pixels: (B, C, H, W) float64 in [0, 1].
-        noise: how many normal numbers were drawn in each draw, 0 for those of another kind.
-        loose: it changes though the noise is held.
-    """
-
-    view: _View
-    pixels: Tensor
-    noise: tuple[int, ...]
-    loose: bool
-
-
-_DECLARED = "as declared"
-
-
-def _calls(model: GenerativeModel) -> dict[str, Callable[[Tensor], tuple[Any, ...]]]:
-    """In what forms forward may take images in the declared range, and how to write them."""
-
-    def alone(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
-        return (form(x),)
-
-    def labelled(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
-        assert model.condition is not None
-        return form(x), model.condition(x)
-
-    calls: dict[str, Callable[[Tensor], tuple[Any, ...]]] = {}
-    if model.condition is not None:
-        calls = {f"{name[:-1]}, labels(x))": partial(labelled, f) for name, f in CALLS.items()}
-    return calls | {name: partial(alone, form) for name, form in CALLS.items()}
-
-
-class _Forward:
-    """A module's own way from images to images."""
-
-    def __init__(self, model: GenerativeModel) -> None:
-        self.why = "its forward gives no picture of the input's shape"
-        self._model, self._module = model, unwrapped(model.module)
-        self.exists = has_forward(self._module)
-        self.calls = _calls(model)
-        low, high = model.spec.get("value_range", (0.0, 1.0))
-        self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
-
-    def nearest(self, x: Tensor, ours: Tensor) -> _Image | None:
-        """Of all pictures that forward gives, in any form, that nearest to ours."""
-        allowed = tolerance_of(self._model)
-        for call, level in product(self.calls, (0.0, None)):  # some cannot do with noise held
-            found, noise = self._run(call, _DECLARED, x, level)
-            if not found:
-                continue
-            everywhere = dict(found)
-            if not any(_apart(image, ours) <= allowed for image in found.values()):
-                for units in self._units:  # encode= may convert what forward is given converted
-                    everywhere |= self._run(call, units, x, level)[0]
-            equal = {v: i for v, i in everywhere.items() if _apart(i, ours) <= allowed}
-            view = min(equal or found, key=lambda v: float((everywhere[v] - ours).square().sum()))
-            again = self.at(x, view, level)
-            loose = again is None or _apart(again, everywhere[view]) > allowed
-            return _Image(view, everywhere[view], noise, loose)
-        return None
-
-    def in_training(self) -> _Forward:
-        """The forward of a copy, whose parts that are no layers of torch's are in train mode.
-
-        In those alone is code that draws; torch's layers would drop out and normalise by batch.
-        """
-        other = copy.copy(self)
-        with suppress(Exception):  # what cannot be copied, or has no such mode, stays as it is
-            other._module = copy.deepcopy(self._module)
-            for part in other._module.modules():
-                part.training = not type(part).__module__.startswith("torch.")
-        return other
-
-    def at(self, x: Tensor, view: _View, level: float | None) -> Tensor | None:
-        """The picture in that place, with forward's noise at that level, or drawn."""
-        return self._run(view.call, view.units, x, level)[0].get(view)
-
-    def pictures(self, x: Tensor, call: str) -> list[tuple[_View, Tensor]]:
-        """All that forward gives, with its noise at 0."""
-        return list(self._run(call, _DECLARED, x, 0.0)[0].items())
-
-    def code(self, x: Tensor, view: _View, fits: Callable[[Tensor], bool]) -> str | None:
-        """How to write the two in forward's output of which the first is the code that it decodes.
-
-        Forward often hands back (picture, mean, log-variance).
-        """
-        if view.units != _DECLARED:
-            return None
-        low, high = self._model.spec.get("value_range", (0.0, 1.0))
-        own = (x * (high - low) + low).to(
-            precision_of(self._module.forward, self._module, "encoder")
-        )
-        output: Any = None
-        with _Noise(0.0):
-            with suppress(Exception):  # some forwards take a gradient of their own
-                output = self._module(*self.calls[view.call](own))
-            if not isinstance(output, (Mapping, list, tuple)):
-                return None
-            held = list(output.items() if isinstance(output, Mapping) else enumerate(output))
-            for (one, mean), (two, spread) in pairwise(held):
-                same = isinstance(mean, Tensor) and isinstance(spread, Tensor)
-                if same and mean.shape == spread.shape and fits(mean.float()):
-                    return f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
-        return None
-
-    def _run(
-        self, call: str, units: str, x: Tensor, level: float | None
-    ) -> tuple[dict[_View, Tensor], tuple[int, ...]]:
-        mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in self._units[units])
-        if len(mean) not in (1, x.shape[1]):
-            return {}, ()
-        own = (x - mean) / std
-        own = own.to(precision_of(self._module.forward, self._module, "encoder"))
-        noise = _Noise(level)
-        try:
-            # Some forwards take a gradient of their own.
-            with noise, torch.enable_grad():
-                # A copy, as some work in place on what they are given.
-                output = self._module(*self.calls[call](own.requires_grad_().clone()))
-            held = list(pictures_in(output, tuple(x.shape)))
-        except Exception as problem:  # other people's code, given what it may not take
-            if call == next(iter(self.calls)):
-                self.why = f"its forward fails on the images alone ({explain(problem)})"
-            return {}, ()
-        found = {}
-        for path, image in held:
-            given = image.detach().double()
-            if _apart(given, own) <= 1e-6 or not given.isfinite().all():
-                continue  # the input, handed back beside the reconstruction; or none at all
-            scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
-            for scale, pixels in scales.items():
-                found[_View(call, units, path, scale)] = pixels
-        return found, tuple(noise.drawn)
 
 
 def _attempt(function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor | None:
@@ -566,68 +397,3 @@ def _attempt(function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor | No
         return function(given)
     except Exception:  # other people's code
         return None
-
-
-def _apart(image: Tensor, ours: Tensor) -> float:
-    """The largest difference of forward's image and ours; clipped where forward's may be."""
-    inside = bool(image.min() >= 0) and bool(image.max() <= 1)
-    ours = ours.clamp(0, 1) if inside else ours
-    return float((image.double() - ours.double()).abs().max().nan_to_num(torch.inf))
-
-
-class _Noise(TorchDispatchMode):
-    """Hold what is drawn at its middle, and normal numbers so many deviations above it.
-
-    Uniform numbers at their middle are a Laplace variable's mean and a Gumbel variable's tie, by
-    which the likeliest class wins. A level of None draws.
-    """
-
-    def __init__(self, level: float | None) -> None:
-        super().__init__()
-        self.level, self.drawn = level, list[int]()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name not in _HELD:
-            return found
-        self.drawn.append(found.numel() if name in _NORMAL else 0)
-        if self.level is None:
-            return found
-        if len(self.drawn) > ENDLESS:
-            raise RuntimeError("forward draws until something fits")
-        still = _HELD[name](self.level, found, args, kwargs or {})
-        return found.copy_(still) if name.endswith("_") else still
-
-
-def _normal(level: float, found: Tensor, args: Any, kwargs: Any) -> Tensor:
-    """normal(mean, std) of two numbers or tensors; the first argument may be the tensor itself."""
-    inplace = args[1:] if args and args[0] is found else args
-    mean = kwargs.get("mean", inplace[0] if inplace else 0.0)
-    std = kwargs.get("std", inplace[1] if len(inplace) > 1 else 1.0)
-    return torch.zeros_like(found) + mean + level * std
-
-
-def _uniform(level: float, found: Tensor, args: Any, kwargs: Any) -> Tensor:
-    low = kwargs.get("from", args[1] if len(args) > 1 else 0.0)
-    high = kwargs.get("to", args[2] if len(args) > 2 else 1.0)
-    return torch.full_like(found, (low + high) / 2)
-
-
-_HELD: dict[str, Callable[[Any, Tensor, Any, Any], Tensor]] = {
-    "normal_": _normal,
-    "normal": _normal,
-    "randn": lambda level, found, args, kwargs: torch.full_like(found, level),
-    "randn_like": lambda level, found, args, kwargs: torch.full_like(found, level),
-    "uniform_": _uniform,
-    "rand": lambda level, found, args, kwargs: torch.full_like(found, 0.5),
-    "rand_like": lambda level, found, args, kwargs: torch.full_like(found, 0.5),
-    "exponential_": lambda level, found, args, kwargs: torch.ones_like(found),
-    "multinomial": lambda level, found, args, kwargs: (
-        args[0].argmax(-1, keepdim=True).expand_as(found)
-    ),
-    "bernoulli": lambda level, found, args, kwargs: (args[0] > 0.5).to(found),
-    "_standard_gamma": lambda level, found, args, kwargs: args[0],
-    "_sample_dirichlet": lambda level, found, args, kwargs: args[0] / args[0].sum(-1, True),
-}
-_NORMAL = ("normal_", "normal", "randn", "randn_like")

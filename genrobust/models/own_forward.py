@@ -1,0 +1,193 @@
+"""A module's own way from images to images: in every form and range in which it may take them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise, product
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genrobust.foreign import explain
+from genrobust.models.batches import tolerance_of
+from genrobust.models.forward import CALLS, pictures_in
+from genrobust.models.held_noise import HeldNoise
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import has_forward, unwrapped
+from genrobust.models.precision import precision_of
+
+#: Pixels as own = (pixel - mean) / std, a number for each channel or one for all.
+Units = tuple[tuple[float, ...], tuple[float, ...]]
+UNITS: dict[str, Units] = {
+    "value_range=(0, 1)": ((0.0,), (1.0,)),
+    "value_range=(-1, 1)": ((0.5,), (0.5,)),
+    "value_range=(0, 255)": ((0.0,), (1 / 255,)),
+    "value_range=(-0.5, 0.5)": ((0.5,), (1.0,)),
+    "(x - 0.1307) / 0.3081": ((0.1307,), (0.3081,)),
+    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "CIFAR-10's mean and std": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+}
+
+
+class View(NamedTuple):
+    """Where in what forward gives a picture is, and in which units."""
+
+    call: str
+    units: str
+    path: str
+    scale: str
+
+    @property
+    def source(self) -> str:
+        """How to write it."""
+        return self.call + self.path
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPicture:
+    """A picture that forward gave.
+
+    Args:
+        pixels: (B, C, H, W) float64 in [0, 1].
+        noise: how many normal numbers were drawn in each draw, 0 for those of another kind.
+        loose: it changes though the noise is held.
+    """
+
+    view: View
+    pixels: Tensor
+    noise: tuple[int, ...]
+    loose: bool
+
+
+_DECLARED = "as declared"
+
+
+def _calls(model: GenerativeModel) -> dict[str, Callable[[Tensor], tuple[Any, ...]]]:
+    """In what forms forward may take images in the declared range, and how to write them."""
+
+    def alone(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
+        return (form(x),)
+
+    def labelled(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
+        assert model.condition is not None
+        return form(x), model.condition(x)
+
+    calls: dict[str, Callable[[Tensor], tuple[Any, ...]]] = {}
+    if model.condition is not None:
+        calls = {f"{name[:-1]}, labels(x))": partial(labelled, f) for name, f in CALLS.items()}
+    return calls | {name: partial(alone, form) for name, form in CALLS.items()}
+
+
+class OwnForward:
+    """A module's own way from images to images."""
+
+    def __init__(self, model: GenerativeModel) -> None:
+        self.why = "its forward gives no picture of the input's shape"
+        self._model, self._module = model, unwrapped(model.module)
+        self.exists = has_forward(self._module)
+        self.calls = _calls(model)
+        low, high = model.spec.get("value_range", (0.0, 1.0))
+        self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
+
+    def nearest(self, x: Tensor, ours: Tensor) -> OwnPicture | None:
+        """Of all pictures that forward gives, in any form, that nearest to ours."""
+        allowed = tolerance_of(self._model)
+        for call, level in product(self.calls, (0.0, None)):  # some cannot do with noise held
+            found, noise = self._run(call, _DECLARED, x, level)
+            if not found:
+                continue
+            everywhere = dict(found)
+            if not any(apart(image, ours) <= allowed for image in found.values()):
+                for units in self._units:  # encode= may convert what forward is given converted
+                    everywhere |= self._run(call, units, x, level)[0]
+            equal = {v: i for v, i in everywhere.items() if apart(i, ours) <= allowed}
+            view = min(equal or found, key=lambda v: float((everywhere[v] - ours).square().sum()))
+            again = self.at(x, view, level)
+            loose = again is None or apart(again, everywhere[view]) > allowed
+            return OwnPicture(view, everywhere[view], noise, loose)
+        return None
+
+    def in_training(self) -> OwnForward:
+        """The forward of a copy, whose parts that are no layers of torch's are in train mode.
+
+        In those alone is code that draws; torch's layers would drop out and normalise by batch.
+        """
+        other = copy.copy(self)
+        with suppress(Exception):  # what cannot be copied, or has no such mode, stays as it is
+            other._module = copy.deepcopy(self._module)
+            for part in other._module.modules():
+                part.training = not type(part).__module__.startswith("torch.")
+        return other
+
+    def at(self, x: Tensor, view: View, level: float | None) -> Tensor | None:
+        """The picture in that place, with forward's noise at that level, or drawn."""
+        return self._run(view.call, view.units, x, level)[0].get(view)
+
+    def pictures(self, x: Tensor, call: str) -> list[tuple[View, Tensor]]:
+        """All that forward gives, with its noise at 0."""
+        return list(self._run(call, _DECLARED, x, 0.0)[0].items())
+
+    def code(self, x: Tensor, view: View, fits: Callable[[Tensor], bool]) -> str | None:
+        """How to write the two in forward's output of which the first is the code that it decodes.
+
+        Forward often hands back (picture, mean, log-variance).
+        """
+        if view.units != _DECLARED:
+            return None
+        low, high = self._model.spec.get("value_range", (0.0, 1.0))
+        own = (x * (high - low) + low).to(
+            precision_of(self._module.forward, self._module, "encoder")
+        )
+        output: Any = None
+        with HeldNoise(0.0):
+            with suppress(Exception):  # some forwards take a gradient of their own
+                output = self._module(*self.calls[view.call](own))
+            if not isinstance(output, (Mapping, list, tuple)):
+                return None
+            held = list(output.items() if isinstance(output, Mapping) else enumerate(output))
+            for (one, mean), (two, spread) in pairwise(held):
+                same = isinstance(mean, Tensor) and isinstance(spread, Tensor)
+                if same and mean.shape == spread.shape and fits(mean.float()):
+                    return f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
+        return None
+
+    def _run(
+        self, call: str, units: str, x: Tensor, level: float | None
+    ) -> tuple[dict[View, Tensor], tuple[int, ...]]:
+        mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in self._units[units])
+        if len(mean) not in (1, x.shape[1]):
+            return {}, ()
+        own = (x - mean) / std
+        own = own.to(precision_of(self._module.forward, self._module, "encoder"))
+        noise = HeldNoise(level)
+        try:
+            # Some forwards take a gradient of their own.
+            with noise, torch.enable_grad():
+                # A copy, as some work in place on what they are given.
+                output = self._module(*self.calls[call](own.requires_grad_().clone()))
+            held = list(pictures_in(output, tuple(x.shape)))
+        except Exception as problem:  # other people's code, given what it may not take
+            if call == next(iter(self.calls)):
+                self.why = f"its forward fails on the images alone ({explain(problem)})"
+            return {}, ()
+        found = {}
+        for path, image in held:
+            given = image.detach().double()
+            if apart(given, own) <= 1e-6 or not given.isfinite().all():
+                continue  # the input, handed back beside the reconstruction; or none at all
+            scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
+            for scale, pixels in scales.items():
+                found[View(call, units, path, scale)] = pixels
+        return found, tuple(noise.drawn)
+
+
+def apart(image: Tensor, ours: Tensor) -> float:
+    """The largest difference of forward's image and ours; clipped where forward's may be."""
+    inside = bool(image.min() >= 0) and bool(image.max() <= 1)
+    ours = ours.clamp(0, 1) if inside else ours
+    return float((image.double() - ours.double()).abs().max().nan_to_num(torch.inf))

@@ -26,6 +26,7 @@ from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
 from genrobust.models.reach import reach
 from genrobust.models.weights import half_precision, load_state_dict, read_state_dict
+from genrobust.modes import plain_modes
 from genrobust.registry import Registry
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -78,6 +79,7 @@ def roles(references: Sequence[str]) -> Roles:
     return Roles(first, tuple(others) or (first,), not others)
 
 
+@plain_modes()
 def load_judge(dataset: str, reference: str) -> Judge:
     """A judge by name or by place, frozen and checked on images of the data set's shape.
 

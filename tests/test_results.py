@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -31,6 +34,7 @@ EXAMPLE = Example(3, 1, torch.zeros(1, 8, 8), torch.full((1, 8, 8), 0.25), ())
 FALLEN = replace(
     EXAMPLE, attacked=(Attacked(0.1, torch.full((1, 8, 8), 0.1), torch.ones(1, 8, 8), 0),)
 )
+RUN: dict[str, Any] = {"limit": 4, "eps": [0.1], "attacks": ["noise"], "executor": "serial"}
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +51,7 @@ def entries() -> tuple[Record, Record]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Record, Path]:
     folder = tmp_path_factory.mktemp("run")
-    how = {"limit": 4, "eps": [0.1], "attacks": ["noise"], "executor": "serial"}
-    return genrobust.bench("vae", **how, out=folder), folder
+    return genrobust.bench("vae", **RUN, out=folder), folder
 
 
 def test_a_comparison_is_the_paired_bootstrap_of_the_sources(
@@ -112,15 +115,49 @@ def test_what_is_not_at_hand_is_said(entries: tuple[Record, Record], tmp_path: P
     assert alone == one, "what is at hand is no part of a record"
     with pytest.raises(GenrobustError, match=r"not at hand .*'jointvae'.*Record.load\("):
         alone.compare(other)
-    with pytest.raises(GenrobustError, match=r"examples.safetensors' cannot be read; type .*bench"):
+    with pytest.raises(GenrobustError, match=r"' cannot be read; measure it again by 'gen"):
         one.plot_examples()
     (tmp_path / "record.json").write_bytes((ENTRIES / "zoo-vae" / "record.json").read_bytes())
     (tmp_path / "outcomes.json").write_bytes((ENTRIES / "zoo-jointvae/outcomes.json").read_bytes())
     with pytest.raises(GenrobustError, match=r"not of the record beside it \(record.json claims"):
         Record.load(tmp_path).compare(one)
     (tmp_path / "examples.safetensors").write_bytes(b"nothing of the kind")
-    with pytest.raises(GenrobustError, match="not a whole safetensors file"):
+    with pytest.raises(GenrobustError, match="' is damaged, or no file of a run's pictures"):
         Record.load(tmp_path).plot_examples()
+
+
+def ask(folder: Path, name: str) -> None:
+    """What of a record needs the file of that name."""
+    record = Record.load(folder)
+    record.plot_examples() if "examples" in name else record.compare(record)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("name", ["outcomes.json", "examples.safetensors"])
+def test_where_a_file_is_lost_its_command_here_is_said_or_its_call(
+    name: str, damaged: bool, run: tuple[Record, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(run[1], tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_bytes(b"") if damaged else (tmp_path / name).unlink()
+    called = rf"{name}' .*call genrobust\.bench again as .*, with out='{tmp_path}'"
+    with pytest.raises(GenrobustError, match=called):
+        ask(tmp_path, name)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["command"] += " --out there --workers 2"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    typed = rf"{name}' .*type its command again, .*: {re.escape(plan['command'])}$"
+    with pytest.raises(GenrobustError, match=typed):
+        ask(tmp_path, name)
+
+
+def test_the_same_call_gives_lost_files_back(run: tuple[Record, Path], tmp_path: Path) -> None:
+    shutil.copytree(run[1], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "outcomes.json").write_bytes(b"{}")
+    (tmp_path / "examples.safetensors").write_bytes(b"{}")
+    genrobust.bench("vae", **RUN, out=tmp_path)
+    for name in ("outcomes.json", "examples.safetensors"):
+        assert (tmp_path / name).read_bytes() == (run[1] / name).read_bytes()
+        ask(tmp_path, name)
 
 
 def test_a_run_keeps_what_its_record_can_be_asked(run: tuple[Record, Path]) -> None:

@@ -35,6 +35,7 @@ from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
 from genrobust.outcomes.outcome import COUNTS, DAMAGE, GOALS, Counts, Outcome, kept_of
 from genrobust.outcomes.table import Per
+from genrobust.records.again import again
 from genrobust.records.migrate import read_record
 from genrobust.records.record import Record
 from genrobust.runner.plan import ShardSpec, plan
@@ -46,7 +47,6 @@ EVIDENCE_SCHEMA_VERSION = 1
 
 #: What the files are called, beside record.json and in the archive.
 EVIDENCE, RECORD, OUTCOMES = "evidence.zip", "record.json", "outcomes.json"
-PLAN = "plan.json"
 TENSORS, MANIFEST = "perturbations.safetensors", "manifest.json"
 SPEC = "spec.json"
 #: The folder of the model's files in the archive.
@@ -180,19 +180,11 @@ def gather(folder: Path, model: GenerativeModel, carry: bool = True) -> Evidence
     shards = [measured for spec in specs if (measured := store.read(spec)) is not None]
     if len(shards) < len(specs):
         raise GenrobustError(
-            f"'{folder}' has {len(shards)} of the run's {len(specs)} shards; type its command "
-            f"again, which does what is missing: {_command_of(folder, record)}"
+            f"'{folder}' has {len(shards)} of the run's {len(specs)} shards; "
+            f"{again(folder, record.command)}"
         )
     kind, contents = _portable(model, record) if carry else (None, {})
     return Evidence(record, content, tensors_of(shards), kind, contents)
-
-
-def _command_of(folder: Path, record: Record) -> str:
-    """What to type on this machine: its plan says more of that than a record may."""
-    try:
-        return str(json.loads(files.read_text(folder / PLAN))["command"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return record.command
 
 
 def read_run_record(folder: Path) -> Record:

@@ -11,6 +11,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from genrobust import files
 from genrobust.errors import GenrobustError, in_a_line
+from genrobust.records.again import again
 from genrobust.records.examples import EXAMPLES, Example, read_examples, written_examples
 from genrobust.records.outcomes import OUTCOMES, Outcomes, check_outcomes
 from genrobust.suites.suite import Frozen
@@ -45,12 +46,12 @@ class AtHand:
             found = Outcomes.model_validate_json(files.read_bytes(path))
             check_outcomes(record, found)
         except OSError as problem:
-            raise _missing(path, record.command) from problem
+            raise _unread(path, record.command) from problem
         except ValueError as problem:
             reason = in_a_line(problem) if isinstance(problem, ValidationError) else str(problem)
             raise GenrobustError(
-                f"'{path}' is not of the record beside it ({reason}); write both again: "
-                f"{record.command}"
+                f"'{path}' is not of the record beside it ({reason}); "
+                f"{again(path.parent, record.command)}"
             ) from problem
         return found
 
@@ -66,7 +67,12 @@ class AtHand:
         try:
             return read_examples(files.read_bytes(path), path)
         except OSError as problem:
-            raise _missing(path, command) from problem
+            raise _unread(path, command) from problem
+        except GenrobustError as problem:
+            raise GenrobustError(
+                f"'{path}' is damaged, or no file of a run's pictures; "
+                f"{again(path.parent, command)}"
+            ) from problem
 
     def _path(self, name: str, model: str) -> Path:
         if self.folder is None:
@@ -112,8 +118,5 @@ def write_beside(folder: Path, at_hand: AtHand) -> None:
             files.write_bytes(path, content)
 
 
-def _missing(path: Path, command: str) -> GenrobustError:
-    return GenrobustError(
-        f"'{path}' cannot be read; type the run's command again, which does only what is missing: "
-        f"{command}"
-    )
+def _unread(path: Path, command: str) -> GenrobustError:
+    return GenrobustError(f"'{path}' cannot be read; {again(path.parent, command)}")

@@ -20,6 +20,7 @@ from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.published import HUB, is_published
 from genrobust.names import part_of, short_hash
+from genrobust.records.again import PLAN
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.examples import EXAMPLES
 from genrobust.records.outcomes import OUTCOMES
@@ -28,8 +29,6 @@ from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared
 from genrobust.runner.purpose import AnyRecord
 from genrobust.suites.suite import Suite
-
-PLAN = "plan.json"
 
 #: What is made from a record and its shards.
 DERIVED = ("report.html", "evidence.zip", "curve.html", OUTCOMES, EXAMPLES)

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from genrobust.errors import GenrobustError
+from genrobust.records.again import PLAN
 from genrobust.records.record import Estimate
 from genrobust.runner.curve import SmallestChanges
-from genrobust.runner.places import PLAN
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.pulse import Beat, under_way
 from genrobust.runner.purpose import Purpose, Robustness

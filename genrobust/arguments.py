@@ -128,6 +128,8 @@ def several(
 def tensor(name: str, value: Any) -> Tensor:
     """Real numbers as a tensor: a tensor as it is, an array or nested lists copied.
 
+    An array may have another byte order than this machine, as files of numpy's may.
+
     Raises:
         GenrobustError: it is none of these, holds complex numbers, or has no data.
 
@@ -141,7 +143,8 @@ def tensor(name: str, value: Any) -> Tensor:
     found = value
     if not isinstance(value, Tensor):
         try:
-            found = torch.from_numpy(np.array(value))
+            array = np.array(value)
+            found = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except (TypeError, ValueError, RuntimeError) as problem:
             raise GenrobustError(
                 f"{name} is {_shown(value)}; give a tensor or an array of numbers"

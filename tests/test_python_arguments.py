@@ -56,12 +56,22 @@ def attack(name: str = "classifier", x: Any = X, **given: Any) -> genrobust.Atta
         X.double(),
         X.numpy(),
         X.numpy().astype("float64"),
+        X.numpy().astype(">f4"),
         X.numpy()[:, :, ::-1, ::-1][:, :, ::-1, ::-1],
         X.clone().requires_grad_(),
         X.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2),
         X.tolist(),
     ],
-    ids=["double", "array", "float64 array", "flipped view", "with gradient", "strided", "lists"],
+    ids=[
+        "double",
+        "array",
+        "float64 array",
+        "big-endian",
+        "flipped view",
+        "with gradient",
+        "strided",
+        "lists",
+    ],
 )
 def test_images_in_any_form_are_attacked_in_float32(given: Any) -> None:
     found, expected = attack(x=given), attack()
@@ -84,9 +94,10 @@ def test_images_in_half_precision_are_attacked_in_float32(dtype: torch.dtype) ->
         LABELS.to(torch.uint8),
         LABELS.numpy(),
         LABELS.numpy().astype("int16"),
+        LABELS.numpy().astype(">i8"),
         LABELS.tolist(),
     ],
-    ids=["int32", "uint8", "array", "int16 array", "list"],
+    ids=["int32", "uint8", "array", "int16 array", "big-endian", "list"],
 )
 def test_labels_in_any_form_are_classes(given: Any) -> None:
     assert torch.equal(attack(labels=given).x_adv, attack().x_adv)
@@ -448,3 +459,9 @@ def test_a_seed_of_numpy_draws_what_the_number_draws() -> None:
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
 def test_the_smallest_and_the_largest_seed_are_taken(seed: int) -> None:
     assert Options(seed=seed).seed == seed
+
+
+@pytest.mark.parametrize("load", [genrobust.Record.load, genrobust.MinimumNormRecord.load])
+@pytest.mark.parametrize("given", [None, 1, b"run", X])
+def test_a_record_is_loaded_from_a_path(load: Callable[[Any], Any], given: Any) -> None:
+    refused("path is .*; give a path, such as path='genrobust-runs/", lambda: load(given))

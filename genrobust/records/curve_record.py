@@ -140,11 +140,12 @@ class MinimumNormRecord(Beside):
         """The record of a run, from its ``curve.json`` or the folder that holds it.
 
         Raises:
-            GenrobustError: there is none, or it is not one that this version reads.
+            GenrobustError: that is no path; there is none, or it is not one that this version
+                reads.
         """
         from genrobust.records.migrate import load_curve
 
-        return load_curve(Path(path))
+        return load_curve(path)
 
     @property
     def command(self) -> str:

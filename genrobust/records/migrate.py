@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from genrobust import files
+from genrobust import arguments, files
 from genrobust.errors import GenrobustError, in_a_line
 from genrobust.records.at_hand import AtHand, Kept
 from genrobust.records.curve_record import MinimumNormRecord
@@ -40,21 +40,22 @@ def read_record(content: str | bytes) -> Record:
     return Record.model_validate_json(content)
 
 
-def load_record(path: Path) -> Record:
+def load_record(path: str | Path) -> Record:
     """The record in a file, or in the folder of a run.
 
     Raises:
-        GenrobustError: there is none, or it is not one that this version reads.
+        GenrobustError: that is no path; there is none, or it is not one that this version reads.
     """
     return _load(path, "record.json", "bench", read_record)
 
 
-def load_curve(path: Path) -> MinimumNormRecord:
+def load_curve(path: str | Path) -> MinimumNormRecord:
     """:func:`load_record` for the record of a curve."""
     return _load(path, "curve.json", "curve", MinimumNormRecord.model_validate_json)
 
 
-def _load(path: Path, name: str, command: str, read: Callable[[bytes], Kept]) -> Kept:
+def _load(given: str | Path, name: str, command: str, read: Callable[[bytes], Kept]) -> Kept:
+    path = Path(arguments.path("path", given, "genrobust-runs/digits-v2/vae"))
     place = path / name if path.is_dir() else path
     try:
         return read(files.read_bytes(place)).beside(AtHand(folder=place.parent))

@@ -354,11 +354,12 @@ class Record(Beside):
         """The record of a run, from its ``record.json`` or the folder that holds it.
 
         Raises:
-            GenrobustError: there is none, or it is not one that this version reads.
+            GenrobustError: that is no path; there is none, or it is not one that this version
+                reads.
         """
         from genrobust.records.migrate import load_record
 
-        return load_record(Path(path))
+        return load_record(path)
 
     @property
     def command(self) -> str:

@@ -167,7 +167,7 @@ def test_only_a_finished_run_of_that_model_gives_evidence(tiny_run: Path, tmp_pa
     with pytest.raises(GenrobustError, match="the model is not the one"):
         gather(copy, load_model("jointvae"))
     next((copy / "shards").iterdir()).unlink()
-    with pytest.raises(GenrobustError, match=r"has 1 of the run's 2 shards; type its command"):
+    with pytest.raises(GenrobustError, match=r"has 1 of the run's 2 shards; call .*bench again"):
         gather(copy, load_model("vae"))
     with pytest.raises(GenrobustError, match="name the folder of a finished run"):
         gather(tmp_path / "nowhere", load_model("vae"))

@@ -12,7 +12,7 @@ function of genrobust, in another library.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
@@ -43,12 +43,15 @@ class Registry(Generic[T]):
         kind: str,
         builtin: Mapping[str, str] | None = None,
         families: Mapping[str, str] | None = None,
+        base: type | None = None,
     ) -> None:
         """``families``: the word before a colon to ``module:function``, from the rest to an object.
 
-        The function raises a GenrobustError for a rest that it does not know.
+        The function raises a GenrobustError for a rest that it does not know. ``base``: the class
+        whose subclasses are registered, or a protocol that their objects follow.
         """
         self.kind = kind
+        self._base = base
         self._builtin = dict(builtin or {})
         self._families = dict(families or {})
         self._registered: dict[str, T] = {}
@@ -88,10 +91,10 @@ class Registry(Generic[T]):
 
         Raises:
             GenrobustError: nobody registered the name; or the plugin that offers it cannot be
-                imported.
+                imported, or is none of this kind.
         """
         if name in self._registered:
-            return self._registered[name]
+            return self._complete(name, self._registered[name])
         if name in self._builtin:
             return cast(T, _load(self._builtin[name]))
         family = self._family(name)
@@ -101,12 +104,13 @@ class Registry(Generic[T]):
         if plugin is None:
             raise unknown_name(self.kind, name, [*self.names(), *self.families()])
         try:
-            return cast(T, plugin.load())
+            found = plugin.load()
         except (Exception, SystemExit) as problem:
             raise GenrobustError(
                 f"the {self.kind} '{name}' comes from the plugin '{plugin.value}', which cannot be "
                 f"imported ({type(problem).__name__}: {problem}); repair or uninstall that package"
             ) from problem
+        return self._complete(name, found)
 
     def names(self) -> list[str]:
         """All names, sorted; nothing is imported for it."""
@@ -126,6 +130,16 @@ class Registry(Generic[T]):
         except GenrobustError:
             return False
         return True
+
+    def _complete(self, name: str, item: Any) -> T:
+        """The object, if it has all that its kind must have; ours have."""
+        lacking = None if self._base is None else _lacking(item, self._base)
+        if lacking is not None:
+            raise GenrobustError(
+                f"the {self.kind} '{name}' {lacking}; repair or uninstall the plugin that "
+                "registers it"
+            )
+        return cast(T, item)
 
     def _family(self, name: str) -> str | None:
         family, colon, _ = name.partition(":")
@@ -150,6 +164,27 @@ class Registry(Generic[T]):
 def _load(place: str) -> Any:
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _lacking(item: Any, base: type) -> str | None:
+    """What keeps an object from being one of a kind, in words; None if nothing does."""
+    home = f"{base.__module__}.{base.__qualname__}"
+    if getattr(base, "_is_protocol", False):
+        named: Iterable[str] = vars(base)
+    elif isinstance(item, type) and issubclass(item, base):
+        named = (*vars(base), *vars(base).get("__annotations__", ()))
+    else:
+        return f"is {_shown(item)}, and no subclass of {home}"
+    abstract: frozenset[str] = getattr(item, "__abstractmethods__", frozenset())
+    public = dict.fromkeys(name for name in named if not name.startswith("_"))
+    missing = [name for name in public if name in abstract or not hasattr(item, name)]
+    return f"lacks {', '.join(missing)}, which {home} tells of" if missing else None
+
+
+def _shown(item: Any) -> str:
+    return (
+        f"the class {item.__qualname__}" if isinstance(item, type) else f"a {type(item).__name__}"
+    )
 
 
 def _origin(item: object) -> tuple[str, str]:

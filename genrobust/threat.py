@@ -11,16 +11,10 @@ from torch import Tensor
 
 from genrobust.arguments import real
 from genrobust.errors import GenrobustError
-from genrobust.norms import Norm, load_norm
+from genrobust.norms import TOLERANCE, Norm, allowed, load_norm, sound
 from genrobust.seeding import per_sample
 
-#: Float32 rounding that ``check`` forgives.
-TOLERANCE = 1e-5
-
-
-def allowed(radius: float) -> float:
-    """The largest distance that counts as inside a radius: rounding is forgiven."""
-    return radius * (1 + TOLERANCE) + TOLERANCE * 0.1
+__all__ = ["TOLERANCE", "ThreatModel", "allowed"]
 
 
 @dataclass(frozen=True, init=False)
@@ -34,7 +28,7 @@ class ThreatModel:
             with a penalty on the distance are published.
 
     Raises:
-        GenrobustError: an unknown norm; a negative radius.
+        GenrobustError: an unknown norm, or one from outside that is none; a negative radius.
 
     Example:
         >>> import torch
@@ -50,7 +44,7 @@ class ThreatModel:
         radius = real("eps", eps)
         if not radius >= 0:
             raise GenrobustError(f"eps is {eps}; it must be a number from 0 up, such as 0.1")
-        found = norm if isinstance(norm, Norm) else load_norm(str(norm))
+        found = sound(type(norm)) if isinstance(norm, Norm) else load_norm(str(norm))
         object.__setattr__(self, "norm", found)
         object.__setattr__(self, "eps", radius)
 
@@ -116,7 +110,7 @@ class ThreatModel:
                 "search with threat.project(x_adv, x)"
             )
         farthest = float(self.distance(x_adv, x).max())
-        if farthest > allowed(self.eps):
+        if not farthest <= allowed(self.eps):  # NaN is outside too
             raise GenrobustError(
                 f"{who} moved an image by {farthest:.6f} in {self.norm.name} where eps {self.eps} "
                 "is allowed; end its search with threat.project(x_adv, x)"

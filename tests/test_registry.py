@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 import pytest
 
@@ -150,6 +152,71 @@ def test_a_broken_plugin_breaks_only_its_own_name(
     assert shapes.get("square") is square
     with pytest.raises(GenrobustError, match=f"'broken_shapes:blob'.*{reason}.*repair"):
         shapes.get("blob")
+
+
+class Shape(ABC):
+    """What shapes are subclasses of."""
+
+    name: ClassVar[str]
+    corners: ClassVar[int] = 4
+
+    @abstractmethod
+    def area(self) -> float: ...
+
+
+class Square(Shape):
+    name = "square"
+
+    def area(self) -> float:
+        return 1
+
+
+class Coloured(Protocol):
+    """What a colour is like."""
+
+    @property
+    def name(self) -> str: ...
+
+    def mix(self, other: str) -> str: ...
+
+
+class Red:
+    name = "red"
+
+    def mix(self, other: str) -> str:
+        return other
+
+
+@pytest.mark.parametrize("place", ["registered", "offered"])
+@pytest.mark.parametrize(
+    ("base", "item", "lacks"),
+    [
+        (Shape, Square, None),
+        (Shape, lambda: Square(), r"is a function, and no subclass of test_registry\.Shape"),
+        (Shape, Square(), r"is a Square, and no subclass"),
+        (Shape, Red, r"is the class Red, and no subclass"),
+        (Shape, type("Nameless", (Shape,), {"area": Square.area}), "lacks name, which"),
+        (Shape, type("Flat", (Shape,), {"name": "flat"}), "lacks area, which"),
+        (Coloured, Red, None),
+        (Coloured, Red(), None),
+        (Coloured, type("Mute", (), {"name": "mute"}), "lacks mix, which"),
+        (Coloured, None, "lacks name, mix, which"),
+    ],
+)
+def test_what_is_none_of_its_kind_is_not_given(
+    place: str, base: type, item: object, lacks: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things: Registry[object] = Registry("thing", base=base)
+    if place == "registered":
+        things.register("it")(item)
+    else:
+        monkeypatch.setattr(EntryPoint, "load", lambda _: item)
+        offer(monkeypatch, EntryPoint("it", "elsewhere:it", "genrobust.things"))
+    if lacks is None:
+        assert things.get("it") is item
+        return
+    with pytest.raises(GenrobustError, match=f"the thing 'it' {lacks}.*; repair or uninstall"):
+        things.get("it")
 
 
 def test_a_plugin_with_a_builtin_name_is_left_out_with_a_warning(

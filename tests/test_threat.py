@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
-from genrobust.norms import NORMS
+from genrobust.norms import NORMS, Linf
 from genrobust.threat import ThreatModel
 
 SHAPE = (2, 1, 3, 3)
@@ -175,6 +175,13 @@ def test_the_edge_of_the_ball_is_allowed_and_a_thousandth_beyond_is_not() -> Non
     threat.check(x + 0.1, x, "me")
     with pytest.raises(GenrobustError, match="moved an image"):
         threat.check(x + 0.1001, x, "me")
+
+
+def test_a_distance_that_is_no_number_is_not_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Linf, "length", lambda self, change: change.flatten(1).sum(1) * torch.nan)
+    x = torch.zeros(1, 1, 3, 3)
+    with pytest.raises(GenrobustError, match="me moved an image by nan"):
+        ThreatModel("linf", 0.1).check(x, x, "me")
 
 
 @pytest.mark.parametrize("norm", ["l1", "Linf", "", None])

@@ -24,6 +24,7 @@ from genrobust.metrics.distances import l2, linf
 from genrobust.models.model import GenerativeModel
 from genrobust.norms import ANY, Norm
 from genrobust.optimizers.problem import Minimum, Problem
+from genrobust.plugins import blamed
 from genrobust.posterior import Posterior
 from genrobust.registry import Registry
 from genrobust.seeding import seeded
@@ -182,20 +183,52 @@ class Attack(ABC):
         """Attack a batch.
 
         Raises:
-            GenrobustError: the attack cannot do what is asked (goal, norm, what it needs), or left
-                the threat model.
+            GenrobustError: the attack cannot do what is asked (goal, norm, what it needs), wrote to
+                its sources, did not give an image and a loss a source, or left the threat model.
         """
         self.refuse_impossible(batch, threat)
-        context = Context(model, batch)
+        context, sources = Context(model, batch), batch.x.clone()
         key = ("attack", self.name, batch.seed, batch.sample_ids, threat.eps)
         # What a random model draws is keyed too, by the batch it is attacked in.
         alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, *key)
         with alone:
-            problem, minimum = self.search(context, threat)
-            threat.check(minimum.x, batch.x, f"the attack '{self.name}'")
+            with blamed(f"the attack '{self.name}'", self):
+                found = self.search(context, threat)
+            problem, minimum = self._whole(found, batch.x, sources)
+            threat.check(minimum.x, sources, f"the attack '{self.name}'")
             success = attacker_success(context, minimum.x)
         counts = problem.forwards, problem.backwards
         return AttackResult(minimum.x, minimum.loss, success, *counts, context)
+
+    def _whole(self, found: Any, x: Tensor, sources: Tensor) -> tuple[Problem, Minimum]:
+        """What a search gave, if it is an image and a loss a source and the sources are still such.
+
+        Args:
+            found: what ``search`` returned.
+            x: the sources as it left them.
+            sources: as it was given them; else what it wrote would be compared with itself.
+        """
+        who = f"the attack '{self.name}'"
+        if not torch.equal(x, sources):
+            raise GenrobustError(f"{who} wrote to its sources; let its search begin with x.clone()")
+        kinds = tuple(map(type, found)) if isinstance(found, tuple) else ()
+        if len(kinds) != 2 or not (issubclass(kinds[0], Problem) and issubclass(kinds[1], Minimum)):
+            raise GenrobustError(
+                f"{who} returned {_told(found)} from its search; return (problem, minimum), as in "
+                "the example of genrobust.attacks.Attack"
+            )
+        problem, minimum = found
+        if not isinstance(minimum.x, Tensor) or _kind_of(minimum.x) != _kind_of(sources):
+            raise GenrobustError(
+                f"{who} gave as images {_told(minimum.x)}, and its sources are {_told(sources)}; "
+                "let its search give one image like it for each source"
+            )
+        if not isinstance(minimum.loss, Tensor) or minimum.loss.shape != sources.shape[:1]:
+            raise GenrobustError(
+                f"{who} gave as loss {_told(minimum.loss)} for {len(sources)} sources; let its "
+                "search give one number for each, (B,)"
+            )
+        return problem, minimum
 
     def needs(self, goal: Goal) -> tuple[str, ...]:
         """The batch's fields that it cannot do without, besides the sources.
@@ -249,6 +282,16 @@ class Attack(ABC):
                 f"the attack '{self.name}' needs a finite eps; give one, or choose an attack with "
                 "a penalty on the distance, such as 'carlini-wagner'"
             )
+
+
+def _kind_of(values: Tensor) -> tuple[object, ...]:
+    return values.shape, values.dtype, values.device
+
+
+def _told(found: object) -> str:
+    if isinstance(found, Tensor):
+        return f"a tensor of shape {tuple(found.shape)}, {found.dtype}, on {found.device}"
+    return "None" if found is None else f"a {type(found).__name__}"
 
 
 #: The fields of a batch that attacks may need, in a user's words.
@@ -306,6 +349,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "art": "genrobust.attacks.bridges.art:bridge",
         "objective": "genrobust.attacks.objective:attack_on",
     },
+    base=Attack,
 )
 
 
@@ -334,7 +378,8 @@ def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
                 f"Settings: {', '.join(allowed) or 'none'}"
             )
     _check_values(name, kind, settings or {})
-    return kind(**(settings or {}))
+    with blamed(f"the attack '{name}'", kind):
+        return kind(**(settings or {}))
 
 
 def _check_values(name: str, kind: type[Attack], settings: Mapping[str, Any]) -> None:

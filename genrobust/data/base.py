@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genrobust.arguments import classes, path, require_pixels, several, tensor, text, whole
 from genrobust.errors import GenrobustError
+from genrobust.plugins import blamed
 from genrobust.registry import Registry
 
 Split = Literal["train", "test"]
@@ -218,6 +219,7 @@ DATASETS: Registry[Dataset] = _Datasets(
         "celeba": "genrobust.data.official:CELEBA",
     },
     families={"celeba": "genrobust.data.official:of_attribute"},
+    base=Dataset,
 )
 
 
@@ -285,12 +287,38 @@ def chosen_root() -> str | Path | None:
 _ROOT: ContextVar[str | Path | None] = ContextVar("root", default=None)
 
 
+def source_of(name: str) -> Dataset:
+    """The registered data set, as an object.
+
+    Raises:
+        GenrobustError: there is none of that name; a plugin's class cannot make one.
+    """
+    found = DATASETS.get(name)
+    with blamed(f"the data set '{name}'", found):
+        return found() if isinstance(found, type) else found
+
+
+def split_of(source: Dataset, name: str, split: Split, root: Path | None) -> Images:
+    """What a data set gives for a split.
+
+    Raises:
+        GenrobustError: it does not give images; a plugin's code failed.
+    """
+    with blamed(f"the data set '{name}'", source):
+        images = source.load(split, root)
+    if not isinstance(images, Images):
+        raise GenrobustError(
+            f"the data set '{name}' gave a {type(images).__name__} by its load(); let it return "
+            "genrobust.data.Images(raw, labels, size)"
+        )
+    return images
+
+
 @lru_cache(maxsize=8)
 def _load(name: str, split: Split, root: Path | None) -> Images:
-    found = DATASETS.get(name)
-    source = found() if isinstance(found, type) else found
+    source = source_of(name)
     try:
-        images = source.load(split, root)
+        images = split_of(source, name, split, root)
         require_full_range(images.raw)
         return images
     except GenrobustError as problem:  # of its files or of its images, whichever set was asked for

@@ -19,7 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.data.base import DATASETS, Images, Split, is_reference, require_full_range
+from genrobust.data.base import (
+    DATASETS,
+    Images,
+    Split,
+    is_reference,
+    require_full_range,
+    source_of,
+    split_of,
+)
 from genrobust.data.pictures import MOST_CLASSES, Pictures, pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.errors import GenrobustError
@@ -156,8 +164,8 @@ class Reference:
                 )
             return pictures_in(given, split, labelled)
         if self.place in DATASETS:
-            source = DATASETS.get(self.place)
-            whole = (source() if isinstance(source, type) else source).load(split, root)
+            source = source_of(self.place)
+            whole = split_of(source, self.place, split, root)
             return replace(pictures_in(whole, split), classes=len(source.classes))
         file, colon, function = self.place.rpartition(":")
         below = file if colon else self.place

@@ -223,6 +223,7 @@ PARTS: Registry[type[Part]] = Registry(
         "codebook": "genrobust.posterior.codebook:Codebook",
         "grid": "genrobust.posterior.codebook:Grid",
     },
+    base=Part,
 )
 
 

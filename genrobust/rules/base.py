@@ -192,4 +192,5 @@ RULES: Registry[type[Rule]] = Registry(
         "distance": "genrobust.rules.distance:Distance",
         "damage": "genrobust.rules.damage:Damage",
     },
+    base=Rule,
 )

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from genrobust.errors import GenrobustError
+from genrobust.plugins import blamed
 from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.pulse import Beat
 
@@ -101,7 +102,7 @@ def results(
 
     tell()
     waiting = [works[number] for number in missing.values()]
-    with closing(EXECUTORS.get(executor)().run(waiting, workers)) as finished, _every(LOOK, tell):
+    with closing(_done_by(executor, waiting, workers)) as finished, _every(LOOK, tell):
         for key in finished:
             if key in missing and (found := works[missing[key]].found()) is not None:
                 yield missing.pop(key), found
@@ -111,6 +112,23 @@ def results(
             f"{len(missing)} of {total} shards are not there though the executor '{executor}' has "
             "ended; let its workers write to the run's folder, and type the command again"
         )
+
+
+def _done_by(name: str, works: Sequence[Work[Any]], workers: int) -> Generator[str, None, None]:
+    """The key of each work, as an executor has it done.
+
+    Raises:
+        GenrobustError: a work failed; the executor, one from outside, did.
+    """
+    kind = EXECUTORS.get(name)
+    with blamed(f"the executor '{name}'", kind, host=True):
+        found = kind().run(works, workers)
+        if not isinstance(found, Generator):
+            raise GenrobustError(
+                f"the executor '{name}' gave a {type(found).__name__} by its run(); let it yield "
+                "the key of each task once it is done"
+            )
+        yield from found
 
 
 def _time(beat: Beat) -> float:

@@ -34,12 +34,11 @@ from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
-from genrobust.runner.constant import Constant
 from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command
 from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
-from genrobust.runner.scorer import Scorer
+from genrobust.runner.scorer import scorer_of
 from genrobust.runner.shard import Loaded
 from genrobust.runner.spec import RunSpec
 from genrobust.suites.suite import JudgeRef, Suite, load_suite, registered_as
@@ -175,7 +174,7 @@ def prepare(
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         loaded=Loaded(
-            Scorer(rule(scorers), ready, options.seed, Constant.of(images)),
+            scorer_of(used, scorers, ready, options.seed, images),
             images,
             attacker,
             _references(used, options, device),

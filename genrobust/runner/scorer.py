@@ -10,14 +10,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
-from genrobust.judges.judge import NO_VERDICT
+from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.models.model import GenerativeModel
 from genrobust.models.state import TOLERANCE
+from genrobust.plugins import blamed
 from genrobust.posterior import Posterior
-from genrobust.rules.base import Rule, Sources
+from genrobust.rules.base import RULES, Rule, Sources
 from genrobust.runner.constant import Constant
 from genrobust.seeding import seeded
+from genrobust.suites.suite import Suite
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +32,14 @@ class Scorer:
         model: the model that is scored.
         seed: of the run; keys the draws of a random deployment.
         constant: of the data set, where one is at hand.
+        classes: how many the rule knows on the data set; None where that is not known.
     """
 
     rule: Rule
     model: GenerativeModel
     seed: int
     constant: Constant | None = None
+    classes: int | None = None
 
     def keyed(self, *key: object) -> AbstractContextManager[None]:
         """Within it, what a random model draws is keyed; others draw nothing."""
@@ -98,24 +103,22 @@ class Scorer:
         once for all attacked ones.
 
         Raises:
-            GenrobustError: the rule gave something else than a class for each image.
+            GenrobustError: the rule failed, or gave something else than a class for each image.
         """
-        look = partial(self._look_drawing, clean=clean) if self.rule.draws else self.rule.look
+        look = partial(self._look_drawing, clean=clean) if self.rule.draws else self._look
         votes = torch.stack([look(image, sources) for image in images])
-        if votes.dtype != torch.int64 or votes.shape != images.shape[:2]:
-            raise GenrobustError(
-                f"the rule '{self.rule.name}' gave verdicts of {votes.dtype} and shape "
-                f"{tuple(votes.shape[1:])} for {images.shape[1]} images; let its look() return one "
-                "int64 for each"
-            )
         first = votes.mode(0).values
         majority = (votes == first).sum(0) * 2 > len(votes)
         return torch.where(majority, first, torch.full_like(first, NO_VERDICT))
 
     @torch.no_grad()
     def input_verdict(self, x: Tensor, sources: Sources) -> Tensor:
-        """What sources show, or attacked ones, (B,) int64."""
-        return self.rule.look_at_input(x, sources)
+        """What sources show, or attacked ones, (B,) int64.
+
+        Raises:
+            GenrobustError: as by :meth:`verdict`.
+        """
+        return self._asked("look_at_input", x, sources)
 
     def keeps_label(self, x_adv: Tensor, sources: Sources) -> Tensor:
         """Whether attacked images still show their source's class, (B,) bool."""
@@ -127,8 +130,53 @@ class Scorer:
         for position, i in enumerate(sources.sample_ids):
             one = torch.tensor([position])
             with seeded(images.device, "live", clean, self.seed, int(i)):
-                seen.append(self.rule.look(images[one], sources[one]))
+                seen.append(self._look(images[one], sources[one]))
         return torch.cat(seen)
+
+    def _look(self, images: Tensor, sources: Sources) -> Tensor:
+        return self._asked("look", images, sources)
+
+    def _asked(self, question: str, images: Tensor, sources: Sources) -> Tensor:
+        """What the rule says: for each image one of its classes, or NO_VERDICT."""
+        who = f"the rule '{self.rule.name}'"
+        with blamed(who, self.rule):
+            found = getattr(self.rule, question)(images, sources)
+        shape = images.shape[:1]
+        if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.shape != shape:
+            kind = type(found).__name__
+            if isinstance(found, Tensor):
+                kind = f"{found.dtype} and shape {tuple(found.shape)}"
+            raise GenrobustError(
+                f"{who} gave verdicts of {kind} for {len(images)} images; let its {question}() "
+                "return one int64 for each"
+            )
+        self._require_classes(found, question)
+        return found
+
+    def _require_classes(self, verdicts: Tensor, question: str) -> None:
+        most = torch.iinfo(torch.int64).max if self.classes is None else self.classes - 1
+        wrong = verdicts[(verdicts != NO_VERDICT) & ((verdicts < 0) | (verdicts > most))]
+        if len(wrong):
+            known = "numbered from 0" if self.classes is None else f"0 to {most}"
+            raise GenrobustError(
+                f"the rule '{self.rule.name}' gave the verdict {int(wrong[0])}, and its classes "
+                f"are {known}; let its {question}() return one of them, or NO_VERDICT "
+                f"({NO_VERDICT}) where it is unsure"
+            )
+
+
+def scorer_of(
+    suite: Suite, judges: Sequence[Judge], model: GenerativeModel, seed: int, images: Images
+) -> Scorer:
+    """The scorer of a model by a suite's rule and judges, with the images of its data set.
+
+    Raises:
+        GenrobustError: the rule's code failed, or a judge is none for it.
+    """
+    kind = RULES.get(suite.rule)
+    with blamed(f"the rule '{suite.rule}'", kind):
+        rule, classes = kind(judges), kind.classes(suite.dataset)
+    return Scorer(rule, model, seed, Constant.of(images), classes or None)
 
 
 def _require_finite(found: Tensor, ids: Sequence[int], what: str) -> None:

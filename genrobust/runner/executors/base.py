@@ -54,4 +54,5 @@ EXECUTORS: Registry[type[Executor]] = Registry(
         "ray": "genrobust.runner.executors.ray:Ray",
         "slurm": "genrobust.runner.executors.slurm:Slurm",
     },
+    base=Executor,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, ClassVar
 
 import torch
@@ -12,7 +13,17 @@ from pydantic import AfterValidator
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.plugins import blamed, is_ours
 from genrobust.registry import Registry
+
+#: Float32 rounding that distances from a source are forgiven.
+TOLERANCE = 1e-5
+
+
+def allowed(radius: float) -> float:
+    """The largest distance that counts as inside a radius: rounding is forgiven."""
+    return radius * (1 + TOLERANCE) + TOLERANCE * 0.1
+
 
 #: What an attack says whose mathematics knows the norm through :class:`Norm` alone.
 ANY = "any"
@@ -23,7 +34,8 @@ class Norm(ABC):
 
     It has no state: one object is as good as another. Register a subclass with ``NORMS``, or offer
     it by the entry-point group ``genrobust.norms``, and its name stands for it in suites, on the
-    command line and in records. Changes, gradients and images are (B, C, H, W).
+    command line and in records. Changes, gradients and images are (B, C, H, W). A subclass from
+    outside is tried on a small batch before it is used, by all that is said here.
 
     Example:
         >>> load_norm("l2").length(torch.tensor([[[[0.3, -0.4]]]]))
@@ -184,7 +196,7 @@ class L2(Norm):
 
 
 NORMS: Registry[type[Norm]] = Registry(
-    "norm", {"linf": "genrobust.norms:Linf", "l2": "genrobust.norms:L2"}
+    "norm", {"linf": "genrobust.norms:Linf", "l2": "genrobust.norms:L2"}, base=Norm
 )
 
 
@@ -192,13 +204,32 @@ def load_norm(name: str) -> Norm:
     """The registered norm.
 
     Raises:
-        GenrobustError: no such norm.
+        GenrobustError: no such norm; one from outside that is none, see :func:`sound`.
 
     Example:
         >>> load_norm("linf").label
         'L∞'
     """
-    return NORMS.get(name)()
+    return sound(NORMS.get(name))
+
+
+def sound(kind: type[Norm]) -> Norm:
+    """An object of a norm's class; one from outside is tried before it is used, once.
+
+    Raises:
+        GenrobustError: it is not what a norm must be.
+    """
+    if not is_ours(kind):
+        _try(kind)
+    return kind()
+
+
+@cache
+def _try(kind: type[Norm]) -> None:
+    from genrobust.norms.trial import try_norm
+
+    with blamed(f"the norm '{kind.name}'", kind):
+        try_norm(kind())
 
 
 def _known(name: str) -> str:

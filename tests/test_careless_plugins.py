@@ -1,0 +1,427 @@
+"""Plugins that slip: each is one sentence that names it, and none gives a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from some_sources import sources_of
+from torch import Tensor
+
+import genrobust
+from genrobust.attacks import ATTACKS, Attack, make_attack
+from genrobust.attacks.noise import Noise
+from genrobust.batch import Batch, Context
+from genrobust.data.base import DATASETS, Images
+from genrobust.data.reference import Reference
+from genrobust.errors import GenrobustError
+from genrobust.judges.judge import NO_VERDICT
+from genrobust.norms import NORMS, Linf, load_norm
+from genrobust.objectives.output import OutputDistance
+from genrobust.optimizers import Minimum, Problem
+from genrobust.plugins import blamed
+from genrobust.rules import CHANGED, KEPT, RULES, Rule, Words
+from genrobust.runner.execute import Work, results
+from genrobust.runner.executors import EXECUTORS, Executor
+from genrobust.runner.scorer import Scorer, scorer_of
+from genrobust.suites import load_suite
+from genrobust.threat import ThreatModel
+
+#: A search, given the problem, the best so far and the threat model.
+Slip = Callable[[Problem, Minimum, ThreatModel], Any]
+
+
+# Attacks
+
+
+@dataclass(frozen=True)
+class Slips(Attack):
+    """Does what the test says."""
+
+    name = "slips"
+    paper = "none"
+    norms = ("any",)
+    slip: ClassVar[Slip]
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        problem = Problem.of(OutputDistance(), context)
+        best = Minimum(problem, context.batch.x)
+        found: tuple[Problem, Minimum] = type(self).slip(problem, best, threat)
+        return found
+
+
+def steps_in_place(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+    x_adv = x = problem.context.batch.x
+    x_adv += 5 * threat.eps
+    x_adv.copy_(threat.project(x_adv, x))
+    best.update(problem.index, x_adv, problem.loss(x_adv))
+    return problem, best
+
+
+def fails(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+    raise ValueError("boom")
+
+
+def leaves(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+    raise SystemExit(3)
+
+
+def asks_ours_for_nonsense(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+    return threat.project(best.x[:, :, :3], best.x)
+
+
+def gives(**fields: Callable[[Minimum], Any]) -> Slip:
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        for name, value in fields.items():
+            setattr(best, name, value(best))
+        return problem, best
+
+    return slip
+
+
+SLIPS: dict[str, tuple[Slip, str]] = {
+    "steps in place": (steps_in_place, r"wrote to its sources; .*x\.clone\(\)"),
+    "fails": (fails, r"failed \(ValueError: boom; test_careless_plugins\.py, line \d+\); repair"),
+    "leaves": (leaves, r"failed \(SystemExit: 3; test_careless_plugins"),
+    "asks ours for nonsense": (asks_ours_for_nonsense, r"failed \(RuntimeError: .*careless"),
+    "returns nothing": (lambda *_: None, r"returned None from its search; return \(problem"),
+    "returns images": (lambda _, best, __: best.x, "returned a tensor of shape .* from its search"),
+    "one image": (gives(x=lambda b: b.x[:1]), r"images a tensor of shape \(1, 1, 32, 32\)"),
+    "double images": (gives(x=lambda b: b.x.double()), "images a tensor of .*float64"),
+    "no images": (gives(x=lambda b: None), "gave as images None"),
+    "one loss": (gives(loss=lambda b: b.loss[:1]), r"loss a tensor of shape \(1,\).* for 2"),
+    "a column of losses": (gives(loss=lambda b: b.loss[:, None]), r"loss a tensor .*\(2, 1\)"),
+}
+
+
+@pytest.mark.parametrize("eps", [0.1, 1.0])
+@pytest.mark.parametrize("case", SLIPS)
+def test_an_attack_that_slips_gives_no_result(
+    case: str, eps: float, tiny_vae: genrobust.GenerativeModel
+) -> None:
+    slip, said = SLIPS[case]
+    kind = type("Slipping", (Slips,), {"slip": staticmethod(slip)})
+    x = genrobust.load_images("digits").take([0, 1])
+    with pytest.raises(GenrobustError, match=f"the attack 'slips' .*{said}"):
+        kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", eps))
+
+
+def test_a_plugins_setting_that_it_refuses_is_named() -> None:
+    @dataclass(frozen=True)
+    class Picky(Slips):
+        share: float = 0.5
+
+        def __post_init__(self) -> None:
+            if self.share > 1:
+                raise ValueError("share is 1 at most")
+
+    ATTACKS.register("picky")(Picky)
+    try:
+        assert make_attack("picky", {"share": 1.0})
+        with pytest.raises(GenrobustError, match=r"'picky' failed .*share is 1 at most"):
+            make_attack("picky", {"share": 2.0})
+    finally:
+        ATTACKS._registered.pop("picky")
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(
+    tiny_vae: genrobust.GenerativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noise, "search", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        genrobust.attack("noise", tiny_vae, torch.zeros(1, 1, 32, 32))
+
+
+def test_a_host_is_not_to_blame_for_what_ours_does_in_it() -> None:
+    class Plugin: ...
+
+    wrong = pytest.raises(GenrobustError, match="the norm 'mine' failed")
+    with wrong, blamed("the norm 'mine'", Plugin):
+        load_norm(3)  # type: ignore[arg-type]
+    with pytest.raises(AttributeError), blamed("the executor 'mine'", Plugin, host=True):
+        load_norm(3)  # type: ignore[arg-type]
+
+
+# Norms
+
+L = Linf()
+
+
+def anywhere(self: Linf, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
+    return x_adv.clamp(0, 1)
+
+
+NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
+    "stays": ({"project": lambda s, a, x, r: x.clone()}, "moves images that are inside the ball"),
+    "stays for one radius": (
+        {"project": lambda s, a, x, r: L.project(a, x, r) if isinstance(r, Tensor) else x.clone()},
+        "forgets what it projects",
+    ),
+    "projects nowhere": ({"project": anywhere}, "from the source in a ball of 0.1"),
+    "leaves the box": (
+        {"project": lambda s, a, x, r: x + (a - x).clamp(-3 * r, 3 * r), "is_box": False},
+        r"outside \[0, 1\]",
+    ),
+    "no interval": (
+        {"project": lambda s, a, x, r: x + (L.project(a, x, r) - x) * (a > 0), "is_box": True},
+        "its ball is no interval",
+    ),
+    "writes": ({"project": lambda s, a, x, r: x.copy_(L.project(a, x, r))}, r"writes by project"),
+    "writes the gradient": ({"steepest": lambda s, g, x: g.sign_()}, r"writes by steepest"),
+    "one projection": ({"project": lambda s, a, x, r: L.project(a, x, r)[:1]}, r"\(1, 1, 32, 32\)"),
+    "one direction": ({"steepest": lambda s, g, x: g.sign()[:1]}, r"\(1, 1, 32, 32\) by steepest"),
+    "always up": ({"steepest": lambda s, g, x: torch.ones_like(g)}, "loss does not rise"),
+    "short steps": ({"steepest": lambda s, g, x: g.sign() / 9}, "norm 0.1111 where 1 is needed"),
+    "NaN": ({"length": lambda s, c: L.length(c) * torch.nan, "project": anywhere}, "NaN"),
+    "below 0": ({"length": lambda s, c: -L.length(c), "project": anywhere}, r"length\(\) of -"),
+    "square": ({"length": lambda s, c: L.length(c) ** 2}, "another length than half"),
+    "a column": ({"length": lambda s, c: L.length(c)[:, None]}, r"shape \(3, 1\) by length"),
+    "a number": ({"dual": lambda s, g: 1.0}, r"gives a float by dual\(\)"),
+    "far draws": ({"draw": lambda s, z, g: 2 * torch.ones(*z)}, r"draw\(\) of norm 2"),
+    "draws of one": ({"draw": lambda s, z, g: torch.zeros(1)}, r"shape \(1,\) by draw"),
+    "levels below": ({"levels": -5}, "has -5 levels"),
+    "no levels": ({"levels": 0}, "has 0 levels"),
+    "half levels": ({"levels": 2.5}, "has 2.5 levels"),
+    "too many levels": ({"levels": 2**31}, "has 2147483648 levels"),
+    "reach in words": ({"reach": lambda s, n: "far"}, "is 'far' where a number"),
+    "reach NaN": ({"reach": lambda s, n: float("nan")}, "is nan where a number"),
+    "reach 2": ({"reach": lambda s, n: 2.0}, "another length of ones"),
+    "no start": ({"start_radius": lambda s, n: 0}, r"start_radius\(1024\) is 0"),
+    "a nameless label": ({"label": None}, "has a label that is no string"),
+    "double": ({"project": lambda s, a, x, r: L.project(a, x, r).double()}, "turns float32 into"),
+    "fails": ({"dual": lambda s, g: g / None}, r"failed \(TypeError: .*; repair"),
+}
+
+
+@pytest.fixture
+def norm() -> Iterator[Callable[..., str]]:
+    def register(kind: type[Linf] = Linf, **changes: Any) -> str:
+        named = {"name": "slips", "__module__": __name__, **changes}
+        NORMS.register("slips")(type("SlippingNorm", (kind,), named))
+        return "slips"
+
+    yield register
+    NORMS._registered.pop("slips", None)
+
+
+@pytest.mark.parametrize("case", NORM_SLIPS)
+def test_a_norm_that_slips_is_refused_before_it_is_used(
+    case: str, norm: Callable[..., str]
+) -> None:
+    changes, said = NORM_SLIPS[case]
+    name = norm(**changes)
+    for use in (load_norm, ThreatModel):
+        with pytest.raises(GenrobustError, match=f"the norm 'slips' .*{said}"):
+            use(name)
+    with pytest.raises(GenrobustError, match=f"the norm 'slips' .*{said}"):
+        ThreatModel(NORMS.get(name)())
+
+
+def test_an_honest_norm_is_tried_once(norm: Callable[..., str]) -> None:
+    measured = []
+
+    def length(self: Linf, change: Tensor) -> Tensor:
+        measured.append(len(change))
+        return L.length(change)
+
+    name = norm(length=length, levels=2**31 - 1)
+    assert ThreatModel(name, 0.1).norm.dtype == torch.int32
+    tried = len(measured)
+    assert tried
+    assert load_norm(name) == ThreatModel(name).norm
+    assert len(measured) == tried
+
+
+# Rules
+
+
+class Told(Rule):
+    """Says what the test says."""
+
+    name = "told"
+    judges_needed = (0, 0)
+    labelled = False
+    words = Words(found="{} are there", eligible="Every.", success="Always.")
+
+
+def told(**answers: Callable[..., Any]) -> Rule:
+    methods = {"look": lambda s, images, sources: sources.labels, **answers}
+    return type("ToldSo", (Told,), {**methods, "__module__": __name__})()  # type: ignore[no-any-return]
+
+
+VERDICTS: dict[str, tuple[Callable[..., Any], str]] = {
+    "bools": (
+        lambda s, x, o: torch.ones(len(x)).bool(),
+        r"verdicts of torch\.bool and shape \(2,\)",
+    ),
+    "floats": (lambda s, x, o: o.labels.float(), r"verdicts of torch\.float32 and shape"),
+    "a column": (lambda s, x, o: o.labels[:, None], r"torch\.int64 and shape \(2, 1\) for 2"),
+    "one for all": (lambda s, x, o: o.labels[:1], r"shape \(1,\) for 2 images"),
+    "nothing": (lambda s, x, o: None, r"verdicts of NoneType for 2 images"),
+    "99": (lambda s, x, o: o.labels + 99, r"the verdict 99, and its classes are 0 to 1"),
+    "2": (lambda s, x, o: o.labels + CHANGED + 1, r"the verdict 2, and its classes are 0 to 1"),
+    "-2": (lambda s, x, o: o.labels + NO_VERDICT - 1, r"the verdict -2, and its classes are"),
+    "a fault": (lambda s, x, o: o.labels / None, r"failed \(TypeError: .*careless_plugins.py"),
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_a_verdict_that_is_none_is_refused_of_either_question(case: str) -> None:
+    given, said = VERDICTS[case]
+    scorer = Scorer(told(look=given), genrobust.load_model("vae"), 0, classes=2)
+    with pytest.raises(GenrobustError, match=f"the rule 'told' .*{said}"):
+        scorer.verdict(torch.zeros(3, 2, 1, 1, 1), sources_of([0, 1]))
+    scorer = Scorer(told(look_at_input=given), genrobust.load_model("vae"), 0, classes=2)
+    with pytest.raises(GenrobustError, match=f"the rule 'told' .*{said}"):
+        scorer.keeps_label(torch.zeros(2, 1, 1, 1), sources_of([0, 1]))
+
+
+def test_every_class_and_no_verdict_are_verdicts() -> None:
+    wanted = torch.tensor([KEPT, CHANGED, NO_VERDICT])
+    rule = told(look=lambda *_: wanted, look_at_input=lambda *_: wanted)
+    scorer = Scorer(rule, genrobust.load_model("vae"), 0, classes=2)
+    x, sources = torch.zeros(3, 1, 1, 1), sources_of([0, 1, 2])
+    assert torch.equal(scorer.verdict(x[None], sources), wanted)
+    assert torch.equal(scorer.input_verdict(x, sources), wanted)
+
+
+def test_the_scorer_of_a_suite_knows_the_classes_of_its_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suite, images = load_suite("digits"), genrobust.load_images("digits")
+    judges, model = [genrobust.load_judge("digits", "lenet")], genrobust.load_model("vae")
+    assert scorer_of(suite, judges, model, 0, images).classes == 10
+    slips = {
+        "look": lambda *_: None,
+        "__init__": lambda self, judges: 1 / 0,
+        "__module__": __name__,
+    }
+    monkeypatch.setitem(RULES._registered, "told", type("Slipping", (Told,), slips))
+    with pytest.raises(GenrobustError, match=r"the rule 'told' failed \(ZeroDivisionError"):
+        scorer_of(suite.model_copy(update={"rule": "told"}), [], model, 0, images)
+
+
+# Executors
+
+
+class Done(Work[str]):
+    """Done once it is computed; or it has a bug."""
+
+    def __init__(self, bug: bool = False) -> None:
+        self.bug, self.result = bug, ""
+
+    @property
+    def key(self) -> str:
+        return "work"
+
+    def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        if self.bug:
+            load_norm(3)  # type: ignore[arg-type]
+        self.result = "done"
+        return True
+
+    def found(self) -> str | None:
+        return self.result or None
+
+
+class Runs(Executor):
+    """Runs as the test says."""
+
+    elsewhere = False
+    does: ClassVar[Callable[..., Any]]
+
+    def run(self, tasks: Any, workers: int) -> Generator[str, None, None]:
+        keys: Generator[str, None, None] = type(self).does(tasks)
+        return keys
+
+
+def computes(tasks: Any) -> Generator[str, None, None]:
+    for task in tasks:
+        task.compute()
+        yield task.key
+
+
+def computes_and_fails(tasks: Any) -> Generator[str, None, None]:
+    yield from computes(tasks)
+    raise ValueError("boom")
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        (lambda tasks: None, r"gave a NoneType by its run\(\); let it yield the key"),
+        (lambda tasks: [task.key for task in tasks], r"gave a list by its run\(\)"),
+        (lambda tasks: tasks.nothing, r"failed \(AttributeError: .*careless_plugins.py, line"),
+        (computes_and_fails, r"failed \(ValueError: boom; test_careless_plugins.py, line"),
+    ],
+    ids=["nothing", "a list", "fails", "fails at the end"],
+)
+def test_an_executor_that_slips_is_named(
+    does: Callable[..., Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("Slipping", (Runs,), {"does": staticmethod(does)})
+    monkeypatch.setitem(EXECUTORS._registered, "slips", kind)
+    with pytest.raises(GenrobustError, match=f"the executor 'slips' {said}"):
+        list(results([Done()], "slips", 1))
+
+
+def test_a_bug_in_the_work_of_an_executor_from_outside_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind = type("Right", (Runs,), {"does": staticmethod(computes)})
+    monkeypatch.setitem(EXECUTORS._registered, "right", kind)
+    assert list(results([Done()], "right", 1)) == [(0, "done")]
+    with pytest.raises(AttributeError):
+        list(results([Done(bug=True)], "right", 1))
+
+
+# Data sets
+
+
+class Dots:
+    """Loads what the test says."""
+
+    name = "dots"
+    classes = ("few", "many")
+    image_shape = (1, 8, 8)
+    loads: ClassVar[Callable[..., Any]]
+
+    def load(self, split: str, root: Path | None) -> Images:
+        found: Images = type(self).loads()
+        return found
+
+
+def no_disk() -> Any:
+    raise OSError("no disk")
+
+
+@pytest.mark.parametrize(
+    ("loads", "said"),
+    [
+        (no_disk, r"failed \(OSError: no disk; test_careless_plugins.py, line"),
+        (lambda: "x", r"gave a str by its load\(\); let it return genrobust\.data\.Images"),
+        (lambda: None, r"gave a NoneType by its load\(\)"),
+        (lambda: torch.zeros(2, 1, 8, 8), r"gave a Tensor by its load\(\)"),
+    ],
+    ids=["fails", "a string", "nothing", "a tensor"],
+)
+@pytest.mark.parametrize("as_class", [True, False])
+def test_a_data_set_that_slips_is_named(
+    loads: Callable[..., Any], said: str, as_class: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("Slipping", (Dots,), {"loads": staticmethod(loads)})
+    monkeypatch.setitem(DATASETS._registered, "dots", kind if as_class else kind())
+    for use in (genrobust.load_images, lambda name: Reference.parse(name).pictures("test", None)):
+        with pytest.raises(GenrobustError, match=f"the data set 'dots' {said}"):
+            use("dots")
+
+
+def test_a_data_set_whose_class_makes_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = type("Slipping", (Dots,), {"__init__": lambda self: no_disk()})
+    monkeypatch.setitem(DATASETS._registered, "dots", kind)
+    with pytest.raises(GenrobustError, match=r"the data set 'dots' failed \(OSError: no disk"):
+        genrobust.load_images("dots")

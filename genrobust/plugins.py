@@ -39,7 +39,9 @@ def blamed(who: str, item: object, *, host: bool = False) -> Iterator[None]:
         GenrobustError: it raised anything else, or tried to end the process.
 
     Example:
-        >>> class Mine:
+        >>> class Mine:  # of a plugin
+        ...     __module__ = "mine"
+        ...
         ...     def half(self):
         ...         return 1 / 0
         >>> with blamed("the norm 'mine'", Mine):

@@ -12,10 +12,13 @@ from torch import Tensor
 from genrobust import files
 from genrobust.models.check import probe_images
 from genrobust.models.model import GenerativeModel
-from genrobust.seeding import seeded
+from genrobust.seeding import generator, seeded
 
 #: How many images of each kind a model is tried on.
 IMAGES = 2
+
+#: How far rough images are from theirs, in each pixel: detectors and clamps act on these.
+ROUGH = (0.1, 0.3)
 
 
 def identity(model: GenerativeModel, images: Tensor) -> str:
@@ -23,13 +26,14 @@ def identity(model: GenerativeModel, images: Tensor) -> str:
 
     It covers the fingerprint; the code and the plain values that the model's functions reach (see
     :func:`genrobust.models.reach.reach`); and, bit for bit and on one thread, what the model gives
-    for a few images: the encoder's distributions, the deployed reconstruction and the gradient of
-    the surrogate one. What it gives elsewhere than on the CPU is left out, as it need not be the
-    same twice.
+    for a few images, clean and rough: the encoder's distributions, the deployed reconstruction and
+    the gradient of the surrogate one. What it gives elsewhere than on the CPU is left out, as it
+    need not be the same twice.
 
     Args:
         model: where it is.
-        images: (N, C, H, W) in [0, 1]; the first two are used, and two synthetic ones.
+        images: (N, C, H, W) in [0, 1]; the first two are used, two synthetic ones, and the first
+            two under noise.
 
     Example:
         >>> from genrobust import load_images, load_model
@@ -50,7 +54,18 @@ def identity(model: GenerativeModel, images: Tensor) -> str:
 def _behaviour(model: GenerativeModel, images: Tensor) -> Iterator[str]:
     probes = probe_images(model.input_shape, IMAGES)
     fits = images.shape[1:] == probes.shape[1:]
-    x = (torch.cat([probes, images]) if fits else probes).to(model.device)
+    clean = torch.cat([probes, images]) if fits else probes
+    for x in (clean, _rough(images if fits else probes)):
+        yield from _seen(model, x.to(model.device))
+
+
+def _rough(images: Tensor) -> Tensor:
+    """The images under signs of noise, the same for the same shape."""
+    draw = torch.rand(images.shape, generator=generator("identity", "rough"))
+    return torch.cat([(images + far * (draw - 0.5).sign()).clamp(0, 1) for far in ROUGH])
+
+
+def _seen(model: GenerativeModel, x: Tensor) -> Iterator[str]:
     views: list[Callable[[GenerativeModel, Tensor], list[Tensor]]] = [_encoded, _reconstructed]
     if model.differentiable:
         views.append(_gradient)

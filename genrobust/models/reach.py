@@ -1,8 +1,9 @@
 """What functions reach: the code they may run, the values it uses, and the tensors among them.
 
 Nothing is executed: functions are read as bytecode, and what their closures, defaults, globals and
-``self`` hold is followed, through modules and plain objects, as deep as it goes. The code of
-Python, of installed packages and of genrobust counts by its name and version.
+``self`` hold is followed, through modules and objects, as deep as it goes. Of a module that counts
+which code names, also in a string where code looks names up. The code of Python, of installed
+packages and of genrobust counts by its name and version.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dis
 import enum
 import functools
 import hashlib
+import re
 import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -32,6 +34,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genrobust import files
+from genrobust.models.contents import contents, is_opaque
 from genrobust.projects import is_library, plain_name
 
 #: How many values are looked at; what a model does is tried besides.
@@ -42,6 +46,9 @@ DEEPEST = 120
 
 #: How many entries of a container of objects are looked at, from each end.
 ENDS = 5_000
+
+#: How many values of each object in a set, to tell it from the others.
+GLANCE = 1_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +85,14 @@ def reach(roots: Mapping[str, object], own: Collection[str] = ()) -> Reach:
     return Reach(walk.digest.hexdigest(), walk.tensors)
 
 
+#: How long a string may be that names something, with its dots.
+LONGEST_NAME = 200
+
 #: Values that are what they look like.
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
+#: Of these one object may stand for two of one value in one process, and not in all.
+_UNSHARED = (tuple, frozenset, re.Pattern)
+
 _BY_REPR = (PurePath, Fraction, torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 _METHODS = (
@@ -100,23 +113,39 @@ _NO_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__
 _MAKING = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__"}
 _SHOWING = {"__repr__", "__str__", "__del__", "__sizeof__", "__reduce__", "__reduce_ex__"}
 
-#: Code with these in it may reach attributes that it does not name.
+#: Code with these in it may reach attributes that it does not name,
 _DYNAMIC = {"getattr", "methodcaller", "attrgetter", "eval", "exec", "vars", "__dict__"}
+
+#: those of modules,
+_LOOKING_UP = {"getattr", "methodcaller", "attrgetter", "vars", "__dict__"}
+
+#: and globals of its own.
+_OWN_GLOBALS = {"globals", "eval", "exec"}
+
+_LOADING = {"LOAD_GLOBAL", "LOAD_NAME"}
+
+#: What import writes into a module: where it lies, and what this process calls it.
+_OF_IMPORT = {"__name__", "__file__", "__path__", "__spec__", "__loader__", "__package__"} | {
+    "__cached__", "__builtins__", "__doc__",
+}  # fmt: skip
 
 
 class _Walk:
     """One pass over all that is reached, in an order that is the same in every process."""
 
-    def __init__(self, own: frozenset[str]) -> None:
+    def __init__(self, own: frozenset[str], most: int = MOST, aside: bool = False) -> None:
         self.own = own
+        self.aside = aside
         self.digest = hashlib.sha256()
         self.tensors: dict[str, Tensor] = {}
         self.names: set[str] = set()
+        self.said: set[str] = set()  # in strings
         self.seen: dict[int, int] = {}
         self.kept: list[object] = []  # so that no number in `seen` is given out again
         self.classes: dict[type, bool] = {}  # and whether it may be called
-        self.modules: dict[str, ModuleType] = {}
-        self.left = MOST
+        self.modules: dict[str, dict[str, object]] = {}  # what they define
+        self.looked_up: set[str] = set()  # modules in which names are looked up
+        self.left = most
         self.depth = 0
 
     def emit(self, *words: object) -> None:
@@ -130,8 +159,9 @@ class _Walk:
         self.left -= 1
         if kind in _PLAIN:
             self.emit(kind.__name__, _plain(value))
+            self._hear(value)
             return
-        if kind not in (tuple, frozenset):  # constants may be one object in one process, not in all
+        if kind not in _UNSHARED:
             if id(value) in self.seen:
                 self.emit("again", self.seen[id(value)])
                 return
@@ -155,12 +185,22 @@ class _Walk:
                         done.add((id(kind), name))
                         self.emit("method", kind.__qualname__, name)
                         self.visit(f"{kind.__qualname__}.{name}", value)
-            for where, module in list(self.modules.items()):
-                for name in sorted(self.names & vars(module).keys()):
-                    if (id(module), name) not in done:
-                        done.add((id(module), name))
+            for where, space in list(self.modules.items()):
+                for name in self._wanted_of(where, space):
+                    if (id(space), name) not in done:
+                        done.add((id(space), name))
                         self.emit("global", where, name)
-                        self.visit(f"{where}.{name}", vars(module)[name])
+                        self.visit(f"{where}.{name}", space[name])
+
+    def _wanted_of(self, where: str, space: dict[str, object]) -> list[str]:
+        """What some code names, or may look up: what strings name, and all plain values."""
+        wanted = self.names & space.keys()
+        if self.looked_up or self.names & _LOOKING_UP:
+            wanted |= self.said & space.keys()
+        if where in self.looked_up:
+            public = (name for name in map(str, list(space)) if not name.startswith("_"))
+            wanted |= {name for name in public if _is_number(space.get(name))}
+        return sorted(wanted - _OF_IMPORT)
 
     def _is_wanted(self, kind: type, name: str, called: bool) -> bool:
         if name in _NO_CODE or name in _SHOWING or not _is_code(vars(kind)[name]):
@@ -186,6 +226,10 @@ class _Walk:
             self.visit(path, value.value)
         elif issubclass(kind, _BY_REPR):
             self.emit(kind.__name__, str(value))
+        elif kind is re.Pattern:
+            self.emit("pattern", value.pattern, value.flags)
+        elif kind is CodeType:
+            self._follow_code(value)
         elif kind is FunctionType:
             self._follow_function(path, value)
         elif kind is MethodType:
@@ -242,6 +286,7 @@ class _Walk:
             prefix = ""
             self.emit("function", code.co_name)
             self._follow_code(code)
+            self._follow_looking_up(function)
             for name, used in _globals_of(function):
                 self.emit("global", name)
                 self.visit(f"{path}.{name}", used)
@@ -258,6 +303,27 @@ class _Walk:
             self.emit(name)
             self.visit(path, attribute)
 
+    def _follow_looking_up(self, function: FunctionType) -> None:
+        """Note in which modules a function looks for names that are values."""
+        names = _names_of(function.__code__)
+        if names & _LOOKING_UP:
+            used = [*(value for _, value in _globals_of(function)), *_imported_by(function)]
+            modules = [value for value in used if isinstance(value, ModuleType)]
+            self.looked_up.update(plain_name(module.__name__) for module in modules)
+        # `eval` is what torch calls a method, too.
+        if _OWN_GLOBALS.intersection(_arguments_of(function.__code__, _LOADING)):
+            where = plain_name(str(function.__globals__.get("__name__")))
+            self.modules.setdefault(where, function.__globals__)
+            self.looked_up.add(where)
+
+    def _hear(self, constant: object) -> None:
+        """Remember a string: where names are looked up it may be one."""
+        if isinstance(constant, str) and len(constant) <= LONGEST_NAME:
+            self.said.update(constant.split("."))
+        elif isinstance(constant, (tuple, frozenset)):
+            for part in constant:
+                self._hear(part)
+
     def _follow_code(self, code: CodeType) -> None:
         self.names.update(code.co_names)
         self.emit("code", code.co_code, code.co_names, code.co_argcount, code.co_kwonlyargcount)
@@ -266,6 +332,7 @@ class _Walk:
                 self._follow_code(constant)
             else:
                 self.emit(_constant(constant))
+                self._hear(constant)
 
     def _follow_class(self, path: str, kind: type, called: bool) -> None:
         for base in kind.__mro__:
@@ -290,7 +357,7 @@ class _Walk:
             self.emit("module", *_library(name))
             return
         self.emit("module", plain_name(name))
-        self.modules.setdefault(plain_name(name), module)
+        self.modules.setdefault(plain_name(name), vars(module))
 
     def _follow_object(self, path: str, value: Any, kind: type) -> None:
         self._follow_class(path, kind, called=False)
@@ -301,13 +368,14 @@ class _Walk:
         elif issubclass(kind, (list, tuple, deque)):
             self._follow_sequence(path, value)
         elif issubclass(kind, (set, frozenset)):
-            # In no order: plain ones sorted, of others the kinds.
-            self.emit(sorted(repr(v) if type(v) in _PLAIN else repr(type(v)) for v in value))
+            self._follow_set(path, value)
         elif issubclass(kind, (str, bytes, int, float, complex)):
             plain: Any = next(base for base in _PLAIN if issubclass(kind, base))
             self.emit(plain.__repr__(value))
-        elif _is_opaque(kind):
+        elif is_opaque(kind):
             return
+        for part in contents(value, kind):
+            self.visit(path, part)
         for name, attribute in _attributes(value, kind):
             self.emit(name)
             if name.endswith("_hooks") and isinstance(attribute, dict):
@@ -327,6 +395,31 @@ class _Walk:
             return
         for item in _ends(list(value)):
             self.visit(path, item)
+
+    def _follow_set(self, path: str, value: Collection[Any]) -> None:
+        """What is in a set, in an order that hangs on no hash."""
+        self.emit(len(value))
+        if self.aside or all(map(_is_constant, value)):
+            self.emit(
+                sorted(_constant(v) if _is_constant(v) else type(v).__qualname__ for v in value)
+            )
+            for item in value:
+                self._hear(item)
+            return
+        for item in _ends(sorted(value, key=self._place_of)):
+            self.visit(path, item)
+
+    def _place_of(self, item: object) -> str:
+        """What an item of a set is sorted by: when it was seen first, or all that it is."""
+        if _is_constant(item):
+            return _constant(item)
+        if id(item) in self.seen:
+            return f"{self.seen[id(item)]:09}"
+        walk = _Walk(self.own, most=min(GLANCE, self.left), aside=True)
+        before = walk.left
+        walk.visit("", item)
+        self.left -= before - walk.left
+        return walk.digest.hexdigest() + files.sha256_of_tensors(walk.tensors)
 
     def _is_library_code(self, function: FunctionType) -> bool:
         if str(function.__globals__.get("__name__")).partition(".")[0] in self.own:
@@ -379,14 +472,6 @@ def _is_filled(cell: CellType) -> bool:
     return True
 
 
-def _is_opaque(kind: type) -> bool:
-    """Whether objects of a class say nothing of a model: loggers, locks, files and the like."""
-    module = sys.modules.get(kind.__module__)
-    file = None if module is None else _file_of(module)
-    standard = kind.__module__.partition(".")[0] in sys.stdlib_module_names
-    return standard and is_library(file) and kind.__name__ not in ("SimpleNamespace", "Namespace")
-
-
 def _attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
     """Of an object: what its dictionary and its slots hold; nothing is computed."""
     yield from list(getattr(value, "__dict__", {}).items())
@@ -407,8 +492,8 @@ def _ends(items: list[Any]) -> Iterable[Any]:
 
 def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
     """The globals that a function names, and those that functions inside it name."""
-    for name in dict.fromkeys(_arguments_of(function.__code__, {"LOAD_GLOBAL", "LOAD_NAME"})):
-        if name in function.__globals__:
+    for name in dict.fromkeys(_arguments_of(function.__code__, _LOADING)):
+        if name in function.__globals__ and name not in _OF_IMPORT:
             yield name, function.__globals__[name]
 
 
@@ -432,9 +517,25 @@ def _arguments_of(code: CodeType, operations: set[str]) -> Iterator[str]:
             yield from _arguments_of(constant, operations)
 
 
+def _names_of(code: CodeType) -> set[str]:
+    """All names in a function's code, and in that of functions inside it."""
+    inner = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*map(_names_of, inner))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a plain value, or plain values in a tensor or an array."""
+    return type(value) in _PLAIN or issubclass(type(value), (Tensor, np.ndarray, np.generic))
+
+
 def _plain(value: object) -> object:
-    """The value, or what stands for it: Python gives no decimal digits of huge numbers."""
-    return hex(value) if type(value) is int else value
+    """The value, or what stands for it in every process.
+
+    Python gives no decimal digits of huge numbers, and a file's ``__name__`` counts up.
+    """
+    if type(value) is int:
+        return hex(value)
+    return plain_name(value) if type(value) is str else value
 
 
 def _constant(value: object) -> str:
@@ -444,6 +545,12 @@ def _constant(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_constant, value))},)"
     return f"{type(value).__name__} {_plain(value)!r}"
+
+
+def _is_constant(value: object) -> bool:
+    if type(value) is tuple or type(value) is frozenset:
+        return all(map(_is_constant, value))
+    return type(value) in _PLAIN
 
 
 def _library(module: object) -> tuple[str, str]:

@@ -1,0 +1,139 @@
+"""What objects hold outside their attributes, as objects of Python's own types do.
+
+No code of users is executed, and what is one thing in this process and another in the next is left
+out: moments, random numbers, counters, addresses, caches, the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import decimal
+import gc
+import io
+import itertools
+import mmap
+import random
+import sys
+import uuid
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from contextvars import Context, ContextVar
+from threading import local
+from types import FrameType, FunctionType, GeneratorType, MappingProxyType, TracebackType
+from typing import Any
+
+from torch.utils.hooks import RemovableHandle
+
+from genrobust.projects import is_library
+
+#: Modules of Python whose objects are tools of the process: they say nothing of a model.
+_TOOLS = {"asyncio", "concurrent", "ctypes", "dbm", "importlib", "logging", "multiprocessing"} | {
+    "os", "pdb", "posix", "queue", "select", "selectors", "shelve", "socket", "sqlite3", "ssl",
+    "subprocess", "tempfile", "thread", "threading", "traceback", "unittest", "zipfile", "tarfile",
+    "gzip", "bz2", "lzma", "frozen_importlib", "frozen_importlib_external",
+}  # fmt: skip
+
+#: Types of Python whose objects say nothing either, or something else in every process.
+_TRANSIENT: tuple[type, ...] = (
+    *(BaseException, FrameType, TracebackType, argparse.ArgumentParser, mmap.mmap, Context),
+    *(io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper),
+    *(random.Random, itertools.count, datetime.date, uuid.UUID, decimal.Context),
+    # Caches; and what a module has of its trainer.
+    *(weakref.WeakKeyDictionary, weakref.WeakValueDictionary, weakref.WeakSet),
+    *(weakref.ProxyType, weakref.CallableProxyType),
+)
+
+#: Whoever follows objects looks into these itself.
+_ALL_SEEN = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex, MappingProxyType)
+
+#: How objects say what they are made from.
+_PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
+
+
+def is_opaque(kind: type) -> bool:
+    """Whether objects of a class say nothing of a model: loggers, locks, files and the like."""
+    if kind is RemovableHandle:  # numbered, and the numbers count up in a process
+        return True
+    if kind is local or not _is_standard(kind):
+        return False
+    return _top(kind) in _TOOLS or issubclass(kind, _TRANSIENT)
+
+
+def contents(value: Any, kind: type) -> Iterable[object]:
+    """What an object of that type holds outside its attributes, in an order of its own.
+
+    >>> from decimal import Decimal
+    >>> [*contents(slice(2, 30), slice)][1], [*contents(Decimal("0.1"), Decimal)][1]
+    ((2, 30, None), ('0.1',))
+    """
+    if kind is local:
+        return [vars(value)]  # of this thread
+    if issubclass(kind, weakref.ref):
+        return [weakref.ref.__call__(value)]
+    if issubclass(kind, ContextVar):
+        return _of_context(value)
+    if issubclass(kind, GeneratorType):
+        frame = value.gi_frame
+        return [value.gi_code, dict(frame.f_locals) if frame else None, value.gi_yieldfrom]
+    if issubclass(kind, defaultdict):
+        return [value.default_factory]
+    if issubclass(kind, deque):
+        return [value.maxlen]
+    if issubclass(kind, _ALL_SEEN) or any(map(is_opaque, kind.__mro__)):
+        return []
+    numbers = _buffer(value, kind)
+    return _made_from(value, kind) if numbers is None else [numbers]
+
+
+def _of_context(variable: ContextVar[object]) -> list[object]:
+    try:
+        return [variable.get()]
+    except LookupError:  # neither set nor with a default
+        return []
+
+
+def _buffer(value: Any, kind: type) -> bytes | None:
+    """The bytes of what is a row of numbers, and no addresses."""
+    if isinstance(getattr(kind, "__buffer__", None), FunctionType):
+        return None
+    try:
+        view = memoryview(value)
+    except (TypeError, ValueError, BufferError):
+        return None
+    is_numbers = view.format.strip("@=<>!") in [*"?cbBhHiIlLqQnNefd"]
+    return view.format.encode() + view.tobytes() if is_numbers else None
+
+
+def _made_from(value: Any, kind: type) -> Iterable[object]:
+    """What Python's own types give to pickle; of those that cannot be pickled, what they refer to.
+
+    Types that leave it to ``object`` have nothing but attributes.
+    """
+    ways = [next((b for b in kind.__mro__ if way in vars(b)), object) for way in _PICKLING]
+    if all(map(_is_standard, ways)) and any(base is not object for base in ways):
+        reduced: Any = kind.__reduce_ex__  # not the object's own, which a proxy would pass on
+        try:
+            found = reduced(value, 4)
+        except Exception:  # the next best, without a word: many types refuse
+            pass
+        else:
+            if isinstance(found, str):
+                return [found]
+            return [*found[:3], *(list(items) for items in found[3:5] if items is not None)]
+    if _is_standard(kind) and not kind.__dictoffset__:
+        return [part for part in gc.get_referents(value) if part is not kind]
+    return []
+
+
+def _is_standard(kind: type) -> bool:
+    """Whether a class is of Python itself."""
+    module = sys.modules.get(kind.__module__)
+    standard = kind.__module__.partition(".")[0] in sys.stdlib_module_names
+    return standard and is_library(getattr(module, "__file__", None))
+
+
+def _top(kind: type) -> str:
+    """The module of a class, also of one whose name in C begins with a line."""
+    return kind.__module__.partition(".")[0].lstrip("_")

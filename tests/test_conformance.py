@@ -145,7 +145,7 @@ class Lost(Wrong):
             "test_model_judge_and_sources_are_left_as_they_were",
             "no gradient must be kept",
         ),
-        (Lost, "test_model_judge_and_sources_are_left_as_they_were", "must not be written to"),
+        (Lost, "test_model_judge_and_sources_are_left_as_they_were", "wrote to its sources"),
     ],
 )
 def test_a_fault_of_an_attack_is_found_and_named(
@@ -158,7 +158,7 @@ def test_a_fault_of_an_attack_is_found_and_named(
     batch = Batch(x, (4, 8, 15, 16), 0, labels, x.flip(0), labels.flip(0), judge, references)
     given = {"attack": kind(), "model": tiny_vae, "judge": judge, "batch": batch}
     method = getattr(AttackConformance(), test)
-    with pytest.raises(AssertionError, match=words):
+    with pytest.raises((AssertionError, GenrobustError), match=words):
         method(**{name: given[name] for name in inspect.signature(method).parameters})
 
 

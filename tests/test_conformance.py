@@ -15,6 +15,7 @@ from torch import Tensor
 import genrobust
 from genrobust.attacks import Attack, make_attack
 from genrobust.batch import Batch, Context
+from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
 from genrobust.models.check import probe_images
 from genrobust.models.networks import NetworkSpec, initialised

@@ -34,6 +34,8 @@ from genrobust.threat import ThreatModel
 #: A search, given the problem, the best so far and the threat model.
 Slip = Callable[[Problem, Minimum, ThreatModel], Any]
 
+NO_NORM: Any = 3
+
 
 # Attacks
 
@@ -141,9 +143,9 @@ def test_a_host_is_not_to_blame_for_what_ours_does_in_it() -> None:
 
     wrong = pytest.raises(GenrobustError, match="the norm 'mine' failed")
     with wrong, blamed("the norm 'mine'", Plugin):
-        load_norm(3)  # type: ignore[arg-type]
+        load_norm(NO_NORM)
     with pytest.raises(AttributeError), blamed("the executor 'mine'", Plugin, host=True):
-        load_norm(3)  # type: ignore[arg-type]
+        load_norm(NO_NORM)
 
 
 # Norms
@@ -250,7 +252,9 @@ class Told(Rule):
 
 def told(**answers: Callable[..., Any]) -> Rule:
     methods = {"look": lambda s, images, sources: sources.labels, **answers}
-    return type("ToldSo", (Told,), {**methods, "__module__": __name__})()  # type: ignore[no-any-return]
+    made: Any = type("ToldSo", (Told,), {**methods, "__module__": __name__})
+    found: Told = made()
+    return found
 
 
 VERDICTS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -320,7 +324,7 @@ class Done(Work[str]):
 
     def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
         if self.bug:
-            load_norm(3)  # type: ignore[arg-type]
+            load_norm(NO_NORM)
         self.result = "done"
         return True
 

@@ -318,6 +318,19 @@ def test_a_judge_that_has_changed_is_refused(means: str, noise: Suite) -> None:
         prepare("vae", suite, Options())
 
 
+def test_a_judge_that_is_not_there_is_told_with_the_suite_that_names_it(
+    means: str, noise: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, _, function = means.rpartition(":")
+    monkeypatch.chdir(Path(file).parent)
+    suite = noise.judged_by(["lenet", f"{Path(file).name}:{function}"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    words = rf"the suite 'digits' names the judge '{Path(file).name}:\w+', looked for from the curr"
+    with pytest.raises(GenrobustError, match=words + r".*there is no file"):
+        prepare("vae", suite, Options())
+
+
 def test_a_run_is_the_same_wherever_its_judge_lies(noise: Suite) -> None:
     def keys(reference: str) -> list[str]:
         ref = JudgeRef(architecture=reference, sha256="0" * 64)

@@ -348,7 +348,15 @@ def _judges(suite: Suite, images: Images, device: torch.device) -> tuple[Judge |
 
 
 def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
-    judge = load_judge(suite.dataset, ref.architecture)
+    try:
+        judge = load_judge(suite.dataset, ref.architecture)
+    except GenrobustError as problem:
+        if not is_place(ref.architecture):
+            raise
+        raise GenrobustError(
+            f"the suite '{suite.name}' names the judge '{ref.architecture}', looked for from the "
+            f"current folder: {problem}"
+        ) from problem
     if judge.sha256 != ref.sha256:
         raise GenrobustError(
             f"the judge '{judge.name}' is not the one the suite '{suite.name}' names (sha256 "

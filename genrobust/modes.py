@@ -8,8 +8,6 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from genrobust.foreign import default_device
-
 
 @contextmanager
 def plain_modes() -> Iterator[None]:
@@ -24,8 +22,9 @@ def plain_modes() -> Iterator[None]:
         True
     """
     dtype = torch.get_default_dtype()
-    # As a mode it takes time in every call of torch's, so only where it changes something.
-    elsewhere = default_device() != torch.device("cpu")
+    # As a mode it takes time in every call of torch's, so only where it changes something. A tensor
+    # is asked, as torch 2.4 tells of no device that a caller's `with` has set.
+    elsewhere = torch.empty(0).device != torch.device("cpu")
     torch.set_default_dtype(torch.float32)
     try:
         with (

@@ -258,3 +258,20 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
     short = isinstance(value, (str, bytes, int, float, list, tuple, type(None)))
     return repr(value) if short and len(repr(value)) <= 60 else f"a {type(value).__name__}"
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        GenrobustError: torch does not have it.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # meta has tensors, and nothing in them
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as problem:
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise GenrobustError(
+            f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"
+        ) from problem
+    return device

@@ -141,6 +141,19 @@ def test_settings_at_their_bounds_are_taken(changes: list[str], tmp_path: Path) 
     assert model.input_shape == (1, 32, 32)
 
 
+@pytest.mark.parametrize("what", ["model vae", "judge lenet"])
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu"])
+def test_a_device_that_torch_has_not_is_one_sentence(
+    device: str, what: str, tmp_path: Path
+) -> None:
+    kind, name = what.split()
+    code, said = train(tmp_path / "out", f"--{kind}", name, "--device", device)
+    assert code == 2
+    assert said.startswith(f"Error: the device '{device}' cannot be used (")
+    assert said.endswith("; choose cpu, or one that torch sees\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_lack_of_memory_names_what_can_be_lowered(tmp_path: Path) -> None:
     words = ("--model", "vae", "--set", "network.gaussian=100000000000")
     code, output = train(tmp_path / "out", *words)

@@ -28,6 +28,7 @@ class CodeSwitch(Attack):
     Args:
         steps: gradients per switch.
         categories: how many switches to try for each discrete part.
+        restarts: random starts of each switch.
         confidence: how far the judge's margin must fall below 0, in logits.
         patience: a sample is given up in a switch where this many times its pace would not bring
             the loss to 0 in the steps left; None: none is.
@@ -45,6 +46,7 @@ class CodeSwitch(Attack):
 
     steps: int = 100
     categories: int = 9
+    restarts: int = 1
     confidence: float = 4.0
     patience: float | None = None
 
@@ -68,7 +70,13 @@ class CodeSwitch(Attack):
                 ) -> tuple[Problem, Minimum]:
                     stop = -self.confidence + 1e-3
                     return restarted_apgd(
-                        objective, unbroken, threat, self.steps, 1, stop, self.patience
+                        objective,
+                        unbroken,
+                        threat,
+                        self.steps,
+                        self.restarts,
+                        stop,
+                        self.patience,
                     )
 
                 best.search(run)

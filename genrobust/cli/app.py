@@ -430,7 +430,8 @@ def train(
     judge: Annotated[
         str | None,
         typer.Option(
-            help="A judge's architecture instead: lenet, vgg, resnet, thesis or committee."
+            help="A judge's architecture instead: lenet, vgg, resnet, thesis, "
+            "committee or light-committee."
         ),
     ] = None,
     beside: Annotated[
@@ -445,6 +446,7 @@ def train(
         ),
     ] = None,
     seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -470,7 +472,9 @@ def train(
     """
     from genrobust.cli.train import train_one
 
-    train_one(model, judge, dataset, change or [], seed, out, data_root, beside or [], seeds)
+    train_one(
+        *(model, judge, dataset, change or [], seed, out, data_root, beside or [], device, seeds)
+    )
 
 
 @app.command()

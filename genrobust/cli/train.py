@@ -24,6 +24,7 @@ def train_one(
     out: Path | None,
     data_root: Path | None,
     beside: list[str],
+    device: str,
     seeds: int | None = None,
 ) -> None:
     """Train, as often as there are seeds, and say where the weights are and how good they are."""
@@ -37,9 +38,9 @@ def train_one(
     for one in [seed] if seeds is None else range(seed, seed + seeds):
         place = folder if seeds is None else folder / f"seed-{one}"
         card = (
-            _train_judge(judge, dataset, changes, one, place, data_root, beside)
+            _train_judge(judge, dataset, changes, one, place, data_root, device, beside)
             if judge is not None
-            else _train_model(name, dataset, changes, one, place, data_root)
+            else _train_model(name, dataset, changes, one, place, data_root, device)
         )
         metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
         print(f"{place / name}.safetensors\n{metrics}", flush=True)
@@ -59,7 +60,13 @@ def _spread(cards: list[Card]) -> str:
 
 
 def _train_model(
-    name: str, dataset: str, changes: list[str], seed: int, folder: Path, data_root: Path | None
+    name: str,
+    dataset: str,
+    changes: list[str],
+    seed: int,
+    folder: Path,
+    data_root: Path | None,
+    device: str,
 ) -> Card:
     chosen = changed(recipe(name, dataset), changes)
     with (
@@ -73,6 +80,7 @@ def _train_model(
             folder,
             seed=seed,
             data_root=data_root,
+            device=device,
             on_step=lambda step, loss: advance(step, chosen.steps, f"loss {loss:.1f}"),
         )
 
@@ -84,6 +92,7 @@ def _train_judge(
     seed: int,
     folder: Path,
     data_root: Path | None,
+    device: str,
     beside: list[str],
 ) -> Card:
     if architecture not in ARCHITECTURES:
@@ -98,5 +107,6 @@ def _train_judge(
             steps=steps,
             data_root=data_root,
             beside=beside,
+            device=device,
             on_step=lambda step, loss: advance(step, steps, f"loss {loss:.2f}"),
         )

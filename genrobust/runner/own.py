@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from genrobust import files
-from genrobust.arguments import whole
+from genrobust.arguments import usable_device, whole
 from genrobust.data.base import DATASETS
 from genrobust.data.reference import Reference, apart
 from genrobust.errors import GenrobustError
@@ -18,7 +18,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.names import short_hash
 from genrobust.runner.options import Options
-from genrobust.runner.prepare import usable_device, wrapped
+from genrobust.runner.prepare import wrapped
 from genrobust.suites.draw import draw
 from genrobust.suites.suite import Suite, read_suite
 

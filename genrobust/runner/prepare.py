@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust import files
+from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
@@ -487,20 +488,3 @@ def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
     ):
         return "draws from the random generators that an attack's library draws from"
     return None
-
-
-def usable_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        GenrobustError: torch does not have it.
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # meta has tensors, and nothing in them
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as problem:
-        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise GenrobustError(
-            f"the device '{name}' cannot be used ({reason}); choose cpu, or one that torch sees"
-        ) from problem
-    return device

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.arguments import whole_seed
+from genrobust.arguments import usable_device, whole_seed
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import explain
@@ -54,6 +54,7 @@ def train_judge(
     steps: int | None = None,
     data_root: str | Path | None = None,
     beside: Sequence[str] = (),
+    device: str = "cpu",
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Card:
     """Train a classifier and write ``judge-ARCHITECTURE.safetensors`` and its card.
@@ -67,16 +68,17 @@ def train_judge(
         data_root: see :func:`genrobust.data.load_images`.
         beside: judges (see :func:`genrobust.judges.load_judge`) of which the card says on what
             share of the test images they see the same class.
+        device: where to compute, such as ``"cuda"``.
         on_step: called with the step and its loss.
 
     Raises:
-        GenrobustError: no such architecture, dataset, judge or seed; the data set cannot be learned
-            from, or its images are too small; ``out`` cannot be written, or is taken by another
-            training; the loss is no longer finite.
+        GenrobustError: no such architecture, dataset, judge, seed or device; the data set cannot be
+            learned from, or its images are too small; ``out`` cannot be written, or is taken by
+            another training; the loss is no longer finite.
     """
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
-    seed = whole_seed(seed)
+    seed, place = whole_seed(seed), usable_device(device)
     train, test = load_splits(dataset, data_root, labels=True)
     classes = len(DATASETS.get(dataset).classes)
     steps = default_steps(architecture, dataset) if steps is None else steps
@@ -89,11 +91,11 @@ def train_judge(
     claim = Claim(out / f"{name}.run.json", json.dumps(run, sort_keys=True))
     as_published = architecture == "thesis"
     fit = _fit_as_published if as_published else _fit
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(seed_of("judge", architecture, seed))  # weights and dropout
-        network = ARCHITECTURES[architecture](train.shape[0], classes).train()
+        network = ARCHITECTURES[architecture](train.shape[0], classes).train().to(place)
         fit(network, train, steps, seed, on_step)
-    round_to_half(network)
+    round_to_half(network.cpu())
     if not all(weights.isfinite().all() for weights in network.parameters()):
         raise _diverged("not finite", steps)
     card = Card(
@@ -196,7 +198,7 @@ def _fit(
         ids = torch.randint(len(train), (BATCH_SIZE,), generator=draws)
         x = move(train.take(ids), draws, degrees=15, shift=0.08, scale=0.15)
         x = blur_and_noise(x, draws)
-        labels = train.labels_of(ids)
+        x, labels = (t.to(next(network.parameters()).device) for t in (x, train.labels_of(ids)))
         losses = [F.cross_entropy(part(x), labels, label_smoothing=0.05) for part in parts]
         loss = torch.stack(losses).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -219,7 +221,9 @@ def _fit_as_published(
     )
     for step in range(steps):
         ids = torch.randint(len(train), (size,), generator=generator("judge", seed, step))
-        loss = F.cross_entropy(network(train.take(ids)), train.labels_of(ids))
+        device = next(network.parameters()).device
+        x, labels = train.take(ids).to(device), train.labels_of(ids).to(device)
+        loss = F.cross_entropy(network(x), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.arguments import whole_seed
+from genrobust.arguments import usable_device, whole_seed
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
@@ -45,6 +45,7 @@ def train_vae(
     *,
     seed: int = 0,
     data_root: str | Path | None = None,
+    device: str = "cpu",
     log_every: int = 500,
     checkpoint_every: int = 1000,
     on_step: Progress = lambda step, loss: None,
@@ -61,6 +62,8 @@ def train_vae(
         out: the folder to write to.
         seed: of weights, batches and noise.
         data_root: see :func:`genrobust.data.load_images`.
+        device: where to compute, such as ``"cuda"``. Each draw is the same on all, a sum's last
+            digits are not: weights of another device differ.
         log_every: steps between lines of the log: loss, KL per latent (nats), capacities.
         checkpoint_every: steps between checkpoints.
         on_step: called with the step and its loss.
@@ -69,9 +72,9 @@ def train_vae(
         GenrobustError: the data set cannot be learned from, or is not what the network reads, or
             not what the family needs: labels, or images of given factors; ``seed`` is none;
             ``out`` cannot be written, holds another run's checkpoint, or is taken by another run;
-            the loss is no longer finite.
+            torch has no such ``device``; the loss is no longer finite.
     """
-    seed = whole_seed(seed)
+    seed, place = whole_seed(seed), usable_device(device)
     sampler = recipe.penalty.sampler(dataset)
     train, test = load_splits(dataset, data_root, labels=recipe.penalty.needs_labels)
     if train.shape != recipe.network.input_shape:
@@ -89,7 +92,7 @@ def train_vae(
         {"name": name, "recipe": recipe.model_dump(), "seed": seed, "data": train.sha256},
         sort_keys=True,
     )
-    state = _start(recipe, seed)
+    state = _start(recipe, seed, place)
     checkpoint = out / "checkpoint.safetensors"
     log = out / "log.jsonl"
     if checkpoint.exists():
@@ -110,7 +113,7 @@ def train_vae(
                 lines.append(json.dumps(entry))
             if state.step % checkpoint_every == 0 or state.step == recipe.steps:
                 keep()
-        round_to_half(state.network)
+        round_to_half(state.network.cpu())
         if not all(weights.isfinite().all() for weights in state.network.parameters()):
             raise _diverged("not finite", state.step, recipe)
     except DivergedError:
@@ -166,21 +169,26 @@ def evaluate(
     return {key: round(value / len(images), 4) for key, value in totals.items()}
 
 
-def _start(recipe: Recipe, seed: int) -> _State:
-    network = initialised(recipe.network, seed).train()
+def _start(recipe: Recipe, seed: int, device: torch.device) -> _State:
+    network = initialised(recipe.network, seed).train().to(device)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    helper, helper_optimizer = _helper(recipe, seed)
+    helper, helper_optimizer = _helper(recipe, seed, device)
     return _State(0, network, optimizer, helper, helper_optimizer)
 
 
-def _helper(recipe: Recipe, seed: int) -> tuple[nn.Module | None, torch.optim.Optimizer | None]:
+def _helper(
+    recipe: Recipe, seed: int, device: torch.device
+) -> tuple[nn.Module | None, torch.optim.Optimizer | None]:
     """A family's networks beside the model, from a seed of their own, and what trains them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)
         helper = recipe.penalty.helper(recipe.network)
-    if helper is None or not [*helper.parameters()]:
+    if helper is None:
+        return None, None
+    helper.to(device)
+    if not [*helper.parameters()]:
         return helper, None
     return helper, torch.optim.Adam(helper.parameters(), **recipe.penalty.helper_adam())
 
@@ -193,6 +201,7 @@ def _train_step(
     x = sampler(state.step, len(ids), draws) if sampler else train.take(ids)
     if recipe.augment:
         x = move(x, draws, degrees=12, shift=0.08, scale=0.1)
+    x = x.to(next(state.network.parameters()).device)
     posterior = state.network.encode(x)
     code = recipe.penalty.code(posterior, draws, recipe.temperature)
     image = state.network.decode(code)
@@ -209,7 +218,7 @@ def _train_step(
         number=state.step,
         images=len(train),
         temperature=recipe.temperature,
-        labels=train.labels_of(ids) if recipe.penalty.needs_labels else None,
+        labels=train.labels_of(ids).to(x.device) if recipe.penalty.needs_labels else None,
     )
     _descend(state.optimizer, loss := recipe.penalty.loss(at))
     if state.helper_optimizer is not None:

@@ -13,20 +13,27 @@ from genrobust.training.losses.base import Objective, Positive, Share, Step, Wei
 
 
 class Discriminator(nn.Module):
-    """Tells images of the data from made ones: (features, logit), whatever the image's size."""
+    """Tells images of the data from made ones: (features, logit), whatever the image's size.
+
+    The features are those of its convolutions, which still say where what is: those of the layer
+    after them say little but whether an image is of the data, and a decoder that is led by them
+    gives the image of another back.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.features = nn.Sequential(
             *(nn.Conv2d(channels, 32, 4, 2, 1), nn.LeakyReLU(0.2)),
             *(nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2)),
-            *(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * 16, 128), nn.LeakyReLU(0.2)),
         )
-        self.logit = nn.Linear(128, 1)
+        self.logit = nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * 16, 128), nn.LeakyReLU(0.2)),
+            nn.Linear(128, 1),
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(x)
-        return features, self.logit(features)[:, 0]
+        return features.flatten(1), self.logit(features)[:, 0]
 
 
 class _Adversarial(Objective):
@@ -43,10 +50,14 @@ class _Adversarial(Objective):
             loss = loss + _cross_entropy(at.helper(made.detach())[1], 0)
         return loss
 
+    def drawn(self, at: Step) -> Tensor:
+        """As many codes of the prior as the batch has images."""
+        return from_prior(at.network.spec, len(at.x), at.draws).to(at.x)
+
     def made(self, at: Step) -> list[Tensor]:
         """Batches of images that the discriminator learns to call false."""
         with torch.no_grad():
-            return [at.network.decode(from_prior(at.network.spec, len(at.x), at.draws))]
+            return [at.network.decode(self.drawn(at))]
 
 
 class VAEGAN(_Adversarial):
@@ -65,7 +76,7 @@ class VAEGAN(_Adversarial):
         assert at.helper is not None
         wanted, found = at.helper(at.x)[0], at.helper(at.image)[0]
         similar = 0.5 * (found - wanted.detach()).square().sum(1).mean()
-        prior = from_prior(at.network.spec, len(at.x), at.draws)
+        prior = self.drawn(at)
         passing = sum(
             _cross_entropy(at.helper(at.network.decode(code))[1], 1)
             for code in (at.code.detach(), prior)
@@ -92,7 +103,7 @@ class InfoGAN(_Adversarial):
     def loss(self, at: Step) -> Tensor:
         assert at.helper is not None
         spec = at.network.spec
-        code = from_prior(spec, len(at.x), at.draws)
+        code = self.drawn(at)
         made = at.network.decode(code)
         read = at.network.encode(made)
         drawn = list(code.split([spec.gaussian, *spec.categorical], 1))

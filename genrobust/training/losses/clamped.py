@@ -28,7 +28,8 @@ class Clamped(OfGaussians):
     invariance: Weight = 0.01
 
     def loss(self, at: Step) -> Tensor:
-        mean, free = at.gaussian.mean, self.free(at.number, at.network.spec.gaussian)
+        mean = at.gaussian.mean
+        free = self.free(at.number, mean.shape[1]).to(mean.device)
         code = torch.where(free, at.code, at.code.mean(0).detach())
         moved = (mean - mean.mean(0).detach()).square()[:, ~free].sum(1).mean()
         seen = bce(at.network.decode(code), at.x)

@@ -125,7 +125,7 @@ class Factor(OfGaussians):
         shuffled = torch.stack(
             [column[torch.randperm(len(codes), generator=at.draws)] for column in codes.T], 1
         )
-        kinds = torch.arange(2).repeat_interleave(len(codes))
+        kinds = torch.arange(2, device=codes.device).repeat_interleave(len(codes))
         return F.cross_entropy(at.helper(torch.cat([codes, shuffled])), kinds)
 
 
@@ -178,7 +178,7 @@ class Predictability(OfGaussians):
     def _unexplained(self, at: Step, mean: Tensor) -> Tensor:
         """Each latent's squared error over its variance in the batch, (n,)."""
         assert isinstance(at.helper, nn.ModuleList)
-        others = 1 - torch.eye(mean.shape[1])
+        others = 1 - torch.eye(mean.shape[1], device=mean.device)
         guesses = [net(mean * seen) for net, seen in zip(at.helper, others, strict=True)]
         error = (torch.cat(guesses, 1) - mean).square().mean(0)
         return error / (mean.var(0, unbiased=False) + 1e-6)

@@ -117,7 +117,7 @@ class Mixup(OfGaussians):
     weight: Weight = 1.0
 
     def loss(self, at: Step) -> Tensor:
-        angle = torch.rand(len(at.x), generator=at.draws) * torch.pi / 2
+        angle = torch.rand(len(at.x), generator=at.draws).to(at.x) * torch.pi / 2
         share = angle.sin().square()
         other = torch.randperm(len(at.x), generator=at.draws)
         x = _mixed(at.x, share, other)

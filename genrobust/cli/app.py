@@ -430,8 +430,7 @@ def train(
     judge: Annotated[
         str | None,
         typer.Option(
-            help="A judge's architecture instead: lenet, vgg, resnet, thesis, "
-            "committee or light-committee."
+            help="A judge's architecture instead: lenet, vgg, resnet, thesis or committee."
         ),
     ] = None,
     beside: Annotated[

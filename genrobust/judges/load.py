@@ -238,4 +238,4 @@ def _by_name(name: str) -> Callable[[str], nn.Module | Judge]:
     return make
 
 
-lenet, vgg, resnet, thesis, committee, light_committee = map(_by_name, ARCHITECTURES)
+lenet, vgg, resnet, thesis, committee = map(_by_name, ARCHITECTURES)

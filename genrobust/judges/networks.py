@@ -106,48 +106,27 @@ class Committee(nn.Module):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.members = nn.ModuleList(
-            [self.pooled(channels, classes), _strided(channels, classes), _wide(channels, classes)]
-        )
-
-    @staticmethod
-    def pooled(channels: int, classes: int) -> nn.Module:
-        """The first member: it pools where the others stride."""
-        layers: list[nn.Module] = []
+        pooled: list[nn.Module] = []
         for before, after in ((channels, 16), (16, 32), (32, 64)):
-            layers += [nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)]
-            layers += [nn.GELU(), nn.AvgPool2d(2)]
-        return _Looking(*layers, _Grid(4), nn.Linear(1024, 64), nn.GELU(), nn.Linear(64, classes))
+            pooled += [nn.Conv2d(before, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)]
+            pooled += [nn.GELU(), nn.AvgPool2d(2)]
+        strided: list[nn.Module] = []
+        for before, after in ((channels, 16), (16, 32), (32, 64)):
+            strided += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(4, after), nn.SiLU()]
+        wide = [
+            *(nn.Conv2d(channels, 16, 7, 2, 3), nn.ELU()),
+            *(nn.Conv2d(16, 32, 5, 2, 2), nn.ELU(), nn.Conv2d(32, 32, 3, 1, 1), nn.ELU()),
+        ]
+        self.members = nn.ModuleList(
+            [
+                _Looking(*pooled, _Grid(4), nn.Linear(1024, 64), nn.GELU(), nn.Linear(64, classes)),
+                _Looking(*strided, _Grid(4), nn.Dropout(0.2), nn.Linear(1024, classes)),
+                _Looking(*wide, _Grid(4), nn.Dropout(0.2), nn.Linear(512, classes)),
+            ]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([member(x) for member in self.members]).mean(0)
-
-
-class LightCommittee(Committee):
-    """A committee at half the cost: its first member strides once, before it pools."""
-
-    @staticmethod
-    def pooled(channels: int, classes: int) -> nn.Module:
-        return _Looking(
-            *(nn.Conv2d(channels, 16, 4, 2, 1), nn.GELU(), nn.AvgPool2d(2)),
-            *(nn.Conv2d(16, 32, 3, 1, 1), nn.GELU(), nn.AvgPool2d(2)),
-            *(_Grid(4), nn.Linear(512, 64), nn.GELU(), nn.Linear(64, classes)),
-        )
-
-
-def _strided(channels: int, classes: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for before, after in ((channels, 16), (16, 32), (32, 64)):
-        layers += [nn.Conv2d(before, after, 4, 2, 1), nn.GroupNorm(4, after), nn.SiLU()]
-    return _Looking(*layers, _Grid(4), nn.Dropout(0.2), nn.Linear(1024, classes))
-
-
-def _wide(channels: int, classes: int) -> nn.Module:
-    return _Looking(
-        *(nn.Conv2d(channels, 16, 7, 2, 3), nn.ELU(), nn.Conv2d(16, 32, 5, 2, 2), nn.ELU()),
-        *(nn.Conv2d(32, 32, 3, 1, 1), nn.ELU()),
-        *(_Grid(4), nn.Dropout(0.2), nn.Linear(512, classes)),
-    )
 
 
 class Thesis(nn.Sequential):
@@ -170,5 +149,4 @@ ARCHITECTURES: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet": ResNet,
     "thesis": Thesis,
     "committee": Committee,
-    "light-committee": LightCommittee,
 }

@@ -100,8 +100,7 @@ def page(found: dict[str, Any]) -> str:
     return (
         f"On one {found['device']}, torch {found['torch']}, genrobust {found['genrobust']}, "
         "`python benchmarks/gpu.py`: a step of an attack beside that of a plain loop, and whole "
-        f"attacks of {MANY} steps, on the zoo's VAE at 32 x 32. A batch that fills the GPU is one "
-        "from which on the time of a step grows with it.\n\n"
+        fXX
         "| attack | batch | a step, ms | a plain loop's, ms | ratio | whole, ratio |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: |\n" + "\n".join(rows) + "\n"
     )

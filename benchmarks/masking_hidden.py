@@ -29,7 +29,12 @@ from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts
-from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose
+from genrobust.runner.signs import (
+    attacked_agreement,
+    attacked_response,
+    diagnose,
+    smoothed_gain,
+)
 from genrobust.suites import load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -45,7 +50,7 @@ SOURCES = 48
 DISVAE = ("VAE", "betaH", "btcvae", "factor")
 HEAD = (
     *("wrong gradient", "wrong latent", "wrong pixels", "wrong after"),
-    *("jump", "response", "held after", "lead", "flags"),
+    *("jump", "response", "held after", "rippled", "lead", "flags"),
 )
 Row = dict[str, str]
 Make = Callable[[], GenerativeModel]
@@ -185,7 +190,10 @@ def looked_at(data: str, make: Make) -> Row:
     diagnosis = diagnose(model, batch, eligible, suite.norm, suite.eps)
     late = attacked_agreement(model, batch, diagnosis)
     moves = attacked_response(model, batch, diagnosis)
-    found = replace(diagnosis.signs, along_attacked=late, response_attacked=moves)
+    gain = smoothed_gain(model, batch, eligible)
+    found = replace(
+        diagnosis.signs, along_attacked=late, response_attacked=moves, smoothed_gain=gain
+    )
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
     seen = found.guidance.directional
@@ -201,6 +209,7 @@ def looked_at(data: str, make: Make) -> Row:
         "jump": f"{float(seen.jump.max()):.2f}",
         "response": f"{float(seen.response.min()):.2f}",
         "held after": percent(moves < flags.HELD),
+        "rippled": percent(gain > flags.GAIN),
         "lead": f"{float(seen.lead.max()):.0f}",
         "flags": ", ".join(flag.name for flag in raised),
     }
@@ -227,7 +236,8 @@ def page(masked: list[Row], honest: list[Row], fallen: list[Row], count: int) ->
         f"by the signs, on {SOURCES} sources at the suite's smallest and largest radius; beside "
         "them the shares of sources, in percent, where the gradient is not what differences say "
         "(or that of a latent, in a group of pixels, or at attacked images), the largest jump, the "
-        "least response, the share of sources whose reconstruction is held at the attacked image, "
+        "least response, the shares of sources whose reconstruction is held at the attacked image, "
+        "and where a smoothed gradient leads much further, "
         "and the largest lead. "
         f"genrobust {genrobust.__version__}, `python benchmarks/masking_hidden.py`.\n\n"
         f"{table(masked)}\n\nOf {len(fallen)} of these models, the share that stands at L-inf "

@@ -17,7 +17,13 @@ from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Damaged, Directional, Signs
-from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose, guidance_of
+from genrobust.runner.signs import (
+    attacked_agreement,
+    attacked_response,
+    diagnose,
+    guidance_of,
+    smoothed_gain,
+)
 from genrobust.suites import Suite, load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -35,6 +41,7 @@ TOLD = {
     "largest-kept": "pixels without a true gradient",
     "off-the-data": "gradients are wrong where attacks lead",
     "gate": "reconstructions are held where attacks lead",
+    "coarse-ripple": "a smoothed gradient leads further",
 }
 #: Told after an attack, and those that take long.
 ATTACKED = {"off-the-data", "gate"}
@@ -65,7 +72,7 @@ def told(model: GenerativeModel, count: int = COUNT, eps: tuple[float, ...] = ()
     batch = digits(count)
     eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
     diagnosis = diagnose(model, batch, eligible, "linf", eps)
-    found = diagnosis.signs
+    found = replace(diagnosis.signs, smoothed_gain=smoothed_gain(model, batch, eligible))
     if eps:
         found = replace(
             found,
@@ -184,6 +191,31 @@ def test_what_a_gate_holds_moves_less_where_attacks_lead() -> None:
         assert found[name][2] == 1  # no attack ran on it
     assert float(found["gate"][eligible].max()) < flags.HELD / 2
     assert float(found["vae"].min()) > flags.HELD
+
+
+def test_the_flag_of_ripples_is_raised_beyond_its_limits_alone() -> None:
+    gain, eligible = torch.full((20,), flags.GAIN), torch.ones(20, dtype=torch.bool)
+    assert flags._rippled(gain, eligible) is None
+    gain[:9] = torch.tensor([0.41, float("nan"), 1.0]).repeat(3)  # nine of twenty are the limit
+    assert flags._rippled(gain, eligible) is None
+    gain[9] = 0.41
+    flag = flags._rippled(gain, eligible)
+    assert flag is not None
+    assert (flag.value, flag.limit) == (10 / 20, flags.RIPPLED)
+    eligible[:3] = False  # those that count alone
+    assert flags._rippled(gain, eligible) is None
+
+
+def test_a_mean_of_gradients_leads_further_through_a_ripple_alone() -> None:
+    batch = digits(6)
+    eligible = torch.tensor([True, True, False, True, True, True])
+    rippled, plain = (
+        smoothed_gain(model, batch, eligible) for model in (masked("coarse-ripple"), zoo("vae"))
+    )
+    assert rippled[2] == plain[2] == 0  # not looked at
+    assert float(rippled[eligible].mean()) > flags.GAIN > 2 * float(plain.abs().max())
+    alone = smoothed_gain(zoo("vae"), batch[torch.tensor([3])], eligible[[3]])
+    assert torch.allclose(alone, plain[[3]], atol=1e-4)  # whatever else is in the batch
 
 
 def test_the_flag_of_late_gradients_is_raised_beyond_its_limits_alone() -> None:

@@ -58,6 +58,10 @@ RESPONSE, STIFF = 0.01, 0.25
 #: of the sources where it is less. Of honest models of digits and MNIST it is less at 0.15 at most,
 #: where codes are coarsely quantised at 0.27; where a gate shuts on rough images at 0.88 and more.
 HELD, HOLDS = 0.25, 0.6
+#: The part of a fall of the margin down a smoothed gradient that the own one misses, and the share
+#: of the sources where it is more. Of honest models it is more at 0.27 at most, of a network that
+#: a step of 0.03 takes far; of rippled ones at 0.64 and more.
+GAIN, RIPPLED = 0.4, 0.45
 #: Logits by which a category leads beyond which others have next to no gradient, and the share of
 #: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
 LEAD, TOO_SURE = 60.0, 0.25
@@ -102,6 +106,8 @@ def raised(
             found.append(_attacked(signs.along_attacked, eligible))
         if signs.response_attacked is not None:
             found.append(_held(signs.response_attacked, eligible))
+        if signs.smoothed_gain is not None:
+            found.append(_rippled(signs.smoothed_gain, eligible))
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
@@ -308,6 +314,22 @@ def _held(response: Tensor, eligible: Tensor) -> Flag | None:
         "without what lets go of the given image there",
         value=share,
         limit=HOLDS,
+    )
+
+
+def _rippled(gain: Tensor, eligible: Tensor) -> Flag | None:
+    """A mean of gradients leads where a true one does, unless the model is rippled."""
+    share = _share(~(gain[eligible] <= GAIN))
+    if share <= RIPPLED:
+        return None
+    return Flag(
+        name="a smoothed gradient leads further",
+        evidence=f"for {share:.0%} of the eligible sources a step down the mean of gradients "
+        "beside the source lowers the judge's margin much further than one down its own, by more "
+        f"than {GAIN:g} of the way; attack the model without its ripple, or with smoothed "
+        "gradients",
+        value=share,
+        limit=RIPPLED,
     )
 
 

@@ -177,8 +177,9 @@ class Signs(Stored):
 
     ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
     at attacked images and few at a time, (B,); ``response_attacked`` how far noise moves their
-    reconstructions, in parts of how far it moves their sources', (B,); None in the first runs and
-    where a smallest change is searched.
+    reconstructions, in parts of how far it moves their sources', (B,); ``smoothed_gain`` what a
+    step down a source's own gradient misses of the margin's fall down a smoothed one, (B,); None in
+    the first runs and where a smallest change is searched.
     """
 
     guidance: Annotated[Guidance, Group()]
@@ -190,6 +191,9 @@ class Signs(Stored):
     response_attacked: Annotated[
         Tensor | None, Column(torch.float32, "source", "rerun", later=3)
     ] = None
+    smoothed_gain: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=3)] = (
+        None
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -27,6 +27,9 @@ from genrobust.threat import ThreatModel
 #: still: far enough that a code from a list moves too.
 SHAKE = 0.03
 
+#: Gradients beside a source whose mean is its smoothed one.
+BESIDE = 8
+
 #: Settings that are a budget.
 BUDGETS = ("steps", "queries")
 
@@ -144,6 +147,42 @@ def attacked_response(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis
     here, there = moves(sources), moves(diagnosis.x_adv[-1])
     found[diagnosis.positions] = torch.where(here > 0, there / here, 1)
     return found
+
+
+def smoothed_gain(model: GenerativeModel, batch: Batch, eligible: Tensor) -> Tensor:
+    """What a step down its own gradient misses of the margin's fall down a smoothed one, (B,).
+
+    A model that is rippled about as widely as its ball has true gradients, and each tells of its
+    ripple: their mean over images beside the source tells where the margin falls. The part of that
+    fall, of a logit at least, which a step of ``SHAKE`` along the own gradient's signs does not
+    reach; below 0 where it reaches more. 0 at other sources, and of models that are random or
+    without gradients.
+    """
+    gain = batch.x.new_zeros(len(batch))
+    positions = eligible.nonzero()[:, 0]
+    if model.draws > 1 or not model.differentiable or not len(positions):
+        return gain
+    part = batch[positions]
+    problem = Problem.of(JudgeMargin(), Context(model, part))
+
+    def draw(generator: torch.Generator) -> Tensor:
+        noise: Tensor = SHAKE * (2 * torch.rand(BESIDE, *part.x.shape[1:], generator=generator) - 1)
+        return noise
+
+    noise = per_sample(draw, part.sample_ids, "beside", part.seed).to(part.x)
+    smoothed = torch.zeros_like(part.x)
+    for beside in noise.unbind(1):
+        gradient = problem.gradient((part.x + beside).clamp(0, 1))[1].nan_to_num()
+        smoothed += F.normalize(gradient.flatten(1), dim=1).view_as(part.x)
+    own = problem.gradient(part.x)[1].nan_to_num()
+    with torch.no_grad():
+        here, there, standing = (
+            _deployed_margin(model, part, (part.x - SHAKE * g.sign()).clamp(0, 1) - part.x)
+            for g in (own, smoothed, 0 * own)
+        )
+    fell, wanted = standing - here, standing - there
+    gain[positions] = (wanted - fell.clamp_min(0)) / wanted.clamp_min(SURE)
+    return gain
 
 
 def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:

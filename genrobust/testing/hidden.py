@@ -200,6 +200,11 @@ def _gate(x: Tensor) -> Tensor:
     return x + shut * (_nearest(x).detach() - x)
 
 
+def _coarse_ripple(x: Tensor) -> Tensor:
+    """As wide as the radius, with true gradients: differences of a step or two agree with them."""
+    return x + 0.01 * torch.sin(2 * torch.pi * x / 0.03)
+
+
 def _purified(x: Tensor) -> Tensor:
     """Most of the way to the nearest training image, that seems the image itself backward."""
     return backward_as(0.3 * x + 0.7 * _nearest(x), x)
@@ -283,5 +288,6 @@ two_faced = on_pixels("another function for gradients", _only_without_gradients)
 first_of_batch = on_pixels("gradient for one of the batch", _first_of_batch)
 detector = on_pixels("detector", _detector)
 gate = on_pixels("gate", _gate)
+coarse_ripple = on_pixels("coarse ripple", _coarse_ripple)
 purified = on_pixels("purifier", _purified)
 softly_purified = on_pixels("soft purifier", _softly_purified)

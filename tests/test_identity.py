@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +18,16 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.attacks import ATTACKS
 from genrobust.errors import GenrobustWarning
-from genrobust.models.identity import identity
+from genrobust.models.identity import IMAGES, identity
 from genrobust.models.reach import reach
+from genrobust.norms import NORMS
+from genrobust.objectives.base import OBJECTIVES
 from genrobust.records.record import Record
-from genrobust.suites import Suite, load_suite
+from genrobust.registry import Registry
+from genrobust.rules import RULES
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
+from genrobust.suites import AttackEntry, Suite, load_suite
 
 HEAD = """
 import torch
@@ -289,31 +297,101 @@ class Mine(Noise):
         return {result} if SCALE else None
 """
 
+OBJECTIVE = """
+from dataclasses import dataclass
+from genrobust.objectives.output import OutputDistance
+SCALE = {number}
+@dataclass(frozen=True)
+class Mine:
+    goals = ("targeted",)
+    def __call__(self, x_adv, context):
+        found = SCALE * OutputDistance()(x_adv, context),
+        return {result}[0]
+"""
+
+RULE = """
+from genrobust.rules import Rule, Words
+LIMIT = {number}
+class Mine(Rule):
+    name = "mine-of-this-test"
+    judges_needed = (0, 0)
+    labelled = False
+    words = Words(found="{} are near", eligible="Every.", success="Moved.")
+    def look(self, images, sources):
+        found = ((images - sources.reconstruction).flatten(1).norm(dim=1) > LIMIT).long(),
+        return {result}[0]
+"""
+
+NORM = """
+from genrobust.norms import Linf
+SCALE = {number}
+class Mine(Linf):
+    name = "mine-of-this-test"
+    def draw(self, shape, generator):
+        found = super().draw(shape, generator) / SCALE,
+        return {result}[0]
+"""
+
+
+def by_attack(suite: Suite) -> Suite:
+    return suite.with_attacks(["mine-of-this-test"])
+
+
+def by_objective(suite: Suite) -> Suite:
+    one = AttackEntry(attack="objective:mine-of-this-test", goal="targeted", settings={"steps": 1})
+    return suite.model_copy(update={"attacks": (one,)})
+
+
+def by_rule(suite: Suite) -> Suite:
+    rule = {"rule": "mine-of-this-test", "attacker_judge": None, "scoring_judges": ()}
+    return suite.model_copy(update=rule)
+
+
+def by_norm(suite: Suite) -> Suite:
+    return suite.with_norm("mine-of-this-test")
+
+
+#: A plugin's code, where its class is registered, and a suite that goes by it.
+Code = tuple[str, Registry[Any], Callable[[Suite], Suite]]
+CODE: dict[str, Code] = {
+    "attack": (ATTACK, ATTACKS, by_attack),
+    "objective": (OBJECTIVE, OBJECTIVES, by_objective),
+    "rule": (RULE, RULES, by_rule),
+    "norm": (NORM, NORMS, by_norm),
+}
+
 
 @pytest.mark.parametrize("edit", ["{number}", "{result}"])
+@pytest.mark.parametrize("kind", CODE)
 @pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
-def test_the_code_of_an_attack_of_ones_own_counts(
-    edit: str, noise: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_code_of_a_plugin_of_ones_own_counts(
+    kind: str, edit: str, noise: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a plugin's file does it: installed, so that its code is among libraries."""
+    code, registry, going_by_it = CODE[kind]
     site = tmp_path / "site-packages"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setattr(ATTACKS, "_registered", {**ATTACKS._registered})
-    done = []
+    monkeypatch.setattr(registry, "_registered", {**registry._registered})
+    found = []
     for version in ("one", "two", "one"):
-        text = ATTACK.replace("{number}", "2" if edit == "{number}" and version == "two" else "1")
+        text = code.replace("{number}", "2" if edit == "{number}" and version == "two" else "1")
         changed = edit == "{result}" and version == "two"
-        text = text.replace("{result}", "(found[0], found[1])" if changed else "found")
-        (site / "an_attack_of_this_test.py").write_text(text)
-        path = site / "an_attack_of_this_test.py"
-        space: dict[str, object] = {"__name__": path.stem, "__file__": str(path)}
+        text = text.replace("{result}", "(*found,)" if changed else "found")
+        path = site / "a_plugin_of_this_test.py"
+        path.write_text(text)
+        space: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
         exec(compile(text, str(path), "exec"), space)
-        ATTACKS._registered["mine-of-this-test"] = space["Mine"]  # type: ignore[assignment]
-        suite = noise.with_attacks(["mine-of-this-test"])
-        genrobust.bench("vae", suite, limit=1, out=tmp_path / "out")
-        done.append(shards(tmp_path / "out"))
-    assert done[0] != done[1] != done[2]
+        registry._registered["mine-of-this-test"] = space["Mine"]
+        found.append(prepare("vae", going_by_it(noise), Options()).identity)
+    assert found[0] == found[2] != found[1]
+
+
+def test_what_genrobust_ships_adds_nothing_to_the_identity_of_a_model(noise: Suite) -> None:
+    suite = noise.with_attacks(["objective:output-distance", "latent"]).with_norm("l2")
+    images, model = genrobust.load_images("digits"), genrobust.load_model("vae")
+    alone = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
+    assert prepare("vae", suite, Options()).identity == alone.hexdigest()
 
 
 class Keeps(nn.Module):

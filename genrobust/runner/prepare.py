@@ -7,6 +7,7 @@ import math
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Generic
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from genrobust import files
 from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
+from genrobust.attacks.objective import ObjectiveAttack
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
@@ -33,6 +35,8 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.reach import reach
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
+from genrobust.norms import NORMS
+from genrobust.plugins import is_ours
 from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner.executors.base import EXECUTORS, Executor
@@ -61,7 +65,7 @@ class Prepared(Generic[AnyRecord]):
 
     Args:
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
-            of attacks that genrobust does not ship.
+            of attacks, objectives, rules and norms that genrobust does not ship.
         settings: what is not as the suite says, or the seed, in short words.
         spec: from which other processes prepare the same, if the executor has any.
         purpose: what the run is for.
@@ -207,15 +211,24 @@ def prepare(
 
 
 def _identity(model: GenerativeModel, suite: Suite, images: Images) -> str:
-    """Of the model, where it is before it goes to a device, and of other people's attacks."""
+    """Of the model, where it is before it goes to a device, and of other people's code."""
     digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
-    for name in sorted({entry.attack for entry in suite.attacks}):
-        kind = ATTACKS.get(name)
-        package = kind.__module__.partition(".")[0]
-        if package != "genrobust":
-            found = reach({name: kind}, own={package})
+    for name, kind in _classes(suite):
+        if not is_ours(kind):
+            found = reach({name: kind}, own={kind.__module__.partition(".")[0]})
             digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
     return digest.hexdigest()
+
+
+def _classes(suite: Suite) -> Iterator[tuple[str, type]]:
+    """Of all that a suite names and that may be a plugin's, whose code results depend on."""
+    for name in sorted({entry.attack for entry in suite.attacks}):
+        kind = ATTACKS.get(name)
+        yield name, kind
+        if issubclass(kind, ObjectiveAttack):  # a class of ours around what may be a plugin's
+            yield f"the objective of {name}", kind.objective
+    yield f"the rule {suite.rule}", RULES.get(suite.rule)
+    yield f"the norm {suite.norm}", NORMS.get(suite.norm)
 
 
 def _check_samples(suite: Suite, images: Images) -> None:

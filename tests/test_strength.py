@@ -115,3 +115,18 @@ def test_a_neighbour_margin_is_the_log_odds_of_two_densities() -> None:
     expected = (near[:1].sum() / near[1:].sum()).log()
     found = objective(x, Context(model, Batch(x, (7,))))
     torch.testing.assert_close(found[0], expected)
+
+
+def test_another_start_of_a_switch_is_tried_where_the_first_did_not_arrive() -> None:
+    model, judge = genrobust.load_model("jointvae"), load_judge("digits", "lenet")
+    x, labels = images(6)
+    batch, threat = Batch(x, range(6), labels=labels, judge=judge), ThreatModel("linf", 0.05)
+    once, thrice = (
+        make_attack("code-switch", {"steps": 4, "categories": 2, "restarts": n})(
+            model, batch, threat
+        )
+        for n in (1, 3)
+    )
+    assert (thrice.loss <= once.loss).all()
+    assert (thrice.loss < once.loss).any()
+    assert (thrice.backwards <= 3 * once.backwards).all()

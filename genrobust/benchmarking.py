@@ -14,7 +14,6 @@ from torch import nn
 from genrobust import files
 from genrobust.arguments import path
 from genrobust.data.reference import lent
-from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.modes import plain_modes
@@ -24,7 +23,7 @@ from genrobust.report.curve import render_curve
 from genrobust.report.html import render
 from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
-from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
+from genrobust.runner.own import drawn_before, drawn_for, kept, referred, require_data, run_on
 from genrobust.runner.prepare import chosen_suite, prepare
 from genrobust.runner.run import Run, execute
 from genrobust.suites.suite import Suite
@@ -64,6 +63,8 @@ def bench(
             :func:`genrobust.suites.draw.draw`. A registered name; a folder of class sub-folders or
             of pictures; a ``.npz`` or ``.npy``; ``"FILE.py:FUNCTION"``; a torchvision-style or
             Hugging Face data set; images, or images and labels, as tensors or arrays; Images.
+            Beside ``suite``, the pictures that it was drawn from before, such as by another
+            record's ``suite``.
         sources: of ``data``, how many pictures are attacked; default 100.
         name: what the run and its model are called; default what the model is.
         limit: only the first so many samples (the record is then not official).
@@ -109,17 +110,18 @@ def bench(
     with left_as_it_was(model), ExitStack() as stack:
         if data is None:
             protocol = chosen_suite("digits" if suite is None else suite, data_root)
-        elif suite is not None:
-            raise GenrobustError("data= makes a suite of its own; leave suite= out")
         else:
             if isinstance(data, (str, os.PathLike)):
                 reference, options = referred(data, options)
             else:
                 reference = stack.enter_context(lent(data))
-            protocol = drawn_for(model, reference, options, sources)
-            if place is not None:
-                protocol, _ = kept(protocol, lambda _: place, radii=bool(options.eps))
-            options = run_on(options)
+            if suite is not None:
+                protocol = drawn_before(chosen_suite(suite, data_root), reference, sources)
+            else:
+                protocol = drawn_for(model, reference, options, sources)
+                if place is not None:
+                    protocol, _ = kept(protocol, lambda _: place, radii=bool(options.eps))
+                options = run_on(options)
         prepared = prepare(model, protocol, options)
         if place is None:
             with files.temporary_folder() as folder:

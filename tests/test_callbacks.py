@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,47 @@ def test_own_pictures_are_drawn_from() -> None:
     record = DuringTraining(data=images, **how)(genrobust.load_model("vae").module, 0)
     assert record is not None
     assert record.scores.sources == 3
+
+
+class Gain(nn.Module):
+    """Means of blocks, and of what no picture has: a checkerboard, which is weighed by the gain."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.0))
+        board = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)
+        self.register_buffer("board", board)
+
+    def encode(self, x: Tensor) -> Tensor:
+        pool = nn.functional.avg_pool2d
+        return pool(x, 4) + self.gain * pool(x * self.board, 4)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return nn.functional.interpolate(z, scale_factor=4)
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_suite_of_own_pictures_is_drawn_once_so_that_epochs_compare(
+    as_file: bool, tmp_path: Path
+) -> None:
+    """The radii that tell of one model tell nothing of the next: it is 20 times as fragile."""
+    blocks = 0.25 + 0.5 * torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    pictures = nn.functional.interpolate(blocks, scale_factor=4)
+    np.save(tmp_path / "blocks.npy", pictures.numpy())
+    how = {**HOW, "sources": 4, "attacks": ["noise"], "eps": (), "rule": "distance"}
+    data = str(tmp_path / "blocks.npy") if as_file else pictures
+    measure, module = DuringTraining(data=data, **how), Gain()
+    for epoch, gain in enumerate((2.0, 40.0)):
+        module.gain.data.fill_(gain)
+        measure(module, epoch)
+    first, second = measure.records.values()
+    assert second.suite == first.suite
+    assert second.deviations == first.deviations
+    assert first.compare(second).robust_area is not None
+    alone = genrobust.bench(module, data=data, **how)
+    assert alone.suite.eps != first.suite.eps
 
 
 @pytest.mark.parametrize(

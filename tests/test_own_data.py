@@ -459,3 +459,20 @@ def test_what_is_wrong_is_one_sentence(
     problem = _fails(*given, *words)
     assert said in problem
     assert "Traceback" not in problem
+
+
+def test_a_drawn_suite_is_given_again_with_the_pictures_that_it_was_drawn_from(
+    place: Path,
+) -> None:
+    pictures = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    how: dict[str, Any] = {"attacks": ["noise"], "workers": 1}
+    model = genrobust.load_model("mine.py:VAE")
+    first = genrobust.bench(model, data=pictures, sources=3, eps=[0.1], rule="distance", **how)
+    again = genrobust.bench(model, first.suite, data=pictures, **how)
+    assert (again.suite, again.scores) == (first.suite, first.scores)
+    for suite, more, said in (
+        ("digits", {}, "is of 'digits', and data= gives other pictures; leave suite= out"),
+        (first.suite, {"sources": 2}, "sources is 2, and the suite 'own-data' has 3 already"),
+    ):
+        with pytest.raises(GenrobustError, match=said):
+            genrobust.bench(model, suite, data=pictures, **how, **more)

@@ -13,6 +13,7 @@ from genrobust.benchmarking import bench
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.models.model import GenerativeModel
 from genrobust.records.record import Record
+from genrobust.suites.suite import Suite
 
 #: Is told the record of an epoch.
 Log = Callable[[Record, int], None]
@@ -20,12 +21,18 @@ Log = Callable[[Record, int], None]
 #: Sources that are attacked: few, so that training does not wait long.
 SOURCES = 20
 
+#: Options that say what suite is drawn of pictures.
+_OF_A_DRAWN_SUITE = {"sources", "eps", "judge", "rule"}
+
 
 class DuringTraining:
     """Bench a model during training, on few sources; training goes on as if it had not been.
 
     Neither the module nor a random generator is changed by it. Scores of few sources have wide
     intervals and a flag that says so: they show a trend, and the last model is benched in full.
+    Of ``data`` a suite is drawn once, for the model that is measured first: all later ones are
+    attacked on the same pictures at the same radii. Where that model has hardly been trained, its
+    radii tell little of the others; give them with ``eps``.
 
     Args:
         suite: as for :func:`genrobust.bench`; default ``"digits"``.
@@ -69,8 +76,7 @@ class DuringTraining:
         for name in options:
             if name not in known:
                 raise unknown_name("option of bench", name, sorted(known))
-        of_data = options.get("data") is not None
-        few = {"sources" if of_data else "limit": sources}
+        few = {"limit" if options.get("data") is None else "sources": sources}
         self._options: dict[str, Any] = {"suite": suite, **few, **options}
         self._every = every_n_epochs
         self._model = model or (lambda module: module)
@@ -98,10 +104,17 @@ class DuringTraining:
         if weight is not None:
             options.setdefault("device", str(weight.device))
         record = bench(self._model(module), **options)
+        if options.get("data") is not None:
+            self._go_on_with(record.suite)
         self.records[epoch] = record
         for log in self._log:
             log(record, epoch)
         return record
+
+    def _go_on_with(self, suite: Suite) -> None:
+        """Scores compare between epochs: what a drawn suite holds is not asked for again."""
+        asked = {k: v for k, v in self._options.items() if k not in _OF_A_DRAWN_SUITE}
+        self._options = {**asked, "suite": suite}
 
 
 def scores_of(record: Record) -> dict[str, float]:

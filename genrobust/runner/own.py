@@ -92,6 +92,25 @@ def drawn_for(
         )
 
 
+def drawn_before(suite: Suite, data: Reference, sources: int | None) -> Suite:
+    """A suite that was drawn from these pictures before, to be measured on them again.
+
+    Raises:
+        GenrobustError: it is of others, or a number of sources is given, which it has.
+    """
+    if Reference.parse(suite.dataset).place != data.place:
+        raise GenrobustError(
+            f"the suite '{suite.name}' is of '{suite.dataset}', and data= gives other pictures; "
+            "leave suite= out, and one is drawn from them, or give the suite that was"
+        )
+    if sources is not None:
+        raise GenrobustError(
+            f"sources is {sources}, and the suite '{suite.name}' has {len(suite.sample_ids)} "
+            "already; leave sources= out, or take the first so many with limit="
+        )
+    return suite
+
+
 def kept(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suite, Path]:
     """The suite, written down in the folder ``home`` gives for it, and its file.
 

@@ -11,12 +11,14 @@ Libraries, which do not have that ``__import__``, never see a neighbour.
 from __future__ import annotations
 
 import builtins
+import csv
 import os
 import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -46,7 +48,25 @@ def is_library(file: str | None) -> bool:
     path = os.path.realpath(file)
     if {"site-packages", "dist-packages"} & set(Path(path).parts):
         return True
-    return path.startswith(_LIBRARIES)
+    return path.startswith(_LIBRARIES) or _is_installed(path, tuple(sys.path))
+
+
+@cache
+def _is_installed(file: str, search: tuple[str, ...]) -> bool:
+    """Whether a file came with a package that pip put into a folder of its own: --target.
+
+    What is installed so that it can be edited has no file in its package's list.
+    """
+    folders = (os.path.join(os.path.realpath(place), "") for place in search)  # noqa: PTH118
+    return any(file in _files_in(folder) for folder in folders if file.startswith(folder))
+
+
+@cache
+def _files_in(folder: str) -> frozenset[str]:
+    """The files that packages brought into a folder, as the lists beside them say."""
+    lists = Path(folder).glob("*.dist-info/RECORD")
+    rows = (row for one in lists for row in csv.reader(one.read_text("utf-8").splitlines()))
+    return frozenset(os.path.normpath(folder + row[0]) for row in rows if row)
 
 
 class Project:

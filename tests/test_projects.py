@@ -301,3 +301,21 @@ def test_code_of_libraries_is_told_from_code_of_users() -> None:
     assert is_library(os.__file__)
     assert is_library(nn.__file__)
     assert not is_library(__file__)
+
+
+def test_a_package_in_a_folder_of_its_own_is_a_library_unless_it_is_edited_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("theirs", "edited"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        (tmp_path / f"{name}-1.0.dist-info").mkdir()
+    rows = "theirs/__init__.py,sha256=x,0\n../outside.py,,\n"
+    (tmp_path / "theirs-1.0.dist-info/RECORD").write_text(rows)
+    (tmp_path / "edited-1.0.dist-info/RECORD").write_text("__editable__.edited-1.0.pth,,\n")
+    theirs, edited = (str(tmp_path / name / "__init__.py") for name in ("theirs", "edited"))
+    assert not is_library(theirs)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_library(theirs)
+    assert not is_library(edited)
+    assert not is_library(str(tmp_path / "own.py"))

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 import torch
@@ -190,12 +193,71 @@ class Careless:
     def __hash__(self) -> int:
         return 1
 
+    def __len__(self) -> int:
+        raise AssertionError
+
+    def __iter__(self) -> Any:
+        raise AssertionError
+
+    def __getitem__(self, key: object) -> object:
+        raise AssertionError
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError
+
+
+class Slotted:
+    """It has no dictionary, and is asked for one in vain."""
+
+    __slots__ = ("t",)
+
+    def __init__(self, t: float) -> None:
+        self.t = t
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError
+
+
+def careless(kind: type, *content: object) -> object:
+    """An object of Python's own kind, of a class with code for everything."""
+    return type("Mine", (Careless, kind), {})(*content)
+
 
 def test_no_code_of_the_user_is_run() -> None:
     class Mine(Careless, bytearray):
         pass
 
     assert reach({"a": [Careless(), {Careless()}, Mine(b"1"), {(Careless(),)}]}).code
+    assert reach({"a": careless(ModuleType, "name")}).code
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Slotted,
+        lambda t: careless(list, [t]),
+        lambda t: careless(tuple, [t]),
+        lambda t: careless(deque, [t]),
+        lambda t: careless(set, [t]),
+        lambda t: careless(dict, {"t": t}),
+        lambda t: careless(OrderedDict, {"t": t}),
+    ],
+)
+def test_what_an_object_holds_counts_and_none_of_its_code_is_run(
+    make: Callable[[float], object],
+) -> None:
+    assert reach({"a": make(1.0)}).code == reach({"a": make(1.0)}).code
+    assert reach({"a": make(1.0)}).code != reach({"a": make(2.0)}).code
+
+
+def test_what_stands_in_place_of_a_module_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    space: dict[str, Any] = {}
+    exec("def use():\n    import my_stand_in\n    return my_stand_in.t", space)
+    found = set()
+    for t in (1.0, 2.0):
+        monkeypatch.setitem(sys.modules, "my_stand_in", cast("ModuleType", Slotted(t)))
+        found.add(reach({"use": space["use"]}).code)
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("far", [0.1, 0.3])

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import re
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,7 +24,9 @@ from types import (
     CellType,
     CodeType,
     FunctionType,
+    GetSetDescriptorType,
     MappingProxyType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -291,7 +293,10 @@ class _Walk:
                 self.emit("global", name)
                 self.visit(f"{path}.{name}", used)
             for module in _imported_by(function):
-                self._follow_module(module)
+                if issubclass(type(module), ModuleType):
+                    self._follow_module(module)
+                else:  # some put an object in place of their module
+                    self.visit(path, module)
         for default in (function.__defaults__, function.__kwdefaults__):
             self.visit(path, default)
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -308,8 +313,8 @@ class _Walk:
         names = _names_of(function.__code__)
         if names & _LOOKING_UP:
             used = [*(value for _, value in _globals_of(function)), *_imported_by(function)]
-            modules = [value for value in used if isinstance(value, ModuleType)]
-            self.looked_up.update(plain_name(module.__name__) for module in modules)
+            spaces = [_dictionary(v, type(v)) for v in used if issubclass(type(v), ModuleType)]
+            self.looked_up.update(plain_name(str(space.get("__name__"))) for space in spaces)
         # `eval` is what torch calls a method, too.
         if _OWN_GLOBALS.intersection(_arguments_of(function.__code__, _LOADING)):
             where = plain_name(str(function.__globals__.get("__name__")))
@@ -348,7 +353,8 @@ class _Walk:
                     self.visit(f"{path}.{name}", value)
 
     def _follow_module(self, module: ModuleType) -> None:
-        name = str(module.__name__)
+        space = _dictionary(module, type(module))
+        name = str(space.get("__name__"))
         if (
             is_library(_file_of(module))
             and name != "__main__"
@@ -357,7 +363,7 @@ class _Walk:
             self.emit("module", *_library(name))
             return
         self.emit("module", plain_name(name))
-        self.modules.setdefault(plain_name(name), vars(module))
+        self.modules.setdefault(plain_name(name), space)
 
     def _follow_object(self, path: str, value: Any, kind: type) -> None:
         self._follow_class(path, kind, called=False)
@@ -383,30 +389,33 @@ class _Walk:
             self.visit(f"{path}.{name}", attribute)
 
     def _follow_items(self, path: str, value: Mapping[Any, Any]) -> None:
-        self.emit(len(value))
-        for key in _ends(list(value)):
+        items = _items(value)
+        self.emit(len(items))
+        for key, held in _ends(items):
             self.visit(path, key)
-            self.visit(f"{path}.{key}" if isinstance(key, str) else path, value[key])
+            self.visit(f"{path}.{key}" if isinstance(key, str) else path, held)
 
     def _follow_sequence(self, path: str, value: Collection[Any]) -> None:
-        self.emit(len(value))
-        if len(value) > 2 * ENDS and all(type(item) in _PLAIN for item in value):
-            self.emit([_plain(item) for item in value])
+        held = _held(value)
+        self.emit(len(held))
+        if len(held) > 2 * ENDS and all(type(item) in _PLAIN for item in held):
+            self.emit([_plain(item) for item in held])
             return
-        for item in _ends(list(value)):
+        for item in _ends(held):
             self.visit(path, item)
 
     def _follow_set(self, path: str, value: Collection[Any]) -> None:
         """What is in a set, in an order that hangs on no hash."""
-        self.emit(len(value))
-        if self.aside or all(map(_is_constant, value)):
+        held = _held(value)
+        self.emit(len(held))
+        if self.aside or all(map(_is_constant, held)):
             self.emit(
-                sorted(_constant(v) if _is_constant(v) else type(v).__qualname__ for v in value)
+                sorted(_constant(v) if _is_constant(v) else type(v).__qualname__ for v in held)
             )
-            for item in value:
+            for item in held:
                 self._hear(item)
             return
-        for item in _ends(sorted(value, key=self._place_of)):
+        for item in _ends(sorted(held, key=self._place_of)):
             self.visit(path, item)
 
     def _place_of(self, item: object) -> str:
@@ -444,10 +453,10 @@ class _Walk:
         return is_library(file) if file is not None else top in _WITHOUT_FILE
 
 
-def _file_of(module: ModuleType) -> str | None:
+def _file_of(module: object) -> str | None:
     """Where a module comes from; of a folder without ``__init__.py`` the folder."""
-    found: str | None = getattr(module, "__file__", None)
-    return found or next(iter(getattr(module, "__path__", ())), None)
+    space: Any = _dictionary(module, type(module))
+    return space.get("__file__") or next(iter(space.get("__path__", ())), None)
 
 
 def _is_code(value: object) -> bool:
@@ -474,16 +483,41 @@ def _is_filled(cell: CellType) -> bool:
 
 def _attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
     """Of an object: what its dictionary and its slots hold; nothing is computed."""
-    yield from list(getattr(value, "__dict__", {}).items())
+    yield from list(_dictionary(value, kind).items())
     for base in kind.__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
-            member: Any = vars(base).get(name)
-            if hasattr(member, "__get__") and name not in ("__dict__", "__weakref__"):
+            member = vars(base).get(name)
+            if isinstance(member, MemberDescriptorType):
                 try:
                     yield name, member.__get__(value)
                 except AttributeError:  # not set
                     continue
+
+
+def _dictionary(value: object, kind: type) -> dict[str, object]:
+    """The dictionary in which Python keeps an object's attributes, whatever code the class has for
+    those that are not there, or in place of it."""
+    for base in kind.__mro__:
+        member = vars(base).get("__dict__")
+        if isinstance(member, (GetSetDescriptorType, MemberDescriptorType)):
+            found: dict[str, object] = member.__get__(value)
+            return found
+    return {}
+
+
+def _held(value: Collection[Any]) -> list[Any]:
+    """What a container of Python's holds, also where its class has code for going through it."""
+    kinds: tuple[Any, ...] = (list, tuple, deque, set, frozenset)
+    plain = next(kind for kind in kinds if issubclass(type(value), kind))
+    return [*plain.__iter__(value)]
+
+
+def _items(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """The same of a dictionary, in pairs."""
+    kinds: tuple[Any, ...] = (OrderedDict, dict, MappingProxyType)
+    plain = next(kind for kind in kinds if issubclass(type(value), kind))
+    return [*plain.items(value)]
 
 
 def _ends(items: list[Any]) -> Iterable[Any]:
@@ -497,7 +531,7 @@ def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
             yield name, function.__globals__[name]
 
 
-def _imported_by(function: FunctionType) -> Iterator[ModuleType]:
+def _imported_by(function: FunctionType) -> Iterator[Any]:
     """The modules that statements in a function import, as far as they were run."""
     package = str(function.__globals__.get("__package__") or "")
     parents = [".".join(package.split(".")[:end]) for end in range(package.count(".") + 1, 0, -1)]

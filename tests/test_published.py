@@ -18,6 +18,8 @@ from genrobust.errors import GenrobustError
 from genrobust.models.portable import export_model
 from genrobust.models.zoo import WEIGHTS
 from genrobust.runner.places import name_of
+from genrobust.training.recipes import recipe
+from genrobust.training.vae import train_vae
 
 #: Small ones, by their class in diffusers.
 _BLOCKS = {
@@ -115,15 +117,26 @@ def test_a_folder_of_a_models_data_or_of_trained_weights_is_that_model(tmp_path:
     (data / "spec.json").write_text(json.dumps(spec))
     for name, content in contents.items():
         (data / name).write_bytes(content)
-    trained.mkdir()
-    for ending in ("json", "safetensors"):
-        shutil.copy(WEIGHTS / "digits" / f"vae.{ending}", trained)
-    for folder, name in ((data, "jointvae"), (trained, "vae")):
-        loaded = genrobust.load_model(str(folder))
-        assert loaded.fingerprint() == genrobust.load_model(name).fingerprint()
+    brief = recipe("vae", "digits").model_copy(update={"steps": 1, "batch_size": 8})
+    train_vae("vae", "digits", brief, trained)
+    expected = {
+        data: genrobust.load_model("jointvae"),
+        trained: genrobust.load_model("vae", weights=trained / "vae.safetensors"),
+    }
+    for folder, model in expected.items():
+        assert genrobust.load_model(str(folder)).fingerprint() == model.fingerprint()
     assert name_of(str(trained)) == "trained"
     other = genrobust.load_model(str(trained), weights=WEIGHTS / "digits" / "betavae.safetensors")
     assert other.fingerprint() == genrobust.load_model("betavae").fingerprint()
+
+
+def test_of_several_trained_models_in_a_folder_none_is_taken(tmp_path: Path) -> None:
+    for name in ("vae", "betavae"):
+        for ending in ("json", "safetensors"):
+            shutil.copy(WEIGHTS / "digits" / f"{name}.{ending}", tmp_path)
+    said = r"holds 2 models \(betavae.safetensors, vae.safetensors\); give each a folder"
+    with pytest.raises(GenrobustError, match=said):
+        genrobust.load_model(str(tmp_path))
 
 
 def test_the_name_of_one_of_the_zoo_is_never_a_folder(

@@ -196,19 +196,31 @@ def _of_spec(folder: Path) -> GenerativeModel:
 
 
 def _of_card(folder: Path) -> ConvVAE:
-    found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if len(found) == 1:
-        try:
-            card = Card.model_validate_json(files.read_text(found[0].with_suffix(".json")))
-            built = ConvVAE(NetworkSpec.model_validate(card.architecture))
-        except (OSError, ValueError):
-            pass  # the sentence below says what there may be
-        else:
-            load_state_dict(built, read_state_dict(found[0]), found[0])
-            return built
+    """The model whose weights lie beside their card; training's checkpoint has none."""
+    found = {path: _built_by(path.with_suffix(".json")) for path in folder.glob("*.safetensors")}
+    models = {path: built for path, built in found.items() if built is not None}
+    if len(models) == 1:
+        ((path, built),) = models.items()
+        load_state_dict(built, read_state_dict(path), path)
+        return built
+    if models:
+        names = ", ".join(sorted(path.name for path in models))
+        raise GenrobustError(
+            f"'{folder}' holds {len(models)} models ({names}); give each a folder of its own, with "
+            "its card (.json)"
+        )
     pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
     advice = "; it holds a pickle, which is not read: save it with safetensors" if pickled else ""
     raise GenrobustError(f"'{folder}' is in no known layout ({_LAYOUTS}){advice}")
+
+
+def _built_by(card: Path) -> ConvVAE | None:
+    """An untrained model by its card; None where this is no model's card."""
+    try:
+        said = Card.model_validate_json(files.read_text(card))
+        return ConvVAE(NetworkSpec.model_validate(said.architecture))
+    except (OSError, ValueError):
+        return None
 
 
 def _table(path: Path) -> dict[str, Any]:

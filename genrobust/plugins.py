@@ -14,13 +14,12 @@ _OURS = Path(__file__).parent
 
 
 def is_ours(item: object) -> bool:
-    """Whether a class, or an object's class, comes with genrobust.
+    """Whether a class, a function, or an object's class comes with genrobust.
 
-    >>> is_ours(GenrobustError), is_ours(GenrobustError("no")), is_ours(dict)
-    (True, True, False)
+    >>> is_ours(GenrobustError), is_ours(GenrobustError("no")), is_ours(explain), is_ours(dict)
+    (True, True, True, False)
     """
-    kind = item if isinstance(item, type) else type(item)
-    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    return str(getattr(item, "__module__", "")).partition(".")[0] == __name__.partition(".")[0]
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def blamed(who: str, item: object, *, host: bool = False) -> Iterator[None]:
 
     Args:
         who: the plugin, such as ``"the attack 'mine'"``.
-        item: its class or object.
+        item: its class, function or object.
         host: whether it has the rest of genrobust called, as an executor has. Then it is to blame
             for what its own code raises, and not for what that calls of genrobust.
 

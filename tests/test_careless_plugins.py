@@ -20,10 +20,15 @@ from genrobust.data.base import DATASETS, Images
 from genrobust.data.reference import Reference
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT
+from genrobust.judges.load import JUDGES
+from genrobust.models.zoo import MODELS
 from genrobust.norms import NORMS, Linf, load_norm
+from genrobust.objectives.base import OBJECTIVES
+from genrobust.objectives.checked import checked
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
 from genrobust.plugins import blamed
+from genrobust.registry import Registry
 from genrobust.rules import CHANGED, KEPT, RULES, Rule, Words
 from genrobust.runner.execute import Work, results
 from genrobust.runner.executors import EXECUTORS, Executor
@@ -146,6 +151,111 @@ def test_a_host_is_not_to_blame_for_what_ours_does_in_it() -> None:
         load_norm(NO_NORM)
     with pytest.raises(AttributeError), blamed("the executor 'mine'", Plugin, host=True):
         load_norm(NO_NORM)
+
+
+# Objectives
+
+
+def brightness(x_adv: Tensor, context: Context) -> Tensor:
+    return -context.model.surrogate(x_adv, "softmax").flatten(1).mean(1)
+
+
+def root_of_0(x_adv: Tensor, context: Context) -> Tensor:
+    return ((x_adv - x_adv.detach()).square().sum((1, 2, 3))).sqrt()
+
+
+LOSSES: dict[str, tuple[Callable[[Tensor, Context], Any], str]] = {
+    "one for the batch": (lambda x, c: brightness(x, c).mean(), r"shape \(\) and .* for 2 images"),
+    "a column": (
+        lambda x, c: brightness(x, c)[:, None],
+        r"shape \(2, 1\).*return a float for each",
+    ),
+    "nothing": (lambda x, c: None, "gave a NoneType for 2 images"),
+    "a number": (lambda x, c: 1.0, "gave a float for 2 images"),
+    "whole numbers": (lambda x, c: torch.zeros(len(x)).long(), r"shape \(2,\) and torch\.int64"),
+    "NaN": (lambda x, c: (brightness(x, c) - 2).log(), "gave NaN for 2 of 2 images"),
+    "NaN of one": (
+        lambda x, c: brightness(x, c) * torch.tensor([1, torch.nan])[: len(x)],
+        "gave NaN for 1 of 2 images",
+    ),
+    "no slope": (root_of_0, "gave a gradient of NaN for 2 of 2 images"),
+    "no gradient": (lambda x, c: brightness(x, c).detach(), "no gradient that reaches the images"),
+    "writes": (lambda x, c: brightness(x.mul_(0.5), c), r"failed \(RuntimeError: .*in-place"),
+    "writes past": (lambda x, c: brightness(x.data.mul_(0.5), c), r"wrote to .*x_adv\.clone\(\)"),
+    "a slip": (lambda x, c: c.modle, r"failed \(AttributeError: .*careless_plugins.py, line \d+\)"),
+    "leaves": (lambda x, c: exit(3), r"failed \(SystemExit: 3"),
+}
+
+
+@pytest.fixture
+def lowers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Registers an objective; gives the attack that lowers it."""
+
+    def register(loss: Callable[[Tensor, Context], Any], **more: Any) -> str:
+        call = {"__call__": lambda self, x_adv, context: loss(x_adv, context)}
+        kind: Any = type("Slipping", (), {**call, "__module__": __name__, **more})
+        monkeypatch.setitem(OBJECTIVES._registered, "mine", dataclass(frozen=True)(kind))
+        return "objective:mine"
+
+    return register
+
+
+@pytest.mark.parametrize("case", LOSSES)
+def test_an_objective_that_slips_gives_no_result(
+    case: str, lowers: Callable[..., str], tiny_vae: genrobust.GenerativeModel
+) -> None:
+    loss, said = LOSSES[case]
+    x = genrobust.load_images("digits").take([0, 1])
+    with pytest.raises(GenrobustError, match=f"the objective 'mine' .*{said}"):
+        genrobust.attack(lowers(loss), tiny_vae, x, steps=2)
+
+
+def test_an_objective_that_slips_is_named_wherever_an_attack_lowers_it(
+    tiny_vae: genrobust.GenerativeModel,
+) -> None:
+    x = genrobust.load_images("digits").take([0, 1])
+    problem = Problem.of(root_of_0, Context(tiny_vae, Batch(x, (0, 1))))
+    assert problem.loss(x).tolist() == [0, 0]
+    with pytest.raises(GenrobustError, match="the objective 'root_of_0' gave a gradient of NaN"):
+        problem.narrow(torch.tensor([True, False])).gradient(x[:1])
+
+
+def test_an_honest_objective_is_an_attack_and_one_of_ours_is_called_as_it_is(
+    lowers: Callable[..., str], tiny_vae: genrobust.GenerativeModel
+) -> None:
+    x = genrobust.load_images("digits").take([0, 1])
+    found = genrobust.attack(lowers(brightness), tiny_vae, x, steps=2)
+    assert found.loss.isfinite().all()
+    ours = OutputDistance()
+    assert checked(ours) is ours
+
+
+def test_an_objective_that_cannot_be_made_is_named(
+    lowers: Callable[..., str], tiny_vae: genrobust.GenerativeModel
+) -> None:
+    name = lowers(brightness, __post_init__=lambda self: 1 / 0)
+    with pytest.raises(GenrobustError, match=r"the objective 'mine' failed \(ZeroDivisionError"):
+        genrobust.attack(name, tiny_vae, torch.zeros(1, 1, 32, 32), steps=2)
+
+
+# Models and judges
+
+
+@pytest.mark.parametrize(
+    ("registry", "use"),
+    [
+        (MODELS, genrobust.load_model),
+        (JUDGES, lambda name: genrobust.load_judge("digits", name)),
+    ],
+    ids=["model", "judge"],
+)
+def test_a_function_that_makes_no_model_or_judge_is_named(
+    registry: Registry[Any], use: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._registered, "mine", lambda dataset: no_disk())
+    said = rf"the {registry.kind} 'mine' failed \(OSError: no disk; test_careless_plugins"
+    with pytest.raises(GenrobustError, match=said):
+        use("mine")
 
 
 # Norms
@@ -422,6 +532,25 @@ def test_a_data_set_that_slips_is_named(
     for use in (genrobust.load_images, lambda name: Reference.parse(name).pictures("test", None)):
         with pytest.raises(GenrobustError, match=f"the data set 'dots' {said}"):
             use("dots")
+
+
+@pytest.mark.parametrize(
+    ("slip", "said"),
+    [
+        ({"classes": 2}, "2 as its classes; give names"),
+        ({"classes": "few"}, "'few' as its classes"),
+        ({"classes": None}, "None as its classes"),
+        ({"image_shape": 8}, r"8 as its image_shape; give \(channels, height, width\)"),
+        ({"image_shape": (8, 8)}, r"\(8, 8\) as its image_shape"),
+        ({"image_shape": (1, 8, 8.0)}, r"\(1, 8, 8\.0\) as its image_shape"),
+    ],
+)
+def test_what_a_data_set_says_of_itself_is_of_the_right_kind(
+    slip: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS._registered, "dots", type("Slipping", (Dots,), slip))
+    with pytest.raises(GenrobustError, match=f"the data set 'dots' has {said}"):
+        genrobust.load_images("dots")
 
 
 def test_a_data_set_whose_class_makes_none_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

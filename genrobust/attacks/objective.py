@@ -10,7 +10,9 @@ from genrobust.attacks.search import restarted_apgd
 from genrobust.batch import Context
 from genrobust.errors import GenrobustError
 from genrobust.objectives.base import OBJECTIVES, Objective
+from genrobust.objectives.checked import checked
 from genrobust.optimizers import Minimum, Problem
+from genrobust.plugins import blamed
 from genrobust.threat import ThreatModel
 
 
@@ -38,8 +40,10 @@ class ObjectiveAttack(Attack):
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         own = {f.name for f in dataclasses.fields(ObjectiveAttack)}
         chosen = {name: value for name, value in self.settings().items() if name not in own}
-        objective = self.objective(**chosen)
-        return restarted_apgd(objective, context, threat, self.steps, self.restarts)
+        name = self.name.partition(":")[2]
+        with blamed(f"the objective '{name}'", self.objective):
+            objective = self.objective(**chosen)
+        return restarted_apgd(checked(objective, name), context, threat, self.steps, self.restarts)
 
 
 def attack_on(name: str) -> type[ObjectiveAttack]:
@@ -64,7 +68,8 @@ def attack_on(name: str) -> type[ObjectiveAttack]:
             f"({', '.join(needed) or 'it is no dataclass'}), by the attacks that use it; choose "
             "another, such as 'objective:output-distance'"
         )
-    hints = get_type_hints(kind)
+    with blamed(f"the objective '{name}'", kind):
+        hints = get_type_hints(kind)
     fields: list[Any] = [
         (f.name, hints[f.name], dataclasses.field(default=f.default))
         for f in known

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -198,6 +198,32 @@ class _Datasets(Registry[Dataset]):
         from genrobust.data.reference import Reference
 
         return Reference.parse(name)
+
+    def _complete(self, name: str, item: Any) -> Dataset:
+        found = super()._complete(name, item)
+        for attribute, right, wanted in (
+            (
+                "classes",
+                _is_classes,
+                "names, such as ('few', 'many'), or () without labels",
+            ),
+            ("image_shape", _is_shape, "(channels, height, width), such as (1, 32, 32)"),
+        ):
+            value = getattr(found, attribute)
+            if not right(value):
+                raise GenrobustError(
+                    f"the data set '{name}' has {value!r} as its {attribute}; give {wanted}"
+                )
+        return found
+
+
+def _is_classes(found: object) -> bool:
+    return isinstance(found, Sequence) and not isinstance(found, str)
+
+
+def _is_shape(found: object) -> bool:
+    sizes = tuple(found) if isinstance(found, Sequence) else ()
+    return len(sizes) == 3 and all(isinstance(size, int) and size > 0 for size in sizes)
 
 
 def is_reference(name: str) -> bool:

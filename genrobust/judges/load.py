@@ -27,6 +27,7 @@ from genrobust.models.card import Card
 from genrobust.models.reach import reach
 from genrobust.models.weights import half_precision, load_state_dict, read_state_dict
 from genrobust.modes import plain_modes
+from genrobust.plugins import blamed
 from genrobust.registry import Registry
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -158,7 +159,9 @@ def _found(dataset: str, reference: str) -> tuple[Callable[[nn.Module], str], nn
         )
     make = JUDGES.get(reference)
     package = str(getattr(make, "__module__", "")).partition(".")[0]
-    return partial(_hash_with_code, package=package), _module(make(dataset), reference)
+    with blamed(f"the judge '{reference}'", make):
+        made = make(dataset)
+    return partial(_hash_with_code, package=package), _module(made, reference)
 
 
 def _module(made: Any, reference: str) -> nn.Module:

@@ -26,6 +26,7 @@ from genrobust.models.published import is_published, load_published
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.modes import plain_modes
+from genrobust.plugins import blamed
 from genrobust.registry import Registry
 
 ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
@@ -150,7 +151,9 @@ def _build_registered(
         )
     if name not in MODELS:
         raise _unknown(name)
-    built = MODELS.get(name)(dataset)
+    make = MODELS.get(name)
+    with blamed(f"the model '{name}'", make):
+        built = make(dataset)
     if name in NETWORKS and weights is not None:
         network = _network_of(Path(weights))
         return built if network is None else ConvVAE(network)

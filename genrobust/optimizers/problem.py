@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -13,6 +14,7 @@ from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.objectives.base import Objective
+from genrobust.objectives.checked import Checked, checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Problem:
     Its loss is the objective plus, where there is one, the penalty.
 
     Args:
-        objective: what to minimise.
+        objective: what to minimise; one from outside is checked at each call.
         context: the samples still searched.
         index: their positions in the whole batch.
         forwards: passes through the model of the whole batch, (B,) int64, written in place.
@@ -106,6 +108,8 @@ class Problem:
             if loss.requires_grad:
                 with Call(model.name, "gradient", x_adv):
                     (gradient,) = torch.autograd.grad(loss.sum(), x_adv)
+                if isinstance(self._asked, Checked):
+                    self._asked.require_gradient(gradient)
             elif model.differentiable:
                 raise GenrobustError(
                     f"no gradient of the objective reaches the image through '{model.name}'; wrap "
@@ -130,6 +134,10 @@ class Problem:
         """The same samples and counts under another penalty, or none."""
         return replace(self, penalty=penalty)
 
+    @cached_property
+    def _asked(self) -> Objective:
+        return checked(self.objective)
+
     def _count(self, passes: Tensor, more: int) -> None:
         if len(self.index) == len(passes):  # that is, of all: no need to look them up
             passes += more
@@ -143,9 +151,9 @@ class Problem:
         in every bit, what the objective looks at is not random, and they are enough.
         """
         draws = self.context.model.draws
-        drawn = [self.objective(x_adv, self.context) for _ in range(min(draws, 2))]
+        drawn = [self._asked(x_adv, self.context) for _ in range(min(draws, 2))]
         if draws > 2 and not torch.equal(drawn[0], drawn[1]):
-            drawn += [self.objective(x_adv, self.context) for _ in range(draws - 2)]
+            drawn += [self._asked(x_adv, self.context) for _ in range(draws - 2)]
         loss = sum(drawn[1:], drawn[0]) / len(drawn)
         if self.penalty is not None:
             loss = loss + self.penalty(x_adv, self.context.batch.x)

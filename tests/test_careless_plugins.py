@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
 from genrobust.plugins import blamed
 from genrobust.registry import Registry
-from genrobust.rules import CHANGED, KEPT, RULES, Rule, Words
+from genrobust.rules import CHANGED, KEPT, RULES, Rule, Sources, Words
 from genrobust.runner.execute import Work, results
 from genrobust.runner.executors import EXECUTORS, Executor
 from genrobust.runner.scorer import Scorer, scorer_of
@@ -392,6 +392,63 @@ def test_a_verdict_that_is_none_is_refused_of_either_question(case: str) -> None
     scorer = Scorer(told(look_at_input=given), genrobust.load_model("vae"), 0, classes=2)
     with pytest.raises(GenrobustError, match=f"the rule 'told' .*{said}"):
         scorer.keeps_label(torch.zeros(2, 1, 1, 1), sources_of([0, 1]))
+
+
+def dice(self: Rule, images: Tensor, sources: Sources) -> Tensor:
+    return torch.randint(2, (len(images),))
+
+
+def writes_images(self: Rule, images: Tensor, sources: Sources) -> Tensor:
+    return (images.sub_(1).flatten(1).sum(1) > 0).long()
+
+
+def writes_sources(self: Rule, images: Tensor, sources: Sources) -> Tensor:
+    return sources.labels.zero_()
+
+
+def drawn_elsewhere() -> Callable[..., Tensor]:
+    own = torch.Generator().manual_seed(0)
+    return lambda self, images, sources: torch.randint(2, (len(images),), generator=own)
+
+
+TRIED: dict[str, tuple[Callable[..., Tensor], bool, str]] = {
+    "draws": (dice, False, r"gave other verdicts by its {}\(\) .*draws = True"),
+    "draws from its own": (drawn_elsewhere(), True, r"gave other verdicts by its {}\(\) .*torch's"),
+    "writes to the images": (writes_images, False, r"wrote by its {}\(\) to the images"),
+    "writes to the sources": (
+        writes_sources,
+        False,
+        r"wrote by its {}\(\) to the images or source",
+    ),
+}
+
+
+@pytest.mark.parametrize("question", ["look", "look_at_input"])
+@pytest.mark.parametrize("case", TRIED)
+def test_a_rule_is_tried_before_its_verdicts_count(case: str, question: str) -> None:
+    answer, draws, said = TRIED[case]
+    scorer = Scorer(told(draws=draws, **{question: answer}), genrobust.load_model("vae"), 0)
+    sources = replace(sources_of(range(40)), labels=torch.ones(40).long())
+    x = torch.ones(40, 1, 1, 1)
+    with pytest.raises(GenrobustError, match="the rule 'told' " + said.format(question)):
+        scorer.try_rule(x, x.clone(), sources)
+
+
+def test_a_rule_that_draws_as_it_says_stands_its_trial() -> None:
+    scorer = Scorer(told(look=dice, draws=True), genrobust.load_model("vae"), 0, classes=2)
+    x = torch.ones(40, 1, 1, 1)
+    scorer.try_rule(x, x, sources_of(range(40)))
+
+
+def test_a_rule_that_slips_gives_no_score(
+    tiny_vae: genrobust.GenerativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type("Dice", (Told,), {"name": "dice", "look": dice, "__module__": __name__})
+    monkeypatch.setitem(RULES._registered, "dice", kind)
+    pictures = genrobust.load_images("digits").take(range(40))
+    how: dict[str, Any] = {"rule": "dice", "attacks": ["noise"], "eps": [0.1], "workers": 1}
+    with pytest.raises(GenrobustError, match="the rule 'dice' gave other verdicts"):
+        genrobust.bench(tiny_vae, data=pictures, **how)
 
 
 def test_every_class_and_no_verdict_are_verdicts() -> None:

@@ -56,6 +56,7 @@ def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
     constant = None if other is None else other.beside(batch.x, batch.sample_ids)
     shown = (labels, target_labels, images[0], targets, constant)
     sources = Sources(batch.sample_ids, batch.x, *shown)
+    scorer.try_rule(batch.x, images[0], sources)
     return Baseline(
         **vars(sources),
         input_verdict=scorer.input_verdict(batch.x, sources),

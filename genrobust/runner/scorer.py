@@ -15,7 +15,7 @@ from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.models.model import GenerativeModel
 from genrobust.models.state import TOLERANCE
-from genrobust.plugins import blamed
+from genrobust.plugins import blamed, is_ours
 from genrobust.posterior import Posterior
 from genrobust.rules.base import RULES, Rule, Sources
 from genrobust.runner.constant import Constant
@@ -94,6 +94,42 @@ class Scorer:
                 "let it keep nothing from one call to the next, and draw random numbers from the "
                 "generators that torch.manual_seed, np.random.seed and random.seed reach"
             )
+
+    @torch.no_grad()
+    def try_rule(self, x: Tensor, images: Tensor, sources: Sources) -> None:
+        """Ask a rule from outside twice before its verdicts count; ours are tested.
+
+        Args:
+            x: the sources.
+            images: their clean reconstructions, of a random model the first draw.
+            sources: all that it may know.
+
+        Raises:
+            GenrobustError: it gave other verdicts, or wrote to what it was given; as by
+                :meth:`verdict`.
+        """
+        if is_ours(self.rule):
+            return
+        look = partial(self._look_drawing, clean=True) if self.rule.draws else self._look
+        for question, ask, given in (
+            ("look_at_input", partial(self._asked, "look_at_input"), x),
+            ("look", look, images),
+        ):
+            who = f"the rule '{self.rule.name}'"
+            tensors = [given, *(v for v in vars(sources).values() if isinstance(v, Tensor))]
+            before = [tensor.clone() for tensor in tensors]
+            found = ask(given, sources)
+            if not all(map(torch.equal, tensors, before)):
+                raise GenrobustError(
+                    f"{who} wrote by its {question}() to the images or sources that it was given; "
+                    "let it work on a copy, such as images - mean in place of images.sub_(mean)"
+                )
+            if not torch.equal(ask(given, sources), found):
+                raise GenrobustError(
+                    f"{who} gave other verdicts by its {question}() when it was asked again about "
+                    "the same images; let it keep nothing and draw nothing, or, in look(), draw "
+                    "from torch's generators and say draws = True"
+                )
 
     @torch.no_grad()
     def verdict(self, images: Tensor, sources: Sources, *, clean: bool = False) -> Tensor:

@@ -3,10 +3,13 @@ take harms nobody."""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import build
 from genrobust.models.check import probe_images
 from genrobust.models.fidelity import fidelity
+from genrobust.models.wrapping import adapt
 
 SHAPE = (1, 8, 8)
 
@@ -179,6 +183,188 @@ def test_a_spread_that_is_drawn_in_training_alone_is_told(
 @pytest.mark.parametrize("layers", [False, True])
 def test_an_honest_spread_that_is_drawn_in_training_alone_raises_no_word(layers: bool) -> None:
     assert said(Training(layers=layers)) == []
+
+
+# Draws other numbers too, or cannot be copied
+
+
+class Drawing(Toy):
+    """What its encoder gives beside the mean, and what its forward draws besides."""
+
+    def __init__(self, form: str, how: str, in_training: bool = False) -> None:
+        super().__init__()
+        self.form, self.how, self.in_training = form, how, in_training
+        self.lock = threading.Lock() if how == "locked" else None  # which cannot be copied
+        self.calls = 0
+
+    def encode(self, x: Tensor, *labels: Tensor) -> Any:
+        logvar = self.logvar(x)
+        return self.mean(x), (0.5 * logvar).exp() if self.form == "std" else logvar
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        self.calls += self.training
+        if self.how == "mask":
+            x = x * torch.bernoulli(torch.full_like(x, 0.9))
+        if self.how == "noisy":
+            x = x + 0.1 * torch.randn_like(x)
+        mean, std = self.mean(x), (0.5 * self.logvar(x)).exp()
+        if self.how == "one more":
+            mean = mean + 0 * torch.rand(1)
+        normal = torch.randn_like(mean)
+        if self.how == "numpy":
+            normal = torch.from_numpy(np.random.standard_normal(mean.shape)).to(mean)
+        if self.how == "Laplace":
+            normal = D.Laplace(0.0, 0.5**0.5).sample(mean.shape)
+        return self.decode(mean + std * normal if self.training or not self.in_training else mean)
+
+
+DRAWING = [
+    ("mask", False),
+    ("noisy", False),
+    ("noisy", True),
+    ("one more", False),
+    ("one more", True),
+    ("locked", True),
+]
+
+
+@pytest.mark.parametrize(("how", "in_training"), DRAWING)
+def test_a_spread_is_told_whatever_else_is_drawn(how: str, in_training: bool) -> None:
+    module = Drawing("std", how, in_training)
+    (told,) = said(module)
+    assert "is a standard deviation" in told
+    assert module.calls == 0
+
+
+@pytest.mark.parametrize("how", ["numpy", "Laplace"])
+def test_a_spread_that_no_held_noise_shows_is_said_not_to_be_confirmed(how: str) -> None:
+    (told,) = said(Drawing("std", how))
+    assert "nothing confirms what is read as the log-variance" in told
+    assert "may be misread" not in told
+
+
+@pytest.mark.parametrize(
+    ("how", "in_training"), [*DRAWING, ("numpy", False), ("Laplace", False), ("locked", False)]
+)
+def test_an_honest_spread_raises_no_word_whatever_else_is_drawn(
+    how: str, in_training: bool
+) -> None:
+    assert said(Drawing("logvar", how, in_training)) == []
+
+
+# Writes to what it holds
+
+
+class Writing(Toy):
+    """Its forward moves a buffer, a weight or both in eval mode, as a moving codebook may."""
+
+    def __init__(self, write: Callable[[Any], None], only: str = "") -> None:
+        super().__init__()
+        self.write, self.only = write, only
+        self.register_buffer("moving", torch.zeros(4))
+
+    def mean(self, x: Tensor) -> Tensor:
+        return super().mean(x) + self.moving
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        if self.only == "fails":
+            self.write(self)
+            raise RuntimeError
+        image = self.decode(self.mean(x))
+        self.write(self)
+        return image
+
+
+def in_place(module: Any) -> None:
+    module.moving += 1
+
+
+def anew(module: Any) -> None:
+    module.moving = module.moving + 1
+
+
+def past_autograd(module: Any) -> None:
+    module.places.weight.data.add_(1)
+    module.moving.data = module.moving.data + 1
+
+
+WRITES = {in_place: "'moving'", anew: "'moving'", past_autograd: "'moving', 'places.weight'"}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_forward_writes_to_is_put_back_and_told(write: Callable[[Any], None]) -> None:
+    module, x = Writing(write), probe_images(SHAPE, 6)
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    held = dict(module.named_buffers())
+    (told,) = said(module)
+    assert f"its forward writes to {WRITES[write]} in eval mode" in told
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert all(buffer is held[name] for name, buffer in module.named_buffers())
+    assert fidelity(adapt(module), x).status == "equal"
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+def test_a_refused_module_and_one_whose_forward_fails_are_left_as_they_were() -> None:
+    class Refused(Writing):
+        def encode(self, x: Tensor, *labels: Tensor) -> Any:
+            self.write(self)  # another code each time
+            return super().encode(x)
+
+    for module in (Refused(in_place), Writing(in_place, "fails")):
+        with suppress(GenrobustError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            genrobust.wrap(module)
+        assert float(module.moving.abs().max()) == 0
+
+
+def test_a_forward_that_fails_is_said_and_one_for_something_else_is_not() -> None:
+    class Decoding(Toy):
+        def forward(self, x: Tensor, *labels: Tensor, **more: Tensor) -> Any:
+            raise NotImplementedError
+
+    class Two(Toy):
+        def forward(self, x: Tensor, other: Tensor) -> Any:  # type: ignore[override]
+            return x
+
+    (told,) = said(Writing(in_place, "fails"))
+    assert "its forward fails on the images alone" in told
+    assert said(Decoding()) == said(Two()) == []
+
+
+# Takes so many images at once
+
+
+class Few(Toy):
+    """It takes no more images than that, and its forward does something else."""
+
+    def __init__(self, most: int, triple: bool = False, scale: float = 0.31) -> None:
+        super().__init__()
+        self.most, self.triple, self.scale = most, triple, scale
+
+    def mean(self, x: Tensor) -> Tensor:
+        assert len(x) <= self.most
+        return super().mean(x)
+
+    def encode(self, x: Tensor, *labels: Tensor) -> Any:
+        mean, logvar = super().encode(x)
+        return (mean, mean, logvar) if self.triple else (mean, logvar)
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        mean, logvar = super().encode(x / self.scale)
+        return self.decode(mean), mean, logvar
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_module_that_takes_few_images_at_once_is_compared_in_pieces(most: int) -> None:
+    (told,) = said(Few(most), max_batch=most)
+    assert "gives other pictures than decode(encode(x))" in told
+    assert "o[1], o[2]" in told
+    assert said(Few(most, scale=1.0), max_batch=most) == []
+
+
+def test_an_encoder_that_takes_one_image_is_tried_with_one() -> None:
+    (told,) = said(Few(1, triple=True, scale=1.0), max_batch=1)
+    assert "number 1 is read as the mean and number 3 as the log-variance" in told
 
 
 # What a module may refuse

@@ -15,6 +15,7 @@ from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.fidelity import code_in_forward
+from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import encoder_of
 from genrobust.models.state import check_history
@@ -85,7 +86,7 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
     x = probe_images(model.input_shape) if x is None else x
     _check_given(x, model)
     # Not for the draws of a random model alone: nothing that is drawn here is the user's loss.
-    with generators_kept(model.device):
+    with generators_kept(model.device), kept(model.module):
         return _checked(model, x.to(model.device))
 
 

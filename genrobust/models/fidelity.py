@@ -31,6 +31,8 @@ from genrobust.seeding import seeded
 IMAGES, DRAWS = 8, 64
 #: How many times what chance makes of it the squared gap of the means of draws may be.
 GAP = 3
+#: By what factor the variance of draws may be off.
+SPREAD = 1.5
 #: Another range of pixels is named where its error is below both shares: of the error as the model
 #: is read, and of the error of one picture for all, which a model that learned nothing may reach.
 BETTER, LEARNED = 0.5, 0.8
@@ -67,14 +69,18 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class _Finding:
+    """``differs`` is False of what is to be known though nothing shows that something does."""
+
     what: str
     mend: str
+    differs: bool = True
 
 
 def say(model: GenerativeModel, found: Fidelity) -> None:
-    """Warn where what is scored differs from what the module gives."""
-    if found.status == "differs":
-        warnings.warn(f"{model.name} may be misread: {found}", GenrobustWarning, stacklevel=4)
+    """Warn where what is scored differs from what the module gives, or that cannot be told."""
+    if found.mend:
+        misread = " may be misread" if found.status == "differs" else ""
+        warnings.warn(f"{model.name}{misread}: {found}", GenrobustWarning, stacklevel=4)
 
 
 @torch.no_grad()
@@ -96,19 +102,21 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     with seeded(model.device, "fidelity"):
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x, real)
-        findings += [f for f in (_positive(model, x),) if f and not findings]
+        known = any(finding.differs for finding in findings)
+        findings += [f for f in (_positive(model, x),) if f and not known]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
     what, mend = ("; ".join(getattr(f, name) for f in findings) for name in ("what", "mend"))
-    return Fidelity("differs", compared.difference, what, mend)
+    differs = any(finding.differs for finding in findings)
+    return Fidelity("differs" if differs else compared.status, compared.difference, what, mend)
 
 
 def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
     """Whether what is scored for each of the images is what the module's ``forward`` gives."""
     with seeded(model.device, "fidelity"):
         compared, findings = _compared(replace(model, clamp=False), x)
-    return compared.status == "equal" and not findings
+    return compared.status == "equal" and not any(finding.differs for finding in findings)
 
 
 @torch.no_grad()
@@ -145,20 +153,33 @@ def _compared(
         ours = model.reconstruct(x).double()
     found = own.nearest(x, ours)
     if found is None:
-        return Fidelity("not compared", what=own.why), []
+        mend = "nothing tells whether it is read right; let forward take such images"
+        failed = [_Finding(own.why, mend, differs=False)] if own.fails else []
+        return Fidelity("not compared", what=own.why), failed
     difference = float((found.pixels - ours).square().mean().sqrt())
-    allowed = tolerance_of(model)
-    if apart(found.pixels, ours) <= allowed or _is_alike(model, own, x, found):
-        findings = [_nearer(model, x, own, found)] if real else []
-        if not found.noise:  # many draw in training alone
-            own = own.in_training()
-            found = own.nearest(x, ours) or found
-        findings += [_spread(model, x, own, found, allowed)] if found.noise else []
+    findings: list[_Finding | None] = [_written(own)]
+    if apart(found.pixels, ours) <= tolerance_of(model) or _is_alike(model, own, x, found):
+        findings += [_nearer(model, x, own, found)] if real else []
+        findings.append(_spread(model, x, own, found, ours))
         return Fidelity("equal", difference), [f for f in findings if f]
     if model.deploy is not None or model.draws > 1:
         what = "deploy= or draws= says what is scored, which is not what forward gives"
         return Fidelity("declared", difference, what), []
-    return Fidelity("differs", difference), [_path(model, x, own, found, difference)]
+    findings.append(_path(model, x, own, found, difference))
+    return Fidelity("differs", difference), [f for f in findings if f]
+
+
+def _written(own: OwnForward) -> _Finding | None:
+    """What forward changes at each call, though it is in eval mode."""
+    if not own.writes:
+        return None
+    names = ", ".join(f"'{name}'" for name in own.writes)
+    return _Finding(
+        f"its forward writes to {names} in eval mode, so that what it gives may hang on what went "
+        "through it before; scored is the module as it was given",
+        "write there in train mode alone (if self.training)",
+        differs=False,
+    )
 
 
 def _decided(model: GenerativeModel, x: Tensor) -> Tensor:
@@ -247,34 +268,81 @@ _SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 
 
 def _spread(
-    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, allowed: float
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor
 ) -> _Finding | None:
     """Whether forward's draws have the spread that the log-variance says."""
-    if model.deploy is not None or model.draws > 1 or 0 in found.noise:
-        return None  # said to be something else, or no normal noise
-    loud = own.at(x, found.view, 1.0)
-    if loud is None or apart(loud, found.pixels) <= allowed:
-        return None  # the noise is not of the picture
+    if model.deploy is not None or model.draws > 1:
+        return None  # said to be something else
+    told = _normal_spread(model, x, own, found)
+    if told is None:  # many draw in training alone
+        trained = own.in_training()
+        loud = trained.nearest(x, ours)
+        told = None if loud is None else _normal_spread(model, x, trained, loud)
+    if told is None:
+        told = _drawn_spread(model, x, own, found)
+    return next(iter(told), None)
+
+
+def _normal_spread(
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
+) -> list[_Finding] | None:
+    """What the picture with its normal noise at 1 says of the spread; None if nothing.
+
+    Whatever else is drawn is held at its middle, and so is other normal noise than the code's if
+    that tells nothing.
+    """
+    if not any(found.noise):
+        return None
     gaussian = _gaussian(model, x)
+    sizes = (None,) if gaussian is None else (None, gaussian.mean[0].numel())
+    each = [own.at(x, found.view, 1.0, size) for size in sizes]
+    allowed = tolerance_of(model)
+    loud = [image for image in each if image is not None and apart(image, found.pixels) > allowed]
+    if not loud:
+        return None  # the noise is not of the picture
     if gaussian is None:
-        return _halves(model, x, found)
+        halves = _halves(model, x, found)
+        return None if halves is None else [halves]
 
     def gives(std: Tensor) -> bool:
-        return _shows(model, x, gaussian.mean + std, loud)
+        return any(_shows(model, x, gaussian.mean + std, image) for image in loud)
 
     if gives((0.5 * gaussian.logvar).exp()):
-        return None
+        return []
     raw = gaussian.logvar
     for name, (std_of, logvar) in _SPREADS.items():
         if gives(std_of(raw).nan_to_num()):
-            return _spread_finding(model, f"{name}, as its forward draws", logvar)
-    if found.noise != (gaussian.mean.numel(),):
+            return [_spread_finding(model, f"{name}, as its forward draws", logvar)]
+    if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
-    return _Finding(
+    what = (
         "forward draws codes with another spread than the second of the encoder's two says as a "
-        "log-variance",
-        "pass encode=, a function that returns (mean, logvar)",
+        "log-variance"
     )
+    return [_Finding(what, "pass encode=, a function that returns (mean, logvar)")]
+
+
+def _drawn_spread(
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
+) -> list[_Finding]:
+    """What is to be said where forward draws in other ways, and by how much its draws differ."""
+    gaussian = _gaussian(model, x)
+    if gaussian is None or not (found.loose or found.noise):
+        return []
+    theirs, read = _draws(model, own, x, found)
+    moves, wanted = (float(images.var(0).sum()) for images in (theirs, read))
+    still = moves <= tolerance_of(model) ** 2 * x.numel()
+    if still or wanted / SPREAD <= moves <= wanted * SPREAD:
+        return []
+    what = (
+        f"its forward draws pictures that vary {moves / max(wanted, 1e-12):.2g} times as much as "
+        "those of its codes, so that nothing confirms what is read as the log-variance"
+    )
+    mend = (
+        "if it is something else, such as a standard deviation or a width, pass encode=, a "
+        "function that returns (mean, logvar)"
+    )
+    return [_Finding(what, mend, differs=False)]
 
 
 def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> _Finding | None:
@@ -349,6 +417,15 @@ def _is_alike(model: GenerativeModel, own: OwnForward, x: Tensor, found: OwnPict
     """Whether the means of draws agree, where noise does not hold still."""
     if not found.loose:
         return False
+    a, b = _draws(model, own, x, found)
+    errors = float((a.var(0) + b.var(0)).sum() / DRAWS)
+    return float((a.mean(0) - b.mean(0)).square().sum()) <= GAP * errors
+
+
+def _draws(
+    model: GenerativeModel, own: OwnForward, x: Tensor, found: OwnPicture
+) -> tuple[Tensor, Tensor]:
+    """Pictures that forward draws, and those of codes that are drawn as the model is read."""
     gaussian = _gaussian(model, x)
 
     def drawn() -> Tensor:
@@ -357,10 +434,11 @@ def _is_alike(model: GenerativeModel, own: OwnForward, x: Tensor, found: OwnPict
         return _decode(model, x, gaussian.rsample(torch.randn_like(gaussian.mean), 1.0))
 
     theirs = [own.at(x, found.view, None) for _ in range(DRAWS)]
-    a = torch.stack([image for image in theirs if image is not None])
-    b = torch.stack([drawn().double() for _ in range(DRAWS)])
-    errors = float((a.var(0) + b.var(0)).sum() / DRAWS)
-    return float((a.mean(0) - b.mean(0)).square().sum()) <= GAP * errors
+    none = torch.full_like(found.pixels, torch.nan)
+    return (
+        torch.stack([none if image is None else image for image in theirs]),
+        torch.stack([drawn().double() for _ in range(DRAWS)]),
+    )
 
 
 def _gaussian(model: GenerativeModel, x: Tensor) -> Gaussian | None:

@@ -18,11 +18,15 @@ class HeldNoise(TorchDispatchMode):
 
     Uniform numbers at their middle are a Laplace variable's mean and a Gumbel variable's tie, by
     which the likeliest class wins. A level of None draws.
+
+    Args:
+        level: of normal numbers.
+        count: of draws of so many numbers alone; others then stay at their middle.
     """
 
-    def __init__(self, level: float | None) -> None:
+    def __init__(self, level: float | None, count: int | None = None) -> None:
         super().__init__()
-        self.level, self.drawn = level, list[int]()
+        self.level, self.count, self.drawn = level, count, list[int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
@@ -34,7 +38,8 @@ class HeldNoise(TorchDispatchMode):
             return found
         if len(self.drawn) > ENDLESS:
             raise RuntimeError("forward draws until something fits")
-        still = _HELD[name](self.level, found, args, kwargs or {})
+        level = self.level if self.count in (None, found.numel()) else 0.0
+        still = _HELD[name](level, found, args, kwargs or {})
         return found.copy_(still) if name.endswith("_") else still
 
 

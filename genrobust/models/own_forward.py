@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genrobust.foreign import explain
 from genrobust.models.batches import tolerance_of
 from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.held_noise import HeldNoise
+from genrobust.models.kept import kept
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import has_forward, unwrapped
 from genrobust.models.precision import precision_of
@@ -88,6 +90,10 @@ class OwnForward:
 
     def __init__(self, model: GenerativeModel) -> None:
         self.why = "its forward gives no picture of the input's shape"
+        #: Whether it takes images, and fails on them.
+        self.fails = False
+        #: The weights and buffers that it writes to.
+        self.writes: dict[str, None] = {}
         self._model, self._module = model, unwrapped(model.module)
         self.exists = has_forward(self._module)
         self.calls = _calls(model)
@@ -118,15 +124,25 @@ class OwnForward:
         In those alone is code that draws; torch's layers would drop out and normalise by batch.
         """
         other = copy.copy(self)
-        with suppress(Exception):  # what cannot be copied, or has no such mode, stays as it is
-            other._module = copy.deepcopy(self._module)
+        other.writes = {}  # there it may
+        with suppress(Exception):  # what has no such mode stays as it is
+            other._module = _copied(self._module)
             for part in other._module.modules():
                 part.training = not type(part).__module__.startswith("torch.")
         return other
 
-    def at(self, x: Tensor, view: View, level: float | None) -> Tensor | None:
-        """The picture in that place, with forward's noise at that level, or drawn."""
-        return self._run(view.call, view.units, x, level)[0].get(view)
+    def at(
+        self, x: Tensor, view: View, level: float | None, size: int | None = None
+    ) -> Tensor | None:
+        """The picture in that place, with forward's noise at that level, or drawn.
+
+        Args:
+            x: images.
+            view: the place.
+            level: of normal noise.
+            size: of that alone of which so many numbers are drawn for an image.
+        """
+        return self._run(view.call, view.units, x, level, size)[0].get(view)
 
     def pictures(self, x: Tensor, call: str) -> list[tuple[View, Tensor]]:
         """All that forward gives, with its noise at 0."""
@@ -143,47 +159,100 @@ class OwnForward:
         own = (x * (high - low) + low).to(
             precision_of(self._module.forward, self._module, "encoder")
         )
-        output: Any = None
-        with HeldNoise(0.0):
-            with suppress(Exception):  # some forwards take a gradient of their own
-                output = self._module(*self.calls[view.call](own))
-            if not isinstance(output, (Mapping, list, tuple)):
+        with suppress(Exception):  # other people's code
+            outputs, _ = self._outputs(view.call, own, 0.0)
+            first = outputs[0]
+            if not isinstance(first, (Mapping, list, tuple)):
                 return None
-            held = list(output.items() if isinstance(output, Mapping) else enumerate(output))
-            for (one, mean), (two, spread) in pairwise(held):
-                same = isinstance(mean, Tensor) and isinstance(spread, Tensor)
-                if same and mean.shape == spread.shape and fits(mean.float()):
+            for one, two in pairwise(first if isinstance(first, Mapping) else range(len(first))):
+                mean, spread = (_joined([o[key] for o in outputs]) for key in (one, two))
+                if mean is None or spread is None or mean.shape != spread.shape:
+                    continue
+                if fits(mean.float()):
                     return f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
         return None
 
+    def _outputs(
+        self, call: str, own: Tensor, level: float | None, size: int | None = None
+    ) -> tuple[list[Any], tuple[int, ...]]:
+        """What forward gives for each piece of a batch that it takes at once, and what it draws."""
+        outputs, drawn = [], []
+        with kept(self._module) as written:
+            for piece in own.split(self._model.max_batch or len(own)):
+                noise = HeldNoise(level, None if size is None else size * len(piece))
+                # Some forwards take a gradient of their own.
+                with noise, torch.enable_grad():
+                    # A copy, as some work in place on what they are given.
+                    given = piece.detach().requires_grad_().clone()
+                    outputs.append(self._module(*self.calls[call](given)))
+                drawn.append(noise.drawn)
+        self.writes.update(dict.fromkeys(written))
+        return outputs, tuple(map(sum, zip(*drawn, strict=False)))
+
     def _run(
-        self, call: str, units: str, x: Tensor, level: float | None
+        self, call: str, units: str, x: Tensor, level: float | None, size: int | None = None
     ) -> tuple[dict[View, Tensor], tuple[int, ...]]:
         mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in self._units[units])
         if len(mean) not in (1, x.shape[1]):
             return {}, ()
         own = (x - mean) / std
         own = own.to(precision_of(self._module.forward, self._module, "encoder"))
-        noise = HeldNoise(level)
         try:
-            # Some forwards take a gradient of their own.
-            with noise, torch.enable_grad():
-                # A copy, as some work in place on what they are given.
-                output = self._module(*self.calls[call](own.requires_grad_().clone()))
-            held = list(pictures_in(output, tuple(x.shape)))
+            outputs, noise = self._outputs(call, own, level, size)
+            pieces = own.split(self._model.max_batch or len(own))
+            each = [
+                dict(pictures_in(output, tuple(piece.shape)))
+                for output, piece in zip(outputs, pieces, strict=True)
+            ]
+            held = {path: torch.cat([e[path] for e in each]) for path in each[0]}
         except Exception as problem:  # other people's code, given what it may not take
             if call == next(iter(self.calls)):
                 self.why = f"its forward fails on the images alone ({explain(problem)})"
+                self.fails = self._should_take(call, own, problem)
             return {}, ()
         found = {}
-        for path, image in held:
+        for path, image in held.items():
             given = image.detach().double()
             if apart(given, own) <= 1e-6 or not given.isfinite().all():
                 continue  # the input, handed back beside the reconstruction; or none at all
             scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
             for scale, pixels in scales.items():
                 found[View(call, units, path, scale)] = pixels
-        return found, tuple(noise.drawn)
+        return found, noise
+
+    def _should_take(self, call: str, own: Tensor, problem: Exception) -> bool:
+        """Whether forward, which failed, is the user's own and is written for so many arguments."""
+        if type(self._module).__module__.startswith("torch.nn"):
+            return False
+        try:
+            inspect.signature(self._module.forward).bind(*self.calls[call](own))
+        except (TypeError, ValueError):
+            return False
+        return not isinstance(problem, NotImplementedError)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy; of what cannot be copied, as it holds a lock, one that has parts of its own."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # other people's objects
+        return _double(module)
+
+
+def _double(module: nn.Module) -> nn.Module:
+    """A module with the same weights, whose attributes and modes can be set without a trace."""
+    other: nn.Module = object.__new__(type(module))
+    parts = {n: None if part is None else _double(part) for n, part in module._modules.items()}
+    held = {"_parameters": dict(module._parameters), "_buffers": dict(module._buffers)}
+    vars(other).update(vars(module) | held | {"_modules": parts})
+    return other
+
+
+def _joined(pieces: list[Any]) -> Tensor | None:
+    """Tensors as one; None where that is not what they are."""
+    if not all(isinstance(piece, Tensor) for piece in pieces):
+        return None
+    return pieces[0].detach() if len(pieces) == 1 else torch.cat(pieces).detach()
 
 
 def apart(image: Tensor, ours: Tensor) -> float:

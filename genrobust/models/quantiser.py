@@ -24,6 +24,7 @@ from genrobust.models.batches import tolerance_of
 from genrobust.models.check import probe_images
 from genrobust.models.fidelity import is_as_forward
 from genrobust.models.forward import Forward
+from genrobust.models.kept import kept
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import has_forward, method, unwrapped
 from genrobust.models.precision import precision_of
@@ -48,6 +49,11 @@ def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> G
     Returns:
         The model as it is where no table is the codebook, or more than one may be.
     """
+    with kept(model.module):
+        return _by_tokens(model, made)
+
+
+def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> GenerativeModel:
     module = unwrapped(model.module)
     books = list(_books(module))
     encode = method(module, "encode", "encoder")
@@ -56,7 +62,7 @@ def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> G
     x = _images(model)
     low, high = model.spec["value_range"]
     own = (x * (high - low) + low).to(precision_of(encode, module, "encoder"))
-    for source, layout in _sources(module, Forward(encode), own, books):
+    for source, layout in _sources(module, Forward(encode), own[: model.max_batch], books):
         decode = layout.decode(method(module, "decode", "decoder"))
         certain = {}
         for book in books:

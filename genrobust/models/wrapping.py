@@ -19,6 +19,7 @@ from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
 from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
+from genrobust.models.kept import Held
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
 from genrobust.models.precision import Passage, precision_of
@@ -165,19 +166,18 @@ def left_as_it_was(model: object) -> Iterator[None]:
 
 def _remembered(module: nn.Module) -> Callable[[], None]:
     """What puts a module back to how it is now; the values of its weights are not its business."""
-    # TorchScript keeps its own parts, and once frozen no mode.
+    held = Held(module, weights=False)
+    # TorchScript's parts have no mode once they are frozen.
     own = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    parts = [(m, m.training, dict(m._parameters), dict(m._buffers)) for m in own]
-    weights = [(p, p.data, p.requires_grad) for p in module.parameters()]
+    modes = [(part, part.training) for part in own]
+    wants = [(weight, weight.requires_grad) for weight in module.parameters()]
 
     def put_back() -> None:
-        for part, training, parameters, buffers in parts:
+        held.put_back()
+        for part, training in modes:
             part.training = training
-            part._parameters.update(parameters)
-            part._buffers.update(buffers)
-        for parameter, data, wants_gradient in weights:
-            parameter.data = data
-            parameter.requires_grad_(wants_gradient)
+        for weight, wants_gradient in wants:
+            weight.requires_grad_(wants_gradient)
 
     return put_back
 
@@ -267,7 +267,8 @@ def _adapted(
     def try_once() -> Any:
         device = next(module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(trials)):
-            return encoding(entering(probe_images(shape, TRIED).to(device), run_encoder).inside)
+            few = probe_images(shape, min(TRIED, max_batch or TRIED)).to(device)
+            return encoding(entering(few, run_encoder).inside)
 
     def say(what: str) -> None:
         warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)

@@ -245,8 +245,44 @@ def test_other_folders_beside_splits_are_refused(tmp_path: Path) -> None:
         pictures_in(tmp_path, "test")
 
 
-def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
-    _pictures(tmp_path, "car", "train")
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        *(("train", held_out) for held_out in ("validation", "val", "valid", "dev", "Val")),
+        ("Train", "Test"),
+        ("TRAIN", "VALIDATION"),
+        ("training", "testing"),
+    ],
+)
+def test_the_splits_of_folders_and_mappings_go_by_the_same_names(
+    train: str, test: str, tmp_path: Path
+) -> None:
+    _pictures(tmp_path, f"{train}/a", f"{train}/b", f"{train}/c", f"{test}/a", f"{test}/b")
+    held = {train: np.zeros((3, 8, 8), "uint8"), test: np.zeros((2, 8, 8), "uint8")}
+    for given in (tmp_path, held):
+        assert pictures_in(given, "test").count == 2
+        assert pictures_in(given, "train").count == 3
+
+
+def test_of_several_splits_that_are_held_out_the_test_split_is_taken(tmp_path: Path) -> None:
+    _pictures(tmp_path, "dev/a", "Test/a", "Test/b", "train/a", "validation/a")
+    assert pictures_in(tmp_path, "test").count == 2
+    (tmp_path / "Test").rename(tmp_path / "other")
+    with pytest.raises(GenrobustError, match="has the splits dev, train, validation beside other"):
+        pictures_in(tmp_path, "test")
+
+
+def test_a_split_that_is_not_there_is_said(tmp_path: Path) -> None:
+    _pictures(tmp_path, "training/a")
+    for given, said in ((tmp_path, "has training and no test; call"), ({"Train": []}, "has Train")):
+        with pytest.raises(GenrobustError, match=said):
+            pictures_in(given, "test")
+
+
+@pytest.mark.parametrize("name", ["train", "Train", "validation", "dev"])
+def test_a_class_may_be_called_as_a_split_is(name: str, tmp_path: Path) -> None:
+    _pictures(tmp_path, "car", name)
     assert pictures_in(tmp_path, "test").classes == 2
 
 

@@ -22,8 +22,11 @@ from genrobust.foreign import explain
 #: What files are taken for pictures; those of torchvision's ImageFolder.
 ENDINGS = frozenset({*(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")})
 
-#: What sub-folders are called that hold a split each, by the split.
-SPLITS = {"train": ("train",), "test": ("test", "val", "valid")}
+#: What the splits of folders and of mappings are called, in whatever case; the first there counts.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "validation", "val", "valid", "dev"),
+}
 
 #: What programs leave beside pictures is hidden, but for this folder in archives made on a Mac.
 LEFT_BEHIND = "__MACOSX"
@@ -124,7 +127,7 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
 def _with_split(folder: Path, split: Split) -> Path:
     """The sub-folder of a split where the folder has some, else itself."""
     below = {p.name for p in _seen(folder.iterdir(), folder) if p.is_dir()}
-    splits = {name for names in SPLITS.values() for name in names if name in below}
+    splits = {name for name in below if any(name.lower() in names for names in SPLITS.values())}
     others = below - splits
     if len(splits) > 1 and others:
         raise GenrobustError(
@@ -133,10 +136,19 @@ def _with_split(folder: Path, split: Split) -> Path:
         )
     if others or not splits:
         return folder
-    name = next((name for name in SPLITS[split] if name in splits), None)
+    name = _named(split, splits)
     if name is None:
-        raise GenrobustError(f"'{folder}' has {', '.join(sorted(splits))} and no {split}")
+        raise GenrobustError(
+            f"'{folder}' has {', '.join(sorted(splits))} and no {split}; call one '{split}', or "
+            "give the folder in it that is meant"
+        )
     return folder / name
+
+
+def _named(split: Split, names: Iterable[str]) -> str | None:
+    """Which of these names is the split's; None where none is."""
+    by_case = {name.lower(): name for name in sorted(names, reverse=True)}
+    return next((by_case[name] for name in SPLITS[split] if name in by_case), None)
 
 
 def _of_folder(folder: Path) -> Pictures:
@@ -179,14 +191,14 @@ def _of_arrays(images: Any, labels: Any, labelled: bool) -> Pictures:
 
 
 def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
-    names = (split,) if split == "train" else (split, "validation", "val", "valid")
-    found = next((given[name] for name in names if name in given), None)
-    if found is None:
+    by_name = {str(key): held for key, held in given.items()}
+    name = _named(split, by_name)
+    if name is None:
         raise GenrobustError(
-            f"the data has {', '.join(map(str, given))} and no {split} split; call one '{split}', "
+            f"the data has {', '.join(by_name)} and no {split} split; call one '{split}', "
             "or give (images, labels)"
         )
-    return found
+    return by_name[name]
 
 
 def _of_items(given: Any, first: Any, labelled: bool) -> Pictures:

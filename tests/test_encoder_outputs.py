@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -230,3 +231,170 @@ def test_an_image_in_an_object_is_read_as_before() -> None:
     toy, model = wrapped(Toy.mean, lambda t, z: SimpleNamespace(sample=t.image(z)))
     x = torch.rand(2, 1, 8, 8)
     torch.testing.assert_close(model.reconstruct(x), toy.image(toy.mean(x)))
+
+
+# A code beside what may be its spread
+
+
+class Held(SimpleNamespace):
+    pass
+
+
+BESIDE: dict[str, Callable[[Any], Any]] = {
+    "in a dictionary": dict,
+    "in an object": lambda d: Held(**d),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("spread", ["logvar", "std"])
+def test_a_code_beside_a_spread_is_refused_and_read_as_typed(kind: str, spread: str) -> None:
+    toy = Toy()
+    held = {"logvar": toy.logvar, "std": toy.std}
+    toy.encode = lambda x: BESIDE[kind]({"latent": toy.mean(x), spread: held[spread](x)})  # type: ignore[assignment]
+    toy.decode = toy.image  # type: ignore[assignment]
+    with pytest.raises(GenrobustError, match=f"what 'latent' is beside '{spread}'") as raised:
+        genrobust.wrap(toy)
+    code, pair = str(raised.value).split("pass ")[1].split(", or ")
+    x = probe_images((1, 8, 8), 3)
+    typed = eval(f"dict({pair.removesuffix(' if it is a mean')})", {"module": toy})
+    (part,) = genrobust.wrap(toy, **typed).encode(x).parts
+    assert isinstance(part, Gaussian)
+    torch.testing.assert_close(part.logvar, toy.logvar(x))
+    typed = eval(f"dict({code.removesuffix(' if it is the code')})", {"module": toy})
+    assert torch.equal(genrobust.wrap(toy, **typed).encode(x).mode(), toy.mean(x))
+
+
+@pytest.mark.parametrize("name", ["ln_var", "log_sigma_sq", "log_sigma_squared"])
+def test_more_names_of_a_log_variance_are_known(name: str) -> None:
+    toy, model = wrapped(lambda t, x: {"mu": t.mean(x), name: t.logvar(x), "z": t.mean(x)})
+    x = probe_images((1, 8, 8), 3)
+    (part,) = model.encode(x).parts
+    assert torch.equal(part.logvar, toy.logvar(x))
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_code_beside_something_of_its_shape_is_a_point_and_said(kind: str) -> None:
+    with pytest.warns(GenrobustWarning, match="'z' is read as a point, and 'spread_' beside it"):
+        wrapped(lambda t, x: BESIDE[kind]({"z": t.mean(x), "spread_": t.logvar(x)}))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda t, x: {},
+        lambda t, x: {"mean": t.mean(x)},
+        lambda t, x: {"features": x.flatten(1), "loss": t.std(x).sum(), "scale": t.std(x).mean(1)},
+        lambda t, x: {"indices": (t.mean(x) > 0).long()},
+    ],
+)
+def test_a_code_beside_something_else_is_a_point_without_a_word(more: Form) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        toy, model = wrapped(lambda t, x: {"z": t.mean(x), **more(t, x)})
+    x = probe_images((1, 8, 8), 3)
+    assert torch.equal(model.encode(x).mode(), toy.mean(x))
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        lambda t, x: t.logvar(x)[:, :1],
+        lambda t, x: torch.linspace(-4, -1, 3)[None],
+        lambda t, x: torch.linspace(-4, -1, 3),
+    ],
+)
+def test_a_log_variance_for_several_numbers_is_told_how_to_be_given(spread: Form) -> None:
+    toy = Toy()
+    toy.encode = lambda x: (toy.mean(x), spread(toy, x))  # type: ignore[assignment]
+    toy.decode = toy.image  # type: ignore[assignment]
+    with pytest.raises(GenrobustError, match="expand_as") as raised:
+        genrobust.wrap(toy)
+    typed = str(raised.value).split("pass encode=")[1].split(" if the second")[0]
+    x = probe_images((1, 8, 8), 4)
+    (part,) = genrobust.wrap(toy, encode=eval(typed, {"module": toy})).encode(x).parts
+    torch.testing.assert_close(part.logvar, spread(toy, x).expand(4, 3))
+
+
+# What a decoder gives that is no picture
+
+
+@pytest.mark.parametrize(
+    ("gives", "typed"),
+    [
+        (lambda p: D.Categorical(logits=p[..., None] * torch.linspace(-1, 1, 5)), "d.probs * "),
+        (lambda p: D.Cauchy(p, 1.0), "d.mode"),
+        (lambda p: D.Independent(D.RelaxedBernoulli(torch.tensor(0.5), p), 3), "d.base_dist.probs"),
+        (
+            lambda p: D.TransformedDistribution(D.Normal(p, 1.0), [D.SigmoidTransform()]),
+            r"d.transforms\[0\]",
+        ),
+    ],
+)
+def test_a_distribution_without_a_mean_is_told_how_to_be_shown(
+    gives: Callable[[Tensor], D.Distribution], typed: str
+) -> None:
+    with pytest.raises(GenrobustError, match=f"distribution .*no mean; pass decode=.*{typed}") as e:
+        wrapped(Toy.mean, lambda t, z: gives(t.image(z)))
+    way = str(e.value).split("ends in ")[1].split(", where")[0]
+    _, model = wrapped(Toy.mean, lambda t, z: eval(way, {"d": gives(t.image(z)), "torch": torch}))
+    assert model.reconstruct(torch.rand(2, 1, 8, 8)).shape == (2, 1, 8, 8)
+
+
+class Indexed(Toy):
+    """Its encoder gives which entry of a codebook each of three numbers has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = nn.Embedding(6, 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (self.mean(x)[..., None] - self.book.weight[:, 0]).abs().argmin(-1)
+
+    def decode(self, index: Tensor) -> Tensor:
+        return self.image(self.book(index)[..., 0])
+
+
+def test_whole_numbers_are_told_two_ways_that_work() -> None:
+    module = Indexed()
+    with pytest.raises(GenrobustError, match=r"genrobust\.Codebook\(features, table\)") as raised:
+        genrobust.wrap(module)
+    typed = str(raised.value).split("without a gradient, ")[1].replace(" and ", ", ")
+    x = torch.rand(4, 1, 8, 8)
+    wanted = module.decode(module.encode(x))
+    assert torch.equal(
+        genrobust.wrap(module, **eval(f"dict({typed})", {"module": module})).reconstruct(x), wanted
+    )
+    model = genrobust.wrap(
+        module,
+        encode=lambda x: genrobust.Codebook(module.mean(x)[..., None], module.book.weight),
+        decode=lambda entries: module.image(entries[..., 0]),
+    )
+    torch.testing.assert_close(model.reconstruct(x), wanted)
+
+
+@pytest.mark.parametrize("half", ["encode", "decode"])
+def test_a_half_that_takes_no_labels_is_told_what_to_type(half: str) -> None:
+    toy = Toy()
+    taking: dict[str, Any] = {
+        "encode": lambda x, y: toy.mean(x) + y[:, None],
+        "decode": lambda z, y: toy.image(z - y[:, None]),
+    }
+    plain = {"encode": toy.mean, "decode": toy.image}
+    for name in taking:
+        setattr(toy, name, plain[name] if name == half else taking[name])
+    labels = lambda x: x.mean((1, 2, 3))  # noqa: E731
+    with pytest.raises(GenrobustError, match=f"takes no labels.* pass {half}=lambda ") as raised:
+        genrobust.wrap(toy, labels=labels)
+    typed = str(raised.value).split("gives it; pass ")[1]
+    genrobust.wrap(toy, labels=labels, **eval(f"dict({typed})", {"module": toy}))
+
+
+def test_lazy_layers_without_numbers_are_one_sentence() -> None:
+    toy = Toy()
+    toy.to_mean = nn.LazyLinear(3)
+    for call in (genrobust.wrap, lambda m: genrobust.bench(m, limit=2)):
+        with pytest.raises(GenrobustError, match=r"'to_mean\.weight' of Toy has no numbers yet"):
+            call(toy)
+    toy.mean(torch.zeros(1, 1, 8, 8))
+    genrobust.wrap(toy, encode=toy.mean, decode=toy.image)

@@ -7,6 +7,7 @@ tried (:class:`Reader`) or refused, never guessed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,7 @@ _MEANS = ("mean", "mu", "z_mean", "z_mu", "loc", "means")
 _SPREADS: dict[str, Callable[[Tensor], Tensor]] = {
     **dict.fromkeys(("logvar", "log_var", "log_variance", "z_logvar", "z_log_var"), lambda s: s),
     **dict.fromkeys(("log_covariance", "log_sigma2", "logvars"), lambda s: s),
+    **dict.fromkeys(("ln_var", "log_sigma_sq", "log_sigma_squared"), lambda s: s),
     **dict.fromkeys(("log_std", "logstd", "log_sigma", "log_scale"), lambda s: 2 * s),
     **dict.fromkeys(("std", "sigma", "stddev", "scale", "z_std"), lambda s: 2 * s.log()),
     **dict.fromkeys(("var", "variance", "sigma2"), lambda s: s.log()),
@@ -203,6 +205,12 @@ def image_of(output: Any, who: str = "the decoder", argument: str = "decode") ->
         GenrobustError: there is none, or more than one.
     """
     found = _images_in(output)
+    if isinstance(output, D.Distribution) and not found:
+        raise GenrobustError(
+            f"{who} returned the distribution {type(_base(output)).__name__}, which has no mean; "
+            f"pass {argument}=, a function that returns the picture itself, such as one that ends "
+            f"in {_picture_of(output)}, where d is that distribution"
+        )
     if len(found) > 1:
         raise GenrobustError(
             f"{who} returned {describe(output)}, and genrobust cannot tell which is the image; "
@@ -223,12 +231,21 @@ def plain(tensor: Tensor, who: str) -> Tensor:
     Raises:
         GenrobustError: it does not.
     """
+    which = (
+        "output.float(); or, if they say which entries of a codebook a code has, genrobust.Codebook"
+        "(features, table), and pass decode=, a function of the entries, or, without a gradient, "
+        "encode=lambda x: module.encode(x).float(), decode=lambda z: module.decode(z.long()) and "
+        "differentiable=False"
+    )
     wrong = {
         "a nested tensor": (tensor.is_nested, "torch.nested.to_padded_tensor(output, 0)"),
         "quantised numbers": (tensor.is_quantized, "output.dequantize()"),
         "a sparse tensor": (tensor.layout != torch.strided, "output.to_dense()"),
         "complex numbers": (tensor.is_complex(), "output.real"),
-        "whole numbers": (not tensor.is_floating_point(), "output.float()"),
+        "whole numbers": (
+            not tensor.is_floating_point(),
+            which if who == "the encoder" else "output.float()",
+        ),
     }
     for what, (is_so, remedy) in wrong.items():
         if is_so:
@@ -284,10 +301,9 @@ def _taken(mark: str, output: Any) -> str:
     if mark == "embedding":
         keys = [key for key in ("embedding", "log_covariance") if key in output]
         return f"[module.encode(x)[key] for key in {keys}]"
-    return {
-        "latent_dist": "module.encode(x).latent_dist",
-        "cont": "module.encode(x)['cont']",
-    }.get(mark, "{'disc': module.encode(x)['disc']}")
+    if mark == "disc":
+        return "{'disc': module.encode(x)['disc']}"
+    return _written(output, mark)
 
 
 def _of_joint(output: Mapping[str, Any]) -> Posterior:
@@ -354,7 +370,36 @@ def _of_names(output: Any) -> Posterior:
 
 def _of_point(output: Any) -> Posterior:
     (name,) = _held(output, _POINTS)
-    return Posterior((Point(plain(_get(output, name), "the encoder")),))
+    code = _get(output, name)
+    for other in (*_held(output, tuple(_SPREADS)), *_held(output, _MEANS)):
+        if _is_beside(code, _get(output, other)):
+            one = f"encode=lambda x: {_written(output, name)}"
+            two = f"encode=lambda x: {_written(output, other)} if the other is"
+            if other in _SPREADS:
+                pair = f"{{'mean': o{_at(output, name)}, '{other}': o{_at(output, other)}}}"
+                two = f"encode=lambda x: (lambda o: {pair})(module.encode(x)) if it is a mean"
+            raise GenrobustError(
+                f"the encoder returned {describe(output)}, and genrobust cannot tell what '{name}' "
+                f"is beside '{other}'; pass {one} if it is the code, or {two}"
+            )
+    return Posterior((Point(plain(code, "the encoder")),))
+
+
+def _is_beside(code: Tensor, other: object) -> bool:
+    """Whether something is of a code's shape and has other numbers."""
+    if not isinstance(other, Tensor) or not _is_batch(other) or other.shape != code.shape:
+        return False
+    return not torch.equal(code, other)
+
+
+def _written(output: Any, name: str) -> str:
+    return f"module.encode(x){_at(output, name)}"
+
+
+def _at(output: Any, name: str) -> str:
+    """How to write that a mapping's, or an object's, tensor of that name is taken."""
+    is_key = isinstance(output, Mapping) and name in output
+    return f"[{name!r}]" if is_key else f".{name}"
 
 
 def _held(output: Any, names: Sequence[str]) -> list[str]:
@@ -415,7 +460,12 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     rivals = _rivals(output)
     first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
     codes = [i for i, item in enumerate(output) if _is_batch(item)]
-    if rivals:
+    if _is_spread_over(output):
+        remedy = (
+            "encode=lambda x: (lambda m, s: (m, s.expand_as(m)))(*module.encode(x)) if the second "
+            "is one log-variance for several numbers of the first"
+        )
+    elif rivals:
         remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"
         if len(rivals) > 2:
             remedy += f" if these are (mean, logvar), or {_picked(output, rivals[:2])} if those are"
@@ -442,6 +492,19 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     )
 
 
+def _is_spread_over(output: Sequence[Any]) -> bool:
+    """Whether there are two, of which the second is as the first once it is repeated."""
+    if len(output) != 2 or not _is_batch(output[0]) or not isinstance(output[1], Tensor):
+        return False
+    mean, spread = output
+    if not spread.is_floating_point() or spread.ndim == 0 or spread.shape == mean.shape[:1]:
+        return False  # such as a loss
+    try:
+        return torch.broadcast_shapes(mean.shape, spread.shape) == mean.shape != spread.shape
+    except RuntimeError:
+        return False
+
+
 def _picked(output: Sequence[Any], places: list[int]) -> str:
     """How to write the items at two places."""
     if places[1] != places[0] + 1:
@@ -458,7 +521,9 @@ def _is_posterior(item: Any) -> bool:
 def _images_in(output: Any) -> list[Tensor]:
     """The tensors that may be the image; of a sequence the first, unless another is like it."""
     if isinstance(output, D.Distribution):
-        return [output.mean]
+        with suppress(NotImplementedError):
+            return [mean for mean in [output.mean] if not mean.isnan().all()]
+        return []
     if isinstance(output, (tuple, list)) and output:
         first, *others = output
         if not isinstance(first, Tensor) or first.is_nested:
@@ -469,10 +534,27 @@ def _images_in(output: Any) -> list[Tensor]:
     return [_get(output, name) for name in _held(output, _IMAGES)]
 
 
+def _base(given: D.Distribution) -> D.Distribution:
+    while isinstance(given, D.Independent):
+        given = given.base_dist
+    return given
+
+
+def _picture_of(given: D.Distribution) -> str:
+    """How to write the picture of a distribution ``d`` without a mean."""
+    base = _base(given)
+    d = "d" if base is given else "d.base_dist"
+    if isinstance(base, D.Categorical):
+        return f"({d}.probs * torch.linspace(0, 1, {d}.probs.shape[-1])).sum(-1)"
+    if isinstance(base, (D.RelaxedBernoulli, D.RelaxedOneHotCategorical)):
+        return f"{d}.probs"
+    if isinstance(base, D.TransformedDistribution):
+        return f"{d}.transforms[0]({d}.base_dist.mean)"
+    return f"{d}.mode"
+
+
 def _part_of_distribution(given: D.Distribution) -> Part:
-    base = given
-    while isinstance(base, D.Independent):
-        base = base.base_dist
+    base = _base(given)
     if isinstance(base, D.Normal):
         scale = plain(base.scale, "the encoder")
         return Gaussian(plain(base.loc, "the encoder"), 2 * scale.log())
@@ -499,10 +581,32 @@ def _part_of_distribution(given: D.Distribution) -> Part:
     )
 
 
+def _left_out(output: Any) -> str | None:
+    """What lies beside a code read as a point, with its shape and a name that says nothing."""
+    marks = _marks(output)
+    if len(marks) != 1 or marks[0] not in _POINTS:
+        return None
+    (name,) = marks
+    code = _get(output, name)
+    held = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    known = (*_MEANS, *_SPREADS)  # refused
+    others = [str(k) for k, value in held.items() if k not in known and _is_beside(code, value)]
+    if not others:
+        return None
+    pair = f"(o{_at(output, name)}, o{_at(output, others[0])})"
+    return (
+        f"of what the encoder returns, '{name}' is read as a point, and '{others[0]}' beside it is "
+        f"left out; if these are a mean and a log-variance, pass encode=lambda x: "
+        f"(lambda o: {pair})(module.encode(x))"
+    )
+
+
 def approximated(output: Any) -> str | None:
-    """What of a distribution the reading leaves out, in words; None if nothing."""
-    while isinstance(output, D.Independent):
-        output = output.base_dist
+    """What of an encoder's output the reading leaves out, in words; None if nothing."""
+    if isinstance(output, D.Distribution):
+        output = _base(output)
+    elif not isinstance(output, (Part, Posterior, Tensor)):
+        return _left_out(output)
     if isinstance(output, (D.Laplace, D.MultivariateNormal, D.LowRankMultivariateNormal)):
         return (
             f"a {type(output).__name__} is read as the Gaussian of its mean and its variances; "

@@ -17,7 +17,7 @@ from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.fidelity import code_in_forward
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import encoder_of
+from genrobust.models.modules import encoder_of, half_of
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Point, Posterior
 from genrobust.seeding import generator, generators_kept
@@ -146,6 +146,12 @@ def _run(
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
         reason = _lacking(problem.__cause__, what) or _misfit(model, what)
+        if model.condition is not None and _is_given_too_much(problem.__cause__):
+            batch = "x" if what == "encode" else "z"
+            reason = (
+                f"it takes no labels, which labels= gives it; pass {what}=lambda {batch}, y: "
+                f"module.{half_of(model.module, what)}({batch})"
+            )
         if of is not None and _takes_half(model, of[1]):
             reason = (
                 "it takes half of what the encoder gives; if that is the mean and the log-variance "
@@ -170,6 +176,10 @@ def _lacking(cause: BaseException, what: str) -> str | None:
         f"it takes more than a batch; of a conditional model pass labels=, a function from images "
         f"to their labels, such as lambda x: classifier(x).argmax(1), or {what}= that fills it in"
     )
+
+
+def _is_given_too_much(cause: BaseException) -> bool:
+    return isinstance(cause, TypeError) and "were given" in str(cause)
 
 
 def _takes_half(model: GenerativeModel, posterior: Posterior) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from genrobust.errors import GenrobustError
 
@@ -25,17 +26,29 @@ def as_module(given: object) -> nn.Module:
     """A module, or the one of an encoder and a decoder.
 
     Raises:
-        GenrobustError: it is neither.
+        GenrobustError: it is neither, or has no weights yet.
     """
-    if isinstance(given, nn.Module):
-        return given
     if isinstance(given, (tuple, list)) and [isinstance(m, nn.Module) for m in given] == [True] * 2:
-        return Pair(*given)
+        given = Pair(*given)
+    if isinstance(given, nn.Module):
+        _require_numbers(given)
+        return given
     what = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
     raise GenrobustError(
         f"wrap takes a torch.nn.Module, or the pair (encoder, decoder), not {what}; for functions "
         "pass the module that holds their weights, and encode= and decode="
     )
+
+
+def _require_numbers(module: nn.Module) -> None:
+    lazy = (n for n, t in (*module.named_parameters(), *module.named_buffers()) if is_lazy(t))
+    name = next(lazy, None)
+    if name is not None:
+        raise GenrobustError(
+            f"the weight '{name}' of {type(module).__name__} has no numbers yet, as its lazy layer "
+            "was given nothing so far; before you wrap it call what holds it on a batch, such as "
+            "module.decode(module.encode(torch.zeros(1, 1, 32, 32))[0]), and load its weights"
+        )
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -64,7 +77,12 @@ def method(module: nn.Module, *names: str) -> Callable[[Tensor], Any] | None:
 
 def encoder_of(module: nn.Module) -> str:
     """How to write what gives a module's codes."""
-    return "encode" if callable(getattr(unwrapped(module), "encode", None)) else "encoder"
+    return half_of(module, "encode")
+
+
+def half_of(module: nn.Module, what: str) -> str:
+    """``encode`` or ``decode``, or the part of that work where a module has no such method."""
+    return what if callable(getattr(unwrapped(module), what, None)) else f"{what}r"
 
 
 def has_forward(module: nn.Module) -> bool:

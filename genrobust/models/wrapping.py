@@ -156,7 +156,7 @@ def left_as_it_was(model: object) -> Iterator[None]:
     if not isinstance(module, nn.Module):
         yield
         return
-    put_back = _remembered(module)
+    put_back = _remembered(as_module(module))
     try:
         freeze(module)  # a wrapped one may have been trained since
         yield

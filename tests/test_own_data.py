@@ -341,7 +341,44 @@ def test_suite_make_and_its_use_from_another_folder(
     Image.new("RGB", (30, 30)).save(place / "shapes" / "a-red" / "1.png")
     for i in range(5):
         Image.new("RGB", (30, 30)).save(place / "shapes" / "c-blue" / f"{i}.png")
-    assert "are not those of the suite" in _fails(*run, "--data-root", str(place))
+    problem = _fails(*run, "--data-root", str(place))
+    assert "are not those of the suite" in problem
+    assert "they have changed since it was drawn" in problem
+    assert "fetch" not in problem, "they are the user's own"
+
+
+class _Flips(_Torchvision):
+    """Each picture either way round, whenever it is asked for."""
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        picture, label = super().__getitem__(i)
+        if torch.rand(()) < 0.5:
+            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return picture, label
+
+
+FLIPS = (
+    CODE
+    + """
+def flips():
+    x, y = pictures()
+    return x + 0.001 * torch.rand(x.shape) * (x < 0.5), y
+"""
+)
+
+
+@pytest.mark.parametrize("given", ["an object", "code"])
+def test_pictures_that_are_others_at_each_reading_are_no_suite(given: str, place: Path) -> None:
+    said = "are others at each reading, .* take random transforms out of the data set"
+    out = place / "out"
+    if given == "an object":
+        with pytest.raises(GenrobustError, match=said):
+            genrobust.bench(_Model(), data=_Flips(), out=out, **_CHEAP)
+    else:
+        (place / "mine.py").write_text(FLIPS)
+        words = ("--data", "mine.py:flips", "--eps", "0.1", "--out", "out")
+        assert "are others at each reading" in _fails("bench", "--model", "mine.py:VAE", *words)
+    assert not out.exists()
 
 
 def test_check_tries_a_model_on_pictures(place: Path) -> None:

@@ -113,6 +113,15 @@ class Reference:
         return "?".join(filter(None, (self.place, "&".join(words))))
 
     @property
+    def is_code(self) -> bool:
+        """Whether code of others gives the pictures, which may be others at each reading.
+
+        >>> Reference("mine.py:data").is_code, Reference(LENT).is_code, Reference("faces").is_code
+        (True, True, False)
+        """
+        return self.place == LENT or (":" in self.place and self.place not in DATASETS)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The numbers of the classes: names are not looked up."""
         return tuple(map(str, range(self.kinds)))

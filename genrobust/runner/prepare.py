@@ -19,7 +19,7 @@ from genrobust import files
 from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
-from genrobust.data.base import DATASETS, Images, load_images
+from genrobust.data.base import DATASETS, Images, is_reference, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
@@ -140,9 +140,15 @@ def prepare(
     device = usable_device(options.device)
     images = load_images(used.dataset, used.split, options.data_root)
     if images.sha256 != used.data_sha256:
+        advice = "fetch the data set anew"
+        if is_reference(used.dataset):
+            advice = (
+                "they have changed since it was drawn, or are others at each reading: put them "
+                "back or take random transforms out, or draw a new suite with --data (data=)"
+            )
         raise GenrobustError(
             f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
-            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); fetch the data set anew"
+            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); {advice}"
         )
     if images.labels is None and rule.labelled:
         raise GenrobustError(

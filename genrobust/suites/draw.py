@@ -172,6 +172,12 @@ def _taken(
         draw=_number(data.place, sources or data.draw, known.count),
     )
     images, told = taken.taken_of(known)
+    if taken.is_code and taken.read("test", folder)[0].sha256 != images.sha256:
+        raise GenrobustError(
+            f"the pictures of '{data.place}' are others at each reading, so that nothing "
+            "measured on them could be measured again; take random transforms out of the data set, "
+            "and draw what else is random from a generator with a seed"
+        )
     return taken, images, list(range(len(images))), told
 
 

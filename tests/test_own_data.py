@@ -357,14 +357,15 @@ class _Flips(_Torchvision):
         return picture, label
 
 
-FLIPS = (
-    CODE
-    + """
+FLIPS = """
+class Flips(torch.utils.data.TensorDataset):
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return (x.flip(2) if torch.rand(()) < 0.5 else x), y
+
 def flips():
-    x, y = pictures()
-    return x + 0.001 * torch.rand(x.shape) * (x < 0.5), y
+    return Flips(*pictures())
 """
-)
 
 
 @pytest.mark.parametrize("given", ["an object", "code"])
@@ -375,7 +376,7 @@ def test_pictures_that_are_others_at_each_reading_are_no_suite(given: str, place
         with pytest.raises(GenrobustError, match=said):
             genrobust.bench(_Model(), data=_Flips(), out=out, **_CHEAP)
     else:
-        (place / "mine.py").write_text(FLIPS)
+        (place / "mine.py").write_text(CODE + FLIPS)
         words = ("--data", "mine.py:flips", "--eps", "0.1", "--out", "out")
         assert "are others at each reading" in _fails("bench", "--model", "mine.py:VAE", *words)
     assert not out.exists()

@@ -143,7 +143,8 @@ def test_where_a_file_is_lost_its_command_here_is_said_or_its_call(
     with pytest.raises(GenrobustError, match=called):
         ask(tmp_path, name)
     plan = json.loads((tmp_path / "plan.json").read_text())
-    plan["command"] += " --out there --workers 2"
+    plan["folder"] = str(tmp_path)
+    plan["command"] += f" --out {tmp_path.parents[1]} --workers 2"
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     typed = rf"{name}' .*type its command again, .*: {re.escape(plan['command'])}$"
     with pytest.raises(GenrobustError, match=typed):

@@ -78,6 +78,7 @@ def root(
 @command
 @with_options("bench")
 def bench(
+    context: typer.Context,
     model: Annotated[list[str], typer.Option(help=f"{BENCH_MODEL_HELP} Repeat to compare.")],
     suite: Annotated[
         str | None, typer.Option(help="A suite's name, or a JSON file; default digits.")
@@ -120,13 +121,14 @@ def bench(
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
         own = Own(data, sources, name or ())
-        bench_models(model, weights or [], suite, options, out, part, own, dry_run)
+        bench_models(model, weights or [], suite, options, out, part, own, dry_run, context.obj)
 
 
 @app.command()
 @command
 @with_options("curve")
 def curve(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help=MODEL_HELP)],
     suite: Annotated[str, typer.Option(help="A suite's name, or a JSON file.")] = "digits",
     *,
@@ -149,7 +151,7 @@ def curve(
 
     part = None if shard is None else Part.read(shard)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, options, out, part, dry_run)
+        measure_curve(model, suite, options, out, part, dry_run, context.obj)
 
 
 @app.command()
@@ -164,7 +166,8 @@ def collect(
     """
     from genrobust.cli.collect import words_of
 
-    app(command(words_of)(run))  # which ends as a command does
+    run = run.absolute()  # before a model's file changes directory
+    app(command(words_of)(run), obj=run)  # which ends as a command does
 
 
 @app.command()
@@ -203,6 +206,9 @@ def check(
         str | None, typer.Option(help=f"Try it on your own pictures instead. {DATA_HELP}")
     ] = None,
     data_root: DataRoot = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images that go through the model at once, at most.")
+    ] = None,
 ) -> None:
     """Try whether a model can be benchmarked.
 
@@ -212,7 +218,7 @@ def check(
     from genrobust.models import check_model
     from genrobust.models.fidelity import fidelity, say
 
-    loaded, few = loaded_on(model, weights, dataset, data, data_root)
+    loaded, few = loaded_on(model, weights, dataset, data, data_root, batch_size)
     found = check_model(loaded, few)
     compared = fidelity(loaded, few)
     say(loaded, compared)

@@ -15,7 +15,7 @@ from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
 from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
-from genrobust.runner.places import folder_of, home_of
+from genrobust.runner.places import folder_of, home_of, require_run
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import command_here
@@ -41,8 +41,12 @@ def bench_models(
     part: Part | None = None,
     own: Own = Own(),
     dry_run: bool = False,
+    collected: Path | None = None,
 ) -> None:
-    """Prepare all models, so that a mistake in the last is found before the first runs; run."""
+    """Prepare all models, so that a mistake in the last is found before the first runs; run.
+
+    ``collected`` is the folder of a run whose shards are there, and whose record is wanted.
+    """
     from rich.console import Console
 
     from genrobust.report.terminal import score_table
@@ -74,12 +78,15 @@ def bench_models(
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
         shards = shards_of(one)
-        folder = folder_of(home, one, shards, take=not dry_run)
+        if collected is None:
+            folder = folder_of(home, one, shards, take=not dry_run)
+            here = command_here(one.command, suite, one.options, out)
+        else:
+            folder, here = require_run(collected, one, shards), None
         if dry_run:
             print(estimated(one, folder))
             continue
         print(f"{label}: {foretold(one, folder)}", file=sys.stderr)
-        here = command_here(one.command, suite, one.options, out)
         with progress(label) as advance:
             if part is not None:
                 execute_part(one, part, folder, advance, here)

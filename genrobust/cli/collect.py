@@ -17,12 +17,14 @@ def words_of(folder: Path) -> list[str]:
         GenrobustError: the folder has no plan, or shards are missing.
     """
     plan = Planned.read(folder)
-    store, shards = Store(folder), plan.shards
-    absent = [n for n, spec in enumerate(shards, 1) if not store.has(spec)]
+    store, shards = Store(folder, plan.identity), plan.shards
+    absent = [n for n, spec in enumerate(shards, 1) if store.read(spec) is None]
+    on = plan.onward(folder)
     if absent:
+        part = f"--shard {absent[0]}/{len(shards)}"
+        advice = f"compute them, the first with {part}: {on.command} {part}"
         raise GenrobustError(
             f"{len(absent)} of {len(shards)} shards are missing: {', '.join(map(str, absent))}; "
-            f"compute them, the first with --shard {absent[0]}/{len(shards)}: "
-            f"{plan.command} --shard {absent[0]}/{len(shards)}"
+            f"{advice if on.command else on.words}"
         )
-    return shlex.split(plan.command)[1:]
+    return shlex.split(on.command or plan.command)[1:]

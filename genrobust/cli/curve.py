@@ -10,7 +10,7 @@ from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
 from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
-from genrobust.runner.places import folder_of, home_of
+from genrobust.runner.places import folder_of, home_of, require_run
 from genrobust.runner.plan import Part
 from genrobust.runner.provenance import command_here
 from genrobust.runner.run import execute, execute_part, shards_of
@@ -24,8 +24,12 @@ def measure_curve(
     out: Path,
     part: Part | None = None,
     dry_run: bool = False,
+    collected: Path | None = None,
 ) -> None:
-    """Prepare, run, and write curve.json and curve.html below OUT/SUITE/MODEL/NORM."""
+    """Prepare, run, and write curve.json and curve.html below OUT/SUITE/MODEL/NORM.
+
+    ``collected`` is the folder of a run whose shards are there, and whose record is wanted.
+    """
     from rich.console import Console
 
     from genrobust.report.terminal import curve_table
@@ -34,12 +38,15 @@ def measure_curve(
     home = home_of(out, protocol)  # before a model's file changes directory
     run = prepare_curve(model, protocol, options)
     shards = shards_of(run)
-    folder = folder_of(home, run, shards, below=run.suite.norm, take=not dry_run)
+    if collected is None:
+        folder = folder_of(home, run, shards, below=run.suite.norm, take=not dry_run)
+        here = command_here(run.command, suite, run.options, out)
+    else:
+        folder, here = require_run(collected, run, shards), None
     if dry_run:
         print(estimated(run, folder))
         return
     print(f"{run.model.name}: {foretold(run, folder)}", file=sys.stderr)
-    here = command_here(run.command, suite, run.options, out)
     with progress(run.model.name) as advance:
         if part is not None:
             execute_part(run, part, folder, advance, here)

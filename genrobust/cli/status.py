@@ -47,5 +47,6 @@ def lines_of(run: Path, found: Status, now: float) -> list[str]:
             for name, e in found.scores
         ]
     if not found.finished:
-        lines.append(f"  goes on with: {found.plan.command}")
+        on = found.plan.onward(run)
+        lines.append(f"  goes on with: {on.command}" if on.command else f"  to go on, {on.words}")
     return lines

@@ -110,15 +110,32 @@ def folder_of(
     )
 
 
+def require_run(folder: Path, prepared: Prepared[Any], shards: Sequence[ShardSpec]) -> Path:
+    """The folder, which is to hold this run already.
+
+    Raises:
+        GenrobustError: it holds another one.
+    """
+    if (_plan_in(folder) or {}).get("run") != mark_of(prepared, shards):
+        raise GenrobustError(
+            f"'{folder}' holds the shards of another model than its command gives now, or of this "
+            "one with other code or files; put these back as they were, or measure it anew: "
+            f"{prepared.command}"
+        )
+    return folder
+
+
 def begin(
     folder: Path, prepared: Prepared[Any], shards: Sequence[ShardSpec], command: str | None = None
 ) -> None:
     """Write the plan of a run; results of another model that were there go with their shards.
 
-    ``command`` is what repeats it on this machine, where that is more than the record says.
+    ``command`` is what repeats it on this machine, where that is more than the record says;
+    without one the plan of the same run stays.
     """
     outline = {
         "command": command or prepared.command,
+        "folder": str(folder.absolute()),
         "run": mark_of(prepared, shards),
         "identity": prepared.identity,
         "purpose": prepared.purpose.command,
@@ -126,6 +143,8 @@ def begin(
         "shards": [spec.model_dump(mode="json") for spec in shards],
     }
     found = _plan_in(folder) or {}
+    if command is None and found == outline | {k: found.get(k) for k in ("command", "folder")}:
+        return
     shared = any(spec in outline["shards"] for spec in found.get("shards", ()))
     if shared and found.get("identity") != prepared.identity:
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from genrobust.errors import GenrobustError
-from genrobust.records.again import PLAN
+from genrobust.records.again import PLAN, Onward, begun_in, onward
 from genrobust.records.record import Estimate
 from genrobust.runner.curve import SmallestChanges
 from genrobust.runner.plan import ShardSpec
@@ -30,11 +31,12 @@ class Planned:
     """What ``plan.json`` says.
 
     Args:
-        command: what to type to go on.
+        command: what was typed.
         identity: of the model.
         purpose: of the run.
         suite: as it is run.
         shards: of which it consists.
+        begun: where its folder lay then.
     """
 
     command: str
@@ -42,6 +44,7 @@ class Planned:
     purpose: Purpose[Any, Any]
     suite: Suite
     shards: list[ShardSpec]
+    begun: Path | None
 
     @classmethod
     def read(cls, folder: Path) -> Planned:
@@ -50,17 +53,22 @@ class Planned:
             plan = json.loads((folder / PLAN).read_bytes())
             suite = Suite.model_validate(plan["suite"])
             return cls(
-                command=spelled_out(str(plan["command"]), suite),
+                command=shlex.join(shlex.split(spelled_out(str(plan["command"]), suite))),
                 identity=str(plan["identity"]),
                 purpose=_PURPOSES[plan["purpose"]](),
                 suite=suite,
                 shards=_SPECS.validate_python(plan["shards"]),
+                begun=begun_in(plan),
             )
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as problem:
             raise GenrobustError(
                 f"'{folder}' has no {PLAN} of this version of genrobust; give the folder of a run, "
                 "such as genrobust-runs/digits-v2/vae"
             ) from problem
+
+    def onward(self, folder: Path) -> Onward:
+        """How the run goes on, in the folder where it lies now."""
+        return onward(folder, self.command, self.begun)
 
 
 @dataclass(frozen=True)

@@ -53,10 +53,6 @@ class Store:
         }
         files.write_tensors(self.path(spec), measured.tensors, metadata)
 
-    def has(self, spec: ShardSpec) -> bool:
-        """Whether a result is there, of whatever model and however damaged."""
-        return self.path(spec).exists() or self._archive(spec) is not None
-
     def read(self, spec: ShardSpec) -> Measured | None:
         """The result; None if it is not there, of another model, or damaged (with a warning)."""
         path, archive = self.path(spec), None

@@ -50,6 +50,12 @@ class Restless(Base):
     def encode(self, x):
         return super().encode(x) * torch.rand(1)
 
+class One(Base):
+    def encode(self, x):
+        return super().encode(x.view(1, 1, 32, 32))
+    def forward(self, x):
+        return self.decode(1 - self.encode(x))
+
 def broken():
     return 1 / 0
 
@@ -177,6 +183,18 @@ def test_check_says_how_a_model_was_understood(models: Path) -> None:
     code, output = run("check", f"{models}:Base")
     assert code == 0
     assert "1024 point" in output
+
+
+def test_check_takes_as_many_images_at_once_as_it_is_told(models: Path) -> None:
+    code, output = run("check", f"{models}:One")
+    assert code == 2
+    assert "max_batch= or --batch-size" in output
+    code, output = run("check", f"{models}:One", "--batch-size", "1")
+    assert code == 0, output
+    assert "gives something else than what is scored" in output
+    code, output = run("check", f"{models}:One", "--batch-size", "0")
+    assert code == 2
+    assert "--batch-size, as 1 or more" in output
 
 
 def test_train_then_bench_what_was_trained(suite_file: str, tmp_path: Path) -> None:

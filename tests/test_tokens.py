@@ -85,6 +85,17 @@ def test_a_quantiser_is_found_however_it_is_written(style: str) -> None:
     torch.testing.assert_close(model.reconstruct(x), module(x)[0])
 
 
+@pytest.mark.parametrize("most", [1, 4])
+def test_a_quantiser_is_found_in_a_module_that_takes_few_images_at_once(most: int) -> None:
+    class Few(Pairs):
+        def features(self, x: Tensor) -> Tensor:
+            assert len(x) <= most
+            return super().features(x)
+
+    model = genrobust.wrap(Few(), max_batch=most)
+    assert isinstance(part_of(model), Codebook)
+
+
 class Tied(Pairs):
     """Black images lie near the edge between two entries, of which forward takes the second."""
 

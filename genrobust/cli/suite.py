@@ -96,7 +96,12 @@ def make(
 
 
 def loaded_on(
-    model: str, weights: Path | None, dataset: str, data: str | None, data_root: Path | None
+    model: str,
+    weights: Path | None,
+    dataset: str,
+    data: str | None,
+    data_root: Path | None,
+    batch_size: int | None,
 ) -> tuple[GenerativeModel, Tensor]:
     """A model, and a few images to try it on, of a data set or of one's own data."""
     from genrobust.data import load_images
@@ -106,11 +111,11 @@ def loaded_on(
 
     if data is None:
         images = load_images(dataset, "test", data_root)
-        return load_model(model, dataset, weights), images.take(range(8))
+        return load_model(model, dataset, weights, batch_size), images.take(range(8))
     reference, options = referred(data, Options(data_root=data_root))
     root = None if options.data_root is None else Path(options.data_root)
     native = reference.native("test", root)
-    loaded = load_model(model, native.name, weights)
+    loaded = load_model(model, native.name, weights, batch_size)
     few = min(8, native.pictures("test", root).count)
     taken, told = replace(native, shape=loaded.input_shape, draw=few).read("test", root)
     typer.echo(f"pictures      {few} of '{reference.place}', {told}")

@@ -129,7 +129,8 @@ def load_model(
     if isinstance(built, GenerativeModel):
         wrapped = built
     else:
-        wrapped = adapt(built, input_shape=own_shape(built) or shape, name=name)
+        own = own_shape(built) or shape
+        wrapped = adapt(built, input_shape=own, name=name, max_batch=max_batch)
     wrapped = wrapped.at_most(max_batch)
     check_model(wrapped)
     return wrapped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -58,7 +59,9 @@ def test_a_run_that_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path) ->
     write_run(tmp_path / "other", Fake("other", 0.5, 5))
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/record.json").write_text('{"schema_version": 1}')
-    (tmp_path / "other/outcomes.json").write_text((tmp_path / "good/outcomes.json").read_text())
+    outcomes = json.loads((tmp_path / "other/outcomes.json").read_text())
+    outcomes["sample_ids"].reverse()
+    (tmp_path / "other/outcomes.json").write_text(json.dumps(outcomes))
     with pytest.warns(GenrobustWarning) as warned:
         (found,) = boards_with_runs(None, tmp_path)
     words = sorted(str(one.message) for one in warned)
@@ -69,6 +72,20 @@ def test_a_run_that_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path) ->
         "yours/good": "ranked",
         "yours/other": "without outcomes",
     }
+
+
+@pytest.mark.parametrize("file", ["record.json", "outcomes.json"])
+def test_a_run_whose_files_contradict_each_other_is_left_out(file: str, tmp_path: Path) -> None:
+    """Neither tells which of them is true."""
+    write_run(tmp_path / "good", Fake("good"))
+    write_run(tmp_path / "edited", Fake("edited", 0.5, 5))
+    shutil.copy(tmp_path / "good" / file, tmp_path / "edited")
+    said = (
+        r"edited/record\.json' is left out: .*claims .* and outcomes\.json gives .*measure it again"
+    )
+    with pytest.warns(GenrobustWarning, match=said):
+        (found,) = boards_with_runs(None, tmp_path)
+    assert [row.contender.id for row in found.rows] == ["yours/good"]
 
 
 def test_nothing_to_show_is_a_mistake(tmp_path: Path) -> None:

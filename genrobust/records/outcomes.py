@@ -50,6 +50,10 @@ class Worst:
         return replace(self, ignore=ignore, target=target)
 
 
+class ContradictedError(ValueError):
+    """A record claims scores that its outcomes do not give."""
+
+
 class Outcomes(Frozen):
     """``outcomes.json``: what happened to each source, in the suite's order.
 
@@ -103,7 +107,8 @@ def check_outcomes(record: Record, outcomes: Outcomes) -> None:
     """Whether outcomes are those that the record's scores were taken from.
 
     Raises:
-        ValueError: they are not; what differs.
+        ContradictedError: they give other scores.
+        ValueError: they are none of that suite.
     """
     suite = record.suite
     if outcomes.sample_ids != suite.sample_ids or outcomes.eps != suite.eps:
@@ -118,7 +123,7 @@ def check_outcomes(record: Record, outcomes: Outcomes) -> None:
         raise ValueError("outcomes.json names a class that no data set has")
     for name, claimed, found in _recounted(record, outcomes):
         if not math.isclose(claimed, found, rel_tol=0, abs_tol=TOLERANCE):
-            raise ValueError(
+            raise ContradictedError(
                 f"record.json claims {name} {claimed:.6g} and outcomes.json gives {found:.6g}"
             )
 

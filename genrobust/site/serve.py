@@ -22,8 +22,9 @@ from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.evidence.entries import LoadedEntry
 from genrobust.evidence.entry import Outcomes
 from genrobust.files import temporary_folder
+from genrobust.records.again import again
 from genrobust.records.migrate import read_record
-from genrobust.records.outcomes import check_outcomes
+from genrobust.records.outcomes import ContradictedError, check_outcomes
 from genrobust.records.record import Record
 from genrobust.site.build import write_files
 from genrobust.site.pages import render
@@ -141,13 +142,19 @@ def _own_runs(runs: Path, submitted: Sequence[LoadedEntry]) -> list[Contender]:
 
 
 def _own_run(path: Path, record: Record, taken: set[str]) -> Contender:
-    """A run of one's own; without its outcomes, with a warning, if those cannot be read."""
+    """A run of one's own; without its outcomes, with a warning, if those cannot be used.
+
+    Raises:
+        GenrobustError: they give other scores than the record claims.
+    """
     outcomes: Outcomes | None = None
     beside = path.parent / "outcomes.json"
     if beside.exists():
         try:
             outcomes = Outcomes.model_validate_json(files.read_text(beside))
             check_outcomes(record, outcomes)
+        except ContradictedError as problem:
+            raise GenrobustError(f"{problem}; {again(path.parent, record.command)}") from problem
         except (OSError, ValueError) as problem:
             _warn(f"'{beside}' is not used: {in_a_line(problem)}")
             outcomes = None

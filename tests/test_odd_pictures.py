@@ -286,6 +286,38 @@ def test_a_class_may_be_called_as_a_split_is(name: str, tmp_path: Path) -> None:
     assert pictures_in(tmp_path, "test").classes == 2
 
 
+@pytest.mark.parametrize("split", [".", "test"])
+def test_a_class_without_pictures_keeps_its_number(split: str, tmp_path: Path) -> None:
+    _pictures(tmp_path / split, "cat", "dog", "owl")
+    (tmp_path / split / "fox").mkdir()
+    (tmp_path / split / "pig" / ".thumbnails").mkdir(parents=True)
+    found = pictures_in(tmp_path, "test")
+    assert found.labels is not None
+    assert (found.labels.tolist(), found.classes) == ([0, 1, 3], 5)
+
+
+def test_a_sub_folder_of_other_files_beside_classes_is_refused(tmp_path: Path) -> None:
+    _pictures(tmp_path, "cat", "dog", "owl")
+    (tmp_path / "fox").mkdir()
+    (tmp_path / "fox" / "1.gif").write_bytes(b"GIF89a")
+    with pytest.raises(GenrobustError, match=r"fox' has files and no pictures \(.*\); move it"):
+        pictures_in(tmp_path, "test")
+    loose = tmp_path / "loose"
+    _pictures(loose, "raw")
+    (loose / "raw" / "1.png").rename(loose / "1.png")
+    (loose / "raw" / "1.cr2").write_bytes(b"")
+    assert pictures_in(loose, "test").labels is None, "beside pictures no sub-folder is a class"
+
+
+def test_a_subset_has_the_classes_of_the_whole() -> None:
+    whole = Items(lambda i: i % 3, classes="abcde")
+    part = torch.utils.data.Subset(torch.utils.data.Subset(whole, range(5)), range(4))
+    assert pictures_in(part, "test", labelled=True).classes == 5
+    whole = Items(lambda i: i % 3, classes="abcde", target_transform=lambda t: t)
+    part = torch.utils.data.Subset(whole, range(4))
+    assert pictures_in(part, "test", labelled=True).classes == 3
+
+
 def test_of_two_columns_of_classes_it_is_said_which_counts() -> None:
     class ClassLabel:
         names = ("a", "b")

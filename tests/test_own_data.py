@@ -396,6 +396,33 @@ def test_a_data_set_in_python_and_without_labels(place: Path) -> None:
         genrobust.bench(model, data={"test": _HuggingFace()}, **_CHEAP)
 
 
+@pytest.mark.parametrize(
+    ("words", "kinds"), [("", 3), ("?classes=3", 3), ("?classes=4", 4), ("?classes=10", 10)]
+)
+def test_how_many_classes_there_are_may_be_said(words: str, kinds: int, place: Path) -> None:
+    np.savez("a.npz", images=torch.rand(9, 3, 16, 16).numpy(), labels=np.arange(9) % 3)
+    data = Reference.parse(f"a.npz{words}")
+    assert data.native("test", None).kinds == kinds
+    suite = draw(genrobust.load_model("mine.py:VAE"), data, sources=6, radii=[0.1])
+    assert suite.dataset == f"a.npz?shape=3x16x16&classes={kinds}&draw=6"
+    assert len(load_images(suite.dataset)) == 6
+
+
+def test_fewer_classes_than_there_are_cannot_be_said(place: Path) -> None:
+    problem = _fails("bench", "--model", "mine.py:VAE", "--data", "shapes?classes=2")
+    assert "'shapes' has 3 classes, and classes=2 is said of it; say classes=3" in problem
+
+
+def test_a_judge_of_classes_that_no_picture_shows_is_told_what_to_type(place: Path) -> None:
+    np.savez("a.npz", images=torch.rand(8, 3, 16, 16).numpy(), labels=np.arange(8) % 2)
+    words = ("suite", "make", "--model", "mine.py:VAE", "--judge", "mine.py:judge", "--eps", "0.1")
+    problem = _fails(*words, "--out", "a.json", "--data", "a.npz")
+    assert "must give (4, 2), or, if pictures of your own lack some" in problem
+    assert "put ?classes=3 behind the name of the data" in problem
+    _run(*words, "--out", "a.json", "--data", "a.npz?classes=3")
+    assert "put ?classes" not in _fails(*words, "--out", "b.json", "--data", "a.npz?classes=4")
+
+
 _CHEAP: dict[str, Any] = {"attacks": ["output"], "eps": [0.1], "workers": 1}
 
 

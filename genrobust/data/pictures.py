@@ -126,7 +126,7 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
 
 def _with_split(folder: Path, split: Split) -> Path:
     """The sub-folder of a split where the folder has some, else itself."""
-    below = {p.name for p in _seen(folder.iterdir(), folder) if p.is_dir()}
+    below = {path.name for path in _sub_folders(folder)}
     splits = {name for name in below if any(name.lower() in names for names in SPLITS.values())}
     others = below - splits
     if len(splits) > 1 and others:
@@ -152,13 +152,9 @@ def _named(split: Split, names: Iterable[str]) -> str | None:
 
 
 def _of_folder(folder: Path) -> Pictures:
-    """Class sub-folders, or pictures."""
-    files, labels, classes = [], [], 0
-    for sub in sorted(p for p in _seen(folder.iterdir(), folder) if p.is_dir()):
-        inside = _files(sub.rglob("*"), sub)
-        files += inside
-        labels += [classes] * len(inside)
-        classes += bool(inside)
+    """Class sub-folders, of which some may be empty, or pictures."""
+    classes = {sub: _files(sub.rglob("*"), sub) for sub in _sub_folders(folder)}
+    files = [file for inside in classes.values() for file in inside]
     loose = _files(folder.iterdir(), folder)
     if files and loose:
         raise GenrobustError(
@@ -169,7 +165,18 @@ def _of_folder(folder: Path) -> Pictures:
         raise GenrobustError(f"'{folder}' has no pictures ({', '.join(sorted(ENDINGS))}) in it")
     if loose:
         return Pictures(len(loose), lambda i: opened(loose[i]))
-    return Pictures(len(files), lambda i: opened(files[i]), torch.tensor(labels), classes)
+    for sub, inside in classes.items():
+        if not inside and any(path.is_file() for path in _seen(sub.rglob("*"), sub)):
+            raise GenrobustError(
+                f"'{sub}' has files and no pictures ({', '.join(sorted(ENDINGS))}); move it "
+                "elsewhere, or empty it if it is a class that has none"
+            )
+    labels = [kind for kind, inside in enumerate(classes.values()) for _ in inside]
+    return Pictures(len(files), lambda i: opened(files[i]), torch.tensor(labels), len(classes))
+
+
+def _sub_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in _seen(folder.iterdir(), folder) if path.is_dir())
 
 
 def _files(paths: Iterable[Path], home: Path) -> list[Path]:
@@ -210,9 +217,16 @@ def _of_items(given: Any, first: Any, labelled: bool) -> Pictures:
     if _relabels(given):
         return _Items(given, 0, 1).pictures(labelled)
     known = getattr(given, "targets", getattr(given, "labels", None))
-    names = getattr(given, "classes", ())
-    named = len(names) if isinstance(names, Sized) else 0
-    return _Items(given, 0, 1, known, named).pictures(labelled)
+    return _Items(given, 0, 1, known, _named_classes(given)).pictures(labelled)
+
+
+def _named_classes(given: Any) -> int:
+    """How many classes a data set names, or what it is a subset of does."""
+    whole = given
+    while not hasattr(whole, "classes") and hasattr(whole, "dataset"):
+        whole = whole.dataset
+    names = getattr(whole, "classes", ())
+    return len(names) if isinstance(names, Sized) and not _relabels(whole) else 0
 
 
 def _relabels(given: Any) -> bool:

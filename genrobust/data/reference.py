@@ -196,7 +196,23 @@ class Reference:
         channels, height, width = self.shape or pictures.read(0).shape
         if self.shape is None and self.channels:
             channels = 1 if self.channels == "grey" else 3
-        return replace(self, shape=(channels, height, width), kinds=pictures.classes)
+        shape = (channels, height, width)
+        return replace(self, shape=shape, kinds=self.classes_of(pictures))
+
+    def classes_of(self, pictures: Pictures) -> int:
+        """How many classes its pictures have: as was said, as some may be missing, or as is known.
+
+        Raises:
+            GenrobustError: there are more than was said.
+        """
+        if pictures.labels is None or not self.kinds:
+            return pictures.classes
+        if pictures.classes > self.kinds:
+            raise GenrobustError(
+                f"'{self.place}' has {pictures.classes} classes, and classes={self.kinds} is said "
+                f"of it; say classes={pictures.classes}, or leave it out"
+            )
+        return self.kinds
 
     def _drawn(self, pictures: Pictures) -> list[int]:
         if not self.draw:

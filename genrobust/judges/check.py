@@ -144,6 +144,7 @@ def _scores(judge: Judge, x: Tensor, classes: int) -> Tensor:
         raise GenrobustError(
             f"{who} gives scores of shape {tuple(scores.shape)} for images of shape {shape} and "
             f"{classes} classes; it must give {(len(x), classes)}"
+            + _or_more_classes(scores, classes)
         )
     if not scores.is_floating_point():
         raise GenrobustError(f"{who} gives {scores.dtype}; let it give logits, as floats")
@@ -153,3 +154,13 @@ def _scores(judge: Judge, x: Tensor, classes: int) -> Tensor:
             "probabilities that may be 0"
         )
     return scores
+
+
+def _or_more_classes(scores: Tensor, classes: int) -> str:
+    """What else may be wrong: data without a picture of the last classes does not know of them."""
+    if scores.ndim != 2 or scores.shape[1] <= classes:
+        return ""
+    return (
+        f", or, if pictures of your own lack some of its classes, put ?classes={scores.shape[1]} "
+        "behind the name of the data; objects in Python (data=) say it by .classes"
+    )

@@ -168,7 +168,7 @@ def _taken(
     taken = replace(
         data,
         shape=shape,
-        kinds=known.classes,
+        kinds=data.classes_of(known),
         draw=_number(data.place, sources or data.draw, known.count),
     )
     images, told = taken.taken_of(known)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from genrobust.data.pictures import pictures_in
+from genrobust.data.pixels import fitted
 from genrobust.errors import GenrobustError, GenrobustWarning
 
 PICTURE = Image.new("RGB", (16, 16), (200, 0, 0))
@@ -331,6 +332,21 @@ def test_of_two_columns_of_classes_it_is_said_which_counts() -> None:
     with pytest.warns(GenrobustWarning, match="the column 'fine', and not of coarse"):
         found = pictures_in(rows, "test")
     assert torch.equal(found.labels, torch.tensor([0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize(("mode", "wanted"), [("RGBA", 4), ("LA", 2)])
+def test_alpha_of_files_is_left_out_and_that_of_arrays_is_a_channel(
+    mode: str, wanted: int, tmp_path: Path
+) -> None:
+    Image.new(mode, (16, 16)).save(tmp_path / "1.png")
+    there = pictures_in(tmp_path, "test").read(0)
+    assert len(there) == wanted - 1
+    said = f"has {wanted - 1} .* are read as grey or RGB, without alpha; give a .npz .* {wanted} ch"
+    with pytest.raises(GenrobustError, match=said):
+        fitted(there, (wanted, 16, 16), None)
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, wanted, 16, 16), "uint8"))
+    kept = pictures_in(tmp_path / "a.npz", "test").read(0)
+    assert fitted(kept, (wanted, 8, 8), None).shape == (wanted, 8, 8)
 
 
 def test_a_stream_is_refused_with_what_to_type() -> None:

@@ -59,6 +59,12 @@ def _require_turned(there: int, wanted: int, channels: str | None) -> None:
     """Pictures can be turned into such of other channels, and it was said that they are."""
     kind = {1: "grey", 3: "rgb"}.get(wanted)
     problem = f"a picture has {there} channels where {wanted} are wanted"
+    if wanted in (2, 4) and there in (1, 3):
+        raise GenrobustError(
+            f"{problem}, and pictures from files, and of PIL, are read as grey or RGB, without "
+            f"alpha; give a .npz or a data set of tensors for {wanted} channels, or a model that "
+            f"takes {there}"
+        )
     if kind is None or there not in CHANNELS:
         raise GenrobustError(
             f"{problem}, and only grey and colour, with or without alpha, are turned into each "
@@ -82,7 +88,7 @@ def _turned(pixels: Tensor, channels: int) -> Tensor:
 
 
 def opened(file: Path) -> Tensor:
-    """A picture's file as bytes (C, H, W), grey or in colour.
+    """A picture's file as bytes (C, H, W), grey or in colour, without alpha.
 
     Raises:
         GenrobustError: it cannot be read.
@@ -101,7 +107,7 @@ def opened(file: Path) -> Tensor:
 
 
 def pixels_of(picture: Any) -> Tensor:
-    """A picture of PIL's, an array or a tensor as (C, H, W).
+    """A picture of PIL's, without alpha, an array or a tensor as (C, H, W).
 
     Raises:
         GenrobustError: it is none of these, or its pixels are no bytes or floats in [0, 1].

@@ -207,8 +207,11 @@ def test_alpha_is_left_away_where_channels_are_turned() -> None:
         assert torch.equal(fitted(with_alpha[:count], (3, 8, 8), "rgb"), plain.expand(3, -1, -1))
         grey = fitted(plain, (1, 8, 8), "grey")
         assert torch.equal(fitted(with_alpha[:count], (1, 8, 8), "grey"), grey)
-    for picture, shape in ((torch.rand(5, 8, 8), (3, 8, 8)), (torch.rand(3, 8, 8), (4, 8, 8))):
-        with pytest.raises(GenrobustError, match="only grey and colour, with or without alpha"):
+    for picture, shape, said in (
+        (torch.rand(5, 8, 8), (3, 8, 8), "only grey and colour, with or without alpha"),
+        (torch.rand(3, 8, 8), (4, 8, 8), "without alpha; give a .npz"),
+    ):
+        with pytest.raises(GenrobustError, match=said):
             fitted(picture, shape, "rgb")
 
 

@@ -5,6 +5,7 @@ The threshold acts on images alone that no probe is like, so that only what is r
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import genrobust
@@ -86,6 +88,73 @@ PLACES = {
     "vars of a module": ("import cfg", "vars(cfg)[self.key]"),
     "a module's dictionary": ("import cfg", "cfg.__dict__[self.key]"),
     "a table in a module": ("import cfg", 'getattr(cfg, "table")["t"]'),
+    "a module that answers for itself": ("import lazy", "lazy.anything"),
+    "a module that no trial imports": (
+        "def get():\n    import cfg\n    return cfg.thres", "get()"),
+    "a module that is imported from where no trial leads": (
+        "def get():\n    from lazy_parts import cfg\n    return cfg.thres", "get()"),
+    "a module that another one imports": (
+        "def get():\n    import outer\n    return outer.thres", "get()"),
+    "import_module": ("import importlib", 'importlib.import_module("cfg").thres'),
+    "__import__": ("", '__import__("cfg").thres'),
+    "__import__, by a name in an attribute": ("K = ['cfg']", "__import__(K[0]).thres"),
+    "the table of modules": (
+        "import cfg", 'sys.modules[__name__.split(".")[0] + ".cfg"].thres'),
+    "attribute of a tensor": ("C = torch.ones(1)\nC.t = @", "C.t"),
+    "attribute of a parameter": ("C = nn.Parameter(torch.ones(1))\nC.t = @", "C.t"),
+    "class of a tensor": (
+        "class T(torch.Tensor):\n    t = @\nC = torch.ones(1).as_subclass(T)", "C.t"),
+    "method of a parameter": (
+        "class P(nn.Parameter):\n    def get(self): return @\nC = P(torch.ones(1))", "C.get()"),
+    "what a tensor does with functions": (
+        "class T(torch.Tensor):\n    __torch_function__ = classmethod(lambda *_: @)\n"
+        "C = torch.ones(1).as_subclass(T)",
+        "torch.mul(C, C)",
+    ),
+    "scale of a quantised tensor": (
+        "C = torch._make_per_tensor_quantized_tensor(torch.ones(1, dtype=torch.int8), @, 0)",
+        "C.dequantize()",
+    ),
+    "class of an array": (
+        "import numpy\nclass A(numpy.ndarray):\n    def get(self): return @\n"
+        "C = numpy.ones(1).view(A)",
+        "C.get()",
+    ),
+    "attribute of an array": (
+        "import numpy\nclass A(numpy.ndarray): pass\nC = numpy.ones(1).view(A)\nC.t = @", "C.t"),
+    "names of an array's columns": (
+        "import numpy\nN = ('t', 'u') if @ > 1 else ('u', 't')\n"
+        "C = numpy.array([(9.0, 0.25)], dtype=[(name, 'f8') for name in N])",
+        "C['t'][0]",
+    ),
+    "method of an enum": (
+        "import enum\nclass E(enum.Enum):\n    A = 1\n    def get(self): return @\nC = E.A",
+        "C.get()",
+    ),
+    "attribute of an enum's member": (
+        "import enum\nclass E(enum.Enum):\n    A = 1\nC = E.A\nC.t = @", "C.t"),
+    "metaclass": (
+        "class M(type):\n    def __getattr__(cls, name): return @\nclass C(metaclass=M): pass",
+        "C.t",
+    ),
+    "annotation": ("class C:\n    t: @", "C.__annotations__['t']"),
+    "documentation": ("class C:\n    '@'", "C.__doc__"),
+    "documentation of a module": ("import documented", "documented.__doc__"),
+    "metadata of a field": (
+        "import dataclasses\nF = dataclasses.field(default=1.0, metadata={'t': @})\n"
+        "C = dataclasses.make_dataclass('C', [('t', float, F)])",
+        "dataclasses.fields(C)[0].metadata['t']",
+    ),
+    "traced module": (
+        "class S(nn.Module):\n    def forward(self, z): return z * @\n"
+        "C = torch.jit.trace(S(), torch.ones(2))",
+        "C(z).mean()",
+    ),
+    "function of a scripted module": (
+        "def f(z): return z * @\nclass S(nn.Module):\n    def forward(self, z): return f(z)\n"
+        "C = torch.jit.script(S())",
+        "C(z).mean()",
+    ),
 }  # fmt: skip
 
 #: What a file says that is honest, and is another thing in each process or after each use.
@@ -104,6 +173,19 @@ P.append(nn.Linear(1, 1).register_forward_hook(lambda *_: None))
 Place = Callable[[str, str], str]
 
 
+def write_neighbours(folder: Path, number: str) -> None:
+    """What the places above import."""
+    (folder / "lazy_parts").mkdir(exist_ok=True)
+    for path in (folder / "cfg.py", folder / "lazy_parts" / "cfg.py"):
+        path.write_text(f"thres = {number}\ntable = {{'t': {number}}}\n")
+    (folder / "documented.py").write_text(f"'{number}'")
+    (folder / "outer.py").write_text("from cfg import thres")
+    (folder / "lazy.py").write_text(
+        "def __getattr__(name):\n    if name[0] == '_': raise AttributeError(name)\n"
+        f"    return {number}\n"
+    )
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """Writes a model's file with a threshold in it, and gives the reference."""
@@ -112,7 +194,7 @@ def place(tmp_path: Path) -> Place:
         top, use = PLACES[name]
         text = MODEL.format(top=top.replace("@", number), use=use, when="5")
         (tmp_path / "my_model.py").write_text(text)
-        (tmp_path / "cfg.py").write_text(f"thres = {number}\ntable = {{'t': {number}}}\n")
+        write_neighbours(tmp_path, number)
         return f"{tmp_path / 'my_model.py'}:build"
 
     return write
@@ -127,6 +209,129 @@ def test_a_threshold_counts_wherever_it_lies(name: str, place: Place) -> None:
     one, other = code_of(place(name, "9.0")), code_of(place(name, "0.25"))
     assert one != other
     assert code_of(place(name, "9.0")) == one
+
+
+#: What a file puts into a library: where, and under which name; a place and a use as above.
+PUT: dict[str, tuple[object, str, str, str]] = {
+    "function": (F, "my_limit", "F.my_limit = lambda z: @", "F.my_limit(z)"),
+    "number": (F, "my_limit", "F.my_limit = @", "F.my_limit"),
+    "object": (
+        F, "my_limits", "class K: pass\nF.my_limits = K()\nK.t = @", "F.my_limits.t"),
+    "in place of its function": (F, "gelu", "F.gelu = lambda z, **_: @", "nn.GELU()(z).mean()"),
+    "with arguments": (
+        F, "gelu", "import functools\nF.gelu = functools.partial(F.leaky_relu, "
+        "negative_slope=@)", "F.gelu(z).mean()"),
+    "decorated": (F, "gelu", "F.gelu = torch.no_grad()(lambda z: @)", "F.gelu(z)"),
+    "method of tensors": (torch.Tensor, "my_limit", "torch.Tensor.my_limit = lambda z: @",
+                          "z.my_limit()"),
+    "method of a layer": (nn.Identity, "forward", "nn.Identity.forward = lambda s, z: @\n"
+                          "C = nn.Identity()", "C(z)"),
+    "hook of all modules": (
+        torch.nn.modules.module, "_global_forward_hooks",
+        "torch.nn.modules.module.register_module_forward_hook("
+        "lambda m, a, out: @ if type(m) is nn.Identity else None)\nC = nn.Identity()", "C(z)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUT)
+def test_what_is_put_into_a_library_counts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, attribute, top, use = PUT[name]
+    file, seen = tmp_path / "my_model.py", []
+    for number in ("9.0", "0.25", "9.0"):
+        with monkeypatch.context() as put:
+            was = getattr(owner, attribute, None)
+            put.setattr(owner, attribute, OrderedDict() if type(was) is OrderedDict else was,
+                        raising=False)  # fmt: skip
+            text = MODEL.format(top=top.replace("@", number), use=use, when="5")
+            file.write_text("import torch.nn.functional as F\n" + text)
+            seen.append(code_of(f"{file}:build"))
+    assert seen[0] == seen[2] != seen[1]
+
+
+def test_what_is_put_into_a_library_counts_for_those_who_may_use_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = place("slice", "9.0")
+    before = code_of(reference)
+    monkeypatch.setattr(math, "my_limit", lambda: 1, raising=False)
+    monkeypatch.setattr(math, "my_number", 1, raising=False)
+    assert code_of(reference) == before
+
+
+def chained(last: float) -> object:
+    """A function that calls one that calls one, to the hundredth and fiftieth."""
+    text = "\n".join(f"def f{i}(z): return f{i + 1}(z)" for i in range(150))
+    space: dict[str, Any] = {}
+    exec(f"{text}\ndef f150(z): return z * {last}", space)
+    return space["f0"]
+
+
+def nested(last: float) -> object:
+    module: nn.Module = nn.LeakyReLU(last)
+    for _ in range(150):
+        module = nn.Sequential(module)
+    return module
+
+
+#: What is large or deep, with a number in it.
+LARGE: dict[str, Callable[[float], object]] = {
+    "after many numbers": lambda t: [[[0.0] * 1024 for _ in range(250)], t],
+    "in lists of numbers": lambda t: [[0.0] * 1024 for _ in range(250)] + [[t]],
+    "amid a dictionary": lambda t: {i: t if i == 6000 else 1.0 for i in range(12_000)},
+    "amid pairs": lambda t: [(i, t if i == 6000 else 1.0) for i in range(12_000)],
+    "amid a set": lambda t: {t if i == 6000 else -i for i in range(12_000)},
+    "after many functions": chained,
+    "in many modules": nested,
+}
+
+
+@pytest.mark.parametrize("where", LARGE)
+def test_a_number_counts_however_large_and_deep_what_it_lies_in_is(where: str) -> None:
+    one, other, again = (reach({"a": LARGE[where](t)}).code for t in (9.5, 0.25, 9.5))
+    assert one == again != other
+
+
+def test_what_is_shared_is_followed_once() -> None:
+    shared: tuple[object, ...] = (nn.ReLU(),)
+    for _ in range(100):
+        shared = (shared, shared)
+    assert reach({"a": shared}).code
+
+
+def test_names_of_places_stay_short() -> None:
+    class Node:
+        def __init__(self, rest: object) -> None:
+            self.rest = rest
+
+    nodes: object = torch.ones(1)
+    for _ in range(5000):
+        nodes = Node(nodes)
+    [name] = reach({"a": nodes}).tensors
+    assert len(name) < 5000
+
+
+def test_hooks_are_the_same_however_many_there_were_before() -> None:
+    def hooked() -> nn.Module:
+        layer = nn.ReLU()
+        layer.register_forward_hook(lambda *_, **__: None, with_kwargs=True, always_call=True)
+        layer.register_forward_hook(lambda *_: None)
+        return layer
+
+    assert reach({"a": hooked()}).code == reach({"a": hooked()}).code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [nn.ReLU, lambda: lambda z: z])
+def test_what_is_compiled_is_the_same_each_time_and_after_use(make: Callable[[], Any]) -> None:
+    seen = set()
+    for _ in range(2):
+        compiled = torch.compile(make(), backend="eager")
+        seen.add(reach({"a": compiled}).code)
+        compiled(torch.ones(1))
+        seen.add(reach({"a": compiled}).code)
+    assert len(seen) == 1
 
 
 def test_results_with_another_threshold_in_a_configuration_are_not_taken(
@@ -151,7 +356,7 @@ def test_a_model_of_all_kinds_is_the_same_in_every_process(tmp_path: Path) -> No
     tops = [top.replace("@", "0.5").replace("C = ", f"C{i} = ").replace("C.", f"C{i}.")
             for i, (top, _) in enumerate(PLACES.values())]  # fmt: skip
     named = ", ".join(f"C{i}" for i, top in enumerate(tops) if f"C{i} = " in top)
-    (tmp_path / "cfg.py").write_text("thres = 0.5\ntable = {'t': 0.5}\n")
+    write_neighbours(tmp_path, "0.5")
     use = f'[0.5, P, {named}, getattr(cfg, "thres"), vars(cfg), globals()["thres"], __name__][0]'
     text = MODEL.format(top="\n".join([PASSING, *tops]), use=use, when="-1")
     (tmp_path / "my_model.py").write_text(text)

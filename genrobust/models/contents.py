@@ -14,6 +14,7 @@ import io
 import itertools
 import mmap
 import random
+import re
 import sys
 import uuid
 import weakref
@@ -21,11 +22,21 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextvars import Context, ContextVar
 from threading import local
-from types import FrameType, FunctionType, GeneratorType, MappingProxyType, TracebackType
+from types import (
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    TracebackType,
+)
 from typing import Any
 
+import torch
 from torch.utils.hooks import RemovableHandle
 
+from genrobust import files
 from genrobust.projects import is_library
 
 #: Modules of Python whose objects are tools of the process: they say nothing of a model.
@@ -45,8 +56,14 @@ _TRANSIENT: tuple[type, ...] = (
     *(weakref.ProxyType, weakref.CallableProxyType),
 )
 
+#: What torch.compile notes of its last call.
+_OF_LAST_CALL = ("torch._dynamo.convert_frame", "ConvertFrameBox")
+
 #: Whoever follows objects looks into these itself.
 _ALL_SEEN = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex, MappingProxyType)
+
+#: In a script's program: numbers of a project and of a class, and where a line comes from.
+_COUNTED = re.compile(r"_project\d+\.|___torch_mangle_\d+\.| # .*")
 
 #: How objects say what they are made from.
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
@@ -55,6 +72,8 @@ _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__",
 def is_opaque(kind: type) -> bool:
     """Whether objects of a class say nothing of a model: loggers, locks, files and the like."""
     if kind is RemovableHandle:  # numbered, and the numbers count up in a process
+        return True
+    if (kind.__module__, kind.__qualname__) == _OF_LAST_CALL:
         return True
     if kind is local or not _is_standard(kind):
         return False
@@ -70,6 +89,8 @@ def contents(value: Any, kind: type) -> Iterable[object]:
     """
     if kind is local:
         return [vars(value)]  # of this thread
+    if issubclass(kind, torch.jit.ScriptModule):
+        return _of_script(value)
     if issubclass(kind, weakref.ref):
         return [weakref.ref.__call__(value)]
     if issubclass(kind, ContextVar):
@@ -87,11 +108,43 @@ def contents(value: Any, kind: type) -> Iterable[object]:
     return _made_from(value, kind) if numbers is None else [numbers]
 
 
+def dictionary(value: object, kind: type) -> dict[str, object]:
+    """The dictionary in which Python keeps an object's attributes, whatever code the class has for
+    those that are not there, or in place of it."""
+    for base in kind.__mro__:
+        member = vars(base).get("__dict__")
+        if isinstance(member, (GetSetDescriptorType, MemberDescriptorType)):
+            found: dict[str, object] = member.__get__(value)
+            return found
+    return {}
+
+
 def _of_context(variable: ContextVar[object]) -> list[object]:
     try:
         return [variable.get()]
     except LookupError:  # neither set nor with a default
         return []
+
+
+def _of_script(module: Any) -> list[object]:
+    """The program of a scripted or traced module, and what it keeps as constants.
+
+    Of its names those parts are left out that count up in a process.
+    """
+    try:
+        code, constants = module.code_with_constants
+        graph = str(module.inlined_graph)
+    except (AttributeError, RuntimeError):  # it has no ``forward``
+        return []
+    program = [_COUNTED.sub("", text) for text in (code, graph)]
+    return [*program, {name: _told(kept) for name, kept in constants.const_mapping.items()}]
+
+
+def _told(constant: object) -> object:
+    """A constant, or a hash where it is a tensor: it is part of a program, and no weight."""
+    if isinstance(constant, torch.Tensor):
+        return files.sha256_of_tensors({"": constant})
+    return constant
 
 
 def _buffer(value: Any, kind: type) -> bytes | None:

@@ -1,9 +1,9 @@
 """What functions reach: the code they may run, the values it uses, and the tensors among them.
 
 Nothing is executed: functions are read as bytecode, and what their closures, defaults, globals and
-``self`` hold is followed, through modules and objects, as deep as it goes. Of a module that counts
-which code names, also in a string where code looks names up. The code of Python, of installed
-packages and of genrobust counts by its name and version.
+``self`` hold is followed, through modules and objects, as deep and as far as it goes. Of a module
+that counts which code names, also in a string where code looks names up. The code of Python, of
+installed packages and of genrobust counts by its name and version, but for what others put into it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import dis
 import enum
 import functools
 import hashlib
+import math
 import re
 import sys
+import types
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import (
     BuiltinFunctionType,
     CellType,
     CodeType,
     FunctionType,
-    GetSetDescriptorType,
     MappingProxyType,
     MemberDescriptorType,
     MethodType,
@@ -37,20 +38,30 @@ import torch
 from torch import Tensor
 
 from genrobust import files
-from genrobust.models.contents import contents, is_opaque
+from genrobust.models.contents import contents, dictionary, is_opaque
+from genrobust.models.imports import (
+    Folders,
+    folders_of,
+    imported_as,
+    imported_by,
+    imports_by_name,
+    package_of,
+    sources_in,
+    sources_of,
+)
 from genrobust.projects import is_library, plain_name
 
-#: How many values are looked at; what a model does is tried besides.
-MOST = 200_000
+#: From how many on plain values in a row are told in one breath.
+MANY = 10_000
 
-#: How deep they lie.
-DEEPEST = 120
-
-#: How many entries of a container of objects are looked at, from each end.
-ENDS = 5_000
-
-#: How many values of each object in a set, to tell it from the others.
+#: How many values of each object in a set are looked at, to tell it from the others,
 GLANCE = 1_000
+
+#: and how many of all of them: where that is not enough, their order is another in each process.
+GLANCES = 200_000
+
+#: How long the name of a tensor's place may be before it is shortened.
+LONGEST_PLACE = 4_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +94,7 @@ def reach(roots: Mapping[str, object], own: Collection[str] = ()) -> Reach:
     walk = _Walk(frozenset(own))
     for name, value in roots.items():
         walk.visit(name, value)
+    walk.visit_hooks_of_all_modules()
     walk.visit_what_was_named()
     return Reach(walk.digest.hexdigest(), walk.tensors)
 
@@ -92,7 +104,9 @@ LONGEST_NAME = 200
 
 #: Values that are what they look like.
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
-#: Of these one object may stand for two of one value in one process, and not in all.
+_ALL_PLAIN = frozenset(_PLAIN)
+#: Of these one object may stand for two of one value in one process, and not in all,
+#: unless they hold something else than values.
 _UNSHARED = (tuple, frozenset, re.Pattern)
 
 _BY_REPR = (PurePath, Fraction, torch.dtype, torch.device, torch.layout, torch.memory_format)
@@ -101,6 +115,14 @@ _METHODS = (
     *(FunctionType, staticmethod, classmethod, property),
     *(functools.cached_property, functools.partialmethod, functools._lru_cache_wrapper),
 )
+
+#: What kinds of code are made of.
+_INSIDE: dict[type, tuple[str, ...]] = {
+    **dict.fromkeys((FunctionType, functools._lru_cache_wrapper), ("__wrapped__",)),
+    **dict.fromkeys((staticmethod, classmethod, MethodType), ("__func__",)),
+    **dict.fromkeys((functools.cached_property, functools.partialmethod), ("func",)),
+    property: ("fget", "fset"),
+}
 
 _WITHOUT_FILE = {*sys.builtin_module_names, *sys.stdlib_module_names} - {"__main__"}
 
@@ -124,18 +146,43 @@ _LOOKING_UP = {"getattr", "methodcaller", "attrgetter", "vars", "__dict__"}
 #: and globals of its own.
 _OWN_GLOBALS = {"globals", "eval", "exec"}
 
+#: What Python keeps in the members of an enum.
+_OF_ENUM = {"_value_", "_name_", "_sort_order_", "__objclass__"}
+
+#: What says something of a class to those who read it, under one of these names.
+_READ_AS = {
+    "__doc__": {"__doc__", "getdoc"},
+    "__annotations__": {"__annotations__", "get_annotations", "get_type_hints"},
+    "__dataclass_fields__": {"__dataclass_fields__", "fields"},
+}
+
 _LOADING = {"LOAD_GLOBAL", "LOAD_NAME"}
 
 #: What import writes into a module: where it lies, and what this process calls it.
 _OF_IMPORT = {"__name__", "__file__", "__path__", "__spec__", "__loader__", "__package__"} | {
-    "__cached__", "__builtins__", "__doc__",
+    "__cached__", "__builtins__",
 }  # fmt: skip
+
+
+#: Values that are to be followed, each with its place.
+Steps = Iterator[tuple[str, object]]
+
+
+#: A class or a module of a library, into which others may put something.
+Owner = type | ModuleType
+
+#: What any layer may use, so that all code that others put there counts.
+_EVERYWHERE: tuple[Owner, ...] = (torch, torch.nn.functional, Tensor)
+
+
+#: Code in their classes and modules that is theirs, so that it is looked at once in a process.
+_THEIRS: set[object] = set()
 
 
 class _Walk:
     """One pass over all that is reached, in an order that is the same in every process."""
 
-    def __init__(self, own: frozenset[str], most: int = MOST, aside: bool = False) -> None:
+    def __init__(self, own: frozenset[str], most: float = math.inf, aside: bool = False) -> None:
         self.own = own
         self.aside = aside
         self.digest = hashlib.sha256()
@@ -143,37 +190,67 @@ class _Walk:
         self.names: set[str] = set()
         self.said: set[str] = set()  # in strings
         self.seen: dict[int, int] = {}
+        self.unshared: dict[int, int] = {}
         self.kept: list[object] = []  # so that no number in `seen` is given out again
         self.classes: dict[type, bool] = {}  # and whether it may be called
         self.modules: dict[str, dict[str, object]] = {}  # what they define
+        self.libraries: dict[int, Owner] = {id(owner): owner for owner in _EVERYWHERE}
+        self.put: dict[int, list[str]] = {}  # code that is not theirs
+        self.packages: dict[str, None] = {}  # in which imports are looked for
+        self.looked_for: set[tuple[str, str]] = set()
+        self.sources: set[Path] = set()
+        self.files: dict[str | None, bool] = {}  # and whether they are libraries'
+        self.theirs: dict[int, bool] = {}
         self.looked_up: set[str] = set()  # modules in which names are looked up
         self.left = most
-        self.depth = 0
+        self.glances = GLANCES
 
     def emit(self, *words: object) -> None:
         self.digest.update(repr(words).encode("utf-8", "backslashreplace"))
 
     def visit(self, path: str, value: object) -> None:
-        """Follow one value."""
+        """Follow one value, and what hangs on it: at each step the whole of it before the next."""
+        under_way: list[Steps] = [iter([(path, value)])]
+        while under_way:
+            step = next(under_way[-1], None)
+            if step is None:
+                under_way.pop()
+            elif ahead := self._enter(*step):
+                under_way.append(ahead)
+
+    def _tell(self, values: list[object]) -> None:
+        """The same as of plain values one by one."""
+        told = "".join([repr((type(value).__name__, _plain(value))) for value in values])
+        self.digest.update(told.encode("utf-8", "backslashreplace"))
+        for value in values:
+            self._hear(value)
+
+    def _enter(self, path: str, value: object) -> Steps | None:
+        """Tell one value; what hangs on it comes next, unless it was seen before."""
         kind = type(value)
-        if self.left == 0 or self.depth == DEEPEST:
-            return
+        if self.left == 0:
+            return None
         self.left -= 1
         if kind in _PLAIN:
             self.emit(kind.__name__, _plain(value))
             self._hear(value)
-            return
-        if kind not in _UNSHARED:
-            if id(value) in self.seen:
-                self.emit("again", self.seen[id(value)])
-                return
-            self.seen[id(value)] = len(self.seen)
-            self.kept.append(value)
-        self.depth += 1
-        try:
-            self._follow(path, value, kind)
-        finally:
-            self.depth -= 1
+            return None
+        seen = self.unshared if kind in _UNSHARED else self.seen
+        if id(value) in seen and not _may_be_shared(value, kind):
+            self.emit("again", seen[id(value)])
+            return None
+        seen.setdefault(id(value), len(seen))
+        self.kept.append(value)
+        return self._follow(_place(path), value, kind)
+
+    def visit_hooks_of_all_modules(self) -> None:
+        """What torch calls after or before any module, unless it is a library's."""
+        for name, hooks in sorted(vars(torch.nn.modules.module).items()):
+            if name.startswith("_global_") and isinstance(hooks, dict):
+                for hook in list(hooks.values()):
+                    if self._is_anothers(hook):
+                        self.emit("hook", name)
+                        self.visit(name, hook)
 
     def visit_what_was_named(self) -> None:
         """Methods of classes and attributes of modules whose names some code uses, to the last."""
@@ -181,6 +258,7 @@ class _Walk:
         before = -1
         while before != len(done):
             before = len(done)
+            self._follow_said_modules()
             for kind, called in list(self.classes.items()):
                 for name, value in list(vars(kind).items()):
                     if (id(kind), name) not in done and self._is_wanted(kind, name, called):
@@ -193,6 +271,12 @@ class _Walk:
                         done.add((id(space), name))
                         self.emit("global", where, name)
                         self.visit(f"{where}.{name}", space[name])
+            for owner in list(self.libraries.values()):
+                for name in self._put_into(owner):
+                    if (id(owner), name) not in done:
+                        done.add((id(owner), name))
+                        self.emit("put", _name_of(owner), name)
+                        self.visit(f"{_name_of(owner)}.{name}", _space_of(owner)[name])
 
     def _wanted_of(self, where: str, space: dict[str, object]) -> list[str]:
         """What some code names, or may look up: what strings name, and all plain values."""
@@ -202,9 +286,43 @@ class _Walk:
         if where in self.looked_up:
             public = (name for name in map(str, list(space)) if not name.startswith("_"))
             wanted |= {name for name in public if _is_number(space.get(name))}
+        wanted |= {"__getattr__"} & space.keys()
         return sorted(wanted - _OF_IMPORT)
 
+    def _put_into(self, owner: Owner) -> list[str]:
+        """Names under which others put something into a library's class or module.
+
+        Of code all counts in classes, and in what any layer may use; elsewhere, and of values, what
+        some code names.
+        """
+        space = _space_of(owner)
+        if id(owner) not in self.put:
+            whole = isinstance(owner, type) or any(owner is place for place in _EVERYWHERE)
+            self.put[id(owner)] = self._code_put_into(space) if whole else []
+        named = (n for n in self.names & space.keys() if self._is_put(owner, n, space[n]))
+        return sorted({*self.put[id(owner)], *named})
+
+    def _code_put_into(self, space: Mapping[str, object]) -> list[str]:
+        found = []
+        for name, value in list(space.items()):
+            if type(value) in _METHODS and (self.own or value not in _THEIRS):
+                if self._is_anothers(value):
+                    found.append(name)
+                elif not self.own:
+                    _THEIRS.add(value)
+        return found
+
+    def _is_put(self, owner: Owner, name: str, value: object) -> bool:
+        """Whether it may not be the library's: plain values never say whose they are."""
+        if type(value) in _PLAIN:
+            where = owner.__module__ if isinstance(owner, type) else _name_of(owner)
+            standard = str(where).partition(".")[0] in sys.stdlib_module_names
+            return not standard and not name.startswith("__")
+        return self._is_anothers(value)
+
     def _is_wanted(self, kind: type, name: str, called: bool) -> bool:
+        if name in _READ_AS:
+            return not (_READ_AS[name].isdisjoint(self.names) and name not in self.said)
         if name in _NO_CODE or name in _SHOWING or not _is_code(vars(kind)[name]):
             return False
         if name in _MAKING:
@@ -214,18 +332,26 @@ class _Walk:
             return True
         return any(name in vars(base) for base in kind.__mro__[1:] if self._is_library(base))
 
-    def _follow(self, path: str, value: Any, kind: type) -> None:
+    def _follow(self, path: str, value: Any, kind: type) -> Steps:
         if issubclass(kind, Tensor):
             self.emit("tensor")
-            if not value.is_meta:  # a shape without numbers
-                self._keep(path, _dense(value))
+            tensor = value if self._is_library(kind) else _without_class(value)
+            if not tensor.is_meta:  # a shape without numbers
+                self._keep(path, _dense(tensor))
+            if tensor.is_quantized:
+                self.emit(_scale(tensor))
+            yield from self._follow_put_on(path, value, kind)
         elif issubclass(kind, np.ndarray):
-            self._follow_array(path, value)
+            yield from self._follow_array(path, value)
+            if kind is not np.memmap:  # which knows where its file lies
+                yield from self._follow_put_on(path, value, kind)
         elif issubclass(kind, np.generic):
             self.emit(kind.__name__, value.tobytes())
         elif issubclass(kind, enum.Enum):
-            self.emit("enum", kind.__qualname__, value.name)
-            self.visit(path, value.value)
+            self.emit("enum", kind.__qualname__, value._name_)
+            yield path, value._value_
+            if not self._is_library(kind):
+                yield from self._follow_put_on(path, value, kind)
         elif issubclass(kind, _BY_REPR):
             self.emit(kind.__name__, str(value))
         elif kind is re.Pattern:
@@ -233,37 +359,37 @@ class _Walk:
         elif kind is CodeType:
             self._follow_code(value)
         elif kind is FunctionType:
-            self._follow_function(path, value)
+            yield from self._follow_function(path, value)
         elif kind is MethodType:
             self.emit("method")
-            self.visit(path, value.__func__)
-            self.visit(path, value.__self__)
+            yield path, value.__func__
+            yield path, value.__self__
         elif issubclass(kind, functools.partial):
             self.emit("partial")
             for part in (value.func, value.args, value.keywords):
-                self.visit(path, part)
+                yield path, part
         elif issubclass(kind, (staticmethod, classmethod)) or kind is functools._lru_cache_wrapper:
             self.emit(kind.__name__)
-            self.visit(path, value.__wrapped__)
+            yield path, value.__wrapped__
         elif kind is property:
             self.emit("property")
             for part in (value.fget, value.fset):
-                self.visit(path, part)
+                yield path, part
         elif kind is functools.cached_property:
             self.emit("property")
-            self.visit(path, value.func)
+            yield path, value.func
         elif kind is BuiltinFunctionType:
             self.emit("built-in", value.__qualname__)
             if not isinstance(value.__self__, ModuleType):
-                self.visit(path, value.__self__)
+                yield path, value.__self__
         elif issubclass(kind, type):
-            self._follow_class(path, value, called=True)
+            yield from self._follow_class(path, value, called=True)
         elif issubclass(kind, ModuleType):
             self._follow_module(value)
         elif kind is CellType:
-            self.visit(path, value.cell_contents if _is_filled(value) else None)
+            yield path, value.cell_contents if _is_filled(value) else None
         else:
-            self._follow_object(path, value, kind)
+            yield from self._follow_object(path, value, kind)
 
     def _keep(self, path: str, tensor: Tensor) -> None:
         name, again = path, 2
@@ -271,15 +397,26 @@ class _Walk:
             name, again = f"{path}#{again}", again + 1
         self.tensors[name] = tensor
 
-    def _follow_array(self, path: str, array: np.ndarray[Any, Any]) -> None:
+    def _follow_array(self, path: str, array: np.ndarray[Any, Any]) -> Steps:
         self.emit("array")
         if array.dtype.kind in "biufcSU":
             content = torch.from_numpy(np.frombuffer(array.tobytes(), np.uint8).copy())
             self._keep(f"{path}:{array.dtype}{array.shape}", content)
         else:
-            self.visit(path, array.tolist())
+            if array.dtype.names:
+                self.emit(str(array.dtype))
+            yield path, array.tolist()
 
-    def _follow_function(self, path: str, function: FunctionType) -> None:
+    def _follow_put_on(self, path: str, value: object, kind: type) -> Steps:
+        """What a class of one's own, and attributes, add to a value of a library's kind."""
+        if not self._is_library(kind):
+            yield from self._follow_class(path, kind, called=False)
+        for name, attribute in _attributes(value, kind):
+            if name not in _OF_ENUM:
+                self.emit(name)
+                yield f"{path}.{name}", attribute
+
+    def _follow_function(self, path: str, function: FunctionType) -> Steps:
         code = function.__code__
         if self._is_library_code(function):
             self.emit("function", *_library(function.__globals__.get("__name__")), code.co_name)
@@ -291,29 +428,65 @@ class _Walk:
             self._follow_looking_up(function)
             for name, used in _globals_of(function):
                 self.emit("global", name)
-                self.visit(f"{path}.{name}", used)
-            for module in _imported_by(function):
+                yield f"{path}.{name}", used
+            for module in imported_by(function):
                 if issubclass(type(module), ModuleType):
                     self._follow_module(module)
                 else:  # some put an object in place of their module
-                    self.visit(path, module)
+                    yield path, module
+            self.packages[package_of(function)] = None
+            folders = folders_of(package_of(function))
+            self._follow_sources(sources_in(code, package_of(function), folders))
         for default in (function.__defaults__, function.__kwdefaults__):
-            self.visit(path, default)
+            yield path, default
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if name == "__class__" and _is_filled(cell):  # what super() stands for makes nothing
-                self._follow_class(path, cell.cell_contents, called=False)
+                yield from self._follow_class(path, cell.cell_contents, called=False)
             else:
-                self.visit(prefix or f"{path}.{name}", cell)
+                yield prefix or f"{path}.{name}", cell
         for name, attribute in vars(function).items():
             self.emit(name)
-            self.visit(path, attribute)
+            yield path, _lasting(name, attribute, function)
+
+    def _follow_sources(self, paths: Iterable[Path]) -> None:
+        """Modules that are imported where nobody has come yet: they count by their code."""
+        for path in paths:
+            if path in self.sources:
+                continue
+            self.sources.add(path)
+            self.emit("module", path.stem)
+            try:
+                code = compile(path.read_bytes(), path.name, "exec", dont_inherit=True)
+            except (OSError, SyntaxError, ValueError):  # nobody can import it
+                continue
+            self._follow_code(code)
+            self._follow_sources(sources_in(code, "", [[str(path.parent)], *self._folders()]))
+
+    def _folders(self) -> list[Folders]:
+        return [folders for package in self.packages for folders in folders_of(package)]
+
+    def _follow_said_modules(self) -> None:
+        """Modules that a string names, where code imports by name."""
+        if not imports_by_name(self.names):
+            return
+        for package in list(self.packages):
+            for name in sorted(self.said):
+                if (package, name) in self.looked_for or not _is_name(name):
+                    continue
+                self.looked_for.add((package, name))
+                found = [m for m in imported_as(name, package) if issubclass(type(m), ModuleType)]
+                for module in found:
+                    if not self._is_library_module(module):
+                        self._follow_module(module)
+                if not found:
+                    self._follow_sources(sources_of(name, folders_of(package)))
 
     def _follow_looking_up(self, function: FunctionType) -> None:
         """Note in which modules a function looks for names that are values."""
         names = _names_of(function.__code__)
         if names & _LOOKING_UP:
-            used = [*(value for _, value in _globals_of(function)), *_imported_by(function)]
-            spaces = [_dictionary(v, type(v)) for v in used if issubclass(type(v), ModuleType)]
+            used = [*(value for _, value in _globals_of(function)), *imported_by(function)]
+            spaces = [dictionary(v, type(v)) for v in used if issubclass(type(v), ModuleType)]
             self.looked_up.update(plain_name(str(space.get("__name__"))) for space in spaces)
         # `eval` is what torch calls a method, too.
         if _OWN_GLOBALS.intersection(_arguments_of(function.__code__, _LOADING)):
@@ -325,6 +498,7 @@ class _Walk:
         """Remember a string: where names are looked up it may be one."""
         if isinstance(constant, str) and len(constant) <= LONGEST_NAME:
             self.said.update(constant.split("."))
+            self.said.add(constant.strip("."))
         elif isinstance(constant, (tuple, frozenset)):
             for part in constant:
                 self._hear(part)
@@ -339,10 +513,11 @@ class _Walk:
                 self.emit(_constant(constant))
                 self._hear(constant)
 
-    def _follow_class(self, path: str, kind: type, called: bool) -> None:
+    def _follow_class(self, path: str, kind: type, called: bool) -> Steps:
         for base in kind.__mro__:
             if self._is_library(base):
                 self.emit("class", *_library(base.__module__), base.__qualname__)
+                self.libraries[id(base)] = base
                 continue
             new = base not in self.classes
             self.classes[base] = called or self.classes.get(base, False)
@@ -350,61 +525,59 @@ class _Walk:
             for name, value in vars(base).items() if new else ():
                 if name not in _NO_CODE and not _is_code(value):
                     self.emit(name)
-                    self.visit(f"{path}.{name}", value)
+                    yield f"{path}.{name}", value
+        if type(kind) is not type and not self._is_library(type(kind)):
+            yield from self._follow_class(path, type(kind), called=False)
 
     def _follow_module(self, module: ModuleType) -> None:
-        space = _dictionary(module, type(module))
+        space = dictionary(module, type(module))
         name = str(space.get("__name__"))
-        if (
-            is_library(_file_of(module))
-            and name != "__main__"
-            and name.partition(".")[0] not in self.own
-        ):
+        if self._is_library_module(module):
             self.emit("module", *_library(name))
+            self.libraries[id(module)] = module
             return
         self.emit("module", plain_name(name))
         self.modules.setdefault(plain_name(name), space)
 
-    def _follow_object(self, path: str, value: Any, kind: type) -> None:
-        self._follow_class(path, kind, called=False)
-        if issubclass(kind, torch.jit.ScriptModule):
-            self.emit(str(getattr(value, "code", "")))
+    def _follow_object(self, path: str, value: Any, kind: type) -> Steps:
+        yield from self._follow_class(path, kind, called=False)
         if issubclass(kind, (dict, MappingProxyType)):
-            self._follow_items(path, value)
+            yield from self._follow_items(path, value)
         elif issubclass(kind, (list, tuple, deque)):
-            self._follow_sequence(path, value)
+            yield from self._follow_sequence(path, value)
         elif issubclass(kind, (set, frozenset)):
-            self._follow_set(path, value)
+            yield from self._follow_set(path, value)
         elif issubclass(kind, (str, bytes, int, float, complex)):
             plain: Any = next(base for base in _PLAIN if issubclass(kind, base))
             self.emit(plain.__repr__(value))
         elif is_opaque(kind):
             return
         for part in contents(value, kind):
-            self.visit(path, part)
+            yield path, part
         for name, attribute in _attributes(value, kind):
             self.emit(name)
-            if name.endswith("_hooks") and isinstance(attribute, dict):
-                attribute = list(attribute.values())  # the keys count up in a process
-            self.visit(f"{path}.{name}", attribute)
+            yield f"{path}.{name}", _lasting(name, attribute, value)
 
-    def _follow_items(self, path: str, value: Mapping[Any, Any]) -> None:
+    def _follow_items(self, path: str, value: Mapping[Any, Any]) -> Steps:
         items = _items(value)
         self.emit(len(items))
-        for key, held in _ends(items):
-            self.visit(path, key)
-            self.visit(f"{path}.{key}" if isinstance(key, str) else path, held)
+        for key, held in items:
+            yield path, key
+            yield f"{path}.{key}" if isinstance(key, str) else path, held
 
-    def _follow_sequence(self, path: str, value: Collection[Any]) -> None:
+    def _follow_sequence(self, path: str, value: Collection[Any]) -> Steps:
         held = _held(value)
         self.emit(len(held))
-        if len(held) > 2 * ENDS and all(type(item) in _PLAIN for item in held):
-            self.emit([_plain(item) for item in held])
+        if _ALL_PLAIN.issuperset(map(type, held)):
+            if len(held) > MANY:
+                self.emit([_plain(item) for item in held])
+            else:
+                self._tell(held)
             return
-        for item in _ends(held):
-            self.visit(path, item)
+        for item in held:
+            yield path, item
 
-    def _follow_set(self, path: str, value: Collection[Any]) -> None:
+    def _follow_set(self, path: str, value: Collection[Any]) -> Steps:
         """What is in a set, in an order that hangs on no hash."""
         held = _held(value)
         self.emit(len(held))
@@ -415,8 +588,8 @@ class _Walk:
             for item in held:
                 self._hear(item)
             return
-        for item in _ends(sorted(held, key=self._place_of)):
-            self.visit(path, item)
+        for item in sorted(held, key=self._place_of):
+            yield path, item
 
     def _place_of(self, item: object) -> str:
         """What an item of a set is sorted by: when it was seen first, or all that it is."""
@@ -424,11 +597,16 @@ class _Walk:
             return _constant(item)
         if id(item) in self.seen:
             return f"{self.seen[id(item)]:09}"
-        walk = _Walk(self.own, most=min(GLANCE, self.left), aside=True)
-        before = walk.left
+        most = min(GLANCE, self.glances)
+        walk = _Walk(self.own, most, aside=True)
         walk.visit("", item)
-        self.left -= before - walk.left
+        self.glances -= most - int(walk.left)
         return walk.digest.hexdigest() + files.sha256_of_tensors(walk.tensors)
+
+    def _is_library_module(self, module: ModuleType) -> bool:
+        name = str(dictionary(module, type(module)).get("__name__"))
+        ours = name == "__main__" or name.partition(".")[0] in self.own
+        return not ours and self._is_library_file(_file_of(module))
 
     def _is_library_code(self, function: FunctionType) -> bool:
         if str(function.__globals__.get("__name__")).partition(".")[0] in self.own:
@@ -439,29 +617,75 @@ class _Walk:
             file = function.__globals__.get("__file__")
             if file is None:
                 return False
-        return is_library(file)
+        return self._is_library_file(file)
+
+    def _is_library_file(self, file: str | None) -> bool:
+        if file not in self.files:
+            self.files[file] = is_library(file)
+        return self.files[file]
 
     def _is_library(self, kind: type) -> bool:
-        top = kind.__module__.partition(".")[0]
+        if id(kind) not in self.theirs:
+            self.theirs[id(kind)] = self._is_of_library(kind)
+        return self.theirs[id(kind)]
+
+    def _is_of_library(self, kind: type) -> bool:
+        name: object = kind.__module__
+        if not isinstance(name, str):  # it is told of each object: of a type that is made in C
+            return True
+        top = name.partition(".")[0]
         if top in self.own or top == "__main__":
             return False
-        module = sys.modules.get(kind.__module__)
-        if module is None:
+        module = sys.modules.get(name)
+        made = module is types and kind.__qualname__ not in vars(types)  # by `make_dataclass`, say
+        if module is None or made:
             return False
         file = _file_of(module)
         # A class made in a shell lives in a module without a file, and so do built-in ones.
-        return is_library(file) if file is not None else top in _WITHOUT_FILE
+        return self._is_library_file(file) if file is not None else top in _WITHOUT_FILE
+
+    def _is_anothers(self, value: Any) -> bool:
+        """Whether it is code, or an object of a class, that is no library's."""
+        kind = type(value)
+        if kind is FunctionType and not self._is_library_code(value):
+            return True
+        inner = [getattr(value, name, None) for name in _INSIDE.get(kind, ())]
+        if inner:
+            return any(self._is_anothers(part) for part in inner if part is not None)
+        if issubclass(kind, ModuleType):
+            return not self._is_library_module(value)
+        if kind is functools.partial:  # what it binds is nobody's
+            return True
+        owner = value if issubclass(kind, type) else kind
+        # A class of a module that is not there may be a library's all the same.
+        return str(owner.__module__) in sys.modules and not self._is_library(owner)
+
+
+def _space_of(owner: Owner) -> Mapping[str, Any]:
+    return vars(owner) if isinstance(owner, type) else dictionary(owner, type(owner))
+
+
+def _name_of(owner: Owner) -> str:
+    if isinstance(owner, type):
+        return owner.__qualname__
+    return str(dictionary(owner, type(owner)).get("__name__"))
 
 
 def _file_of(module: object) -> str | None:
     """Where a module comes from; of a folder without ``__init__.py`` the folder."""
-    space: Any = _dictionary(module, type(module))
+    space: Any = dictionary(module, type(module))
     return space.get("__file__") or next(iter(space.get("__path__", ())), None)
 
 
 def _is_code(value: object) -> bool:
     """Whether a class's attribute is a method of some kind, or a descriptor like one."""
     return isinstance(value, _METHODS)
+
+
+def _without_class(tensor: Tensor) -> Tensor:
+    """The tensor itself, without what its class does where it is looked at."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.as_subclass(Tensor)
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -483,7 +707,7 @@ def _is_filled(cell: CellType) -> bool:
 
 def _attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
     """Of an object: what its dictionary and its slots hold; nothing is computed."""
-    yield from list(_dictionary(value, kind).items())
+    yield from list(dictionary(value, kind).items())
     for base in kind.__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
@@ -495,15 +719,18 @@ def _attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
                     continue
 
 
-def _dictionary(value: object, kind: type) -> dict[str, object]:
-    """The dictionary in which Python keeps an object's attributes, whatever code the class has for
-    those that are not there, or in place of it."""
-    for base in kind.__mro__:
-        member = vars(base).get("__dict__")
-        if isinstance(member, (GetSetDescriptorType, MemberDescriptorType)):
-            found: dict[str, object] = member.__get__(value)
-            return found
-    return {}
+def _lasting(name: str, attribute: Any, owner: object) -> object:
+    """What an attribute is in every process: hooks are numbered, and the numbers count up."""
+    if name == "_torchdynamo_wrapper_id":  # where it lies in memory
+        return None
+    table, hooks, rest = name.partition("_hooks")
+    if not (hooks and isinstance(attribute, dict)) or (rest and not attribute):
+        return attribute
+    if not rest:
+        return list(attribute.values())
+    numbers: Any = dictionary(owner, type(owner)).get(table + hooks, ())
+    places = {number: place for place, number in enumerate(numbers)}
+    return {places[number]: value for number, value in attribute.items() if number in places}
 
 
 def _held(value: Collection[Any]) -> list[Any]:
@@ -520,26 +747,11 @@ def _items(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
     return [*plain.items(value)]
 
 
-def _ends(items: list[Any]) -> Iterable[Any]:
-    return items if len(items) <= 2 * ENDS else [*items[:ENDS], *items[-ENDS:]]
-
-
 def _globals_of(function: FunctionType) -> Iterator[tuple[str, object]]:
     """The globals that a function names, and those that functions inside it name."""
     for name in dict.fromkeys(_arguments_of(function.__code__, _LOADING)):
         if name in function.__globals__ and name not in _OF_IMPORT:
             yield name, function.__globals__[name]
-
-
-def _imported_by(function: FunctionType) -> Iterator[Any]:
-    """The modules that statements in a function import, as far as they were run."""
-    package = str(function.__globals__.get("__package__") or "")
-    parents = [".".join(package.split(".")[:end]) for end in range(package.count(".") + 1, 0, -1)]
-    for name in dict.fromkeys(_arguments_of(function.__code__, {"IMPORT_NAME"})):
-        for place in (*(f"{parent}.{name}".rstrip(".") for parent in parents), name):
-            if place in sys.modules:
-                yield sys.modules[place]
-                break
 
 
 def _arguments_of(code: CodeType, operations: set[str]) -> Iterator[str]:
@@ -572,6 +784,18 @@ def _plain(value: object) -> object:
     return plain_name(value) if type(value) is str else value
 
 
+def _is_name(text: str) -> bool:
+    return text != "__main__" and all(part.isidentifier() for part in text.split("."))
+
+
+def _scale(tensor: Tensor) -> list[object]:
+    """What the whole numbers of a quantised tensor stand for."""
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return [tensor.q_scale(), tensor.q_zero_point()]
+    scales, zeros = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+    return [scales.tolist(), zeros.tolist(), tensor.q_per_channel_axis()]
+
+
 def _constant(value: object) -> str:
     """A constant of code as text that is one in every process."""
     if isinstance(value, frozenset):
@@ -582,9 +806,26 @@ def _constant(value: object) -> str:
 
 
 def _is_constant(value: object) -> bool:
-    if type(value) is tuple or type(value) is frozenset:
-        return all(map(_is_constant, value))
-    return type(value) in _PLAIN
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if type(part) is tuple or type(part) is frozenset:
+            parts.extend(part)
+        elif type(part) not in _PLAIN:
+            return False
+    return True
+
+
+def _may_be_shared(value: object, kind: type) -> bool:
+    """Whether Python may have made one object of two of one value, in this process alone."""
+    return kind is re.Pattern or (kind in _UNSHARED and _is_constant(value))
+
+
+def _place(path: str) -> str:
+    """A place's name, or what stands for one that is too long."""
+    if len(path) <= LONGEST_PLACE:
+        return path
+    return hashlib.sha256(path.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _library(module: object) -> tuple[str, str]:

@@ -192,6 +192,23 @@ def test_arrays_of_any_bytes_order_and_strides(tmp_path: Path) -> None:
     assert found.labels.tolist() == [0, 1] * 3
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(3, 8, 9), (8, 9), (8, 9, 3)])
+def test_a_list_of_pictures_may_be_of_two(shape: tuple[int, ...], count: int) -> None:
+    found = pictures_in([np.zeros(shape, "uint8")] * count, "test")
+    assert (found.count, found.labels) == (count, None)
+    assert found.read(0).shape[1:] == (8, 9)
+
+
+@pytest.mark.parametrize("pair", [tuple, list])
+def test_a_list_of_images_and_labels_is_a_pair(pair: Any) -> None:
+    images = np.zeros((2, 8, 8), "uint8")
+    assert pictures_in(pair([images, np.arange(2)]), "test").classes == 2
+    assert pictures_in(pair([images, [0, 1]]), "test").classes == 2
+    twice = np.zeros((5, 1, 8, 8), "uint8")
+    assert pictures_in(pair([twice, twice]), "test").count == 5
+
+
 def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=ARRAY)
     content = (tmp_path / "a.npz").read_bytes()

@@ -83,7 +83,7 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
         return pictures_in(_of_splits(given, split), split, labelled)
     if isinstance(given, (Tensor, np.ndarray)):
         return _of_arrays(given, None, labelled)
-    if isinstance(given, (tuple, list)) and len(given) == 2 and hasattr(given[0], "shape"):
+    if _is_images_and_labels(given):
         return _of_arrays(given[0], given[1], labelled)
     if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or not len(given):
         raise GenrobustError(
@@ -96,6 +96,15 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
     if isinstance(first, Mapping):
         return _of_rows(given, first, labelled)
     return _of_items(given, first, labelled)
+
+
+def _is_images_and_labels(given: Any) -> bool:
+    """Whether it is such a pair, and no list of two pictures."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2 or not hasattr(given[0], "shape"):
+        return False
+    first, second = given
+    alike = len(first.shape) in (2, 3) and getattr(second, "shape", ()) == first.shape
+    return not (alike and isinstance(given, list))
 
 
 def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:

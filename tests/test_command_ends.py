@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import json
 import os
 import re
 import subprocess
@@ -22,8 +23,9 @@ import genrobust.cli.show
 from genrobust.cli.app import app
 from genrobust.cli.errors import command
 from genrobust.cli.progress import progress
+from genrobust.cli.streams import console
 from genrobust.errors import GenrobustError
-from genrobust.suites import Suite
+from genrobust.suites import Suite, load_suite
 
 # Exit codes
 
@@ -139,7 +141,7 @@ GOES_ON, ANEW = "goes on from", "starts anew"
         ("curve --model vae", "genrobust.cli.curve.execute", GOES_ON),
         ("train --model vae", "genrobust.cli.train.train_vae", "goes on from the last checkpoint"),
         ("train --judge lenet", "genrobust.cli.train.train_judge", ANEW),
-        ("check vae", "genrobust.models.check_model", ANEW),
+        ("check vae", "genrobust.cli.check.check_model", ANEW),
         ("verify .", "genrobust.cli.verify.verify_all", ANEW),
         ("submit .", "genrobust.cli.submit.read_run_record", ANEW),
         ("leaderboard build", "genrobust.site.build.build", ANEW),
@@ -197,6 +199,46 @@ def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status runs",
+        "check vae",
+        "reproduce",
+        "bench --model vae --limit 2 --attack noise --eps 0.1 --dry-run",
+        pytest.param("curve --model vae --limit 2 --dry-run", marks=pytest.mark.slow),
+        "study study.toml --dry-run",
+    ],
+)
+def test_words_that_are_all_a_command_gives_are_written_or_it_fails(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = 'name = "t"\ndataset = "digits"\nsuite = "digits-v2"\nlimit = 3\nattacks = ["noise"]\n'
+    (tmp_path / "study.toml").write_text(f"{study}[settings]\nsteps = 2\n[recipes.vae]\n")
+    run = tmp_path / "runs" / "digits-v2" / "vae"
+    run.mkdir(parents=True)
+    suite = load_suite("digits").model_dump(mode="json")
+    plan = {"command": "genrobust bench --model vae", "identity": "", "purpose": "bench"}
+    (run / "plan.json").write_text(json.dumps({**plan, "suite": suite, "shards": []}))
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            app(words.split())
+    assert ended.value.code == 2
+    assert "Error: standard output cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("columns", ["0", "-1", "80"])
+def test_tables_are_printed_whatever_width_is_said(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    console().print("a verdict")
+    assert capsys.readouterr().out == "a verdict\n"
 
 
 @pytest.mark.parametrize(

@@ -187,13 +187,6 @@ def status(
     print_status(run)
 
 
-_FORWARD = {
-    "equal": "gives what is scored",
-    "differs": "gives something else than what is scored; see the warning",
-    "no forward": "none, so that nothing tells whether the model is read right",
-}
-
-
 @app.command()
 @command
 def check(
@@ -214,30 +207,9 @@ def check(
 
     Says how the model was understood.
     """
-    from genrobust.cli.suite import loaded_on
-    from genrobust.models import check_model
-    from genrobust.models.fidelity import fidelity, say
+    from genrobust.cli.check import check_one
 
-    loaded, few = loaded_on(model, weights, dataset, data, data_root, batch_size)
-    found = check_model(loaded, few)
-    compared = fidelity(loaded, few)
-    say(loaded, compared)
-    print(f"model         {loaded.name}")
-    print(f"fingerprint   {loaded.fingerprint()}")
-    print(f"images        {' x '.join(map(str, loaded.input_shape))}")
-    print(f"latents       {found.latents}")
-    print(f"parameters    {loaded.parameters:,}")
-    print(f"pixels        {found.lowest:.3f} to {found.highest:.3f}")
-    print(f"forward       {_FORWARD.get(compared.status, compared)}")
-    if loaded.deploy is not None:
-        print("deployment    a path of its own; attacks differentiate through encode and decode")
-    if loaded.draws > 1:
-        print(f"draws         {loaded.draws} for each score")
-    if loaded.differentiable:
-        print(f"gradient      mean norm {found.gradient:.3g} of the squared reconstruction")
-    else:
-        print("gradient      none, as declared; the scores will be flagged")
-    print("ready: the checks passed")
+    check_one(model, weights, dataset, data, data_root, batch_size)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from genrobust.benchmarking import write_report
 from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
+from genrobust.cli.streams import console, print_result
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
@@ -47,8 +48,6 @@ def bench_models(
 
     ``collected`` is the folder of a run whose shards are there, and whose record is wanted.
     """
-    from rich.console import Console
-
     from genrobust.report.terminal import score_table
 
     out = out.absolute()  # before a model's file changes directory
@@ -84,7 +83,7 @@ def bench_models(
         else:
             folder, here = require_run(collected, one, shards), None
         if dry_run:
-            print(estimated(one, folder))
+            print_result(estimated(one, folder))
             continue
         print(f"{label}: {foretold(one, folder)}", file=sys.stderr)
         with progress(label) as advance:
@@ -102,7 +101,7 @@ def bench_models(
         return
     if len(runs) > 1:
         print(write_report(home, runs), file=sys.stderr)
-    Console().print(score_table([run.record for run in runs]))
+    console().print(score_table([run.record for run in runs]))
 
 
 def drawn_suite(

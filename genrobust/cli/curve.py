@@ -8,6 +8,7 @@ from pathlib import Path
 from genrobust.benchmarking import write_page
 from genrobust.cli.outlook import estimated, foretold
 from genrobust.cli.progress import progress
+from genrobust.cli.streams import console, print_result
 from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of, require_run
@@ -30,8 +31,6 @@ def measure_curve(
 
     ``collected`` is the folder of a run whose shards are there, and whose record is wanted.
     """
-    from rich.console import Console
-
     from genrobust.report.terminal import curve_table
 
     protocol = load_suite(suite, options.data_root)
@@ -44,7 +43,7 @@ def measure_curve(
     else:
         folder, here = require_run(collected, run, shards), None
     if dry_run:
-        print(estimated(run, folder))
+        print_result(estimated(run, folder))
         return
     print(f"{run.model.name}: {foretold(run, folder)}", file=sys.stderr)
     with progress(run.model.name) as advance:
@@ -54,4 +53,4 @@ def measure_curve(
             return
         found = execute(run, folder, advance, here)
     print(f"{folder / 'curve.json'}\n{write_page(folder, found)}", file=sys.stderr)
-    Console().print(curve_table(found.record))
+    console().print(curve_table(found.record))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from genrobust.cli.streams import console
+
 
 class Advance(Protocol):
     """Say how many of how many are done, parts of one included, and a note such as the loss."""
@@ -22,7 +24,6 @@ def progress(title: str, every_seconds: float = 10.0) -> Iterator[Advance]:
     if not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
         yield _Lines(title, every_seconds)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -33,7 +34,7 @@ def progress(title: str, every_seconds: float = 10.0) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     pace = _Pace()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, note="")
 
         def advance(done: float, total: int, note: str = "") -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from genrobust.cli.streams import print_result
 from genrobust.reproduce import PUBLICATIONS, Setting, reproduce
 
 
 def print_publications() -> None:
     """A name and what it is on each line."""
     width = max(map(len, PUBLICATIONS.names()))
+    lines = []
     for name in PUBLICATIONS.names():
         words = (PUBLICATIONS.get(name).__doc__ or "").strip().splitlines()
-        print(f"{name:<{width}}  {words[0] if words else ''}".rstrip())
+        lines.append(f"{name:<{width}}  {words[0] if words else ''}".rstrip())
+    print_result("\n".join(lines))
 
 
 def reproduce_one(name: str, setting: Setting) -> None:

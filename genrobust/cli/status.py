@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError
 from genrobust.runner.status import Status, runs_in, status_of
 
@@ -17,11 +18,11 @@ def print_status(folder: Path) -> None:
     runs = [*runs_in(folder)]
     for run in runs:
         try:
-            print("\n".join(lines_of(run, status_of(run), time.time())))
+            print_result("\n".join(lines_of(run, status_of(run), time.time())))
         except GenrobustError as problem:
             if len(runs) == 1:
                 raise
-            print(f"{run}: {problem}")
+            print_result(f"{run}: {problem}")
 
 
 def lines_of(run: Path, found: Status, now: float) -> list[str]:

@@ -7,13 +7,17 @@ closed, or a terminal without a letter loses words, and never these.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from genrobust.errors import GenrobustError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextmanager
@@ -35,14 +39,30 @@ def print_result(text: str) -> None:
     """Print what a command was asked for, where that is all that it does.
 
     Raises:
-        GenrobustError: it could not be written; a reader that has left did not want it.
+        GenrobustError: as :func:`require_written`.
     """
-    print(text, flush=True)
+    print(text)
+    require_written()
+
+
+def require_written() -> None:
+    """Raises GenrobustError if standard output lost words that a reader still wanted."""
+    sys.stdout.flush()
     lost = sys.stdout.lost if isinstance(sys.stdout, _Stream) else None
     if lost is not None and not isinstance(lost, BrokenPipeError):
         raise GenrobustError(
             f"standard output cannot be written ({lost}); direct it to a place that has space left"
         )
+
+
+def console(**known: Any) -> Console:
+    """What prints tables and bars, as wide as the terminal; COLUMNS=0 says nothing of that."""
+    from rich.console import Console
+
+    found = Console(**known)
+    if found.width < 1:  # it would print nothing at all
+        found = Console(**known, width=shutil.get_terminal_size().columns)
+    return found
 
 
 class _Stream:

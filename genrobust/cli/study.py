@@ -7,6 +7,7 @@ from pathlib import Path
 
 from genrobust.cli.errors import GOES_ON, if_stopped
 from genrobust.cli.progress import duration, progress
+from genrobust.cli.streams import print_result
 from genrobust.runner.options import Options
 from genrobust.runner.plan import Part
 from genrobust.study.conduct import Conductor
@@ -30,7 +31,7 @@ def study_one(
     folder = (out or Path("genrobust-studies") / spec.name).absolute()
     conductor = Conductor(spec, folder, options, part)
     if dry_run:
-        print(_foretold(conductor))
+        print_result(_foretold(conductor))
         return
     if collect:
         study = conductor.write()

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from genrobust.board.board import Board
 from genrobust.board.submit import SubmitOptions, Submitted, submit
 from genrobust.cli.progress import progress
+from genrobust.cli.streams import console, require_written
 from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import read_run_record
@@ -143,19 +143,21 @@ def _link(text: str) -> Link:
 
 
 def _print_result(done: Submitted, dry_run: bool) -> None:
-    console = Console(highlight=False)
+    screen = console(highlight=False)
     found = done.verification
-    console.print(
+    screen.print(
         Text(f"{len(found.checks)} checks passed, as deep as {found.depth}, in {found.seconds} s"),
         Text(f"{found.depth} proves that {PROVES[found.depth]}."),
         sep="\n",
     )
     for flag in done.record.flags:
         evidence = printable(flag.evidence)
-        console.print(Text(f"flag, with which it is not ranked: {flag.name}: {evidence}"))
-    console.print(_table(done.board, done))
+        screen.print(Text(f"flag, with which it is not ranked: {flag.name}: {evidence}"))
+    screen.print(_table(done.board, done))
     words = "nothing was written; it would be" if dry_run else "written:"
-    console.print(Text(f"{words} {printable(str(done.folder))}"), soft_wrap=True)
+    screen.print(Text(f"{words} {printable(str(done.folder))}"), soft_wrap=True)
+    if dry_run:
+        require_written()
 
 
 def _table(board: Board, done: Submitted) -> Table:

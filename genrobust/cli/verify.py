@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from genrobust import files
 from genrobust.cli.progress import progress
+from genrobust.cli.streams import console
 from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
 from genrobust.evidence.checks import is_trouble
@@ -75,7 +75,7 @@ def _not_verified(place: Path, problem: Exception) -> int:
     known = isinstance(problem, GenrobustError) or is_trouble(problem)
     words = f"{type(problem).__name__}: {problem}".removesuffix(": ")
     reason = str(problem) if isinstance(problem, GenrobustError) else words
-    Console(highlight=False).print(
+    console(highlight=False).print(
         Text(f"{printable(str(place))}: not verified\n  {printable(reason)}\n")
     )
     if known:
@@ -86,7 +86,7 @@ def _not_verified(place: Path, problem: Exception) -> int:
 
 def print_verification(place: Path, verified: Verified) -> None:
     """The checks, and what they prove."""
-    found, console = verified.verification, Console(highlight=False)
+    found, screen = verified.verification, console(highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -94,11 +94,11 @@ def print_verification(place: Path, verified: Verified) -> None:
     for check in found.checks:
         mark = Text("passed", "green") if check.passed else Text("FAILED", "bold red")
         table.add_row(mark, check.name, Text(printable(check.detail)))
-    console.print(Text(printable(str(place)), "bold"), table)
-    console.print(Text(_verdict(found), "green" if found.passed else "bold red"))
+    screen.print(Text(printable(str(place)), "bold"), table)
+    screen.print(Text(_verdict(found), "green" if found.passed else "bold red"))
     if found.passed:
         for depth in DEPTHS[: DEPTHS.index(found.depth) + 1]:
-            console.print(Text(f"{depth} proves that {PROVES[depth]}."))
+            screen.print(Text(f"{depth} proves that {PROVES[depth]}."))
 
 
 def _verdict(found: Verification) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -208,7 +207,9 @@ class OwnForward:
         except Exception as problem:  # other people's code, given what it may not take
             if call == next(iter(self.calls)):
                 self.why = f"its forward fails on the images alone ({explain(problem)})"
-                self.fails = self._should_take(call, own, problem)
+                # Of a wrong type are arguments where it takes something else, such as labels too.
+                elsewhere = isinstance(problem, (TypeError, NotImplementedError))
+                self.fails = not elsewhere and not _is_of_torch(self._module)
             return {}, ()
         found = {}
         for path, image in held.items():
@@ -220,15 +221,10 @@ class OwnForward:
                 found[View(call, units, path, scale)] = pixels
         return found, noise
 
-    def _should_take(self, call: str, own: Tensor, problem: Exception) -> bool:
-        """Whether forward, which failed, is the user's own and is written for so many arguments."""
-        if type(self._module).__module__.startswith("torch.nn"):
-            return False
-        try:
-            inspect.signature(self._module.forward).bind(*self.calls[call](own))
-        except (TypeError, ValueError):
-            return False
-        return not isinstance(problem, NotImplementedError)
+
+def _is_of_torch(module: nn.Module) -> bool:
+    """Whether a module is a mere layer or a list, which holds what functions of one's own use."""
+    return type(module).__module__.startswith("torch.nn")
 
 
 def _copied(module: nn.Module) -> nn.Module:

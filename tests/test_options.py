@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import genrobust
 from genrobust.cli.app import app
+from genrobust.errors import GenrobustError
 
 #: What each test finds where it runs: a file, a folder, and an entry of the leaderboard.
 FILE, FOLDER, ENTRY = "a-file", "a-folder", "an-entry"
@@ -137,6 +139,7 @@ BAD = {
         "--dataset": DATASETS,
         "--set": ["", "steps", "=", "step=3", "steps=", "steps=0", "network=", "steps.x=1"],
         "--seed": SEEDS,
+        "--device": DEVICES,
         "--out": OUTS,
         "--data-root": ROOTS,
     },
@@ -288,3 +291,14 @@ def test_every_command_is_tried() -> None:
     groups = {"leaderboard", "suite"}
     found = {f"{group} {name}" for group in groups for name in listed(group)}
     assert found | listed() - groups == set(BAD)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_refused_and_not_taken_as_none(name: str, tmp_path: Path) -> None:
+    said = "the name of a run is empty; give what it and its model are called, or leave it out"
+    with pytest.raises(GenrobustError, match=said):
+        genrobust.bench("vae", name=name, out=tmp_path / "out")
+    words = ["bench", "--model", "vae", "--name", name, "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.output) == (2, f"Error: {said}\n")
+    assert not list(tmp_path.iterdir())

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from genrobust.errors import GenrobustError
+
 #: The largest seed that every generator takes.
 MOST = 2**63 - 1
 
@@ -60,7 +62,8 @@ class Options:
     which it can be handed on, where it has one: what is scored is then what others can score again.
 
     Raises:
-        GenrobustError: an option is of another kind; what a number may be is said where it is used.
+        GenrobustError: an option is of another kind, or the name is empty; what a number may be is
+            said where it is used.
 
     Example:
         >>> Options(limit=5, eps=[0.1]).words()
@@ -150,6 +153,10 @@ class Options:
             value = getattr(self, name)
             if option.example is not None and not (value is None and declared.default is None):
                 object.__setattr__(self, name, _read(name, value, option))
+        if self.name is not None and not self.name.strip():
+            raise GenrobustError(
+                "the name of a run is empty; give what it and its model are called, or leave it out"
+            )
 
     @classmethod
     def given(cls, command: str, values: Mapping[str, Any]) -> Options:

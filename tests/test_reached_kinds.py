@@ -260,6 +260,14 @@ def test_what_is_put_into_a_library_counts_for_those_who_may_use_it(
     assert code_of(reference) == before
 
 
+def test_a_neighbour_that_nobody_imported_counts_whatever_has_its_name(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cfg", ModuleType("cfg"))
+    name = "a module that no trial imports"
+    assert code_of(place(name, "9.0")) != code_of(place(name, "0.25"))
+
+
 def chained(last: float) -> object:
     """A function that calls one that calls one, to the hundredth and fiftieth."""
     text = "\n".join(f"def f{i}(z): return f{i + 1}(z)" for i in range(150))

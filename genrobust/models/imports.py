@@ -9,6 +9,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -60,9 +61,12 @@ def folders_of(package: str) -> list[Folders]:
 def sources_in(code: CodeType, package: str, folders: Sequence[Folders]) -> Iterator[Path]:
     """The sources of what statements in code import and nobody has imported yet."""
     for name, parts in _statements(code):
+        neighbour = any(
+            f"{parent}.{name}".strip(".") in sys.modules for parent in _parents(package)
+        )
         found = [*imported_as(name, package)]
-        if not found:
-            yield from sources_of(name, folders)
+        if not neighbour:  # a module of that name elsewhere is not the one
+            yield from sources_of(name, folders[:-1] if found else folders)
         space = _space_of(found[0]) if found else {}
         if not found or "__path__" in space:
             for part in parts:
@@ -89,6 +93,7 @@ def _files(names: Sequence[str], folders: Folders) -> Iterator[str]:
         folders = list(spec.submodule_search_locations or ())
 
 
+@lru_cache(maxsize=10_000)
 def _statements(code: CodeType) -> list[tuple[str, list[str]]]:
     """Of each import in code: the module, and what is taken from it."""
     found: list[tuple[str, list[str]]] = []

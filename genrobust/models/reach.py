@@ -314,6 +314,8 @@ class _Walk:
 
     def _is_put(self, owner: Owner, name: str, value: object) -> bool:
         """Whether it may not be the library's: plain values never say whose they are."""
+        if value is None:  # nothing, or a library's that is not made yet
+            return False
         if type(value) in _PLAIN:
             where = owner.__module__ if isinstance(owner, type) else _name_of(owner)
             standard = str(where).partition(".")[0] in sys.stdlib_module_names
@@ -561,6 +563,9 @@ class _Walk:
     def _follow_items(self, path: str, value: Mapping[Any, Any]) -> Steps:
         items = _items(value)
         self.emit(len(items))
+        if len(items) > MANY and all(map(_is_constant, items)):
+            self.emit([_constant(item) for item in items])
+            return
         for key, held in items:
             yield path, key
             yield f"{path}.{key}" if isinstance(key, str) else path, held
@@ -568,14 +573,16 @@ class _Walk:
     def _follow_sequence(self, path: str, value: Collection[Any]) -> Steps:
         held = _held(value)
         self.emit(len(held))
-        if _ALL_PLAIN.issuperset(map(type, held)):
-            if len(held) > MANY:
-                self.emit([_plain(item) for item in held])
-            else:
-                self._tell(held)
-            return
-        for item in held:
-            yield path, item
+        is_plain = _ALL_PLAIN.issuperset(map(type, held))
+        if is_plain and len(held) <= MANY:
+            self._tell(held)
+        elif is_plain:
+            self.emit([_plain(item) for item in held])
+        elif len(held) > MANY and all(map(_is_constant, held)):
+            self.emit([_constant(item) for item in held])
+        else:
+            for item in held:
+                yield path, item
 
     def _follow_set(self, path: str, value: Collection[Any]) -> Steps:
         """What is in a set, in an order that hangs on no hash."""

@@ -29,12 +29,7 @@ from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts
-from genrobust.runner.signs import (
-    attacked_agreement,
-    attacked_response,
-    diagnose,
-    smoothed_gain,
-)
+from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose
 from genrobust.suites import load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -190,14 +185,13 @@ def looked_at(data: str, make: Make) -> Row:
     diagnosis = diagnose(model, batch, eligible, suite.norm, suite.eps)
     late = attacked_agreement(model, batch, diagnosis)
     moves = attacked_response(model, batch, diagnosis)
-    gain = smoothed_gain(model, batch, eligible)
-    found = replace(
-        diagnosis.signs, along_attacked=late, response_attacked=moves, smoothed_gain=gain
-    )
+    found = replace(diagnosis.signs, along_attacked=late, response_attacked=moves)
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
     seen = found.guidance.directional
+    gain = found.guidance.smoothed_gain
     assert seen is not None
+    assert gain is not None
     assert seen.along_either is not None
     assert seen.along_latent_either is not None
     assert seen.along_pixels is not None

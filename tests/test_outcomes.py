@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from genrobust import files
+from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, Step
 from genrobust.evidence.entry import Outcomes
@@ -242,6 +243,52 @@ def test_attacks_run_again_refuse_every_column(
     claimed = forged(evidence, name).shard(0)
     with pytest.raises(RejectionError, match=f"gives another '{name}'"):
         reattack._require_same(0, claimed, again[0].without_misses())
+
+
+SHOWN_BY_ATTACKS = [n for n in KEPT if Outcome.table()[n].proof == "rerun" and n not in COUNTS]
+
+
+@pytest.mark.parametrize("name", SHOWN_BY_ATTACKS)
+def test_attacks_run_again_elsewhere_refuse_what_is_otherwise_at_many_sources(
+    name: str, evidence: Evidence, again: list[Outcome]
+) -> None:
+    ours = again[0].without_misses()
+    most = max(2, int(reattack.SHORT_DIFFERING * int(ours.eligible.sum())))
+    for count in (most, most + 1):
+        tensor = evidence.tensors[name].clone()
+        few = tensor[..., :count]
+        tensor[..., :count] = ~few if few.dtype == torch.bool else few + 1
+        claimed = replace(evidence, tensors={**evidence.tensors, name: tensor}).shard(0)
+        if count == most:
+            reattack._require_like_signs(0, claimed, ours)
+            continue
+        with pytest.raises(RejectionError, match=f"gives another '{name}'"):
+            reattack._require_like_signs(0, claimed, ours)
+
+
+@pytest.mark.parametrize("elsewhere", [None, "processor Another there"])
+def test_a_replay_refuses_less_damage_than_what_is_at_hand_does(
+    elsewhere: str | None, replayed: Replay
+) -> None:
+    found = replace(replayed, elsewhere=elsewhere)
+    replay._require_possible_damage(found)
+    damaged, ignore = found.outcome.damaged, found.outcome.ignore
+    assert damaged is not None
+    assert ignore.effect is not None
+    least = {
+        "noise": damaged.noise - 0.5,
+        "a smaller ball": damaged.attacked[:1].expand_as(damaged.attacked) - 0.5,
+        "the stored images": torch.where(
+            ignore.radius <= torch.arange(len(damaged.noise))[:, None],
+            0.5 * euclidean(ignore.effect.reconstruction, found.outcome.clean.source),
+            damaged.attacked,
+        ),
+    }
+    for what, attacked in least.items():
+        forged = replace(found.outcome, damaged=replace(damaged, attacked=attacked))
+        with pytest.raises(RejectionError, match="claims less damage than noise"):
+            replay._require_possible_damage(replace(found, outcome=forged))
+        assert what
 
 
 # ---- The worst case, and the scores ----

@@ -100,14 +100,14 @@ def raised(
         found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
         found += [] if short.unbounded is None else [_unbounded(short.unbounded, eligible)]
+        if guidance.smoothed_gain is not None:
+            found.append(_rippled(guidance.smoothed_gain, eligible))
         if guidance.directional is not None:
             found += _directional(guidance.directional, eligible)
         if signs.along_attacked is not None:
             found.append(_attacked(signs.along_attacked, eligible))
         if signs.response_attacked is not None:
             found.append(_held(signs.response_attacked, eligible))
-        if signs.smoothed_gain is not None:
-            found.append(_rippled(signs.smoothed_gain, eligible))
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 

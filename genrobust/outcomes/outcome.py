@@ -29,6 +29,7 @@ _Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
 _Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=1)]
 _Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=1)]
 _Last = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=2)]
+_Newest = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=3)]
 _Count = Annotated[Tensor, Column(torch.int64, "attack and radius", "rerun")]
 _Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=1)]
 _Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=1)]
@@ -131,6 +132,8 @@ class Guidance(Stored):
         descent_relaxed: how far the margin falls on the surrogate, of a model whose code is one of
             a list and so does not move by so little; else as ``descent``; likewise.
         surrogate_label, deployed_label: what the attacker's judge sees.
+        smoothed_gain: what a step down a source's own gradient misses of the margin's fall down a
+            smoothed one; None in the first runs.
         directional: None in the first runs.
     """
 
@@ -141,6 +144,7 @@ class Guidance(Stored):
     descent_relaxed: _Later = None
     surrogate_label: _Class
     deployed_label: _Class
+    smoothed_gain: _Newest = None
     directional: Annotated[Directional | None, Group("directional.")] = None
 
 
@@ -177,9 +181,8 @@ class Signs(Stored):
 
     ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
     at attacked images and few at a time, (B,); ``response_attacked`` how far noise moves their
-    reconstructions, in parts of how far it moves their sources', (B,); ``smoothed_gain`` what a
-    step down a source's own gradient misses of the margin's fall down a smoothed one, (B,); None in
-    the first runs and where a smallest change is searched.
+    reconstructions, in parts of how far it moves their sources', (B,); None in the first runs and
+    where a smallest change is searched.
     """
 
     guidance: Annotated[Guidance, Group()]
@@ -191,9 +194,6 @@ class Signs(Stored):
     response_attacked: Annotated[
         Tensor | None, Column(torch.float32, "source", "rerun", later=3)
     ] = None
-    smoothed_gain: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=3)] = (
-        None
-    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
-from genrobust.norms import load_norm
+from genrobust.norms import allowed, load_norm
 from genrobust.records.outcomes import above_zero, reached, source_areas
 from genrobust.records.record import Estimate, Record
 from genrobust.records.statistics import estimates
@@ -83,7 +83,8 @@ def compared_curves(one: MinimumNormRecord, other: MinimumNormRecord) -> Compari
     _require_alike(one, other)
     suite = one.suite
     eligible, distance = zip(*map(_distances, (one, other)), strict=True)
-    stands = [torch.stack([d > eps for eps in suite.eps]).double() for d in distance]
+    up_to = [allowed(eps) if eps > 0 else 0.0 for eps in suite.eps]
+    stands = [torch.stack([d > least for least in up_to]).double() for d in distance]
     most = suite.eps[-1]
     areas = [d.clamp(max=most) / most for d in distance]
     rows = [eligible[0] - eligible[1], *(stands[0] - stands[1]), areas[0] - areas[1]]

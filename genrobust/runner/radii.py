@@ -23,7 +23,6 @@ from genrobust.runner.signs import (
     attacked_response,
     diagnose,
     longer_attack,
-    smoothed_gain,
 )
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
@@ -223,7 +222,6 @@ class _Search:
             seen.signs,
             along_attacked=attacked_agreement(model, batch, seen),
             response_attacked=attacked_response(model, batch, seen),
-            smoothed_gain=smoothed_gain(model, batch, self.ignore.baseline.eligible),
         )
         return replace(signs, longer=Longer(*self.longer)) if self.spec.ensemble else signs
 

@@ -149,42 +149,6 @@ def attacked_response(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis
     return found
 
 
-def smoothed_gain(model: GenerativeModel, batch: Batch, eligible: Tensor) -> Tensor:
-    """What a step down its own gradient misses of the margin's fall down a smoothed one, (B,).
-
-    A model that is rippled about as widely as its ball has true gradients, and each tells of its
-    ripple: their mean over images beside the source tells where the margin falls. The part of that
-    fall, of a logit at least, which a step of ``SHAKE`` along the own gradient's signs does not
-    reach; below 0 where it reaches more. 0 at other sources, and of models that are random or
-    without gradients.
-    """
-    gain = batch.x.new_zeros(len(batch))
-    positions = eligible.nonzero()[:, 0]
-    if model.draws > 1 or not model.differentiable or not len(positions):
-        return gain
-    part = batch[positions]
-    problem = Problem.of(JudgeMargin(), Context(model, part))
-
-    def draw(generator: torch.Generator) -> Tensor:
-        noise: Tensor = SHAKE * (2 * torch.rand(BESIDE, *part.x.shape[1:], generator=generator) - 1)
-        return noise
-
-    noise = per_sample(draw, part.sample_ids, "beside", part.seed).to(part.x)
-    smoothed = torch.zeros_like(part.x)
-    for beside in noise.unbind(1):
-        gradient = problem.gradient((part.x + beside).clamp(0, 1))[1].nan_to_num()
-        smoothed += F.normalize(gradient.flatten(1), dim=1).view_as(part.x)
-    own = problem.gradient(part.x)[1].nan_to_num()
-    with torch.no_grad():
-        here, there, standing = (
-            _deployed_margin(model, part, (part.x - SHAKE * g.sign()).clamp(0, 1) - part.x)
-            for g in (own, smoothed, 0 * own)
-        )
-    fell, wanted = standing - here, standing - there
-    gain[positions] = (wanted - fell.clamp_min(0)) / wanted.clamp_min(SURE)
-    return gain
-
-
 def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
     """The evidence that needs no attack."""
     assert batch.judge is not None
@@ -201,6 +165,7 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
         descent_relaxed=relaxed,
         surrogate_label=surrogate,
         deployed_label=deployed,
+        smoothed_gain=_smoothed_gain(model, batch, here),
         directional=directional(model, batch, here),
     )
 
@@ -253,6 +218,36 @@ def _descent(model: GenerativeModel, batch: Batch, gradient: Tensor) -> tuple[Te
         margins = (JudgeMargin()(x, context) for x in (batch.x, batch.x + step))
         relaxed = next(margins) - next(margins)
     return fell, relaxed, -(gradient * step).flatten(1).sum(1)
+
+
+def _smoothed_gain(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Tensor:
+    """What a step down its own gradient misses of the margin's fall down a smoothed one, (B,).
+
+    A model that is rippled about as widely as its ball has true gradients, and each tells of its
+    ripple: their mean over images beside the source tells where the margin falls. The part of that
+    fall, of a logit at least, which a step of ``SHAKE`` along the own gradient's signs does not
+    reach; below 0 where it reaches more. 0 of models that are random or without gradients.
+    """
+    if model.draws > 1 or not model.differentiable:
+        return batch.x.new_zeros(len(batch))
+    problem = Problem.of(JudgeMargin(), Context(model, batch))
+
+    def draw(generator: torch.Generator) -> Tensor:
+        noise = torch.rand(BESIDE, *batch.x.shape[1:], generator=generator)
+        return SHAKE * (2.0 * noise - 1)
+
+    smoothed = torch.zeros_like(batch.x)
+    noise = per_sample(draw, batch.sample_ids, "beside", batch.seed).to(batch.x)
+    for beside in noise.unbind(1):
+        found = problem.gradient((batch.x + beside).clamp(0, 1))[1].nan_to_num()
+        smoothed += F.normalize(found.flatten(1), dim=1).view_as(batch.x)
+    with torch.no_grad():
+        own, led, standing = (
+            _deployed_margin(model, batch, (batch.x - SHAKE * g.sign()).clamp(0, 1) - batch.x)
+            for g in (gradient.nan_to_num(), smoothed, torch.zeros_like(batch.x))
+        )
+    fell, wanted = standing - own, standing - led
+    return (wanted - fell.clamp_min(0)) / wanted.clamp_min(SURE)
 
 
 @torch.no_grad()

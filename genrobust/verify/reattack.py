@@ -36,7 +36,7 @@ from genrobust.runner.shard import Measured, make_batch, run_shard
 from genrobust.runner.signs import doubled
 from genrobust.threat import ThreatModel
 from genrobust.verify.claims import highest, positions
-from genrobust.verify.replay import Replay
+from genrobust.verify.replay import Replay, differing
 
 #: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
 PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
@@ -194,14 +194,20 @@ def _require_like_passes(number: int, claimed: Outcome, again: Outcome) -> None:
 
 
 def _require_like_signs(number: int, claimed: Outcome, again: Outcome) -> None:
-    """What short and longer attacks fooled, and the counts by which one kind beats another."""
+    """What attacks alone show, which no replay recomputes: what short and longer ones fooled, what
+    is seen where they led, the damage that they do, and the counts by which one kind beats another.
+    """
     theirs, ours = claimed.tensors(), again.tensors()
-    for name in [*Signs.table(), "succeeded"]:
-        if name not in theirs or theirs[name].is_floating_point():
-            continue  # a replay has recomputed it
-        a, b = theirs[name].long(), ours[name].long()
+    shown = [name for name, column in Outcome.table().items() if column.proof == "rerun"]
+    for name in [*(name for name in shown if name not in COUNTS), "succeeded"]:
+        if name not in theirs:
+            continue
+        a, b = theirs[name], ours[name]
+        apart = (
+            differing(a, b, exact=False) if a.is_floating_point() else (a.long() - b.long()).abs()
+        )
         most = max(2, SHORT_DIFFERING * int(claimed.eligible.sum()))
-        if int((a - b).abs().reshape(-1, a.shape[-1]).sum(1).max()) > most:
+        if int(apart.reshape(-1, a.shape[-1]).sum(1).max()) > most:
             raise RejectionError(
                 f"shard {number}, run again with the record's seed, gives another '{name}'"
             )

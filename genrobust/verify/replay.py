@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrobust.distance import euclidean
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.earlier import round_of
@@ -207,7 +208,8 @@ def check_outcomes(found: Replay) -> str:
 
 
 def check_scores(found: Replay) -> str:
-    """Every score is what comes out."""
+    """Every score is what comes out, and no damage is less than what is at hand does."""
+    _require_possible_damage(found)
     claimed, ours = found.evidence.record.scores, found.scores
     earlier = round_of(found.evidence.record_bytes) == 0
     if found.elsewhere is None:
@@ -222,7 +224,7 @@ def check_signs(found: Replay) -> str:
     claimed, ours = found.evidence.tensors, found.outcome.tensors()
     names = _nearly(claimed)
     for name in names:
-        differ = _differ(claimed[name], ours[name], found.elsewhere is None)
+        differ = differing(claimed[name], ours[name], found.elsewhere is None)
         allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * len(differ)
         if int(differ.sum()) > allowed:
             raise RejectionError(
@@ -253,6 +255,32 @@ def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
     return replace(outcome, signs=replace(outcome.signs, guidance=guidance))
 
 
+def _require_possible_damage(found: Replay) -> None:
+    """The worst picture is no nearer to its source than noise's, one that broke it, or the worst
+    in a smaller ball: what attacks do is claimed, and these are recomputed."""
+    damaged, outcome = found.outcome.damaged, found.outcome
+    if damaged is None or damaged.attacked is None or damaged.noise is None:
+        return
+    assert outcome.clean is not None
+    assert outcome.ignore.effect is not None
+    broken = euclidean(outcome.ignore.effect.reconstruction, outcome.clean.source).float()
+    least = damaged.noise.clone()
+    for e in range(len(least)):
+        fell = outcome.ignore.radius <= e
+        least[e] = torch.where(fell, torch.maximum(least[e], broken), least[e])
+        if e:
+            least[e] = torch.maximum(least[e], damaged.attacked[e - 1])
+    near = SIGN_EXACT if found.elsewhere is None else SIGN_NEAR
+    less = ~(damaged.attacked >= least * (1 - near))
+    allowed = 0 if found.elsewhere is None else SIGNS_DIFFERING * less.shape[1]
+    if int(less.sum(1).max()) > allowed:
+        where = less.any(0)
+        raise RejectionError(
+            f"'{DAMAGE}attacked' claims less damage than noise, the stored images or a smaller "
+            f"ball do, at {int(where.sum())} of {len(where)} sources, {positions(where)}"
+        )
+
+
 def _still(kind: type[Stored]) -> list[str]:
     """What model and data show by themselves."""
     return [name for name, column in kind.table().items() if column.proof == "still"]
@@ -280,7 +308,8 @@ def _smaller(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     return (distance <= less[given.radius]) & (given.radius < len(threats))
 
 
-def _differ(claimed: Tensor, found: Tensor, exact: bool) -> Tensor:
+def differing(claimed: Tensor, found: Tensor, exact: bool) -> Tensor:
+    """Where a claim is not what was found, as closely as on the machine that made it or not."""
     if not claimed.is_floating_point():
         return claimed != found
     tolerance = SIGN_EXACT if exact else SIGN_NEAR

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 
 
+#: The most numbers of which weights are copied: hardly a forward writes to them, and of a large
+#: model there may be no room for a second.
+MOST = 2**24
+
+
 class Held:
     """A module's weights and buffers as they are now: which tensors these are, and their numbers.
 
@@ -16,7 +21,8 @@ class Held:
 
     Args:
         module: what holds them.
-        weights: whether the numbers of weights are kept too, and not of buffers alone.
+        weights: whether the numbers of weights are kept too, up to ``MOST`` of them, and not of
+            buffers alone.
     """
 
     def __init__(self, module: nn.Module, weights: bool = True) -> None:
@@ -27,6 +33,7 @@ class Held:
             if not isinstance(part, torch.jit.ScriptModule)
         ]
         self._weights = [(weight, weight.data) for weight in module.parameters()]
+        weights = weights and sum(weight.numel() for weight, _ in self._weights) <= MOST
         named = [*module.named_buffers(), *(module.named_parameters() if weights else ())]
         self._numbers = [(n, t, t.data, t.data.clone()) for n, t in named if _is_plain(t)]
 

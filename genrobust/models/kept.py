@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-
 #: The most numbers of which weights are copied: hardly a forward writes to them, and of a large
 #: model there may be no room for a second.
 MOST = 2**24

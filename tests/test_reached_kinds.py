@@ -308,6 +308,12 @@ def test_what_is_shared_is_followed_once() -> None:
     assert reach({"a": shared}).code
 
 
+def test_classes_that_cannot_be_hashed_are_followed() -> None:
+    kind = type("Kind", (type,), {"__eq__": lambda *_: False, "__hash__": None})
+    codes = [reach({"a": kind("Mine", (), {"t": t})()}).code for t in (1.0, 1.0, 2.0)]
+    assert codes[0] == codes[1] != codes[2]
+
+
 def test_names_of_places_stay_short() -> None:
     class Node:
         def __init__(self, rest: object) -> None:

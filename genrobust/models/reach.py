@@ -192,7 +192,7 @@ class _Walk:
         self.seen: dict[int, int] = {}
         self.unshared: dict[int, int] = {}
         self.kept: list[object] = []  # so that no number in `seen` is given out again
-        self.classes: dict[type, bool] = {}  # and whether it may be called
+        self.classes: dict[int, tuple[type, bool]] = {}  # and whether it may be called
         self.modules: dict[str, dict[str, object]] = {}  # what they define
         self.libraries: dict[int, Owner] = {id(owner): owner for owner in _EVERYWHERE}
         self.put: dict[int, list[str]] = {}  # code that is not theirs
@@ -259,7 +259,7 @@ class _Walk:
         while before != len(done):
             before = len(done)
             self._follow_said_modules()
-            for kind, called in list(self.classes.items()):
+            for kind, called in list(self.classes.values()):
                 for name, value in list(vars(kind).items()):
                     if (id(kind), name) not in done and self._is_wanted(kind, name, called):
                         done.add((id(kind), name))
@@ -354,7 +354,7 @@ class _Walk:
             yield path, value._value_
             if not self._is_library(kind):
                 yield from self._follow_put_on(path, value, kind)
-        elif issubclass(kind, _BY_REPR):
+        elif any(base is named for base in kind.__mro__ for named in _BY_REPR):
             self.emit(kind.__name__, str(value))
         elif kind is re.Pattern:
             self.emit("pattern", value.pattern, value.flags)
@@ -521,8 +521,8 @@ class _Walk:
                 self.emit("class", *_library(base.__module__), base.__qualname__)
                 self.libraries[id(base)] = base
                 continue
-            new = base not in self.classes
-            self.classes[base] = called or self.classes.get(base, False)
+            new = id(base) not in self.classes
+            self.classes[id(base)] = base, called or self.classes.get(id(base), (base, False))[1]
             self.emit("class", base.__qualname__)
             for name, value in vars(base).items() if new else ():
                 if name not in _NO_CODE and not _is_code(value):

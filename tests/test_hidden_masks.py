@@ -180,6 +180,7 @@ def test_the_flag_of_what_is_held_is_raised_beyond_its_limits_alone() -> None:
     assert flags._held(response, eligible) is None
 
 
+@pytest.mark.slow
 def test_what_a_gate_holds_moves_less_where_attacks_lead() -> None:
     batch = digits(4)
     eligible = torch.tensor([True, True, False, True])

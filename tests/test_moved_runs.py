@@ -28,7 +28,9 @@ def cli(*words: object) -> str:
     return done.output
 
 
-@pytest.mark.parametrize("place", ["moved/cheap-v2/vae", "renamed"])
+@pytest.mark.parametrize(
+    "place", ["moved/cheap-v2/vae", pytest.param("renamed", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("command", ["bench", pytest.param("curve", marks=pytest.mark.slow)])
 def test_a_run_that_was_moved_is_collected_and_goes_on_where_it_lies(
     command: str, place: str, cheap: Suite, tmp_path: Path

@@ -326,9 +326,15 @@ def test_a_forward_that_fails_is_said_and_one_for_something_else_is_not() -> Non
         def forward(self, x: Tensor, other: Tensor) -> Any:  # type: ignore[override]
             return x
 
-    (told,) = said(Writing(in_place, "fails"))
+    failing = Writing(in_place, "fails")
+    (told,) = said(failing)
     assert "its forward fails on the images alone" in told
     assert said(Decoding()) == said(Two()) == []
+    # Led to by a function of one's own, it may be for other images than those that are scored.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        genrobust.wrap(failing, encode=lambda x: failing.encode(x))
+        genrobust.wrap(failing, deploy=lambda x: failing.decode(failing.encode(x)[0]))
 
 
 # Takes so many images at once

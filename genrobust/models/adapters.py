@@ -522,7 +522,9 @@ def _images_in(output: Any) -> list[Tensor]:
     """The tensors that may be the image; of a sequence the first, unless another is like it."""
     if isinstance(output, D.Distribution):
         with suppress(NotImplementedError):
-            return [mean for mean in [output.mean] if not mean.isnan().all()]
+            mean = output.mean
+            # What is exported was tried before, and an export cannot look at numbers.
+            return [] if not torch.compiler.is_compiling() and mean.isnan().all() else [mean]
         return []
     if isinstance(output, (tuple, list)) and output:
         first, *others = output

@@ -127,3 +127,10 @@ def shape_of(module: nn.Module, given: Any) -> tuple[int, int, int]:
             f"input_shape is (channels, height, width), such as (1, 32, 32), not {found}"
         )
     return shape[0], shape[1], shape[2]
+
+
+def qualified_name(function: Any) -> str:
+    """What a function, or a module in its place, is called where it was written."""
+    if isinstance(function, nn.Module):
+        return type(function).__qualname__
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -19,7 +19,7 @@ from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.kept import kept
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import has_forward, unwrapped
+from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
 from genrobust.models.precision import precision_of
 
 #: Pixels as own = (pixel - mean) / std, a number for each channel or one for all.
@@ -95,6 +95,10 @@ class OwnForward:
         self.writes: dict[str, None] = {}
         self._model, self._module = model, unwrapped(model.module)
         self.exists = has_forward(self._module)
+        # Through functions of one's own the module may see other images than it is scored on.
+        encode = method(self._module, "encode", "encoder")
+        led = encode is not None and model.spec.get("encode") != qualified_name(encode)
+        self._adapted = led or model.deploy is not None
         self.calls = _calls(model)
         low, high = model.spec.get("value_range", (0.0, 1.0))
         self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
@@ -209,7 +213,7 @@ class OwnForward:
                 self.why = f"its forward fails on the images alone ({explain(problem)})"
                 # Of a wrong type are arguments where it takes something else, such as labels too.
                 elsewhere = isinstance(problem, (TypeError, NotImplementedError))
-                self.fails = not elsewhere and not _is_of_torch(self._module)
+                self.fails = not (elsewhere or self._adapted or _is_of_torch(self._module))
             return {}, ()
         found = {}
         for path, image in held.items():

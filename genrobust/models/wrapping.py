@@ -21,7 +21,15 @@ from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
 from genrobust.models.kept import Held
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import as_module, freeze, has_forward, method, shape_of, unwrapped
+from genrobust.models.modules import (
+    as_module,
+    freeze,
+    has_forward,
+    method,
+    qualified_name,
+    shape_of,
+    unwrapped,
+)
 from genrobust.models.precision import Passage, precision_of
 from genrobust.models.quantiser import by_tokens
 from genrobust.modes import plain_modes
@@ -300,17 +308,17 @@ def _adapted(
     kind = type(unwrapped(module))
     spec: dict[str, Any] = {
         "class": f"{plain_name(kind.__module__)}.{kind.__qualname__}".removeprefix("__main__."),
-        "encode": _qualified_name(run_encoder),
-        "decode": _qualified_name(run_decoder),
+        "encode": qualified_name(run_encoder),
+        "decode": qualified_name(run_decoder),
         "value_range": [low, high],
     }
     chosen = name or kind.__name__
     if alone:
         spec[FORWARD_ALONE] = True
     if labels is not None:
-        spec["labels"] = _qualified_name(labels)
+        spec["labels"] = qualified_name(labels)
     if deploy is not None:
-        spec["deploy"] = _qualified_name(deploy)
+        spec["deploy"] = qualified_name(deploy)
     return GenerativeModel(
         chosen,
         module,
@@ -358,9 +366,3 @@ def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
             "makes where its input is, such as torch.zeros(3, device=x.device)"
         )
     return output.to(given.dtype)
-
-
-def _qualified_name(function: Any) -> str:
-    if isinstance(function, nn.Module):
-        return type(function).__qualname__
-    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -215,6 +215,8 @@ class Drawing(Toy):
             normal = torch.from_numpy(np.random.standard_normal(mean.shape)).to(mean)
         if self.how == "Laplace":
             normal = D.Laplace(0.0, 0.5**0.5).sample(mean.shape)
+        if self.how == "momentum":
+            mean = mean + 3 * torch.randn_like(mean)
         return self.decode(mean + std * normal if self.training or not self.in_training else mean)
 
 
@@ -244,7 +246,8 @@ def test_a_spread_that_no_held_noise_shows_is_said_not_to_be_confirmed(how: str)
 
 
 @pytest.mark.parametrize(
-    ("how", "in_training"), [*DRAWING, ("numpy", False), ("Laplace", False), ("locked", False)]
+    ("how", "in_training"),
+    [*DRAWING, *((how, False) for how in ("numpy", "Laplace", "locked", "momentum"))],
 )
 def test_an_honest_spread_raises_no_word_whatever_else_is_drawn(
     how: str, in_training: bool

@@ -329,6 +329,8 @@ def _drawn_spread(
     gaussian = _gaussian(model, x)
     if gaussian is None or not (found.loose or found.noise):
         return []
+    if found.noise.count(gaussian.mean.numel()) > 1:
+        return []  # a code that moves on with a momentum of its size, as in a Hamiltonian VAE
     theirs, read = _draws(model, own, x, found)
     moves, wanted = (float(images.var(0).sum()) for images in (theirs, read))
     still = moves <= tolerance_of(model) ** 2 * x.numel()

@@ -190,6 +190,7 @@ class OwnForward:
                     outputs.append(self._module(*self.calls[call](given)))
                 drawn.append(noise.drawn)
         self.writes.update(dict.fromkeys(written))
+        # How often it draws may hang on the images: what all pieces draw is what counts.
         return outputs, tuple(map(sum, zip(*drawn, strict=False)))
 
     def _run(

@@ -203,7 +203,7 @@ def looked_at(data: str, make: Make) -> Row:
         "jump": f"{float(seen.jump.max()):.2f}",
         "response": f"{float(seen.response.min()):.2f}",
         "held after": percent(moves < flags.HELD),
-        "rippled": percent(gain > flags.GAIN),
+        "rippled": percent((gain > flags.GAIN) & eligible),
         "lead": f"{float(seen.lead.max()):.0f}",
         "flags": ", ".join(flag.name for flag in raised),
     }

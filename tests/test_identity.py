@@ -19,9 +19,9 @@ import genrobust
 from genrobust.attacks import ATTACKS
 from genrobust.errors import GenrobustWarning
 from genrobust.models.identity import IMAGES, identity
-from genrobust.models.reach import reach
 from genrobust.norms import NORMS
 from genrobust.objectives.base import OBJECTIVES
+from genrobust.reach import reach
 from genrobust.records.record import Record
 from genrobust.registry import Registry
 from genrobust.rules import RULES

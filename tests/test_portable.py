@@ -25,7 +25,9 @@ import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import wrap
 from genrobust.models.check import probe_images
-from genrobust.models.graph import (
+from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.models.portable import GRAPH, WEIGHTS, PortableLimits, export_model, load_portable
+from genrobust.models.portable.graph import (
     _CORE_LATER,
     Graph,
     InputRef,
@@ -35,10 +37,8 @@ from genrobust.models.graph import (
     Runner,
     operation,
 )
-from genrobust.models.networks import NetworkSpec, initialised
-from genrobust.models.portable import GRAPH, WEIGHTS, PortableLimits, export_model, load_portable
+from genrobust.models.portable.tracing import _stop_gradients, trace
 from genrobust.models.tensors import TensorLimits
-from genrobust.models.tracing import _stop_gradients, trace
 from genrobust.posterior import Categorical, Gaussian, Point, Posterior
 
 Bundle = tuple[dict[str, Any], dict[str, bytes]]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustWarning
 from genrobust.models.identity import identity
-from genrobust.models.reach import reach
+from genrobust.reach import reach
 from genrobust.suites import load_suite
 
 MODEL = """

@@ -27,6 +27,7 @@ ROOMS = (
     "plugins",
     "modes",
     *("files", "drawing", "distance", "posterior", "norms", "threat"),
+    "reach",
     *("data", "models", "judges", "batch", "metrics", "defences"),
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
     *(

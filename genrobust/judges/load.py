@@ -24,10 +24,10 @@ from genrobust.judges.check import check_judge
 from genrobust.judges.judge import Judge
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
-from genrobust.models.reach import reach
 from genrobust.models.weights import half_precision, load_state_dict, read_state_dict
 from genrobust.modes import plain_modes
 from genrobust.plugins import blamed
+from genrobust.reach import reach
 from genrobust.registry import Registry
 
 WEIGHTS = Path(__file__).parent.parent / "weights"

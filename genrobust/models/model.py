@@ -16,8 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from genrobust import files
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
-from genrobust.models.reach import Reach, reach
 from genrobust.posterior import Posterior
+from genrobust.reach import Reach, reach
 from genrobust.seeding import generator, seeded
 
 Result = TypeVar("Result")

@@ -32,11 +32,11 @@ from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.portable import export_model, load_portable
-from genrobust.models.reach import reach
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import NORMS
 from genrobust.plugins import is_ours
+from genrobust.reach import reach
 from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner.executors.base import EXECUTORS, Executor

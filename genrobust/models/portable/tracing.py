@@ -25,7 +25,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
 from genrobust.errors import GenrobustError
-from genrobust.models.graph import (
+from genrobust.models.portable.graph import (
     PLACEMENT,
     WHOLE,
     Argument,

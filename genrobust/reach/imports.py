@@ -15,8 +15,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from genrobust.models.contents import dictionary
 from genrobust.projects import is_library
+from genrobust.reach.contents import dictionary
 
 #: Functions and tables that take a module's name as a string,
 _BY_NAME = {"import_module", "__import__"}

@@ -1,0 +1,136 @@
+"""What values are, told alike in every process: plain ones, containers, tensors, attributes."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterator, Mapping
+from types import CellType, MappingProxyType, MemberDescriptorType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genrobust.projects import plain_name
+from genrobust.reach.contents import dictionary
+
+#: Values that are what they look like.
+PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), range)
+ALL_PLAIN = frozenset(PLAIN)
+#: Of these one object may stand for two of one value in one process, and not in all,
+#: unless they hold something else than values.
+UNSHARED = (tuple, frozenset, re.Pattern)
+
+
+def as_plain(value: object) -> object:
+    """The value, or what stands for it in every process.
+
+    Python gives no decimal digits of huge numbers, and a file's ``__name__`` counts up.
+    """
+    if type(value) is int:
+        return hex(value)
+    return plain_name(value) if type(value) is str else value
+
+
+def as_text(value: object) -> str:
+    """A constant of code as text that is one in every process."""
+    if isinstance(value, frozenset):
+        return f"frozenset({sorted(map(as_text, value))})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(as_text, value))},)"
+    return f"{type(value).__name__} {as_plain(value)!r}"
+
+
+def is_constant(value: object) -> bool:
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if type(part) is tuple or type(part) is frozenset:
+            parts.extend(part)
+        elif type(part) not in PLAIN:
+            return False
+    return True
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a plain value, or plain values in a tensor or an array."""
+    return type(value) in PLAIN or issubclass(type(value), (Tensor, np.ndarray, np.generic))
+
+
+def may_be_shared(value: object, kind: type) -> bool:
+    """Whether Python may have made one object of two of one value, in this process alone."""
+    return kind is re.Pattern or (kind in UNSHARED and is_constant(value))
+
+
+def held_in(value: Collection[Any]) -> list[Any]:
+    """What a container of Python's holds, also where its class has code for going through it."""
+    kinds: tuple[Any, ...] = (list, tuple, deque, set, frozenset)
+    plain = next(kind for kind in kinds if issubclass(type(value), kind))
+    return [*plain.__iter__(value)]
+
+
+def items_in(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """The same of a dictionary, in pairs."""
+    kinds: tuple[Any, ...] = (OrderedDict, dict, MappingProxyType)
+    plain = next(kind for kind in kinds if issubclass(type(value), kind))
+    return [*plain.items(value)]
+
+
+def attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
+    """Of an object: what its dictionary and its slots hold; nothing is computed."""
+    yield from list(dictionary(value, kind).items())
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            member = vars(base).get(name)
+            if isinstance(member, MemberDescriptorType):
+                try:
+                    yield name, member.__get__(value)
+                except AttributeError:  # not set
+                    continue
+
+
+def lasting(name: str, attribute: Any, owner: object) -> object:
+    """What an attribute is in every process: hooks are numbered, and the numbers count up."""
+    if name == "_torchdynamo_wrapper_id":  # where it lies in memory
+        return None
+    table, hooks, rest = name.partition("_hooks")
+    if not (hooks and isinstance(attribute, dict)) or (rest and not attribute):
+        return attribute
+    if not rest:
+        return list(attribute.values())
+    numbers: Any = dictionary(owner, type(owner)).get(table + hooks, ())
+    places = {number: place for place, number in enumerate(numbers)}
+    return {places[number]: value for number, value in attribute.items() if number in places}
+
+
+def is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty one raises
+    except ValueError:
+        return False
+    return True
+
+
+def without_class(tensor: Tensor) -> Tensor:
+    """The tensor itself, without what its class does where it is looked at."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return tensor.as_subclass(Tensor)
+
+
+def numbers_of(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor, whatever it keeps them in."""
+    if tensor.is_quantized:
+        return tensor.int_repr()
+    if tensor.layout != torch.strided:
+        return tensor.to_dense()
+    return tensor.resolve_conj().resolve_neg()
+
+
+def quantised_by(tensor: Tensor) -> list[object]:
+    """What the whole numbers of a quantised tensor stand for."""
+    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return [tensor.q_scale(), tensor.q_zero_point()]
+    scales, zeros = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
+    return [scales.tolist(), zeros.tolist(), tensor.q_per_channel_axis()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @contextmanager
 def plain_modes() -> Iterator[None]:
-    """Gradients as usual, float32 and the CPU by default, whatever the caller's modes; then his.
+    """Gradients as usual, float32, no autocast, the CPU by default; then the caller's modes again.
 
     In inference mode ``enable_grad`` alone changes nothing: what rests on gradients would find
     none, and an attack would not move.
@@ -31,7 +31,11 @@ def plain_modes() -> Iterator[None]:
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.device("cpu") if elsewhere else nullcontext(),
+            ExitStack() as casting,
         ):
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    casting.enter_context(torch.autocast(kind, enabled=False))
             yield
     finally:
         torch.set_default_dtype(dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -424,6 +425,20 @@ def test_without_a_judge_success_is_being_nearer_to_the_target(
 
 
 # What is refused
+
+
+def test_a_result_is_kept_in_a_file_without_the_model(
+    tiny_vae: genrobust.GenerativeModel, tmp_path: Path
+) -> None:
+    x = torch.rand(2, *tiny_vae.input_shape, generator=generator("kept"))
+    found = genrobust.attack("noise", tiny_vae, x, eps=0.1)
+    torch.save(found, tmp_path / "found.pt")
+    again = torch.load(tmp_path / "found.pt", weights_only=False)
+    assert torch.equal(again.x_adv, found.x_adv)
+    assert torch.equal(again.loss, found.loss)
+    with pytest.raises(GenrobustError, match=r"take what genrobust\.attack returns"):
+        again.show()
+    assert found.show() is not None
 
 
 def test_an_unknown_attack_suggests_the_nearest(tiny_vae: genrobust.GenerativeModel) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -196,6 +199,20 @@ def test_probabilities_are_as_good_as_logits_and_generators_are_left_alone() -> 
         del JUDGES._registered["made"]
     assert judge.name == "digits/made"
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_judge_looks_at_images_in_any_precision() -> None:
+    judge, x = genrobust.load_judge("digits", "lenet"), genrobust.load_images("digits").take([0, 3])
+    for given in (x, x.double(), x.bfloat16()):
+        assert judge.labels(given).tolist() == judge.labels(x).tolist()
+    double = replace(judge, module=copy.deepcopy(judge.module).double())
+    torch.testing.assert_close(double.logits(x).float(), judge.logits(x))
+    model = genrobust.load_model("vae")
+    exact = genrobust.wrap(copy.deepcopy(model.module).double(), input_shape=(1, 32, 32))
+    asked: dict[str, Any] = {"judge": judge, "labels": torch.tensor([0, 3]), "steps": 5}
+    found = genrobust.attack("classifier", exact, x.double(), eps=0.1, **asked)
+    assert found.x_adv.dtype == torch.float64
+    assert not torch.equal(found.x_adv, x.double())
 
 
 def test_attacks_cannot_follow_a_judge_without_a_gradient() -> None:

@@ -73,6 +73,16 @@ def test_a_projection_lies_in_ball_and_box_and_stays(
     torch.testing.assert_close(threat.project(once, x), once, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("length", [0.0, 1e-13, 1e-12, 1e-11, 2e-10, 1e-5, 0.3, 0.7])
+def test_the_l2_projection_has_a_gradient_however_small_the_change(length: float) -> None:
+    x = torch.zeros(1, 1, 2, 2)
+    moved = (length * torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])).requires_grad_()
+    (slope,) = torch.autograd.grad(L2().project(moved, x, 0.5).sum(), moved)
+    beside = 1.0 if length <= 0.5 else 0.5 / length
+    wanted = torch.tensor([1.0 if length <= 0.5 else 0.0, beside, beside, beside])
+    torch.testing.assert_close(slope.flatten(), wanted)
+
+
 @given(norms, images(0, 1), images(-3, 4))
 def test_radii_of_samples_are_their_own_and_the_limits_are_source_and_box(
     norm: Norm, x: Tensor, x_adv: Tensor

@@ -58,7 +58,7 @@ class AttackResult:
             told. Scores do not use it.
         forwards: passes through the model, (B,) int64.
         backwards: gradients taken, (B,) int64.
-        context: the model and the batch that were attacked, for :meth:`show`.
+        context: the model and the batch that were attacked, for :meth:`show`; not kept in a file.
 
     Example:
         >>> import genrobust
@@ -74,6 +74,10 @@ class AttackResult:
     forwards: Tensor
     backwards: Tensor
     context: Context | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is kept of it in a file: not the model, which may be made of functions."""
+        return {**vars(self), "context": None}
 
     @torch.no_grad()
     def show(self, most: int = 10, *, figure: Figure | None = None) -> Figure:
@@ -170,6 +174,8 @@ class Attack(ABC):
     couples_samples: ClassVar[bool] = False
     #: Whether it draws from the process's generators, which nothing else may draw from meanwhile.
     draws_globally: ClassVar[bool] = False
+    #: The libraries that search in its place, as they are imported: a run is of their releases too.
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def applies_to(self, posterior: Posterior) -> bool:
         """Whether a model with such posteriors can be attacked; ensembles leave the rest out."""

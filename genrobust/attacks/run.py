@@ -11,7 +11,7 @@ from torch import Tensor
 from genrobust.arguments import classes, several, whole, whole_seed
 from genrobust.attacks.base import AttackResult, make_attack
 from genrobust.batch import Batch
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.judges.judge import Judge
 from genrobust.models.inputs import pixels, require_model
 from genrobust.models.model import GenerativeModel
@@ -105,8 +105,8 @@ def _judge(given: object, x: Tensor) -> Judge | None:
         judge.logits(x[:1])
     except RuntimeError as problem:
         raise GenrobustError(
-            f"the judge '{judge.name}' cannot look at images of shape {tuple(x.shape[1:])}; pass "
-            "one that was trained on such images"
+            f"the judge '{judge.name}' cannot look at images of shape {tuple(x.shape[1:])} "
+            f"({in_a_line(problem)}); pass one that was trained on such images"
         ) from problem
     return judge
 

@@ -38,10 +38,14 @@ class Judge:
     lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Unnormalised scores, (B, classes)."""
+        """Unnormalised scores, (B, classes), of images in any precision."""
         with self.lock:
-            scores: Tensor = self.module(x)
+            scores: Tensor = self.module(x.to(self._precision()))
         return scores
+
+    def _precision(self) -> torch.dtype:
+        weights = (w.dtype for w in self.module.parameters() if w.is_floating_point())
+        return next(weights, torch.float32)
 
     def labels(self, x: Tensor) -> Tensor:
         """The most likely class, (B,) int64."""

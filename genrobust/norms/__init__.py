@@ -181,7 +181,10 @@ class L2(Norm):
             full = change.abs() * share >= room
             left = (budget - most.masked_fill(~full, 0).sum(1, keepdim=True)).clamp_min(0)
             free = square.masked_fill(full, 0).sum(1, keepdim=True).clamp_min(1e-24)
-            share = (left / free).sqrt().clamp_max(1)
+            # Chosen before it is divided: a clamped quotient that overflows has no gradient.
+            cut, none = free > left, left == 0
+            part = (left.masked_fill(none | ~cut, 1) / free.masked_fill(none | ~cut, 1)).sqrt()
+            share = part.masked_fill(none & cut, 0)
         return (x + (change * share).view_as(x)).clamp(0, 1)
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:

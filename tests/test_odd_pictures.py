@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from genrobust.data.pictures import pictures_in
-from genrobust.data.pixels import fitted
+from genrobust.data.pixels import Shape, fitted
+from genrobust.data.reference import Reference
 from genrobust.errors import GenrobustError, GenrobustWarning
 
 PICTURE = Image.new("RGB", (16, 16), (200, 0, 0))
@@ -144,6 +145,56 @@ def test_an_item_of_another_label_than_the_data_set_says_is_refused() -> None:
     assert pictures_in(encoded, "test").read(5).shape == (3, 16, 16)
 
 
+class Column:
+    """Labels as pandas keeps them: in an order, and each at an index of its own."""
+
+    def __init__(self, labels: dict[int, int]) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.labels.values())
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        return np.array(list(self.labels.values()))
+
+    def __getitem__(self, index: int) -> int:
+        return self.labels[index]
+
+
+@pytest.mark.parametrize("index", [range(6), [3, 0, 5, 1, 4, 2], range(10, 16)])
+def test_labels_of_all_at_once_are_read_by_position(index: Iterable[int]) -> None:
+    targets = Column(dict(zip(index, [0, 1, 2] * 2, strict=True)))
+    found = pictures_in(Items(lambda i: i % 3, targets=targets), "test")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2] * 2
+    assert all(found.read(i).shape == (3, 16, 16) for i in range(6))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"labels": ["a", "b", "c"] * 2},
+        {"targets": np.eye(3)[[0, 1, 2] * 2]},
+        {"targets": [0.0, 0.5, 1.0] * 2},
+        {"targets": [None] * 6},
+        {"targets": [0, 1, 2]},
+        {"labels": lambda: None},
+    ],
+)
+def test_the_labels_of_items_count_where_those_of_all_at_once_are_no_classes(
+    said: dict[str, Any],
+) -> None:
+    items = Items(lambda i: i % 3, **said)
+    assert pictures_in(items, "test").labels is None
+    found = pictures_in(items, "test", labelled=True)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2] * 2
+    assert found.read(5).shape == (3, 16, 16)
+
+
 class Raising:
     def __len__(self) -> int:
         return 6
@@ -236,6 +287,29 @@ def test_which_axis_is_that_of_the_channels(
     assert pictures_in(torch.zeros(shape), "test").read(0).shape == found
 
 
+@pytest.mark.parametrize(
+    ("stored", "wanted", "found"),
+    [
+        ((64, 1, 1), (64, 1, 1), (64, 1, 1)),
+        ((12, 50, 1), (12, 50, 1), (12, 50, 1)),
+        ((16, 8, 4), (16, 8, 4), (16, 8, 4)),
+        ((8, 8, 3), (8, 8, 3), (8, 8, 3)),
+        ((8, 8, 3), (3, 8, 8), (3, 8, 8)),
+        ((8, 8, 12), (12, 8, 8), (12, 8, 8)),
+        ((8, 8, 12), (12, 4, 4), (12, 8, 8)),
+        ((12, 60, 1), (12, 50, 1), (12, 60, 1)),
+        ((4, 9, 4), (4, 8, 8), (4, 9, 4)),
+        ((8, 9, 3), (1, 8, 8), (3, 8, 9)),
+    ],
+)
+@pytest.mark.parametrize("kind", [lambda a: a, list, lambda a: [{"x": a[0]}]])
+def test_the_shape_that_is_wanted_says_which_axis_is_that_of_the_channels(
+    stored: Shape, wanted: Shape, found: Shape, kind: Callable[[Any], Any]
+) -> None:
+    pictures = pictures_in(kind(torch.zeros(3, *stored)), "test")
+    assert pictures.read(0, wanted).shape == found
+
+
 def _pictures(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).mkdir(parents=True)
@@ -314,6 +388,48 @@ def test_a_class_without_pictures_keeps_its_number(split: str, tmp_path: Path) -
     assert (found.labels.tolist(), found.classes) == ([0, 1, 3], 5)
 
 
+@pytest.mark.parametrize("lacking", ["test", "train", "Val"])
+def test_classes_have_the_same_numbers_in_all_splits(lacking: str, tmp_path: Path) -> None:
+    splits = {"train", "test", lacking}
+    for split in splits:
+        _pictures(
+            tmp_path, *(f"{split}/{name}" for name in "abc" if (split, name) != (lacking, "b"))
+        )
+    for split in ("train", "test"):
+        found = pictures_in(tmp_path, split)
+        assert found.labels is not None
+        assert found.classes == 3
+        assert found.labels.tolist() == ([0, 2] if split == lacking else [0, 1, 2])
+    PICTURE.save(tmp_path / "train" / "1.png")
+    for file in (tmp_path / "train").rglob("[abc]/1.png"):
+        file.unlink()
+    assert pictures_in(tmp_path, "test").classes == (2 if lacking == "test" else 3)
+    assert pictures_in(tmp_path, "train").labels is None
+
+
+def test_more_classes_than_sub_folders_cannot_be_said(tmp_path: Path) -> None:
+    """As those behind a missing one would have other numbers than a judge's."""
+    _pictures(tmp_path, "faces/a", "faces/c")
+    assert Reference.parse("faces?classes=2").native("test", tmp_path).kinds == 2
+    said = r"names 2 classes, by which .* classes=3 is said of it; leave it out, and make an empty"
+    with pytest.raises(GenrobustError, match=said):
+        Reference.parse("faces?classes=3").native("test", tmp_path)
+    (tmp_path / "faces" / "b").mkdir()
+    assert Reference.parse("faces?classes=3").native("test", tmp_path).kinds == 3
+
+
+@pytest.mark.parametrize("name", ["1.gif", "1.JFIF", "1.heic"])
+@pytest.mark.parametrize("home", [".", "a"])
+def test_pictures_of_kinds_that_are_not_read_are_told(home: str, name: str, tmp_path: Path) -> None:
+    _pictures(tmp_path, "a", *([] if home == "." else ["b"]))
+    folder = tmp_path / "a" if home == "." else tmp_path
+    (folder / home / name).write_bytes(b"")
+    (folder / home / "notes.txt").write_bytes(b"")
+    said = f"also has 1 {name[1:].lower()}, which are left out; convert"
+    with pytest.warns(GenrobustWarning, match=said):
+        assert pictures_in(folder, "test").count == (1 if home == "." else 2)
+
+
 def test_a_sub_folder_of_other_files_beside_classes_is_refused(tmp_path: Path) -> None:
     _pictures(tmp_path, "cat", "dog", "owl")
     (tmp_path / "fox").mkdir()
@@ -349,6 +465,52 @@ def test_of_two_columns_of_classes_it_is_said_which_counts() -> None:
     with pytest.warns(GenrobustWarning, match="the column 'fine', and not of coarse"):
         found = pictures_in(rows, "test")
     assert torch.equal(found.labels, torch.tensor([0, 1, 0, 1]))
+
+
+MASK = np.zeros((16, 16, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("columns", "taken", "said"),
+    [
+        ({"mask": MASK, "image": PICTURE}, "image", True),
+        ({"image": MASK, "photo": PICTURE}, "image", True),
+        ({"landmarks": np.zeros((5, 2)), "photo": PICTURE}, "photo", True),
+        ({"x": MASK, "pixel_values": MASK, "img": MASK}, "img", True),
+        ({"mask": MASK, "id": 3}, "mask", False),
+        ({"mask": PICTURE, "photo": PICTURE}, None, True),
+        ({"mask": MASK, "landmarks": np.zeros((5, 2))}, None, True),
+    ],
+)
+def test_of_several_columns_the_picture_is_taken_by_its_name(
+    columns: dict[str, Any], taken: str | None, said: bool
+) -> None:
+    rows = [columns] * 2
+    if taken is None:
+        names = ", ".join(columns)
+        with pytest.raises(GenrobustError, match=f"columns {names} may be .* is meant 'image'"):
+            pictures_in(rows, "test")
+        return
+    rows = [{**columns, taken: np.full((1, 4, 4), 0.5)}] * 2 if columns[taken] is MASK else rows
+    found = pictures_in(rows, "test")
+    assert found.read(1).max() > 0
+    assert found.column == (taken if said else "")
+    told = Reference("faces", shape=found.read(0).shape).taken_of(found)[1]
+    assert told.startswith(f"of the column '{taken}', at " if said else "at ")
+
+
+def test_columns_that_a_transform_takes_away_are_none(tmp_path: Path) -> None:
+    class ClassLabel:
+        names = ("a", "b")
+
+    class Rows(list[dict[str, Any]]):
+        features: ClassVar = {"image": object(), "label": ClassLabel()}
+
+    rows = Rows({"pixel_values": np.full((1, 4, 4), 0.5), "labels": i % 2} for i in range(4))
+    found = pictures_in(rows, "test", labelled=True)
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 0, 1]
+    assert found.read(3).shape == (1, 4, 4)
 
 
 @pytest.mark.parametrize(("mode", "wanted"), [("RGBA", 4), ("LA", 2)])

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genrobust.data.base import Images, Split
-from genrobust.data.pixels import channels_first, numbers, opened, pixels_of
+from genrobust.data.pixels import (
+    Shape,
+    channels_first,
+    numbers,
+    opened,
+    pixels_of,
+    with_channels,
+)
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.foreign import explain
 
 #: What files are taken for pictures; those of torchvision's ImageFolder.
 ENDINGS = frozenset({*(".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")})
+
+#: What other files of pictures end in, which are not read.
+NOT_READ = frozenset(
+    {*(".gif", ".jfif", ".jpe", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".dng", ".svg")}
+)
 
 #: What the splits of folders and of mappings are called, in whatever case; the first there counts.
 SPLITS = {
@@ -34,8 +47,24 @@ LEFT_BEHIND = "__MACOSX"
 #: What arrays are called in a ``.npz``, in the order in which they are looked for.
 IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
 
+#: What the column with the picture is called among several, in the order in which it is looked for.
+COLUMNS = ("image", "img", "pixel_values", "pixels", "x")
+
 #: Whole numbers from here on are something else than classes, such as ids.
 MOST_CLASSES = 10**6
+
+
+class MissingSplitError(GenrobustError):
+    """There are splits, and not the one that is wanted."""
+
+
+class Read(Protocol):
+    """The picture at a position, (C, H, W), bytes or floats in [0, 1].
+
+    Where it may be (C, H, W) or (H, W, C), a shape that is wanted tells.
+    """
+
+    def __call__(self, i: int, shape: Shape | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +73,19 @@ class Pictures:
 
     Args:
         count: how many.
-        read: the picture at a position, (C, H, W), bytes or floats in [0, 1].
+        read: one of them.
         labels: classes, (count,) int64; None for pictures without.
         classes: how many classes there are; 0 without labels.
+        named: whether these are all that have a name, by which they are numbered.
+        column: of several that hold something like pictures, the one that was taken.
     """
 
     count: int
-    read: Callable[[int], Tensor]
+    read: Read
     labels: Tensor | None = None
     classes: int = 0
+    named: bool = False
+    column: str = ""
 
 
 def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
@@ -75,10 +108,10 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
         return _of_path(Path(given), split, labelled)
     if isinstance(given, Images):
         classes = 0 if given.labels is None else int(given.labels.max()) + 1
-        return Pictures(len(given), lambda i: given.raw[i], given.labels, classes)
+        return Pictures(len(given), lambda i, shape=None: given.raw[i], given.labels, classes)
     if hasattr(given, "load") and hasattr(given, "image_shape"):
         whole = pictures_in(given.load(split, None), split, labelled)
-        return Pictures(whole.count, whole.read, whole.labels, len(given.classes))
+        return replace(whole, classes=len(given.classes), named=True)
     if isinstance(given, Mapping):
         return pictures_in(_of_splits(given, split), split, labelled)
     if isinstance(given, (Tensor, np.ndarray)):
@@ -109,7 +142,8 @@ def _is_images_and_labels(given: Any) -> bool:
 
 def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
     if path.is_dir():
-        return _of_folder(_with_split(path, split))
+        splits = _splits(path)
+        return _of_folder(_split_folder(path, split, splits) if splits else path, splits)
     if path.suffix not in (".npz", ".npy"):
         raise GenrobustError(
             f"'{path}' is neither a folder nor a .npz or .npy file; give one of these, a data "
@@ -133,23 +167,26 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
     return _of_arrays(images, labels, labelled)
 
 
-def _with_split(folder: Path, split: Split) -> Path:
-    """The sub-folder of a split where the folder has some, else itself."""
-    below = {path.name for path in _sub_folders(folder)}
-    splits = {name for name in below if any(name.lower() in names for names in SPLITS.values())}
-    others = below - splits
+def _splits(folder: Path) -> list[Path]:
+    """The sub-folders of splits, where the folder has such and no others."""
+    below = _sub_folders(folder)
+    splits = [path for path in below if any(path.name.lower() in n for n in SPLITS.values())]
+    others = [path for path in below if path not in splits]
     if len(splits) > 1 and others:
         raise GenrobustError(
-            f"'{folder}' has the splits {', '.join(sorted(splits))} beside other folders, such as "
-            f"'{min(others)}'; move those elsewhere"
+            f"'{folder}' has the splits {', '.join(path.name for path in splits)} beside other "
+            f"folders, such as '{others[0].name}'; move those elsewhere"
         )
-    if others or not splits:
-        return folder
-    name = _named(split, splits)
+    return [] if others else splits
+
+
+def _split_folder(folder: Path, split: Split, splits: list[Path]) -> Path:
+    names = [path.name for path in splits]
+    name = _named(split, names)
     if name is None:
-        raise GenrobustError(
-            f"'{folder}' has {', '.join(sorted(splits))} and no {split}; call one '{split}', or "
-            "give the folder in it that is meant"
+        raise MissingSplitError(
+            f"'{folder}' has {', '.join(names)} and no {split}; call one '{split}', or give the "
+            "folder in it that is meant"
         )
     return folder / name
 
@@ -160,11 +197,12 @@ def _named(split: Split, names: Iterable[str]) -> str | None:
     return next((by_case[name] for name in SPLITS[split] if name in by_case), None)
 
 
-def _of_folder(folder: Path) -> Pictures:
+def _of_folder(folder: Path, splits: list[Path]) -> Pictures:
     """Class sub-folders, of which some may be empty, or pictures."""
-    classes = {sub: _files(sub.rglob("*"), sub) for sub in _sub_folders(folder)}
-    files = [file for inside in classes.values() for file in inside]
-    loose = _files(folder.iterdir(), folder)
+    inside = {sub: sorted(_seen(sub.rglob("*"), sub)) for sub in _sub_folders(folder)}
+    below = [path for paths in inside.values() for path in paths]
+    beside = sorted(_seen(folder.iterdir(), folder))
+    files, loose = _pictures(below), _pictures(beside)
     if files and loose:
         raise GenrobustError(
             f"'{folder}' has pictures beside class sub-folders, such as '{loose[0].name}'; put "
@@ -172,24 +210,59 @@ def _of_folder(folder: Path) -> Pictures:
         )
     if not files and not loose:
         raise GenrobustError(f"'{folder}' has no pictures ({', '.join(sorted(ENDINGS))}) in it")
-    if loose:
-        return Pictures(len(loose), lambda i: opened(loose[i]))
-    for sub, inside in classes.items():
-        if not inside and any(path.is_file() for path in _seen(sub.rglob("*"), sub)):
+    labels, classes = _numbered_by_name(inside, splits) if files else (None, 0)
+    _warn_of_not_read(folder, [*below, *beside])
+    read = _opening(files or loose)
+    return Pictures(len(files or loose), read, labels, classes, named=bool(files))
+
+
+def _opening(files: list[Path]) -> Read:
+    return lambda i, shape=None: opened(files[i])
+
+
+def _numbered_by_name(inside: Mapping[Path, list[Path]], splits: list[Path]) -> tuple[Tensor, int]:
+    """The classes of the pictures in class sub-folders, and how many there are.
+
+    They are numbered by the sub-folders of all splits, as one split may lack some.
+    """
+    pictures = {sub: _pictures(paths) for sub, paths in inside.items()}
+    for sub, paths in inside.items():
+        if not pictures[sub] and any(path.is_file() for path in paths):
             raise GenrobustError(
                 f"'{sub}' has files and no pictures ({', '.join(sorted(ENDINGS))}); move it "
                 "elsewhere, or empty it if it is a class that has none"
             )
-    labels = [kind for kind, inside in enumerate(classes.values()) for _ in inside]
-    return Pictures(len(files), lambda i: opened(files[i]), torch.tensor(labels), len(classes))
+    others = {name for split in splits for name in _class_names(split)}
+    names = sorted({sub.name for sub in inside} | others)
+    number = {name: kind for kind, name in enumerate(names)}
+    labels = [number[sub.name] for sub, found in pictures.items() for _ in found]
+    return torch.tensor(labels), len(names)
+
+
+def _class_names(folder: Path) -> list[str]:
+    """Those of its sub-folders; beside pictures no sub-folder is a class."""
+    loose = _pictures(_seen(folder.iterdir(), folder))
+    return [] if loose else [sub.name for sub in _sub_folders(folder)]
+
+
+def _warn_of_not_read(folder: Path, paths: list[Path]) -> None:
+    kinds = Counter(path.suffix.lower() for path in paths)
+    found = [f"{kinds[kind]} {kind}" for kind in sorted(kinds.keys() & NOT_READ)]
+    if found:
+        warnings.warn(
+            f"'{folder}' also has {', '.join(found)}, which are left out; convert them to .png to "
+            "have them count",
+            GenrobustWarning,
+            stacklevel=2,
+        )
 
 
 def _sub_folders(folder: Path) -> list[Path]:
     return sorted(path for path in _seen(folder.iterdir(), folder) if path.is_dir())
 
 
-def _files(paths: Iterable[Path], home: Path) -> list[Path]:
-    return sorted(p for p in _seen(paths, home) if p.suffix.lower() in ENDINGS)
+def _pictures(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in ENDINGS]
 
 
 def _seen(paths: Iterable[Path], home: Path) -> Iterator[Path]:
@@ -201,16 +274,19 @@ def _seen(paths: Iterable[Path], home: Path) -> Iterator[Path]:
 
 
 def _of_arrays(images: Any, labels: Any, labelled: bool) -> Pictures:
-    pixels = channels_first(numbers("images", images))
-    known = _classes(labels, len(pixels), 0, labelled)
-    return Pictures(len(pixels), lambda i: pixels[i], *known)
+    pixels = with_channels(numbers("images", images))
+
+    def read(i: int, shape: Shape | None = None) -> Tensor:
+        return channels_first(pixels[i], shape)
+
+    return Pictures(len(pixels), read, *_classes(labels, len(pixels), 0, labelled))
 
 
 def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
     by_name = {str(key): held for key, held in given.items()}
     name = _named(split, by_name)
     if name is None:
-        raise GenrobustError(
+        raise MissingSplitError(
             f"the data has {', '.join(by_name)} and no {split} split; call one '{split}', "
             "or give (images, labels)"
         )
@@ -249,18 +325,13 @@ def _of_rows(given: Any, first: Mapping[str, Any], labelled: bool) -> Pictures:
     """Of a data set whose items are dictionaries, as those of Hugging Face."""
     features = getattr(given, "features", None)
     features = features if isinstance(features, Mapping) else {}
-    kinds = {name: type(kind).__name__ for name, kind in features.items()}
-    shown = [
-        name
-        for name, value in first.items()
-        if kinds.get(name) == "Image" or hasattr(value, "convert") or _axes(value) >= 2
-    ]
-    if not shown:
-        raise GenrobustError(f"none of the columns {', '.join(first)} holds pictures")
+    kinds = {name: type(kind).__name__ for name, kind in features.items() if name in first}
+    picture, of_several = _column(first, kinds)
+    column = picture if of_several else ""
     named = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     named += [name for name in ("label", "labels") if name in first and name not in named]
     if not named:
-        return _Items(given, shown[0]).pictures(labelled)
+        return replace(_Items(given, picture).pictures(labelled), column=column)
     if len(named) > 1:
         warnings.warn(
             f"the classes are those of the column '{named[0]}', and not of {', '.join(named[1:])}; "
@@ -269,11 +340,32 @@ def _of_rows(given: Any, first: Mapping[str, Any], labelled: bool) -> Pictures:
             stacklevel=2,
         )
     try:
-        column = list(given[named[0]])  # without decoding the pictures beside it
+        known = list(given[named[0]])  # without decoding the pictures beside it
     except Exception:  # where a data set has no columns, its own code raises anything
-        column = None
+        known = None
     names = getattr(features.get(named[0]), "names", None) or ()
-    return _Items(given, shown[0], named[0], column, len(names)).pictures(labelled)
+    items = _Items(given, picture, named[0], known, len(names))
+    return replace(items.pictures(labelled), column=column)
+
+
+def _column(first: Mapping[str, Any], kinds: Mapping[str, str]) -> tuple[str, bool]:
+    """The column that holds the picture, and whether others look like one too.
+
+    Raises:
+        GenrobustError: none does, or several do and none is called as pictures are.
+    """
+    pictures = [n for n, v in first.items() if kinds.get(n) == "Image" or hasattr(v, "convert")]
+    arrays = [n for n, v in first.items() if n not in pictures and _axes(v) >= 2]
+    shown = [*pictures, *arrays]
+    if not shown:
+        raise GenrobustError(f"none of the columns {', '.join(first)} holds pictures")
+    likely = [name for name in COLUMNS if name in shown][:1] or pictures or arrays
+    if len(likely) > 1:
+        raise GenrobustError(
+            f"each of the columns {', '.join(likely)} may be the picture; call the one that is "
+            "meant 'image', such as by rename_column"
+        )
+    return likely[0], len(shown) > 1
 
 
 def _axes(value: Any) -> int:
@@ -291,8 +383,8 @@ class _Items:
         given: the data set.
         picture: the picture's place in an item; None where it is the item.
         label: the label's place; None where there is none.
-        known: the labels of all, without an item being opened; None where they are not known, and
-            what is not of that length is something else.
+        known: the labels of all by position, without an item being opened, where they are classes;
+            anything else is as good as None.
         names: how many classes have a name.
     """
 
@@ -303,22 +395,22 @@ class _Items:
     names: int = 0
 
     def pictures(self, labelled: bool) -> Pictures:
-        count, known = len(self.given), self.known
-        if not hasattr(known, "__len__") or len(known) != count:
-            known = None
+        count = len(self.given)
+        known, _ = _classes(self.known, count, 0, labelled=False)
+        labels: Any = known
         at_hand = labelled or isinstance(self.given, (tuple, list))
-        labels = known
         if known is None and self.label is not None and at_hand:
             labels = [self._label(i) for i in range(count)]
 
-        def read(i: int) -> Tensor:
+        def read(i: int, shape: Shape | None = None) -> Tensor:
             with _reading(self.given, i):
                 item = self.given[i]
                 if known is not None:
-                    _require_same(item[self.label], known[i])
-                return pixels_of(item if self.picture is None else item[self.picture])
+                    _require_same(item[self.label], int(known[i]))
+                return pixels_of(item if self.picture is None else item[self.picture], shape)
 
-        return Pictures(count, read, *_classes(labels, count, self.names, labelled))
+        found, classes = _classes(labels, count, self.names, labelled)
+        return Pictures(count, read, found, classes, named=bool(self.names))
 
     def _label(self, i: int) -> Any:
         with _reading(self.given, i):
@@ -380,13 +472,13 @@ def _whole(labels: Any) -> Tensor | None:
     return None if found.is_floating_point() or found.is_complex() else found.flatten().long().cpu()
 
 
-def _require_same(label: Any, known: Any) -> None:
-    """An item has the label by which it was drawn, where both are whole numbers."""
-    said, found = _number(known), _number(label)
-    if said is not None and found is not None and said != found:
+def _require_same(label: Any, known: int) -> None:
+    """An item has the label by which it was drawn, where it is a whole number."""
+    found = _number(label)
+    if found is not None and found != known:
         raise GenrobustError(
-            f"its label is {found}, and the data set says of all labels at once that it is {said} "
-            "(.targets, .labels or a column); correct these, or give list(data)"
+            f"its label is {found}, and the data set says of all labels at once that it is {known} "
+            "(by its place in .targets, .labels or a column); correct these, or give list(data)"
         )
 
 

@@ -17,8 +17,11 @@ from genrobust.errors import GenrobustError, in_a_line
 #: How likely an axis of so many entries is that of the channels: grey and colour, and with alpha.
 CHANNELS = {1: 2, 3: 2, 2: 1, 4: 1}
 
+#: (C, H, W).
+Shape = tuple[int, int, int]
 
-def fitted(picture: Tensor, shape: tuple[int, int, int], channels: str | None) -> Tensor:
+
+def fitted(picture: Tensor, shape: Shape, channels: str | None) -> Tensor:
     """The picture at a shape: the largest part in the middle of that aspect, resized.
 
     By area where it becomes smaller and bilinearly where it becomes larger.
@@ -106,8 +109,12 @@ def opened(file: Path) -> Tensor:
         ) from problem
 
 
-def pixels_of(picture: Any) -> Tensor:
+def pixels_of(picture: Any, shape: Shape | None = None) -> Tensor:
     """A picture of PIL's, without alpha, an array or a tensor as (C, H, W).
+
+    Args:
+        picture: it.
+        shape: (C, H, W) that is wanted; see :func:`channels_first`.
 
     Raises:
         GenrobustError: it is none of these, or its pixels are no bytes or floats in [0, 1].
@@ -127,7 +134,7 @@ def pixels_of(picture: Any) -> Tensor:
         raise GenrobustError(
             f"the picture has shape {tuple(found.shape)}; give (C, H, W), (H, W, C) or (H, W)"
         )
-    return channels_first(found[None])[0]
+    return channels_first(with_channels(found[None])[0], shape)
 
 
 def numbers(name: str, given: Any) -> Tensor:
@@ -156,8 +163,8 @@ def numbers(name: str, given: Any) -> Tensor:
         return tensor(name, given)  # which says what it is
 
 
-def channels_first(images: Tensor) -> Tensor:
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) as the last of these.
+def with_channels(images: Tensor) -> Tensor:
+    """(N, H, W), which are grey, (N, H, W, C) or (N, C, H, W) as one of the last two.
 
     Raises:
         GenrobustError: they are of another shape, or no bytes or floats in [0, 1].
@@ -170,9 +177,6 @@ def channels_first(images: Tensor) -> Tensor:
         )
     if not images.numel():
         raise GenrobustError("the data holds no images; give at least one, of at least one pixel")
-    second, last = (CHANNELS.get(images.shape[axis], 0) for axis in (1, 3))
-    if last > second:
-        images = images.permute(0, 3, 1, 2)
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
@@ -180,3 +184,25 @@ def channels_first(images: Tensor) -> Tensor:
     images = images.detach().cpu().float()
     require_pixels("images", images)
     return images
+
+
+def channels_first(picture: Tensor, shape: Shape | None = None) -> Tensor:
+    """(H, W, C) or (C, H, W) as the second.
+
+    Args:
+        picture: one of them.
+        shape: (C, H, W) that is wanted, by which a picture of that shape is as it should be, and
+            the channels are on the axis that has as many; None where nothing is known of it.
+
+    Example:
+        >>> signal = torch.zeros(12, 50, 1)
+        >>> channels_first(signal).shape, channels_first(signal, (12, 50, 1)).shape
+        (torch.Size([1, 12, 50]), torch.Size([12, 50, 1]))
+    """
+    first, last = picture.shape[0], picture.shape[2]
+    turned = CHANNELS.get(last, 0) > CHANNELS.get(first, 0)
+    if shape is not None and (first == shape[0]) != (last == shape[0]):
+        turned = last == shape[0]
+    if picture.shape == shape or not turned:
+        return picture
+    return picture.permute(2, 0, 1)

@@ -155,13 +155,14 @@ class Reference:
         ids = self._drawn(pictures)
         taken, sizes = [], Counter[tuple[int, int]]()
         for i in ids:
-            picture = pictures.read(i)
+            picture = pictures.read(i, shape)
             sizes[picture.shape[1], picture.shape[2]] += 1
             taken.append(fitted(picture, shape, self.channels))
         labels = None if pictures.labels is None else pictures.labels[torch.tensor(ids)]
         raw = _stacked(taken)
         require_full_range(raw)
-        return Images(raw, labels, shape[1:]), _told(sizes, shape)
+        column = f"of the column '{pictures.column}', " if pictures.column else ""
+        return Images(raw, labels, shape[1:]), column + _told(sizes, shape)
 
     def pictures(self, split: Split, root: Path | None, labelled: bool = False) -> Pictures:
         """All pictures at the place, none of them read yet but for labels that are asked for."""
@@ -175,7 +176,7 @@ class Reference:
         if self.place in DATASETS:
             source = source_of(self.place)
             whole = split_of(source, self.place, split, root)
-            return replace(pictures_in(whole, split), classes=len(source.classes))
+            return replace(pictures_in(whole, split), classes=len(source.classes), named=True)
         file, colon, function = self.place.rpartition(":")
         below = file if colon else self.place
         if root is not None and is_there(root / below):
@@ -203,7 +204,7 @@ class Reference:
         """How many classes its pictures have: as was said, as some may be missing, or as is known.
 
         Raises:
-            GenrobustError: there are more than was said.
+            GenrobustError: there are more than was said, or fewer where they go by their names.
         """
         if pictures.labels is None or not self.kinds:
             return pictures.classes
@@ -211,6 +212,12 @@ class Reference:
             raise GenrobustError(
                 f"'{self.place}' has {pictures.classes} classes, and classes={self.kinds} is said "
                 f"of it; say classes={pictures.classes}, or leave it out"
+            )
+        if pictures.named and pictures.classes < self.kinds:
+            raise GenrobustError(
+                f"'{self.place}' names {pictures.classes} classes, by which they are numbered, and "
+                f"classes={self.kinds} is said of it; leave it out, and make an empty sub-folder "
+                "for each class that is missing, or name it too in the .classes of a data set"
             )
         return self.kinds
 

@@ -161,6 +161,7 @@ def _or_more_classes(scores: Tensor, classes: int) -> str:
     if scores.ndim != 2 or scores.shape[1] <= classes:
         return ""
     return (
-        f", or, if pictures of your own lack some of its classes, put ?classes={scores.shape[1]} "
-        "behind the name of the data; objects in Python (data=) say it by .classes"
+        ", or, if pictures of your own lack some of its classes, make an empty sub-folder for "
+        f"each, or, of arrays, put ?classes={scores.shape[1]} behind the name of the data; objects "
+        "in Python (data=) say it by .classes"
     )

@@ -45,7 +45,7 @@ SOURCES = 48
 DISVAE = ("VAE", "betaH", "btcvae", "factor")
 HEAD = (
     *("wrong gradient", "wrong latent", "wrong pixels", "wrong after"),
-    *("jump", "response", "held after", "rippled", "lead", "flags"),
+    *("jump", "response", "held after", "rippled", "unreached", "lead", "flags"),
 )
 Row = dict[str, str]
 Make = Callable[[], GenerativeModel]
@@ -195,6 +195,7 @@ def looked_at(data: str, make: Make) -> Row:
     assert seen.along_either is not None
     assert seen.along_latent_either is not None
     assert seen.along_pixels is not None
+    assert seen.unreached is not None
     return {
         "wrong gradient": percent(seen.along_either < flags.ALONG),
         "wrong latent": percent(seen.along_latent_either < flags.ALONG),
@@ -204,6 +205,7 @@ def looked_at(data: str, make: Make) -> Row:
         "response": f"{float(seen.response.min()):.2f}",
         "held after": percent(moves < flags.HELD),
         "rippled": percent((gain > flags.GAIN) & eligible),
+        "unreached": percent((seen.unreached > flags.HIDDEN) & eligible),
         "lead": f"{float(seen.lead.max()):.0f}",
         "flags": ", ".join(flag.name for flag in raised),
     }
@@ -231,8 +233,8 @@ def page(masked: list[Row], honest: list[Row], fallen: list[Row], count: int) ->
         "them the shares of sources, in percent, where the gradient is not what differences say "
         "(or that of a latent, in a group of pixels, or at attacked images), the largest jump, the "
         "least response, the shares of sources whose reconstruction is held at the attacked image, "
-        "and where a smoothed gradient leads much further, "
-        "and the largest lead. "
+        "where a smoothed gradient leads much further, and where much hangs on code that no "
+        "gradient reaches, and the largest lead. "
         f"genrobust {genrobust.__version__}, `python benchmarks/masking_hidden.py "
         f"--attacked {count} --checkpoints DIR`.\n\n{table(masked)}\n\n"
         f"Of {len(fallen)} of these models, the share that stands at L-inf "

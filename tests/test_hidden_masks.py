@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 import genrobust
 from genrobust.attacks import stand_in
@@ -17,12 +19,14 @@ from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Damaged, Directional, Signs
+from genrobust.posterior import Posterior
 from genrobust.runner.signs import (
     attacked_agreement,
     attacked_response,
     diagnose,
     guidance_of,
 )
+from genrobust.runner.unreached import unreached
 from genrobust.suites import Suite, load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -41,6 +45,7 @@ TOLD = {
     "off-the-data": "gradients are wrong where attacks lead",
     "gate": "reconstructions are held where attacks lead",
     "coarse-ripple": "a smoothed gradient leads further",
+    "hard-label": "codes that no gradient reaches",
 }
 #: Told after an attack, and those that take long.
 ATTACKED = {"off-the-data", "gate"}
@@ -214,6 +219,67 @@ def test_a_mean_of_gradients_leads_further_through_a_ripple_alone() -> None:
     assert float(rippled.mean()) > flags.GAIN > 2 * float(plain.abs().max())
     alone = guidance_of(zoo("vae"), batch[torch.tensor([3])]).smoothed_gain
     assert torch.allclose(alone, plain[[3]], atol=1e-4)  # whatever else is in the batch
+
+
+def test_the_flag_of_unreached_codes_is_raised_beyond_its_limits_alone() -> None:
+    hidden, eligible = torch.full((20,), flags.HIDDEN), torch.ones(20, dtype=torch.bool)
+    hidden[:5] = 0.31
+    assert not [*flags._unreached(hidden, eligible)]
+    hidden[5] = 1.0
+    (flag,) = flags._unreached(hidden, eligible)
+    assert (flag.value, flag.limit) == (6 / 20, flags.UNREACHED)
+    eligible[:2] = False  # those that count alone
+    assert not [*flags._unreached(hidden, eligible)]
+
+
+def test_what_no_gradient_reaches_is_told_of_each_source_alone() -> None:
+    batch = digits(4)
+    whole = unreached(Context(masked("hard-label"), batch))
+    assert float(whole.min()) > flags.HIDDEN
+    alone = unreached(Context(masked("hard-label"), batch[torch.tensor([2])]))
+    assert torch.allclose(alone, whole[[2]], atol=1e-4)
+    # Gradients of any scale can be followed, and attacks switch what is discrete.
+    for model in (zoo("vae"), zoo("jointvae"), odd("quantised"), masked("scaled-gradient")):
+        assert float(unreached(Context(model, batch)).max()) == 0.0
+
+
+class _Once(torch.autograd.Function):
+    """A pass backward that autograd does not follow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
+        return slope
+
+
+def test_a_gradient_without_a_gradient_raises_nothing() -> None:
+    plain = zoo("vae")
+
+    def encode(x: Tensor) -> Posterior:
+        return plain.encode(_Once.apply(x))
+
+    model = replace(plain, encoder=encode)
+    assert float(unreached(Context(model, digits(2))).max()) == 0.0
+
+
+@pytest.mark.parametrize("name", ["coarse-ripple", "gate"])
+def test_draws_hide_no_mask(name: str) -> None:
+    """A model that says it is random is looked at with one draw, the same for all images."""
+    model, batch = replace(masked(name), draws=2), digits(6)
+    honest = replace(zoo("vae"), draws=2)
+    eligible = torch.ones(6, dtype=torch.bool)
+    for one, is_told in ((model, True), (honest, False)):
+        if name == "gate":
+            diagnosis = diagnose(one, batch, eligible, "linf", (0.1,))
+            held = attacked_response(one, batch, diagnosis)
+            assert (float((held < flags.HELD).float().mean()) > flags.HOLDS) == is_told
+        else:
+            gain = guidance_of(one, batch).smoothed_gain
+            assert (float((gain > flags.GAIN).float().mean()) > flags.RIPPLED) == is_told
 
 
 def test_the_flag_of_late_gradients_is_raised_beyond_its_limits_alone() -> None:

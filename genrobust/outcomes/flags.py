@@ -65,6 +65,9 @@ GAIN, RIPPLED = 0.4, 0.45
 #: Logits by which a category leads beyond which others have next to no gradient, and the share of
 #: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
 LEAD, TOO_SURE = 60.0, 0.25
+#: The part of what the decoder does that hangs on code which no gradient reaches, and the share of
+#: the sources where it is more.
+HIDDEN, UNREACHED = 0.3, 0.25
 #: The share that stands in the whole box. Ten steps that large leave up to 0.6 of honest VAEs of
 #: faces standing by a judge of smiles; what hides its gradient leaves all.
 UNBOUNDED = 0.75
@@ -275,6 +278,8 @@ def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
             value=stiff,
             limit=STIFF,
         )
+    if seen.unreached is not None:
+        yield from _unreached(seen.unreached, eligible)
     sure = _share(seen.lead[eligible] > LEAD)
     if sure > TOO_SURE:
         yield Flag(
@@ -284,6 +289,20 @@ def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
             "place of probabilities, or divide them by a temperature",
             value=sure,
             limit=TOO_SURE,
+        )
+
+
+def _unreached(hidden: Tensor, eligible: Tensor) -> Iterator[Flag]:
+    """A label by argmax has no gradient, nor do short differences of it tell of one."""
+    share = _share(hidden[eligible] > HIDDEN)
+    if share > UNREACHED:
+        yield Flag(
+            name="codes that no gradient reaches",
+            evidence=f"for {share:.0%} of the eligible sources more than {HIDDEN:g} of what the "
+            "decoder does hangs on numbers of the code that no gradient moves; give a label as "
+            "genrobust.Categorical(logits), and let gradients pass to what is rounded",
+            value=share,
+            limit=UNREACHED,
         )
 
 

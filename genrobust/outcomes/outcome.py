@@ -107,6 +107,8 @@ class Directional(Stored):
         response: how far the reconstruction moves on such a way of noise, as a part of the way.
         lead: of the likeliest category over the next, in logits, the least of the parts; 0 without
             any.
+        unreached: how much of what the decoder does hangs on code that no gradient reaches; None in
+            the first runs.
     """
 
     along: _Distance
@@ -117,6 +119,7 @@ class Directional(Stored):
     jump: _Distance
     response: _Distance
     lead: _Distance
+    unreached: _Newest = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

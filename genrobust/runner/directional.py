@@ -26,6 +26,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import judge_margin
 from genrobust.outcomes.outcome import Directional
 from genrobust.posterior import Categorical
+from genrobust.runner.unreached import unreached
 from genrobust.seeding import seeded
 
 #: How long the ways are, per pixel, along which reconstructions may jump.
@@ -55,6 +56,7 @@ def directional(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Direc
         along_pixels = _by_size(context)
         jump, response = _ways(context, gradient)
         lead = _lead(context)
+        hidden = unreached(context)
     return Directional(
         along=along,
         along_latent=along_latent,
@@ -64,6 +66,7 @@ def directional(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Direc
         jump=jump,
         response=response,
         lead=lead,
+        unreached=hidden,
     )
 
 

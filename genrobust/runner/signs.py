@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genrobust.attacks.base import Attack, AttackResult, attacker_success, make_attack
 from genrobust.attacks.classifier import Classifier
-from genrobust.attacks.differences import agreement
+from genrobust.attacks.differences import agreement, one_draw
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import JudgeMargin, deployed_margin, judge_margin
@@ -29,6 +29,9 @@ SHAKE = 0.03
 
 #: Gradients beside a source whose mean is its smoothed one.
 BESIDE = 8
+
+#: Draws of a random model in which its smoothed gradient is looked at.
+LOOKS = 3
 
 #: Settings that are a budget.
 BUDGETS = ("steps", "queries")
@@ -127,22 +130,22 @@ def attacked_response(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis
 
     A gate that shuts where attacks lead holds its reconstructions there, with true gradients and
     without a jump. Measured at the images of the short attack in the largest ball; 1 at sources
-    that it was not run on, that do not move themselves, and of random models.
+    that it was not run on, and that do not move themselves. A random model draws the same for all.
     """
     found = batch.x.new_ones(len(batch))
-    if model.draws > 1 or not len(diagnosis.positions):
+    if not len(diagnosis.positions):
         return found
     sources = batch.x[diagnosis.positions]
 
     def draw(generator: torch.Generator) -> Tensor:
         return SHAKE * (2.0 * torch.randint(2, batch.x.shape[1:], generator=generator) - 1)
 
-    ids = [batch.sample_ids[i] for i in diagnosis.positions.tolist()]
-    noise = per_sample(draw, ids, "shake", batch.seed).to(sources)
+    part = batch[diagnosis.positions]
+    noise = per_sample(draw, part.sample_ids, "shake", batch.seed).to(sources)
+    look = one_draw(Context(model, part), lambda x: model.reconstruct(x).flatten(1))
 
     def moves(x: Tensor) -> Tensor:
-        shaken = model.reconstruct((x + noise).clamp(0, 1))
-        return (shaken - model.reconstruct(x)).flatten(1).norm(dim=1)
+        return (look((x + noise).clamp(0, 1)) - look(x)).norm(dim=1)
 
     here, there = moves(sources), moves(diagnosis.x_adv[-1])
     found[diagnosis.positions] = torch.where(here > 0, there / here, 1)
@@ -200,8 +203,7 @@ def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
     nudge = per_sample(draw, batch.sample_ids, "nudge", batch.seed).to(batch.x)
     beside = torch.where(batch.x > 0.5, batch.x - nudge, batch.x + nudge)
-    problem = Problem.of(JudgeMargin(), Context(model, batch))
-    return problem.gradient(batch.x)[1], problem.gradient(beside)[1]
+    return _slope(model, batch, batch.x), _slope(model, batch, beside)
 
 
 @torch.no_grad()
@@ -226,11 +228,28 @@ def _smoothed_gain(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Te
     A model that is rippled about as widely as its ball has true gradients, and each tells of its
     ripple: their mean over images beside the source tells where the margin falls. The part of that
     fall, of a logit at least, which a step of ``SHAKE`` along the own gradient's signs does not
-    reach; below 0 where it reaches more. 0 of models that are random or without gradients.
+    reach; below 0 where it reaches more. Of a random model it is the median of some draws, each the
+    same for all images, as a mean over draws is smoothed itself; of one without gradients 0.
     """
-    if model.draws > 1 or not model.differentiable:
+    if not model.differentiable:
         return batch.x.new_zeros(len(batch))
-    problem = Problem.of(JudgeMargin(), Context(model, batch))
+    if model.draws == 1:
+        return _gain(model, batch, gradient)
+    one, gains = replace(model, draws=1), []
+    for draw in range(LOOKS):
+        with seeded(batch.x.device, "beside", batch.seed, draw):
+            own = _slope(one, batch, batch.x)
+        gains.append(_gain(one, batch, own, ("beside", batch.seed, draw)))
+    return torch.stack(gains).median(0).values
+
+
+def _gain(
+    model: GenerativeModel, batch: Batch, gradient: Tensor, key: tuple[object, ...] = ()
+) -> Tensor:
+    """The same with one draw, where there is a key to it."""
+
+    def alone() -> AbstractContextManager[None]:
+        return seeded(batch.x.device, *key) if key else nullcontext()
 
     def draw(generator: torch.Generator) -> Tensor:
         noise = torch.rand(BESIDE, *batch.x.shape[1:], generator=generator)
@@ -239,15 +258,23 @@ def _smoothed_gain(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Te
     smoothed = torch.zeros_like(batch.x)
     noise = per_sample(draw, batch.sample_ids, "beside", batch.seed).to(batch.x)
     for beside in noise.unbind(1):
-        found = problem.gradient((batch.x + beside).clamp(0, 1))[1].nan_to_num()
+        with alone():
+            found = _slope(model, batch, (batch.x + beside).clamp(0, 1)).nan_to_num()
         smoothed += F.normalize(found.flatten(1), dim=1).view_as(batch.x)
+    margins = []
     with torch.no_grad():
-        own, led, standing = (
-            _deployed_margin(model, batch, (batch.x - SHAKE * g.sign()).clamp(0, 1) - batch.x)
-            for g in (gradient.nan_to_num(), smoothed, torch.zeros_like(batch.x))
-        )
+        for g in (gradient.nan_to_num(), smoothed, torch.zeros_like(batch.x)):
+            with alone():
+                step = (batch.x - SHAKE * g.sign()).clamp(0, 1) - batch.x
+                margins.append(_deployed_margin(model, batch, step))
+    own, led, standing = margins
     fell, wanted = standing - own, standing - led
     return (wanted - fell.clamp_min(0)) / wanted.clamp_min(SURE)
+
+
+def _slope(model: GenerativeModel, batch: Batch, x: Tensor) -> Tensor:
+    """The gradient of the judge's margin, (B, C, H, W)."""
+    return Problem.of(JudgeMargin(), Context(model, batch)).gradient(x)[1]
 
 
 @torch.no_grad()

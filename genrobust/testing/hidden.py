@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from genrobust.data.base import load_images
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import wrap
-from genrobust.posterior import Categorical, Gaussian, Posterior
+from genrobust.posterior import Categorical, Gaussian, Point, Posterior
 from genrobust.seeding import generator
 
 #: How many latents are hidden.
@@ -251,6 +251,32 @@ def _rippled(mean: Tensor, chosen: Tensor) -> Tensor:
 def _first_of_batch(x: Tensor) -> Tensor:
     """Only the first image of a batch has a gradient."""
     return torch.cat([x[:1], x[1:].detach()])
+
+
+@torch.no_grad()
+def _centres(model: GenerativeModel) -> Tensor:
+    """The mean code of each class, (classes, L)."""
+    images = load_images("digits", "train")
+    ids = range(KNOWN)
+    codes, labels = model.encode(images.take(ids)).mode(), images.labels_of(ids)
+    return torch.stack([codes[labels == one].mean(0) for one in labels.unique()])
+
+
+def hard_label(model: GenerativeModel) -> GenerativeModel:
+    """The code is its nearest class, by a hard choice, and a quarter of what is left of it."""
+    centres = _centres(model)
+
+    def encode(x: Tensor) -> Posterior:
+        code = model.encode(x).mode()
+        nearest = torch.cdist(code, centres.to(code)).argmin(1)
+        label = F.one_hot(nearest, len(centres)).to(code)
+        return Posterior((Point(0.25 * (code - label @ centres.to(code))), Point(label)))
+
+    def decode(code: Tensor) -> Tensor:
+        rest, label = code.split([centres.shape[1], len(centres)], 1)
+        return model.decode(rest + label @ centres.to(code))
+
+    return inside(model, "hard label", encode=encode, decode=decode)
 
 
 # On categories

@@ -165,6 +165,7 @@ def test_every_name_that_is_listed_is_an_attack_that_says_what_it_can() -> None:
     for name in everything:
         kind = ATTACKS.get(name)
         assert kind.name == name
+        assert kind.libraries == (name.partition(":")[0],)
         assert kind.goals
         assert set(kind.norms) <= set(NORMS.names())
         assert name in ATTACKS

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from genrobust.reach import reach
 from genrobust.records.record import Record
 from genrobust.registry import Registry
 from genrobust.rules import RULES
+from genrobust.runner import prepare as preparing
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
+from genrobust.runner.provenance import libraries, provenance
 from genrobust.suites import AttackEntry, Suite, load_suite
 
 HEAD = """
@@ -392,6 +395,53 @@ def test_what_genrobust_ships_adds_nothing_to_the_identity_of_a_model(noise: Sui
     images, model = genrobust.load_images("digits"), genrobust.load_model("vae")
     alone = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
     assert prepare("vae", suite, Options()).identity == alone.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("attack", "library"), [("foolbox:LinfPGD", "foolbox"), ("sabour", "scipy")]
+)
+def test_another_release_of_the_library_that_searches_starts_a_run_anew(
+    attack: str, library: str, noise: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = noise.with_attacks([attack])
+    before = libraries(suite)
+    one, without = (prepare("vae", s, Options()).identity for s in (suite, noise))
+    monkeypatch.setattr(import_module(library), "__version__", "9.9.9")
+    other = prepare("vae", suite, Options())
+    assert other.identity != one
+    assert prepare("vae", noise, Options()).identity == without
+    assert before.keys() == {library}
+    said = provenance("", "cpu", [], libraries(suite)).packages
+    assert said[library] == "9.9.9" != before[library]
+
+
+@pytest.mark.parametrize(("function", "library"), [("lbfgsb", "scipy"), ("fit_probe", "sklearn")])
+def test_what_leaves_its_search_to_a_library_says_so(function: str, library: str) -> None:
+    for name in ATTACKS.names():
+        kind = ATTACKS.get(name)
+        calls = any(function in vars(sys.modules[one.__module__]) for one in kind.__mro__)
+        assert not calls or library in kind.libraries, name
+
+
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_other_training_images_start_a_run_anew_where_attacks_are_given_some(
+    part: str, noise: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suites = noise.with_attacks(["neighbours"]), noise
+    before, without = (prepare("vae", suite, Options()).identity for suite in suites)
+    given = preparing._references
+
+    def changed(*asked: Any) -> tuple[Tensor, Tensor] | None:
+        found = given(*asked)
+        if found is not None:
+            images, labels = found
+            images[7], labels[7] = (images[8], labels[7]) if part == "images" else (images[7], 9)
+        return found
+
+    monkeypatch.setattr(preparing, "_references", changed)
+    after, still = (prepare("vae", suite, Options()).identity for suite in suites)
+    assert after != before
+    assert still == without
 
 
 class Keeps(nn.Module):

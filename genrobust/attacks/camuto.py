@@ -36,6 +36,7 @@ class Camuto(Attack):
 
     name = "camuto"
     paper = "Camuto et al. 2021"
+    libraries = ("scipy",)
     goals = ("untargeted",)
     norms = ("l2",)
     needs_ball = True

@@ -35,6 +35,7 @@ class GondimSweep(PenaltySweep):
     """
 
     paper = "Gondim-Ribeiro, Tabacof & Valle 2018"
+    libraries = ("scipy",)
     tries_zero = True
 
     steps: int = 3000

@@ -46,6 +46,7 @@ class Kuzina(Attack):
 
     name = "kuzina"
     paper = "Kuzina, Welling & Tomczak 2022"
+    libraries = ("scipy", "sklearn")  # for its probe
     norms = ("linf",)
 
     objective: Literal["skl", "kl-forward", "kl-reverse", "means", "clf"] = "skl"

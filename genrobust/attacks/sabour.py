@@ -27,6 +27,7 @@ class Sabour(Attack):
 
     name = "sabour"
     paper = "Sabour et al. 2016"
+    libraries = ("scipy",)
     goals = ("targeted",)
     norms = ("linf",)
 

@@ -39,6 +39,7 @@ class Szegedy(Attack):
 
     name = "szegedy"
     paper = "Szegedy et al. 2014"
+    libraries = ("scipy",)
     goals = ("targeted",)
     norms = ("any",)
     needs_judge = True

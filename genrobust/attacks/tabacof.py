@@ -33,6 +33,7 @@ class Tabacof(PenaltySweep):
 
     name = "tabacof"
     paper = "Tabacof, Tavares & Valle 2016"
+    libraries = ("scipy",)
 
     points: int = 100
     iterations: int = 15_000

@@ -26,6 +26,7 @@ class WillettsSweep(PenaltySweep):
     """
 
     paper = "Willetts et al. 2021"
+    libraries = ("scipy",)
     power = 1
 
     iterations: int = 15_000

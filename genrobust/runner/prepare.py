@@ -41,7 +41,7 @@ from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
-from genrobust.runner.provenance import command
+from genrobust.runner.provenance import command, libraries
 from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
 from genrobust.runner.scorer import scorer_of
 from genrobust.runner.shard import Loaded
@@ -64,8 +64,8 @@ class Prepared(Generic[AnyRecord]):
     """A run that has everything it needs.
 
     Args:
-        identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of the code
-            of attacks, objectives, rules and norms that genrobust does not ship.
+        identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of what
+            else results depend on that shards do not name, see :func:`_identity`.
         settings: what is not as the suite says, or the seed, in short words.
         spec: from which other processes prepare the same, if the executor has any.
         purpose: what the run is for.
@@ -160,7 +160,8 @@ def prepare(
     live = ready
     if options.as_data:
         ready = _as_data(ready)
-    who = _identity(ready, used, images)
+    references = _references(used, options, device)
+    who = _identity(ready, used, images, references)
     ready.module.to(device)
     if ready.input_shape != images.shape:
         raise GenrobustError(
@@ -188,7 +189,7 @@ def prepare(
             scorer_of(used, scorers, ready, options.seed, images),
             images,
             attacker,
-            _references(used, options, device),
+            references,
         ),
         options=options,
         suite=used,
@@ -216,13 +217,27 @@ def prepare(
     )
 
 
-def _identity(model: GenerativeModel, suite: Suite, images: Images) -> str:
-    """Of the model, where it is before it goes to a device, and of other people's code."""
+def _identity(
+    model: GenerativeModel,
+    suite: Suite,
+    images: Images,
+    references: tuple[Tensor, Tensor] | None,
+) -> str:
+    """Of the model, where it is before it goes to a device, and of what else steers a search.
+
+    That is other people's code, the releases of the libraries that attacks leave the search to, and
+    the training images that attacks are given.
+    """
     digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
     for name, kind in _classes(suite):
         if not is_ours(kind):
             found = reach({name: kind}, own={kind.__module__.partition(".")[0]})
             digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
+    for name, release in libraries(suite).items():
+        digest.update(f"{name} {release}".encode())
+    if references is not None:
+        named = dict(zip(("images", "labels"), references, strict=True))
+        digest.update(files.sha256_of_tensors(named).encode())
     return digest.hexdigest()
 
 

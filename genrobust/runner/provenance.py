@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -12,26 +14,44 @@ from pathlib import Path
 import torch
 
 from genrobust._version import __version__
+from genrobust.attacks.base import ATTACKS
 from genrobust.models.model import GenerativeModel
 from genrobust.models.published import HUB, is_published
+from genrobust.plugins import blamed
+from genrobust.reach.libraries import library
 from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
 from genrobust.suites.suite import Suite, registered_as
 
 
-def provenance(command: str, device: str, shards: list[ShardSpec]) -> Provenance:
+def provenance(
+    command: str, device: str, shards: list[ShardSpec], searching: Mapping[str, str] = {}
+) -> Provenance:
+    """Where a record comes from; ``searching`` is what :func:`libraries` gave."""
     packages = ("torch", "numpy", "scipy", "safetensors", "pydantic")
     return Provenance(
         command=command,
         genrobust=__version__,
         python=platform.python_version(),
-        packages={name: version(name) for name in packages},
+        packages={**{name: version(name) for name in packages}, **searching},
         platform=f"{platform.system()} {platform.machine()}",
         processor=processor(),
         device=device,
         shards=tuple(spec.key for spec in shards),
     )
+
+
+def libraries(suite: Suite) -> dict[str, str]:
+    """What searches in place of a suite's attacks, and of which release each is."""
+    found = {}
+    for name in sorted({entry.attack for entry in suite.attacks}):
+        kind = ATTACKS.get(name)
+        with blamed(f"the attack '{name}'", kind):
+            for one in kind.libraries:
+                import_module(one)  # as it is not before an attack has use for it
+                found[one] = library(one)[1]
+    return dict(sorted(found.items()))
 
 
 def command(model: str, suite: Suite, options: Options) -> str:

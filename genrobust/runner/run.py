@@ -20,7 +20,7 @@ from genrobust.runner import collect, places
 from genrobust.runner.execute import Progress, results, silent
 from genrobust.runner.plan import Part, ShardSpec
 from genrobust.runner.prepare import Prepared
-from genrobust.runner.provenance import device_of, provenance
+from genrobust.runner.provenance import device_of, libraries, provenance
 from genrobust.runner.pulse import under_way
 from genrobust.runner.purpose import AnyRecord
 from genrobust.runner.shard import Loaded, Measured
@@ -162,7 +162,7 @@ def _common(prepared: Prepared[Any], shards: list[ShardSpec], seconds: float) ->
         "seed": prepared.options.seed,
         "data": DataInfo(name=suite.dataset, split=suite.split, sha256=suite.data_sha256),
         "judges": tuple(_judges(prepared.loaded)),
-        "provenance": provenance(prepared.command, device, shards),
+        "provenance": provenance(prepared.command, device, shards, libraries(suite)),
         "times": Times(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             attack_seconds=round(seconds, 3),

@@ -77,6 +77,7 @@ class ARTBridge(Bridge):
     """
 
     paper = "ART; Nicolae et al. 2018"
+    libraries = ("art",)
 
     def generate(self, composed: Composed, batch: Batch, threat: ThreatModel) -> Tensor:
         from art.estimators.classification import PyTorchClassifier

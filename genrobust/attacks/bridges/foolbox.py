@@ -44,6 +44,7 @@ class FoolboxBridge(Bridge):
     """An attack of foolbox (Rauber et al. 2020) on the model followed by the attacker's judge."""
 
     paper = "foolbox; Rauber, Zimmermann, Bethge & Brendel 2020"
+    libraries = ("foolbox",)
     #: Whether it runs inside a given radius of the threat model's norm.
     in_ball: ClassVar[bool]
 

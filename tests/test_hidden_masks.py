@@ -266,7 +266,7 @@ def test_a_gradient_without_a_gradient_raises_nothing() -> None:
     assert float(unreached(Context(model, digits(2))).max()) == 0.0
 
 
-@pytest.mark.parametrize("name", ["coarse-ripple", "gate"])
+@pytest.mark.parametrize("name", ["coarse-ripple", pytest.param("gate", marks=pytest.mark.slow)])
 def test_draws_hide_no_mask(name: str) -> None:
     """A model that says it is random is looked at with one draw, the same for all images."""
     model, batch = replace(masked(name), draws=2), digits(6)

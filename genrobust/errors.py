@@ -6,6 +6,7 @@ Everything else that is raised is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -28,6 +29,32 @@ class GenrobustWarning(UserWarning):
     """Something was set right without the user: a corrupt shard recomputed, a plugin left out."""
 
 
+#: The most that is quoted of what follows a heading.
+QUOTED = 200
+#: Stands before the calls that led to an error where TorchScript or a worker quotes it.
+_TRACEBACK = re.compile(r"^.*Traceback .*\(most recent call last\):$", re.MULTILINE)
+
+
+def telling(words: str) -> str:
+    """What an error says went wrong, in a line: its first, and the next where that is a heading.
+
+    Of a quoted traceback it is what the calls led to.
+
+    >>> telling("Error(s) in loading state_dict for VAE:\\n\\tsize mismatch for weight")
+    'Error(s) in loading state_dict for VAE: size mismatch for weight'
+    """
+    if quoted := [*_TRACEBACK.finditer(words)]:
+        below = words[quoted[-1].end() :].splitlines()
+        words = "\n".join(line for line in below if not line[:1].isspace()) or words
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    told = lines[:1]
+    for line in lines[1:]:
+        if not told[-1].endswith(":"):
+            break
+        told.append(line if len(line) <= QUOTED else f"{line[:QUOTED]}...")
+    return " ".join(told)
+
+
 def in_a_line(problem: BaseException) -> str:
     """What went wrong, in a line: of data that does not fit its model, the first place and why.
 
@@ -39,7 +66,7 @@ def in_a_line(problem: BaseException) -> str:
         where = ".".join(map(str, first["loc"])) or "the file"
         return f"{where[:120]}: {first['msg'][:200]}"
     words = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
-    return (words.splitlines() or [type(problem).__name__])[0]
+    return telling(words) or type(problem).__name__
 
 
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustError:

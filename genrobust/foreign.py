@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, telling
 from genrobust.projects import Project
 from genrobust.seeding import generators_kept
 
@@ -55,12 +55,13 @@ def explain(problem: BaseException) -> str:
         ...     explain(problem)
         'ZeroDivisionError: division by zero; <doctest genrobust.foreign.explain[0]>, line 2'
     """
-    reason = (str(problem).strip().splitlines() or [""])[0]
+    kind = f"{type(problem).__name__}: "
+    reason = telling(str(problem)).removeprefix(kind)
     ours = ("<frozen", str(_OURS[1]))
     trace = traceback.extract_tb(problem.__traceback__)
     frames = [frame for frame in trace if not frame.filename.startswith(ours)]
     foreign = [frame for frame in frames if is_foreign(frame.filename)]
-    words = f"{type(problem).__name__}: {reason}".removesuffix(": ")
+    words = f"{kind}{reason}".removesuffix(": ")
     for frame in (foreign or frames)[-1:]:
         words += f"; {Path(frame.filename).name}, line {frame.lineno}"
     return words
@@ -237,9 +238,15 @@ def _call(load: Callable[[], ModuleType], place: str, function: str) -> Any:
 
 
 def _failed(what: str, problem: Exception) -> GenrobustError:
-    return GenrobustError(
-        f"{what} ({explain(problem)}); make it run without arguments in this environment"
-    )
+    advice = "mend that: it is to run without arguments, in this environment"
+    if isinstance(problem, TypeError) and _is_of_the_call(problem):
+        advice = "let it take no arguments, or give each a default"
+    return GenrobustError(f"{what} ({explain(problem)}); {advice}")
+
+
+def _is_of_the_call(problem: Exception) -> bool:
+    """Whether the call that is caught failed by itself, before it came to other code."""
+    return problem.__traceback__ is not None and problem.__traceback__.tb_next is None
 
 
 class _Unclosed:

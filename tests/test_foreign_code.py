@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -20,7 +21,8 @@ import genrobust
 from genrobust import GenrobustError, files
 from genrobust.batch import Batch, Context
 from genrobust.cli.app import app
-from genrobust.foreign import default_device
+from genrobust.errors import QUOTED, telling
+from genrobust.foreign import default_device, explain
 from genrobust.models.wrapping import adapt
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Problem
@@ -78,6 +80,69 @@ def test_a_file_that_ends_the_process_is_refused(
     reference = file_of(tmp_path, **{where: statement})
     with pytest.raises(GenrobustError, match=r"ends the process .*own\.py, line \d+"):
         genrobust.load_model(reference)
+
+
+class Cut(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, 28)
+
+
+def of_a_worker() -> None:
+    calls = 'Original Traceback (most recent call last):\n  File "a.py", line 3\n    x = y[0]\n'
+    raise IndexError(f"Caught IndexError in DataLoader worker process 0.\n{calls}IndexError: boom")
+
+
+CAUSES: dict[str, tuple[Callable[[], Any], str]] = {
+    "weights of another size": (
+        lambda: nn.Linear(2, 3).load_state_dict(nn.Linear(4, 3).state_dict()),
+        r"RuntimeError: Error\(s\) in loading state_dict for Linear: size mismatch for weight",
+    ),
+    "TorchScript": (
+        lambda: torch.jit.script(Cut())(torch.zeros(1, 32)),
+        r"RuntimeError: shape '\[-1, 28\]' is invalid for input of size 32; test_foreign",
+    ),
+    "a worker": (of_a_worker, "IndexError: boom; test_foreign"),
+}
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_the_cause_is_told_where_the_first_line_is_a_heading(case: str) -> None:
+    act, said = CAUSES[case]
+    with pytest.raises(Exception, match=r".") as raised:
+        act()
+    assert re.match(said, explain(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("", ""),
+        ("\n one \ntwo", "one"),
+        ("one:\n\n\ttwo:\nthree\nfour", "one: two: three"),
+        ("one:", "one:"),
+        ("Traceback (most recent call last):\n  File", "Traceback (most recent call last): File"),
+        (f"one:\n{'x' * QUOTED}", f"one: {'x' * QUOTED}"),
+        (f"one:\n{'x' * QUOTED}y", f"one: {'x' * QUOTED}..."),
+    ],
+)
+def test_an_error_is_told_in_a_line(words: str, told: str) -> None:
+    assert telling(words) == told
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("build(size)", r"missing 1 required .*'size'.*; let it take no arguments, or give each a"),
+        ("build()", r"failed \(TypeError: .*own\.py, line \d+\); mend that: .* without arguments"),
+    ],
+)
+def test_a_function_that_takes_arguments_and_one_that_fails_are_two(
+    function: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(f"def {function}:\n    return None + 1\n")
+    with pytest.raises(GenrobustError, match=said):
+        genrobust.load_model(f"{path}:build")
 
 
 @pytest.mark.parametrize("command", [["check"], ["bench", "--model"], ["curve", "--model"]])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genrobust.attacks.base import Attack
 from genrobust.batch import Batch, Context
-from genrobust.errors import GenrobustError, unknown_name
+from genrobust.errors import GenrobustError, telling, unknown_name
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel, Surrogate
 from genrobust.objectives.classifier import deployed_margin
@@ -168,7 +168,7 @@ class Bridge(Attack):
                 f"install {source}"
             ) from problem
         except Exception as problem:
-            reason = str(problem).splitlines()[0] if str(problem) else "no reason given"
+            reason = telling(str(problem)) or "no reason given"
             raise GenrobustError(
                 f"the attack '{self.name}' failed in its library ({type(problem).__name__}: "
                 f"{reason}); check its settings, or choose another attack"

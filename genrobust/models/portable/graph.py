@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, telling
 
 
 class _Data(BaseModel):
@@ -498,7 +498,7 @@ def _resolve(value: Any, results: list[Any], x: Tensor, weights: Mapping[str, Te
 
 
 def _failed(place: str, problem: Exception) -> GenrobustError:
-    reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    reason = telling(str(problem)) or type(problem).__name__
     return GenrobustError(
         f"the model's graph fails at {place}: {reason[:300]}; export the model again with genrobust"
     )

@@ -24,7 +24,7 @@ from torch.distributions import Distribution
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, telling
 from genrobust.models.portable.graph import (
     PLACEMENT,
     WHOLE,
@@ -118,11 +118,10 @@ def _lowered(
     except GenrobustError:
         raise
     except Exception as problem:  # user code under a tracer can raise anything
-        reason = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
         raise GenrobustError(
             f"torch.export cannot follow the model's {name} ({type(problem).__name__}: "
-            f"{reason[:300]}); write it with torch operations on tensors alone, or submit the "
-            "model as an external model"
+            f"{telling(str(problem))[:300]}); write it with torch operations on tensors "
+            "alone, or submit the model as an external model"
         ) from problem
     return _Lowering(program, name).traced()
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, telling
 from genrobust.runner.execute import Work
 from genrobust.runner.executors.base import Executor
 from genrobust.runner.executors.worker import answer, finished
@@ -42,7 +42,7 @@ class Ray(Executor):
                 yield finished(ray.get(done), said)
         except ray.exceptions.RayError as problem:
             raise GenrobustError(
-                f"ray cannot compute a shard ({str(problem).strip().splitlines()[0]}); see ray's "
+                f"ray cannot compute a shard ({telling(str(problem))}); see ray's "
                 "own log, and whether genrobust and the run's folder are there on every machine"
             ) from problem
         finally:

@@ -168,11 +168,15 @@ def tensors_in(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
         ValueError: it is not a whole one.
     """
     try:
-        tensors = load(content)
-        length = int.from_bytes(content[:8], "little")
-        return tensors, json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+        return load(content), metadata_in(content)
     except SafetensorError as problem:
         raise ValueError(f"not a whole safetensors file: {problem}") from problem
+
+
+def metadata_in(content: bytes) -> dict[str, str]:
+    """The metadata alone, of what is known to be a whole safetensors file."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]).get("__metadata__") or {}
 
 
 @contextmanager

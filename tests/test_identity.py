@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.attacks import ATTACKS
-from genrobust.errors import GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.identity import IMAGES, identity
 from genrobust.norms import NORMS
 from genrobust.objectives.base import OBJECTIVES
@@ -260,15 +260,21 @@ def test_the_same_model_computes_nothing_the_second_time(
     assert (tmp_path / "out" / "record.json").read_bytes() == content
 
 
+@pytest.mark.parametrize("edit", ["code", "a tensor attribute"])
 def test_results_of_another_model_are_replaced_with_what_was_made_from_them(
-    place: Place, noise: Suite, tmp_path: Path
+    edit: str, place: Place, noise: Suite, tmp_path: Path
 ) -> None:
+    """Also of one with other numbers, which has no shard in common."""
     out = tmp_path / "out"
-    genrobust.bench(place(EDITS["code"], "1.0"), noise, out=out)
+    genrobust.bench(place(EDITS[edit], "1.0"), noise, out=out)
+    first = Record.load(out)
     (out / "evidence.zip").write_text("of the first model")
     with pytest.warns(GenrobustWarning, match="of another model, or of this one with other code"):
-        genrobust.bench(place(EDITS["code"], "0.5"), noise, out=out)
+        genrobust.bench(place(EDITS[edit], "0.9"), noise, out=out)
     assert not (out / "evidence.zip").exists()
+    with pytest.raises(GenrobustError, match="has pictures of another run, which took the place"):
+        first.plot_examples()
+    Record.load(out).plot_examples()
     assert Record.model_validate_json((out / "record.json").read_bytes()).suite == noise
 
 

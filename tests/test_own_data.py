@@ -23,7 +23,7 @@ from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
 from genrobust.judges import load_judge
 from genrobust.runner.options import Options
-from genrobust.runner.own import referred
+from genrobust.runner.own import kept, referred
 from genrobust.suites.draw import _number, draw
 from genrobust.suites.suite import MAX_SAMPLES, load_suite
 
@@ -544,3 +544,18 @@ def test_a_drawn_suite_is_given_again_with_the_pictures_that_it_was_drawn_from(
     ):
         with pytest.raises(GenrobustError, match=said):
             genrobust.bench(model, suite, data=pictures, **how, **more)
+
+
+def test_other_pictures_take_the_place_of_a_suite_in_a_folder_that_goes_by_no_name(
+    tmp_path: Path,
+) -> None:
+    """And going back to the first ones gives the first suite, so that records compare."""
+    one = load_suite("digits").limited(4).model_copy(update={"name": "own-data"})
+    other = one.model_copy(update={"data_sha256": "0" * 64})
+    for suite in (one, other, one):
+        found, file = kept(suite, lambda _: tmp_path, radii=True)
+        assert found == suite == load_suite(str(file))
+    named, file = kept(other, lambda suite: tmp_path / suite.name, radii=True)
+    assert named == other, "there was none"
+    named, file = kept(one, lambda suite: tmp_path / suite.name, radii=True)
+    assert named.name == file.parent.name != one.name

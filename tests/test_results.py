@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from safetensors.torch import load, save
 from scipy.stats import bootstrap
 
 import genrobust
@@ -172,6 +173,16 @@ def test_a_run_keeps_what_its_record_can_be_asked(run: tuple[Record, Path]) -> N
     assert all(np.array_equal(a, b) for a, b in zip(*drawn, strict=True))
     assert both[0].axes[0].get_title().startswith("digit ")
     both[0].savefig(io.BytesIO(), format="pdf")
+
+
+def test_pictures_that_do_not_say_of_which_run_they_are_are_read(
+    run: tuple[Record, Path], tmp_path: Path
+) -> None:
+    """As earlier versions wrote them."""
+    shutil.copytree(run[1], tmp_path, dirs_exist_ok=True)
+    content = (tmp_path / "examples.safetensors").read_bytes()
+    (tmp_path / "examples.safetensors").write_bytes(save(load(content)))
+    assert len(Record.load(tmp_path).plot_examples().axes) > 0
 
 
 def test_what_stood_has_no_attacked_picture(run: tuple[Record, Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,17 @@ from genrobust.records.outcomes import OUTCOMES, Outcomes, check_outcomes
 from genrobust.suites.suite import Frozen
 
 if TYPE_CHECKING:
+    from genrobust.records.curve_record import MinimumNormRecord
     from genrobust.records.record import Record
 
 Kept = TypeVar("Kept", bound="Beside")
+
+#: What of a record no other run gives; a record of either kind has only some of it.
+_GIVEN: dict[str, bool | dict[str, bool]] = {
+    "provenance": {"shards": True},
+    "scores": True,
+    "sources": True,
+}
 
 
 @dataclass(frozen=True)
@@ -55,24 +64,31 @@ class AtHand:
             ) from problem
         return found
 
-    def examples_of(self, name: str, command: str) -> Sequence[Example]:
+    def examples_of(self, record: Record | MinimumNormRecord) -> Sequence[Example]:
         """The pictures of a few sources.
 
         Raises:
-            GenrobustError: they are not at hand, or damaged.
+            GenrobustError: they are not at hand, damaged, or of another run.
         """
         if self.examples is not None:
             return self.examples
-        path = self._path(EXAMPLES, name)
+        path = self._path(EXAMPLES, record.model.name)
         try:
-            return read_examples(files.read_bytes(path), path)
+            found, run = read_examples(files.read_bytes(path), path)
         except OSError as problem:
-            raise _unread(path, command) from problem
+            raise _unread(path, record.command) from problem
         except GenrobustError as problem:
             raise GenrobustError(
                 f"'{path}' is damaged, or no file of a run's pictures; "
-                f"{again(path.parent, command)}"
+                f"{again(path.parent, record.command)}"
             ) from problem
+        if run not in (None, _run_of(record)):
+            raise GenrobustError(
+                f"'{path}' has pictures of another run, which took the place of that of "
+                f"'{record.model.name}'; measure it again by '{record.command}', into a folder of "
+                "its own, and load the record from there"
+            )
+        return found
 
     def _path(self, name: str, model: str) -> Path:
         if self.folder is None:
@@ -101,21 +117,26 @@ class Beside(Frozen):
         return found
 
 
-def write_beside(folder: Path, at_hand: AtHand) -> None:
-    """Write what is in memory to a run's folder, where :class:`AtHand` finds it again.
+def write_beside(folder: Path, record: Beside) -> None:
+    """Write what a record has in memory to its run's folder, where :class:`AtHand` finds it again.
 
     Raises:
         GenrobustError: the folder cannot be written.
     """
-    contents = {}
+    at_hand, contents = record.at_hand, {}
     if at_hand.outcomes is not None:
         contents[OUTCOMES] = at_hand.outcomes.model_dump_json().encode() + b"\n"
     if at_hand.examples:
-        contents[EXAMPLES] = written_examples(at_hand.examples)
+        contents[EXAMPLES] = written_examples(at_hand.examples, _run_of(record))
     for name, content in contents.items():
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
             files.write_bytes(path, content)
+
+
+def _run_of(record: Beside) -> str:
+    """What tells a record's run from others: a hash of its shards, and of what they gave."""
+    return hashlib.sha256(record.model_dump_json(include=_GIVEN).encode()).hexdigest()
 
 
 def _unread(path: Path, command: str) -> GenrobustError:

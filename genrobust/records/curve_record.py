@@ -186,7 +186,7 @@ class MinimumNormRecord(Beside):
         Raises:
             GenrobustError: the pictures are not at hand.
         """
-        found = self.at_hand.examples_of(self.model.name, self.command)
+        found = self.at_hand.examples_of(self)
         return display.plot_examples(found, classes, figure)
 
     def compare(self, other: MinimumNormRecord) -> Comparison:

@@ -10,11 +10,15 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from genrobust import files
 from genrobust.errors import GenrobustError
 from genrobust.models.tensors import TensorLimits, read_safetensors
 
 #: The file beside record.json.
 EXAMPLES = "examples.safetensors"
+
+#: What in its metadata says of which run the pictures are.
+_RUN = "run"
 
 _NAMES = ("sample_id", "label", "source", "reconstruction")
 _ATTACKED = ("eps", "x_adv", "attacked", "shows")
@@ -41,8 +45,11 @@ class Example:
     attacked: tuple[Attacked, ...]
 
 
-def written_examples(examples: Sequence[Example]) -> bytes:
-    """One or more, each with the first image that broke it, as a file holds them."""
+def written_examples(examples: Sequence[Example], run: str) -> bytes:
+    """One or more, each with the first image that broke it, as a file holds them.
+
+    ``run`` tells of which they are.
+    """
     fallen = [one.attacked[0] if one.attacked else None for one in examples]
     columns = {
         "sample_id": torch.tensor([one.sample_id for one in examples]),
@@ -54,11 +61,11 @@ def written_examples(examples: Sequence[Example]) -> bytes:
         "attacked": _stacked([a.reconstruction if a else None for a in fallen], examples),
         "shows": torch.tensor([a.shows if a else -1 for a in fallen]),
     }
-    return save({name: column.cpu().contiguous() for name, column in columns.items()})
+    return save({name: column.cpu().contiguous() for name, column in columns.items()}, {_RUN: run})
 
 
-def read_examples(content: bytes, path: Path) -> list[Example]:
-    """What :func:`written_examples` gave.
+def read_examples(content: bytes, path: Path) -> tuple[list[Example], str | None]:
+    """What :func:`written_examples` was given; files of before do not say of which run they are.
 
     Raises:
         GenrobustError: the content is something else.
@@ -67,7 +74,7 @@ def read_examples(content: bytes, path: Path) -> list[Example]:
     columns = [found[name] for name in (*_NAMES, *_ATTACKED) if name in found]
     if len(columns) < len(_NAMES + _ATTACKED) or len({len(column) for column in columns}) > 1:
         raise GenrobustError(f"'{path}' does not hold a run's pictures; write them again")
-    return [_read(*row) for row in zip(*columns, strict=True)]
+    return [_read(*row) for row in zip(*columns, strict=True)], files.metadata_in(content).get(_RUN)
 
 
 def _read(

@@ -433,7 +433,7 @@ class Record(Beside):
             >>> len(record.plot_examples().axes)  # five rows, a column a source that is eligible
             10
         """
-        found = self.at_hand.examples_of(self.model.name, self.command)
+        found = self.at_hand.examples_of(self)
         return display.plot_examples(found, classes, figure)
 
     def compare(self, other: Record) -> Comparison:

@@ -115,7 +115,8 @@ def kept(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suit
     """The suite, written down in the folder ``home`` gives for it, and its file.
 
     One of the same pictures and judges that is there already is taken as it is, so that all models
-    are measured at the same radii; beside any other the suite gets a name of its own.
+    are measured at the same radii; beside any other the suite gets a name of its own, or takes its
+    place where ``home`` goes by no name.
 
     Args:
         suite: as it was drawn.
@@ -125,10 +126,10 @@ def kept(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suit
     mark = short_hash(
         suite.model_dump_json(exclude={"description"} if radii else {"description", "eps"})
     )
+    named = suite.model_copy(update={"name": f"{suite.name}-{mark}"})
     file = Path()
-    for name in (suite.name, f"{suite.name}-{mark}"):
-        suite = suite.model_copy(update={"name": name})
-        file = home(suite) / SUITE
+    for one in (suite, named) if home(named) != home(suite) else (suite,):
+        suite, file = one, home(one) / SUITE
         if not file.exists():
             break
         found = read_suite(file)

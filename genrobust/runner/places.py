@@ -145,11 +145,10 @@ def begin(
     found = _plan_in(folder) or {}
     if command is None and found == outline | {k: found.get(k) for k in ("command", "folder")}:
         return
-    shared = any(spec in outline["shards"] for spec in found.get("shards", ()))
-    if shared and found.get("identity") != prepared.identity:
+    if found.get("identity", prepared.identity) != prepared.identity:
         warnings.warn(
-            f"'{folder}' holds results of another model, or of this one with other code; they are "
-            "replaced",
+            f"'{folder}' holds results of another model, or of this one with other code, pictures "
+            "or libraries; they are replaced",
             GenrobustWarning,
             stacklevel=2,
         )

@@ -81,7 +81,7 @@ def execute(
     examples = list(_examples(prepared, tasks, found))
     at_hand = replace(record.at_hand, examples=examples, folder=folder)
     record = places.settle(folder / purpose.file, record).beside(at_hand)
-    write_beside(folder, at_hand)
+    write_beside(folder, record)
     return Run(record)
 
 

@@ -269,12 +269,24 @@ def load_images(name: str, split: Split = "test", root: str | Path | None = None
     text("name", name, "digits")
     if split not in ("train", "test"):
         raise GenrobustError(f"a split is 'train' or 'test', not {split!r}")
+    load = _load.__wrapped__ if is_reference(name) else _load  # what lies there may change
+    return load(name, split, root_of(root))
+
+
+def root_of(root: str | Path | None) -> Path | None:
+    """The folder with the data as :func:`load_images` takes it; None where none is said.
+
+    Raises:
+        GenrobustError: it is a file.
+    """
     given = path("root", root, "data") if root else None
     chosen = given or chosen_root() or os.environ.get("GENROBUST_DATA") or None
-    if chosen and not Path(chosen).expanduser().is_dir() and Path(chosen).expanduser().exists():
+    if not chosen:
+        return None
+    folder = Path(chosen).expanduser()
+    if folder.exists() and not folder.is_dir():
         raise GenrobustError(f"the data's root '{chosen}' is a file; give the folder it lies in")
-    load = _load.__wrapped__ if is_reference(name) else _load  # what lies there may change
-    return load(name, split, Path(chosen).expanduser() if chosen else None)
+    return folder
 
 
 def require_full_range(raw: Tensor) -> None:
@@ -343,9 +355,16 @@ def split_of(source: Dataset, name: str, split: Split, root: Path | None) -> Ima
 @lru_cache(maxsize=8)
 def _load(name: str, split: Split, root: Path | None) -> Images:
     source = source_of(name)
-    try:
+    with told_of(name, split):
         images = split_of(source, name, split, root)
         require_full_range(images.raw)
         return images
-    except GenrobustError as problem:  # of its files or of its images, whichever set was asked for
+
+
+@contextmanager
+def told_of(name: str, split: Split) -> Iterator[None]:
+    """What is wrong with files or images is told of the split that they are of."""
+    try:
+        yield
+    except GenrobustError as problem:
         raise GenrobustError(f"the {split} split of '{name}': {problem}") from problem

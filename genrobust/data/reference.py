@@ -8,6 +8,7 @@ before the pictures themselves are needed; of those only the drawn ones are.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +25,16 @@ from genrobust.data.base import (
     Images,
     Split,
     is_reference,
+    load_images,
     require_full_range,
+    root_of,
     source_of,
     split_of,
+    told_of,
 )
-from genrobust.data.pictures import MOST_CLASSES, Pictures, pictures_in
+from genrobust.data.pictures import MOST_CLASSES, MissingSplitError, Pictures, pictures_in
 from genrobust.data.pixels import fitted
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.files import is_there
 from genrobust.foreign import as_script, build
 from genrobust.seeding import generator
@@ -230,6 +234,44 @@ class Reference:
                 f"give --sources {pictures.count} or fewer"
             )
         return drawn(pictures.labels, pictures.count, self.draw)
+
+
+def reference_images(name: str, most: int, root: str | Path | None = None) -> Images:
+    """Labelled pictures that attacks go by: those of the training split, which nothing is drawn of.
+
+    Where pictures of one's own have no such split they are those of the test split.
+
+    Args:
+        name: a data set.
+        most: of pictures of one's own no more are read, of each class as many.
+        root: see :func:`load_images`.
+
+    Raises:
+        GenrobustError: they are not there, or not as they are said to be.
+    """
+    if not is_reference(name):
+        return load_images(name, "train", root)
+    reference, folder = Reference.parse(name), root_of(root)
+    with told_of(name, "train"):
+        found = _labelled(reference, folder)
+    if found is None:
+        warnings.warn(
+            f"'{reference.place}' has no train split with labels; attacks that go by labelled "
+            "pictures, as 'neighbours' does, go by those of the split that is attacked",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+        found = reference.pictures("test", folder, labelled=True)
+    return replace(reference, draw=min(most, found.count)).taken_of(found)[0]
+
+
+def _labelled(reference: Reference, root: Path | None) -> Pictures | None:
+    """The training pictures, where there are such, and with labels."""
+    try:
+        found = reference.pictures("train", root, labelled=True)
+    except MissingSplitError:
+        return None
+    return None if found.labels is None else found
 
 
 def undrawn(name: str) -> str:

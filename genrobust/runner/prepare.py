@@ -20,6 +20,7 @@ from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
 from genrobust.data.base import DATASETS, Images, is_reference, load_images
+from genrobust.data.reference import reference_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
@@ -160,7 +161,7 @@ def prepare(
     live = ready
     if options.as_data:
         ready = _as_data(ready)
-    references = _references(used, options, device)
+    references = _references(used, images, options, device)
     who = _identity(ready, used, images, references)
     ready.module.to(device)
     if ready.input_shape != images.shape:
@@ -292,15 +293,36 @@ def _check_samples(suite: Suite, images: Images) -> None:
 
 
 def _references(
-    suite: Suite, options: Options, device: torch.device
+    suite: Suite, images: Images, options: Options, device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
     """The first training images, if an attack of the suite needs some."""
-    needed = (make_attack(e.attack, e.settings).needs(e.goal) for e in suite.attacks)
-    if not any("references" in needs for needs in needed):
+    needing = {
+        entry.attack
+        for entry in suite.attacks
+        if "references" in make_attack(entry.attack, entry.settings).needs(entry.goal)
+    }
+    if not needing:
         return None
-    images = load_images(suite.dataset, "train", options.data_root)
-    ids = torch.arange(min(REFERENCES, len(images)))
-    return images.take(ids).to(device), images.labels_of(ids).to(device)
+    found = reference_images(suite.dataset, REFERENCES, options.data_root)
+    ids = torch.arange(min(REFERENCES, len(found)))
+    labels = found.labels_of(ids)
+    if images.labels is not None:
+        shown = images.labels[torch.tensor([*suite.sample_ids, *suite.target_ids])]
+        _warn_of_lacking(shown, labels, needing)
+    return found.take(ids).to(device), labels.to(device)
+
+
+def _warn_of_lacking(shown: Tensor, labels: Tensor, attacks: set[str]) -> None:
+    """Sources and targets are of classes that attacks are not led to."""
+    lacking = sorted(set(shown.tolist()) - set(labels.tolist()))
+    if lacking:
+        warnings.warn(
+            f"there is no picture of the classes {', '.join(map(str, lacking))} among those that "
+            f"{', '.join(sorted(attacks))} go by, so that they lead to no such class, or refuse "
+            "it; put some into the train split",
+            GenrobustWarning,
+            stacklevel=4,
+        )
 
 
 def wrapped(

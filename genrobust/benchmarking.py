@@ -49,6 +49,7 @@ def bench(
     executor: str = "threads",
     batch_size: int | None = None,
     data_root: str | Path | None = None,
+    judge_root: str | Path | None = None,
     out: str | Path | None = None,
 ) -> Record:
     """Score a model under a suite's protocol.
@@ -87,6 +88,8 @@ def bench(
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
+        judge_root: the folder that relative places of judges start from, also of those that a suite
+            names; default the current one.
         out: a folder that keeps shards (so that a stopped run resumes), ``record.json`` and
             ``report.html``; default none is kept.
 
@@ -145,6 +148,7 @@ def minimum_norm(
     executor: str = "threads",
     batch_size: int | None = None,
     data_root: str | Path | None = None,
+    judge_root: str | Path | None = None,
     out: str | Path | None = None,
 ) -> MinimumNormRecord:
     """Find the smallest adversarial change of each source of a suite.
@@ -166,6 +170,8 @@ def minimum_norm(
         batch_size: the most images that go through the model at once; default any number. Results
             are the same up to rounding.
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
+        judge_root: the folder that relative places of judges start from, also of those that a suite
+            names; default the current one.
         out: a folder that keeps shards with the images (so that a stopped run resumes),
             ``curve.json`` and ``curve.html``; default none is kept.
 

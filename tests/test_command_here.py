@@ -7,10 +7,12 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from genrobust.cli.app import app
+from genrobust.records.record import Record
 from genrobust.suites import load_suite
 
 
@@ -52,3 +54,70 @@ def test_a_run_that_lacks_shards_names_a_command_that_does_them(
     assert ended.exit_code == 0, ended.output
     assert str(folder / "record.json") in ended.output
     assert len(list((folder / "shards").iterdir())) == 2
+
+
+MINE = """
+import torch
+from torch import nn
+
+class Model(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def encode(self, x):
+        return x.flatten(1)
+
+    def decode(self, z):
+        return z.view(-1, 1, 8, 8)
+
+class Judge(nn.Module):
+    def forward(self, x):
+        return 20 * torch.stack([x[..., :4].mean((1, 2, 3)), x[..., 4:].mean((1, 2, 3))], 1)
+
+class Other(Judge):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "given", ["of a suite drawn from pictures", "of a suite's file", "in place of a suite's"]
+)
+@pytest.mark.parametrize("where", [".", "sub"])
+def test_judges_of_ones_own_are_found_from_any_folder(
+    where: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By 'collect', and by what 'status' says is to be typed; and no record says where they lie."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (home / where).mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(home)
+    (home / where / "mine.py").write_text(MINE)
+    labels = np.arange(8) % 2
+    images = np.full((8, 1, 8, 8), 0.2, "float32")
+    images[labels == 0, ..., :4] = images[labels == 1, ..., 4:] = 0.8
+    np.savez("pictures.npz", images=images, labels=labels)
+    own = ["--data", "pictures.npz", "--sources", "4", "--eps", "0.1", "--attack", "noise"]
+    names = {f"{where}/mine.py:{name}" for name in ("Judge", "Other")}
+    judges = [word for name in sorted(names) for word in ("--judge", name)]
+    words = ["bench", "--model", f"{where}/mine.py:Model"]
+    if given == "of a suite drawn from pictures":
+        words += [*own, *judges]
+    else:
+        make = ["suite", "make", "--out", "mine.json", *words[1:], *own[:-2], *judges]
+        assert CliRunner().invoke(app, make).exit_code == 0
+        words += ["--suite", "mine.json"]
+        words += judges if given == "in place of a suite's" else []
+    ended = CliRunner().invoke(app, [*words, "--out", "runs", "--shard", "1/1"])
+    assert ended.exit_code == 0, ended.output
+    (plan,) = Path("runs").rglob("plan.json")
+    folder = plan.parent.absolute()
+
+    monkeypatch.chdir(elsewhere)
+    ended = CliRunner().invoke(app, ["status", str(folder)])
+    typed = shlex.split(ended.output.partition("goes on with: ")[2])[1:]
+    for again in (["collect", str(folder)], typed):
+        (folder / "record.json").unlink(missing_ok=True)
+        ended = CliRunner().invoke(app, again)
+        assert ended.exit_code == 0, ended.output
+        found = Record.load(folder)
+        assert {judge.architecture for judge in found.suite.judges} == names
+    assert [path.parent for path in tmp_path.rglob("record.json")] == [folder]

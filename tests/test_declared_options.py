@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "executor": "serial",
     "batch_size": 4,
     "data_root": "data",
+    "judge_root": "judges",
     "as_data": True,
     "seed": 7,
     "radius": 0.3,

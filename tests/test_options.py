@@ -97,6 +97,7 @@ BAD = {
         "--executor": ["", "process", LONG, BYTES],
         "--shard": ["", "0/3", "4/3", "x", LONG],
         "--data-root": ROOTS,
+        "--judge-root": ROOTS,
     },
     "curve": {
         "--model": MODELS,
@@ -112,6 +113,7 @@ BAD = {
         "--executor": ["", "process", LONG, BYTES],
         "--shard": ["", "0/3", "4/3", "x", LONG],
         "--data-root": ROOTS,
+        "--judge-root": ROOTS,
     },
     "check": {
         "MODEL": MODELS,

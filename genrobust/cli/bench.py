@@ -79,7 +79,7 @@ def bench_models(
         shards = shards_of(one)
         if collected is None:
             folder = folder_of(home, one, shards, take=not dry_run)
-            here = command_here(one.command, suite, one.options, out)
+            here = command_here(one, suite, out)
         else:
             folder, here = require_run(collected, one, shards), None
         if dry_run:

@@ -39,7 +39,7 @@ def measure_curve(
     shards = shards_of(run)
     if collected is None:
         folder = folder_of(home, run, shards, below=run.suite.norm, take=not dry_run)
-        here = command_here(run.command, suite, run.options, out)
+        here = command_here(run, suite, out)
     else:
         folder, here = require_run(collected, run, shards), None
     if dry_run:

@@ -16,8 +16,8 @@ GROUPS = {
     "Model": ("model", "weights", "name", "max_batch", "batch_size", "trust_code"),
     "Data": ("data", "sources", "dataset", "data_root", "suite"),
     "Protocol": (
-        *("attacks", "norm", "eps", "judge", "rule", "limit", "seed", "seeds", "radius"),
-        *("depth", "share", "change"),
+        *("attacks", "norm", "eps", "judge", "judge_root", "rule", "limit", "seed", "seeds"),
+        *("radius", "depth", "share", "change"),
     ),
     "Running": ("device", "workers", "executor", "shard", "as_data", "out", "json_out", "help"),
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -111,8 +113,11 @@ def load_judge(dataset: str, reference: str) -> Judge:
             f"'{dataset}' has no classes for the judge '{reference}' to tell apart; leave it out, "
             "or choose a data set with labels"
         )
-    with as_script(reference.rpartition(":")[0] or reference):
-        hashed, module = _found(dataset, reference)
+    place = reference
+    if file_of(reference) is not None:
+        place = str(Path(_ROOT.get() or "").expanduser() / reference)
+    with as_script(place.rpartition(":")[0] or place):
+        hashed, module = _found(dataset, place)
         module.to("cpu").eval().requires_grad_(False)
     judge = Judge(name_of(dataset, reference), module, "")
     check_judge(judge, known.image_shape, len(known.classes))
@@ -136,6 +141,29 @@ def is_place(reference: str) -> bool:
 def is_code(reference: str) -> bool:
     """Whether it names code to be run, which nobody has registered."""
     return ":" in reference
+
+
+def file_of(reference: str) -> Path | None:
+    """The file that it names, where it names one.
+
+    >>> file_of("sub/mine.py:judge"), file_of("package.module:judge"), file_of("lenet")
+    (PosixPath('sub/mine.py'), None, None)
+    """
+    place = reference.rpartition(":")[0] if is_code(reference) else reference
+    return Path(place) if place.endswith((".py", ".safetensors")) else None
+
+
+@contextmanager
+def judges_at(root: str | Path | None) -> Iterator[None]:
+    """Within it :func:`load_judge` has relative places of files start there; None: where one is."""
+    before = _ROOT.set(root)
+    try:
+        yield
+    finally:
+        _ROOT.reset(before)
+
+
+_ROOT: ContextVar[str | Path | None] = ContextVar("root", default=None)
 
 
 def _found(dataset: str, reference: str) -> tuple[Callable[[nn.Module], str], nn.Module]:

@@ -131,6 +131,13 @@ class Options:
         metavar="FOLDER",
         envvar="GENROBUST_DATA",
     )
+    judge_root: str | Path | None = _option(  # noqa: RUF009
+        None,
+        "Folder that relative places of judges start from; default the current one.",
+        example="judges",
+        written="here",
+        metavar="FOLDER",
+    )
     as_data: bool = _option(
         False,
         "Also write evidence.zip, with which others can check every score.",

@@ -14,6 +14,7 @@ from genrobust.arguments import usable_device, whole
 from genrobust.data.base import DATASETS
 from genrobust.data.reference import Reference, apart
 from genrobust.errors import GenrobustError
+from genrobust.judges.load import judges_at
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.names import short_hash
@@ -77,7 +78,7 @@ def drawn_for(
         GenrobustError: the data, a judge or the model is not there or does not fit.
     """
     root = None if options.data_root is None else Path(options.data_root)
-    with left_as_it_was(model):
+    with left_as_it_was(model), judges_at(options.judge_root):
         native = data.native("test", root)
         ready = wrapped(model, native.name, native.image_shape, options)
         ready.module.to(usable_device(options.device)).eval()

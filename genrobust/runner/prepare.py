@@ -25,7 +25,7 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
-from genrobust.judges.load import is_place
+from genrobust.judges.load import is_place, judges_at
 from genrobust.models import threads
 from genrobust.models.check import ModelCheck, check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
@@ -123,7 +123,8 @@ def prepare(
     """
     executor = _executor(options, model)
     home = str(Path.cwd()) if executor.elsewhere else ""
-    used, deviations, settings = _adjusted(suite, options)
+    with judges_at(options.judge_root):
+        used, deviations, settings = _adjusted(suite, options)
     rule = RULES.get(used.rule)
     for entry in used.attacks:
         attack = make_attack(entry.attack, entry.settings)
@@ -178,7 +179,8 @@ def prepare(
     live.module.to(device)
     compared = fidelity(live, some)
     say(live, compared)
-    attacker, scorers = _judges(used, images, device)
+    with judges_at(options.judge_root):
+        attacker, scorers = _judges(used, images, device)
     spec = None
     if isinstance(model, str):
         reference = model
@@ -412,7 +414,7 @@ def _judge(suite: Suite, ref: JudgeRef, device: torch.device) -> Judge:
             raise
         raise GenrobustError(
             f"the suite '{suite.name}' names the judge '{ref.architecture}', looked for from the "
-            f"current folder: {problem}"
+            f"current folder unless --judge-root (judge_root=) says from which: {problem}"
         ) from problem
     if judge.sha256 != ref.sha256:
         raise GenrobustError(

@@ -6,15 +6,19 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from genrobust._version import __version__
 from genrobust.attacks.base import ATTACKS
+from genrobust.data.base import is_reference
+from genrobust.judges.load import file_of
 from genrobust.models.model import GenerativeModel
 from genrobust.models.published import HUB, is_published
 from genrobust.plugins import blamed
@@ -23,6 +27,9 @@ from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
 from genrobust.suites.suite import Suite, registered_as
+
+if TYPE_CHECKING:
+    from genrobust.runner.prepare import Prepared
 
 
 def provenance(
@@ -62,16 +69,15 @@ def command(model: str, suite: Suite, options: Options) -> str:
     return shlex.join([*words, *chain.from_iterable(said.values())])
 
 
-def command_here(command: str, suite: str, options: Options, out: Path) -> str:
+def command_here(prepared: Prepared[Any], suite: str, out: Path) -> str:
     """A record's command as it can be typed on this machine, from any folder.
 
     Args:
-        command: what :func:`command` gave, free of what lies where.
+        prepared: the run, whose own command is free of what lies where.
         suite: a name or a path, as it was typed.
-        options: of the run.
         out: the folder for results.
     """
-    words = shlex.split(command)
+    words, options = shlex.split(prepared.command), _rooted(prepared.options, prepared.suite)
     given = {"--model": _absolute(words[words.index("--model") + 1])}
     if options.weights is not None:
         given["--weights"] = str(Path(options.weights).absolute())
@@ -81,6 +87,16 @@ def command_here(command: str, suite: str, options: Options, out: Path) -> str:
         words[words.index(option) + 1] = value
     words += ["--out", str(out.absolute())]
     return shlex.join([*words, *chain.from_iterable(options.words("here").values())])
+
+
+def _rooted(options: Options, suite: Suite) -> Options:
+    """The options with the folders that relative places in a suite start from: else this one."""
+    if is_reference(suite.dataset):
+        options = replace(options, data_root=options.data_root or Path.cwd())
+    files = (file_of(judge.architecture) for judge in suite.judges)
+    if any(file is not None and not file.is_absolute() for file in files):
+        options = replace(options, judge_root=options.judge_root or Path.cwd())
+    return options
 
 
 def _absolute(reference: str) -> str:

@@ -210,6 +210,12 @@ class Suite(Frozen):
         return self.model_copy(update=update)
 
     @property
+    def judges(self) -> tuple[JudgeRef, ...]:
+        """All that it names, the attacker's first."""
+        attacker = () if self.attacker_judge is None else (self.attacker_judge,)
+        return (*attacker, *self.scoring_judges)
+
+    @property
     def shared_judges(self) -> tuple[str, ...]:
         """The scoring judges that attacks go by as well.
 

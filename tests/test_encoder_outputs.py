@@ -123,7 +123,7 @@ def test_what_was_read_once_is_read_so_for_good() -> None:
 UNTOLD: dict[str, tuple[Form, str]] = {
     "which is the sample": (
         lambda t, x: (t.mean(x), t.logvar(x), 7 * t.mean(x)),
-        r"cannot tell.*encode=lambda x: module\.encode\(x\)\[1:\].*module\.encode\(x\)\[:2\]",
+        r"cannot tell.*encode=lambda x: your_encode\(x\)\[1:\].*your_encode\(x\)\[:2\]",
     ),
     "a standard deviation": (lambda t, x: (t.sample(x), t.mean(x), t.std(x)), "cannot tell"),
     "mean and log-variance swapped": (
@@ -132,7 +132,7 @@ UNTOLD: dict[str, tuple[Form, str]] = {
     ),
     "four": (
         lambda t, x: (t.mean(x), t.logvar(x), t.std(x), -t.mean(x)),
-        r"encode=lambda x: module\.encode\(x\)\[2:\].*\[:2\]",
+        r"encode=lambda x: your_encode\(x\)\[2:\].*\[:2\]",
     ),
     "two pairs": (
         lambda t, x: (t.mean(x)[:, :2], t.logvar(x)[:, :2], t.mean(x), t.logvar(x)),
@@ -140,15 +140,15 @@ UNTOLD: dict[str, tuple[Form, str]] = {
     ),
     "features first": (
         lambda t, x: (x.flatten(1), t.mean(x), t.logvar(x)),
-        r"encode=lambda x: module\.encode\(x\)\[1:\]",
+        r"encode=lambda x: your_encode\(x\)\[1:\]",
     ),
     "something between": (
         lambda t, x: (t.mean(x), x.flatten(1), t.logvar(x)),
-        r"encode=lambda x: \[module\.encode\(x\)\[i\] for i in \[0, 2\]\]",
+        r"encode=lambda x: \[your_encode\(x\)\[i\] for i in \[0, 2\]\]",
     ),
     "a pair inside": (
         lambda t, x: (t.sample(x), (t.mean(x), t.logvar(x))),
-        r"encode=lambda x: module\.encode\(x\)\[1\] if that is the posterior",
+        r"encode=lambda x: your_encode\(x\)\[1\] if that is the posterior",
     ),
     "posteriors": (
         lambda t, x: [D.Normal(t.mean(x), t.std(x)), D.Normal(t.mean(x), t.std(x))],
@@ -156,7 +156,7 @@ UNTOLD: dict[str, tuple[Form, str]] = {
     ),
     "a sample and a distribution": (
         lambda t, x: (t.sample(x), D.Normal(t.mean(x), t.std(x))),
-        r"module\.encode\(x\)\[1\]",
+        r"your_encode\(x\)\[1\]",
     ),
     "all random": (lambda t, x: (t.sample(x), t.sample(x), t.sample(x)), "cannot tell"),
     "a sample and its mean": (lambda t, x: (t.mean(x), t.mean(x)), "the same numbers"),
@@ -167,7 +167,7 @@ UNTOLD: dict[str, tuple[Form, str]] = {
     ),
     "two marks": (
         lambda t, x: {"cont": [t.mean(x), t.logvar(x)], "embedding": t.mean(x)},
-        r"more than one posterior \(cont and embedding\).*module\.encode\(x\)\['cont'\]",
+        r"more than one posterior \(cont and embedding\).*your_encode\(x\)\['cont'\]",
     ),
     "a code and something like it": (
         lambda t, x: {"embedding": t.sample(x), "mean": t.mean(x)},
@@ -184,6 +184,166 @@ UNTOLD: dict[str, tuple[Form, str]] = {
         r"'cont' as a list of .*which is not \[mean, logvar\]",
     ),
 }
+
+
+# Distributions
+
+
+class Custom(D.Distribution):
+    """One that nobody knows, and that has no mean."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.numbers = numbers
+        super().__init__(numbers.shape[:1], numbers.shape[1:], validate_args=False)
+
+
+MEANS: dict[str, Callable[[Tensor], D.Distribution]] = {
+    "Beta": lambda z: D.Beta(z.exp(), 2.0),
+    "Dirichlet": lambda z: D.Dirichlet(z.exp()),
+    "Gamma": lambda z: D.Gamma(z.exp(), 1.0),
+    "Bernoulli": lambda z: D.Independent(D.Bernoulli(logits=z), 1),
+    "StudentT": lambda z: D.StudentT(5.0, z, 1.0),
+    "VonMises": lambda z: D.VonMises(z, 1.0),
+    "Kumaraswamy": lambda z: D.Kumaraswamy(z.exp(), torch.tensor(2.0)),
+    "Gumbel": lambda z: D.Gumbel(z, 1.0),
+    "LogNormal": lambda z: D.LogNormal(z, 0.5),
+    "HalfNormal": lambda z: D.HalfNormal(z.exp()),
+}
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_any_other_distribution_is_read_as_its_mean_and_said_to_be(name: str) -> None:
+    with pytest.warns(GenrobustWarning, match=f"a {name} is read as its mean; nothing is known"):
+        toy, model = wrapped(lambda t, x: MEANS[name](t.mean(x)))
+    x = probe_images((1, 8, 8), 3)
+    (part,) = model.encode(x).parts
+    torch.testing.assert_close(part.mode(), MEANS[name](toy.mean(x)).mean)
+
+
+@pytest.mark.parametrize(
+    ("name", "gives", "line"),
+    [
+        ("Cauchy", lambda z: D.Cauchy(z, 1.0), ".mode"),
+        ("RelaxedBernoulli", lambda z: D.RelaxedBernoulli(torch.tensor(0.5), logits=z), ".probs"),
+        ("Custom", Custom, None),
+    ],
+)
+def test_a_distribution_without_a_mean_is_told_by_its_name_with_a_line_that_works(
+    name: str, gives: Callable[[Tensor], D.Distribution], line: str | None
+) -> None:
+    toy = Toy()
+    vars(toy).update(encode=lambda x: gives(toy.mean(x)), decode=toy.image)
+    with pytest.raises(GenrobustError, match=f"the distribution {name}, which has no mean") as e:
+        genrobust.wrap(toy)
+    typed = str(e.value).split("; pass encode=")[1]
+    if line is None:
+        assert typed == ", a function from images to their codes"
+    else:
+        assert typed.endswith(line)
+        genrobust.wrap(toy, encode=eval(typed, {"module": toy}))
+
+
+@pytest.mark.parametrize("kind", ["in a dictionary", "in an object"])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_a_distribution_beside_a_code_is_the_posterior(kind: str, drawn: bool) -> None:
+    def encode(t: Toy, x: Tensor) -> Any:
+        q = D.Normal(t.mean(x), t.std(x))
+        return BESIDE[kind]({"z": q.rsample() if drawn else q.mean, "q": q})
+
+    toy, model = wrapped(encode)
+    x = probe_images((1, 8, 8), 3)
+    (part,) = model.encode(x).parts
+    torch.testing.assert_close(part.logvar, toy.logvar(x))
+
+
+def test_two_distributions_are_not_told_apart_and_a_line_takes_one() -> None:
+    toy = Toy()
+    normal = lambda x: D.Normal(toy.mean(x), toy.std(x))  # noqa: E731
+    vars(toy).update(
+        encode=lambda x: {"z": toy.mean(x), "q": normal(x), "p": normal(x)}, decode=toy.image
+    )
+    with pytest.raises(GenrobustError, match=r"more than one posterior \(q and p\)") as raised:
+        genrobust.wrap(toy)
+    typed = str(raised.value).split("such as encode=")[1]
+    (part,) = genrobust.wrap(toy, encode=eval(typed, {"module": toy})).encode(x_of(2)).parts
+    assert isinstance(part, Gaussian)
+
+
+def x_of(count: int) -> Tensor:
+    return probe_images((1, 8, 8), count)
+
+
+# Dictionaries whose keys are attributes
+
+
+class Lenient(dict[str, Any]):
+    __getattr__ = dict.get
+
+
+class Strict(dict[str, Any]):
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+@pytest.mark.parametrize("kind", [Lenient, Strict])
+def test_attribute_dictionaries_are_read_by_what_they_hold(kind: type) -> None:
+    toy, model = wrapped(
+        lambda t, x: kind(mu=t.mean(x), logvar=t.logvar(x)),
+        lambda t, z: kind(recon=t.image(z)),
+    )
+    x = x_of(3)
+    (part,) = model.encode(x).parts
+    assert torch.equal(part.logvar, toy.logvar(x))
+    assert torch.equal(model.reconstruct(x), toy.image(toy.mean(x)))
+    vars(toy).update(config=kind(latents=3), input_shape=None)
+    with pytest.raises(GenrobustError, match="image shape of Toy is not known"):
+        genrobust.wrap(toy)
+
+
+# What is to be typed names the halves that there are
+
+
+class Half(nn.Module):
+    """A half that does what a function of a toy does."""
+
+    def __init__(self, toy: Toy, does: Callable[[Toy, Tensor], Any]) -> None:
+        super().__init__()
+        self.toy, self.does = toy, does
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Any:
+        return self.does(self.toy, x)
+
+
+class Halves(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+
+HELD: dict[str, Callable[[nn.Module, nn.Module], tuple[Any, str]]] = {
+    "a module of two parts": lambda e, d: (Halves(e, d), "module.encoder"),
+    "a pair": lambda e, d: ((e, d), "encoder"),
+    "within DataParallel": lambda e, d: (nn.DataParallel(Halves(e, d)), "module.module.encoder"),
+}
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("labels", [None, lambda x: x.mean((1, 2, 3))])
+def test_the_line_names_the_halves_that_there_are(held: str, labels: Any) -> None:
+    toy = Toy()
+    encoder = Half(toy, lambda t, x: (t.mean(x), t.std(x).sum()))
+    decoder = Half(toy, Toy.image)
+    module, words = HELD[held](encoder, decoder)
+    given = {"labels": labels, "input_shape": (1, 8, 8)}
+    with pytest.raises(GenrobustError, match="; pass encode=lambda x") as raised:
+        genrobust.wrap(module, **given)
+    typed = str(raised.value).split("; pass ")[1].split(" if that is the code")[0]
+    assert words in typed
+    scope = {"module": module, "encoder": encoder}
+    model = genrobust.wrap(module, **given, **eval(f"dict({typed})", scope))
+    torch.testing.assert_close(model.reconstruct(x_of(2)), toy.image(toy.mean(x_of(2))))
 
 
 @pytest.mark.parametrize("case", UNTOLD)

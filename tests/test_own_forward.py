@@ -415,10 +415,16 @@ class Relaxed(Toy):
         return D.RelaxedBernoulli(torch.tensor(0.5), probs=self.decode(self.mean(x)))
 
 
-@pytest.mark.parametrize(("module", "status"), [(Flow(), "equal"), (Relaxed(), "not compared")])
-def test_a_distribution_without_a_mean_is_no_picture(module: nn.Module, status: str) -> None:
-    model = genrobust.wrap(module)
-    assert fidelity(model, probe_images(SHAPE, 6)).status == status
+@pytest.mark.parametrize(
+    ("module", "status", "words"),
+    [(Flow(), "equal", []), (Relaxed(), "not compared", ["gives a RelaxedBernoulli and no pict"])],
+)
+def test_a_distribution_without_a_mean_is_no_picture(
+    module: nn.Module, status: str, words: list[str]
+) -> None:
+    told = said(module)
+    assert all(part in whole for part, whole in zip(words, told, strict=True))
+    assert fidelity(adapt(module), probe_images(SHAPE, 6)).status == status
 
 
 # Several pictures
@@ -549,7 +555,7 @@ def test_what_is_no_probability_is_not_taken_for_one(disc: Callable[[Tensor], Te
 
 def test_whole_numbers_beside_a_code_are_no_log_variance() -> None:
     toy = Toy()
-    with pytest.raises(GenrobustError, match=r"pass encode=lambda x: module.encode\(x\)\[0\]"):
+    with pytest.raises(GenrobustError, match=r"pass encode=lambda x: your_encode\(x\)\[0\]"):
         genrobust.wrap(toy, encode=lambda x: (toy.mean(x), (toy.mean(x) > 0).long()))
 
 

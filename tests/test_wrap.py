@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributions as D
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustError
 from genrobust.models import check_model, load_model, wrap
+from genrobust.models.fidelity import fidelity
+from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.posterior import Categorical, Gaussian, Point, Posterior
@@ -356,6 +359,11 @@ class NoShape(Usual):
     input_shape = None
 
 
+class Sides(Usual):
+    input_shape = (64,)
+    img_size = (8, 8)
+
+
 class SideAlone(Usual):
     input_shape = None
     img_size = 8
@@ -368,6 +376,7 @@ class SideAlone(Usual):
         (NoDecode, "NoDecode has neither 'decode' nor 'decoder'; pass decode="),
         (NoShape, r"image shape of NoShape is not known; pass input_shape="),
         (SideAlone, r"image shape of SideAlone is not known; pass input_shape="),
+        (Sides, r"image shape of Sides is not known; pass input_shape="),
         (Normalised, r"failed on a batch of shape \(1, 1, 8, 8\)"),
         (lambda: Usual().encode, "takes a torch.nn.Module, or .* not a method"),
         (lambda: None, "takes a torch.nn.Module, or .* not a NoneType"),
@@ -378,7 +387,49 @@ def test_a_module_that_cannot_be_wrapped(build: Callable[[], Any], words: str) -
         wrap(build())
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8, 1), (1, 0, 8), (), 8])
+@pytest.mark.parametrize(
+    "held", [8, (8, 8), (64,), torch.tensor([8, 8]), torch.tensor(8), "188", (1, 0, 8), None]
+)
+def test_what_a_module_says_of_its_shape_is_passed_over_where_it_is_none(held: Any) -> None:
+    toy = Usual()
+    vars(toy).update(input_shape=held, img_size=held)
+    assert own_shape(toy) is None
+    assert wrap(toy, input_shape=(1, 8, 8)).input_shape == (1, 8, 8)
+    toy.img_size = (1, 8, 8)
+    assert wrap(toy).input_shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("held", [torch.tensor([1, 8, 8]), np.array([1, 8, 8]), [1.0, 8.0, 8.0]])
+def test_a_shape_in_a_tensor_is_one_too(held: Any) -> None:
+    toy = Usual()
+    vars(toy).update(input_shape=held)
+    assert wrap(toy).input_shape == wrap(Usual(), input_shape=held).input_shape == (1, 8, 8)
+
+
+class Exported(nn.Module):
+    """Its two halves are exported by TorchScript, and it has no forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_code, self.from_code = nn.Linear(64, 3), nn.Linear(3, 64)
+
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return self.to_code(x.flatten(1))
+
+    @torch.jit.export
+    def decode(self, z: Tensor) -> Tensor:
+        return self.from_code(z).sigmoid().view(-1, 1, 8, 8)
+
+
+def test_a_scripted_module_without_a_forward_is_wrapped(x: Tensor) -> None:
+    scripted = torch.jit.script(Exported())
+    model = wrap(scripted, input_shape=(1, 8, 8))
+    assert fidelity(model, x).status == "no forward"
+    torch.testing.assert_close(model.reconstruct(x), scripted.decode(scripted.encode(x)))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8, 1), (1, 0, 8), (), 8, "188"])
 def test_an_input_shape_that_is_none_is_refused(shape: Any) -> None:
     with pytest.raises(GenrobustError, match="input_shape"):
         wrap(Usual(), input_shape=shape)
@@ -405,7 +456,10 @@ BAD_ENCODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
     "unknown mapping": (lambda t, x: {"mu": t.mean(x)}, r"dict with keys \['mu'\]; known are"),
     "empty tuple": (lambda t, x: (), "encoder returned a tuple"),
     "shapes differ": (lambda t, x: (t.mean(x), t.logvar(x)[:, :2]), r"\(4, 3\).*\(4, 2\)"),
-    "Gamma": (lambda t, x: D.Gamma(t.mean(x).exp(), 1.0), "distribution Gamma"),
+    "Cauchy": (
+        lambda t, x: D.Independent(D.Cauchy(t.mean(x), 1.0), 1),
+        r"distribution Cauchy, which has no mean .* your_encode\(x\)\.base_dist\.mode",
+    ),
     "many categoricals": (
         lambda t, x: D.OneHotCategorical(logits=t.mean(x)[:, None].expand(-1, 2, -1)),
         r"logits of shape \(4, 2, 3\)",

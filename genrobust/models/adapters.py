@@ -1,4 +1,4 @@
-"""Read what encoders and decoders of other libraries return.
+"""Read what encoders of other libraries return.
 
 Each form is recognised by its own mark, never by the library's name. What has no mark of its own is
 tried (:class:`Reader`) or refused, never guessed.
@@ -7,7 +7,6 @@ tried (:class:`Reader`) or refused, never guessed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +15,8 @@ from torch import Tensor
 from torch import distributions as D
 
 from genrobust.errors import GenrobustError
+from genrobust.models.distributions import approximation, part_of
+from genrobust.models.outputs import at, describe, fields, get, plain
 from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 
 FORMS = (
@@ -36,9 +37,8 @@ _SPREADS: dict[str, Callable[[Tensor], Tensor]] = {
     **dict.fromkeys(("std", "sigma", "stddev", "scale", "z_std"), lambda s: 2 * s.log()),
     **dict.fromkeys(("var", "variance", "sigma2"), lambda s: s.log()),
 }
-#: The names of a code without a spread, and of a decoder's image.
+#: The names of a code without a spread.
 _POINTS = ("latents", "latent", "z", "code")
-_IMAGES = ("reconstruction", "sample", "recon_x", "x_recon", "recon", "x_hat", "reconstructions")
 
 #: How often an encoder is tried whose output does not say what it holds.
 TRIALS = 32
@@ -86,15 +86,16 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
             return Posterior(tuple(part for layer in layers for part in layer.parts))
         if not self._told:
             require_probabilities(output)
-            if words := approximated(output):
-                self._say(words)
-            self._told = True
         if isinstance(output, tuple) and hasattr(output, "_asdict"):
             output = output._asdict() if _marks(output._asdict()) else output
         if isinstance(output, (tuple, list)) and len(output) > 2:
             i, j = self._places
             return Posterior((_gaussian(output[i], output[j]),))
-        return posterior_of(output)
+        posterior = posterior_of(output)
+        if not self._told and (words := approximated(output)):
+            self._say(words)
+        self._told = True
+        return posterior
 
     def for_decoder(self, code: Tensor) -> Any:
         """What the decoder takes: for an encoder that gave a list of layers, a list of codes."""
@@ -159,23 +160,25 @@ def posterior_of(output: Any) -> Posterior:
     if isinstance(output, Part):
         return Posterior((output,))
     if isinstance(output, D.Distribution):
-        return Posterior((_part_of_distribution(output),))
+        return Posterior((part_of(output),))
     if isinstance(output, Tensor):
         return Posterior((Point(plain(output, "the encoder")),))
     marks = _marks(output)
     if len(marks) > 1:
         raise GenrobustError(
             f"the encoder returned {describe(output)}, which holds more than one posterior "
-            f"({' and '.join(marks)}); {_DO}, such as encode=lambda x: {_taken(marks[0], output)}"
+            f"({' and '.join(map(str, marks))}); {_DO}, such as encode=lambda x: "
+            f"{_taken(marks[0], output)}"
         )
+    if marks and isinstance(told := get(output, marks[0]), D.Distribution):
+        return posterior_of(told)
     if marks:
         return _READERS.get(marks[0], _of_point)(output)
     if isinstance(output, (tuple, list)):
         return _of_sequence(output)
-    if isinstance(output, Mapping):
-        held = [value for value in output.values() if _is_posterior(value)]
-        if len(held) == 1:
-            return posterior_of(held[0])
+    held = [value for value in fields(output).values() if _is_posterior(value)]
+    if len(held) == 1:
+        return posterior_of(held[0])
     raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
 
 
@@ -193,81 +196,6 @@ def _layers(output: Any) -> list[Posterior] | None:
     return [posterior_of(item) for item in listed]
 
 
-def image_of(output: Any, who: str = "the decoder", argument: str = "decode") -> Tensor:
-    """The image in what a decoder returned: of a distribution, its mean.
-
-    Args:
-        output: what was returned.
-        who: what returned it, for errors.
-        argument: of wrap, for errors.
-
-    Raises:
-        GenrobustError: there is none, or more than one.
-    """
-    found = _images_in(output)
-    if isinstance(output, D.Distribution) and not found:
-        raise GenrobustError(
-            f"{who} returned the distribution {type(_base(output)).__name__}, which has no mean; "
-            f"pass {argument}=, a function that returns the picture itself, such as one that ends "
-            f"in {_picture_of(output)}, where d is that distribution"
-        )
-    if len(found) > 1:
-        raise GenrobustError(
-            f"{who} returned {describe(output)}, and genrobust cannot tell which is the image; "
-            f"pass {argument}=, a function that returns it alone, such as one that ends in [0]"
-        )
-    if not found:
-        raise GenrobustError(
-            f"{who} returned {describe(output)}; known are a tensor, a torch.distributions "
-            "object, an object with sample, a ModelOutput with reconstruction; or pass "
-            f"{argument}=, a function that gives one of these"
-        )
-    return plain(found[0], who)
-
-
-def plain(tensor: Tensor, who: str) -> Tensor:
-    """The tensor, if it is dense and holds real floating numbers; in float32 at least.
-
-    Raises:
-        GenrobustError: it does not.
-    """
-    which = (
-        "output.float(); or, if they say which entries of a codebook a code has, genrobust.Codebook"
-        "(features, table), and pass decode=, a function of the entries, or, without a gradient, "
-        "encode=lambda x: module.encode(x).float(), decode=lambda z: module.decode(z.long()) and "
-        "differentiable=False"
-    )
-    wrong = {
-        "a nested tensor": (tensor.is_nested, "torch.nested.to_padded_tensor(output, 0)"),
-        "quantised numbers": (tensor.is_quantized, "output.dequantize()"),
-        "a sparse tensor": (tensor.layout != torch.strided, "output.to_dense()"),
-        "complex numbers": (tensor.is_complex(), "output.real"),
-        "whole numbers": (
-            not tensor.is_floating_point(),
-            which if who == "the encoder" else "output.float()",
-        ),
-    }
-    for what, (is_so, remedy) in wrong.items():
-        if is_so:
-            raise GenrobustError(
-                f"{who} gave {what} ({str(tensor.dtype).removeprefix('torch.')}), and genrobust "
-                f"takes dense tensors of real floating numbers; let it return, for instance, "
-                f"{remedy}"
-            )
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def describe(output: Any) -> str:
-    """In a few words: a type, and the shapes in it."""
-    if isinstance(output, Tensor):
-        return "a nested tensor" if output.is_nested else f"a tensor of shape {tuple(output.shape)}"
-    if isinstance(output, Mapping):
-        return f"a {type(output).__name__} with keys {sorted(map(str, output))}"
-    if isinstance(output, (tuple, list)):
-        return f"a {type(output).__name__} of ({', '.join(describe(item) for item in output)})"
-    return f"a {type(output).__name__}"
-
-
 _DO = "pass encode=, a function from images to one of these"
 
 
@@ -277,12 +205,13 @@ def _marks(output: Any) -> list[str]:
     found = [key for key in ("cont", "embedding") if key in mapping]
     if "disc" in mapping and "cont" not in mapping:
         found.append("disc")
-    if hasattr(output, "latent_dist"):
+    if get(output, "latent_dist") is not None:
         found.append("latent_dist")
     if not found and _held(output, _MEANS) and _held(output, tuple(_SPREADS)):
         found = ["mean"]
-    if not found:
-        found = _held(output, _POINTS)
+    if not found:  # beside a distribution a code is its sample, or its mean
+        told = [n for n, value in fields(output).items() if isinstance(value, D.Distribution)]
+        found = told or _held(output, _POINTS)
     if found == ["embedding"] and isinstance(mapping["embedding"], Tensor):
         known = ("embedding", "log_covariance")
         same = (
@@ -354,29 +283,29 @@ def _of_embedding(output: Mapping[str, Any]) -> Posterior:
 
 
 def _of_latent_dist(output: Any) -> Posterior:
-    return posterior_of(output.latent_dist)
+    return posterior_of(get(output, "latent_dist"))
 
 
 def _of_names(output: Any) -> Posterior:
     means, spreads = _held(output, _MEANS), _held(output, tuple(_SPREADS))
-    if any(not torch.equal(_get(output, means[0]), _get(output, name)) for name in means[1:]):
+    if any(not torch.equal(get(output, means[0]), get(output, name)) for name in means[1:]):
         raise GenrobustError(
             f"the encoder returned {describe(output)}, which holds more than one mean "
             f"({' and '.join(means)}); {_DO}"
         )
-    mean, spread = _get(output, means[0]), _SPREADS[spreads[0]](_get(output, spreads[0]))
+    mean, spread = get(output, means[0]), _SPREADS[spreads[0]](get(output, spreads[0]))
     return Posterior((_gaussian(mean, spread),))
 
 
 def _of_point(output: Any) -> Posterior:
     (name,) = _held(output, _POINTS)
-    code = _get(output, name)
+    code = get(output, name)
     for other in (*_held(output, tuple(_SPREADS)), *_held(output, _MEANS)):
-        if _is_beside(code, _get(output, other)):
+        if _is_beside(code, get(output, other)):
             one = f"encode=lambda x: {_written(output, name)}"
             two = f"encode=lambda x: {_written(output, other)} if the other is"
             if other in _SPREADS:
-                pair = f"{{'mean': o{_at(output, name)}, '{other}': o{_at(output, other)}}}"
+                pair = f"{{'mean': o{at(output, name)}, '{other}': o{at(output, other)}}}"
                 two = f"encode=lambda x: (lambda o: {pair})(module.encode(x)) if it is a mean"
             raise GenrobustError(
                 f"the encoder returned {describe(output)}, and genrobust cannot tell what '{name}' "
@@ -393,23 +322,12 @@ def _is_beside(code: Tensor, other: object) -> bool:
 
 
 def _written(output: Any, name: str) -> str:
-    return f"module.encode(x){_at(output, name)}"
-
-
-def _at(output: Any, name: str) -> str:
-    """How to write that a mapping's, or an object's, tensor of that name is taken."""
-    is_key = isinstance(output, Mapping) and name in output
-    return f"[{name!r}]" if is_key else f".{name}"
+    return f"module.encode(x){at(output, name)}"
 
 
 def _held(output: Any, names: Sequence[str]) -> list[str]:
     """Those of the names under which a mapping, or an object, holds a tensor."""
-    return [name for name in names if isinstance(_get(output, name), Tensor)]
-
-
-def _get(output: Any, name: str) -> Any:
-    own = output.get(name) if isinstance(output, Mapping) else None
-    return getattr(output, name, None) if own is None else own
+    return [name for name in names if isinstance(get(output, name), Tensor)]
 
 
 _READERS: dict[str, Callable[[Any], Posterior]] = {
@@ -518,106 +436,29 @@ def _is_posterior(item: Any) -> bool:
     return pair or isinstance(item, (Posterior, D.Distribution)) or bool(_marks(item))
 
 
-def _images_in(output: Any) -> list[Tensor]:
-    """The tensors that may be the image; of a sequence the first, unless another is like it."""
+def approximated(output: Any) -> str | None:
+    """What of an encoder's output the reading leaves out, in words; None if nothing."""
     if isinstance(output, D.Distribution):
-        with suppress(NotImplementedError):
-            mean = output.mean
-            # What is exported was tried before, and an export cannot look at numbers.
-            return [] if not torch.compiler.is_compiling() and mean.isnan().all() else [mean]
-        return []
-    if isinstance(output, (tuple, list)) and output:
-        first, *others = output
-        if not isinstance(first, Tensor) or first.is_nested:
-            return _images_in(first) if len(output) == 1 else []
-        return [first, *(o for o in others if isinstance(o, Tensor) and o.shape == first.shape)]
-    if isinstance(output, Tensor):
-        return [output]
-    return [_get(output, name) for name in _held(output, _IMAGES)]
-
-
-def _base(given: D.Distribution) -> D.Distribution:
-    while isinstance(given, D.Independent):
-        given = given.base_dist
-    return given
-
-
-def _picture_of(given: D.Distribution) -> str:
-    """How to write the picture of a distribution ``d`` without a mean."""
-    base = _base(given)
-    d = "d" if base is given else "d.base_dist"
-    if isinstance(base, D.Categorical):
-        return f"({d}.probs * torch.linspace(0, 1, {d}.probs.shape[-1])).sum(-1)"
-    if isinstance(base, (D.RelaxedBernoulli, D.RelaxedOneHotCategorical)):
-        return f"{d}.probs"
-    if isinstance(base, D.TransformedDistribution):
-        return f"{d}.transforms[0]({d}.base_dist.mean)"
-    return f"{d}.mode"
-
-
-def _part_of_distribution(given: D.Distribution) -> Part:
-    base = _base(given)
-    if isinstance(base, D.Normal):
-        scale = plain(base.scale, "the encoder")
-        return Gaussian(plain(base.loc, "the encoder"), 2 * scale.log())
-    if isinstance(base, (D.OneHotCategorical, D.Categorical, D.RelaxedOneHotCategorical)):
-        if base.logits.ndim != 2:
-            raise GenrobustError(
-                f"the encoder returned a categorical with logits of shape "
-                f"{tuple(base.logits.shape)}, and genrobust takes (batch, classes); pass encode=, "
-                "a function that returns a genrobust Posterior with one Categorical a variable"
-            )
-        return Categorical(plain(base.logits, "the encoder"))
-    if isinstance(base, (D.Laplace, D.MultivariateNormal, D.LowRankMultivariateNormal)):
-        mean, variance = (plain(t, "the encoder") for t in (base.mean, base.variance))
-        return Gaussian(mean, variance.log())
-    if isinstance(base, D.TransformedDistribution):
-        code = _part_of_distribution(base.base_dist).mode()
-        for transform in base.transforms:
-            code = transform(code)
-        return Point(code)
-    raise GenrobustError(
-        f"the encoder returned the distribution {type(base).__name__}, and genrobust reads "
-        f"Normal (also Independent), MultivariateNormal, Laplace, TransformedDistribution and "
-        f"OneHotCategorical; {_DO}"
-    )
-
-
-def _left_out(output: Any) -> str | None:
-    """What lies beside a code read as a point, with its shape and a name that says nothing."""
-    marks = _marks(output)
-    if len(marks) != 1 or marks[0] not in _POINTS:
+        return approximation(output)
+    marks = [] if isinstance(output, (Part, Posterior, Tensor)) else _marks(output)
+    if len(marks) != 1:
         return None
-    (name,) = marks
-    code = _get(output, name)
-    held = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
-    known = (*_MEANS, *_SPREADS)  # refused
-    others = [str(k) for k, value in held.items() if k not in known and _is_beside(code, value)]
+    told = get(output, marks[0])
+    return approximation(told) if isinstance(told, D.Distribution) else _left_out(output, marks[0])
+
+
+def _left_out(output: Any, name: str) -> str | None:
+    """What lies beside a code read as a point, with its shape and a name that says nothing."""
+    if name not in _POINTS:
+        return None
+    code, known = get(output, name), (*_MEANS, *_SPREADS)  # refused
+    beside = fields(output).items()
+    others = [str(k) for k, value in beside if k not in known and _is_beside(code, value)]
     if not others:
         return None
-    pair = f"(o{_at(output, name)}, o{_at(output, others[0])})"
+    pair = f"(o{at(output, name)}, o{at(output, others[0])})"
     return (
         f"of what the encoder returns, '{name}' is read as a point, and '{others[0]}' beside it is "
         f"left out; if these are a mean and a log-variance, pass encode=lambda x: "
         f"(lambda o: {pair})(module.encode(x))"
     )
-
-
-def approximated(output: Any) -> str | None:
-    """What of an encoder's output the reading leaves out, in words; None if nothing."""
-    if isinstance(output, D.Distribution):
-        output = _base(output)
-    elif not isinstance(output, (Part, Posterior, Tensor)):
-        return _left_out(output)
-    if isinstance(output, (D.Laplace, D.MultivariateNormal, D.LowRankMultivariateNormal)):
-        return (
-            f"a {type(output).__name__} is read as the Gaussian of its mean and its variances; "
-            "attacks that match posteriors match those"
-        )
-    relaxed = isinstance(output, D.RelaxedOneHotCategorical)
-    if isinstance(output, D.TransformedDistribution) and not relaxed:
-        return (
-            "a TransformedDistribution is read as the point to which its base's mode is "
-            "transformed; nothing is known of its spread"
-        )
-    return None

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call, explain, is_out_of_memory
-from genrobust.models.adapters import describe
 from genrobust.models.batches import check_batches, check_draws, check_gradients
-from genrobust.models.fidelity import code_in_forward
+from genrobust.models.fidelity import code_in_forward, reads_alone
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import encoder_of, half_of
+from genrobust.models.outputs import describe
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Point, Posterior
 from genrobust.seeding import generator, generators_kept
@@ -145,21 +144,27 @@ def _run(
     except GenrobustError as problem:
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
-        reason = _lacking(problem.__cause__, what) or _misfit(model, what)
+        reason = _lacking(problem.__cause__, what)
         if model.condition is not None and _is_given_too_much(problem.__cause__):
+            half = model.typed.encode if what == "encode" else model.typed.decode
             batch = "x" if what == "encode" else "z"
             reason = (
                 f"it takes no labels, which labels= gives it; pass {what}=lambda {batch}, y: "
-                f"module.{half_of(model.module, what)}({batch})"
+                f"{half}({batch})"
             )
         if of is not None and _takes_half(model, of[1]):
             reason = (
                 "it takes half of what the encoder gives; if that is the mean and the log-variance "
-                f"side by side, pass encode=lambda x: module.{encoder_of(model.module)}(x)"
-                ".chunk(2, 1)"
+                "side by side, pass encode=lambda x: module.encode(x).chunk(2, 1)"
             )
+            reason = model.typed.put(reason)
         elif of is not None and (code := code_in_forward(model, of[0])):
             reason = f"forward decodes another code; pass encode=lambda x: {code}"
+        elif what != "deploy" and reads_alone(model, given if of is None else of[0]):
+            alone = "pass encode=torch.nn.Identity() to read it by its forward alone"
+            reason = f"{reason}, or {alone}" if reason else alone
+        else:
+            reason = reason or _misfit(model, what)
         if reason is None:
             raise
         raise GenrobustError(
@@ -197,7 +202,7 @@ def _misfit(model: GenerativeModel, what: str) -> str | None:
     precisions = sorted({str(p.dtype).removeprefix("torch.") for p in weights})
     if len(precisions) > 1:
         given = "z" if what == "decode" else "x"
-        return (
+        return model.typed.put(
             f"its weights are in {' and '.join(precisions)}; pass {what}=, a function that "
             f"converts where they meet, such as lambda {given}: module.{what}({given}.to(torch."
             f"{precisions[0]}))"

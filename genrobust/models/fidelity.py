@@ -22,8 +22,8 @@ from genrobust.errors import GenrobustWarning
 from genrobust.models.batches import tolerance_of
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import encoder_of
-from genrobust.models.own_forward import UNITS, OwnForward, OwnPicture, apart
+from genrobust.models.own_forward import OwnForward, OwnPicture, apart
+from genrobust.models.views import UNITS
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
 
@@ -107,7 +107,8 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
-    what, mend = ("; ".join(getattr(f, name) for f in findings) for name in ("what", "mend"))
+    told = ("; ".join(getattr(f, name) for f in findings) for name in ("what", "mend"))
+    what, mend = map(model.typed.put, told)
     differs = any(finding.differs for finding in findings)
     return Fidelity("differs" if differs else compared.status, compared.difference, what, mend)
 
@@ -115,7 +116,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
 def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
     """Whether what is scored for each of the images is what the module's ``forward`` gives."""
     with seeded(model.device, "fidelity"):
-        compared, findings = _compared(replace(model, clamp=False), x)
+        compared, findings = _compared(replace(model, clamp=False), x, exact=True)
     return compared.status == "equal" and not any(finding.differs for finding in findings)
 
 
@@ -132,7 +133,7 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
         return None
 
     def is_picture(code: Tensor, image: Tensor) -> bool:
-        return _shows(model, x, code, image)
+        return _shows(model, x, code, image, tolerance_of(model))
 
     with seeded(model.device, "fidelity"):
         found = ((view, image) for call in own.calls for view, image in own.pictures(x, call))
@@ -140,10 +141,25 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
         return next(filter(None, codes), None)
 
 
+@torch.no_grad()
+def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
+    """Whether the module's forward takes images, and gives one picture of each.
+
+    Args:
+        model: one whose encoder or decoder fails.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    own = OwnForward(replace(model, clamp=False))
+    with seeded(model.device, "fidelity"):
+        return own.exists and any(
+            len({view.path for view, _ in own.pictures(x, call)}) == 1 for call in own.calls
+        )
+
+
 def _compared(
-    model: GenerativeModel, x: Tensor, real: bool = False
+    model: GenerativeModel, x: Tensor, real: bool = False, exact: bool = False
 ) -> tuple[Fidelity, list[_Finding]]:
-    own = OwnForward(model)
+    own = OwnForward(model, exact)
     if not own.exists:
         return Fidelity("no forward"), []
     with HeldNoise(0.0):
@@ -153,12 +169,10 @@ def _compared(
         ours = model.reconstruct(x).double()
     found = own.nearest(x, ours)
     if found is None:
-        mend = "nothing tells whether it is read right; let forward take such images"
-        failed = [_Finding(own.why, mend, differs=False)] if own.fails else []
-        return Fidelity("not compared", what=own.why), failed
+        return Fidelity("not compared", what=own.why), _untold(own)
     difference = float((found.pixels - ours).square().mean().sqrt())
     findings: list[_Finding | None] = [_written(own)]
-    if apart(found.pixels, ours) <= tolerance_of(model) or _is_alike(model, own, x, found):
+    if apart(found.pixels, ours) <= found.allowed or _is_alike(model, own, x, found):
         findings += [_nearer(model, x, own, found)] if real else []
         findings.append(_spread(model, x, own, found, ours))
         return Fidelity("equal", difference), [f for f in findings if f]
@@ -167,6 +181,18 @@ def _compared(
         return Fidelity("declared", difference, what), []
     findings.append(_path(model, x, own, found, difference))
     return Fidelity("differs", difference), [f for f in findings if f]
+
+
+def _untold(own: OwnForward) -> list[_Finding]:
+    """What is to be said where forward is asked in vain, though it is for images."""
+    if own.fails:
+        mend = "let forward take such images"
+    elif own.is_blank:
+        mend = "let forward give it as a tensor, or pass deploy=, a function that does"
+    else:
+        return []
+    words = f"nothing tells whether it is read right; {mend}"
+    return [_Finding(own.why, words, differs=False)]
 
 
 def _written(own: OwnForward) -> _Finding | None:
@@ -202,18 +228,21 @@ def _path(
     difference: float,
 ) -> _Finding:
     """Why forward gives another picture, even with its noise at 0."""
-    gaussian, given = _gaussian(model, x), _given(model)
-    code = f"module.{encoder_of(model.module)}({given})"
+    gaussian = _gaussian(model, x)
     measured = f"by {difference:.2g} of the pixel range"
-    if gaussian is not None and _shows(model, x, gaussian.logvar, found.pixels):
+    if gaussian is not None and _shows(model, x, gaussian.logvar, found.pixels, found.allowed):
         return _Finding(
             "forward decodes the second of the two that the encoder returns, and genrobust the "
             f"first as the mean; the pictures differ {measured}",
-            f"pass encode=lambda {given}: {code}[::-1] if they are (logvar, mean), or "
-            f"encode=lambda {given}: {code}[1] if the second is the code",
+            "pass encode=lambda x: module.encode(x)[::-1] if they are (logvar, mean), or "
+            "encode=lambda x: module.encode(x)[1] if the second is the code",
         )
     random = ", draws=16" if found.noise else ""
-    pair = own.code(x, found.view, lambda code: _shows(model, x, code, found.pixels))
+
+    def is_decoded(code: Tensor) -> bool:
+        return _shows(model, x, code, found.pixels, found.allowed)
+
+    pair = own.code(x, found.view, is_decoded)
     what = (
         f"the module's forward gives other pictures than decode(encode(x)), which is scored, "
         f"{measured}: it may normalise, flatten, quantise or transform on the way"
@@ -222,7 +251,7 @@ def _path(
         return _Finding(what, f"pass encode=lambda x: {pair}, the code that forward decodes")
     return _Finding(
         what,
-        f"pass deploy=lambda x: {found.view.source}{random}, or do in encode= or decode= what "
+        f"pass deploy=lambda x: {own.source(found.view)}{random}, or do in encode= or decode= what "
         "forward does",
     )
 
@@ -245,8 +274,8 @@ def _nearer(
         return None
     return _Finding(
         f"forward also gives a picture whose squared error is {others[best]:.4g}, and that of what "
-        f"is scored, its {found.view.source}, is {ours:.4g}",
-        f"pass deploy=lambda x: {best.source} if that is what people get",
+        f"is scored, its {own.source(found.view)}, is {ours:.4g}",
+        f"pass deploy=lambda x: {own.source(best)} if that is what people get",
     )
 
 
@@ -296,8 +325,8 @@ def _normal_spread(
     gaussian = _gaussian(model, x)
     sizes = (None,) if gaussian is None else (None, gaussian.mean[0].numel())
     each = [own.at(x, found.view, 1.0, size) for size in sizes]
-    allowed = tolerance_of(model)
-    loud = [image for image in each if image is not None and apart(image, found.pixels) > allowed]
+    heard = [image for image in each if image is not None]
+    loud = [image for image in heard if apart(image, found.pixels) > found.allowed]
     if not loud:
         return None  # the noise is not of the picture
     if gaussian is None:
@@ -305,14 +334,15 @@ def _normal_spread(
         return None if halves is None else [halves]
 
     def gives(std: Tensor) -> bool:
-        return any(_shows(model, x, gaussian.mean + std, image) for image in loud)
+        code = gaussian.mean + std
+        return any(_shows(model, x, code, image, found.allowed) for image in loud)
 
     if gives((0.5 * gaussian.logvar).exp()):
         return []
     raw = gaussian.logvar
     for name, (std_of, logvar) in _SPREADS.items():
         if gives(std_of(raw).nan_to_num()):
-            return [_spread_finding(model, f"{name}, as its forward draws", logvar)]
+            return [_spread_finding(f"{name}, as its forward draws", logvar)]
     if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
     what = (
@@ -333,7 +363,7 @@ def _drawn_spread(
         return []  # a code that moves on with a momentum of its size, as in a Hamiltonian VAE
     theirs, read = _draws(model, own, x, found)
     moves, wanted = (float(images.var(0).sum()) for images in (theirs, read))
-    still = moves <= tolerance_of(model) ** 2 * x.numel()
+    still = moves <= found.allowed**2 * x.numel()
     if still or wanted / SPREAD <= moves <= wanted * SPREAD:
         return []
     what = (
@@ -356,17 +386,15 @@ def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> _Finding | 
         return None
     return _Finding(
         "forward draws noise about one half of the code, which is all read as a point",
-        f"pass encode=lambda x: module.{encoder_of(model.module)}(x).chunk(2, 1) if it is the mean "
-        "and the log-variance side by side",
+        "pass encode=lambda x: module.encode(x).chunk(2, 1) if it is the mean and the log-variance "
+        "side by side",
     )
 
 
-def _spread_finding(model: GenerativeModel, what: str, logvar: str) -> _Finding:
-    given = _given(model)
-    pair = f"*module.{encoder_of(model.module)}({given})"
+def _spread_finding(what: str, logvar: str) -> _Finding:
     return _Finding(
         f"what is read as the log-variance is {what}",
-        f"pass encode=lambda {given}: (lambda m, s: (m, {logvar}))({pair})",
+        f"pass encode=lambda x: (lambda m, s: (m, {logvar}))(*module.encode(x))",
     )
 
 
@@ -376,7 +404,7 @@ def _positive(model: GenerativeModel, x: Tensor) -> _Finding | None:
     if gaussian is None or gaussian.logvar[0].numel() < MANY or not (gaussian.logvar > 0).all():
         return None
     what = "positive for all images and latents, as standard deviations and variances are"
-    return _spread_finding(model, what, "2 * s.log()")
+    return _spread_finding(what, "2 * s.log()")
 
 
 def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
@@ -460,15 +488,10 @@ def _decode(model: GenerativeModel, x: Tensor, code: Tensor) -> Tensor:
     return model.decode(torch.cat([code.flatten(1), label.flatten(1)], 1))
 
 
-def _shows(model: GenerativeModel, x: Tensor, code: Tensor, image: Tensor) -> bool:
+def _shows(model: GenerativeModel, x: Tensor, code: Tensor, image: Tensor, allowed: float) -> bool:
     """Whether a picture is that of a code, which the model need not take."""
     ours = _attempt(partial(_decode, model, x), code)
-    return ours is not None and apart(image, ours) <= tolerance_of(model)
-
-
-def _given(model: GenerativeModel) -> str:
-    """How to write what the model's encoder takes."""
-    return "x" if model.condition is None else "x, y"
+    return ours is not None and apart(image, ours) <= allowed
 
 
 def _attempt(function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor | None:

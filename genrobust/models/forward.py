@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch import distributions as D
 
 from genrobust.errors import GenrobustError
 from genrobust.foreign import is_out_of_memory
-from genrobust.models.adapters import describe
+from genrobust.models.distributions import mean_of
+from genrobust.models.outputs import describe, members
 
 #: In what forms forward may take a batch: a flat network takes rows, pythae's a dictionary.
 CALLS: dict[str, Callable[[Tensor], Any]] = {
@@ -68,6 +71,8 @@ class Alone:
         """
         output = self._call(x)
         found = [image for _, image in pictures_in(output, tuple(x.shape)) if image is not x]
+        # Whole numbers beside them say which, such as of which class.
+        found = [image for image in found if image.is_floating_point()] or found
         if len(found) == 1:
             return found[0]
         if not found:
@@ -84,31 +89,50 @@ class Alone:
 
 
 def pictures_in(
-    output: Any, shape: tuple[int, ...], depth: int = 3
+    output: Any, shape: tuple[int, ...], written: str = "", depth: int = 3
 ) -> Iterator[tuple[str, Tensor]]:
-    """Where in an output tensors are that may be images of a shape, and these."""
-    if isinstance(output, D.Distribution):
-        with suppress(NotImplementedError):  # a flow has none
-            yield from ((f".mean{end}", t) for end, t in pictures_in(output.mean, shape))
-    elif isinstance(output, Tensor):
-        batch, channels, height, width = shape
-        if not output.is_floating_point() or output.is_nested:
-            return
-        if output.shape == shape:
-            yield "", output
-        elif output.shape == (batch, channels * height * width):
-            yield f".view(-1, {channels}, {height}, {width})", output.reshape(shape)
-        elif output.shape == (batch, height, width, channels):
-            yield ".movedim(-1, 1)", output.movedim(-1, 1)
-        elif output.shape == (batch, height, width) and channels == 1:
-            yield ".unsqueeze(1)", output[:, None]
+    """What in an output may be images of a shape, also in whole numbers, and how to write it.
+
+    Args:
+        output: what a forward gave.
+        shape: (B, C, H, W).
+        written: how to write the output.
+        depth: how many holders may lie in one another.
+    """
+    if isinstance(output, Tensor):
+        yield from _laid_out(output, shape, written)
+    elif isinstance(output, np.ndarray):
+        with suppress(TypeError, ValueError):  # such as one of words
+            yield from _laid_out(torch.as_tensor(output), shape, f"torch.as_tensor({written})")
+    elif isinstance(output, D.Distribution):
+        mean = mean_of(output)
+        if mean is not None:
+            yield from _laid_out(mean, shape, f"{written}.mean")
+    elif (each := _one_an_image(output, shape)) is not None:
+        yield f"torch.stack(list({written}))", each
     elif depth:
-        held: list[tuple[str, Any]] = []
-        if isinstance(output, Mapping):
-            held = [(f"[{key!r}]", value) for key, value in output.items()]
-        elif isinstance(output, (tuple, list)):
-            held = [(f"[{i}]", value) for i, value in enumerate(output)]
-        elif hasattr(output, "__dict__"):
-            held = [(f".{name}", value) for name, value in vars(output).items()]
-        for where, value in held:
-            yield from ((where + end, t) for end, t in pictures_in(value, shape, depth - 1))
+        for where, held in members(output):
+            yield from pictures_in(held, shape, written + where, depth - 1)
+
+
+def _laid_out(output: Tensor, shape: tuple[int, ...], written: str) -> Iterator[tuple[str, Tensor]]:
+    """A tensor as images, if it is laid out as images of that shape may be."""
+    batch, channels, height, width = shape
+    if output.is_nested or output.is_complex() or output.dtype == torch.bool:
+        return
+    if output.shape == shape:
+        yield written, output
+    elif output.shape == (batch, channels * height * width):
+        yield f"{written}.view(-1, {channels}, {height}, {width})", output.reshape(shape)
+    elif output.shape == (batch, height, width, channels):
+        yield f"{written}.movedim(-1, 1)", output.movedim(-1, 1)
+    elif output.shape == (batch, height, width) and channels == 1:
+        yield f"{written}.unsqueeze(1)", output[:, None]
+
+
+def _one_an_image(output: Any, shape: tuple[int, ...]) -> Tensor | None:
+    """A batch that is given as a list, or a tuple, of one tensor an image."""
+    listed = output if isinstance(output, (list, tuple)) else ()
+    if len(listed) != shape[0] or not all(isinstance(one, Tensor) for one in listed):
+        return None
+    return torch.stack(list(listed)) if all(one.shape == shape[1:] for one in listed) else None

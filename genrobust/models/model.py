@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from genrobust import files
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
+from genrobust.models.typed import Typed
 from genrobust.posterior import Posterior
 from genrobust.reach import Reach, reach
 from genrobust.seeding import generator, seeded
@@ -53,6 +54,7 @@ class GenerativeModel:
         condition: of a conditional model, images in the module's own range to the labels that its
             own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.
+        typed: how its halves are written in a line that is to be typed.
 
     Example:
         >>> import genrobust
@@ -74,6 +76,7 @@ class GenerativeModel:
     max_batch: int | None = None
     condition: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
+    typed: Typed = field(default=Typed(), repr=False)
 
     def __post_init__(self) -> None:
         if self.max_batch is not None and self.max_batch < 1:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from genrobust.errors import GenrobustError
+from genrobust.models.outputs import get
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -70,63 +72,74 @@ def freeze(module: nn.Module) -> None:
 
 
 def method(module: nn.Module, *names: str) -> Callable[[Tensor], Any] | None:
-    """The first of the methods or parts of those names that a module has."""
+    """The first of the methods or parts of those names that a module has, and that can be called.
+
+    A list of layers cannot.
+    """
     found = (getattr(unwrapped(module), name, None) for name in names)
-    return next((one for one in found if callable(one)), None)
+    return next((one for one in found if callable(one) and _runs(one)), None)
 
 
-def encoder_of(module: nn.Module) -> str:
-    """How to write what gives a module's codes."""
-    return half_of(module, "encode")
+def _runs(function: object) -> bool:
+    return not isinstance(function, nn.Module) or has_forward(function)
 
 
 def half_of(module: nn.Module, what: str) -> str:
     """``encode`` or ``decode``, or the part of that work where a module has no such method."""
-    return what if callable(getattr(unwrapped(module), what, None)) else f"{what}r"
+    return f"{what}r" if method(module, what) is None else what
 
 
 def has_forward(module: nn.Module) -> bool:
     """Whether a module can be called."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return hasattr(module, "forward")
     return getattr(type(module), "forward", None) is not nn.Module.forward
 
 
-def own_shape(module: nn.Module) -> Any:
-    """What a module calls its images' shape, unless that is a side alone: attributes of its own,
-    and pythae's ``model_config``."""
+def own_shape(module: nn.Module) -> tuple[int, int, int] | None:
+    """What a module calls its images' shape: attributes of its own, and pythae's ``model_config``.
+
+    A side, or the sides, do not say how many channels.
+    """
     module = unwrapped(module)
-    found = getattr(module, "input_shape", None) or getattr(module, "img_size", None)
-    found = found or getattr(getattr(module, "model_config", None), "input_dim", None)
-    return None if isinstance(found, int) else found
+    config = get(module, "model_config")
+    given = (get(module, "input_shape"), get(module, "img_size"), get(config, "input_dim"))
+    return next(filter(None, map(_as_shape, given)), None)
+
+
+def _as_shape(given: Any) -> tuple[int, int, int] | None:
+    """Channels, height and width, of which each is 1 or more; None if it is something else."""
+    if isinstance(given, str):
+        return None
+    try:
+        shape = tuple(int(n) for n in given)
+    except Exception:  # other people's objects
+        return None
+    return shape if len(shape) == 3 and min(shape) > 0 else None
 
 
 def shape_of(module: nn.Module, given: Any) -> tuple[int, int, int]:
     """The shape given, the module's own, or that in diffusers' ``config``.
 
     Raises:
-        GenrobustError: it is not known, or no such shape.
+        GenrobustError: it is not known, or what was given is no such shape.
     """
-    found = own_shape(module) if given is None else given
-    if isinstance(found, int):
-        found = None  # a side alone does not say how many channels
-    if found is None:
-        config = getattr(unwrapped(module), "config", None)
-        sides = [getattr(config, name, None) for name in ("in_channels", "sample_size")]
-        if all(isinstance(side, int) for side in sides):
-            found = [sides[0], sides[1], sides[1]]
-    if found is None:
+    if given is not None:
+        shape = _as_shape(given)
+        if shape is None:
+            raise GenrobustError(
+                f"input_shape is (channels, height, width), such as (1, 32, 32), not {given}"
+            )
+        return shape
+    config = get(unwrapped(module), "config")
+    side = get(config, "sample_size")
+    shape = own_shape(module) or _as_shape((get(config, "in_channels"), side, side))
+    if shape is None:
         raise GenrobustError(
             f"the image shape of {type(module).__name__} is not known; pass "
             "input_shape=(channels, height, width), such as input_shape=(1, 32, 32)"
         )
-    try:
-        shape = tuple(int(n) for n in found)
-    except (TypeError, ValueError):
-        shape = ()
-    if len(shape) != 3 or min(shape) < 1 or isinstance(found, str):
-        raise GenrobustError(
-            f"input_shape is (channels, height, width), such as (1, 32, 32), not {found}"
-        )
-    return shape[0], shape[1], shape[2]
+    return shape
 
 
 def qualified_name(function: Any) -> str:

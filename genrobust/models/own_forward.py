@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +20,9 @@ from genrobust.models.held_noise import HeldNoise
 from genrobust.models.kept import kept
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
+from genrobust.models.outputs import describe
 from genrobust.models.precision import precision_of
-
-#: Pixels as own = (pixel - mean) / std, a number for each channel or one for all.
-Units = tuple[tuple[float, ...], tuple[float, ...]]
-UNITS: dict[str, Units] = {
-    "value_range=(0, 1)": ((0.0,), (1.0,)),
-    "value_range=(-1, 1)": ((0.5,), (0.5,)),
-    "value_range=(0, 255)": ((0.0,), (1 / 255,)),
-    "value_range=(-0.5, 0.5)": ((0.5,), (1.0,)),
-    "(x - 0.1307) / 0.3081": ((0.1307,), (0.3081,)),
-    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10's mean and std": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
-}
-
-
-class View(NamedTuple):
-    """Where in what forward gives a picture is, and in which units."""
-
-    call: str
-    units: str
-    path: str
-    scale: str
-
-    @property
-    def source(self) -> str:
-        """How to write it."""
-        return self.call + self.path
+from genrobust.models.views import SCALES, UNITS, WHOLE, View, likely_views
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +33,14 @@ class OwnPicture:
         pixels: (B, C, H, W) float64 in [0, 1].
         noise: how many normal numbers were drawn in each draw, 0 for those of another kind.
         loose: it changes though the noise is held.
+        allowed: by how much a pixel may differ from the same one.
     """
 
     view: View
     pixels: Tensor
     noise: tuple[int, ...]
     loose: bool
+    allowed: float
 
 
 _DECLARED = "as declared"
@@ -85,41 +63,56 @@ def _calls(model: GenerativeModel) -> dict[str, Callable[[Tensor], tuple[Any, ..
 
 
 class OwnForward:
-    """A module's own way from images to images."""
+    """A module's own way from images to images.
 
-    def __init__(self, model: GenerativeModel) -> None:
+    Args:
+        model: the model.
+        exact: pictures in whole numbers, which tell less, are passed over.
+    """
+
+    def __init__(self, model: GenerativeModel, exact: bool = False) -> None:
         self.why = "its forward gives no picture of the input's shape"
-        #: Whether it takes images, and fails on them.
-        self.fails = False
+        #: Whether it takes images, and fails on them or gives something else.
+        self.fails = self.is_blank = False
         #: The weights and buffers that it writes to.
         self.writes: dict[str, None] = {}
-        self._model, self._module = model, unwrapped(model.module)
+        self._model, self._module, self._exact = model, unwrapped(model.module), exact
         self.exists = has_forward(self._module)
         # Through functions of one's own the module may see other images than it is scored on.
         encode = method(self._module, "encode", "encoder")
         led = encode is not None and model.spec.get("encode") != qualified_name(encode)
         self._adapted = led or model.deploy is not None
         self.calls = _calls(model)
-        low, high = model.spec.get("value_range", (0.0, 1.0))
+        self._range = low, high = model.spec.get("value_range", (0.0, 1.0))
         self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
 
     def nearest(self, x: Tensor, ours: Tensor) -> OwnPicture | None:
         """Of all pictures that forward gives, in any form, that nearest to ours."""
-        allowed = tolerance_of(self._model)
         for call, level in product(self.calls, (0.0, None)):  # some cannot do with noise held
             found, noise = self._run(call, _DECLARED, x, level)
             if not found:
                 continue
             everywhere = dict(found)
-            if not any(apart(image, ours) <= allowed for image in found.values()):
+            if not any(apart(image, ours) <= self.allowed(view) for view, image in found.items()):
                 for units in self._units:  # encode= may convert what forward is given converted
                     everywhere |= self._run(call, units, x, level)[0]
-            equal = {v: i for v, i in everywhere.items() if apart(i, ours) <= allowed}
-            view = min(equal or found, key=lambda v: float((everywhere[v] - ours).square().sum()))
-            again = self.at(x, view, level)
+            equal = [v for v, i in everywhere.items() if apart(i, ours) <= self.allowed(v)]
+            view = min(
+                equal or likely_views(found, self._range),
+                key=lambda v: float((everywhere[v] - ours).square().sum()),
+            )
+            again, allowed = self.at(x, view, level), self.allowed(view)
             loose = again is None or apart(again, everywhere[view]) > allowed
-            return OwnPicture(view, everywhere[view], noise, loose)
+            return OwnPicture(view, everywhere[view], noise, loose, allowed)
         return None
+
+    def allowed(self, view: View) -> float:
+        """By how much a pixel there may differ from the same one."""
+        return tolerance_of(self._model) + view.level
+
+    def source(self, view: View) -> str:
+        """How to write the picture there, in the range that the model is said to have."""
+        return view.source(self._range)
 
     def in_training(self) -> OwnForward:
         """The forward of a copy, whose parts that are no layers of torch's are in train mode.
@@ -158,7 +151,7 @@ class OwnForward:
         """
         if view.units != _DECLARED:
             return None
-        low, high = self._model.spec.get("value_range", (0.0, 1.0))
+        low, high = self._range
         own = (x * (high - low) + low).to(
             precision_of(self._module.forward, self._module, "encoder")
         )
@@ -205,7 +198,7 @@ class OwnForward:
             outputs, noise = self._outputs(call, own, level, size)
             pieces = own.split(self._model.max_batch or len(own))
             each = [
-                dict(pictures_in(output, tuple(piece.shape)))
+                dict(pictures_in(output, tuple(piece.shape), call))
                 for output, piece in zip(outputs, pieces, strict=True)
             ]
             held = {path: torch.cat([e[path] for e in each]) for path in each[0]}
@@ -218,12 +211,19 @@ class OwnForward:
             return {}, ()
         found = {}
         for path, image in held.items():
-            given = image.detach().double()
+            given = image.detach().to(x.device).double()
             if apart(given, own) <= 1e-6 or not given.isfinite().all():
                 continue  # the input, handed back beside the reconstruction; or none at all
-            scales = {"own": given * std + mean, "unit": given, "sigmoid": given.sigmoid()}
-            for scale, pixels in scales.items():
-                found[View(call, units, path, scale)] = pixels
+            if image.is_floating_point():
+                found[View(call, units, path, "own")] = given * std + mean
+                found |= {View(call, units, path, s): of(given) for s, of in SCALES.items()}
+            elif not self._exact:
+                found[View(call, units, path, WHOLE)] = given / 255
+        if not held and not (self._adapted or _is_of_torch(self._module)):
+            self.is_blank = True
+            self.why = (
+                f"its forward gives {describe(outputs[0])} and no picture of the input's shape"
+            )
         return found, noise
 
 

@@ -74,7 +74,8 @@ def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> 
             break
         if certain:
             book, read = next(iter(certain.items()))
-            return replace(read, spec={**model.spec, "codebook": list(book.names)})
+            spec = {**model.spec, "codebook": list(book.names)}
+            return replace(read, spec=spec, typed=model.typed)
     return model
 
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.adapters import Reader, image_of
+from genrobust.models.adapters import Reader
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
+from genrobust.models.decoded import image_of
 from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
 from genrobust.models.kept import Held
@@ -32,6 +33,7 @@ from genrobust.models.modules import (
 )
 from genrobust.models.precision import Passage, precision_of
 from genrobust.models.quantiser import by_tokens
+from genrobust.models.typed import typed_of
 from genrobust.modes import plain_modes
 from genrobust.posterior import Posterior
 from genrobust.projects import plain_name
@@ -64,7 +66,8 @@ def wrap(
     or list, also with a sample that is drawn anew each time, or is the mean, beside them; a
     dictionary or an object with ``mean`` or ``mu`` beside ``logvar``, ``log_var`` or ``std``;
     joint-vae's ``{'cont': [mean, logvar], 'disc': [probabilities]}``; diffusers' ``latent_dist``
-    and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object; a tensor (a plain
+    and ``latents``; pythae's ``ModelOutput``; a ``torch.distributions`` object, as a Gaussian or
+    categories where it is one, else as the point that is its mean; a tensor (a plain
     autoencoder's point); or a :class:`genrobust.Posterior`, one of its parts such as
     :class:`genrobust.Codebook`, or a list of these, the layers of a hierarchy, whose codes
     ``decode`` then takes as a list. Where a vector quantiser with a table of codes lies between
@@ -81,11 +84,12 @@ def wrap(
             not have; where the check fails, it is left as it was. :func:`genrobust.bench` gives it
             back as it was in any case.
         encode: images in the module's own range to any of the forms above; default
-            ``module.encode``, else ``module.encoder``.
+            ``module.encode``, else ``module.encoder``. With ``torch.nn.Identity()`` the module is
+            read by its ``forward`` alone, such as one whose decoder takes more than a code.
         decode: codes (B, latents), or the posterior mean's own shape, to images; default
             ``module.decode``, else ``module.decoder``.
         input_shape: (channels, height, width); default the module's ``input_shape`` or
-            ``img_size``.
+            ``img_size``, where that is all three.
         value_range: lowest and highest pixel the module works with, such as (-1, 1).
         clamp: clip reconstructions to that range, as the deployment does. Attacks still
             differentiate through the unclipped image.
@@ -241,9 +245,12 @@ def _adapted(
     flat = _flat(shape)
     run_encoder = encode or method(module, "encode", "encoder")
     run_decoder = decode or method(module, "decode", "decoder")
-    alone = run_encoder is None and run_decoder is None and (deploy or has_forward(module))
-    if alone:  # the image is its own code
-        run_encoder, run_decoder, deploy = _itself, Alone(deploy or module), None
+    typed = typed_of(module, encode, decode, labels)
+    alone = isinstance(encode, nn.Identity) or (run_encoder is None and run_decoder is None)
+    whole = decode or deploy or (module if has_forward(module) else None)
+    if alone and whole is not None:  # the image is its own code
+        run_encoder, run_decoder = _itself, Alone(whole)
+        deploy = None if whole is deploy else deploy
     if run_encoder is None or run_decoder is None:
         raise _lacking(module, "encode" if run_encoder is None else "decode")
     decoding = run_decoder
@@ -279,13 +286,14 @@ def _adapted(
             return encoding(entering(few, run_encoder).inside)
 
     def say(what: str) -> None:
-        warnings.warn(f"{chosen}: {what}", GenrobustWarning, stacklevel=2)
+        warnings.warn(f"{chosen}: {typed.put(what)}", GenrobustWarning, stacklevel=2)
 
     read = Reader(try_once, say)
 
     def encoder(x: Tensor) -> Posterior:
         passage = entering(x, run_encoder)
-        posterior = read(encoding(passage.inside))
+        with typed.spoken():
+            posterior = read(encoding(passage.inside))
         posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
         return passage.leave_posterior(posterior)
 
@@ -313,7 +321,7 @@ def _adapted(
         "value_range": [low, high],
     }
     chosen = name or kind.__name__
-    if alone:
+    if alone and whole is not None:
         spec[FORWARD_ALONE] = True
     if labels is not None:
         spec["labels"] = qualified_name(labels)
@@ -332,6 +340,7 @@ def _adapted(
         max_batch=max_batch,
         condition=labels,
         spec=spec,
+        typed=typed,
     )
 
 
@@ -348,9 +357,12 @@ def _flat(shape: tuple[int, int, int]) -> set[tuple[int, ...]]:
 
 
 def _lacking(module: nn.Module, what: str) -> GenrobustError:
+    listed = hasattr(unwrapped(module), f"{what}r")
+    kind = f"{type(module).__name__} has neither '{what}' nor '{what}r'"
+    forward = ", or encode=torch.nn.Identity() to read it by its forward alone"
     return GenrobustError(
-        f"{type(module).__name__} has neither '{what}' nor '{what}r'; pass {what}=, a function "
-        f"that {what}s a batch"
+        f"{kind}{' that can be called' if listed else ''}; pass {what}=, a function that {what}s a "
+        f"batch{forward if has_forward(module) else ''}"
     )
 
 

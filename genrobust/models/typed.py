@@ -1,0 +1,61 @@
+"""Lines that are to be typed: how a model's halves are written in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import nn
+
+from genrobust.errors import GenrobustError
+from genrobust.models.modules import Pair, half_of
+
+
+class Typed(NamedTuple):
+    """How a model's halves are written, and what its ``encode`` is given.
+
+    Sentences speak of ``module.encode(x)`` and ``module.decode(z)``; :meth:`put` says it of the
+    model at hand.
+
+    >>> Typed("module.encoder", given="x, y").put("pass encode=lambda x: module.encode(x)[0]")
+    'pass encode=lambda x, y: module.encoder(x, y)[0]'
+    """
+
+    encode: str = "module.encode"
+    decode: str = "module.decode"
+    given: str = "x"
+
+    def put(self, words: str) -> str:
+        """Words with this model's halves in place of any model's."""
+        words = words.replace("encode=lambda x:", f"encode=lambda {self.given}:")
+        words = words.replace("module.encode(x)", f"module.encode({self.given})")
+        half = r"\bmodule\.(encode|decode)\b"
+        return re.sub(half, lambda found: getattr(self, found[1]), words)
+
+    @contextmanager
+    def spoken(self) -> Iterator[None]:
+        """Errors that are raised here speak of this model's halves."""
+        try:
+            yield
+        except GenrobustError as problem:
+            problem.args = (self.put(str(problem)),)
+            raise
+
+
+def typed_of(module: nn.Module, encode: object, decode: object, labels: object) -> Typed:
+    """How the halves of what was given to ``wrap`` are written."""
+    return Typed(
+        _written(module, "encode") if encode is None else "your_encode",
+        _written(module, "decode") if decode is None else "your_decode",
+        "x" if labels is None else "x, y",
+    )
+
+
+def _written(module: nn.Module, what: str) -> str:
+    half = half_of(module, what)
+    if isinstance(module, Pair):
+        return half  # as wrap's own words for a pair
+    place = "module" if hasattr(module, half) else "module.module"  # within DataParallel
+    return f"{place}.{half}"

@@ -1,0 +1,257 @@
+"""A module's forward gives its picture in one of many forms: it is compared, or said not to be."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.models.check import check_model, probe_images
+from genrobust.models.fidelity import fidelity
+from genrobust.models.model import FORWARD_ALONE
+from genrobust.models.wrapping import adapt
+
+SHAPE = (1, 8, 8)
+
+
+class Toy(nn.Module):
+    """8x8 images, four latents; its forward gives ``form`` of the picture, or of its negative."""
+
+    input_shape = SHAPE
+
+    def __init__(self, form: Callable[[Tensor], Any], negative: bool = False) -> None:
+        super().__init__()
+        self.form, self.negative = form, negative
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_code, self.from_code = nn.Linear(64, 4), nn.Linear(4, 64)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return 3 * self.to_code(x.flatten(1))
+
+    def logits(self, z: Tensor) -> Tensor:
+        return 4 * self.from_code(z).view(-1, *SHAPE)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.logits(z).sigmoid()
+
+    def forward(self, x: Tensor) -> Any:
+        image = self.decode(self.encode(x))
+        return self.form(1 - image if self.negative else image)
+
+
+class Slots:
+    __slots__ = ("image", "loss")
+
+    def __init__(self, image: Tensor) -> None:
+        self.image, self.loss = image, 0.0
+
+
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "bytes, rounded": lambda i: (255 * i).round().to(torch.uint8),
+    "bytes, cut off": lambda i: (255 * i).byte(),
+    "whole numbers": lambda i: (255 * i).long(),
+    "numpy": lambda i: i.detach().numpy(),
+    "bytes of numpy": lambda i: (255 * i.detach().numpy()).astype(np.uint8),
+    "one an image": lambda i: list(i),
+    "one an image, in a tuple beside a loss": lambda i: (i.mean(), tuple(i)),
+    "slots": Slots,
+    "a deque": lambda i: deque([i]),
+    "from 0 to 255": lambda i: 255 * i,
+    "from -1 to 1": lambda i: 2 * i - 1,
+}
+
+
+def said(module: nn.Module, **given: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        genrobust.wrap(module, **given)
+    return [str(w.message) for w in caught if issubclass(w.category, GenrobustWarning)]
+
+
+def typed(words: str, module: nn.Module) -> Any:
+    line = words.split("; pass ")[-1].split(", or do in")[0]
+    return eval(f"dict({line})", {"module": module, "torch": torch})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_honest_picture_in_any_form_is_no_alarm(form: str) -> None:
+    module = Toy(FORMS[form])
+    assert said(module) == []
+    assert fidelity(genrobust.wrap(module), probe_images(SHAPE)).status == "equal"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_another_picture_in_any_form_is_told_and_mended_by_the_line(form: str) -> None:
+    module, x = Toy(FORMS[form], negative=True), probe_images(SHAPE)
+    (words,) = said(module)
+    assert "gives other pictures than decode(encode(x))" in words
+    model = genrobust.wrap(module, **typed(words, module))
+    shown = 1 - module.decode(module.encode(x))
+    assert float((model.reconstruct(x) - shown).abs().max()) <= 1.01 / 255
+
+
+@pytest.mark.parametrize(("off", "status"), [(0.9, "equal"), (1.5, "differs")])
+def test_a_picture_in_bytes_may_be_off_by_a_level(off: float, status: str) -> None:
+    module = Toy(lambda i: (255 * (0.1 + 0.8 * i) + off).floor().to(torch.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = genrobust.wrap(module, decode=lambda z: 0.1 + 0.8 * module.decode(z))
+    assert fidelity(model, probe_images(SHAPE)).status == status
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (lambda i: i.mean(), r"gives a tensor of shape \(\) and no picture"),
+        (lambda i: {"loss": i.mean()}, "gives a dict with keys"),
+        (lambda i: i > 0.5, "and no picture"),
+        (lambda i: i[:, None].expand(-1, 3, -1, -1, -1), "and no picture"),
+        (
+            lambda i: [{"shown": one} for one in i],
+            "gives a list of 8, of which the first is a dict",
+        ),
+    ],
+)
+def test_a_forward_without_a_picture_is_said_once(
+    form: Callable[[Tensor], Any], words: str
+) -> None:
+    with pytest.warns(GenrobustWarning, match=words) as caught:
+        genrobust.wrap(Toy(form))
+    assert len(caught) == 1
+    assert "may be misread" not in str(caught[0].message)
+
+
+def test_a_forward_without_a_picture_is_not_said_where_functions_say_what_is_read() -> None:
+    module = Toy(lambda i: i.mean())
+    assert said(module, encode=lambda x: module.encode(x)) == []
+    assert said(module, deploy=lambda x: module.decode(module.encode(x))) == []
+
+
+class Bent(Toy):
+    """Its forward bends the code on the way, and gives ``form`` of the logits."""
+
+    def __init__(self, form: Callable[[Tensor], Tensor], low: float, high: float) -> None:
+        super().__init__(form)
+        self.low, self.high = low, high
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * super().decode(z)
+
+    def shown(self, x: Tensor) -> Tensor:
+        return self.logits(self.encode(x).roll(1, 1))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.form(self.shown(x)), x.mean()
+
+
+@pytest.mark.parametrize(
+    ("form", "scale"),
+    [
+        (lambda logits: logits, "sigmoid"),
+        (lambda logits: logits.sigmoid(), "unit"),
+        (lambda logits: 255 * logits.sigmoid(), "bytes"),
+        (lambda logits: (255 * logits.sigmoid()).round().to(torch.uint8), "whole"),
+    ],
+)
+@pytest.mark.parametrize("declared", [(0, 1), (-1, 1), (0, 255), (-0.5, 0.5)])
+def test_the_line_gives_the_picture_in_the_declared_range(
+    form: Callable[[Tensor], Tensor], scale: str, declared: tuple[float, float]
+) -> None:
+    module, x = Bent(form, *declared), probe_images(SHAPE)
+    (words,) = said(module, value_range=declared)
+    model = genrobust.wrap(module, value_range=declared, **typed(words, module))
+    shown = module.shown(x * (declared[1] - declared[0]) + declared[0]).sigmoid()
+    torch.testing.assert_close(model.reconstruct(x), shown, atol=0.51 / 255, rtol=0)
+
+
+# Read by their forward alone
+
+
+class UNet(nn.Module):
+    """Lists of layers, called what an encoder and a decoder are called."""
+
+    input_shape = SHAPE
+
+    def __init__(self, one_list: bool = False) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList([nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(2, 4, 3, 2, 1)])
+        layers = [nn.ConvTranspose2d(4, 2, 4, 2, 1), nn.ConvTranspose2d(4, 1, 4, 2, 1)]
+        self.decoder = nn.Sequential(*layers) if one_list else nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        large = torch.tanh(self.encoder[0](x))
+        small = torch.tanh(self.decoder[0](torch.tanh(self.encoder[1](large))))
+        return self.decoder[1](torch.cat([small, large], 1)).sigmoid()
+
+
+class Skipping(UNet):
+    """Its decoder takes more than a code."""
+
+    def encode(self, x: Tensor) -> Any:
+        large = torch.tanh(self.encoder[0](x))
+        return torch.tanh(self.encoder[1](large)), [large]
+
+    def decode(self, z: Tensor, kept: list[Tensor]) -> Tensor:
+        return self.decoder[1](torch.cat([torch.tanh(self.decoder[0](z)), kept[0]], 1)).sigmoid()
+
+
+class Recurrent(nn.Module):
+    """A canvas that cells called encoder and decoder draw on."""
+
+    input_shape = SHAPE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.GRUCell(128, 4), nn.GRUCell(4, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        canvas = torch.zeros_like(flat)
+        for _ in range(2):
+            code = self.encoder(torch.cat([flat, flat - canvas.sigmoid()], 1))
+            canvas = self.decoder(code, canvas)
+        return canvas.view(-1, *SHAPE).sigmoid()
+
+
+def test_lists_of_layers_are_no_encoder_and_no_decoder() -> None:
+    module, x = UNet(), probe_images(SHAPE)
+    model = adapt(module)
+    check_model(model)
+    assert model.spec[FORWARD_ALONE]
+    torch.testing.assert_close(model.reconstruct(x), module(x))
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        (UNet(one_list=True), {}),
+        (Skipping(), {"encode": lambda x: x[:, :, ::4, ::4].expand(-1, 4, -1, -1)}),
+        (Recurrent(), {}),
+    ],
+)
+def test_what_is_read_by_its_forward_alone_is_told_what_to_type(
+    module: nn.Module, given: dict[str, Any]
+) -> None:
+    x = probe_images(SHAPE)
+    with pytest.raises(GenrobustError, match=r"encode=torch\.nn\.Identity\(\)"):
+        genrobust.wrap(module, **given)
+    model = genrobust.wrap(module, encode=torch.nn.Identity())
+    assert model.spec[FORWARD_ALONE]
+    torch.testing.assert_close(model.reconstruct(x), module(x))
+
+
+def test_a_forward_that_fails_too_is_no_way_out() -> None:
+    module = UNet()
+    module.encoder = module.decoder = nn.Linear(5, 5)
+    with pytest.raises(GenrobustError, match="takes 5 numbers") as raised:
+        genrobust.wrap(module)
+    assert "Identity" not in str(raised.value)

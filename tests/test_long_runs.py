@@ -168,12 +168,21 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(quick: Suite, tmp_pa
         assert "3 shards of 1 sources, 3 to compute, 1 at a time (threads); about " in said
         assert re.search(r"time: at most about \d+ .* for [\d,]+ images", said)
         assert "memory: this process took" in said
+        part = cli(command, *words, "--dry-run", "--shard", "2/3")
+        assert "part 2/3: 1 shards of 1 sources, 1 to compute" in part
+        assert 3 * images_in(part) == images_in(said)
     assert [path.name for path in tmp_path.iterdir()] == ["quick.json"]
+
+
+def images_in(said: str) -> int:
+    found = re.search(r"for ([\d,]+) images", said)
+    assert found is not None
+    return int(found[1].replace(",", ""))
 
 
 def test_the_foreseen_disk_is_what_is_taken(quick: Suite, tmp_path: Path) -> None:
     prepared = prepare("vae", quick.model_copy(update={"chunk_size": 3}), Options(workers=1))
-    outlook = Outlook.of(prepared, [])
+    outlook = Outlook.of(prepared, runs.tasks_of(prepared, tmp_path))
     execute(prepared, tmp_path)
     taken = sum(path.stat().st_size for path in (tmp_path / "shards").iterdir())
     assert outlook.disk == pytest.approx(taken, rel=0.2)  # which has names and the plan too

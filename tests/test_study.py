@@ -18,6 +18,7 @@ from genrobust.cli.app import app
 from genrobust.data.factors import known_factors
 from genrobust.data.sprites import SPRITES
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.runner.plan import Part
 from genrobust.study import Row, Spec, Study, conduct, page, read_spec, score
 from genrobust.study.conduct import Conductor
 from genrobust.study.page import write_page
@@ -136,6 +137,33 @@ def test_a_study_with_no_model_at_all_says_why(tmp_path: Path) -> None:
         pytest.raises(GenrobustError, match="no model of the study 'tiny' could be scored"),
     ):
         Conductor(spec, tmp_path).run()
+
+
+def test_an_outlook_names_what_a_run_would_leave_out(tmp_path: Path) -> None:
+    bad = {"bad": {"family": "vae", "settings": {"learning_rate": 1e25}}}
+    changes = {"recipes": {"vae": {}, **bad}, "settings": {"steps": 9}, "seeds": 2}
+    spec = Spec.model_validate(TINY | changes)
+    found = Conductor(spec, tmp_path).outlook()
+    assert found.left_out.keys() == {"bad, seed 0", "bad, seed 1"}
+    assert "in a study settings.learning_rate = 1e+24" in found.left_out["bad, seed 0"]
+    assert [(one.label, one.models) for one in found.trainings] == [("vae", 2)]
+    assert (found.models, found.todo) == (4, 2)
+    good = Conductor(spec, tmp_path, part=Part(1, 2)).outlook()
+    assert (good.models, good.todo, good.left_out) == (2, 2, {})
+    with pytest.raises(GenrobustError, match="no model of the study 'tiny' could be scored"):
+        Conductor(spec, tmp_path, part=Part(2, 2)).outlook()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("other", [["--shard", "1/2"], ["--dry-run"]])
+def test_a_collection_is_of_the_whole(other: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps(TINY))
+    words = ["study", str(path), "--out", str(tmp_path / "out"), "--collect", *other]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2
+    assert f"has no use for {other[0]}; leave one" in found.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def made(areas: dict[str, list[float]], **metrics: dict[str, list[float]]) -> Study:

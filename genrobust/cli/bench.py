@@ -83,9 +83,9 @@ def bench_models(
         else:
             folder, here = require_run(collected, one, shards), None
         if dry_run:
-            print_result(estimated(one, folder))
+            print_result(estimated(one, folder, part))
             continue
-        print(f"{label}: {foretold(one, folder)}", file=sys.stderr)
+        print(f"{label}: {foretold(one, folder, part)}", file=sys.stderr)
         with progress(label) as advance:
             if part is not None:
                 execute_part(one, part, folder, advance, here)

@@ -43,9 +43,9 @@ def measure_curve(
     else:
         folder, here = require_run(collected, run, shards), None
     if dry_run:
-        print_result(estimated(run, folder))
+        print_result(estimated(run, folder, part))
         return
-    print(f"{run.model.name}: {foretold(run, folder)}", file=sys.stderr)
+    print(f"{run.model.name}: {foretold(run, folder, part)}", file=sys.stderr)
     with progress(run.model.name) as advance:
         if part is not None:
             execute_part(run, part, folder, advance, here)

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from genrobust.cli.errors import GOES_ON, if_stopped
+from genrobust.cli.outlook import in_part
 from genrobust.cli.progress import duration, progress
 from genrobust.cli.streams import print_result
+from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
 from genrobust.runner.plan import Part
 from genrobust.study.conduct import Conductor
@@ -25,6 +27,12 @@ def study_one(
     collect: bool,
 ) -> None:
     """Carry a study out, or say what that would take, or only collect what is there."""
+    if collect and (part is not None or dry_run):
+        other = "--dry-run" if part is None else "--shard"
+        raise GenrobustError(
+            f"--collect writes table and page of all that is there, and has no use for {other}; "
+            "leave one of them out"
+        )
     spec = read_spec(path)
     if fast:
         spec = spec.fast()
@@ -45,11 +53,13 @@ def study_one(
 def _foretold(conductor: Conductor) -> str:
     found, suite = conductor.outlook(), conductor.suite
     train = sum(one.models for one in found.trainings)
+    done = found.models - found.todo - len(found.left_out)
     lines = [
         f"{conductor.spec.name} on {suite.name} v{suite.version}, {len(suite.sample_ids)} sources: "
-        f"{found.models - found.todo} of {found.models} models are done, {train} to train, "
+        f"{in_part(conductor.part)}{done} of {found.models} models are done, {train} to train, "
         f"{found.todo} to bench, in {conductor.out}"
     ]
+    lines += [f"  {name}: would be left out: {why}" for name, why in found.left_out.items()]
     for one in found.trainings:
         each = duration(one.seconds)
         lines.append(f"  {one.label}: {one.models} models of {one.steps} steps, {each} each")

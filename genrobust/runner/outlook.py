@@ -15,11 +15,11 @@ import torch
 
 from genrobust.attacks.base import make_attack
 from genrobust.norms import load_norm
-from genrobust.runner.execute import Work
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared
 from genrobust.runner.pulse import Pulse, passes_of
 from genrobust.runner.shard import make_batch
+from genrobust.runner.task import Task
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -29,7 +29,7 @@ STEPS, SECONDS = 3, 2.0
 
 @dataclass(frozen=True)
 class Outlook:
-    """Of a run.
+    """Of a run, or a part of one.
 
     Args:
         shards: how many it has.
@@ -48,17 +48,17 @@ class Outlook:
     disk: int
 
     @classmethod
-    def of(cls, prepared: Prepared[Any], works: Sequence[Work[Any]]) -> Outlook:
+    def of(cls, prepared: Prepared[Any], tasks: Sequence[Task]) -> Outlook:
         """From what is known without trying."""
-        suite, shards = prepared.suite, prepared.purpose.shards(prepared)
-        samples = min(suite.chunk_size, len(suite.sample_ids))
+        sizes = [len(task.shard.sample_ids) for task in tasks]
+        samples = max(sizes, default=0)
         return cls(
-            shards=len(works),
-            missing=sum(work.found() is None for work in works),
+            shards=len(tasks),
+            missing=sum(task.found() is None for task in tasks),
             samples=samples,
             workers=prepared.workers,
-            passes=samples * _passes(shards[0]),
-            disk=_bytes(prepared) * len(suite.sample_ids),
+            passes=samples * _passes(prepared.purpose.shards(prepared)[0]),
+            disk=_bytes(prepared) * sum(sizes),
         )
 
     def seconds(self, image: float) -> float:

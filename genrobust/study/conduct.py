@@ -5,8 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +45,7 @@ _Advance = Callable[[float], None]
 #: to the first attacks at the smaller radii.
 USUAL = 0.02
 
-#: How many steps a trial takes, the first of which warms up.
+#: How many steps a trial takes at most, the first of which warms up.
 TRIAL = 6
 
 
@@ -62,19 +61,21 @@ class Planned:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is left of a study.
+    """What is left of a study, or of a part of it.
 
     Args:
         models: how many it has.
         todo: how many of them are to be benched.
         trainings: those that are trained before.
         bench: how many seconds one takes: as those that are done, or by a guess.
+        left_out: models that a run would leave out, and why.
     """
 
     models: int
     todo: int
     trainings: tuple[Planned, ...]
     bench: float
+    left_out: Mapping[str, str]
 
     @property
     def seconds(self) -> float:
@@ -113,8 +114,8 @@ class Conductor:
                 another study; not one model could be scored.
         """
         self._require_its_own_page()
-        mine = self.trainings if self.part is None else self.part.of(self.trainings)
-        if any(self.row(training) is None for training in mine):
+        mine = self._mine
+        if self._todo:
             self._untrained(mine[0])
         for number, training in enumerate(mine):
 
@@ -130,11 +131,7 @@ class Conductor:
                     warnings.warn(words, GenrobustWarning, stacklevel=2)
                 self.collect().save(self.out)
             on_progress(number + 1, len(mine), training.name)
-        if self._failed and not self.collect().rows:
-            raise GenrobustError(
-                f"no model of the study '{self.spec.name}' could be scored: "
-                f"{next(iter(self._failed.values()))}"
-            )
+        self._require_some(self._failed)
         return self.write()
 
     def write(self) -> Study:
@@ -159,6 +156,14 @@ class Conductor:
             raise GenrobustError(
                 f"'{self.out}' holds the study '{there}', and this one is '{self.spec.name}'; give "
                 "another folder with --out"
+            )
+
+    def _require_some(self, left_out: Mapping[str, str]) -> None:
+        """Raises GenrobustError if models are left out and not one is there."""
+        if left_out and not self.collect().rows:
+            raise GenrobustError(
+                f"no model of the study '{self.spec.name}' could be scored: "
+                f"{next(iter(left_out.values()))}"
             )
 
     def collect(self) -> Study:
@@ -193,26 +198,53 @@ class Conductor:
         """What a run would do, and how long that takes by a short trial of each recipe.
 
         Raises:
-            GenrobustError: the data set or the suite is not there, or the suite cannot score.
+            GenrobustError: as :meth:`run`.
         """
-        todo = [one for one in self.trainings if self.row(one) is None]
-        untrained = [one for one in todo if self._card(one) is None]
-        counts = Counter(one.label for one in untrained)
-        found = []
-        with tempfile.TemporaryDirectory() as folder:
-            for number, one in enumerate({one.label: one for one in untrained}.values()):
-                each = self._trial(one, Path(folder, str(number))) * one.recipe.steps
-                found.append(Planned(one.label, counts[one.label], one.recipe.steps, each))
+        self._require_its_own_page()
+        todo = self._todo
+        prepared = self._untrained(self._mine[0]) if todo else None
+        trainings, left_out = self._planned(todo)
+        if len(left_out) == len(todo):
+            self._require_some(left_out)
         bench = self._seconds_of_benches()
-        if bench is None and todo:
-            prepared = self._untrained(todo[0])
+        if bench is None and prepared is not None:
             works = tasks_of(prepared, self.out / "none")
             bench = USUAL * BenchOutlook.of(prepared, works).seconds(tried(prepared).image)
-        return Outlook(len(self.trainings), len(todo), tuple(found), bench or 0.0)
+        count = len(todo) - len(left_out)
+        return Outlook(len(self._mine), count, tuple(trainings), bench or 0.0, left_out)
+
+    def _planned(self, todo: list[Training]) -> tuple[list[Planned], dict[str, str]]:
+        """What is trained of these; and those that are left out, by name, and why."""
+        left_out, untrained = dict[str, str](), dict[str, list[Training]]()
+        for one in todo:
+            try:
+                if self._card(one) is None:
+                    untrained.setdefault(one.label, []).append(one)
+            except GenrobustError as problem:
+                left_out[one.name] = str(problem)
+        found = []
+        for label, alike in untrained.items():
+            for number, one in enumerate(alike):  # up to the first that can be trained
+                try:
+                    seconds = self._trial(one) * one.recipe.steps
+                except GenrobustError as problem:
+                    left_out[one.name] = str(problem)
+                else:
+                    found.append(Planned(label, len(alike) - number, one.recipe.steps, seconds))
+                    break
+        return found, left_out
 
     @cached_property
     def trainings(self) -> list[Training]:
         return self.spec.trainings()
+
+    @property
+    def _mine(self) -> list[Training]:
+        return self.trainings if self.part is None else self.part.of(self.trainings)
+
+    @property
+    def _todo(self) -> list[Training]:
+        return [one for one in self._mine if self.row(one) is None]
 
     @cached_property
     def suite(self) -> Suite:
@@ -323,19 +355,21 @@ class Conductor:
             )
         return card
 
-    def _trial(self, training: Training, folder: Path) -> float:
+    def _trial(self, training: Training) -> float:
         """Seconds a step."""
         moments: list[float] = []
-        few = training.recipe.model_copy(update={"steps": TRIAL})
-        train_vae(
-            training.family,
-            training.dataset,
-            few,
-            folder,
-            seed=training.seed,
-            data_root=self.options.data_root,
-            on_step=lambda step, loss: moments.append(time.perf_counter()),
-        )
+        steps = min(TRIAL, max(training.recipe.steps, 2))
+        few = training.recipe.model_copy(update={"steps": steps})
+        with tempfile.TemporaryDirectory() as folder:
+            train_vae(
+                training.family,
+                training.dataset,
+                few,
+                Path(folder),
+                seed=training.seed,
+                data_root=self.options.data_root,
+                on_step=lambda step, loss: moments.append(time.perf_counter()),
+            )
         return (moments[-1] - moments[0]) / (len(moments) - 1)
 
     def _seconds_of_benches(self) -> float | None:

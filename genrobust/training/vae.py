@@ -245,8 +245,13 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def _diverged(loss: float | str, step: int, recipe: Recipe) -> DivergedError:
-    smaller = f"--set learning_rate={recipe.learning_rate / 10:g}"
-    return DivergedError(loss, step, f"choose smaller settings, such as {smaller}")
+    smaller = f"{recipe.learning_rate / 10:g}"
+    return DivergedError(
+        loss,
+        step,
+        f"choose smaller settings, such as --set learning_rate={smaller}, or in a study "
+        f"settings.learning_rate = {smaller}",
+    )
 
 
 def _batch_ids(count: int, batch_size: int, step: int, seed: int) -> Tensor:

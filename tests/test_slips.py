@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,51 @@ def test_a_value_that_is_typed_otherwise(option: str, value: str | None, words: 
     found = CliRunner().invoke(app, ["bench", "--model", "vae", *typed])
     assert found.exit_code == 2
     assert words in " ".join(found.output.split())
+
+
+LATIN = "d\udce9j\udce0"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bench", "--model", "vae", "--out", LATIN],
+        ["bench", "--model", "vae", "--data", LATIN],
+        ["bench", "--model", "vae", "--model", f"{LATIN}.py:build"],
+        ["train", "--model", "vae", "--out", LATIN],
+        ["suite", "make", "--model", "vae", "--data", "photos", "--out", f"{LATIN}.json"],
+        ["leaderboard", "build", "--out", LATIN],
+        ["status", LATIN],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_not_in_utf8_is_said_before_anything_is_done(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2
+    assert r"d\xe9j\xe0" in found.output
+    assert "is not in UTF-8, as results are; rename" in " ".join(found.output.split())
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_working_folder_that_is_not_in_utf8_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / LATIN).mkdir()
+    monkeypatch.chdir(tmp_path / LATIN)
+    found = CliRunner().invoke(app, ["bench", "--model", "vae"])
+    assert found.exit_code == 2
+    assert "genrobust-runs' is not in UTF-8" in " ".join(found.output.split())
+
+
+def test_a_name_that_another_mode_of_python_reads_is_no_wrong_one() -> None:
+    found = CliRunner().invoke(app, ["status", "\udcc3\udcbc"])
+    assert found.exit_code == 2
+    assert "ü' is read as " in found.output
+    assert "set PYTHONUTF8=1" in found.output
 
 
 def test_values_without_their_option() -> None:

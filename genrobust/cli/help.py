@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
+from genrobust.cli.values import unkept
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: The groups in their order, with the parameters in each; what is in none stands in the last.
@@ -81,10 +83,15 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         typed = list(args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except _USAGE as problem:
             problem.message += _advice(problem, typed)
             raise
+        parameters: list[Any] = [*self.params]
+        for one in parameters:
+            if reason := unkept(ctx.params.get(one.name)):
+                raise typer.BadParameter(reason, ctx, one)
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         shown = [(one, one.get_help_record(ctx)) for one in self.get_params(ctx)]

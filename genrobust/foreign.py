@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import os
+import shlex
 import signal
 import sys
 import sysconfig
@@ -207,7 +208,8 @@ def _imported(place: str, function: str) -> ModuleType:
         file = f"{top.rstrip(':')}.py:{function if function.isidentifier() else 'build'}"
         raise GenrobustError(
             f"'{place}' cannot be imported: there is no such module; a file's function is "
-            f"FILE.py:FUNCTION, such as {file}, and what is in a notebook is saved as a file first"
+            f"FILE.py:FUNCTION, such as {shlex.quote(file)}, and what is in a notebook is saved as "
+            "a file first"
         ) from problem
 
 

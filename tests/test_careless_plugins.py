@@ -21,7 +21,7 @@ from genrobust.data.reference import Reference
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT
 from genrobust.judges.load import JUDGES
-from genrobust.models.zoo import MODELS
+from genrobust.models import MODELS
 from genrobust.norms import NORMS, Linf, load_norm
 from genrobust.objectives.base import OBJECTIVES
 from genrobust.objectives.checked import checked

@@ -18,6 +18,7 @@ from genrobust.errors import GenrobustError
 from genrobust.models.portable import export_model
 from genrobust.models.zoo import WEIGHTS
 from genrobust.runner.places import name_of
+from genrobust.runner.provenance import _absolute
 from genrobust.training.recipes import recipe
 from genrobust.training.vae import train_vae
 
@@ -110,7 +111,9 @@ def test_the_hub_gives_what_lies_in_its_cache(tmp_path: Path) -> None:
     assert "'hf://owner/other' cannot be fetched" in missing.stderr
 
 
-def test_a_folder_of_a_models_data_or_of_trained_weights_is_that_model(tmp_path: Path) -> None:
+def test_a_folder_of_a_models_data_or_of_trained_weights_is_that_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, trained = tmp_path / "data", tmp_path / "trained"
     data.mkdir()
     spec, contents = export_model(genrobust.load_model("jointvae"))
@@ -125,18 +128,25 @@ def test_a_folder_of_a_models_data_or_of_trained_weights_is_that_model(tmp_path:
     }
     for folder, model in expected.items():
         assert genrobust.load_model(str(folder)).fingerprint() == model.fingerprint()
-    assert name_of(str(trained)) == "trained"
+    monkeypatch.chdir(tmp_path)
+    for place in ("trained", "trained/vae.safetensors", "trained/vae.json"):
+        model = genrobust.load_model(place)
+        assert model.fingerprint() == expected[trained].fingerprint()
+        assert model.name == name_of(place) == "trained"
+        assert _absolute(place) == str(tmp_path / place)
     other = genrobust.load_model(str(trained), weights=WEIGHTS / "digits" / "betavae.safetensors")
     assert other.fingerprint() == genrobust.load_model("betavae").fingerprint()
 
 
-def test_of_several_trained_models_in_a_folder_none_is_taken(tmp_path: Path) -> None:
+def test_of_several_trained_models_in_a_folder_one_is_taken_that_is_named(tmp_path: Path) -> None:
     for name in ("vae", "betavae"):
         for ending in ("json", "safetensors"):
             shutil.copy(WEIGHTS / "digits" / f"{name}.{ending}", tmp_path)
-    said = r"holds 2 models \(betavae.safetensors, vae.safetensors\); give each a folder"
+    said = r"holds 2 models \(betavae.safetensors, vae.safetensors\); name one, .*/betavae.safet"
     with pytest.raises(GenrobustError, match=said):
         genrobust.load_model(str(tmp_path))
+    one = genrobust.load_model(str(tmp_path / "vae.safetensors"))
+    assert one.fingerprint() == genrobust.load_model("vae").fingerprint()
 
 
 def test_the_name_of_one_of_the_zoo_is_never_a_folder(
@@ -159,7 +169,7 @@ def test_what_names_nothing_on_the_hub_is_said(reference: str) -> None:
     ("files", "said"),
     [
         ({"weights.bin": ""}, "no known layout .*it holds a pickle, which is not read"),
-        ({}, "no known layout"),
+        ({}, "no known layout .*code is given as FILE.py:FUNCTION"),
         ({"config.json": "{"}, "cannot be read as JSON"),
         _of_diffusers("Path", "holds a Path, .*not have as an autoencoder"),
         _of_diffusers("UNet2DModel", "not have as an autoencoder"),

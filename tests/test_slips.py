@@ -53,6 +53,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(OWN)
     Path("broken.py").write_text("def build(:\n")
+    Path("my vae.py").touch()
     Path("needy.py").write_text("import no_such_package\n")
     return tmp_path
 
@@ -66,7 +67,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine.ipynb:classifier", "such as mine.py:classifier, and what is in a notebook"),
         ("mine.ipynb", "is a notebook; save its code"),
         ("last.ckpt", "is a file of weights, .* --weights last.ckpt"),
+        ("my best.ckpt", "--weights 'my best.ckpt'"),
+        ("my vae.py", "type 'my vae.py:FUNCTION'"),
+        ("my vae", "type 'my vae.py:FUNCTION'"),
         ("owner/name", "type hf://owner/name"),
+        ("my runs/vae", "no folder; give one that is there$"),
         ("JointVAE", "did you mean 'jointvae'"),
         ("mine.py:classifier", "a classifier is no model here but a judge: --judge"),
         ("mine.py:a_class", r"the class VAE and no object of it, VAE\(\)"),
@@ -94,9 +99,14 @@ def test_the_advice_on_a_model_without_weights_can_be_typed() -> None:
         ("--eps=8/255", None, "given: 8/255)"),
         ("--limit", "1,000", "given: 1,000); type plain digits, such as 20"),
         ("--suite", "cifar10", "one is drawn from it by --data cifar10"),
+        ("--suite", "my photos", "one is drawn from it by --data 'my photos'"),
     ],
 )
-def test_a_value_that_is_typed_otherwise(option: str, value: str | None, words: str) -> None:
+def test_a_value_that_is_typed_otherwise(
+    option: str, value: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my photos").mkdir()
+    monkeypatch.chdir(tmp_path)
     typed = [option, *([] if value is None else [value])]
     found = CliRunner().invoke(app, ["bench", "--model", "vae", *typed])
     assert found.exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -204,9 +205,11 @@ def _how_to_attack(entry: LoadedEntry, record: Record) -> str:
     elif isinstance(said, BundledModel):
         reference = str(entry.folder / EVIDENCE)
     else:
-        reference = f"{said.reference} --weights FILE"
+        reference = said.reference
     suite = registered_as(record.suite) or record.suite.name
-    return f"genrobust bench --suite {suite} --model {reference} --attack NAME"
+    words = ["genrobust", "bench", "--suite", suite, "--model", reference]
+    words += ["--weights", "FILE"] if isinstance(said, ExternalModel) else []
+    return shlex.join([*words, "--attack", "NAME"])
 
 
 def _what_was_scored(

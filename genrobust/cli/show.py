@@ -96,7 +96,8 @@ def _attack(name: str) -> str:
 
 
 def _card(name: str, dataset: str) -> str:
-    from genrobust.models.zoo import MODELS, WEIGHTS, zoo_card
+    from genrobust.models.families import MODELS
+    from genrobust.models.zoo import WEIGHTS, zoo_card
 
     card = zoo_card(name, dataset)
     if card is None:
@@ -129,7 +130,7 @@ def _registries() -> dict[str, Any]:
     from genrobust.attacks.base import ATTACKS
     from genrobust.data.base import DATASETS
     from genrobust.judges import JUDGES
-    from genrobust.models.zoo import MODELS
+    from genrobust.models.families import MODELS
     from genrobust.norms import NORMS
     from genrobust.objectives.base import OBJECTIVES
     from genrobust.posterior import PARTS

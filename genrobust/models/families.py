@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import ValidationError
+from torch import nn
 
 from genrobust.errors import GenrobustError
+from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import NetworkSpec
+from genrobust.registry import Registry
 
 _GAUSSIAN = NetworkSpec(gaussian=10)
 _JOINT = NetworkSpec(gaussian=10, categorical=(10,))
@@ -42,6 +47,13 @@ NETWORKS: dict[str, NetworkSpec] = {
     "dc-ign": _GAUSSIAN,
     "lipschitz-vae": NetworkSpec(gaussian=10, layers="dense", lipschitz=5.0),
 }
+
+#: From a data set's name to a torch module or a GenerativeModel.
+ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
+
+MODELS: Registry[ModelBuilder] = Registry(
+    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in NETWORKS}
+)
 
 #: Those whose training is a defence, and which.
 DEFENCES: dict[str, str] = {

@@ -2,8 +2,8 @@
 
 A folder is one of three: diffusers' (``config.json`` and ``diffusion_pytorch_model.safetensors``,
 or these in the ``vae`` folder of a pipeline), a model as data (``spec.json``, as evidence holds
-it), or what ``genrobust train`` wrote (weights beside their card). Only data is read: no pickle,
-and no code that lies in the folder.
+it), or what ``genrobust train`` wrote (weights beside their card), which either of these two files
+names as well. Only data is read: no pickle, and no code that lies in the folder.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from genrobust import files
 from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.models.card import Card
+from genrobust.models.families import MODELS
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.portable import GRAPH, WEIGHTS, load_portable
@@ -33,6 +34,11 @@ _LAYOUTS = (
     "diffusers' config.json beside diffusion_pytorch_model.safetensors, spec.json of a model as "
     "data, or one .safetensors beside its card (.json) from 'genrobust train'"
 )
+_ON_HUB = re.compile(
+    rf"{HUB}([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)(?:@([\w./-]+))?",
+    re.ASCII,
+)
+_TRAINED = (".safetensors", ".json")
 _SPEC, _CONFIG, _PIPELINE = "spec.json", "config.json", "model_index.json"
 
 #: diffusers' autoencoders whose forward gives something else than decode(encode(x)): there the
@@ -60,9 +66,7 @@ class HubPlace:
         Raises:
             GenrobustError: it is written in another way.
         """
-        found = re.fullmatch(
-            rf"{HUB}([\w.-]+/[\w.-]+)((?:/[\w.-]+)*)(?:@([\w./-]+))?", reference, re.ASCII
-        )
+        found = _ON_HUB.fullmatch(reference)
         if found is None or ".." in reference:
             raise GenrobustError(
                 f"'{reference}' names no model on the hub; type hf://OWNER/NAME, or "
@@ -114,12 +118,32 @@ class HubPlace:
 
 
 def is_published(reference: str) -> bool:
-    """Whether a model is named by the hub, or by a folder: ``./vae``, as ``vae`` is one of the zoo.
+    """Whether a model is named by the hub, or by where it lies: ``vae`` is always one of the zoo.
 
     >>> is_published("hf://owner/name"), is_published("vae"), is_published("model.py:build")
     (True, False, False)
     """
-    return reference.startswith(HUB) or ("/" in reference and Path(reference).is_dir())
+    if reference.startswith(HUB):
+        return True
+    place = Path(reference)
+    if reference in MODELS or not files.is_there(place):
+        return False
+    return place.is_dir() or bool(_trained_at(place))
+
+
+def may_be_on_hub(name: str) -> bool:
+    """Whether the hub could have a model of that name.
+
+    >>> may_be_on_hub("owner/name"), may_be_on_hub("./name"), may_be_on_hub("a b/name")
+    (True, False, False)
+    """
+    return _ON_HUB.fullmatch(HUB + name) is not None and not name.startswith(".")
+
+
+def lies_in(reference: str) -> Path:
+    """The folder of a model that is named by where it lies; the model is called as it is."""
+    place = Path(reference).resolve()
+    return place if place.is_dir() else place.parent
 
 
 def load_published(
@@ -128,20 +152,23 @@ def load_published(
     """A model by its folder or its place on the hub.
 
     Args:
-        reference: a folder, or as :class:`HubPlace`.
+        reference: a folder, trained weights, their card, or as :class:`HubPlace`.
         shape: of the images, which most of diffusers' autoencoders take in any size.
         weights: a state dict in place of the one that lies there.
 
     Raises:
         GenrobustError: there is none, or in no known layout, or for other images.
     """
-    on_hub = reference.startswith(HUB)
-    place = HubPlace.read(reference) if on_hub else None
-    folder = Path(reference) if place is None else place.fetch()
-    name = Path(reference if place is None else place.repository).name
+    if reference.startswith(HUB):
+        on_hub = HubPlace.read(reference)
+        folder, name = on_hub.fetch(), Path(on_hub.repository).name
+    else:
+        folder, name = Path(reference), lies_in(reference).name
     if not (folder / _CONFIG).is_file() and (folder / "vae" / _CONFIG).is_file():
         folder = folder / "vae"
-    if (folder / _SPEC).is_file():
+    if not folder.is_dir():
+        model = adapt(_of_card(folder), name=name)
+    elif (folder / _SPEC).is_file():
         model = _of_spec(folder)
     elif "_class_name" in _table(folder / _CONFIG):
         model = _of_diffusers(folder, shape, name)
@@ -195,30 +222,45 @@ def _of_spec(folder: Path) -> GenerativeModel:
     return load_portable(_table(folder / _SPEC), contents)
 
 
-def _of_card(folder: Path) -> ConvVAE:
-    """The model whose weights lie beside their card; training's checkpoint has none."""
-    found = {path: _built_by(path.with_suffix(".json")) for path in folder.glob("*.safetensors")}
-    models = {path: built for path, built in found.items() if built is not None}
+def _of_card(place: Path) -> ConvVAE:
+    """The model whose weights lie beside their card, of a folder or by one of the two."""
+    models = _trained_at(place)
     if len(models) == 1:
-        ((path, built),) = models.items()
+        ((path, network),) = models.items()
+        built = ConvVAE(network)
         load_state_dict(built, read_state_dict(path), path)
         return built
     if models:
-        names = ", ".join(sorted(path.name for path in models))
+        names = sorted(path.name for path in models)
         raise GenrobustError(
-            f"'{folder}' holds {len(models)} models ({names}); give each a folder of its own, with "
-            "its card (.json)"
+            f"'{place}' holds {len(models)} models ({', '.join(names)}); name one, such as "
+            f"'{place / names[0]}'"
         )
-    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
+    pickled = any(place.glob("*.bin")) or any(place.glob("*.pt*"))
     advice = "; it holds a pickle, which is not read: save it with safetensors" if pickled else ""
-    raise GenrobustError(f"'{folder}' is in no known layout ({_LAYOUTS}){advice}")
+    raise GenrobustError(
+        f"'{place}' is in no known layout ({_LAYOUTS}){advice}; code is given as FILE.py:FUNCTION"
+    )
 
 
-def _built_by(card: Path) -> ConvVAE | None:
-    """An untrained model by its card; None where this is no model's card."""
+def _trained_at(place: Path) -> dict[Path, NetworkSpec]:
+    """The weights of trained models, and the network that the card beside each names.
+
+    All in a folder, where training's checkpoint has no card; or those that a file is, or is of.
+    """
+    if place.is_dir():
+        weights = [*place.glob("*.safetensors")]
+    else:
+        weights = [place.with_suffix(".safetensors")] if place.suffix in _TRAINED else []
+    found = {path: _network_of(path.with_suffix(".json")) for path in weights if path.is_file()}
+    return {path: network for path, network in found.items() if network is not None}
+
+
+def _network_of(card: Path) -> NetworkSpec | None:
+    """The network that a card names; None where it is no model's."""
     try:
         said = Card.model_validate_json(files.read_text(card))
-        return ConvVAE(NetworkSpec.model_validate(said.architecture))
+        return NetworkSpec.model_validate(said.architecture)
     except (OSError, ValueError):
         return None
 

@@ -1,12 +1,9 @@
-"""The models that ship with genrobust, and how a command's MODEL becomes a GenerativeModel.
-
-A registered model is a function from a dataset's name to a torch module or a GenerativeModel.
-"""
+"""The models that ship with genrobust, and how a command's MODEL becomes a GenerativeModel."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -18,22 +15,15 @@ from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.families import NETWORKS, network_for
+from genrobust.models.families import MODELS, NETWORKS, ModelBuilder, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
-from genrobust.models.published import is_published, load_published
+from genrobust.models.published import HUB, is_published, load_published, may_be_on_hub
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.modes import plain_modes
 from genrobust.plugins import blamed
-from genrobust.registry import Registry
-
-ModelBuilder = Callable[[str], nn.Module | GenerativeModel]
-
-MODELS: Registry[ModelBuilder] = Registry(
-    "model", {name: f"genrobust.models.zoo:{name.replace('-', '_')}" for name in NETWORKS}
-)
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
@@ -93,8 +83,8 @@ def load_model(
     Args:
         model: a zoo name such as ``"jointvae"``, ``"path/to/file.py:function"`` or
             ``"package.module:function"``; the function takes no arguments and returns a module or
-            a wrapped model. Or a published one, ``"hf://owner/name@revision"`` or a folder such as
-            ``"./sd-vae"``: see :mod:`genrobust.models.published`.
+            a wrapped model. Or a published one, ``"hf://owner/name@revision"``, a folder such as
+            ``"./sd-vae"`` or what training wrote: see :mod:`genrobust.models.published`.
         dataset: which trained weights of a zoo model, and which image shape a module is wrapped
             with if it does not say.
         weights: a state dict to load into it: ``.safetensors`` or ``.pt``.
@@ -147,8 +137,8 @@ def _build_registered(
 ) -> nn.Module | GenerativeModel:
     if name.endswith(".py"):
         raise GenrobustError(
-            f"'{name}' names a file but no function in it; type {name}:FUNCTION, a function "
-            "without arguments that returns the model"
+            f"'{name}' names a file but no function in it; type {shlex.quote(f'{name}:FUNCTION')}, "
+            "a function without arguments that returns the model"
         )
     if name not in MODELS:
         raise _unknown(name)
@@ -176,7 +166,7 @@ def _unknown(name: str) -> GenrobustError:
     if Path(name).suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx", ".h5"):
         return GenrobustError(
             f"'{name}' is a file of weights, and a model is code with weights; give the code as "
-            f"FILE.py:FUNCTION, and of the weights a state dict, such as --weights {name}"
+            f"FILE.py:FUNCTION, and of the weights a state dict: --weights {shlex.quote(name)}"
         )
     if Path(name).suffix == ".ipynb":
         return GenrobustError(
@@ -184,11 +174,13 @@ def _unknown(name: str) -> GenrobustError:
         )
     if files.is_there(Path(f"{name}.py")):
         return GenrobustError(
-            f"'{name}' is no model of the zoo; for a function of your file type {name}.py:FUNCTION"
+            f"'{name}' is no model of the zoo; for a function of your file type "
+            f"{shlex.quote(f'{name}.py:FUNCTION')}"
         )
-    if name.count("/") == 1:
+    if "/" in name:
+        hub = f", or for one of the hub type {HUB}{name}" if may_be_on_hub(name) else ""
         return GenrobustError(
-            f"'{name}' is no model of the zoo and no folder; for one of the hub type hf://{name}"
+            f"'{name}' is no model of the zoo and no folder; give one that is there{hub}"
         )
     known = unknown_name("model", name, MODELS.names())
     return GenrobustError(f"{known}; one of your own is FILE.py:FUNCTION")

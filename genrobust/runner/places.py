@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.published import HUB, is_published
+from genrobust.models.published import HUB, is_published, lies_in
 from genrobust.names import part_of, short_hash
 from genrobust.records.again import PLAN
 from genrobust.records.curve_record import MinimumNormRecord
@@ -59,7 +59,7 @@ def name_of(model: str, weights: str | Path | None = None) -> str:
     place, colon, function = model.rpartition(":")
     name = model.removeprefix(HUB)
     if is_published(model) and name == model:
-        name = Path(model).resolve().name
+        name = lies_in(model).name
     elif colon and name == model:
         stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
         name = stem if function == "build" else f"{stem}-{function}"

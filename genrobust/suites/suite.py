@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -379,7 +380,8 @@ def load_suite(name: str, data_root: str | Path | None = None) -> Suite:
         return read_suite(Path(name))
     if name not in SUITES and (name in DATASETS or files.is_there(Path(name))):
         raise GenrobustError(
-            f"'{name}' is data and no suite; one is drawn from it by --data {name} (data=)"
+            f"'{name}' is data and no suite; one is drawn from it by --data {shlex.quote(name)} "
+            "(data=)"
         )
     make = SUITES.get(name)
     try:

@@ -76,8 +76,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine.py:classifier", "a classifier is no model here but a judge: --judge"),
         ("mine.py:a_class", r"the class VAE and no object of it, VAE\(\)"),
         ("mine.py:weights", "such as weights that are still to be loaded"),
-        ("mine.py:asks", r"positional argument: 'what'\); make it run"),
-        ("broken.py:build", r"\(broken.py, line 1\)\); make it run"),
+        ("mine.py:asks", r"positional argument: 'what'\); let it take no arg"),
+        ("broken.py:build", r"\(broken.py, line 1\)\); mend that"),
         ("needy.py:build", "'no_such_package'; needy.py, line 1"),
     ],
 )

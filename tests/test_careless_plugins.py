@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from some_sources import sources_of
-from torch import Tensor
+from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import genrobust
+from genrobust import GenerativeModel
 from genrobust.attacks import ATTACKS, Attack, make_attack
+from genrobust.attacks.given import unchanged
 from genrobust.attacks.noise import Noise
 from genrobust.batch import Batch, Context
+from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images
 from genrobust.data.reference import Reference
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT
-from genrobust.judges.load import JUDGES
+from genrobust.judges.load import JUDGES, load_judge
 from genrobust.models import MODELS
+from genrobust.models.wrapping import adapt
 from genrobust.norms import NORMS, Linf, load_norm
 from genrobust.objectives.base import OBJECTIVES
 from genrobust.objectives.checked import checked
@@ -33,7 +40,7 @@ from genrobust.rules import CHANGED, KEPT, RULES, Rule, Sources, Words
 from genrobust.runner.execute import Work, results
 from genrobust.runner.executors import EXECUTORS, Executor
 from genrobust.runner.scorer import Scorer, scorer_of
-from genrobust.suites import load_suite
+from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
 
 #: A search, given the problem, the best so far and the threat model.
@@ -91,7 +98,7 @@ def gives(**fields: Callable[[Minimum], Any]) -> Slip:
 
 
 SLIPS: dict[str, tuple[Slip, str]] = {
-    "steps in place": (steps_in_place, r"wrote to its sources; .*x\.clone\(\)"),
+    "steps in place": (steps_in_place, r"changed its sources; .*x\.clone\(\)"),
     "fails": (fails, r"failed \(ValueError: boom; test_careless_plugins\.py, line \d+\); repair"),
     "leaves": (leaves, r"failed \(SystemExit: 3; test_careless_plugins"),
     "asks ours for nonsense": (asks_ours_for_nonsense, r"failed \(RuntimeError: .*careless"),
@@ -108,13 +115,145 @@ SLIPS: dict[str, tuple[Slip, str]] = {
 @pytest.mark.parametrize("eps", [0.1, 1.0])
 @pytest.mark.parametrize("case", SLIPS)
 def test_an_attack_that_slips_gives_no_result(
-    case: str, eps: float, tiny_vae: genrobust.GenerativeModel
+    case: str, eps: float, tiny_vae: GenerativeModel
 ) -> None:
     slip, said = SLIPS[case]
     kind = type("Slipping", (Slips,), {"slip": staticmethod(slip)})
     x = genrobust.load_images("digits").take([0, 1])
     with pytest.raises(GenrobustError, match=f"the attack 'slips' .*{said}"):
         kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", eps))
+
+
+def trains_the_judge(batch: Any, model: GenerativeModel) -> None:
+    for weight in batch.judge.module.parameters():
+        weight.data.mul_(0.5)
+
+
+def gives_the_judge_a_new_head(batch: Any, model: GenerativeModel) -> None:
+    batch.judge.module.append(nn.Linear(10, 10))
+
+
+#: What a search does to what it is given, and how it is told.
+CHANGES: dict[str, tuple[Callable[[Any, GenerativeModel], Any], str]] = {
+    "labels": (lambda b, _: b.labels.add_(1), r"its labels; let it work on labels\.clone\(\)"),
+    "targets": (lambda b, _: b.target_x.mul_(0.5), r"its targets; .*target_x\.clone\(\)"),
+    "target labels": (lambda b, _: b.target_labels.zero_(), "its target labels; "),
+    "references": (lambda b, _: b.references[0].mul_(0.5), "its references; "),
+    "reference codes": (lambda b, _: next(iter(b.codes.values())).zero_(), "its references' codes"),
+    "judge": (trains_the_judge, r"its judge \(.*weight, .*\); .*deepcopy\(context\.batch\.judge"),
+    "judge's head": (gives_the_judge_a_new_head, r"its judge \(parts\)"),
+    "judge's mode": (lambda b, _: b.judge.module.train(), r"its judge \(mode, mode of '0'"),
+    "model's mode": (
+        lambda _, m: m.module.train(),
+        r"its model \(mode, .*deepcopy\(context\.model",
+    ),
+    "model": (lambda _, m: next(m.module.parameters()).data.mul_(2), r"its model \(encoder\..*\);"),
+    "hooks": (
+        lambda _, m: m.module.register_forward_hook(lambda *_: None),
+        r"its model \(hooks\);",
+    ),
+    "two": (
+        lambda b, m: (b.labels.add_(1), m.module.train()),
+        r"its model \(.*\) and its labels; let it work on copy\..* and labels\.clone\(\)",
+    ),
+}
+
+
+def all_that_is_given(model: GenerativeModel) -> Batch:
+    """Two digits, with a judge of its own and reference codes that are kept."""
+    images = genrobust.load_images("digits")
+    x, labels, lenet = images.take([0, 1]), images.labels[:2].clone(), load_judge("digits", "lenet")
+    judge = replace(lenet, module=copy.deepcopy(lenet.module))
+    references = images.take([2, 3]), images.labels[2:4].clone()
+    target, wanted = x.flip(0), labels.flip(0)
+    batch = Batch(x, (0, 1), 0, labels, target, wanted, judge, references, codes={})
+    Context(model, batch).reference_codes()
+    return batch
+
+
+def numbers_of(batch: Any, model: GenerativeModel) -> list[Tensor]:
+    """All of it, and what model and judge make of it."""
+    tensors = [batch.x, batch.labels, batch.target_x, batch.target_labels, *batch.references]
+    answers = [model.reconstruct(batch.x), batch.judge.logits(batch.x), *batch.codes.values()]
+    return [tensor.detach().clone() for tensor in (*tensors, *answers)]
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_an_attack_that_changes_what_it_is_given_is_refused_and_all_is_put_back(
+    case: str, tiny_vae: GenerativeModel
+) -> None:
+    change, said = CHANGES[case]
+
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        change(problem.context.batch, tiny_vae)
+        problem.loss(best.x)  # which fails in train mode, for which the model is not to blame
+        return problem, best
+
+    batch = all_that_is_given(tiny_vae)
+    before = numbers_of(batch, tiny_vae)
+    kind = type("Slipping", (Slips,), {"slip": staticmethod(slip)})
+    with pytest.raises(GenrobustError, match=f"^the attack 'slips' changed {said}"):
+        kind()(tiny_vae, batch, ThreatModel("linf", 0.1))
+    assert all(map(torch.equal, numbers_of(batch, tiny_vae), before))
+    assert not tiny_vae.module.training
+    assert not batch.judge.module.training
+
+
+def test_an_attack_is_not_to_blame_for_what_a_model_writes_itself() -> None:
+    class Counting(nn.Module):
+        input_shape = (1, 4, 4)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: Tensor
+            self.register_buffer("calls", torch.zeros(()))
+
+        def encode(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x.flatten(1)
+
+        def decode(self, code: Tensor) -> Tensor:
+            return code.view(-1, 1, 4, 4)
+
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        best.update(problem.index, best.x, problem.loss(best.x))
+        return problem, best
+
+    model = adapt(Counting())
+    kind = type("Honest", (Slips,), {"slip": staticmethod(slip)})
+    x = torch.rand(2, 1, 4, 4)
+    assert kind()(model, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", 0.1)).loss.all()
+
+
+def test_searches_side_by_side_put_back_what_was_before_the_first(
+    tiny_vae: GenerativeModel,
+) -> None:
+    batch = all_that_is_given(tiny_vae)
+    before = numbers_of(batch, tiny_vae)
+    context = Context(tiny_vae, batch)
+    first, second = unchanged("the attack 'a'", context), unchanged("the attack 'b'", context)
+    first.__enter__()
+    trains_the_judge(batch, tiny_vae)
+    second.__enter__()
+    with pytest.raises(GenrobustError, match="the attack 'a' or the attack 'b' changed its judge"):
+        first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert all(map(torch.equal, numbers_of(batch, tiny_vae), before))
+
+
+def test_an_attack_that_fails_after_a_change_is_told_so_and_all_is_put_back(
+    tiny_vae: GenerativeModel,
+) -> None:
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        trains_the_judge(problem.context.batch, tiny_vae)
+        raise ValueError("boom")
+
+    batch = all_that_is_given(tiny_vae)
+    before = numbers_of(batch, tiny_vae)
+    kind = type("Slipping", (Slips,), {"slip": staticmethod(slip)})
+    with pytest.raises(GenrobustError, match=r"'slips' failed \(ValueError: boom"):
+        kind()(tiny_vae, batch, ThreatModel("linf", 0.1))
+    assert all(map(torch.equal, numbers_of(batch, tiny_vae), before))
 
 
 def test_a_plugins_setting_that_it_refuses_is_named() -> None:
@@ -135,8 +274,87 @@ def test_a_plugins_setting_that_it_refuses_is_named() -> None:
         ATTACKS._registered.pop("picky")
 
 
+class Side(Enum):
+    UP = "up"
+
+
+@dataclass(frozen=True)
+class Kinds(Slips):
+    sizes: tuple[int, ...] = (1, 2)
+    pairs: tuple[tuple[int, float], ...] = ()
+    names: frozenset[str] = frozenset()
+    side: Side = Side.UP
+    file: Path = Path()
+    many: list[int] = field(default_factory=lambda: [7])
+
+
+@pytest.fixture
+def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ATTACKS._registered, "kinds", Kinds)
+
+
+@pytest.mark.usefixtures("kinds")
+@pytest.mark.parametrize(
+    ("key", "typed", "value"),
+    [
+        ("sizes", [3, 4], (3, 4)),
+        ("sizes", (3, 4), (3, 4)),
+        ("pairs", [[3, 0.5]], ((3, 0.5),)),
+        ("names", ["a"], frozenset("a")),
+        ("side", "up", Side.UP),
+        ("file", "x.npy", Path("x.npy")),
+        ("many", [1], [1]),
+    ],
+)
+def test_a_setting_of_a_kind_that_json_lacks_is_taken_as_json_has_it(
+    key: str, typed: Any, value: Any
+) -> None:
+    entry = AttackEntry(attack="kinds", goal="untargeted", settings={key: typed})
+    for read in (entry, AttackEntry.model_validate_json(entry.model_dump_json())):
+        assert make_attack("kinds", read.settings).settings()[key] == value
+
+
+@pytest.mark.usefixtures("kinds")
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sizes", ["3"], r"sizes=\['3'\]: .*; its default is \(1, 2\)"),
+        ("sizes", 3, r"sizes=3: .*; its default is \(1, 2\)"),
+        ("sizes", torch.zeros(1), r"sizes=tensor.*its default is \(1, 2\)"),
+        ("side", "down", r"side='down': .*; its default is <Side.UP"),
+        ("many", ["a"], r"many=.*; its default is \[7\]"),
+    ],
+)
+def test_a_setting_of_another_kind_is_refused(key: str, value: Any, said: str) -> None:
+    with pytest.raises(GenrobustError, match=f"the attack 'kinds' got {said}"):
+        make_attack("kinds", {key: value})
+
+
+def test_a_setting_without_a_default_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Needy(Slips):
+        strength: float
+        rounds: tuple[int, ...] = field(kw_only=True)
+        steps: int = 5
+
+    monkeypatch.setitem(ATTACKS._registered, "needy", Needy)
+    said = (
+        r"^the attack 'needy' needs strength=, of type float and rounds=, of type tuple\[int, "
+        r"\.+\]; give it, in a suite's file as .settings.: \{.strength.: \.\.\., .rounds.: \.\.\.\}"
+    )
+    with pytest.raises(GenrobustError, match=said):
+        make_attack("needy")
+    with pytest.raises(GenrobustError, match=r"got strength='x': .*; its type is float$"):
+        make_attack("needy", {"strength": "x", "rounds": [1]})
+    found = make_attack("needy", {"strength": 2.0, "rounds": [1]})
+    assert found.settings() == {"strength": 2.0, "rounds": (1,), "steps": 5}
+    shown = CliRunner().invoke(app, ["show", "attack", "needy"]).output
+    assert "strength: float, which must be given" in shown
+    assert "steps = 5" in shown
+
+
 def test_a_fault_of_our_own_keeps_its_traceback(
-    tiny_vae: genrobust.GenerativeModel, monkeypatch: pytest.MonkeyPatch
+    tiny_vae: GenerativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Noise, "search", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -202,7 +420,7 @@ def lowers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 @pytest.mark.parametrize("case", LOSSES)
 def test_an_objective_that_slips_gives_no_result(
-    case: str, lowers: Callable[..., str], tiny_vae: genrobust.GenerativeModel
+    case: str, lowers: Callable[..., str], tiny_vae: GenerativeModel
 ) -> None:
     loss, said = LOSSES[case]
     x = genrobust.load_images("digits").take([0, 1])
@@ -211,7 +429,7 @@ def test_an_objective_that_slips_gives_no_result(
 
 
 def test_an_objective_that_slips_is_named_wherever_an_attack_lowers_it(
-    tiny_vae: genrobust.GenerativeModel,
+    tiny_vae: GenerativeModel,
 ) -> None:
     x = genrobust.load_images("digits").take([0, 1])
     problem = Problem.of(root_of_0, Context(tiny_vae, Batch(x, (0, 1))))
@@ -221,7 +439,7 @@ def test_an_objective_that_slips_is_named_wherever_an_attack_lowers_it(
 
 
 def test_an_honest_objective_is_an_attack_and_one_of_ours_is_called_as_it_is(
-    lowers: Callable[..., str], tiny_vae: genrobust.GenerativeModel
+    lowers: Callable[..., str], tiny_vae: GenerativeModel
 ) -> None:
     x = genrobust.load_images("digits").take([0, 1])
     found = genrobust.attack(lowers(brightness), tiny_vae, x, steps=2)
@@ -231,11 +449,38 @@ def test_an_honest_objective_is_an_attack_and_one_of_ours_is_called_as_it_is(
 
 
 def test_an_objective_that_cannot_be_made_is_named(
-    lowers: Callable[..., str], tiny_vae: genrobust.GenerativeModel
+    lowers: Callable[..., str], tiny_vae: GenerativeModel
 ) -> None:
     name = lowers(brightness, __post_init__=lambda self: 1 / 0)
     with pytest.raises(GenrobustError, match=r"the objective 'mine' failed \(ZeroDivisionError"):
         genrobust.attack(name, tiny_vae, torch.zeros(1, 1, 32, 32), steps=2)
+
+
+def test_a_field_of_an_objective_without_a_default_is_a_setting_that_is_asked_for(
+    lowers: Callable[..., str], tiny_vae: GenerativeModel
+) -> None:
+    declared = {"weight": float, "parts": list}
+    parts = field(default_factory=list)
+    name = lowers(brightness, __annotations__=declared, parts=parts)
+    x = torch.zeros(1, 1, 32, 32)
+    with pytest.raises(GenrobustError, match=f"'{name}' needs weight=, of type float"):
+        genrobust.attack(name, tiny_vae, x, steps=1)
+    assert genrobust.attack(name, tiny_vae, x, steps=1, weight=0.5, parts=[1]).loss.isfinite().all()
+
+
+def test_an_objective_that_changes_what_it_is_given_is_refused(
+    lowers: Callable[..., str], tiny_vae: GenerativeModel
+) -> None:
+    def trains(x_adv: Tensor, context: Context) -> Tensor:
+        trains_the_judge(context.batch, context.model)
+        return brightness(x_adv, context)
+
+    batch = all_that_is_given(tiny_vae)
+    before = numbers_of(batch, tiny_vae)
+    attack = make_attack(lowers(trains), {"steps": 1})
+    with pytest.raises(GenrobustError, match=r"^the objective 'mine' changed its judge \("):
+        attack(tiny_vae, batch, ThreatModel("linf", 0.1))
+    assert all(map(torch.equal, numbers_of(batch, tiny_vae), before))
 
 
 # Models and judges
@@ -441,7 +686,7 @@ def test_a_rule_that_draws_as_it_says_stands_its_trial() -> None:
 
 
 def test_a_rule_that_slips_gives_no_score(
-    tiny_vae: genrobust.GenerativeModel, monkeypatch: pytest.MonkeyPatch
+    tiny_vae: GenerativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type("Dice", (Told,), {"name": "dice", "look": dice, "__module__": __name__})
     monkeypatch.setitem(RULES._registered, "dice", kind)

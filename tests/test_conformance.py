@@ -146,7 +146,7 @@ class Lost(Wrong):
             "test_model_judge_and_sources_are_left_as_they_were",
             "no gradient must be kept",
         ),
-        (Lost, "test_model_judge_and_sources_are_left_as_they_were", "wrote to its sources"),
+        (Lost, "test_model_judge_and_sources_are_left_as_they_were", "changed its sources"),
     ],
 )
 def test_a_fault_of_an_attack_is_found_and_named(

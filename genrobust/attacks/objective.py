@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any, ClassVar, get_type_hints
 
 from genrobust.attacks.base import Attack
+from genrobust.attacks.given import unchanged
 from genrobust.attacks.search import restarted_apgd
 from genrobust.batch import Context
 from genrobust.errors import GenrobustError
 from genrobust.objectives.base import OBJECTIVES, Objective
 from genrobust.objectives.checked import checked
 from genrobust.optimizers import Minimum, Problem
-from genrobust.plugins import blamed
+from genrobust.plugins import blamed, is_ours
 from genrobust.threat import ThreatModel
 
 
@@ -41,9 +43,11 @@ class ObjectiveAttack(Attack):
         own = {f.name for f in dataclasses.fields(ObjectiveAttack)}
         chosen = {name: value for name, value in self.settings().items() if name not in own}
         name = self.name.partition(":")[2]
-        with blamed(f"the objective '{name}'", self.objective):
-            objective = self.objective(**chosen)
-        return restarted_apgd(checked(objective, name), context, threat, self.steps, self.restarts)
+        who = f"the objective '{name}'"
+        with blamed(who, self.objective):
+            objective = checked(self.objective(**chosen), name)
+        with nullcontext() if is_ours(self.objective) else unchanged(who, context):
+            return restarted_apgd(objective, context, threat, self.steps, self.restarts)
 
 
 def attack_on(name: str) -> type[ObjectiveAttack]:
@@ -62,7 +66,7 @@ def attack_on(name: str) -> type[ObjectiveAttack]:
     known: Any = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
     missing = dataclasses.MISSING
     needed = [f.name for f in known if f.default is missing and f.default_factory is missing]
-    if needed or not dataclasses.is_dataclass(kind):
+    if (needed and is_ours(kind)) or not dataclasses.is_dataclass(kind):
         raise GenrobustError(
             f"the objective '{name}' is made anew for each model or batch "
             f"({', '.join(needed) or 'it is no dataclass'}), by the attacks that use it; choose "
@@ -71,9 +75,13 @@ def attack_on(name: str) -> type[ObjectiveAttack]:
     with blamed(f"the objective '{name}'", kind):
         hints = get_type_hints(kind)
     fields: list[Any] = [
-        (f.name, hints[f.name], dataclasses.field(default=f.default))
+        (
+            f.name,
+            hints[f.name],
+            dataclasses.field(default=f.default, default_factory=f.default_factory),
+        )
         for f in known
-        if f.default is not missing
+        if f.init
     ]
     namespace: dict[str, Any] = {
         "__doc__": kind.__doc__,

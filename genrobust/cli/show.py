@@ -83,10 +83,14 @@ def _suite(name: str) -> str:
 
 
 def _attack(name: str) -> str:
-    from genrobust.attacks.base import make_attack
+    from genrobust.attacks.base import ATTACKS
+    from genrobust.attacks.settings import declared
 
-    attack = make_attack(name)
-    settings = [f"  {key} = {value!r}" for key, value in attack.settings().items()]
+    attack = ATTACKS.get(name)
+    settings = [
+        f"  {key}: {one.kind}, which must be given" if one.needed else f"  {key} = {one.default!r}"
+        for key, one in declared(name, attack).items()
+    ]
     facts = [
         f"{attack.name}: {attack.paper}",
         f"goals: {', '.join(attack.goals)}; norms: {', '.join(attack.norms)}",

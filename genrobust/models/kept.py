@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -13,10 +13,35 @@ from torch import Tensor, nn
 MOST = 2**24
 
 
+class Numbers:
+    """The numbers that tensors hold now. Code may write into them, also past autograd by ``.data``.
+
+    Args:
+        named: the tensors by name; of other kinds than plain ones nothing is kept.
+    """
+
+    def __init__(self, named: Iterable[tuple[str, Tensor]]) -> None:
+        self._numbers = [(n, t, t.data, t.data.clone()) for n, t in named if _is_plain(t)]
+
+    def written(self) -> list[str]:
+        """The names of those that hold other numbers of the same shape."""
+        return [name for name, tensor, _, numbers in self._numbers if _is_moved(tensor, numbers)]
+
+    def put_back(self) -> list[str]:
+        """Put all back; the names of what held other numbers of the same shape."""
+        written = self.written()
+        # What was made in this mode is written to in it alone.
+        with torch.inference_mode():
+            for _, tensor, data, numbers in self._numbers:
+                if tensor.data_ptr() != data.data_ptr():
+                    tensor.data = data
+                if _is_moved(data, numbers):
+                    data.copy_(numbers)
+        return written
+
+
 class Held:
     """A module's weights and buffers as they are now: which tensors these are, and their numbers.
-
-    Code may put others in their place or write into them, also past autograd by ``.data``.
 
     Args:
         module: what holds them.
@@ -34,7 +59,7 @@ class Held:
         self._weights = [(weight, weight.data) for weight in module.parameters()]
         weights = weights and sum(weight.numel() for weight, _ in self._weights) <= MOST
         named = [*module.named_buffers(), *(module.named_parameters() if weights else ())]
-        self._numbers = [(n, t, t.data, t.data.clone()) for n, t in named if _is_plain(t)]
+        self._numbers = Numbers(named)
 
     def put_back(self) -> list[str]:
         """Put all back.
@@ -48,23 +73,55 @@ class Held:
             part._buffers.update(buffers)
         for weight, data in self._weights:
             weight.data = data
-        # What was made in this mode is written to in it alone.
-        with torch.inference_mode():
-            for _, tensor, data, numbers in self._numbers:
-                if tensor.data_ptr() != data.data_ptr():
-                    tensor.data = data
-                if _is_moved(data, numbers):
-                    data.copy_(numbers)
+        self._numbers.put_back()
         return written
 
     def _written(self) -> list[str]:
-        found = [name for name, tensor, _, numbers in self._numbers if _is_moved(tensor, numbers)]
+        found = self._numbers.written()
         for path, part, parameters, buffers in self._parts:
             for own, before in ((part._parameters, parameters), (part._buffers, buffers)):
                 for name, tensor in before.items():
                     if own.get(name) is not tensor and _is_moved(own.get(name), tensor):
                         found.append(f"{path}.{name}".removeprefix("."))
         return list(dict.fromkeys(found))
+
+
+class Manner:
+    """How a module works beside its numbers: its parts, which of them train, and their hooks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        # TorchScript's parts have no mode once they are frozen.
+        named = [
+            (path, part)
+            for path, part in module.named_modules()
+            if not isinstance(part, torch.jit.ScriptModule)
+        ]
+        self._modes = [(path, part, part.training) for path, part in named]
+        self._tables = [
+            (path, name, table, dict(table))
+            for path, part in named
+            for name, table in vars(part).items()
+            if isinstance(table, dict) and (name == "_modules" or "hooks" in name)
+        ]
+
+    def put_back(self) -> list[str]:
+        """Put all back.
+
+        Returns:
+            What was otherwise, in words, each with the name of its part.
+        """
+        changed = []
+        for path, part, training in self._modes:
+            if part.training != training:
+                changed.append(f"mode of '{path}'" if path else "mode")
+                part.training = training
+        for path, name, table, before in self._tables:
+            if [*table.items()] != [*before.items()]:
+                what = "parts" if name == "_modules" else "hooks"
+                changed.append(f"{what} of '{path}'" if path else what)
+                table.clear()
+                table.update(before)
+        return list(dict.fromkeys(changed))
 
 
 @contextmanager

@@ -1,0 +1,142 @@
+"""The settings of an attack: what its class declares, and what a user gives for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from functools import cached_property
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from genrobust.errors import GenrobustError
+from genrobust.plugins import blamed
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field that an attack's class declares.
+
+    Args:
+        attack: the attack's name.
+        name: what it is called.
+        hint: the type of its values.
+        default: what it has where nothing is given; ``MISSING`` where something must be.
+    """
+
+    attack: str
+    name: str
+    hint: Any
+    default: Any
+
+    @property
+    def needed(self) -> bool:
+        """Whether it must be given."""
+        return self.default is MISSING
+
+    @property
+    def kind(self) -> str:
+        """The type in the words of its declaration.
+
+        >>> Setting("mine", "a", int, 5).kind, Setting("mine", "b", tuple[int, ...], ()).kind
+        ('int', 'tuple[int, ...]')
+        """
+        plain = isinstance(self.hint, type) and not get_args(self.hint)
+        return self.hint.__name__ if plain else str(self.hint)
+
+    @cached_property
+    def _type(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.hint)
+
+    def taken(self, value: Any) -> Any:
+        """The value as the class takes it.
+
+        What JSON has none of, such as a tuple, a path or an enumeration, may also be given as JSON
+        has it, as a suite's file must.
+
+        Raises:
+            GenrobustError: it is of another kind, NaN, or a count below 1 (or below its default).
+        """
+        found = self._of_its_kind(value)
+        lowest = min(1, self.default) if type(self.default) is int else 1
+        is_count = self.hint in (int, int | None)
+        if is_count and found is not None and found < lowest:
+            raise self._refused(value, f"; it must be {lowest} or more")
+        if isinstance(found, float) and not math.isfinite(found):
+            raise self._refused(value, "; it must be a finite number")
+        return found
+
+    def _of_its_kind(self, value: Any) -> Any:
+        try:
+            self._type.validate_python(value, strict=True)
+            return value
+        except ValidationError as problem:
+            try:
+                return self._type.validate_json(json.dumps(value), strict=True)
+            except (ValueError, TypeError):
+                why = f": {problem.errors()[0]['msg']}; {self._allowed(value)}"
+                raise self._refused(value, why) from problem
+
+    def _allowed(self, given: Any) -> str:
+        near = difflib.get_close_matches(str(given), map(str, get_args(self.hint)), n=1)
+        if near:
+            return f"did you mean '{near[0]}'?"
+        return f"its type is {self.kind}" if self.needed else f"its default is {self.default!r}"
+
+    def _refused(self, given: Any, why: str) -> GenrobustError:
+        return GenrobustError(f"the attack '{self.attack}' got {self.name}={given!r}{why}")
+
+
+def declared(name: str, kind: type) -> dict[str, Setting]:
+    """The settings of an attack by name.
+
+    Raises:
+        GenrobustError: the class, a plugin's, cannot tell them.
+
+    Example:
+        >>> from genrobust.attacks import ATTACKS
+        >>> [setting.default for setting in declared("pgd", ATTACKS.get("pgd")).values()][:1]
+        [40]
+    """
+    with blamed(f"the attack '{name}'", kind):
+        hints = get_type_hints(kind)
+        return {
+            field.name: Setting(name, field.name, hints[field.name], _default(field))
+            for field in dataclasses.fields(kind)
+            if field.init
+        }
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def settled(name: str, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given for an attack, as its class takes it.
+
+    Raises:
+        GenrobustError: there is no such setting, or one that must be given is not; as by
+            :meth:`Setting.taken`.
+    """
+    who, settings = f"the attack '{name}'", declared(name, kind)
+    for key in given:
+        if key not in settings:
+            near = difflib.get_close_matches(key, settings, n=1)
+            hint = f" did you mean '{near[0]}'?" if near else ""
+            raise GenrobustError(
+                f"{who} has no setting '{key}';{hint} Settings: {', '.join(settings) or 'none'}"
+            )
+    missing = [one for one in settings.values() if one.needed and one.name not in given]
+    if missing:
+        needed = " and ".join(f"{one.name}=, of type {one.kind}" for one in missing)
+        typed = ", ".join(f'"{one.name}": ...' for one in missing)
+        raise GenrobustError(
+            f"{who} needs {needed}; give it, in a suite's file as "
+            f'"settings": {{{typed}}}, or let its class have a default'
+        )
+    with blamed(who, kind):
+        return {key: settings[key].taken(value) for key, value in given.items()}

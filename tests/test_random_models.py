@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +17,13 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust.batch import Batch, Context
 from genrobust.cli.app import app
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.files import read_tensors
 from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.models.check import probe_images
 from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Problem
+from genrobust.posterior import Posterior
 from genrobust.rules.agreement import Agreement
 from genrobust.runner.measure import measure_baseline
 from genrobust.runner.options import Options
@@ -92,6 +94,27 @@ def scorer(model: genrobust.GenerativeModel, suite: Suite, seed: int = 0) -> Sco
 
 
 # Draws
+
+
+def test_draws_of_a_model_that_draws_nothing_are_told_and_excuse_nothing(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    given: dict[str, Any] = {"decode": vae.decode, "input_shape": vae.input_shape, "draws": 2}
+    with pytest.warns(GenrobustWarning, match=r"draws=2, and .* draws nothing"):
+        genrobust.wrap(vae.module, encode=vae.encode, **given)
+    before = []
+
+    def encode(x: Tensor) -> Posterior:
+        """Gives less of what follows one image alone."""
+        alone = before[-1:] == [1]
+        before.append(len(x))
+        return vae.encode(0.5 * x if alone else x)
+
+    with (
+        pytest.warns(GenrobustWarning, match="draws nothing"),
+        pytest.raises(GenrobustError, match="changes with what went through the model before it"),
+    ):
+        genrobust.wrap(vae.module, encode=encode, **given)
 
 
 @pytest.mark.parametrize("place", [noisy, pytest.param(noisy_inside, marks=pytest.mark.slow)])
@@ -297,7 +320,7 @@ def test_draws_on_which_judges_differ_count_against_a_majority(
 
 def test_of_no_sources_nothing_is_drawn_and_nothing_said(vae: genrobust.GenerativeModel) -> None:
     """As of a shard in which no source is eligible."""
-    drawn = genrobust.wrap(vae.module, deploy=lambda x: vae.reconstruct(x), draws=3)
+    drawn = adapt(vae.module, deploy=lambda x: vae.reconstruct(x), draws=3)
     look = Scorer(Agreement((Judge("a", _Reads(), ""),)), drawn, 0)
     images = look.reconstruct(torch.zeros(0, 1, 32, 32), ())
     assert look.verdict(images, sources_of(())).shape == (0,)
@@ -430,7 +453,7 @@ def test_draws_that_are_none_or_not_torchs_are_named(vae: genrobust.GenerativeMo
     test = ModelConformance().test_a_random_one_draws_from_torchs_generators
     images = probe_images(vae.input_shape)
     with pytest.raises(AssertionError, match="leave draws= out"):
-        test(genrobust.wrap(vae.module, draws=2), images)
+        test(adapt(vae.module, draws=2), images)
     own = torch.Generator().manual_seed(0)
 
     def deploy(x: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ A score is measured in batches that the protocol chose, and has to hold for an i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import Call
 from genrobust.models.model import GenerativeModel
 from genrobust.seeding import seeded
@@ -34,15 +35,17 @@ ALONE = 64
 DRAWS, ERRORS = 32, 6
 
 
-def check_draws(model: GenerativeModel, x: Tensor) -> set[str]:
+def check_draws(model: GenerativeModel, x: Tensor) -> dict[str, bool]:
     """Check that a model is not random, or that what it draws can be drawn again.
+
+    It is said where one that is declared to be random draws nothing.
 
     Args:
         model: the model to try.
         x: images (B, C, H, W).
 
     Returns:
-        Which of ``encode``, ``decode`` and ``deploy`` are not random.
+        Of ``encode``, ``decode`` and ``deploy``, where it has one, whether each is random.
 
     Raises:
         GenrobustError: it is random and does not say so; or its draws cannot be repeated, or are
@@ -60,7 +63,7 @@ def check_draws(model: GenerativeModel, x: Tensor) -> set[str]:
                     "as an encode that returns (mean, logvar); or, if the deployment is random, "
                     "draws=16"
                 )
-        return set(first)
+        return dict.fromkeys(first, False)
     with seeded(model.device, "check"):
         first, other = _outputs(model, x), _outputs(model, x)
     with seeded(model.device, "check"):
@@ -74,10 +77,17 @@ def check_draws(model: GenerativeModel, x: Tensor) -> set[str]:
                 "torch.manual_seed, np.random.seed and random.seed reach, and not from a generator "
                 "of its own, the clock or the operating system"
             )
-    steady = {stage for stage in first if _moved(first[stage], other[stage]) == 0}
+    random = {stage: _moved(first[stage], other[stage]) > 0 for stage in first}
+    if not any(random.values()):
+        warnings.warn(
+            f"draws={model.draws}, and '{model.name}' draws nothing: it is asked {model.draws} "
+            "times for each score all the same; leave draws= out if it never draws",
+            GenrobustWarning,
+            stacklevel=2,
+        )
     with seeded(model.device, "check", "each"), torch.no_grad():
         _check_own_draws(model, x)
-    return steady
+    return random
 
 
 @torch.no_grad()

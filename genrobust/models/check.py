@@ -115,8 +115,9 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         if model.deploy is not None:
             deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
             _check_image("deploy", deployed, x, model.clamp)
-    steady = check_draws(model, x)
-    if model.draws == 1:
+    random = check_draws(model, x)
+    steady = {stage for stage, draws in random.items() if not draws}
+    if not any(random.values()):
         check_history(model, x)
     check_batches(model, x, steady)
     gradient = _check_gradient(model, x, image) if model.differentiable else 0.0
@@ -179,7 +180,8 @@ def _lacking(cause: BaseException, what: str) -> str | None:
         return None
     return (
         f"it takes more than a batch; of a conditional model pass labels=, a function from images "
-        f"to their labels, such as lambda x: classifier(x).argmax(1), or {what}= that fills it in"
+        f"to their labels, such as lambda x: genrobust.Categorical(classifier(x)), or {what}= that "
+        "fills it in"
     )
 
 

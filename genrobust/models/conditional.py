@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.models.adapters import posterior_of, require_probabilities
-from genrobust.posterior import Point, Posterior
+from genrobust.posterior import Categorical, Point, Posterior
 
 
 class Conditional:
@@ -19,44 +19,91 @@ class Conditional:
     Args:
         encode: images and labels to a posterior, in any form that says itself what it holds.
         decode: codes and labels to images.
-        labels: images to labels: whole numbers (B,), or numbers (B, ...) such as one-hot rows.
+        labels: images to labels: whole numbers (B,), or numbers (B, ...) such as one-hot rows; or
+            to the ``Categorical`` of a classifier's logits (B, classes), which gradients go through
+            and attacks switch.
     """
 
     def __init__(
         self,
         encode: Callable[..., Any],
         decode: Callable[..., Any],
-        labels: Callable[[Tensor], Tensor],
+        labels: Callable[[Tensor], Tensor | Categorical],
     ) -> None:
         self._encode, self._decode, self._labels = encode, decode, labels
         self._code: torch.Size | None = None
+        #: Of a category: whether the network takes it as a whole number, and not as a row.
+        self._whole: bool | None = None
 
     def encode(self, x: Tensor) -> Posterior:
-        """The posterior, and the label as a point beside it.
+        """The posterior, and the label beside it: as a point, or as the category that it is.
 
         Raises:
             GenrobustError: there is no label an image.
         """
-        given = self._labels(x)
-        if not isinstance(given, Tensor) or given.shape[:1] != x.shape[:1]:
-            raise GenrobustError(
-                "labels= gave no label an image; let it return a tensor of whole numbers (B,), or "
-                "of one-hot rows (B, classes), such as lambda x: classifier(x).argmax(1)"
-            )
-        output = self._encode(x, given)
+        label = self._label_of(x)
+        output = self._encode(x, self._taken(label, x))
         if self._code is None:
             require_probabilities(output)
         posterior = posterior_of(output)
-        self._code, self._label = posterior.mode().shape[1:], given.shape[1:]
-        self._kind = given.dtype
-        return Posterior((*posterior.parts, Point(given.to(x.dtype).reshape(len(x), -1))))
+        self._code = posterior.mode().shape[1:]
+        if isinstance(label, Categorical):
+            return Posterior((*posterior.parts, label))
+        self._shape, self._kind = label.shape[1:], label.dtype
+        return Posterior((*posterior.parts, Point(label.to(x.dtype).reshape(len(x), -1))))
 
     def decode(self, code: Tensor) -> Any:
         """What the decoder makes of the code with its label."""
         if self._code is None:
             raise GenrobustError("a conditional model decodes what it has encoded; encode first")
-        z, label = code.split([self._code.numel(), code.shape[1] - self._code.numel()], 1)
-        if not self._kind.is_floating_point:
-            label = label.round()
-        given = label.reshape(len(code), *self._label).to(self._kind)
-        return self._decode(z.reshape(len(code), *self._code), given)
+        flat, label = code.split([self._code.numel(), code.shape[1] - self._code.numel()], 1)
+        z = flat.reshape(len(code), *self._code)
+        if self._whole is None:
+            label = label if self._kind.is_floating_point else label.round()
+            return self._decode(z, label.reshape(len(code), *self._shape).to(self._kind))
+        if not self._whole:
+            return self._decode(z, label)
+        if not label.requires_grad and torch.equal(label, Categorical(label).mode()):
+            return self._decode(z, label.argmax(1))
+        # A network has no gradient to a whole number; the mean of its pictures has one.
+        pictures = [self._picture(z, k) for k in range(label.shape[1])]
+        shares = label.view(*label.shape, *[1] * (pictures[0].ndim - 1))
+        return sum(shares[:, k] * picture for k, picture in enumerate(pictures))
+
+    def told(self, x: Tensor) -> Tensor:
+        """The labels of images, as the network takes them."""
+        return self._taken(self._label_of(x), x)
+
+    def _label_of(self, x: Tensor) -> Tensor | Categorical:
+        given = self._labels(x)
+        rows = given.logits if isinstance(given, Categorical) else given
+        if not isinstance(rows, Tensor) or rows.shape[:1] != x.shape[:1]:
+            raise GenrobustError(
+                "labels= gave no label an image; let it return genrobust.Categorical(logits), such "
+                "as lambda x: genrobust.Categorical(classifier(x)), or a tensor of whole numbers "
+                "(B,), or of one-hot rows (B, classes)"
+            )
+        return given
+
+    def _taken(self, label: Tensor | Categorical, x: Tensor) -> Tensor:
+        """The label as the network takes it; a category is tried as a row first."""
+        if not isinstance(label, Categorical):
+            return label
+        rows = label.straight_through()
+        if self._whole is None:
+            try:
+                self._encode(x, rows)
+            except (RuntimeError, TypeError, ValueError, IndexError):
+                self._whole = True
+            else:
+                self._whole = False
+        return rows.argmax(1) if self._whole else rows
+
+    def _picture(self, z: Tensor, k: int) -> Tensor:
+        shown = self._decode(z, torch.full((len(z),), k, dtype=torch.int64, device=z.device))
+        if not isinstance(shown, Tensor):
+            raise GenrobustError(
+                f"labels= gives a Categorical, and decode of whole numbers a {type(shown).__name__}"
+                "; pass decode= that returns the pictures alone"
+            )
+        return shown

@@ -35,7 +35,7 @@ from genrobust.models.precision import Passage, precision_of
 from genrobust.models.quantiser import by_tokens
 from genrobust.models.typed import typed_of
 from genrobust.modes import plain_modes
-from genrobust.posterior import Posterior
+from genrobust.posterior import Categorical, Posterior
 from genrobust.projects import plain_name
 from genrobust.seeding import seeded
 
@@ -54,7 +54,7 @@ def wrap(
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
     deploy: Callable[[Tensor], Any] | None = None,
-    labels: Callable[[Tensor], Tensor] | None = None,
+    labels: Callable[[Tensor], Tensor | Categorical] | None = None,
     draws: int = 1,
     differentiable: bool = True,
     max_batch: int | None = None,
@@ -97,9 +97,11 @@ def wrap(
             gives, where that is not ``decode`` of the posterior's mode: with a quantised input, a
             purified one, a sampled code. It is what is scored. Attacks differentiate through
             ``encode`` and ``decode`` in its place (Athalye, Carlini & Wagner 2018, BPDA).
-        labels: for a conditional model, images in the module's own range to what its ``encode`` and
-            ``decode`` take as their second argument: class numbers (B,) or one-hot rows, such as
-            ``lambda x: classifier(x).argmax(1)``. They are a part of the code.
+        labels: for a conditional model, images in the module's own range to the label that its
+            ``encode`` and ``decode`` take as their second argument, as a class number or a one-hot
+            row: ``lambda x: genrobust.Categorical(classifier(x))`` of logits (B, classes). It is a
+            part of the code, gradients go through it and attacks switch it. Numbers (B,) or rows
+            are taken as they are; what an ``argmax`` gave has no gradient, and is flagged.
         draws: for a deployment that draws random numbers, how often it is drawn for each score;
             attacks then follow the mean over as many draws (expectation over transformation).
         differentiable: False for a model through which no gradient reaches the image, with no
@@ -200,7 +202,7 @@ def adapt(
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
     deploy: Callable[[Tensor], Any] | None = None,
-    labels: Callable[[Tensor], Tensor] | None = None,
+    labels: Callable[[Tensor], Tensor | Categorical] | None = None,
     **given: Any,
 ) -> GenerativeModel:
     """:func:`wrap` without the checks."""
@@ -220,7 +222,7 @@ def _adapted(
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
     deploy: Callable[[Tensor], Any] | None = None,
-    labels: Callable[[Tensor], Tensor] | None = None,
+    labels: Callable[[Tensor], Tensor | Categorical] | None = None,
     draws: int = 1,
     differentiable: bool = True,
     max_batch: int | None = None,
@@ -338,7 +340,7 @@ def _adapted(
         draws=draws,
         differentiable=differentiable,
         max_batch=max_batch,
-        condition=labels,
+        condition=None if labels is None else conditional.told,
         spec=spec,
         typed=typed,
     )

@@ -23,7 +23,15 @@ from genrobust.report.curve import render_curve
 from genrobust.report.html import render
 from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
-from genrobust.runner.own import drawn_before, drawn_for, kept, referred, require_data, run_on
+from genrobust.runner.own import (
+    drawn_before,
+    drawn_for,
+    keep,
+    placed,
+    referred,
+    require_data,
+    run_on,
+)
 from genrobust.runner.prepare import chosen_suite, prepare
 from genrobust.runner.run import Run, execute
 from genrobust.suites.suite import Suite
@@ -110,6 +118,7 @@ def bench(
     )  # before a model's file changes directory
     options = replace(Options.given("bench", locals()), name=name)
     require_data(data, sources)
+    file = None
     with left_as_it_was(model), ExitStack() as stack:
         if data is None:
             protocol = chosen_suite("digits" if suite is None else suite, data_root)
@@ -123,9 +132,11 @@ def bench(
             else:
                 protocol = drawn_for(model, reference, options, sources)
                 if place is not None:
-                    protocol, _ = kept(protocol, lambda _: place, radii=bool(options.eps))
+                    protocol, file = placed(protocol, lambda _: place, radii=bool(options.eps))
                 options = run_on(options)
         prepared = prepare(model, protocol, options)
+        if file is not None:
+            keep(protocol, file)
         if place is None:
             with files.temporary_folder() as folder:
                 return execute(prepared, folder).record

@@ -23,7 +23,7 @@ from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
 from genrobust.judges import load_judge
 from genrobust.runner.options import Options
-from genrobust.runner.own import kept, referred
+from genrobust.runner.own import keep, placed, referred
 from genrobust.suites.draw import _number, draw
 from genrobust.suites.suite import MAX_SAMPLES, load_suite
 
@@ -553,9 +553,21 @@ def test_other_pictures_take_the_place_of_a_suite_in_a_folder_that_goes_by_no_na
     one = load_suite("digits").limited(4).model_copy(update={"name": "own-data"})
     other = one.model_copy(update={"data_sha256": "0" * 64})
     for suite in (one, other, one):
-        found, file = kept(suite, lambda _: tmp_path, radii=True)
+        found, file = placed(suite, lambda _: tmp_path, radii=True)
+        keep(found, file)
         assert found == suite == load_suite(str(file))
-    named, file = kept(other, lambda suite: tmp_path / suite.name, radii=True)
+    named, file = placed(other, lambda suite: tmp_path / suite.name, radii=True)
+    keep(named, file)
     assert named == other, "there was none"
-    named, file = kept(one, lambda suite: tmp_path / suite.name, radii=True)
+    named, file = placed(one, lambda suite: tmp_path / suite.name, radii=True)
     assert named.name == file.parent.name != one.name
+
+
+def test_a_run_that_is_refused_leaves_no_suite_behind(place: Path) -> None:
+    said = "the attack 'classifier' needs a judge or labels"
+    pictures = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(GenrobustError, match=said):
+        genrobust.bench(_Model(), data=pictures, out="out", **_CHEAP | {"attacks": ["classifier"]})
+    words = ("bench", "--model", "mine.py:VAE", "--data", "shapes", "--eps", "0.1", "--out", "out")
+    assert said in _fails(*words, "--attack", "classifier")
+    assert not (place / "out").exists()

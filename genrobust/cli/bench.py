@@ -15,7 +15,7 @@ from genrobust.cli.streams import console, print_result
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
-from genrobust.runner.own import drawn_for, kept, referred, require_data, run_on
+from genrobust.runner.own import drawn_for, keep, placed, referred, require_data, run_on
 from genrobust.runner.places import folder_of, home_of, require_run
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
@@ -74,6 +74,9 @@ def bench_models(
         _prepared(model, protocol, replace(options, weights=path, name=name))
         for model, path, name in zip(models, given, names, strict=True)
     ]
+    if own.data is not None:
+        keep(protocol, Path(suite))
+        print(suite, file=sys.stderr)
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
         shards = shards_of(one)
@@ -111,8 +114,8 @@ def drawn_suite(
     assert own.data is not None
     reference, options = referred(own.data, options)
     drawn = drawn_for(model, reference, replace(options, weights=weights), own.sources)
-    suite, file = kept(drawn, lambda suite: home_of(out, suite), radii=bool(options.eps))
-    print(told(suite), file, sep="\n", file=sys.stderr)
+    suite, file = placed(drawn, lambda suite: home_of(out, suite), radii=bool(options.eps))
+    print(told(suite), file=sys.stderr)
     return suite, str(file), run_on(options)
 
 

@@ -112,8 +112,8 @@ def drawn_before(suite: Suite, data: Reference, sources: int | None) -> Suite:
     return suite
 
 
-def kept(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suite, Path]:
-    """The suite, written down in the folder ``home`` gives for it, and its file.
+def placed(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suite, Path]:
+    """The suite as it is run in the folder ``home`` gives for it, and its file there.
 
     One of the same pictures and judges that is there already is taken as it is, so that all models
     are measured at the same radii; beside any other the suite gets a name of its own, or takes its
@@ -137,8 +137,13 @@ def kept(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Suit
         searched = {} if radii else {"eps": found.eps}
         if suite.model_copy(update={"description": found.description, **searched}) == found:
             return found, file
-    files.write_text(file, suite.model_dump_json(indent=1) + "\n")
     return suite, file
+
+
+def keep(suite: Suite, file: Path) -> None:
+    """Write a drawn suite down once its run is known to be possible."""
+    if not file.exists() or read_suite(file) != suite:
+        files.write_text(file, suite.model_dump_json(indent=1) + "\n")
 
 
 def run_on(options: Options) -> Options:

@@ -134,6 +134,21 @@ def test_a_forward_without_a_picture_is_not_said_where_functions_say_what_is_rea
     module = Toy(lambda i: i.mean())
     assert said(module, encode=lambda x: module.encode(x)) == []
     assert said(module, deploy=lambda x: module.decode(module.encode(x))) == []
+    whole = Whole(module)
+    assert said(whole, deploy=lambda x: module.decode(module.encode(x))) == []
+
+
+class Whole(nn.Module):
+    """It has no halves, and its forward gives what the one of a part gives."""
+
+    input_shape = SHAPE
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Any:
+        return self.part(x)
 
 
 class Bent(Toy):

@@ -143,7 +143,7 @@ def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
 
 @torch.no_grad()
 def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
-    """Whether the module's forward takes images, and gives one picture of each.
+    """Whether the module's forward takes images alone, and gives one picture of each.
 
     Args:
         model: one whose encoder or decoder fails.
@@ -151,7 +151,7 @@ def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
     """
     own = OwnForward(replace(model, clamp=False))
     with seeded(model.device, "fidelity"):
-        return own.exists and any(
+        return (own.exists and model.condition is None) and any(
             len({view.path for view, _ in own.pictures(x, call)}) == 1 for call in own.calls
         )
 

@@ -18,7 +18,7 @@ from genrobust.models.batches import tolerance_of
 from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.kept import kept
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
 from genrobust.models.outputs import describe
 from genrobust.models.precision import precision_of
@@ -81,7 +81,9 @@ class OwnForward:
         # Through functions of one's own the module may see other images than it is scored on.
         encode = method(self._module, "encode", "encoder")
         led = encode is not None and model.spec.get("encode") != qualified_name(encode)
-        self._adapted = led or model.deploy is not None
+        # One that is read by a picture alone was asked for it.
+        whole = bool(model.spec.get(FORWARD_ALONE))
+        self._adapted = led or whole or model.deploy is not None
         self.calls = _calls(model)
         self._range = low, high = model.spec.get("value_range", (0.0, 1.0))
         self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}

@@ -620,7 +620,7 @@ def test_a_function_of_an_importable_module_gives_the_same_model(
         ("{}:constant", "has no function 'constant'"),
         ("{}:", "has no function ''"),
         ("{}:broken", r"failed \(RuntimeError: no weights here; my_models.py, line \d+\)"),
-        ("{}:wants", "TypeError.*without arguments"),
+        ("{}:wants", "TypeError.*let it take no arguments"),
         ("{}:number", "returned a int; it must return a torch.nn.Module"),
         ("{}:refused", "image shape of Net is not known"),
         ("{}", "names a file but no function in it"),

@@ -71,6 +71,18 @@ def test_what_is_deployed_is_the_networks_own(whole: bool) -> None:
         assert torch.equal(model.reconstruct(x), model.module(x, hard(whole)(x)))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_encoder_may_pass_its_label_over(whole: bool) -> None:
+    class Blind(Labelled):
+        def encode(self, x: Tensor, label: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    model = genrobust.wrap(Blind(whole), labels=category, input_shape=SHAPE)
+    assert torch.equal(model.reconstruct(x), model.module(x, hard(whole)(x)))
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_gradient_goes_through_a_category_and_not_through_an_argmax(whole: bool) -> None:
     x = torch.full((1, *SHAPE), DARK)

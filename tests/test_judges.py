@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +204,6 @@ def test_a_judge_looks_at_images_in_any_precision() -> None:
     judge, x = genrobust.load_judge("digits", "lenet"), genrobust.load_images("digits").take([0, 3])
     for given in (x, x.double(), x.bfloat16()):
         assert judge.labels(given).tolist() == judge.labels(x).tolist()
-    double = replace(judge, module=copy.deepcopy(judge.module).double())
-    torch.testing.assert_close(double.logits(x).float(), judge.logits(x))
     model = genrobust.load_model("vae")
     exact = genrobust.wrap(copy.deepcopy(model.module).double(), input_shape=(1, 32, 32))
     asked: dict[str, Any] = {"judge": judge, "labels": torch.tensor([0, 3]), "steps": 5}

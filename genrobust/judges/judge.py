@@ -40,12 +40,8 @@ class Judge:
     def logits(self, x: Tensor) -> Tensor:
         """Unnormalised scores, (B, classes), of images in any precision."""
         with self.lock:
-            scores: Tensor = self.module(x.to(self._precision()))
+            scores: Tensor = self.module(x.float())
         return scores
-
-    def _precision(self) -> torch.dtype:
-        weights = (w.dtype for w in self.module.parameters() if w.is_floating_point())
-        return next(weights, torch.float32)
 
     def labels(self, x: Tensor) -> Tensor:
         """The most likely class, (B,) int64."""

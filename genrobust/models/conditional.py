@@ -32,8 +32,10 @@ class Conditional:
     ) -> None:
         self._encode, self._decode, self._labels = encode, decode, labels
         self._code: torch.Size | None = None
-        #: Of a category: whether the network takes it as a whole number, and not as a row.
-        self._whole: bool | None = None
+        #: Of a label that is no category, as it is given.
+        self._shape: torch.Size | None = None
+        #: Of a category: whether the half takes it as a whole number, and not as a row.
+        self._whole: dict[str, bool] = {}
 
     def encode(self, x: Tensor) -> Posterior:
         """The posterior, and the label beside it: as a point, or as the category that it is.
@@ -58,10 +60,10 @@ class Conditional:
             raise GenrobustError("a conditional model decodes what it has encoded; encode first")
         flat, label = code.split([self._code.numel(), code.shape[1] - self._code.numel()], 1)
         z = flat.reshape(len(code), *self._code)
-        if self._whole is None:
+        if self._shape is not None:
             label = label if self._kind.is_floating_point else label.round()
             return self._decode(z, label.reshape(len(code), *self._shape).to(self._kind))
-        if not self._whole:
+        if not self._takes_whole("decode", lambda: self._decode(z, label)):
             return self._decode(z, label)
         if not label.requires_grad and torch.equal(label, Categorical(label).mode()):
             return self._decode(z, label.argmax(1))
@@ -71,8 +73,11 @@ class Conditional:
         return sum(shares[:, k] * picture for k, picture in enumerate(pictures))
 
     def told(self, x: Tensor) -> Tensor:
-        """The labels of images, as the network takes them."""
-        return self._taken(self._label_of(x), x)
+        """The labels of images, as the network takes them: whole where one of its halves does."""
+        label = self._label_of(x)
+        given = self._taken(label, x)
+        either = isinstance(label, Categorical) and any(self._whole.values())
+        return given.argmax(1) if either and given.ndim > 1 else given
 
     def _label_of(self, x: Tensor) -> Tensor | Categorical:
         given = self._labels(x)
@@ -90,14 +95,19 @@ class Conditional:
         if not isinstance(label, Categorical):
             return label
         rows = label.straight_through()
-        if self._whole is None:
+        whole = self._takes_whole("encode", lambda: self._encode(x, rows))
+        return rows.argmax(1) if whole else rows
+
+    def _takes_whole(self, half: str, with_rows: Callable[[], Any]) -> bool:
+        """Whether a half fails of a row, as it is tried at first."""
+        if half not in self._whole:
             try:
-                self._encode(x, rows)
+                with_rows()
             except (RuntimeError, TypeError, ValueError, IndexError):
-                self._whole = True
+                self._whole[half] = True
             else:
-                self._whole = False
-        return rows.argmax(1) if self._whole else rows
+                self._whole[half] = False
+        return self._whole[half]
 
     def _picture(self, z: Tensor, k: int) -> Tensor:
         shown = self._decode(z, torch.full((len(z),), k, dtype=torch.int64, device=z.device))

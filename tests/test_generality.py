@@ -14,7 +14,8 @@ from genrobust.cli.app import app
 from genrobust.evidence.checks import RejectionError
 from genrobust.models.model import GenerativeModel
 from genrobust.suites import load_suite
-from genrobust.verify.generality import FACTOR, reconstruction_ratios, require_general
+from genrobust.verify import generality
+from genrobust.verify.generality import FACTOR, Ratios, reconstruction_ratios, require_general
 
 SUITE = load_suite("digits")
 IMAGES = genrobust.load_images("digits", "test")
@@ -105,6 +106,21 @@ def test_the_limit_is_a_factor_of_two_and_what_chance_allows(share: float, refus
             require_general(blended(share), IMAGES, SUITE, seed=0)
     else:
         require_general(blended(share), IMAGES, SUITE, seed=0)
+
+
+@pytest.mark.parametrize(("least", "refused"), [(0.26, False), (0.24, True)])
+def test_a_smaller_error_is_allowed_by_chance_alone(
+    least: float, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few sources, whose mean error may be off by all of itself: a quarter is the least."""
+    found = Ratios(others=1.0, moved=1.0, beside=(least, 1.0), shifted=1.0, by_chance=2.0)
+    monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: found)
+    monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0,))
+    if refused:
+        with pytest.raises(RejectionError, match=r"is 0\.24 of that on the suite's sources"):
+            require_general(blended(0.0), IMAGES, SUITE, seed=0)
+    else:
+        require_general(blended(0.0), IMAGES, SUITE, seed=0)
 
 
 @pytest.mark.parametrize("name", ["vae", "betavae", "betavae-capacity", "jointvae", "vae-wd"])

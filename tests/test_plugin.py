@@ -130,11 +130,11 @@ def test_a_plugins_model_is_benched_with_a_plugins_attack(command: Command, tmp_
 def test_a_plugins_data_set_is_drawn_into_a_suite_and_scored_by_a_plugins_judge(
     command: Command, tmp_path: Path
 ) -> None:
-    words = ("--model", "demo", "--data", "demo-spots", "--sources", 4, "--judge", "demo-means")
+    words = ("--model", "demo", "--data", "demo-spots", "--sources", 10, "--judge", "demo-means")
     path, record = benched(
         command, tmp_path, *words, "--attack", "output", "--eps", 0.1, "--evidence"
     )
-    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 4)
+    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 10)
     assert {judge["name"] for judge in record["judges"]} == {"demo-spots/demo-means"}
     assert record["scores"]["clean_accuracy"]["value"] == 1
     verified(command, path.parent)

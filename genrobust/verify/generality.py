@@ -38,7 +38,8 @@ FACTOR = 2.0
 #: shift itself counts: what knows the sources gives them back as they were, and errs by all of it,
 #: where what errs next to nothing may well err by a little of it.
 SHIFTED, PART = 3.0, 1 / 6
-#: How many times smaller it may be, as of a model that is honest on the sources alone.
+#: How many times smaller it may be, as of a model that is honest on the sources alone; and by
+#: chance, as it may be larger.
 LEAST = 0.5
 #: Other images that are drawn; fewer where the data set has no more.
 OTHERS = 200
@@ -218,7 +219,7 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
         (min(found.beside), moved),
         (driven, "the sources moved as its own gradient leads"),
     )
-    if least < LEAST:
+    if least < LEAST / (1 + min(1.0, found.by_chance)):
         raise RejectionError(
             f"the model's error on {which} is {least:.2g} of that on the suite's sources, as they "
             "are: it is another model where images are none of them"

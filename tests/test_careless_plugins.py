@@ -33,6 +33,7 @@ from genrobust.norms import NORMS, Linf, load_norm
 from genrobust.objectives.base import OBJECTIVES
 from genrobust.objectives.checked import checked
 from genrobust.objectives.output import OutputDistance
+from genrobust.objectives.universal import recorded_layers
 from genrobust.optimizers import Minimum, Problem
 from genrobust.plugins import blamed
 from genrobust.registry import Registry
@@ -239,6 +240,48 @@ def test_searches_side_by_side_put_back_what_was_before_the_first(
         first.__exit__(None, None, None)
     second.__exit__(None, None, None)
     assert all(map(torch.equal, numbers_of(batch, tiny_vae), before))
+
+
+def test_only_searches_that_run_may_have_changed_it(tiny_vae: GenerativeModel) -> None:
+    batch = all_that_is_given(tiny_vae)
+    context = Context(tiny_vae, batch)
+    names = ["the attack 'a'", "the attack 'a'", "the attack 'b'", "the attack 'c'"]
+    twin, first, ended, last = (unchanged(who, context) for who in names)
+    for search in (twin, ended, first, last):
+        search.__enter__()
+    ended.__exit__(None, None, None)
+    twin.__exit__(None, None, None)
+    trains_the_judge(batch, tiny_vae)
+    with pytest.raises(
+        GenrobustError, match=r"^the attack 'a' or the attack 'c' changed its judge"
+    ):
+        last.__exit__(None, None, None)
+    first.__exit__(None, None, None)
+
+
+def test_layers_that_another_search_of_ours_records_are_no_change(
+    tiny_vae: GenerativeModel,
+) -> None:
+    """In whatever order the two begin and end; what is recorded goes on."""
+    context = Context(tiny_vae, all_that_is_given(tiny_vae))
+    with unchanged("the attack 'a'", context), recorded_layers(tiny_vae) as layers:
+        with unchanged("the attack 'b'", context):
+            pass
+        tiny_vae.reconstruct(context.batch.x)
+    assert layers
+    with recorded_layers(tiny_vae) as layers:
+        other = unchanged("the attack 'b'", context)
+        other.__enter__()
+        handle = tiny_vae.module.register_forward_hook(lambda *_: None)
+        with pytest.raises(GenrobustError, match=r"'b' changed its model \(hooks\);"):
+            other.__exit__(None, None, None)
+        assert handle.id not in tiny_vae.module._forward_hooks
+        other = unchanged("the attack 'b'", context)
+        other.__enter__()
+        tiny_vae.reconstruct(context.batch.x)
+    assert layers
+    other.__exit__(None, None, None)
+    assert not any(part._forward_hooks for part in tiny_vae.module.modules())
 
 
 def test_an_attack_that_fails_after_a_change_is_told_so_and_all_is_put_back(

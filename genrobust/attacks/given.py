@@ -37,7 +37,7 @@ def unchanged(who: str, context: Context) -> Iterator[None]:
         GenrobustError: it changed its sources, labels, targets, references, judge or model, also
             where this made the judge or the model fail.
     """
-    codes, problem = context.batch.codes, None
+    codes, problem, fault = context.batch.codes, None, None
     known = dict(codes or {})
     with ExitStack() as stack:
         things = [stack.enter_context(_noted(thing, who)) for thing in _things(context)]
@@ -48,10 +48,11 @@ def unchanged(who: str, context: Context) -> Iterator[None]:
         if codes is not None:  # what the search has added may be rescaled too
             codes.clear()
             codes.update(known)
-        changed = [(thing, names) for thing in things if (names := thing.put_back())]
+        if changed := [(thing, names) for thing in things if (names := thing.put_back())]:
+            fault = _fault(changed)  # while it is known which searches run
     follows = isinstance(problem, GenrobustError) and not ran_out_of_memory(problem)
-    if changed and (problem is None or follows):
-        raise _fault(changed) from problem
+    if fault is not None and (problem is None or follows):
+        raise fault from problem
     if problem is not None:
         raise problem
 
@@ -84,9 +85,8 @@ class _Thing:
     copy: str
     item: nn.Module | Tensor
     use: Callable[[], object] = lambda: None
-    #: Whose searches they are; any of them may have changed it.
+    #: Whose searches run on it now; any of them may have changed it.
     searches: list[str] = field(default_factory=list)
-    running: int = 0
     _kept: list[Numbers | Held | Manner] = field(default_factory=list)
 
     def note(self) -> None:
@@ -123,13 +123,12 @@ def _noted(thing: _Thing, who: str) -> Iterator[_Thing]:
             _NOTED[key] = thing
         noted = _NOTED[key]
         noted.searches.append(who)
-        noted.running += 1
     try:
         yield noted
     finally:
         with _LOCK:
-            noted.running -= 1
-            if not noted.running:
+            noted.searches.remove(who)
+            if not noted.searches:
                 del _NOTED[key]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +88,10 @@ class Held:
 
 
 class Manner:
-    """How a module works beside its numbers: its parts, which of them train, and their hooks."""
+    """How a module works beside its numbers: its parts, which of them train, and their hooks.
+
+    Hooks of ours come and go meanwhile, as passes in other threads record the layers' outputs.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         # TorchScript's parts have no mode once they are frozen.
@@ -98,7 +102,7 @@ class Manner:
         ]
         self._modes = [(path, part, part.training) for path, part in named]
         self._tables = [
-            (path, name, table, dict(table))
+            (path, name, table, _not_ours(name, table))
             for path, part in named
             for name, table in vars(part).items()
             if isinstance(table, dict) and (name == "_modules" or "hooks" in name)
@@ -116,10 +120,12 @@ class Manner:
                 changed.append(f"mode of '{path}'" if path else "mode")
                 part.training = training
         for path, name, table, before in self._tables:
-            if [*table.items()] != [*before.items()]:
+            now = _not_ours(name, table)
+            if [*now.items()] != [*before.items()]:
                 what = "parts" if name == "_modules" else "hooks"
                 changed.append(f"{what} of '{path}'" if path else what)
-                table.clear()
+                for key in now:
+                    table.pop(key, None)
                 table.update(before)
         return list(dict.fromkeys(changed))
 
@@ -139,6 +145,16 @@ def kept(module: nn.Module) -> Iterator[list[str]]:
         yield written
     finally:
         written += held.put_back()
+
+
+def _not_ours(name: str, table: dict[Any, Any]) -> dict[Any, Any]:
+    """What a module's table holds, without the hooks that are ours."""
+    held = dict(table)  # at once, as other threads add to it and take away
+    return {key: one for key, one in held.items() if name == "_modules" or not _is_ours(one)}
+
+
+def _is_ours(hook: object) -> bool:
+    return str(getattr(hook, "__module__", "")).partition(".")[0] == "genrobust"
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -407,6 +407,23 @@ def test_classes_have_the_same_numbers_in_all_splits(lacking: str, tmp_path: Pat
     assert pictures_in(tmp_path, "train").labels is None
 
 
+@pytest.mark.parametrize("files", [["a.xml"], ["deep/a.xml"], ["1.gif"]])
+def test_a_sub_folder_of_other_files_is_no_class_of_the_other_splits(
+    files: list[str], tmp_path: Path
+) -> None:
+    _pictures(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in "bc"))
+    _pictures(tmp_path, "train/d/deep")
+    (tmp_path / "train" / "e").mkdir()
+    (tmp_path / "train" / "d" / "notes.txt").write_bytes(b"")
+    for file in files:
+        place = tmp_path / "train" / "annotations" / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"")
+    found = pictures_in(tmp_path, "test")
+    assert found.labels is not None
+    assert (found.labels.tolist(), found.classes) == ([0, 1], 4)
+
+
 def test_more_classes_than_sub_folders_cannot_be_said(tmp_path: Path) -> None:
     """As those behind a missing one would have other numbers than a judge's."""
     _pictures(tmp_path, "faces/a", "faces/c")

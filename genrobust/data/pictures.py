@@ -227,7 +227,7 @@ def _numbered_by_name(inside: Mapping[Path, list[Path]], splits: list[Path]) -> 
     """
     pictures = {sub: _pictures(paths) for sub, paths in inside.items()}
     for sub, paths in inside.items():
-        if not pictures[sub] and any(path.is_file() for path in paths):
+        if _is_of_other_files(paths):
             raise GenrobustError(
                 f"'{sub}' has files and no pictures ({', '.join(sorted(ENDINGS))}); move it "
                 "elsewhere, or empty it if it is a class that has none"
@@ -240,9 +240,21 @@ def _numbered_by_name(inside: Mapping[Path, list[Path]], splits: list[Path]) -> 
 
 
 def _class_names(folder: Path) -> list[str]:
-    """Those of its sub-folders; beside pictures no sub-folder is a class."""
-    loose = _pictures(_seen(folder.iterdir(), folder))
-    return [] if loose else [sub.name for sub in _sub_folders(folder)]
+    """Those of its sub-folders, but for such of other files; beside pictures none is a class."""
+    if _pictures(_seen(folder.iterdir(), folder)):
+        return []
+    below = _sub_folders(folder)
+    return [sub.name for sub in below if not _is_of_other_files(_seen(sub.rglob("*"), sub))]
+
+
+def _is_of_other_files(paths: Iterable[Path]) -> bool:
+    """Whether there are files below a sub-folder and no pictures among them."""
+    files = False
+    for path in paths:
+        if path.suffix.lower() in ENDINGS:
+            return False
+        files = files or path.is_file()
+    return files
 
 
 def _warn_of_not_read(folder: Path, paths: list[Path]) -> None:

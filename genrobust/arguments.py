@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.names import unkept
 
 T = TypeVar("T")
 
@@ -80,23 +81,24 @@ def text(name: str, value: Any, example: str) -> str:
     """A string.
 
     Raises:
-        GenrobustError: it is something else.
+        GenrobustError: it is something else, or no result can hold it.
     """
     if not isinstance(value, str):
         raise GenrobustError(
             f"{name} is {_shown(value)}; give a string, such as {name}={example!r}"
         )
-    return value
+    return _kept(name, value)
 
 
 def path(name: str, value: Any, example: str) -> str | Path:
     """A path, as a string or a Path.
 
     Raises:
-        GenrobustError: it is something else.
+        GenrobustError: it is something else, or lies where libraries cannot be told.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise GenrobustError(f"{name} is {_shown(value)}; give a path, such as {name}={example!r}")
+    _kept(name, Path(value))
     return value if isinstance(value, str) else Path(value)
 
 
@@ -243,6 +245,13 @@ def require_pixels(name: str, images: Tensor) -> None:
             f"{name} has pixels from {low:.4g} to {high:.4g}; [0, 1] is allowed: divide bytes by "
             "255, or give wrap() the model's value_range and keep images in [0, 1]"
         )
+
+
+def _kept(name: str, value: T) -> T:
+    """The value, if results can hold it."""
+    if reason := unkept(value):
+        raise GenrobustError(f"{name} {reason}")
+    return value
 
 
 def _bare(value: Any) -> Any:

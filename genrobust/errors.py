@@ -69,6 +69,17 @@ def in_a_line(problem: BaseException) -> str:
     return telling(words) or type(problem).__name__
 
 
+def one_line(text: str) -> str:
+    r"""The text with what would break the line, or what a terminal obeys, escaped.
+
+    >>> one_line("no file 'a\nb'")
+    "no file 'a\\nb'"
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )
+
+
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustError:
     """The error for a name that is not registered, with the nearest names that are.
 

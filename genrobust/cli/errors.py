@@ -21,7 +21,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning, one_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,17 +81,6 @@ def if_stopped(then: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(then) from stop
-
-
-def one_line(text: str) -> str:
-    r"""The text with what would break the line, or what a terminal obeys, escaped.
-
-    >>> one_line("no file 'a\nb'")
-    "no file 'a\\nb'"
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
-    )
 
 
 def lacks_memory(problem: BaseException) -> bool:

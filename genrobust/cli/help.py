@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from genrobust.cli.values import unkept
+from genrobust.names import unkept
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

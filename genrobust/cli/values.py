@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from genrobust.cli.errors import one_line
 
 
 def either(given: str | Path) -> Path:
@@ -34,30 +30,6 @@ def file(given: str | Path) -> Path:
     if path.is_dir():
         raise typer.BadParameter(f"'{path}' is a folder; give a file.")
     return path
-
-
-def unkept(given: object) -> str | None:
-    r"""Why results cannot hold what an option was given, or where that lies; None if they can.
-
-    They are in UTF-8, in which libraries are given paths as well. Python has a code of its own for
-    each byte of a name that it cannot read.
-
-    >>> unkept("pictures-r\udce9").partition(",")[0], unkept([Path("photos")])
-    ("'pictures-r\\xe9' is not in UTF-8", None)
-    """
-    if isinstance(given, (list, tuple)):
-        return next(filter(None, map(unkept, given)), None)
-    text = str(given.absolute() if isinstance(given, Path) else given)
-    if text.encode(errors="replace").decode() == text:
-        return None
-    name = os.fsencode(text)
-    shown = one_line(name.decode(errors="backslashreplace"))
-    if name.decode(errors="replace").encode() == name:
-        return f"'{shown}' is read as {sys.getfilesystemencoding()} here; set PYTHONUTF8=1"
-    return (
-        f"'{shown}' is not in UTF-8, as results are; rename the file or folder of that name, or "
-        "type the word in UTF-8"
-    )
 
 
 def _path(given: str | Path, what: str) -> Path:

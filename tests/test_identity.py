@@ -278,6 +278,29 @@ def test_results_of_another_model_are_replaced_with_what_was_made_from_them(
     assert Record.model_validate_json((out / "record.json").read_bytes()).suite == noise
 
 
+def test_other_runs_of_a_model_leave_what_it_gave(
+    noise: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Whatever the identity of a run depends on beside the model."""
+
+    def held() -> set[Path]:
+        return {path for path in tmp_path.rglob("*") if path.is_file()}
+
+    genrobust.bench("vae", noise, out=tmp_path)
+    (tmp_path / "curve.json").write_text("of another run")
+    before, (old,) = held(), shards(tmp_path)
+    for suite in (noise.limited(1), noise.with_eps([0.05])):
+        genrobust.bench("vae", suite, out=tmp_path)
+        assert before <= held()
+    release = libraries
+    monkeypatch.setattr(preparing, "libraries", lambda suite: release(suite) | {"x": "9.9.9"})
+    content = (tmp_path / "shards" / old).read_bytes()
+    genrobust.bench("vae", noise, out=tmp_path)
+    assert before <= held()
+    assert (tmp_path / "shards" / old).read_bytes() != content, "of another release"
+    assert not [w for w in recwarn if "holds results" in str(w.message)]
+
+
 @pytest.mark.slow
 def test_a_curve_never_takes_the_results_of_the_model_before_the_edit(
     place: Place, noise: Suite, tmp_path: Path
@@ -430,24 +453,22 @@ def test_what_leaves_its_search_to_a_library_says_so(function: str, library: str
 
 
 @pytest.mark.parametrize("part", ["images", "labels"])
-def test_other_training_images_start_a_run_anew_where_attacks_are_given_some(
-    part: str, noise: Suite, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dataset", "own"), [("digits", False), ("digits?shape=1x32x32&classes=10", True)]
+)
+def test_other_training_images_of_ones_own_start_a_run_anew(
+    dataset: str, own: bool, part: str, noise: Suite
 ) -> None:
-    suites = noise.with_attacks(["neighbours"]), noise
-    before, without = (prepare("vae", suite, Options()).identity for suite in suites)
-    given = preparing._references
-
-    def changed(*asked: Any) -> tuple[Tensor, Tensor] | None:
-        found = given(*asked)
-        if found is not None:
-            images, labels = found
-            images[7], labels[7] = (images[8], labels[7]) if part == "images" else (images[7], 9)
-        return found
-
-    monkeypatch.setattr(preparing, "_references", changed)
-    after, still = (prepare("vae", suite, Options()).identity for suite in suites)
-    assert after != before
-    assert still == without
+    """Those of a registered data set are always the same."""
+    images, model = genrobust.load_images("digits"), genrobust.load_model("vae")
+    suite = noise.model_copy(update={"dataset": dataset})
+    given = images.take(range(9)), images.labels_of(range(9))
+    changed = {"images": (given[0].flip(0), given[1]), "labels": (given[0], given[1].flip(0))}[part]
+    one, other, without = (
+        preparing._identity(model, suite, images, references)
+        for references in (given, changed, None)
+    )
+    assert (one != other) is (one != without) is own
 
 
 class Keeps(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ DERIVED = ("report.html", "evidence.zip", "curve.html", OUTCOMES, EXAMPLES)
 
 #: What shows that a folder holds a run, finished or not.
 _TRACES = (PLAN, "record.json", "curve.json", "evidence.zip", "shards")
+
+#: A file of shards: one that is done or begun, or an archive of many.
+_SHARDS = re.compile(r"([0-9a-f]{8}|[0-9a-f]{32})\.[a-z]+")
 
 #: How long the settings may be in a folder's name.
 _LONGEST = 100
@@ -130,6 +134,7 @@ def begin(
 ) -> None:
     """Write the plan of a run; results of another model that were there go with their shards.
 
+    Those of the same model stay: no run takes the shards of another, and each settles its record.
     ``command`` is what repeats it on this machine, where that is more than the record says;
     without one the plan of the same run stays.
     """
@@ -138,6 +143,7 @@ def begin(
         "folder": str(folder.absolute()),
         "run": mark_of(prepared, shards),
         "identity": prepared.identity,
+        "model": prepared.own,
         "purpose": prepared.purpose.command,
         "suite": prepared.suite.model_dump(mode="json"),
         "shards": [spec.model_dump(mode="json") for spec in shards],
@@ -145,15 +151,18 @@ def begin(
     found = _plan_in(folder) or {}
     if command is None and found == outline | {k: found.get(k) for k in ("command", "folder")}:
         return
-    if found.get("identity", prepared.identity) != prepared.identity:
+    if found.get("model", prepared.own) != prepared.own:
         warnings.warn(
-            f"'{folder}' holds results of another model, or of this one with other code, pictures "
-            "or libraries; they are replaced",
+            f"'{folder}' holds results of another model, or of this one with other code; they are "
+            "replaced",
             GenrobustWarning,
             stacklevel=2,
         )
         for name in ("record.json", "curve.json", *DERIVED):
             (folder / name).unlink(missing_ok=True)
+        for path in (folder / "shards").glob("*"):
+            if _SHARDS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
     files.write_text(folder / PLAN, json.dumps(outline, indent=1) + "\n")
 
 

@@ -27,7 +27,7 @@ from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
 from genrobust.models import threads
-from genrobust.models.check import ModelCheck, check_model
+from genrobust.models.check import ModelCheck, check_model, probe_images
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, identity
 from genrobust.models.model import GenerativeModel
@@ -67,6 +67,7 @@ class Prepared(Generic[AnyRecord]):
     Args:
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of what
             else results depend on that shards do not name, see :func:`_identity`.
+        own: hash of the model alone, which is the same in every suite.
         settings: what is not as the suite says, or the seed, in short words.
         spec: from which other processes prepare the same, if the executor has any.
         purpose: what the run is for.
@@ -81,6 +82,7 @@ class Prepared(Generic[AnyRecord]):
     fidelity: Fidelity
     command: str
     identity: str
+    own: str
     settings: tuple[str, ...]
     spec: RunSpec | None
     purpose: Purpose[Any, AnyRecord]
@@ -164,6 +166,7 @@ def prepare(
         ready = _as_data(ready)
     references = _references(used, images, options, device)
     who = _identity(ready, used, images, references)
+    own = identity(ready, probe_images(ready.input_shape, IMAGES))
     ready.module.to(device)
     if ready.input_shape != images.shape:
         raise GenrobustError(
@@ -214,6 +217,7 @@ def prepare(
         fidelity=compared,
         command=command(reference or "FILE.py:FUNCTION", suite, options),
         identity=who,
+        own=own,
         settings=settings,
         spec=spec,
         purpose=Robustness(),
@@ -229,7 +233,7 @@ def _identity(
     """Of the model, where it is before it goes to a device, and of what else steers a search.
 
     That is other people's code, the releases of the libraries that attacks leave the search to, and
-    the training images that attacks are given.
+    the training images that attacks are given, where they are not those of a registered data set.
     """
     digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
     for name, kind in _classes(suite):
@@ -238,7 +242,7 @@ def _identity(
             digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
     for name, release in libraries(suite).items():
         digest.update(f"{name} {release}".encode())
-    if references is not None:
+    if references is not None and is_reference(suite.dataset):
         named = dict(zip(("images", "labels"), references, strict=True))
         digest.update(files.sha256_of_tensors(named).encode())
     return digest.hexdigest()

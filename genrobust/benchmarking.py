@@ -136,7 +136,7 @@ def bench(
                 options = run_on(options)
         prepared = prepare(model, protocol, options)
         if file is not None:
-            keep(protocol, file)
+            keep(protocol, file, over=True)
         if place is None:
             with files.temporary_folder() as folder:
                 return execute(prepared, folder).record

@@ -554,13 +554,28 @@ def test_other_pictures_take_the_place_of_a_suite_in_a_folder_that_goes_by_no_na
     other = one.model_copy(update={"data_sha256": "0" * 64})
     for suite in (one, other, one):
         found, file = placed(suite, lambda _: tmp_path, radii=True)
-        keep(found, file)
+        keep(found, file, over=True)
         assert found == suite == load_suite(str(file))
     named, file = placed(other, lambda suite: tmp_path / suite.name, radii=True)
     keep(named, file)
     assert named == other, "there was none"
     named, file = placed(one, lambda suite: tmp_path / suite.name, radii=True)
     assert named.name == file.parent.name != one.name
+
+
+def test_of_suites_of_the_same_pictures_that_are_drawn_at_once_the_first_stays(
+    tmp_path: Path,
+) -> None:
+    """So that no two records are of one suite at different radii."""
+    one = load_suite("digits").limited(4).model_copy(update={"name": "own-data"})
+    both = [one, one.with_eps([0.3])]
+    drawn = [placed(suite, lambda suite: tmp_path / suite.name, radii=False) for suite in both]
+    for _ in range(2):
+        keep(*drawn[0])
+    with pytest.raises(GenrobustError, match=r"drawn meanwhile by another command, .* type this"):
+        keep(*drawn[1])
+    assert load_suite(str(drawn[0][1])) == one
+    assert placed(both[1], lambda suite: tmp_path / suite.name, radii=False) == drawn[0]
 
 
 def test_a_run_that_is_refused_leaves_no_suite_behind(place: Path) -> None:

@@ -140,10 +140,42 @@ def placed(suite: Suite, home: Callable[[Suite], Path], radii: bool) -> tuple[Su
     return suite, file
 
 
-def keep(suite: Suite, file: Path) -> None:
-    """Write a drawn suite down once its run is known to be possible."""
-    if not file.exists() or read_suite(file) != suite:
-        files.write_text(file, suite.model_dump_json(indent=1) + "\n")
+def keep(suite: Suite, file: Path, over: bool = False) -> None:
+    """Write a drawn suite down once its run is known to be possible.
+
+    Args:
+        suite: as it was placed.
+        file: where.
+        over: whether it may take the place of another, in a folder that goes by no name.
+
+    Raises:
+        GenrobustError: another one is there by now; the file cannot be written.
+    """
+    content = suite.model_dump_json(indent=1) + "\n"
+    if over:
+        if not file.exists() or read_suite(file) != suite:
+            files.write_text(file, content)
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as new:  # of commands at once, one draws for all
+            try:
+                new.write(content)
+                new.flush()
+            except OSError:
+                file.unlink()
+                raise
+    except FileExistsError:
+        if read_suite(file) != suite:
+            raise GenrobustError(
+                f"'{file}' was drawn meanwhile by another command, as another suite; type this one "
+                "again, or choose another folder with --out"
+            ) from None
+    except OSError as problem:
+        raise GenrobustError(
+            f"cannot write '{file}' ({problem.strerror or problem}); choose a folder with --out "
+            "that can be written to and has space left"
+        ) from problem
 
 
 def run_on(options: Options) -> Options:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from genrobust.cli.app import app
 from genrobust.records.record import Record
+from genrobust.runner.options import Options
+from genrobust.runner.provenance import _rooted
 from genrobust.suites import load_suite
 
 
@@ -121,3 +123,39 @@ def test_judges_of_ones_own_are_found_from_any_folder(
         found = Record.load(folder)
         assert {judge.architecture for judge in found.suite.judges} == names
     assert [path.parent for path in tmp_path.rglob("record.json")] == [folder]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "given", "found"),
+    [
+        ("a.npz", "root", "root"),
+        ("a.py:data", "root", "root"),
+        ("b.npz", "root", "."),
+        ("b.py:data", "root", "."),
+        ("b.npz", None, "."),
+        ("digits", "root", "root"),
+        ("digits", None, None),
+    ],
+)
+@pytest.mark.parametrize("said", ["by an option", "by the environment"])
+def test_the_root_of_pictures_is_where_they_lie(
+    said: str,
+    dataset: str,
+    given: str | None,
+    found: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A root is of all data, and a place that is not below it starts from the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("root").mkdir()
+    for name in ("root/a.npz", "root/a.py", "b.npz", "b.py"):
+        Path(name).touch()
+    suite = load_suite("digits").model_copy(update={"dataset": f"{dataset}?shape=1x32x32"})
+    monkeypatch.delenv("GENROBUST_DATA", raising=False)
+    root = None if given is None else tmp_path / given
+    if root is not None and said == "by the environment" and dataset != "digits":
+        monkeypatch.setenv("GENROBUST_DATA", str(root))
+        root = None
+    wanted = None if found is None else (tmp_path / found).resolve()
+    assert _rooted(Options(data_root=root), suite).data_root == wanted

@@ -17,7 +17,9 @@ import torch
 
 from genrobust._version import __version__
 from genrobust.attacks.base import ATTACKS
-from genrobust.data.base import is_reference
+from genrobust.data.base import DATASETS, is_reference, root_of
+from genrobust.data.reference import Reference
+from genrobust.files import is_there
 from genrobust.judges.load import file_of
 from genrobust.models.model import GenerativeModel
 from genrobust.models.published import HUB, is_published
@@ -91,8 +93,11 @@ def command_here(prepared: Prepared[Any], suite: str, out: Path) -> str:
 
 def _rooted(options: Options, suite: Suite) -> Options:
     """The options with the folders that relative places in a suite start from: else this one."""
-    if is_reference(suite.dataset):
-        options = replace(options, data_root=options.data_root or Path.cwd())
+    place = Reference.parse(suite.dataset).place if is_reference(suite.dataset) else None
+    if place is not None and place not in DATASETS:
+        root, file = root_of(options.data_root), place.rpartition(":")[0] or place
+        below = root is not None and is_there(root / file)
+        options = replace(options, data_root=root if below else Path.cwd())
     files = (file_of(judge.architecture) for judge in suite.judges)
     if any(file is not None and not file.is_absolute() for file in files):
         options = replace(options, judge_root=options.judge_root or Path.cwd())

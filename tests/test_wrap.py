@@ -429,6 +429,70 @@ def test_a_scripted_module_without_a_forward_is_wrapped(x: Tensor) -> None:
     torch.testing.assert_close(model.reconstruct(x), scripted.decode(scripted.encode(x)))
 
 
+class Called(nn.Module):
+    """A part that defines the call itself, without a forward."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def __call__(self, batch: Tensor) -> Any:
+        return self.part(batch)
+
+
+def _with_own_forward(part: nn.Module) -> nn.Module:
+    bare = nn.Module()
+    bare.part, bare.forward = part, part.forward
+    return bare
+
+
+PARTS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "compiled": lambda part: torch.compile(part, backend="eager"),
+    "with a call of its own": Called,
+    "with a forward set on it": _with_own_forward,
+}
+
+
+class Parts(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self, made: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        to_code = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+        self.plain, self.encoder = to_code, made(to_code)
+        self.decoder = made(
+            nn.Sequential(nn.Linear(3, 64), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8)))
+        )
+
+
+class PartsWithForward(Parts):
+    def forward(self, x: Tensor) -> Any:
+        return self.decoder(self.encoder(x))
+
+
+@pytest.mark.parametrize("kind", [Parts, PartsWithForward])
+@pytest.mark.parametrize(
+    "made",
+    [pytest.param(made, marks=pytest.mark.slow) if made == "compiled" else made for made in PARTS],
+)
+def test_parts_that_can_be_called_are_read_however_they_are(
+    made: str, kind: type[Parts], x: Tensor
+) -> None:
+    module = kind(PARTS[made])
+    model = wrap(module)
+    torch.testing.assert_close(model.encode(x).mode(), module.plain(x))
+
+
+@pytest.mark.parametrize(
+    "held", [nn.ModuleList(), nn.ModuleDict(), nn.ParameterList(), nn.Module()]
+)
+def test_what_cannot_be_called_is_no_encoder(held: nn.Module) -> None:
+    module = Parts(lambda part: part)
+    module.encoder = held
+    with pytest.raises(GenrobustError, match="nor 'encoder' that can be called; pass encode="):
+        wrap(module)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8, 1), (1, 0, 8), (), 8, "188"])
 def test_an_input_shape_that_is_none_is_refused(shape: Any) -> None:
     with pytest.raises(GenrobustError, match="input_shape"):

@@ -14,6 +14,8 @@ from genrobust.errors import GenrobustError
 from genrobust.models.outputs import get
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+#: They call a forward, or refuse to be called.
+_NO_OWN_CALL = [kind.__call__ for kind in (nn.Module, nn.ParameterList, nn.ParameterDict)]
 
 
 class Pair(nn.Module):
@@ -90,10 +92,13 @@ def half_of(module: nn.Module, what: str) -> str:
 
 
 def has_forward(module: nn.Module) -> bool:
-    """Whether a module can be called."""
+    """Whether a module can be called: by its class, or a forward that was set on it alone."""
+    module = unwrapped(module)
     if isinstance(module, torch.jit.ScriptModule):
         return hasattr(module, "forward")
-    return getattr(type(module), "forward", None) is not nn.Module.forward
+    if type(module).__call__ not in _NO_OWN_CALL:
+        return True
+    return getattr(module.forward, "__func__", None) is not nn.Module.forward
 
 
 def own_shape(module: nn.Module) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.check import probe_images
-from genrobust.posterior import Categorical, Gaussian
+from genrobust.posterior import Categorical, Gaussian, Point
 
 
 class Toy(nn.Module):
@@ -254,6 +254,56 @@ def test_a_distribution_beside_a_code_is_the_posterior(kind: str, drawn: bool) -
     x = probe_images((1, 8, 8), 3)
     (part,) = model.encode(x).parts
     torch.testing.assert_close(part.logvar, toy.logvar(x))
+
+
+def _unit(t: Toy, x: Tensor) -> D.Normal:
+    return D.Normal(torch.zeros_like(t.mean(x)), 1.0)
+
+
+def _normal(t: Toy, x: Tensor) -> D.Normal:
+    return D.Normal(t.mean(x), t.std(x))
+
+
+BESIDE_A_PRIOR: dict[str, tuple[type, Form]] = {
+    "a posterior": (Gaussian, lambda t, x: {"q": _normal(t, x)}),
+    "a pair": (Gaussian, lambda t, x: {"q": (t.mean(x), t.logvar(x))}),
+    "a mean and a posterior": (Gaussian, lambda t, x: {"z": t.mean(x), "posterior": _normal(t, x)}),
+    "a mean": (Point, lambda t, x: {"z": t.mean(x)}),
+}
+
+
+@pytest.mark.parametrize("kind", ["in a dictionary", "in an object"])
+@pytest.mark.parametrize("name", ["prior", "z_prior", "Prior_dist"])
+@pytest.mark.parametrize("case", BESIDE_A_PRIOR)
+def test_a_prior_by_name_is_never_the_posterior(case: str, name: str, kind: str) -> None:
+    part_type, form = BESIDE_A_PRIOR[case]
+    prior = (lambda t, x: (x[:, 0, 0, :3], x[:, 0, 1, :3])) if case == "a pair" else _unit
+    toy, model = wrapped(lambda t, x: BESIDE[kind]({name: prior(t, x), **form(t, x)}))
+    (part,) = model.encode(x_of(3)).parts
+    assert type(part) is part_type
+    torch.testing.assert_close(part.mode(), toy.mean(x_of(3)))
+
+
+def test_a_prior_alone_is_no_posterior() -> None:
+    with pytest.raises(GenrobustError, match=r"keys \['h', 'prior'\]; known are"):
+        wrapped(lambda t, x: {"prior": _unit(t, x), "h": t.mean(x)})
+
+
+@pytest.mark.parametrize("mark", ["p", "dist"])
+def test_a_steady_code_beside_a_distribution_of_another_mean_is_refused(mark: str) -> None:
+    toy = Toy()
+    vars(toy).update(
+        encode=lambda x: {"z": toy.mean(x), mark: D.Normal(toy.mean(x) + 1, 1.0)},
+        decode=toy.image,
+    )
+    words = f"'z' is neither the mean of '{mark}' nor drawn from it; pass "
+    with pytest.raises(GenrobustError, match=words) as raised:
+        genrobust.wrap(toy)
+    code, other = str(raised.value).split("; pass ")[1].split(", or ")
+    for typed, end, off in ((code, " if that is the code", 0), (other, " if that is", 1)):
+        given = eval(f"dict({typed.removesuffix(end)})", {"module": toy})
+        mode = genrobust.wrap(toy, **given).encode(x_of(2)).mode()
+        torch.testing.assert_close(mode, toy.mean(x_of(2)) + off)
 
 
 def test_two_distributions_are_not_told_apart_and_a_line_takes_one() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch import distributions as D
 
 from genrobust.errors import GenrobustError
-from genrobust.models.distributions import approximation, part_of
+from genrobust.models.distributions import approximation, mean_of, part_of
 from genrobust.models.outputs import at, describe, fields, get, plain
 from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 
@@ -92,6 +92,8 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
             i, j = self._places
             return Posterior((_gaussian(output[i], output[j]),))
         posterior = posterior_of(output)
+        if not self._told:
+            self._require_its_code(output)
         if not self._told and (words := approximated(output)):
             self._say(words)
         self._told = True
@@ -104,6 +106,26 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         pieces = code.flatten(1).split([shape.numel() for shape in self._shapes], 1)
         shaped = zip(pieces, self._shapes, strict=True)
         return [piece.reshape(-1, *shape) for piece, shape in shaped]
+
+    def _require_its_code(self, output: Any) -> None:
+        """A code beside a distribution must be its mean, or drawn from it.
+
+        Raises:
+            GenrobustError: it is neither, as beside a prior that is not called so.
+        """
+        told, held = _distributions(output), _held(output, _POINTS)
+        if _marks(output) != told or len(told) != 1 or not held:
+            return
+        (mark,), name = told, held[0]
+        if _is_middle(get(output, name), get(output, mark)):
+            return
+        first, second = (get(self._try_once(), name) for _ in range(2))
+        if torch.equal(first, second):
+            raise GenrobustError(
+                f"the encoder returned {describe(output)}, in which '{name}' is neither the mean "
+                f"of '{mark}' nor drawn from it; pass encode=lambda x: {_written(output, name)} if "
+                f"that is the code, or encode=lambda x: {_written(output, mark)} if that is"
+            )
 
     @cached_property
     def _places(self) -> tuple[int, int]:
@@ -176,7 +198,7 @@ def posterior_of(output: Any) -> Posterior:
         return _READERS.get(marks[0], _of_point)(output)
     if isinstance(output, (tuple, list)):
         return _of_sequence(output)
-    held = [value for value in fields(output).values() if _is_posterior(value)]
+    held = [value for value in _but_priors(output).values() if _is_posterior(value)]
     if len(held) == 1:
         return posterior_of(held[0])
     raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
@@ -210,8 +232,7 @@ def _marks(output: Any) -> list[str]:
     if not found and _held(output, _MEANS) and _held(output, tuple(_SPREADS)):
         found = ["mean"]
     if not found:  # beside a distribution a code is its sample, or its mean
-        told = [n for n, value in fields(output).items() if isinstance(value, D.Distribution)]
-        found = told or _held(output, _POINTS)
+        found = _distributions(output) or _held(output, _POINTS)
     if found == ["embedding"] and isinstance(mapping["embedding"], Tensor):
         known = ("embedding", "log_covariance")
         same = (
@@ -223,6 +244,26 @@ def _marks(output: Any) -> list[str]:
         )
         found += same
     return found
+
+
+def _but_priors(output: Any) -> dict[Any, Any]:
+    """What a mapping or an object holds, without what is a prior by its name."""
+    return {
+        name: value for name, value in fields(output).items() if "prior" not in str(name).lower()
+    }
+
+
+def _distributions(output: Any) -> list[Any]:
+    """The names of the distributions that are not priors."""
+    return [n for n, value in _but_priors(output).items() if isinstance(value, D.Distribution)]
+
+
+def _is_middle(code: Tensor, given: D.Distribution) -> bool:
+    """Whether a code is a distribution's mean, or what it is read as; whole numbers say which."""
+    if not code.is_floating_point():
+        return True
+    middles = [one for one in (mean_of(given), part_of(given).mode()) if one is not None]
+    return any(m.shape == code.shape and torch.allclose(m.to(code), code) for m in middles)
 
 
 def _taken(mark: str, output: Any) -> str:

@@ -217,6 +217,7 @@ BENCH = [
     ({"attacks": "fgsm"}, r"attacks is 'fgsm'; give a list, such as attacks=\['latent'\]"),
     ({"attacks": [3]}, r"attacks\[0\] is 3; give a string"),
     ({"judge": 3}, "judge is 3; give a list"),
+    ({"judge": ["lenet", "d\udce9j.py:judge"]}, r"judge\[1\] 'd\\xe9j.py:judge' is not in UTF-8"),
 ]
 BOTH = [
     ({"limit": "5"}, "limit is '5'; give a whole number, such as limit=20"),
@@ -235,7 +236,6 @@ BOTH = [
     ({"out": 3}, "out is 3; give a path"),
     ({"out": "d\udce9j"}, r"out '.*d\\xe9j' is not in UTF-8, as results are; rename"),
     ({"data_root": Path("d\udce9j")}, r"data_root '.*d\\xe9j' is not in UTF-8"),
-    ({"judge": ["lenet", "d\udce9j.py:judge"]}, r"judge\[1\] 'd\\xe9j.py:judge' is not in UTF-8"),
     ({"model": "d\udce9j.py:build"}, r"model 'd\\xe9j.py:build' is not in UTF-8"),
     ({"model": "\ud800"}, r"model '.*' is not in UTF-8"),
     ({"model": 3}, "model is a int; give a name such as 'vae'"),

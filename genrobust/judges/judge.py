@@ -39,8 +39,10 @@ class Judge:
 
     def logits(self, x: Tensor) -> Tensor:
         """Unnormalised scores, (B, classes), of images in any precision."""
+        weights = self.module.parameters()
+        is_taken = x.dtype == torch.float32 or any(w.dtype == x.dtype for w in weights)
         with self.lock:
-            scores: Tensor = self.module(x.float())
+            scores: Tensor = self.module(x if is_taken else x.float())
         return scores
 
     def labels(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError
+from genrobust.models.conditional import Conditional
 
 SHAPE = (1, 8, 8)
 DARK = 0.45  # of the images: half a step below where the label turns
@@ -81,6 +82,24 @@ def test_an_encoder_may_pass_its_label_over(whole: bool) -> None:
     x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
     model = genrobust.wrap(Blind(whole), labels=category, input_shape=SHAPE)
     assert torch.equal(model.reconstruct(x), model.module(x, hard(whole)(x)))
+
+
+def test_too_little_memory_says_nothing_of_how_a_label_is_taken() -> None:
+    class Full(Labelled):
+        tried = 0
+
+        def encode(self, x: Tensor, label: Tensor) -> Tensor:
+            self.tried += 1
+            if self.tried == 1:
+                raise torch.OutOfMemoryError("no room")
+            return super().encode(x, label)
+
+    network = Full(whole=False)
+    model = Conditional(network.encode, network.decode, category)
+    x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(torch.OutOfMemoryError):
+        model.encode(x)
+    assert torch.equal(model.decode(model.encode(x).mode()), network(x, hard(False)(x)))
 
 
 @pytest.mark.parametrize("whole", [True, False])

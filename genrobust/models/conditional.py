@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.foreign import is_out_of_memory
 from genrobust.models.adapters import posterior_of, require_probabilities
 from genrobust.posterior import Categorical, Point, Posterior
 
@@ -103,7 +104,9 @@ class Conditional:
         if half not in self._whole:
             try:
                 with_rows()
-            except (RuntimeError, TypeError, ValueError, IndexError):
+            except (RuntimeError, TypeError, ValueError, IndexError) as problem:
+                if is_out_of_memory(problem):
+                    raise  # of which fewer images are tried
                 self._whole[half] = True
             else:
                 self._whole[half] = False

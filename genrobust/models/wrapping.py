@@ -37,6 +37,7 @@ from genrobust.models.typed import typed_of
 from genrobust.modes import plain_modes
 from genrobust.posterior import Categorical, Posterior
 from genrobust.projects import plain_name
+from genrobust.reach import Uncounted
 from genrobust.seeding import seeded
 
 #: How many images an encoder is tried with whose output does not say what it holds: a number that
@@ -279,12 +280,12 @@ def _adapted(
         return Passage(inside, precision_of(function, module, "encoder"))
 
     deploying = Forward(deploy) if deploy else None
-    trials = count()
+    trials, tried = count(), Uncounted(min(TRIED, max_batch or TRIED))
 
     def try_once() -> Any:
         device = next(module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(trials)):
-            few = probe_images(shape, min(TRIED, max_batch or TRIED)).to(device)
+            few = probe_images(shape, tried.value).to(device)
             return encoding(entering(few, run_encoder).inside)
 
     def say(what: str) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from genrobust.reach.contents import Uncounted
 from genrobust.reach.walk import Walk
+
+__all__ = ["Reach", "Uncounted", "reach"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from contextvars import Context, ContextVar
+from dataclasses import dataclass
 from threading import local
 from types import (
     FrameType,
@@ -31,13 +32,15 @@ from types import (
     MemberDescriptorType,
     TracebackType,
 )
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.hooks import RemovableHandle
 
 from genrobust import files
 from genrobust.projects import is_library
+
+Value = TypeVar("Value")
 
 #: Modules of Python whose objects are tools of the process: they say nothing of a model.
 _TOOLS = {"asyncio", "concurrent", "ctypes", "dbm", "importlib", "logging", "multiprocessing"} | {
@@ -56,6 +59,19 @@ _TRANSIENT: tuple[type, ...] = (
     *(weakref.ProxyType, weakref.CallableProxyType),
 )
 
+
+@dataclass(frozen=True)
+class Uncounted(Generic[Value]):
+    """A value within a model that no result hangs on, such as how many images go through at once.
+
+    >>> from genrobust.reach import reach
+    >>> reach({"most": Uncounted(1)}).code == reach({"most": Uncounted(2)}).code
+    True
+    """
+
+    value: Value
+
+
 #: What torch.compile notes of its last call.
 _OF_LAST_CALL = ("torch._dynamo.convert_frame", "ConvertFrameBox")
 
@@ -71,7 +87,8 @@ _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__",
 
 def is_opaque(kind: type) -> bool:
     """Whether objects of a class say nothing of a model: loggers, locks, files and the like."""
-    if kind is RemovableHandle:  # numbered, and the numbers count up in a process
+    # Handles are numbered, and the numbers count up in a process.
+    if kind is RemovableHandle or kind is Uncounted:
         return True
     if (kind.__module__, kind.__qualname__) == _OF_LAST_CALL:
         return True

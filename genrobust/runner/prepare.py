@@ -67,7 +67,7 @@ class Prepared(Generic[AnyRecord]):
     Args:
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of what
             else results depend on that shards do not name, see :func:`_identity`.
-        own: hash of the model alone, which is the same in every suite.
+        own: hash of the model alone, which is the same in every suite and under every --batch-size.
         settings: what is not as the suite says, or the seed, in short words.
         spec: from which other processes prepare the same, if the executor has any.
         purpose: what the run is for.
@@ -166,7 +166,8 @@ def prepare(
         ready = _as_data(ready)
     references = _references(used, images, options, device)
     who = _identity(ready, used, images, references)
-    own = identity(ready, probe_images(ready.input_shape, IMAGES))
+    # One image at a time: how many go through at once changes last bits, and is no other model.
+    own = identity(ready.at_most(1), probe_images(ready.input_shape, IMAGES))
     ready.module.to(device)
     if ready.input_shape != images.shape:
         raise GenrobustError(

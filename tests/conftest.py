@@ -87,11 +87,19 @@ def linear_vae() -> LinearBuilder:
     return build
 
 
-@pytest.fixture
-def tiny_vae() -> genrobust.GenerativeModel:
-    """The thesis' network with one categorical, untrained."""
+@pytest.fixture(scope="session")
+def _wrapped_vae() -> genrobust.GenerativeModel:
     spec = NetworkSpec(gaussian=4, categorical=(5,))
     return genrobust.wrap(initialised(spec, seed=3))
+
+
+@pytest.fixture
+def tiny_vae(_wrapped_vae: genrobust.GenerativeModel) -> Iterator[genrobust.GenerativeModel]:
+    """The thesis' network with one categorical, untrained; checked once, and put back each time."""
+    before = {name: value.clone() for name, value in _wrapped_vae.module.state_dict().items()}
+    yield _wrapped_vae
+    _wrapped_vae.module.load_state_dict(before)
+    _wrapped_vae.module.eval()
 
 
 @pytest.fixture

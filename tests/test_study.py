@@ -18,6 +18,7 @@ from genrobust.cli.app import app
 from genrobust.data.factors import known_factors
 from genrobust.data.sprites import SPRITES
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.judges.load import judges_at
 from genrobust.runner.plan import Part
 from genrobust.study import Row, Spec, Study, conduct, page, read_spec, score
 from genrobust.study.conduct import Conductor
@@ -153,6 +154,22 @@ def test_an_outlook_names_what_a_run_would_leave_out(tmp_path: Path) -> None:
     with pytest.raises(GenrobustError, match="no model of the study 'tiny' could be scored"):
         Conductor(spec, tmp_path, part=Part(2, 2)).outlook()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_studys_judges_start_from_the_folder_that_is_said(tmp_path: Path) -> None:
+    build = "import genrobust\nbuild = lambda: genrobust.load_judge('digits', 'lenet').module\n"
+    files.write_text(tmp_path / "judges" / "mine.py", build)
+    with judges_at(tmp_path / "judges"):
+        suite = load_suite("digits").judged_by(["mine.py:build"], "single")
+    files.write_text(tmp_path / "suite.json", suite.model_dump_json())
+    spec = tmp_path / "spec.json"
+    tiny = TINY | {"suite": str(tmp_path / "suite.json"), "recipes": {"vae": {}}}
+    files.write_text(spec, json.dumps(tiny))
+    words = ["study", str(spec), "--dry-run"]
+    lost = CliRunner().invoke(app, words)
+    assert (lost.exit_code, "--judge-root" in lost.output) == (2, True)
+    found = CliRunner().invoke(app, [*words, "--judge-root", str(tmp_path / "judges")])
+    assert (found.exit_code, "1 to bench" in found.output) == (0, True), found.output
 
 
 @pytest.mark.parametrize("other", [["--shard", "1/2"], ["--dry-run"]])

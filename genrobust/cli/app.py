@@ -488,6 +488,15 @@ def study(
         bool, typer.Option("--collect", help="Only write table and page of what is there.")
     ] = False,
     data_root: DataRoot = None,
+    judge_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that relative places of the suite's judges start from; default the "
+            "current one.",
+            parser=folder,
+            metavar="FOLDER",
+        ),
+    ] = None,
 ) -> None:
     """Train and bench many recipes and seeds; compare them.
 
@@ -497,7 +506,13 @@ def study(
     from genrobust.cli.study import study_one
     from genrobust.runner.plan import Part
 
-    options = Options(executor=executor, workers=workers, device=device, data_root=data_root)
+    options = Options(
+        executor=executor,
+        workers=workers,
+        device=device,
+        data_root=data_root,
+        judge_root=judge_root,
+    )
     part = None if shard is None else Part.read(shard)
     study_one(spec, out, options, part, fast, dry_run, collect)
 

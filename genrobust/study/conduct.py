@@ -94,7 +94,7 @@ class Conductor:
     Args:
         spec: the study.
         out: its folder.
-        options: of the benches: executor, workers, device, the data's root.
+        options: of the benches: executor, workers, device, the roots of data and judges.
         part: only this part of the models, where several machines share the folder.
     """
 
@@ -258,11 +258,17 @@ class Conductor:
 
     @cached_property
     def _whole_suite(self) -> Suite:
-        spec, root = self.spec, self.options.data_root
+        spec = self.spec
         if spec.suite is not None:
-            return load_suite(spec.suite, root)
+            return load_suite(spec.suite, self.options.data_root)
         first = self.trainings[0]
-        wanted = Options(judge=spec.judges, rule=spec.rule, eps=spec.eps, data_root=root)
+        wanted = Options(
+            judge=spec.judges,
+            rule=spec.rule,
+            eps=spec.eps,
+            data_root=self.options.data_root,
+            judge_root=self.options.judge_root,
+        )
         network = initialised(first.recipe.network, 0)
         return drawn_for(network, Reference.parse(spec.dataset), wanted, spec.sources)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator
 from genrobust.training.changes import changed
+from genrobust.training.judge import train_judge
 from genrobust.training.losses.adversarial import from_prior
 from genrobust.training.losses.base import worst_in_ball
 from genrobust.training.losses.correlation import Covariance, decomposed_kl
@@ -103,6 +105,16 @@ def test_an_autoencoder_claims_no_elbo(tmp_path: Path) -> None:
     card = train_vae("autoencoder", "digits", tiny("autoencoder"), tmp_path)
     assert "elbo" not in card.metrics
     assert card.metrics["kl"] == 0
+
+
+@pytest.mark.parametrize("wrong", ["d\udce9j", 3])
+def test_a_folder_that_no_card_could_name_is_refused_before_training(wrong: Any) -> None:
+    for train in (
+        lambda: train_vae("vae", "digits", tiny("vae"), wrong),
+        lambda: train_judge("lenet", "digits", wrong),
+    ):
+        with pytest.raises(GenrobustError, match=r"out .*(not in UTF-8|give a path)"):
+            train()
 
 
 def test_another_familys_checkpoint_is_refused(tmp_path: Path) -> None:

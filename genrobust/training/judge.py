@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.arguments import usable_device, whole_seed
+from genrobust.arguments import path, usable_device, whole_seed
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import explain
@@ -48,7 +48,7 @@ STEPS_AS_PUBLISHED = {"digits": 9380, "mnist": 9380}
 def train_judge(
     architecture: str,
     dataset: str,
-    out: Path,
+    out: str | Path,
     *,
     seed: int = 0,
     steps: int | None = None,
@@ -62,7 +62,7 @@ def train_judge(
     Args:
         architecture: ``lenet``, ``vgg``, ``resnet`` or ``thesis``.
         dataset: a registered dataset with labels, of images of any size from 16 x 16 up.
-        out: the folder to write to.
+        out: the folder to write to, of a name in UTF-8.
         seed: of weights, batches and augmentation.
         steps: default by dataset.
         data_root: see :func:`genrobust.data.load_images`.
@@ -79,6 +79,7 @@ def train_judge(
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
     seed, place = whole_seed(seed), usable_device(device)
+    folder = Path(path("out", out, "my-model"))
     train, test = load_splits(dataset, data_root, labels=True)
     classes = len(DATASETS.get(dataset).classes)
     steps = default_steps(architecture, dataset) if steps is None else steps
@@ -88,7 +89,7 @@ def train_judge(
     others = [load_judge(dataset, reference) for reference in beside]
     name = f"judge-{architecture}"
     run = {"name": name, "seed": seed, "steps": steps, "data": train.sha256}
-    claim = Claim(out / f"{name}.run.json", json.dumps(run, sort_keys=True))
+    claim = Claim(folder / f"{name}.run.json", json.dumps(run, sort_keys=True))
     as_published = architecture == "thesis"
     fit = _fit_as_published if as_published else _fit
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
@@ -122,7 +123,7 @@ def train_judge(
         torch_version=torch.__version__,
     )
     claim.check()
-    save_weights(out, network, card)
+    save_weights(folder, network, card)
     return card
 
 

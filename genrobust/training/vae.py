@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust._version import __version__
-from genrobust.arguments import usable_device, whole_seed
+from genrobust.arguments import path, usable_device, whole_seed
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError
 from genrobust.models.card import Card
@@ -41,7 +41,7 @@ def train_vae(
     name: str,
     dataset: str,
     recipe: Recipe,
-    out: Path,
+    out: str | Path,
     *,
     seed: int = 0,
     data_root: str | Path | None = None,
@@ -59,7 +59,7 @@ def train_vae(
         name: the model's name, for its files.
         dataset: a registered dataset.
         recipe: network, loss and settings.
-        out: the folder to write to.
+        out: the folder to write to, of a name in UTF-8.
         seed: of weights, batches and noise.
         data_root: see :func:`genrobust.data.load_images`.
         device: where to compute, such as ``"cuda"``. Each draw is the same on all, a sum's last
@@ -75,6 +75,7 @@ def train_vae(
             torch has no such ``device``; the loss is no longer finite.
     """
     seed, place = whole_seed(seed), usable_device(device)
+    folder = Path(path("out", out, "my-model"))
     sampler = recipe.penalty.sampler(dataset)
     train, test = load_splits(dataset, data_root, labels=recipe.penalty.needs_labels)
     if train.shape != recipe.network.input_shape:
@@ -93,12 +94,12 @@ def train_vae(
         sort_keys=True,
     )
     state = _start(recipe, seed, place)
-    checkpoint = out / "checkpoint.safetensors"
-    log = out / "log.jsonl"
+    checkpoint = folder / "checkpoint.safetensors"
+    log = folder / "log.jsonl"
     if checkpoint.exists():
         _restore(state, checkpoint, run)
     lines = _log_until(log, state.step)
-    claim = Claim(out / "run.json", run)
+    claim = Claim(folder / "run.json", run)
 
     def keep() -> None:
         claim.check()
@@ -136,7 +137,7 @@ def train_vae(
         torch_version=torch.__version__,
     )
     claim.check()
-    save_weights(out, state.network, card)
+    save_weights(folder, state.network, card)
     return card
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,11 +22,26 @@ IMAGES = 2
 ROUGH = (0.1, 0.3)
 
 
-def identity(model: GenerativeModel, images: Tensor) -> str:
-    """A hash of all that a result may depend on: numbers, code and behaviour.
+@dataclass(frozen=True)
+class Identity:
+    """What tells a model from another.
 
-    It covers the fingerprint; the code and the plain values that the model's functions reach (see
-    :func:`genrobust.models.reach.reach`); and, bit for bit and on one thread, what the model gives
+    Args:
+        fingerprint: of its numbers, see :meth:`genrobust.models.GenerativeModel.fingerprint`.
+        own: of its numbers and its code, on whatever machine it is looked at.
+        whole: of these and of what it gives for some images, to the last bit.
+    """
+
+    fingerprint: str
+    own: str
+    whole: str
+
+
+def identity(model: GenerativeModel, images: Tensor) -> Identity:
+    """Hashes of all that a result may depend on: numbers, code and behaviour.
+
+    They cover the fingerprint; the code and the plain values that the model's functions reach (see
+    :func:`genrobust.reach.reach`); and, bit for bit and on one thread, what the model gives
     for a few images, clean and rough: the encoder's distributions, the deployed reconstruction and
     the gradient of the surrogate one. What it gives elsewhere than on the CPU is left out, as it
     need not be the same twice.
@@ -41,14 +57,13 @@ def identity(model: GenerativeModel, images: Tensor) -> str:
         >>> one = identity(load_model("vae"), images)
         >>> one == identity(load_model("vae"), images)
         True
-        >>> one == identity(load_model("vae-wd"), images)
+        >>> one.own == identity(load_model("vae-wd"), images).own
         False
     """
-    digest = hashlib.sha256(model.fingerprint().encode())
-    digest.update(model.reach().code.encode())
-    for word in _behaviour(model, images[:IMAGES]):
-        digest.update(word.encode())
-    return digest.hexdigest()
+    fingerprint = model.fingerprint()
+    own = hashlib.sha256(f"{fingerprint}{model.reach().code}".encode()).hexdigest()
+    whole = "".join([own, *_behaviour(model, images[:IMAGES])])
+    return Identity(fingerprint, own, hashlib.sha256(whole.encode()).hexdigest())
 
 
 def _behaviour(model: GenerativeModel, images: Tensor) -> Iterator[str]:

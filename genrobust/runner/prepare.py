@@ -27,9 +27,9 @@ from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
 from genrobust.models import threads
-from genrobust.models.check import ModelCheck, check_model, probe_images
+from genrobust.models.check import ModelCheck, check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
-from genrobust.models.identity import IMAGES, identity
+from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
 from genrobust.models.portable import export_model, load_portable
@@ -67,7 +67,8 @@ class Prepared(Generic[AnyRecord]):
     Args:
         identity: hash of the model, see :func:`genrobust.models.identity.identity`, and of what
             else results depend on that shards do not name, see :func:`_identity`.
-        own: hash of the model alone, which is the same in every suite and under every --batch-size.
+        own: hash of the model alone, the same in every suite, under every --batch-size and on every
+            machine.
         settings: what is not as the suite says, or the seed, in short words.
         spec: from which other processes prepare the same, if the executor has any.
         purpose: what the run is for.
@@ -165,9 +166,8 @@ def prepare(
     if options.as_data:
         ready = _as_data(ready)
     references = _references(used, images, options, device)
-    who = _identity(ready, used, images, references)
-    # One image at a time: how many go through at once changes last bits, and is no other model.
-    own = identity(ready.at_most(1), probe_images(ready.input_shape, IMAGES))
+    who = identity(ready, images.take(used.sample_ids[:IMAGES]))
+    run = _identity(who, used, references)
     ready.module.to(device)
     if ready.input_shape != images.shape:
         raise GenrobustError(
@@ -189,7 +189,7 @@ def prepare(
     if isinstance(model, str):
         reference = model
         if executor.elsewhere:
-            spec = RunSpec(model=model, suite=suite, options=options, identity=who, home=home)
+            spec = RunSpec(model=model, suite=suite, options=options, identity=run, home=home)
     card = zoo_card(model, used.dataset) if isinstance(model, str) else None
     return Prepared(
         loaded=Loaded(
@@ -205,7 +205,7 @@ def prepare(
         model=ModelInfo(
             name=options.name or ready.name,
             reference=reference or "a live object",
-            fingerprint=ready.fingerprint(),
+            fingerprint=who.fingerprint,
             spec=ready.spec,
             input_shape=ready.input_shape,
             latents=checked.latents,
@@ -217,26 +217,21 @@ def prepare(
         ),
         fidelity=compared,
         command=command(reference or "FILE.py:FUNCTION", suite, options),
-        identity=who,
-        own=own,
+        identity=run,
+        own=who.own,
         settings=settings,
         spec=spec,
         purpose=Robustness(),
     )
 
 
-def _identity(
-    model: GenerativeModel,
-    suite: Suite,
-    images: Images,
-    references: tuple[Tensor, Tensor] | None,
-) -> str:
+def _identity(model: Identity, suite: Suite, references: tuple[Tensor, Tensor] | None) -> str:
     """Of the model, where it is before it goes to a device, and of what else steers a search.
 
     That is other people's code, the releases of the libraries that attacks leave the search to, and
     the training images that attacks are given, where they are not those of a registered data set.
     """
-    digest = hashlib.sha256(identity(model, images.take(suite.sample_ids[:IMAGES])).encode())
+    digest = hashlib.sha256(model.whole.encode())
     for name, kind in _classes(suite):
         if not is_ours(kind):
             found = reach({name: kind}, own={kind.__module__.partition(".")[0]})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -87,6 +90,32 @@ class Held:
         return list(dict.fromkeys(found))
 
 
+class Attributes:
+    """What else a module's parts hold: their mode, values such as counts, random generators.
+
+    Each attribute is put back to what it stood for, and a generator to its state; not what has
+    changed within a list, a dictionary or another object. Only where nobody uses the module
+    meanwhile: a count would be taken back under it, and draws would come twice.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        # TorchScript keeps its own parts, and they have no mode once they are frozen.
+        parts = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
+        self._held = [(part, dict(vars(part))) for part in parts]
+        values = (value for _, held in self._held for value in held.values())
+        self._states = [state for value in values if (state := _state_of(value)) is not None]
+
+    def put_back(self) -> None:
+        """Put all back; what was no attribute then is left, and what has become a part of its."""
+        for part, held in self._held:
+            tables = (part._parameters, part._buffers, part._modules)
+            vars(part).update(
+                {name: one for name, one in held.items() if not any(name in t for t in tables)}
+            )
+        for put_back_state in self._states:
+            put_back_state()
+
+
 class Manner:
     """How a module works beside its numbers: its parts, which of them train, and their hooks.
 
@@ -145,6 +174,21 @@ def kept(module: nn.Module) -> Iterator[list[str]]:
         yield written
     finally:
         written += held.put_back()
+
+
+def _state_of(value: object) -> Callable[[], object] | None:
+    """What puts a random generator back to where it is now; None of anything else."""
+    if isinstance(value, torch.Generator):
+        return partial(value.set_state, value.get_state())
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return partial(value.setstate, value.getstate())
+    if isinstance(value, np.random.RandomState):
+        return partial(value.set_state, value.get_state(legacy=False))
+    if isinstance(value, np.random.Generator):
+        value = value.bit_generator
+    if isinstance(value, np.random.BitGenerator):
+        return partial(setattr, value, "state", value.state)
+    return None
 
 
 def _not_ours(name: str, table: dict[Any, Any]) -> dict[Any, Any]:

@@ -51,6 +51,8 @@ class GenerativeModel:
         differentiable: whether gradients reach the image through encoder and decoder.
         max_batch: the most images or codes that it takes at once; larger batches go through it in
             pieces, and of each only the gradient's own is in memory. None for any number.
+        edge: how far inside [0, 1] a pixel of an image is put where a gradient is asked for, as the
+            model gives none at the edge; see :func:`genrobust.models.edges.with_edges`.
         condition: of a conditional model, images in the module's own range to the labels that its
             own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.
@@ -74,6 +76,7 @@ class GenerativeModel:
     draws: int = 1
     differentiable: bool = True
     max_batch: int | None = None
+    edge: float = 0.0
     condition: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
     typed: Typed = field(default=Typed(), repr=False)
@@ -91,6 +94,7 @@ class GenerativeModel:
         Raises:
             GenrobustError: the model's code failed, or gave no code an image.
         """
+        x = self._inside(x)
         found = self._piecewise(self.encoder, "encode", x)
         for posterior, piece in zip(found, self._pieces(x), strict=True):
             self._require_codes(posterior, len(piece))
@@ -126,6 +130,12 @@ class GenerativeModel:
         if kind == "straight-through":
             return self.decode(posterior.straight_through())
         return self.decode(posterior.mode())
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """Images whose gradient is that of a hair inside, where one is asked for."""
+        if self.edge and x.requires_grad and torch.is_grad_enabled():
+            return x + (x.clamp(self.edge, 1 - self.edge) - x).detach()
+        return x
 
     def _require_codes(self, posterior: Posterior, count: int) -> None:
         for tensor in posterior.tensors():

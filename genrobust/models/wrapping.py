@@ -18,9 +18,10 @@ from genrobust.models.adapters import Reader
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
 from genrobust.models.decoded import image_of
+from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
-from genrobust.models.kept import Held
+from genrobust.models.kept import Attributes, Held
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import (
     as_module,
@@ -152,6 +153,7 @@ def wrap(
             name=name,
         )
         check_model(model)
+        model = with_edges(model)
         say(model, fidelity(model, probe_images(model.input_shape, IMAGES), real=False))
     except BaseException:
         put_back()
@@ -162,7 +164,7 @@ def wrap(
 @contextmanager
 def left_as_it_was(model: object) -> Iterator[None]:
     """Frozen here, a live module is put back at the end: where it is, what trains, what wants a
-    gradient.
+    gradient, what its attributes stand for and what its random generators give next.
 
     Args:
         model: a module, a wrapped one, or something else, such as a name, of which nothing is kept.
@@ -181,16 +183,12 @@ def left_as_it_was(model: object) -> Iterator[None]:
 
 def _remembered(module: nn.Module) -> Callable[[], None]:
     """What puts a module back to how it is now; the values of its weights are not its business."""
-    held = Held(module, weights=False)
-    # TorchScript's parts have no mode once they are frozen.
-    own = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    modes = [(part, part.training) for part in own]
+    held, attributes = Held(module, weights=False), Attributes(module)
     wants = [(weight, weight.requires_grad) for weight in module.parameters()]
 
     def put_back() -> None:
         held.put_back()
-        for part, training in modes:
-            part.training = training
+        attributes.put_back()
         for weight, wants_gradient in wants:
             weight.requires_grad_(wants_gradient)
 

@@ -15,6 +15,7 @@ from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
+from genrobust.models.edges import with_edges
 from genrobust.models.families import MODELS, NETWORKS, ModelBuilder, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
@@ -103,7 +104,7 @@ def load_model(
     if is_published(model):
         published = load_published(model, shape, weights).at_most(max_batch)
         check_model(published)
-        return published
+        return with_edges(published)
     with as_script(model.rpartition(":")[0] or model):
         registered = ":" not in model
         built = (
@@ -123,7 +124,7 @@ def load_model(
         wrapped = adapt(built, input_shape=own, name=name, max_batch=max_batch)
     wrapped = wrapped.at_most(max_batch)
     check_model(wrapped)
-    return wrapped
+    return with_edges(wrapped)
 
 
 def zoo_card(name: str, dataset: str) -> Card | None:

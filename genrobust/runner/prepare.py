@@ -28,6 +28,7 @@ from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
 from genrobust.models import threads
 from genrobust.models.check import ModelCheck, check_model
+from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
@@ -179,6 +180,7 @@ def prepare(
         _require_pixels(images.take(ids[first : first + REFERENCES]), used)
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
     ready, checked = _that_fits(ready, some)
+    ready = with_edges(ready)
     live = live.at_most(ready.max_batch)
     live.module.to(device)
     compared = fidelity(live, some)

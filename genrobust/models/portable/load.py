@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, in_a_line, unknown_name
 from genrobust.models.check import check_model
+from genrobust.models.edges import with_edges
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable.graph import RunLimits, Runner
 from genrobust.models.portable.spec import (
@@ -66,7 +67,7 @@ def load_portable(
     else:
         model = _load_program(described, read_program(files[GRAPH], limits), weights, limits)
     check_model(model)
-    return model
+    return with_edges(model)
 
 
 class ProgramModule(nn.Module):

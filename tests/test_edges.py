@@ -1,0 +1,161 @@
+"""Models that clip their images: black and white pixels have no gradient, and attacks need one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import genrobust
+from genrobust.models import GenerativeModel
+from genrobust.models.edges import STUCK
+from genrobust.models.portable import export_model, load_portable
+from genrobust.suites import load_suite
+
+Front = Callable[[Tensor], Tensor]
+
+#: Which change no picture, or none that can be seen.
+FRONTS: dict[str, Front] = {
+    "clamp": lambda x: x.clamp(1e-6, 1 - 1e-6),
+    "logit": lambda x: torch.logit(x, eps=1e-4).sigmoid(),
+    "hardtanh": lambda x: F.hardtanh(x, 0, 1),
+    "relu6": F.relu6,
+    "in place": lambda x: x.clone().clamp_(1e-3, 0.999),
+    "log": lambda x: x.clamp_min(1e-5).log().exp(),
+    "whites alone": lambda x: x.minimum(torch.tensor(1 - 1e-6)),
+    "of half of the columns": lambda x: torch.cat([F.relu6(x[..., :16]), x[..., 16:]], 3),
+}
+
+
+class Fronted(nn.Module):
+    """The shipped VAE behind something."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self, front: Front) -> None:
+        super().__init__()
+        self.net, self.front = genrobust.load_model("vae").module, front
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        part = self.net.encode(self.front(x)).parts[0]  # type: ignore[operator]
+        return part.mean, part.logvar
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.net.decode(z)  # type: ignore[no-any-return, operator]
+
+
+def gradient(model: GenerativeModel, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    return torch.autograd.grad(model.surrogate(x, "deployed").square().sum(), x)[0]
+
+
+def black_and_white() -> Tensor:
+    return genrobust.load_images("digits").take(range(8)).round()
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_a_model_that_clips_has_the_gradients_of_one_that_does_not(name: str) -> None:
+    plain, clipped = genrobust.load_model("vae"), genrobust.wrap(Fronted(FRONTS[name]))
+    x = black_and_white()
+    assert clipped.edge > 0
+    same = F.cosine_similarity(gradient(plain, x).flatten(1), gradient(clipped, x).flatten(1))
+    assert same.min() > 0.99
+    with torch.no_grad():  # what is scored is the model's own
+        assert torch.equal(clipped.reconstruct(x), plain.decode(clipped.module.encode(x)[0]))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_it_is_as_robust_as_one_that_does_not(norm: str) -> None:
+    images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
+    ids = load_suite("digits").sample_ids[:12]
+    fell = [
+        genrobust.attack(
+            "classifier", model, images.take(ids), labels=images.labels_of(ids), judge=judge,
+            norm=norm, eps={"linf": 0.06, "l2": 1.0}[norm], steps=15,
+        ).success.sum()
+        for model in (genrobust.load_model("vae"), genrobust.wrap(Fronted(F.relu6)))
+    ]  # fmt: skip
+    assert fell[0] >= 6
+    assert fell[1] >= fell[0] - 1
+
+
+def test_a_clip_of_few_pixels_is_let_be() -> None:
+    """What it hides is a part of the image, as the limit says."""
+
+    def clips(columns: int) -> GenerativeModel:
+        front: Front = lambda x: torch.cat([F.relu6(x[..., :columns]), x[..., columns:]], 3)  # noqa: E731
+        return genrobust.wrap(Fronted(front))
+
+    assert clips(int(32 * STUCK) + 1).edge > 0
+    assert clips(int(32 * STUCK) - 2).edge == 0
+
+
+class Small(nn.Module):
+    """A small network of colours, behind something."""
+
+    input_shape = (3, 8, 8)
+
+    def __init__(self, front: Front, bias: float = 0.0) -> None:
+        super().__init__()
+        self.front, self.bias = front, bias
+        self.one, self.two = nn.Linear(192, 16), nn.Linear(16, 192)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (self.one(self.front(x).flatten(1)) + self.bias).relu()
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.two(z).sigmoid().view(-1, 3, 8, 8)
+
+
+def test_a_clip_of_one_colour_is_seen_and_one_in_a_range_of_the_models_own() -> None:
+    def red(x: Tensor) -> Tensor:
+        return torch.cat([F.relu6(x[:, :1]), x[:, 1:]], 1)
+
+    assert genrobust.wrap(Small(red)).edge > 0
+    assert genrobust.wrap(Small(F.hardtanh), value_range=(-1, 1)).edge > 0
+    assert genrobust.wrap(nn.Sequential(nn.ReLU6(), nn.Conv2d(3, 3, 3, padding=1), nn.Sigmoid()),
+                          input_shape=(3, 8, 8)).edge > 0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "front", [lambda x: x, lambda x: x * (x.detach() > 0.5), lambda x: F.pad(x[..., 2:6], (2, 2))],
+    ids=["nothing", "a threshold within", "a border that is cut off"],
+)  # fmt: skip
+def test_no_other_model_is_changed(front: Front) -> None:
+    assert genrobust.wrap(Small(front)).edge == 0
+
+
+def test_units_that_are_dead_are_no_clip() -> None:
+    """Few of such a network's units give any gradient, in grey pixels as in black ones."""
+    for bias in (-0.3, -0.2, -0.1, 0.0):
+        for seed in range(5):
+            torch.manual_seed(seed)
+            model = Small(lambda x: x, bias)
+            try:
+                wrapped = genrobust.wrap(model)
+            except genrobust.GenrobustError:  # of which none gives any
+                continue
+            assert wrapped.edge == 0
+
+
+@pytest.mark.parametrize("name", ["vae", "vae-wd", "betavae", "jointvae", "betavae-capacity"])
+def test_the_zoo_is_as_it_was(name: str) -> None:
+    assert genrobust.load_model(name).edge == 0
+
+
+def test_what_is_handed_on_clips_as_well() -> None:
+    model = genrobust.wrap(Fronted(F.relu6))
+    read = load_portable(*export_model(model))
+    assert read.edge == model.edge
+    x = black_and_white()
+    torch.testing.assert_close(gradient(read, x), gradient(model, x), rtol=1e-3, atol=1e-5)
+
+
+def test_a_random_model_that_clips() -> None:
+    def noisy(x: Tensor) -> Tensor:
+        return (x + 0.05 * torch.randn_like(x)).clamp(0, 1)
+
+    assert genrobust.wrap(Fronted(lambda x: noisy(x.clamp(1e-6, 1 - 1e-6))), draws=4).edge > 0

@@ -34,7 +34,7 @@ def test_minimal_distance_attacks_stop_at_the_boundary_of_a_linear_judge(
     batch = Batch(
         x, tuple(range(COUNT)), labels=labels, target_labels=1 - labels, target_x=x, judge=judge
     )
-    settings = {"steps": 150, "searches": 7, "learning_rate": 0.03, "initial": 0.1}
+    settings = {"steps": 80, "searches": 6, "learning_rate": 0.03, "initial": 0.1}
     for attack in (make_attack("carlini-wagner", settings), make_attack("szegedy")):
         found = attack(model, batch, far)
         assert found.success is not None
@@ -44,7 +44,7 @@ def test_minimal_distance_attacks_stop_at_the_boundary_of_a_linear_judge(
     torch.testing.assert_close(far.distance(untargeted.x_adv, x), needed, rtol=0.02, atol=1e-3)
     near = ThreatModel("l2", 0.5 * float(needed.min()))
     for attack in (
-        make_attack("carlini-wagner", settings),
+        make_attack("carlini-wagner", {**settings, "searches": 2}),
         make_attack("szegedy", QUICK["szegedy"]),
     ):
         found = attack(model, batch, near)
@@ -56,10 +56,11 @@ def test_more_confidence_costs_distance(linear_vae: LinearBuilder) -> None:
     model, judge = linear_vae(torch.eye(16), 0.5 * torch.eye(16)), linear_judge(16, 2)
     x = 0.4 + 0.2 * torch.rand(COUNT, 1, 4, 4, generator=generator("x"))
     labels = judge.labels(model.reconstruct(x))
-    settings = {"steps": 150, "learning_rate": 0.03, "initial": 0.1, "confidence": 0.1}
+    settings = {"steps": 80, "searches": 6, "learning_rate": 0.03, "initial": 0.1}
     found = genrobust.attack(
-        "carlini-wagner", model, x, labels=labels, judge=judge, norm="l2", eps=math.inf, **settings
-    )
+        "carlini-wagner", model, x, labels=labels, judge=judge, norm="l2", eps=math.inf,
+        confidence=0.1, **settings,
+    )  # fmt: skip
     torch.testing.assert_close(found.loss, torch.full((COUNT,), -0.1), atol=2e-3, rtol=0)
 
 

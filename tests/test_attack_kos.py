@@ -32,7 +32,7 @@ def test_kos_latent_attack_solves_its_ridge_problem(weight: float, plain: Plain)
     goal = torch.tensor([0, 1, 0, 1])
     gap = (means[goal] - plain.x).flatten(1) @ plain.E.T
     best = plain.least(plain.E, gap, math.inf, weight) / 2
-    arguments: dict[str, Any] = {"eps": math.inf, "steps": 400, "distance_weight": weight}
+    arguments: dict[str, Any] = {"eps": math.inf, "steps": 200, "distance_weight": weight}
     found = genrobust.attack(
         "kos-latent", plain.model, plain.x, target_labels=goal, references=(images, labels),
         **arguments,
@@ -52,7 +52,7 @@ def test_kos_lvae_attack_solves_its_convex_problem(
     model = linear_vae(plain.E, D)
     found = genrobust.attack(
         "kos-lvae", model, plain.x, target=plain.target, eps=math.inf, norm="l2", aim="image",
-        reconstruct_target=False, distance_weight=weight, steps=500,
+        reconstruct_target=False, distance_weight=weight, steps=250,
     )  # fmt: skip
     rows = zip(plain.x.flatten(1), plain.target.flatten(1), strict=True)
     solved = [convex_optimum(plain.E, D, x, target, weight) for x, target in rows]

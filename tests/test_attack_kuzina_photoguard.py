@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -26,11 +27,12 @@ def test_posterior_attacks_reach_the_least_squares_optimum_in_the_ball(
     run = lambda name, **settings: genrobust.attack(  # noqa: E731
         name, plain.model, plain.x, target=plain.target, eps=eps, **settings
     )
-    # All posteriors have variance 1: both divergences are 1/2 ||m - m_t||^2.
-    close(run("kuzina", objective="means").loss, best, atol=1e-4)
+    # All posteriors have variance 1: both divergences are 1/2 ||m - m_t||^2. The problem is convex,
+    # so that one start does as well as ten.
+    close(run("kuzina", restarts=1, objective="means").loss, best, atol=1e-4)
     for between in ("skl", "kl-forward", "kl-reverse"):
-        close(run("kuzina", objective=between).loss, best / 2, atol=1e-4)
-    supervised = run("kuzina-supervised", distance_weight=0.0, patience=20)
+        close(run("kuzina", restarts=1, objective=between).loss, best / 2, atol=1e-4)
+    supervised = run("kuzina-supervised", distance_weight=0.0, patience=20, steps=500)
     close(supervised.loss, best / 2, atol=1e-4)
     close(run("photoguard").loss, best.sqrt(), atol=2e-3)
 
@@ -129,13 +131,10 @@ def test_kuzinas_pixels_stay_in_the_sources_range(
     assert float((found.x_adv - x).abs().max()) > 0.1
 
 
-def test_kuzina_takes_its_published_number_of_steps(
-    untrained: tuple[genrobust.GenerativeModel, Judge],
-) -> None:
-    x = digits(1)
+def test_kuzina_takes_its_published_number_of_steps(plain: Plain) -> None:
     # A rate that never falls runs to the end.
-    run = lambda **more: genrobust.attack(  # noqa: E731
-        "kuzina", untrained[0], x, objective="means", smallest=0.0, **more
-    )
-    assert run().forwards.tolist() == [10 * 51]
-    assert run(target=digits(2)[1:]).forwards.tolist() == [501]
+    endless: dict[str, Any] = {"objective": "means", "smallest": 0.0}
+    found = genrobust.attack("kuzina", plain.model, plain.x[:1], **endless)
+    assert found.forwards.tolist() == [10 * 51]
+    found = genrobust.attack("kuzina", plain.model, plain.x[:1], target=plain.target[:1], **endless)
+    assert found.forwards.tolist() == [501]

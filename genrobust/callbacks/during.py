@@ -12,6 +12,7 @@ from genrobust.arguments import whole
 from genrobust.benchmarking import bench
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.models.model import GenerativeModel
+from genrobust.models.wrapping import left_as_it_was
 from genrobust.records.record import Record
 from genrobust.suites.suite import Suite
 
@@ -21,6 +22,9 @@ Log = Callable[[Record, int], None]
 #: Sources that are attacked: few, so that training does not wait long.
 SOURCES = 20
 
+#: What the names begin with under which scores are logged.
+PREFIX = "robustness/"
+
 #: Options that say what suite is drawn of pictures.
 _OF_A_DRAWN_SUITE = {"sources", "eps", "judge", "rule"}
 
@@ -28,11 +32,14 @@ _OF_A_DRAWN_SUITE = {"sources", "eps", "judge", "rule"}
 class DuringTraining:
     """Bench a model during training, on few sources; training goes on as if it had not been.
 
-    Neither the module nor a random generator is changed by it. Scores of few sources have wide
-    intervals and a flag that says so: they show a trend, and the last model is benched in full.
-    Of ``data`` a suite is drawn once, for the model that is measured first: all later ones are
-    attacked on the same pictures at the same radii. Where that model has hardly been trained, its
-    radii tell little of the others; give them with ``eps``.
+    The process's random generators are put back, and so is the module: the modes, buffers and
+    attributes of its parts, generators among them, and what wants a gradient. What its code writes
+    into weights, or within a list, a dictionary or another object, stays.
+
+    Scores of few sources have wide intervals and a flag that says so: they show a trend, and the
+    last model is benched in full. Of ``data`` a suite is drawn once, for the model that is measured
+    first: all later ones are attacked on the same pictures at the same radii. Where that model has
+    hardly been trained, its radii tell little of the others; give them with ``eps``.
 
     Args:
         suite: as for :func:`genrobust.bench`; default ``"digits"``.
@@ -78,7 +85,8 @@ class DuringTraining:
                 raise unknown_name("option of bench", name, sorted(known))
         few = {"limit" if options.get("data") is None else "sources": sources}
         self._options: dict[str, Any] = {"suite": suite, **few, **options}
-        self._every = every_n_epochs
+        #: After how many epochs each it measures.
+        self.every_n_epochs = every_n_epochs
         self._model = model or (lambda module: module)
         self._log = (log,) if callable(log) else tuple(log)
         #: What was measured, by the epoch.
@@ -97,13 +105,14 @@ class DuringTraining:
         Raises:
             GenrobustError: as :func:`genrobust.bench`.
         """
-        if (epoch + 1) % self._every:
+        if (epoch + 1) % self.every_n_epochs:
             return None
         weight = next(module.parameters(), None)
         options = dict(self._options)
         if weight is not None:
             options.setdefault("device", str(weight.device))
-        record = bench(self._model(module), **options)
+        with left_as_it_was(module):  # also what wrap() does to it
+            record = bench(self._model(module), **options)
         if options.get("data") is not None:
             self._go_on_with(record.suite)
         self.records[epoch] = record
@@ -131,4 +140,4 @@ def scores_of(record: Record) -> dict[str, float]:
     if scores.robust_area is not None:
         found["area"] = scores.robust_area.value
     found["flags"] = float(len(record.flags))
-    return {f"robustness/{name}": value for name, value in found.items()}
+    return {PREFIX + name: value for name, value in found.items()}

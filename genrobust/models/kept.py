@@ -106,12 +106,10 @@ class Attributes:
         self._states = [state for value in values if (state := _state_of(value)) is not None]
 
     def put_back(self) -> None:
-        """Put all back; what was no attribute then is left, and what has become a part of its."""
+        """Put all back; new attributes stay, and so do parts and tensors in a value's place."""
         for part, held in self._held:
-            tables = (part._parameters, part._buffers, part._modules)
-            vars(part).update(
-                {name: one for name, one in held.items() if not any(name in t for t in tables)}
-            )
+            taken = {*part._parameters, *part._buffers, *part._modules}
+            vars(part).update({name: one for name, one in held.items() if name not in taken})
         for put_back_state in self._states:
             put_back_state()
 

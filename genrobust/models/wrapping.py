@@ -187,8 +187,8 @@ def _remembered(module: nn.Module) -> Callable[[], None]:
     wants = [(weight, weight.requires_grad) for weight in module.parameters()]
 
     def put_back() -> None:
-        held.put_back()
         attributes.put_back()
+        held.put_back()
         for weight, wants_gradient in wants:
             weight.requires_grad_(wants_gradient)
 

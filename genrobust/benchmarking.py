@@ -109,7 +109,7 @@ def bench(
             folder that cannot be written.
 
     Example:
-        >>> record = bench("jointvae", limit=1, eps=[0.05])
+        >>> record = bench("jointvae", limit=1, eps=[0.05], attacks=["noise"])
         >>> record.scores.sources, record.official
         (1, False)
     """

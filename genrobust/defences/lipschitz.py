@@ -42,7 +42,7 @@ def lipschitz_constants(model: GenerativeModel) -> LipschitzConstants:
     Example:
         >>> import genrobust
         >>> from genrobust.models.networks import NetworkSpec, initialised
-        >>> spec = NetworkSpec(layers="dense", lipschitz=2.0)
+        >>> spec = NetworkSpec(input_shape=(1, 8, 8), layers="dense", lipschitz=2.0)
         >>> found = lipschitz_constants(genrobust.wrap(initialised(spec, 0)))
         >>> round(found.decoder, 3), round(found.mean, 3), round(found.std, 3)
         (0.5, 2.0, 0.5)
@@ -81,9 +81,9 @@ def lipschitz_margin(model: GenerativeModel, x: Tensor, r: float) -> Tensor:
     Example:
         >>> import genrobust
         >>> from genrobust.models.networks import NetworkSpec, initialised
-        >>> spec = NetworkSpec(layers="dense", lipschitz=2.0)
+        >>> spec = NetworkSpec(input_shape=(1, 8, 8), layers="dense", lipschitz=2.0)
         >>> model = genrobust.wrap(initialised(spec, 0))
-        >>> margin = lipschitz_margin(model, torch.rand(2, 1, 32, 32), 8.0)
+        >>> margin = lipschitz_margin(model, torch.rand(2, 1, 8, 8), 8.0)
         >>> margin.shape, bool((margin > 0).all())
         (torch.Size([2]), True)
     """

@@ -451,7 +451,7 @@ class Record(Beside):
 
         Example:
             >>> import genrobust
-            >>> how = {"limit": 4, "eps": [0.1], "attacks": ["noise"]}
+            >>> how = {"limit": 1, "eps": [0.1], "attacks": ["noise"]}
             >>> one, other = (genrobust.bench(name, **how) for name in ("jointvae", "vae"))
             >>> one.compare(other).names
             ('jointvae', 'vae')

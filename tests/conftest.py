@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from brief_signs import brief_signs
 from hypothesis import settings
 from linear_problems import Plain, linear_judge
 from torch import Tensor, nn
@@ -123,15 +124,7 @@ def shipped() -> tuple[genrobust.GenerativeModel, Judge]:
 @pytest.fixture(scope="module")
 def brief() -> Iterator[None]:
     """Runs take few gradients for flags and damage, in modules that ask for neither."""
-    from genrobust.runner import damage, signs
-
-    with pytest.MonkeyPatch.context() as patched:
-        for module, name, steps in (
-            (signs, "STEPS", 3),
-            (signs, "UNBOUNDED_STEPS", 2),
-            (damage, "STEPS", 2),
-        ):
-            patched.setattr(module, name, steps)
+    with brief_signs():
         yield
 
 

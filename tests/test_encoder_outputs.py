@@ -17,6 +17,8 @@ from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.check import probe_images
 from genrobust.posterior import Categorical, Gaussian, Point
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 class Toy(nn.Module):
     """8x8 images, three latents, log-variances far from 0."""

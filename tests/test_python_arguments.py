@@ -27,6 +27,8 @@ from genrobust.training.recipes import recipe
 from genrobust.training.vae import train_vae
 from genrobust.verify.verify import VerifyOptions
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 def refused(words: str, call: Callable[[], Any]) -> None:
     """It is one sentence, with what was given and what to do."""

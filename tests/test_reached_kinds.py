@@ -26,6 +26,8 @@ from genrobust.models.identity import identity
 from genrobust.reach import reach
 from genrobust.suites import load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 MODEL = """
 import torch, sys
 from torch import nn

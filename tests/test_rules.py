@@ -25,6 +25,8 @@ from genrobust.runner.scorer import Scorer
 from genrobust.suites import AttackEntry, JudgeRef, Suite, load_suite
 from genrobust.verify.verify import VerifyOptions, verify
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 BUILTIN = ("agreement", "single", "single-live", "distance", "damage")
 
 

@@ -17,6 +17,8 @@ from genrobust.cli.app import app
 from genrobust.cli.help import EXAMPLES, GROUPS
 from genrobust.registry import Registry
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 COMMANDS = typer.main.get_command(app)
 
 

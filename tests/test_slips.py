@@ -27,6 +27,8 @@ from genrobust.metrics import disentanglement_of
 from genrobust.models.weights import read_state_dict
 from genrobust.suites import load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 OWN = """
 import torch
 from torch import nn

@@ -35,6 +35,8 @@ from genrobust.verify.pictures import VALUES, traversals
 from genrobust.verify.replay import Replay
 from genrobust.verify.verify import Verified, VerifyOptions, verify
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 WORDS = [
     *("--name", "Plain VAE", "--author", "Ada Author, Some University", "--licence", "MIT"),
     *("--training-data", "the digits' training split", "--workers", "1"),

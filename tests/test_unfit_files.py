@@ -29,6 +29,8 @@ from genrobust.site.serve import _server, boards_with_runs
 from genrobust.suites import Suite, load_suite
 from genrobust.suites.suite import MAX_CHUNK, MAX_DRAWS, MAX_EPS, MAX_RESAMPLES, SUITES, read_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 def _pipe(path: Path) -> None:
     os.mkfifo(path)

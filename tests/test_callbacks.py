@@ -24,6 +24,8 @@ from genrobust.callbacks import (
 from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustError
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 mpl.use("Agg")
 HOW: dict[str, Any] = {"sources": 2, "attacks": ["noise"], "eps": [0.1], "executor": "serial"}
 

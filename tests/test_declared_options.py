@@ -17,6 +17,8 @@ from genrobust.runner.prepare import _adjusted
 from genrobust.runner.provenance import command
 from genrobust.suites.suite import load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 #: A value that is not the default, of every option.
 OTHER: dict[str, Any] = {
     "weights": "somewhere/best.pt",

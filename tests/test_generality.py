@@ -17,6 +17,8 @@ from genrobust.suites import load_suite
 from genrobust.verify import generality
 from genrobust.verify.generality import FACTOR, Ratios, reconstruction_ratios, require_general
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 SUITE = load_suite("digits")
 IMAGES = genrobust.load_images("digits", "test")
 

@@ -28,6 +28,8 @@ from genrobust.objectives.photoguard import EncoderDistance
 from genrobust.optimizers import Problem
 from genrobust.suites import AttackEntry, Suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 Untrained = tuple[genrobust.GenerativeModel, Judge]
 
 STEPS = {"steps": 4}

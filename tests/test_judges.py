@@ -30,6 +30,8 @@ from genrobust.suites import JudgeRef, Suite, load_suite
 from genrobust.training.judge import train_judge
 from genrobust.verify.verify import VerifyOptions, verify
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 #: The nearest class mean, scaled so that attacks stop: right on nine in ten digits.
 MEANS = """
 import torch

@@ -22,6 +22,8 @@ from genrobust.models.check import probe_images
 from genrobust.models.fidelity import fidelity
 from genrobust.models.wrapping import adapt
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 SHAPE = (1, 8, 8)
 
 

@@ -46,6 +46,8 @@ from genrobust.runner.run import execute
 from genrobust.suites import Suite
 from genrobust.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 @pytest.fixture(scope="module")
 def evidence(tiny_run: Path) -> Evidence:

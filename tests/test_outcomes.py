@@ -179,7 +179,8 @@ def prepared(evidence: Evidence) -> Prepared:
 
 @pytest.fixture(scope="module")
 def replayed(evidence: Evidence, prepared: Prepared) -> Replay:
-    return replay.replay(evidence, prepared, lambda done, total: None)
+    with registered():
+        return replay.replay(evidence, prepared, lambda done, total: None)
 
 
 @pytest.fixture(scope="module")

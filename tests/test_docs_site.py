@@ -321,6 +321,10 @@ def browser() -> Iterator[Browser]:
 BUILT = [str(Path(page).with_suffix(".html")) for page in pages()]
 
 
+#: Of what a page repeats in the same colours, all but the first few; axe looks at each word anew.
+REPEATED = "[...document.querySelectorAll('.highlight')].slice(5).forEach((one) => one.remove())"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_are_clean_narrow_enough_and_load_nothing_from_elsewhere(
@@ -336,13 +340,17 @@ def test_pages_are_clean_narrow_enough_and_load_nothing_from_elsewhere(
         page.goto(f"{served}/{name}")
         dark = page.evaluate("document.body.dataset.mdColorScheme") == "slate"
         assert dark == (scheme == "dark"), name
-        found = Axe().run(page)
-        assert found.violations_count == 0, f"{name}\n{found.generate_report()}"
+        if scheme == "light":  # what is no matter of colours is the same in the dark
+            found = Axe().run(page, options={"rules": {"color-contrast": {"enabled": False}}})
+            assert found.violations_count == 0, f"{name}\n{found.generate_report()}"
+            page.set_viewport_size({"width": 390, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+            page.set_viewport_size({"width": 1280, "height": 900})
         assert page.evaluate(
             "[...document.images].every((one) => one.complete && one.naturalWidth > 0)"
         ), name
-        if scheme == "light":
-            page.set_viewport_size({"width": 390, "height": 800})
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+        page.evaluate(REPEATED)
+        found = Axe().run(page, options={"runOnly": ["color-contrast"]})
+        assert found.violations_count == 0, f"{name}\n{found.generate_report()}"
     context.close()
     assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []

@@ -17,6 +17,8 @@ from genrobust.runner.options import Options
 from genrobust.runner.provenance import _rooted
 from genrobust.suites import load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 def test_a_run_that_lacks_shards_names_a_command_that_does_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -25,9 +27,9 @@ def test_a_run_that_lacks_shards_names_a_command_that_does_them(
     home = tmp_path / "a home"
     home.mkdir()
     monkeypatch.chdir(home)
-    suite = load_suite("digits").limited(4).model_copy(update={"name": "own", "chunk_size": 2})
-    brief = suite.with_attacks(["noise"]).model_copy(update={"eps": (0.1,)})
-    Path("mine.json").write_text(brief.model_dump_json())
+    suite = load_suite("digits").limited(2).model_copy(update={"name": "own", "chunk_size": 1})
+    short = suite.with_attacks(["noise"]).model_copy(update={"eps": (0.1,)})
+    Path("mine.json").write_text(short.model_dump_json())
     shipped = Path(load_suite.__code__.co_filename).parents[1] / "weights" / "digits"
     shutil.copy(shipped / "vae.safetensors", "own.safetensors")
     shutil.copy(shipped / "vae.json", "own.json")

@@ -196,7 +196,8 @@ ODD = {
 def quick(small_suite: Suite) -> Suite:
     """Two attacks on three sources."""
     kept = [e for e in small_suite.attacks if e.attack in ("noise", "classifier")][:2]
-    return small_suite.limited(3).model_copy(update={"attacks": tuple(kept), "resamples": 50})
+    update = {"attacks": tuple(kept), "chunk_size": 3, "eps": (0.1,), "resamples": 50}
+    return small_suite.limited(3).model_copy(update=update)
 
 
 @pytest.mark.parametrize("name", ODD)

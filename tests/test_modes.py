@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.metrics import encoder_jacobian
 from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.suites import AttackEntry, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -58,20 +59,33 @@ def images() -> Tensor:
     return genrobust.load_images("digits").take(range(4))
 
 
+FEW: dict[str, dict[str, int]] = {
+    "latent": {"steps": 5},
+    "noise": {},
+    "khan": {"directions": 2, "scales": 3},
+    "kuzina-linearised": {"steps": 10, "chains": 2},
+    "output": {"steps": 5},
+}
+
+
+def attacked(name: str, model: genrobust.GenerativeModel, images: Tensor) -> Tensor:
+    return genrobust.attack(name, model, images, norm="l2", eps=1.0, **FEW[name]).x_adv
+
+
+#: What an attack finds in no mode at all, which is the same for every mode.
+unmoded = cache(attacked)
+
+
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["latent", "noise", "khan", "kuzina-linearised", "output"])
+@pytest.mark.parametrize("name", FEW)
 def test_an_attack_finds_the_same_in_any_mode(
     mode: str, name: str, model: genrobust.GenerativeModel, images: Tensor
 ) -> None:
-    def found() -> Tensor:
-        given: dict[str, Any] = {"steps": 5} if name in ("latent", "output") else {}
-        return genrobust.attack(name, model, images, norm="l2", eps=1.0, **given).x_adv
-
-    wanted = found()
+    wanted = unmoded(name, model, images)
     assert float((wanted - images).abs().max()) > 0
     with MODES[mode]():
         before = settings()
-        again = found()
+        again = attacked(name, model, images)
         assert settings() == before
     assert torch.equal(again, wanted)
 
@@ -101,10 +115,12 @@ def test_a_jacobian_is_the_same_in_any_mode(
 
 def run(network: nn.Module) -> tuple[str, genrobust.Record]:
     """What wrapping gives, and a run."""
-    given: dict[str, Any] = {"attacks": ["latent"], "eps": [0.05], "limit": 2}
+    attack = AttackEntry(attack="latent", goal="targeted", settings={"steps": 5})
+    update = {"attacks": (attack,), "eps": (0.05,), "resamples": 50}
+    suite = load_suite("digits").limited(2).model_copy(update=update)
     fingerprint = genrobust.wrap(network, input_shape=(1, 32, 32)).fingerprint()
     # Serial, as a thread does not have what is set in its starter.
-    return fingerprint, genrobust.bench(genrobust.load_model("vae"), executor="serial", **given)
+    return fingerprint, genrobust.bench(genrobust.load_model("vae"), suite, executor="serial")
 
 
 @cache

@@ -44,6 +44,8 @@ from genrobust.runner.scorer import Scorer, scorer_of
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 #: A search, given the problem, the best so far and the threat model.
 Slip = Callable[[Problem, Minimum, ThreatModel], Any]
 

@@ -32,6 +32,8 @@ from genrobust.runner.prepare import prepare
 from genrobust.runner.provenance import libraries, provenance
 from genrobust.suites import AttackEntry, Suite, load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 HEAD = """
 import torch
 from torch import nn

@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from brief_signs import brief_signs
 from test_executors import comparable
 from typer.testing import CliRunner
 
@@ -26,6 +27,8 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.suites import AttackEntry, Suite, load_suite
 
+#: What holds in the other process as long as it is there.
+_THERE = ExitStack()
 #: Runs a command where plugins are installed: exit code, output, errors.
 Command = Callable[..., tuple[int, str, str]]
 
@@ -62,6 +65,7 @@ def _enter(folder: Path) -> None:
     site.addsitedir(str(folder))
     os.environ |= environment(folder)
     torch.set_num_threads(1)
+    _THERE.enter_context(brief_signs())
 
 
 def _invoke(*words: str) -> tuple[int, str, str]:

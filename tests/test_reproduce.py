@@ -19,6 +19,8 @@ from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.reproduce import PUBLICATIONS, Setting, checkpoints, kos2018, reproduce, thesis
 from genrobust.reproduce.base import spearman, wilson
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

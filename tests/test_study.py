@@ -26,6 +26,8 @@ from genrobust.study.page import write_page
 from genrobust.study.statistics import Resamples, interval, share_between, spearman
 from genrobust.suites import load_suite
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 TINY: dict[str, Any] = {
     "name": "tiny",
     "suite": "digits",

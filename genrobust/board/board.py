@@ -13,6 +13,9 @@ A model holds one place, however often it is submitted: where entries have one f
 nearly the same to the same images, as where weights were permuted, scaled or moved a little, the
 one with the lowest area counts, so that nothing is gained by trying.
 
+What was measured on other terms than the suite's, as under another norm or at other radii, stands
+on a board of its own (:mod:`genrobust.board.terms`), so that a column holds what its head says.
+
 Ranks are of models with a bottleneck, that a replay has shown: one whose code carries more than
 :func:`genrobust.verify.capacity.rate_limit` gives back what it is given, attacked or not, and is a
 reference line.
@@ -23,13 +26,14 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Literal
 
 import numpy as np
 
+from genrobust.board.terms import Terms, departure
 from genrobust.errors import GenrobustError
 from genrobust.evidence.entries import LoadedEntry, State
 from genrobust.evidence.entry import Outcomes
@@ -55,6 +59,9 @@ ALIKE, APART = 1e-2, 0.1
 DIMMED, HARDLY, BY_CHANCE = 0.1, 0.05, 1 / 8
 #: Where chance alone has them differ on fewer, as where all sources fall at once, it says nothing.
 TELLING = 0.25
+
+#: So many of a run's attacks are named where they are not the suite's.
+NAMED = 3
 
 #: Letters and digits that are taken for one another.
 _TWINS = str.maketrans("01i|", "olll")
@@ -166,6 +173,11 @@ class Row:
         return 0.0 if area is None else area.value
 
     @property
+    def is_reliable(self) -> bool:
+        """Whether nothing says that its scores may be too high, or are not its own."""
+        return self.standing != "failed" and not self.best.flags
+
+    @property
     def best_attack(self) -> Lowering | None:
         """The submitted attack that lowers it most; None where the suite's own found all."""
         return next((one for one in self.lowerings if one.accepted and one.lowers_by > 0), None)
@@ -206,21 +218,55 @@ class Paired:
 
 @dataclass(frozen=True)
 class Board:
-    """All that was measured on one version of a suite.
+    """All that was measured on one version of a suite, on the same terms.
 
     Args:
-        suite: the protocol.
+        suite: the protocol, in whose terms all rows were measured.
+        whole: the suite of that name and version as it stands: the same one, but on a board of
+            runs that changed its terms.
         rows: in the order of the board.
         paired: what differences of robust areas are taken from.
     """
 
     suite: Suite
+    whole: Suite
     rows: tuple[Row, ...]
     paired: Paired = field(compare=False)  # follows from the rows
 
     @property
     def name(self) -> str:
+        """Also that of its folder on the site."""
+        changed = f"-{Terms.of(self.suite).mark}" if self.departure else ""
+        return f"{self.home}{changed}"
+
+    @property
+    def home(self) -> str:
+        """The name of the board of the suite as it stands."""
         return f"{self.suite.name}-v{self.suite.version}"
+
+    @property
+    def departure(self) -> str:
+        """In which terms it is not the suite's own, in short words; or nothing."""
+        return departure(self.suite, self.whole)
+
+    @property
+    def edition(self) -> str:
+        """What stands behind the suite's name: its version, and how the board departs from it."""
+        return ", ".join(filter(None, (f"v{self.suite.version}", self.departure)))
+
+    @property
+    def takes_entries(self) -> bool:
+        """Whether models can be submitted to it: to that of a registered suite as it stands."""
+        return registered_as(self.suite) is not None and not self.departure
+
+    def other_attacks(self, row: Row) -> str:
+        """Those of a row's own run where they are not the suite's, in a few words; or nothing."""
+        attacks = row.contender.record.suite.attacks
+        if registered_as(self.whole) is not None and attacks == self.whole.attacks:
+            return ""
+        names = list(dict.fromkeys(entry.attack for entry in attacks))
+        more = len(names) - NAMED
+        return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
     @property
     def suite_name(self) -> str:
@@ -258,26 +304,43 @@ def contender(loaded: LoadedEntry) -> Contender:
 
 
 def make_boards(contenders: Iterable[Contender]) -> tuple[Board, ...]:
-    """A board for each suite and version that was measured: by name, the newest version first."""
-    ordered = sorted(contenders, key=_measured_on)
-    return tuple(make_board(list(group)) for _, group in groupby(ordered, key=_measured_on))
+    """The boards of each suite and version that was measured: by name, the newest version first.
+
+    Raises:
+        GenrobustError: submitted entries disagree on what a suite is.
+    """
+    ordered = sorted(contenders, key=_named)
+    groups = (list(group) for _, group in groupby(ordered, key=_named))
+    return tuple(board for group in groups for board in _boards(group))
 
 
-def make_board(contenders: Sequence[Contender]) -> Board:
+def _boards(contenders: Sequence[Contender]) -> Iterator[Board]:
+    """That of the suite as it stands, then one for each way in which runs changed its terms."""
+    whole = _whole(contenders)
+    alike: dict[Terms, list[Contender]] = {Terms.of(whole): []}
+    for one in contenders:
+        alike.setdefault(Terms.of(one.record.suite), []).append(one)
+    return (make_board(group, whole) for group in alike.values() if group)
+
+
+def make_board(contenders: Sequence[Contender], whole: Suite | None = None) -> Board:
     """Merge, resample, rank.
 
     Args:
-        contenders: at least one; all on suites of one name and version.
+        contenders: at least one; all on suites of one name and version, on the same terms.
+        whole: that suite as it stands; default as the contenders tell.
 
     Raises:
         GenrobustError: submitted entries disagree on what that suite is.
     """
-    suite = _suite(contenders)
+    whole = _whole(contenders) if whole is None else whole
+    suite = _nearest(contenders)
+    suite = whole if Terms.of(whole) == Terms.of(suite) else suite
     contenders = _told_apart(contenders)
     rows = _told_repeated([_unranked(one, suite) for one in contenders])
     rows.sort(key=lambda row: (_TIERS[row.standing], -row.area, row.contender.id))
     paired = Paired.of(suite, rows)
-    return Board(suite, _ranked(rows, paired), paired)
+    return Board(suite, whole, _ranked(rows, paired), paired)
 
 
 def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
@@ -435,8 +498,9 @@ def _ranked(rows: Sequence[Row], paired: Paired) -> tuple[Row, ...]:
     )
 
 
-def _suite(contenders: Sequence[Contender]) -> Suite:
-    """The protocol of the board: that of the submitted entries, or else of an official run."""
+def _whole(contenders: Sequence[Contender]) -> Suite:
+    """The suite of one name and version as it stands: that of the submitted entries, of an official
+    run, or registered; one's own is what the least changed run was measured on."""
     submitted = [one for one in contenders if one.entry is not None]
     for other in submitted[1:]:
         if other.record.suite_sha256 != submitted[0].record.suite_sha256:
@@ -445,9 +509,17 @@ def _suite(contenders: Sequence[Contender]) -> Suite:
                 f"{other.record.suite.name} v{other.record.suite.version} is; one of them was "
                 "measured on a changed suite and must be measured again"
             )
-    official = [one for one in contenders if one.record.official]
-    return (submitted or official or list(contenders))[0].record.suite
+    for one in submitted or [one for one in contenders if one.record.official]:
+        return one.record.suite
+    nearest = _nearest(contenders)
+    known = registered_as(nearest)
+    return nearest if known is None else load_suite(known)
 
 
-def _measured_on(one: Contender) -> tuple[str, int]:
+def _nearest(contenders: Sequence[Contender]) -> Suite:
+    """The suite that was measured with the fewest changes."""
+    return min(contenders, key=lambda one: len(one.record.deviations)).record.suite
+
+
+def _named(one: Contender) -> tuple[str, int]:
     return one.record.suite.name, -one.record.suite.version

@@ -133,7 +133,7 @@ def submit(
         raise GenrobustError(
             f"the run '{run}' is not official ({'; '.join(record.deviations)}); boards take whole "
             "frozen suites: run 'genrobust bench --suite "
-            f"{registered_as(record.suite) or record.suite.name} --evidence' without other "
+            f"{registered_as(record.suite) or 'digits'} --evidence' without other "
             "options, or name the entry it attacks with --attack-on"
         )
     slug = _slug(options.slug, submission.name)

@@ -12,7 +12,7 @@ from typing import Any
 from genrobust.board.board import Board, Row
 from genrobust.board.recipes import recipes
 from genrobust.evidence.entries import PICTURE_ROWS
-from genrobust.records.record import EpsScores, Estimate, PairMatrix
+from genrobust.records.record import Estimate, PairMatrix
 from genrobust.report.figures import MARKS, comparison_chart
 
 Value = str | int | float | None
@@ -31,10 +31,8 @@ def row_values(board: Board, row: Row) -> dict[str, Value]:
     scores = record.scores
     submission = None if entry is None else entry.entry.submission
     verification = None if entry is None else entry.current_verification
-    best = row.best_attack
-    at = {radius: scores_at(row, radius) for radius in board.suite.eps}
-    last = at[board.suite.eps[-1]]
-    area = scores.robust_area
+    best, own = row.best_attack, board.other_attacks(row) or "the suite's own"
+    target, area = scores.per_eps[-1].as_target, scores.robust_area
     return {
         "rank": row.rank,
         "standing": row.standing if entry is not None else f"yours, not submitted; {row.standing}",
@@ -49,14 +47,12 @@ def row_values(board: Board, row: Row) -> dict[str, Value]:
         "robust_area_low": _rounded(area.low if area else None),
         "robust_area_high": _rounded(area.high if area else None),
         **{
-            f"robust_accuracy_{radius:g}": _rounded(found.robust_accuracy.value if found else None)
-            for radius, found in at.items()
+            f"robust_accuracy_{at.eps:g}": _rounded(at.robust_accuracy.value)
+            for at in scores.per_eps
         },
         "eps50": _rounded(scores.eps50),
-        f"as_target_{board.suite.eps[-1]:g}": _rounded(
-            last.as_target.value if last and last.as_target else None
-        ),
-        "best_attack": best.attack.entry.submission.name if best else "the suite's own",
+        f"as_target_{board.suite.eps[-1]:g}": _rounded(target.value if target else None),
+        "best_attack": best.attack.entry.submission.name if best else own,
         "lowered_by": _rounded(best.lowers_by if best else None),
         "clean_accuracy": _rounded(scores.clean_accuracy.value),
         "reconstruction_error": _rounded(scores.reconstruction_error.value),
@@ -140,7 +136,7 @@ def script_data(board: Board, shown: Sequence[Row]) -> dict[str, Any]:
             name: {"path": line.path, "band": line.band, "marks": [[m.x, m.y] for m in line.marks]}
             for name, line in zip(rows, chart.lines, strict=True)
         },
-        "pairs": {name: _pairs(board, rows[name]) for name in first},
+        "pairs": {name: _pairs(rows[name]) for name in first},
         "paired": paired,  # each with all after it, in this order
         "differences": [
             round(10_000 * part)
@@ -174,23 +170,17 @@ def _told(board: Board) -> Iterator[tuple[str, str]]:
             yield against.contender.id, name
 
 
-def scores_at(row: Row, radius: float) -> EpsScores | None:
-    """The row's scores at a radius; None if it was not measured there."""
-    return next((at for at in row.best.scores.per_eps if at.eps == radius), None)
-
-
-def _pairs(board: Board, row: Row) -> dict[str, Any] | None:
+def _pairs(row: Row) -> dict[str, Any] | None:
     """The matrices of a row as counts, so that a pair's rate is one over the other."""
-    per_eps = [scores_at(row, radius) for radius in board.suite.eps]
-    known = [at for at in per_eps if at is not None]
-    if len(known) < len(per_eps) or len(known[0].as_target_pairs.n) > MAX_CLASSES:
+    per_eps = row.best.scores.per_eps
+    n = per_eps[0].as_target_pairs.n
+    if len(n) > MAX_CLASSES:
         return None
-    n = known[0].as_target_pairs.n
     return {
         "classes": len(n),
         "n": [count for line in n for count in line],
-        "ignore": [_hits(at.as_ignore_target_pairs) for at in known],
-        "target": [_hits(at.as_target_pairs) for at in known],
+        "ignore": [_hits(at.as_ignore_target_pairs) for at in per_eps],
+        "target": [_hits(at.as_target_pairs) for at in per_eps],
     }
 
 

@@ -33,7 +33,7 @@ from genrobust.norms import load_norm
 from genrobust.report.figures import Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, reading, verdict
 from genrobust.site.cite import bibtex
-from genrobust.site.export import FIRST, scores_at, script_data, to_csv, to_json
+from genrobust.site.export import FIRST, script_data, to_csv, to_json
 from genrobust.site.tradeoffs import TradeOff, ticks, trade_offs
 from genrobust.verify.verify import PROVES
 
@@ -390,7 +390,6 @@ def _page(template: str, root: str, **content: Any) -> bytes:
 def _environment() -> Environment:
     made = environment(PACKAGE)
     made.globals |= {
-        "at_radius": scores_at,
         "area_range": area_range,
         "means": recipe_means,
         "PROVES": PROVES,

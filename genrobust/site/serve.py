@@ -145,8 +145,11 @@ def _own_run(path: Path, record: Record, taken: set[str]) -> Contender:
     """A run of one's own; without its outcomes, with a warning, if those cannot be used.
 
     Raises:
-        GenrobustError: they give other scores than the record claims.
+        GenrobustError: they give other scores than the record claims, or it is of other radii than
+            it says.
     """
+    if tuple(at.eps for at in record.scores.per_eps) != record.suite.eps:
+        raise GenrobustError("its scores are at other radii than those of its suite")
     outcomes: Outcomes | None = None
     beside = path.parent / "outcomes.json"
     if beside.exists():

@@ -141,7 +141,7 @@ def test_runs_have_an_option_for_it(tmp_path: Path) -> None:
 def test_a_run_under_another_bound_does_not_take_over_shards(
     small_suite: Suite, tmp_path: Path
 ) -> None:
-    suite = small_suite.model_copy(update={"eps": (0.1,)}).with_attacks(["noise"])
+    suite = small_suite.limited(2).model_copy(update={"eps": (0.1,)}).with_attacks(["noise"])
     genrobust.bench("vae", suite, workers=1, out=tmp_path)
     before = set((tmp_path / "shards").iterdir())
     genrobust.bench("vae", suite, workers=1, batch_size=1, out=tmp_path)

@@ -79,7 +79,8 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def suite_file(small_suite: Suite, tmp_path: Path) -> str:
     path = tmp_path / "small.json"
-    path.write_text(small_suite.limited(2).model_dump_json())
+    few = small_suite.limited(2).with_attacks(["noise"]).with_eps([0.1])
+    path.write_text(few.model_dump_json())
     return str(path)
 
 

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+import genrobust
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.models.zoo import WEIGHTS
@@ -52,12 +53,16 @@ def run(*words: object) -> str:
     return result.output
 
 
-@pytest.fixture
-def suite_file(tmp_path: Path) -> Path:
+def tiny() -> Suite:
     """Digits with one attack that takes no time."""
     suite = load_suite("digits").limited(8).with_attacks(["noise"]).with_eps([0.1])
+    return suite.model_copy(update={"name": "tiny", "resamples": 50})
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.json"
-    path.write_text(suite.model_copy(update={"name": "tiny", "resamples": 50}).model_dump_json())
+    path.write_text(tiny().model_dump_json())
     return path
 
 
@@ -88,9 +93,10 @@ def test_a_whole_run_of_a_file_is_where_the_readme_says(bench: Bench, tmp_path: 
     assert bench("--model", "my_model.py:build") == [tmp_path / "out" / "tiny-v2" / "my_model"]
 
 
-@pytest.mark.parametrize(
-    ("words", "suffix"),
-    [
+def test_other_settings_are_another_folder(bench: Bench, tmp_path: Path) -> None:
+    (whole,) = bench("--model", model(tmp_path))
+    before = (whole / "record.json").read_bytes()
+    for words, suffix in (
         (["--limit", "6"], "--limit-6"),
         (["--eps", "0.06"], "--eps-0.06"),
         (["--seed", "1"], "--seed-1"),
@@ -101,17 +107,15 @@ def test_a_whole_run_of_a_file_is_where_the_readme_says(bench: Bench, tmp_path: 
         (["--limit", "6", "--eps", "0.06", "--seed", "1"], "--limit-6--eps-0.06--seed-1"),
         (["--limit", "8"], ""),
         (["--norm", "linf"], ""),
-    ],
-)
-def test_other_settings_are_another_folder(
-    words: list[str], suffix: str, bench: Bench, tmp_path: Path
-) -> None:
-    (whole,) = bench("--model", model(tmp_path))
-    before = (whole / "record.json").read_bytes()
-    (other,) = bench("--model", model(tmp_path), *words)
-    assert other == whole.parent / f"my_model{suffix}"
+    ):
+        place = whole.parent / f"my_model{suffix}"
+        assert place.exists() == (place == whole)
+        assert bench("--model", model(tmp_path), *words) == [place]
+        assert (place / "record.json").exists()
+    assert bench("--model", model(tmp_path), "--limit", "6") == [
+        whole.with_name("my_model--limit-6")
+    ]
     assert (whole / "record.json").read_bytes() == before
-    assert bench("--model", model(tmp_path), *words) == [other]
 
 
 def test_many_settings_still_fit_into_a_name(bench: Bench, tmp_path: Path) -> None:
@@ -342,7 +346,7 @@ def test_a_curve_has_a_folder_of_its_own_for_each_model_and_setting(
 @pytest.mark.parametrize("name", ["no[/kl]", "[bold]x", "[red]", ":smile:", "a\x1b[2Jb", "日本"])
 @pytest.mark.parametrize("width", [30, 40, 71, 72, 120])
 def test_a_models_name_is_shown_whatever_it_is_and_however_narrow(
-    name: str, width: int, bench: Bench, tmp_path: Path, whole_record: Record
+    name: str, width: int, tmp_path: Path, whole_record: Record
 ) -> None:
     found = whole_record.model_copy(
         update={"model": whole_record.model.model_copy(update={"name": name})}
@@ -357,6 +361,6 @@ def test_a_models_name_is_shown_whatever_it_is_and_however_narrow(
     assert max(map(len, text.splitlines())) <= width
 
 
-@pytest.fixture
-def whole_record(bench: Bench, tmp_path: Path) -> Record:
-    return record(bench("--model", model(tmp_path))[0])
+@pytest.fixture(scope="module")
+def whole_record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return genrobust.bench(model(tmp_path_factory.mktemp("whole")), tiny(), workers=1)

@@ -150,7 +150,7 @@ def test_a_code_switch_reaches_the_smallest_change_that_flips_a_token(
     model, x, labels = nearest
     judge = shows_the_brightest()
     assert isinstance(model.module, Nearest)
-    for i, least in enumerate(model.module.smallest(x, order).tolist()):
+    for i, least in enumerate(model.module.smallest(x[:2], order).tolist()):
         one = {"labels": labels[i : i + 1], "judge": judge, "norm": norm, "categories": 3}
         for factor, falls in ((1.02, True), (0.98, False)):
             found = genrobust.attack("code-switch", model, x[i : i + 1], eps=factor * least, **one)

@@ -6,12 +6,14 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+import typer
 from brief_signs import brief_signs
 from hypothesis import settings
 from linear_problems import Plain, linear_judge
@@ -56,6 +58,14 @@ def _seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _commands_put_together_once() -> Iterator[None]:
+    """Typer does so for each line that is typed, in most of the time that a short one takes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("typer.testing._get_command", cache(typer.main.get_command))
+        yield
 
 
 LinearBuilder = Callable[[Tensor, Tensor], genrobust.GenerativeModel]

@@ -247,7 +247,8 @@ def test_tables_are_printed_whatever_width_is_said(
 def test_results_are_written_whatever_becomes_of_the_words(
     streams: str, small_suite: Suite, tmp_path: Path
 ) -> None:
-    (tmp_path / "small.json").write_text(small_suite.model_dump_json())
+    suite = small_suite.model_copy(update={"eps": (0.1,)})
+    (tmp_path / "small.json").write_text(suite.model_dump_json())
     words = "genrobust bench --model vae --suite small.json --limit 1 --attack noise"
     done = shell(f"{words} {streams}", tmp_path)
     assert done.returncode == 0, done.stderr

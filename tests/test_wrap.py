@@ -592,6 +592,26 @@ def test_a_wrong_decoder_is_one_clear_sentence(mistake: str) -> None:
         wrap(toy, encode=toy.mean, decode=lambda z: decode(toy, z))
 
 
+def test_one_picture_for_odd_images_belongs_to_the_deployed_path() -> None:
+    toy = Toy()
+    known = 0.1 * torch.ones(1, *toy.input_shape)
+
+    def rejecting(x: Tensor) -> Tensor:
+        """Blank for what is far from all that it knows."""
+        odd = (x - known).flatten(1).norm(dim=1) > 0.5
+        return torch.where(odd.view(-1, 1, 1, 1), 0.0, toy.image(toy.mean(x)))
+
+    with pytest.raises(GenrobustError, match=r"it finds odd.* without that and .* as deploy=;"):
+        wrap(toy, encode=nn.Identity(), decode=rejecting)
+    for encode, decode in (
+        (toy.mean, toy.image),
+        (nn.Identity(), lambda x: toy.image(toy.mean(x))),
+    ):
+        model = wrap(toy, encode=encode, decode=decode, deploy=rejecting)
+        assert float(model.reconstruct(torch.rand(2, *toy.input_shape)).max()) == 0.0
+        assert float(model.reconstruct(known).max()) > 0.0
+
+
 def test_the_check_describes_what_it_found() -> None:
     toy = Toy()
     weak = check_model(wrap(toy, encode=lambda x: 0.1 * toy.mean(x), decode=toy.image))

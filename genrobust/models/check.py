@@ -292,7 +292,9 @@ def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
         if len(x) > 1 and (image - image[0]).abs().max() <= TOLERANCE:
             reason += (
                 ", which is one picture for all images; train the model anew or load its weights, "
-                "where its code has collapsed; else"
+                "where its code has collapsed; where it gives that picture for images that it "
+                "finds odd, as those of this check may be, pass encode= and decode= without that "
+                "and the path with it as deploy=; else"
             )
         else:
             reason += ";"

@@ -1,16 +1,19 @@
-"""Every published attack with settings that make it quick, and all that it may ask for."""
+"""Every published attack, what makes it quick, and all that it may ask for."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch.nn.functional as F
 from linear_problems import COUNT
-from torch import Tensor
+from torch import Tensor, nn
 
 import genrobust
 from genrobust.attacks import ATTACKS
 from genrobust.judges import Judge
 from genrobust.norms import load_norm
+from genrobust.posterior import Categorical, Gaussian, Posterior
+from genrobust.seeding import generator
 
 #: Settings that make an attack quick, by its name.
 QUICK: dict[str, dict[str, Any]] = {
@@ -56,6 +59,27 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "grill": ("grill", {"passes": 5, "learning_rate": 0.01}),
 }
 EPS: dict[str, float] = {"linf": 0.07, "l2": 1.5}
+
+
+class Coarse(nn.Module):
+    """Latents of both kinds from 8x8 blocks of a digit: hundreds of attacks on it are soon made."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2 * 4 + 5))
+        self.decoder = nn.Sequential(nn.Linear(4 + 5, 16), nn.Tanh(), nn.Linear(16, 64))
+        for parameter in self.parameters():
+            parameter.data.normal_(std=0.3, generator=generator("coarse", parameter.numel()))
+
+    def encode(self, x: Tensor) -> Posterior:
+        out = self.encoder(F.avg_pool2d(x, 4).flatten(1))
+        return Posterior((Gaussian(out[:, :4], out[:, 4:8]), Categorical(out[:, 8:])))
+
+    def decode(self, z: Tensor) -> Tensor:
+        image = self.decoder(z).sigmoid().view(-1, 1, 8, 8)
+        return F.interpolate(image, scale_factor=4.0)
 
 
 def norms_of(attack: str) -> list[str]:

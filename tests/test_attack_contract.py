@@ -7,18 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from attack_cases import EPS, QUICK, VARIANTS, digits, given, norms_of
+from attack_cases import EPS, QUICK, VARIANTS, Coarse, digits, given, norms_of
 from linear_problems import COUNT, linear_judge
-from torch import Tensor, nn
+from torch import Tensor
 
 import genrobust
 from genrobust.attacks import make_attack
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
 from genrobust.models.wrapping import adapt
-from genrobust.posterior import Categorical, Gaussian, Posterior
-from genrobust.seeding import generator
+from genrobust.posterior import Posterior
 
 #: Every attack, and its settings, by a name for the test.
 CASES = {**{name: (name, settings) for name, settings in QUICK.items()}, **VARIANTS}
@@ -28,27 +26,6 @@ RANDOM = ("pgd", "thesis", "kos-classifier", "camuto", "kuzina", "photoguard", "
 PENALISED = ("kos-classifier", "kos-lvae", "kos-latent", "thesis")
 #: Attacks that take many products with the derivative from one pass through the encoder.
 MANY_PRODUCTS = ("kuzina-linearised", "khan")
-
-
-class Coarse(nn.Module):
-    """Latents of both kinds from 8x8 blocks of a digit: hundreds of attacks on it are soon made."""
-
-    input_shape = (1, 32, 32)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2 * 4 + 5))
-        self.decoder = nn.Sequential(nn.Linear(4 + 5, 16), nn.Tanh(), nn.Linear(16, 64))
-        for parameter in self.parameters():
-            parameter.data.normal_(std=0.3, generator=generator("coarse", parameter.numel()))
-
-    def encode(self, x: Tensor) -> Posterior:
-        out = self.encoder(F.avg_pool2d(x, 4).flatten(1))
-        return Posterior((Gaussian(out[:, :4], out[:, 4:8]), Categorical(out[:, 8:])))
-
-    def decode(self, z: Tensor) -> Tensor:
-        image = self.decoder(z).sigmoid().view(-1, 1, 8, 8)
-        return F.interpolate(image, scale_factor=4.0)
 
 
 @pytest.fixture(scope="module")

@@ -92,22 +92,24 @@ def test_noise_on_what_is_known_does_not_hide_that_it_is(noise: float) -> None:
 
 
 def test_one_that_knows_only_the_very_pixels_is_told_by_moving_them() -> None:
-    assert reconstruction_ratios(blended(0.9), IMAGES, SUITE, seed=1).moved > FACTOR
+    model = blended(0.9)
+    assert reconstruction_ratios(model, IMAGES, SUITE, seed=1).moved > FACTOR
     with pytest.raises(RejectionError):
-        require_general(blended(0.9), IMAGES, SUITE, seed=1)
+        require_general(model, IMAGES, SUITE, seed=1)
 
 
 @pytest.mark.parametrize(("share", "refused"), [(0.2, False), (0.29, False), (0.34, True)])
 def test_the_limit_is_a_factor_of_two_and_what_chance_allows(share: float, refused: bool) -> None:
     """An error that is (1 - share) squared of the usual one, which is 1.09 on other images."""
-    found = reconstruction_ratios(blended(share), IMAGES, SUITE, seed=0)
+    model = blended(share)
+    found = reconstruction_ratios(model, IMAGES, SUITE, seed=0)
     assert found.by_chance == pytest.approx(0.158, abs=1e-3)
     assert (found.others > FACTOR * 1.158) == refused
     if refused:
         with pytest.raises(RejectionError, match=r"on other images of the data set is 2\.5 times"):
-            require_general(blended(share), IMAGES, SUITE, seed=0)
+            require_general(model, IMAGES, SUITE, seed=0)
     else:
-        require_general(blended(share), IMAGES, SUITE, seed=0)
+        require_general(model, IMAGES, SUITE, seed=0)
 
 
 @pytest.mark.parametrize(("least", "refused"), [(0.26, False), (0.24, True)])

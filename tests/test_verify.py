@@ -108,6 +108,14 @@ def test_what_cannot_be_told_ends_the_command_with_2(tmp_path: Path, entry: Path
     (tmp_path / "empty").mkdir()
     code, output = cli(tmp_path / "empty")
     assert (code, "there is nothing to verify" in output) == (2, True)
+    run = tmp_path / "runs" / "digits-v2" / "vae"
+    run.mkdir(parents=True)
+    (run / RECORD).write_bytes((entry / RECORD).read_bytes())
+    code, output = cli(run)
+    assert (code, "vae/evidence.zip', by which others" in output) == (2, True)
+    assert "type the run's command again with --evidence" in output
+    code, output = cli(tmp_path / "runs")
+    assert (code, f"holds runs; name the folder of one, such as '{run}'" in output) == (2, True)
     code, output = cli(entry / RECORD)
     assert (code, "record.json' is no archive of evidence; name" in output) == (2, True)
     code, output = cli(entry, "--depth", "replya")

@@ -10,6 +10,7 @@ from genrobust.evidence.bundle import EVIDENCE
 from genrobust.evidence.entries import sha256_of
 from genrobust.records.record import Record
 from genrobust.runner.execute import Progress, silent
+from genrobust.verify.subject import no_evidence
 from genrobust.verify.verify import VerifyOptions, verify
 
 
@@ -69,10 +70,7 @@ def replay_run(
     place = Path(path)
     archive = place / EVIDENCE if place.is_dir() else place
     if not archive.is_file():
-        raise GenrobustError(
-            f"there is no evidence '{archive}', by which others could check the scores; type the "
-            "run's command again with --evidence, and name the folder that it prints"
-        )
+        raise no_evidence(archive)
     digest = sha256_of(archive)
     found = verify(archive, options or VerifyOptions("replay"), on_progress=on_progress)
     for check in found.verification.checks:

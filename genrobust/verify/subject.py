@@ -77,7 +77,8 @@ def find_subjects(path: Path) -> list[Path]:
     entries below a folder.
 
     Raises:
-        GenrobustError: nothing, or a file that is no archive: it is not what was submitted.
+        GenrobustError: nothing, as in a run's folder without evidence or in one of several runs, or
+            a file that is no archive: it is not what was submitted.
     """
     if path.is_file():
         if _begins_otherwise(path):
@@ -90,11 +91,24 @@ def find_subjects(path: Path) -> list[Path]:
         return [path]
     found = sorted(entry.parent for entry in path.rglob(ENTRY) if not _hidden(entry, path))
     if not found:
+        if (path / RECORD).exists():
+            raise no_evidence(path / EVIDENCE)
+        if runs := sorted(record.parent for record in path.rglob(RECORD)):
+            one = next((run for run in runs if (run / EVIDENCE).exists()), runs[0])
+            raise GenrobustError(f"'{path}' holds runs; name the folder of one, such as '{one}'")
         raise GenrobustError(
             f"there is nothing to verify at '{path}'; name an entry's folder, a folder of entries "
             "such as leaderboard/entries, or an evidence.zip"
         )
     return found
+
+
+def no_evidence(archive: Path) -> GenrobustError:
+    """What to do where a run has none."""
+    return GenrobustError(
+        f"there is no evidence '{archive}', by which others could check the scores; type the run's "
+        "command again with --evidence, and name the folder that it prints"
+    )
 
 
 def _begins_otherwise(path: Path) -> bool:

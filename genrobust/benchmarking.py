@@ -33,6 +33,7 @@ from genrobust.runner.own import (
     run_on,
 )
 from genrobust.runner.prepare import chosen_suite, prepare
+from genrobust.runner.provenance import naming_file
 from genrobust.runner.run import Run, execute
 from genrobust.suites.suite import Suite
 
@@ -135,6 +136,9 @@ def bench(
                     protocol, file = placed(protocol, lambda _: place, radii=bool(options.eps))
                 options = run_on(options)
         prepared = prepare(model, protocol, options)
+        said = suite if file is None else file
+        if isinstance(said, (str, os.PathLike)):
+            prepared = naming_file(prepared, os.fspath(said), place or Path())
         if file is not None:
             keep(protocol, file, over=True)
         if place is None:

@@ -19,7 +19,7 @@ from genrobust.runner.own import drawn_for, keep, placed, referred, require_data
 from genrobust.runner.places import folder_of, home_of, require_run
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.provenance import command_here
+from genrobust.runner.provenance import command_here, naming_file
 from genrobust.runner.run import execute, execute_part, shards_of
 from genrobust.suites.suite import Suite, load_suite
 
@@ -71,7 +71,9 @@ def bench_models(
     home = home_of(out, protocol)
     names: Sequence[str | None] = own.names or [None] * len(models)
     prepared = [
-        _prepared(model, protocol, replace(options, weights=path, name=name))
+        naming_file(
+            _prepared(model, protocol, replace(options, weights=path, name=name)), suite, out
+        )
         for model, path, name in zip(models, given, names, strict=True)
     ]
     if own.data is not None:

@@ -13,7 +13,7 @@ from genrobust.runner.curve import prepare_curve
 from genrobust.runner.options import Options
 from genrobust.runner.places import folder_of, home_of, require_run
 from genrobust.runner.plan import Part
-from genrobust.runner.provenance import command_here
+from genrobust.runner.provenance import command_here, naming_file
 from genrobust.runner.run import execute, execute_part, shards_of
 from genrobust.suites.suite import load_suite
 
@@ -35,7 +35,7 @@ def measure_curve(
 
     protocol = load_suite(suite, options.data_root)
     home = home_of(out, protocol)  # before a model's file changes directory
-    run = prepare_curve(model, protocol, options)
+    run = naming_file(prepare_curve(model, protocol, options), suite, out)
     shards = shards_of(run)
     if collected is None:
         folder = folder_of(home, run, shards, below=run.suite.norm, take=not dry_run)

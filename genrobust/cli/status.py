@@ -47,7 +47,9 @@ def lines_of(run: Path, found: Status, now: float) -> list[str]:
             f"    {name}: {100 * e.value:.1f} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
             for name, e in found.scores
         ]
-    if not found.finished:
-        on = found.plan.onward(run)
-        lines.append(f"  goes on with: {on.command}" if on.command else f"  to go on, {on.words}")
+    on = found.plan.onward(run)
+    if on.command:
+        lines.append(f"  {'came of' if found.finished else 'goes on with'}: {on.command}")
+    elif not found.finished:
+        lines.append(f"  to go on, {on.words}")
     return lines

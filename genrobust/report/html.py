@@ -22,6 +22,7 @@ from genrobust.report.figures import (
 )
 from genrobust.report.pictures import data_uri
 from genrobust.rules.base import RULES, Rule
+from genrobust.suites.suite import OWN
 
 #: Stands where there is no number.
 NOTHING = "\u2013"
@@ -153,6 +154,7 @@ def environment(*packages: str) -> Environment:
         "nothing": NOTHING,
         "scores_at": _scores_at,
         "rule_of": RULES.get,
+        "OWN": OWN,
     }
     return made
 

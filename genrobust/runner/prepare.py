@@ -19,7 +19,7 @@ from genrobust import files
 from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
-from genrobust.data.base import DATASETS, Images, is_reference, load_images
+from genrobust.data.base import DATASETS, Images, data_at, is_reference, load_images
 from genrobust.data.reference import reference_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
@@ -48,7 +48,7 @@ from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
 from genrobust.runner.scorer import scorer_of
 from genrobust.runner.shard import Loaded
 from genrobust.runner.spec import RunSpec
-from genrobust.suites.suite import JudgeRef, Suite, load_suite, registered_as
+from genrobust.suites.suite import OWN, JudgeRef, Suite, load_suite, registered_as
 from genrobust.threat import TOLERANCE, ThreatModel
 
 #: What a batch has only where a suite has judges.
@@ -345,7 +345,8 @@ def wrapped(
             f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "
             "what genrobust.wrap gives"
         )
-    return load_model(model, dataset, options.weights, options.batch_size)
+    with data_at(options.data_root):
+        return load_model(model, dataset, options.weights, options.batch_size)
 
 
 def _that_fits(model: GenerativeModel, some: Tensor) -> tuple[GenerativeModel, ModelCheck]:
@@ -443,7 +444,7 @@ def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], t
     used, deviations, settings = suite, [], []
     known = registered_as(suite)
     if known is None or load_suite(known, options.data_root) != suite:
-        deviations.append("a suite of one's own")
+        deviations.append(OWN)
     if options.attacks:
         used = used.with_attacks(list(options.attacks))
         deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -28,10 +29,11 @@ from genrobust.reach.libraries import library
 from genrobust.records.record import Provenance
 from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
-from genrobust.suites.suite import Suite, registered_as
+from genrobust.suites.suite import OWN, Suite, registered_as
 
 if TYPE_CHECKING:
     from genrobust.runner.prepare import Prepared
+    from genrobust.runner.purpose import AnyRecord
 
 
 def provenance(
@@ -69,6 +71,25 @@ def command(model: str, suite: Suite, options: Options) -> str:
     words = ["genrobust", "bench", "--model", model, *said.pop("weights", ())]
     words += ["--suite", registered_as(suite) or f"{suite.name}.json"]
     return shlex.join([*words, *chain.from_iterable(said.values())])
+
+
+def naming_file(prepared: Prepared[AnyRecord], suite: str, out: Path) -> Prepared[AnyRecord]:
+    """A run whose record names the file that its suite is in, where that is of one's own.
+
+    Of where the file lies it says what is below the folder for results, or else its name alone.
+
+    Args:
+        prepared: the run.
+        suite: a name or a path, as it was typed.
+        out: the folder for results.
+    """
+    if not suite.endswith(".json") or OWN not in prepared.deviations:
+        return prepared
+    words = shlex.split(prepared.command)
+    file, home = (Path(os.path.abspath(place)) for place in (suite, out))  # noqa: PTH100 - without ..
+    said = file.relative_to(home).as_posix() if file.is_relative_to(home) else file.name
+    words[words.index("--suite") + 1] = said
+    return replace(prepared, command=shlex.join(words))
 
 
 def command_here(prepared: Prepared[Any], suite: str, out: Path) -> str:

@@ -78,6 +78,9 @@ class JudgeRef(Frozen):
         return cls(architecture=reference, sha256=load_judge(dataset, reference).sha256)
 
 
+#: How a run of a suite that is not registered as it is departs from all that are.
+OWN = "a suite of one's own"
+
 #: A file that is larger is no suite: the largest ids of the most samples take less.
 MAX_BYTES = 16 << 20
 #: What is found of each source is kept in memory until the scores are taken.

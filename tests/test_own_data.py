@@ -22,6 +22,7 @@ from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError
 from genrobust.judges import load_judge
+from genrobust.records.record import Record
 from genrobust.runner.options import Options
 from genrobust.runner.own import keep, placed, referred
 from genrobust.suites.draw import _number, draw
@@ -316,8 +317,12 @@ def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path
     _run("bench", "--model", "mine.py:VAE", *own, *words)
     home = place / "runs" / "shapes-v1"
     suite = load_suite(str(home / "suite.json"))
-    report = next(home.glob("mine-VAE*/report.html")).read_text()
+    (run,) = home.glob("mine-VAE*")
+    report = (run / "report.html").read_text()
     assert "data:image/png" in report
+    assert "its file and its pictures must be at hand" in report
+    assert "--suite shapes-v1/suite.json" in Record.load(run).command
+    assert f"came of: genrobust bench --model {place / 'mine.py'}:VAE" in _run("status", str(run))
     _run("bench", "--model", "mine.py:VAE", *own, *words, "--name", "second")
     assert load_suite(str(home / "suite.json")) == suite, "another model has the same radii"
     assert list(home.glob("second*/record.json"))
@@ -328,6 +333,29 @@ def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path
         == 2
     ), "without a judge it is another suite, in a folder of its own"
     assert str(place) not in (home / "suite.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "words", ["bench --model vae", "check vae", "suite make --model vae --out a.json"]
+)
+def test_a_model_without_weights_for_pictures_names_a_command_that_trains_on_them(
+    words: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32), "uint8")
+    np.savez("pics.npz", images=pixels)
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    problem = _fails(*words.split(), "--data", "../pics.npz")
+    command = problem.partition("train them with genrobust ")[2].partition(" and pass --weights")[0]
+    assert shlex.split(command)[-2:] == ["--data-root", str(place)]
+    _run(*shlex.split(command), "--set", "steps=1", "--set", "batch_size=2", "--out", "trained")
+    assert Path("trained/vae.safetensors").is_file()
+
+
+def test_pictures_that_no_command_has_are_not_named_in_one(place: Path) -> None:
+    pixels = torch.rand(4, 1, 32, 32)
+    with pytest.raises(GenrobustError, match=r"'own-data.* give the model itself, with weights"):
+        genrobust.bench("vae", data=pixels, workers=1)
 
 
 def test_suite_make_and_its_use_from_another_folder(

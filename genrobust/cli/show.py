@@ -108,9 +108,14 @@ def _card(name: str, dataset: str) -> str:
         if name not in MODELS:
             raise unknown_name("model", name, MODELS.names())
         shipped = sorted(p.parent.name for p in WEIGHTS.glob(f"*/{name}.json"))
+        if not shipped:
+            raise GenrobustError(
+                f"no weights of '{name}' ship with genrobust, so there is no card; 'genrobust "
+                f"train' writes {name}.json beside the weights that it trains"
+            )
         raise GenrobustError(
             f"no weights of '{name}' for '{dataset}' ship with genrobust, so there is no card; "
-            f"there is one for --dataset {' or '.join(shipped) or 'none'}"
+            f"there is one for --dataset {' or '.join(shipped)}"
         )
     return card.model_dump_json(indent=1)
 

@@ -105,17 +105,20 @@ def loaded_on(
 ) -> tuple[GenerativeModel, Tensor]:
     """A model, and a few images to try it on, of a data set or of one's own data."""
     from genrobust.data import load_images
+    from genrobust.data.base import data_at
     from genrobust.models import load_model
     from genrobust.runner.options import Options
     from genrobust.runner.own import referred
 
     if data is None:
         images = load_images(dataset, "test", data_root)
-        return load_model(model, dataset, weights, batch_size), images.take(range(8))
+        with data_at(data_root):
+            return load_model(model, dataset, weights, batch_size), images.take(range(8))
     reference, options = referred(data, Options(data_root=data_root))
     root = None if options.data_root is None else Path(options.data_root)
     native = reference.native("test", root)
-    loaded = load_model(model, native.name, weights, batch_size)
+    with data_at(root):
+        loaded = load_model(model, native.name, weights, batch_size)
     few = min(8, native.pictures("test", root).count)
     taken, told = replace(native, shape=loaded.input_shape, draw=few).read("test", root)
     typer.echo(f"pictures      {few} of '{reference.place}', {told}")

@@ -8,6 +8,7 @@ before the pictures themselves are needed; of those only the drawn ones are.
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from genrobust.data.base import (
     DATASETS,
     Images,
     Split,
+    chosen_root,
     is_reference,
     load_images,
     require_full_range,
@@ -281,6 +283,20 @@ def undrawn(name: str) -> str:
     ('faces?shape=3x64x64', 'digits')
     """
     return replace(Reference.parse(name), draw=0).name if is_reference(name) else name
+
+
+def training(kind: str, name: str, dataset: str) -> str | None:
+    """The command that trains on a data set, as a shell takes it; None where no command has it.
+
+    Example:
+        >>> training("model", "vae", "faces?shape=3x64x64&draw=100")
+        "genrobust train --model vae --dataset 'faces?shape=3x64x64'"
+    """
+    if Reference.parse(dataset).place == LENT:
+        return None
+    words = ["genrobust", "train", f"--{kind}", name, "--dataset", undrawn(dataset)]
+    words += [] if chosen_root() is None else ["--data-root", str(chosen_root())]
+    return shlex.join(words)
 
 
 def drawn(labels: Tensor | None, count: int, number: int) -> list[int]:

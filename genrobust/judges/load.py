@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ import torch
 from torch import nn
 
 from genrobust import files
-from genrobust.data.base import DATASETS, chosen_root
-from genrobust.data.reference import LENT, undrawn
+from genrobust.data.base import DATASETS
+from genrobust.data.reference import training, undrawn
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import as_script, build
 from genrobust.judges.check import check_judge
@@ -255,12 +254,9 @@ def _shipped(architecture: str, dataset: str) -> Judge:
 
 
 def _training(architecture: str, dataset: str) -> str:
-    """How such a judge is trained, as a shell takes it; nothing where no command has the data."""
-    if dataset.startswith(f"{LENT}?"):
-        return ""
-    words = ["genrobust", "train", "--judge", architecture, "--dataset", undrawn(dataset)]
-    words += [] if chosen_root() is None else ["--data-root", str(chosen_root())]
-    return f"train one with {shlex.join(words)} and give its .safetensors file, or "
+    """How such a judge is trained; nothing where no command has the data."""
+    command = training("judge", architecture, dataset)
+    return f"train one with {command} and give its .safetensors file, or " if command else ""
 
 
 def _by_name(name: str) -> Callable[[str], nn.Module | Judge]:

@@ -11,6 +11,7 @@ from torch import nn
 from genrobust import files
 from genrobust.arguments import text
 from genrobust.data.base import DATASETS
+from genrobust.data.reference import training
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
@@ -152,10 +153,14 @@ def _build_registered(
     if name in NETWORKS:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
         if not shipped.is_file():
+            command = training("model", name, dataset)
+            advice = (
+                "give the model itself, with weights in it"
+                if command is None
+                else f"train them with {command} and pass --weights"
+            )
             raise GenrobustError(
-                f"no weights of '{name}' for '{dataset}' ship with genrobust; train them with "
-                f"genrobust train --model {name} --dataset {shlex.quote(dataset)} and pass "
-                "--weights"
+                f"no weights of '{name}' for '{dataset}' ship with genrobust; {advice}"
             )
         assert isinstance(built, nn.Module)
         load_state_dict(built, read_state_dict(shipped), shipped)

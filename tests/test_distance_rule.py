@@ -135,7 +135,7 @@ def test_a_file_runs_from_the_command_to_the_report(write: Writer, tmp_path: Pat
     (folder,) = (tmp_path / "out" / "digits-by-distance-v2").iterdir()
     record = Record.model_validate_json((folder / "record.json").read_text())
     assert record.suite.rule == "distance"
-    assert "--suite mine.json" in record.provenance.command, "the file, whatever its suite is called"
+    assert "--suite mine.json" in record.provenance.command
     assert not record.official
     page = (folder / "report.html").read_text()
     assert "bring" in page

@@ -27,7 +27,7 @@ from genrobust.batch import Batch
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
-from genrobust.outcomes import flags
+from genrobust.outcomes import flags, marks
 from genrobust.outcomes.outcome import Counts
 from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose
 from genrobust.suites import load_suite
@@ -197,15 +197,15 @@ def looked_at(data: str, make: Make) -> Row:
     assert seen.along_pixels is not None
     assert seen.unreached is not None
     return {
-        "wrong gradient": percent(seen.along_either < flags.ALONG),
-        "wrong latent": percent(seen.along_latent_either < flags.ALONG),
-        "wrong pixels": percent(seen.along_pixels < flags.ALONG),
-        "wrong after": percent(late < flags.ALONG),
+        "wrong gradient": percent(seen.along_either < marks.ALONG),
+        "wrong latent": percent(seen.along_latent_either < marks.ALONG),
+        "wrong pixels": percent(seen.along_pixels < marks.ALONG),
+        "wrong after": percent(late < marks.ALONG),
         "jump": f"{float(seen.jump.max()):.2f}",
         "response": f"{float(seen.response.min()):.2f}",
-        "held after": percent(moves < flags.HELD),
-        "rippled": percent((gain > flags.GAIN) & eligible),
-        "unreached": percent((seen.unreached > flags.HIDDEN) & eligible),
+        "held after": percent(moves < marks.HELD),
+        "rippled": percent((gain > marks.GAIN) & eligible),
+        "unreached": percent((seen.unreached > marks.HIDDEN) & eligible),
         "lead": f"{float(seen.lead.max()):.0f}",
         "flags": ", ".join(flag.name for flag in raised),
     }

@@ -17,9 +17,10 @@ from genrobust.attacks.differences import cosine, directions, jacobian
 from genrobust.batch import Batch, Context
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
-from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Counts, Damaged, Directional, Signs
+from genrobust.outcomes import flags, marks
+from genrobust.outcomes.outcome import Counts, Damaged, Signs
 from genrobust.posterior import Posterior
+from genrobust.records.record import Flag
 from genrobust.runner.signs import (
     attacked_agreement,
     attacked_response,
@@ -136,53 +137,61 @@ def test_no_odd_model_has_a_flag(name: str) -> None:
 # The limits
 
 
-def directional(**changed: Tensor) -> Directional:
-    one, zero = torch.ones(COUNT), torch.zeros(COUNT)
-    sound = {"along": one, "along_latent": one, "jump": zero, "response": one, "lead": zero}
-    return Directional(**{**sound, **changed})
+def raised(eligible: Tensor, **columns: Tensor) -> list[Flag]:
+    """The flags of a sound model but for some columns."""
+    one, zero = torch.ones(len(eligible)), torch.zeros(len(eligible))
+    sound = {
+        **dict.fromkeys(("gradient_norm", "gradient_cosine"), one),
+        **dict.fromkeys(("surrogate_label", "deployed_label"), zero.long()),
+        **dict.fromkeys(("directional.along", "directional.along_latent"), one),
+        **{"directional.jump": zero, "directional.response": one, "directional.lead": zero},
+        **dict.fromkeys(("probe.success", "probe.again"), zero.bool()[None]),
+    }
+    suite = load_suite("digits").model_copy(update={"eps": (0.1,), "attacks": ()})
+    counts = Counts(*torch.zeros(4, 2, 1, dtype=torch.int64))
+    found = flags.raised(suite, eligible, Signs.of({**sound, **columns}), counts)
+    return [flag for flag in found if flag.name != "few eligible sources"]
 
 
 @pytest.mark.parametrize(
     ("sign", "bad", "good", "name"),
     [
-        ("along", 0.79, flags.ALONG, "gradients are wrong in part"),
-        ("along", float("nan"), flags.ALONG, "gradients are wrong in part"),
-        ("along_either", 0.79, flags.ALONG, "gradients are wrong in part"),
-        ("along_latent_either", 0.79, flags.ALONG, "latents without a true gradient"),
-        ("along_pixels", 0.79, flags.ALONG, "pixels without a true gradient"),
-        ("along_latent", 0.79, flags.ALONG, "latents without a true gradient"),
-        ("jump", 0.51, flags.JUMP, "reconstructions jump"),
-        ("response", 0.009, flags.RESPONSE, "reconstructions do not follow the image"),
-        ("lead", 60.1, flags.LEAD, "categories are too sure"),
+        ("along", 0.79, marks.ALONG, "gradients are wrong in part"),
+        ("along", float("nan"), marks.ALONG, "gradients are wrong in part"),
+        ("along_either", 0.79, marks.ALONG, "gradients are wrong in part"),
+        ("along_latent_either", 0.79, marks.ALONG, "latents without a true gradient"),
+        ("along_pixels", 0.79, marks.ALONG, "pixels without a true gradient"),
+        ("along_latent", 0.79, marks.ALONG, "latents without a true gradient"),
+        ("jump", 0.51, marks.JUMP, "reconstructions jump"),
+        ("response", 0.009, marks.RESPONSE, "reconstructions do not follow the image"),
+        ("lead", 60.1, marks.LEAD, "categories are too sure"),
     ],
 )
 def test_a_flag_is_raised_beyond_its_limits_alone(
     sign: str, bad: float, good: float, name: str
 ) -> None:
-    def raised(values: Tensor) -> list[str]:
+    def names(values: Tensor) -> list[str]:
         eligible = torch.ones(COUNT, dtype=torch.bool)
-        found = flags._directional(directional(**{sign: values}), eligible)
-        return [flag.name for flag in found]
+        return [flag.name for flag in raised(eligible, **{f"directional.{sign}": values})]
 
     values = torch.full((COUNT,), good)
-    assert raised(values) == []
+    assert names(values) == []
     values[: COUNT // 4] = bad  # a quarter is the limit
-    assert raised(values) == []
+    assert names(values) == []
     values[: COUNT // 4 + 1] = bad
-    assert raised(values) == [name]
+    assert names(values) == [name]
 
 
 def test_the_flag_of_what_is_held_is_raised_beyond_its_limits_alone() -> None:
-    response, eligible = torch.full((20,), flags.HELD), torch.ones(20, dtype=torch.bool)
-    assert flags._held(response, eligible) is None
+    response, eligible = torch.full((20,), marks.HELD), torch.ones(20, dtype=torch.bool)
+    assert not raised(eligible, response_attacked=response)
     response[:12] = torch.tensor([0.24, float("nan")]).repeat(6)  # six tenths are the limit
-    assert flags._held(response, eligible) is None
+    assert not raised(eligible, response_attacked=response)
     response[12] = 0.24
-    flag = flags._held(response, eligible)
-    assert flag is not None
-    assert (flag.value, flag.limit) == (13 / 20, flags.HOLDS)
+    (flag,) = raised(eligible, response_attacked=response)
+    assert (flag.value, flag.limit) == (13 / 20, marks.HOLDS)
     eligible[:7] = False  # those that count alone
-    assert flags._held(response, eligible) is None
+    assert not raised(eligible, response_attacked=response)
 
 
 @pytest.mark.slow
@@ -194,21 +203,20 @@ def test_what_a_gate_holds_moves_less_where_attacks_lead() -> None:
         diagnosis = diagnose(model, batch, eligible, "linf", (0.1,))
         found[name] = attacked_response(model, batch, diagnosis)
         assert found[name][2] == 1  # no attack ran on it
-    assert float(found["gate"][eligible].max()) < flags.HELD / 2
-    assert float(found["vae"].min()) > flags.HELD
+    assert float(found["gate"][eligible].max()) < marks.HELD / 2
+    assert float(found["vae"].min()) > marks.HELD
 
 
 def test_the_flag_of_ripples_is_raised_beyond_its_limits_alone() -> None:
-    gain, eligible = torch.full((20,), flags.GAIN), torch.ones(20, dtype=torch.bool)
-    assert flags._rippled(gain, eligible) is None
+    gain, eligible = torch.full((20,), marks.GAIN), torch.ones(20, dtype=torch.bool)
+    assert not raised(eligible, smoothed_gain=gain)
     gain[:9] = torch.tensor([0.41, float("nan"), 1.0]).repeat(3)  # nine of twenty are the limit
-    assert flags._rippled(gain, eligible) is None
+    assert not raised(eligible, smoothed_gain=gain)
     gain[9] = 0.41
-    flag = flags._rippled(gain, eligible)
-    assert flag is not None
-    assert (flag.value, flag.limit) == (10 / 20, flags.RIPPLED)
+    (flag,) = raised(eligible, smoothed_gain=gain)
+    assert (flag.value, flag.limit) == (10 / 20, marks.RIPPLED)
     eligible[:3] = False  # those that count alone
-    assert flags._rippled(gain, eligible) is None
+    assert not raised(eligible, smoothed_gain=gain)
 
 
 def test_a_mean_of_gradients_leads_further_through_a_ripple_alone() -> None:
@@ -216,26 +224,26 @@ def test_a_mean_of_gradients_leads_further_through_a_ripple_alone() -> None:
     rippled, plain = (
         guidance_of(model, batch).smoothed_gain for model in (masked("coarse-ripple"), zoo("vae"))
     )
-    assert float(rippled.mean()) > flags.GAIN > 2 * float(plain.abs().max())
+    assert float(rippled.mean()) > marks.GAIN > 2 * float(plain.abs().max())
     alone = guidance_of(zoo("vae"), batch[torch.tensor([3])]).smoothed_gain
     assert torch.allclose(alone, plain[[3]], atol=1e-4)  # whatever else is in the batch
 
 
 def test_the_flag_of_unreached_codes_is_raised_beyond_its_limits_alone() -> None:
-    hidden, eligible = torch.full((20,), flags.HIDDEN), torch.ones(20, dtype=torch.bool)
+    hidden, eligible = torch.full((20,), marks.HIDDEN), torch.ones(20, dtype=torch.bool)
     hidden[:5] = 0.31
-    assert not [*flags._unreached(hidden, eligible)]
+    assert not raised(eligible, **{"directional.unreached": hidden})
     hidden[5] = 1.0
-    (flag,) = flags._unreached(hidden, eligible)
-    assert (flag.value, flag.limit) == (6 / 20, flags.UNREACHED)
+    (flag,) = raised(eligible, **{"directional.unreached": hidden})
+    assert (flag.value, flag.limit) == (6 / 20, marks.UNREACHED)
     eligible[:2] = False  # those that count alone
-    assert not [*flags._unreached(hidden, eligible)]
+    assert not raised(eligible, **{"directional.unreached": hidden})
 
 
 def test_what_no_gradient_reaches_is_told_of_each_source_alone() -> None:
     batch = digits(4)
     whole = unreached(Context(masked("hard-label"), batch))
-    assert float(whole.min()) > flags.HIDDEN
+    assert float(whole.min()) > marks.HIDDEN
     alone = unreached(Context(masked("hard-label"), batch[torch.tensor([2])]))
     assert torch.allclose(alone, whole[[2]], atol=1e-4)
     # Gradients of any scale can be followed, and attacks switch what is discrete.
@@ -276,19 +284,18 @@ def test_draws_hide_no_mask(name: str) -> None:
         if name == "gate":
             diagnosis = diagnose(one, batch, eligible, "linf", (0.1,))
             held = attacked_response(one, batch, diagnosis)
-            assert (float((held < flags.HELD).float().mean()) > flags.HOLDS) == is_told
+            assert (float((held < marks.HELD).float().mean()) > marks.HOLDS) == is_told
         else:
             gain = guidance_of(one, batch).smoothed_gain
-            assert (float((gain > flags.GAIN).float().mean()) > flags.RIPPLED) == is_told
+            assert (float((gain > marks.GAIN).float().mean()) > marks.RIPPLED) == is_told
 
 
 def test_the_flag_of_late_gradients_is_raised_beyond_its_limits_alone() -> None:
-    along, eligible = torch.full((20,), flags.ALONG), torch.ones(20, dtype=torch.bool)
+    along, eligible = torch.full((20,), marks.ALONG), torch.ones(20, dtype=torch.bool)
     along[:5] = 0.79
-    assert flags._attacked(along, eligible) is None
+    assert not raised(eligible, along_attacked=along)
     along[5] = float("nan")
-    flag = flags._attacked(along, eligible)
-    assert flag is not None
+    (flag,) = raised(eligible, along_attacked=along)
     assert flag.name == "gradients are wrong where attacks lead"
 
 
@@ -298,7 +305,7 @@ def test_a_group_counts_where_its_differences_tell_of_a_slope() -> None:
     found = guidance_of(model, batch).directional
     assert found is not None
     assert found.along_pixels is not None
-    assert (found.along_pixels < flags.ALONG).float().mean() <= flags.WRONG
+    assert (found.along_pixels < marks.ALONG).float().mean() <= marks.WRONG
 
 
 def test_rounding_that_hides_short_differences_is_no_lie() -> None:
@@ -307,16 +314,13 @@ def test_rounding_that_hides_short_differences_is_no_lie() -> None:
     found = guidance_of(model, batch).directional
     assert found is not None
     assert found.along_latent_either is not None
-    hidden = found.along_latent < flags.ALONG
-    assert hidden.float().mean() > flags.WRONG
-    assert (found.along_latent_either < flags.ALONG).float().mean() <= flags.WRONG
+    hidden = found.along_latent < marks.ALONG
+    assert hidden.float().mean() > marks.WRONG
+    assert (found.along_latent_either < marks.ALONG).float().mean() <= marks.WRONG
 
 
-def test_an_older_run_says_nothing_of_groups_of_pixels() -> None:
-    seen = directional()
-    assert seen.along_pixels is None
-    assert "along_pixels" not in seen.tensors()
-    assert list(flags._directional(seen, torch.ones(COUNT, dtype=torch.bool))) == []
+def test_a_run_without_the_later_signs_says_nothing_of_them() -> None:
+    assert raised(torch.ones(COUNT, dtype=torch.bool)) == []
 
 
 def test_the_whole_box_flag_is_raised_beyond_its_limit_alone() -> None:

@@ -6,36 +6,26 @@ After Carlini et al. 2019, "On evaluating adversarial robustness", and the check
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import Tensor
 
 from genrobust.outcomes.damage import reconstructed
-from genrobust.outcomes.outcome import (
-    Counts,
-    Damaged,
-    Directional,
-    Guidance,
-    Longer,
-    Short,
-    Signs,
-)
+from genrobust.outcomes.marks import Mark, marks
+from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
+from genrobust.outcomes.standing import stand_more_often
 from genrobust.records.record import Flag
 from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
 
 #: Shares above which a flag is raised.
-VANISHED = 0.1
 DISAGREE = 0.1
 BLACK_BOX = 0.05
 FEWER = 0.05
 RESTARTS = 0.25
 LONGER = 0.05
-#: Cosine of two gradients a thousandth of the pixel range apart, and the share below it.
-ALIKE, RANDOM = 0.5, 0.25
-#: Part of the fall that a gradient promises, and the share that falls less.
-KEPT, MISLED = 0.1, 0.25
 #: Eligible sources below which intervals say little, in number and as a share of the sources.
 FEW, FEW_SHARE = 20, 0.5
 #: Of how many sources a class must be to count, the share of them below which it is lost, and the
@@ -44,30 +34,6 @@ MEMBERS, SHOWN, LOST = 5, 0.1, 0.25
 #: Share of the sources that are reconstructed no better than by one picture for all. Of sound
 #: models, the published ones too, it is 5% at most; of untrained ones all of them.
 UNLIKE = 0.25
-#: Cosine of what a model does along directions with what its gradient says, and the share of the
-#: sources where it is less. Of honest models, odd ones too, it is above at nine of ten; of one that
-#: declares a rippled deployment 0.9 is above at too few.
-ALONG, WRONG = 0.8, 0.25
-#: The part of a way's change that is a jump, and the share of the sources; of honest models it is
-#: 0.05 at most, of a deployment that rounds its input to 64 levels a quarter.
-JUMP, JUMPY = 0.5, 0.25
-#: The part of a change of the image that its reconstruction follows, and the share of the sources;
-#: of honest models it is 0.1 or more.
-RESPONSE, STIFF = 0.01, 0.25
-#: The part of its source's movement that an attacked image's reconstruction keeps, and the share
-#: of the sources where it is less. Of honest models of digits and MNIST it is less at 0.15 at most,
-#: where codes are coarsely quantised at 0.27; where a gate shuts on rough images at 0.88 and more.
-HELD, HOLDS = 0.25, 0.6
-#: The part of a fall of the margin down a smoothed gradient that the own one misses, and the share
-#: of the sources where it is more. Of honest models it is more at 0.27 at most, of a network that
-#: a step of 0.03 takes far; of rippled ones at 0.64 and more.
-GAIN, RIPPLED = 0.4, 0.45
-#: Logits by which a category leads beyond which others have next to no gradient, and the share of
-#: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
-LEAD, TOO_SURE = 60.0, 0.25
-#: The part of what the decoder does that hangs on code which no gradient reaches, and the share of
-#: the sources where it is more.
-HIDDEN, UNREACHED = 0.3, 0.25
 #: The share that stands in the whole box. Ten steps that large leave up to 0.6 of honest VAEs of
 #: faces standing by a judge of smiles; what hides its gradient leaves all.
 UNBOUNDED = 0.75
@@ -98,19 +64,11 @@ def raised(
         found.append(_still(suite, damaged, eligible, radius))
     if signs is not None:
         guidance, short = signs.guidance, signs.short
-        found += [_gradients(guidance, eligible), _random(guidance, eligible)]
-        found += [_mislead(guidance, eligible), _surrogate(suite, guidance, short, eligible)]
+        found += _marked(suite, [*marks(signs)], eligible, radius)
+        found += [_surrogate(suite, guidance, short, eligible)]
         found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
         found += [] if short.unbounded is None else [_unbounded(short.unbounded, eligible)]
-        if guidance.smoothed_gain is not None:
-            found.append(_rippled(guidance.smoothed_gain, eligible))
-        if guidance.directional is not None:
-            found += _directional(guidance.directional, eligible)
-        if signs.along_attacked is not None:
-            found.append(_attacked(signs.along_attacked, eligible))
-        if signs.response_attacked is not None:
-            found.append(_held(signs.response_attacked, eligible))
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
@@ -160,54 +118,36 @@ def _unlike(damaged: Damaged) -> Flag | None:
     )
 
 
-def _gradients(guidance: Guidance, eligible: Tensor) -> Flag | None:
-    norm = guidance.gradient_norm[eligible]
-    share = _share((norm == 0) | ~norm.isfinite())
-    if share <= VANISHED:
-        return None
-    return Flag(
-        name="gradients vanish",
-        evidence=f"for {share:.0%} of the eligible sources the judge's margin on the surrogate "
-        "reconstruction has a zero or infinite gradient",
-        value=share,
-        limit=VANISHED,
-    )
-
-
-def _random(guidance: Guidance, eligible: Tensor) -> Flag | None:
-    """A gradient that is another one right beside says nothing of where the loss falls."""
-    usable = eligible & (guidance.gradient_norm > 0)
-    share = _share(guidance.gradient_cosine[usable] < ALIKE)
-    if share <= RANDOM:
-        return None
-    return Flag(
-        name="gradients are random",
-        evidence=f"for {share:.0%} of the eligible sources the gradient of the judge's margin "
-        f"turns by more than 60 degrees within a thousandth of the pixel range",
-        value=share,
-        limit=RANDOM,
-    )
-
-
-def _mislead(guidance: Guidance, eligible: Tensor) -> Flag | None:
-    """A gradient may be smooth and yet that of something else."""
-    if guidance.descent is None or guidance.descent_promised is None:  # as in older runs
-        return None
-    usable = eligible & (guidance.gradient_norm > 0)
-    relaxed = guidance.descent_relaxed
-    descent = guidance.descent if relaxed is None else relaxed
-    fell, promised = descent[usable], guidance.descent_promised[usable]
-    share = _share(~(fell >= KEPT * promised))
-    if share <= MISLED:
-        return None
-    return Flag(
-        name="gradients mislead",
-        evidence=f"for {share:.0%} of the eligible sources a step of a hundredth of the pixel "
-        "range down the gradient lowers the judge's margin by less than a tenth of what the "
-        "gradient promises",
-        value=share,
-        limit=MISLED,
-    )
+def _marked(
+    suite: Suite, found: Sequence[Mark], eligible: Tensor, radius: Tensor | None
+) -> Iterator[Flag]:
+    """Signs that many of the sources bear, or those that stand."""
+    few: dict[str, Mark] = {}
+    for mark in found:
+        asked = eligible if mark.asked is None else eligible & mark.asked
+        share = _share(mark.borne[asked])
+        if share <= mark.limit:
+            few[mark.name] = replace(mark, borne=(mark.borne & asked)[eligible])
+            continue
+        yield Flag(
+            name=mark.name,
+            evidence=f"for {share:.0%} of the eligible sources {mark.what}",
+            value=share,
+            limit=mark.limit,
+        )
+    if radius is None:
+        return
+    borne = {name: mark.borne for name, mark in few.items()}
+    for look, limit in stand_more_often(borne, radius[eligible], len(suite.eps)):
+        yield Flag(
+            name=look.name,
+            evidence=f"for {look.bearing} of the {look.sources} eligible sources, which stand more "
+            f"often than the others (at eps {suite.eps[look.radius]:g} {look.both} of them and "
+            f"{look.standing - look.both} of the other {look.sources - look.bearing}), "
+            f"{few[look.name].what}",
+            value=look.both / look.sources,
+            limit=limit / look.sources,
+        )
 
 
 def _longer(longer: Longer, eligible: Tensor) -> Flag | None:
@@ -221,134 +161,6 @@ def _longer(longer: Longer, eligible: Tensor) -> Flag | None:
         f"{int(tried.sum())} sources that had stood at the radius it was given",
         value=share,
         limit=LONGER,
-    )
-
-
-def _directional(seen: Directional, eligible: Tensor) -> Iterator[Flag]:
-    """What needs no attack: differences beside gradients, and reconstructions on short ways."""
-    cosines = seen.along if seen.along_either is None else seen.along_either
-    along = _share(~(cosines[eligible] >= ALONG))
-    if along > WRONG:
-        yield Flag(
-            name="gradients are wrong in part",
-            evidence=f"for {along:.0%} of the eligible sources the gradient of the judge's margin "
-            f"has a cosine below {ALONG:g} with finite differences; let gradients pass, or give "
-            "the path that they take as encode= and decode= beside deploy=",
-            value=along,
-            limit=WRONG,
-        )
-    cosines = seen.along_latent if seen.along_latent_either is None else seen.along_latent_either
-    latent = _share(~(cosines[eligible] >= ALONG))
-    if latent > WRONG:
-        yield Flag(
-            name="latents without a true gradient",
-            evidence=f"for {latent:.0%} of the eligible sources a latent that moves with the image "
-            f"has a gradient whose cosine with finite differences is below {ALONG:g}; look for "
-            "what is detached, rounded or replaced on the way to the code",
-            value=latent,
-            limit=WRONG,
-        )
-    pixels = 0.0 if seen.along_pixels is None else _share(~(seen.along_pixels >= ALONG)[eligible])
-    if pixels > WRONG:
-        yield Flag(
-            name="pixels without a true gradient",
-            evidence=f"for {pixels:.0%} of the eligible sources a quarter of the pixels, by the "
-            "size of their gradient, does a tenth or more of what all do, and its gradient has a "
-            f"cosine below {ALONG:g} with finite differences; let gradients pass to all",
-            value=pixels,
-            limit=WRONG,
-        )
-    jumpy = _share(seen.jump[eligible] > JUMP)
-    if jumpy > JUMPY:
-        yield Flag(
-            name="reconstructions jump",
-            evidence=f"for {jumpy:.0%} of the eligible sources more than half of what a tenth of "
-            "the pixel range changes in the reconstruction changes at one point, where gradients "
-            "see nothing; attack the model without its detector, purifier or rounding as well",
-            value=jumpy,
-            limit=JUMPY,
-        )
-    stiff = _share(seen.response[eligible] < RESPONSE)
-    if stiff > STIFF:
-        yield Flag(
-            name="reconstructions do not follow the image",
-            evidence=f"for {stiff:.0%} of the eligible sources noise of a tenth of the pixel range "
-            f"moves the reconstruction by less than {RESPONSE:g} of it; attack the model without "
-            "what puts other images in the place of the given ones",
-            value=stiff,
-            limit=STIFF,
-        )
-    if seen.unreached is not None:
-        yield from _unreached(seen.unreached, eligible)
-    sure = _share(seen.lead[eligible] > LEAD)
-    if sure > TOO_SURE:
-        yield Flag(
-            name="categories are too sure",
-            evidence=f"for {sure:.0%} of the eligible sources a category leads by more than "
-            f"{LEAD:g} logits, so that the others have no gradient in float32; give logits in "
-            "place of probabilities, or divide them by a temperature",
-            value=sure,
-            limit=TOO_SURE,
-        )
-
-
-def _unreached(hidden: Tensor, eligible: Tensor) -> Iterator[Flag]:
-    """A label by argmax has no gradient, nor do short differences of it tell of one."""
-    share = _share(hidden[eligible] > HIDDEN)
-    if share > UNREACHED:
-        yield Flag(
-            name="codes that no gradient reaches",
-            evidence=f"for {share:.0%} of the eligible sources more than {HIDDEN:g} of what the "
-            "decoder does hangs on numbers of the code that no gradient moves; give a label as "
-            "genrobust.Categorical(logits), and let gradients pass to what is rounded",
-            value=share,
-            limit=UNREACHED,
-        )
-
-
-def _attacked(along: Tensor, eligible: Tensor) -> Flag | None:
-    """A gradient may be true at the sources and at first alone."""
-    share = _share(~(along[eligible] >= ALONG))
-    if share <= WRONG:
-        return None
-    return Flag(
-        name="gradients are wrong where attacks lead",
-        evidence=f"for {share:.0%} of the eligible sources, after the attacks, the gradient at an "
-        f"attacked image has a cosine below {ALONG:g} with finite differences; let gradients pass "
-        "wherever the image lies, however often and however many are asked for",
-        value=share,
-        limit=WRONG,
-    )
-
-
-def _held(response: Tensor, eligible: Tensor) -> Flag | None:
-    """Where attacks lead a reconstruction moves about as far as anywhere, unless it is held."""
-    share = _share(~(response[eligible] >= HELD))
-    if share <= HOLDS:
-        return None
-    return Flag(
-        name="reconstructions are held where attacks lead",
-        evidence=f"for {share:.0%} of the eligible sources noise moves the reconstruction of an "
-        f"attacked image by less than {HELD:g} of what it moves its source's; attack the model "
-        "without what lets go of the given image there",
-        value=share,
-        limit=HOLDS,
-    )
-
-
-def _rippled(gain: Tensor, eligible: Tensor) -> Flag | None:
-    """A mean of gradients leads where a true one does, unless the model is rippled."""
-    share = _share(~(gain[eligible] <= GAIN))
-    if share <= RIPPLED:
-        return None
-    return Flag(
-        name="a smoothed gradient leads further",
-        evidence=f"for {share:.0%} of the eligible sources a step down the mean of gradients "
-        "beside the source lowers the judge's margin much further than one down its own, by more "
-        f"than {GAIN:g} of the way; attack the model without its ripple, or with smoothed "
-        "gradients",
-        value=share,
-        limit=RIPPLED,
     )
 
 

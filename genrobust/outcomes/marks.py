@@ -1,0 +1,195 @@
+"""What is odd about single sources: a flag's sign, which of them bear it, and how many may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from genrobust.outcomes.outcome import Directional, Guidance, Signs
+
+#: Shares of the sources above which a flag is raised.
+VANISHED = 0.1
+#: Cosine of two gradients a thousandth of the pixel range apart, and the share below it.
+ALIKE, RANDOM = 0.5, 0.25
+#: Part of the fall that a gradient promises, and the share that falls less.
+KEPT, MISLED = 0.1, 0.25
+#: Cosine of what a model does along directions with what its gradient says, and the share of the
+#: sources where it is less. Of honest models, odd ones too, it is above at nine of ten; of one that
+#: declares a rippled deployment 0.9 is above at too few.
+ALONG, WRONG = 0.8, 0.25
+#: The part of a way's change that is a jump, and the share of the sources; of honest models it is
+#: 0.05 at most, of a deployment that rounds its input to 64 levels a quarter.
+JUMP, JUMPY = 0.5, 0.25
+#: The part of a change of the image that its reconstruction follows, and the share of the sources;
+#: of honest models it is 0.1 or more.
+RESPONSE, STIFF = 0.01, 0.25
+#: The part of its source's movement that an attacked image's reconstruction keeps, and the share
+#: of the sources where it is less. Of honest models of digits and MNIST it is less at 0.15 at most,
+#: where codes are coarsely quantised at 0.27; where a gate shuts on rough images at 0.88 and more.
+HELD, HOLDS = 0.25, 0.6
+#: The part of a fall of the margin down a smoothed gradient that the own one misses, and the share
+#: of the sources where it is more. Of honest models it is more at 0.27 at most, of a network that
+#: a step of 0.03 takes far; of rippled ones at 0.64 and more.
+GAIN, RIPPLED = 0.4, 0.45
+#: Logits by which a category leads beyond which others have next to no gradient, and the share of
+#: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
+LEAD, TOO_SURE = 60.0, 0.25
+#: The part of what the decoder does that hangs on code which no gradient reaches, and the share of
+#: the sources where it is more.
+HIDDEN, UNREACHED = 0.3, 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A sign that single sources bear.
+
+    Args:
+        name: of the flag.
+        borne: by which sources, (B,) bool.
+        limit: the share of the sources that may bear it.
+        what: is so of them, in words.
+        asked: of which sources it can be told, (B,) bool; None of all.
+    """
+
+    name: str
+    borne: Tensor
+    limit: float
+    what: str
+    asked: Tensor | None = None
+
+
+def marks(signs: Signs) -> Iterator[Mark]:
+    """The signs that there are: an older run lacks what was not measured then."""
+    guidance = signs.guidance
+    yield from _of_gradients(guidance)
+    if guidance.smoothed_gain is not None:
+        yield Mark(
+            name="a smoothed gradient leads further",
+            borne=~(guidance.smoothed_gain <= GAIN),
+            limit=RIPPLED,
+            what="a step down the mean of gradients beside the source lowers the judge's margin "
+            f"much further than one down its own, by more than {GAIN:g} of the way; attack the "
+            "model without its ripple, or with smoothed gradients",
+        )
+    if guidance.directional is not None:
+        yield from _of_directions(guidance.directional)
+    yield from _where_attacks_lead(signs)
+
+
+def _of_gradients(guidance: Guidance) -> Iterator[Mark]:
+    norm = guidance.gradient_norm
+    yield Mark(
+        name="gradients vanish",
+        borne=(norm == 0) | ~norm.isfinite(),
+        limit=VANISHED,
+        what="the judge's margin on the surrogate reconstruction has a zero or infinite gradient",
+    )
+    # A gradient that is another one right beside says nothing of where the loss falls.
+    yield Mark(
+        name="gradients are random",
+        borne=guidance.gradient_cosine < ALIKE,
+        limit=RANDOM,
+        what="the gradient of the judge's margin turns by more than 60 degrees within a thousandth "
+        "of the pixel range",
+        asked=norm > 0,
+    )
+    # It may be smooth and yet that of something else.
+    if guidance.descent is not None and guidance.descent_promised is not None:
+        relaxed = guidance.descent_relaxed
+        fell = guidance.descent if relaxed is None else relaxed
+        yield Mark(
+            name="gradients mislead",
+            borne=~(fell >= KEPT * guidance.descent_promised),
+            limit=MISLED,
+            what="a step of a hundredth of the pixel range down the gradient lowers the judge's "
+            "margin by less than a tenth of what the gradient promises",
+            asked=norm > 0,
+        )
+
+
+def _of_directions(seen: Directional) -> Iterator[Mark]:
+    """What needs no attack: differences beside gradients, and reconstructions on short ways."""
+    yield Mark(
+        name="gradients are wrong in part",
+        borne=~((seen.along if seen.along_either is None else seen.along_either) >= ALONG),
+        limit=WRONG,
+        what=f"the gradient of the judge's margin has a cosine below {ALONG:g} with finite "
+        "differences; let gradients pass, or give the path that they take as encode= and decode= "
+        "beside deploy=",
+    )
+    latent = seen.along_latent if seen.along_latent_either is None else seen.along_latent_either
+    yield Mark(
+        name="latents without a true gradient",
+        borne=~(latent >= ALONG),
+        limit=WRONG,
+        what="a latent that moves with the image has a gradient whose cosine with finite "
+        f"differences is below {ALONG:g}; look for what is detached, rounded or replaced on the "
+        "way to the code",
+    )
+    if seen.along_pixels is not None:
+        yield Mark(
+            name="pixels without a true gradient",
+            borne=~(seen.along_pixels >= ALONG),
+            limit=WRONG,
+            what="a quarter of the pixels, by the size of their gradient, does a tenth or more of "
+            f"what all do, and its gradient has a cosine below {ALONG:g} with finite differences; "
+            "let gradients pass to all",
+        )
+    yield Mark(
+        name="reconstructions jump",
+        borne=seen.jump > JUMP,
+        limit=JUMPY,
+        what="more than half of what a tenth of the pixel range changes in the reconstruction "
+        "changes at one point, where gradients see nothing; attack the model without its "
+        "detector, purifier or rounding as well",
+    )
+    yield Mark(
+        name="reconstructions do not follow the image",
+        borne=seen.response < RESPONSE,
+        limit=STIFF,
+        what="noise of a tenth of the pixel range moves the reconstruction by less than "
+        f"{RESPONSE:g} of it; attack the model without what puts other images in the place of the "
+        "given ones",
+    )
+    # A label by argmax has no gradient, nor do short differences of it tell of one.
+    if seen.unreached is not None:
+        yield Mark(
+            name="codes that no gradient reaches",
+            borne=seen.unreached > HIDDEN,
+            limit=UNREACHED,
+            what=f"more than {HIDDEN:g} of what the decoder does hangs on numbers of the code that "
+            "no gradient moves; give a label as genrobust.Categorical(logits), and let gradients "
+            "pass to what is rounded",
+        )
+    yield Mark(
+        name="categories are too sure",
+        borne=seen.lead > LEAD,
+        limit=TOO_SURE,
+        what=f"a category leads by more than {LEAD:g} logits, so that the others have no gradient "
+        "in float32; give logits in place of probabilities, or divide them by a temperature",
+    )
+
+
+def _where_attacks_lead(signs: Signs) -> Iterator[Mark]:
+    # A gradient may be true at the sources and at first alone.
+    if signs.along_attacked is not None:
+        yield Mark(
+            name="gradients are wrong where attacks lead",
+            borne=~(signs.along_attacked >= ALONG),
+            limit=WRONG,
+            what="the gradient at an attacked image, after the attacks, has a cosine below "
+            f"{ALONG:g} with finite differences; let gradients pass wherever the image lies, "
+            "however often and however many are asked for",
+        )
+    # There a reconstruction moves about as far as anywhere, unless it is held.
+    if signs.response_attacked is not None:
+        yield Mark(
+            name="reconstructions are held where attacks lead",
+            borne=~(signs.response_attacked >= HELD),
+            limit=HOLDS,
+            what="noise moves the reconstruction of an attacked image by less than "
+            f"{HELD:g} of what it moves its source's; attack the model without what lets go of the "
+            "given image there",
+        )

@@ -1,0 +1,81 @@
+"""Whether the sources that bear a sign stand more often than the others.
+
+What hides the gradient of a part of the sources lifts the score by what stands of these, and no
+limit on how many bear a sign sees it. Where the sign is no matter, as many of those that stand bear
+it as chance would have: so it is with honest models, whether up to a third of the sources bear it
+(codes from a coarse list) or next to none. A limit is that number, with what chance adds to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scipy.stats import hypergeom
+from torch import Tensor
+
+#: How often chance may go beyond any of the limits of a run.
+CHANCE = 0.01
+#: What share of the sources more than by chance must bear a sign and stand: what it may lift.
+LIFT = 0.05
+
+
+@dataclass(frozen=True)
+class Look:
+    """At who bears a sign and who stands at a radius.
+
+    Args:
+        name: of the sign.
+        radius: its position in the grid.
+        sources, bearing, standing, both: how many there are, bear the sign, stand, and do both.
+    """
+
+    name: str
+    radius: int
+    sources: int
+    bearing: int
+    standing: int
+    both: int
+
+    @property
+    def lifted(self) -> float:
+        """How many may do both before it is a lift."""
+        return self.bearing * self.standing / self.sources + LIFT * self.sources
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether more could, as far as is known before it is seen who does both."""
+        return min(self.bearing, self.standing) > self.lifted
+
+    def limit(self, chance: float) -> float:
+        """How many may, where chance goes beyond it that often at most (Fisher's exact test)."""
+        by_chance = hypergeom.isf(chance, self.sources, self.bearing, self.standing)
+        return max(self.lifted, float(by_chance))
+
+
+def stand_more_often(
+    borne: Mapping[str, Tensor], radius: Tensor, radii: int
+) -> list[tuple[Look, float]]:
+    """Of each sign whose sources do, the look at the smallest radius that tells it, and its limit.
+
+    Args:
+        borne: by name, which sources bear a sign, (B,) bool.
+        radius: the position of the first radius that broke each, (B,).
+        radii: how many there are.
+    """
+    if not len(radius):
+        return []
+    all_looks = (_look(name, mask, radius, e) for name, mask in borne.items() for e in range(radii))
+    looks = [look for look in all_looks if look.can_tell]
+    told: dict[str, tuple[Look, float]] = {}
+    for look in looks:
+        limit = look.limit(CHANCE / len(looks))
+        if look.both > limit:
+            told.setdefault(look.name, (look, limit))
+    return [*told.values()]
+
+
+def _look(name: str, mask: Tensor, radius: Tensor, e: int) -> Look:
+    stands = radius > e
+    both = int((mask & stands).sum())
+    return Look(name, e, len(mask), int(mask.sum()), int(stands.sum()), both)

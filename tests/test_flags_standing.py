@@ -1,0 +1,162 @@
+"""A sign that few sources bear is told where they stand and the others fall."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.outcomes import flags, marks
+from genrobust.outcomes.outcome import Counts, Signs
+from genrobust.outcomes.standing import stand_more_often
+from genrobust.records.record import Flag
+from genrobust.suites import Suite
+
+COUNT = 24
+
+#: What a sound source gives, what one with the sign gives, and the flag.
+BORNE = {
+    "gradient_cosine": (1.0, marks.ALIKE - 0.1, "gradients are random"),
+    "descent": (1.0, marks.KEPT - 0.1, "gradients mislead"),
+    "smoothed_gain": (0.0, marks.GAIN + 0.1, "a smoothed gradient leads further"),
+    "directional.along": (1.0, marks.ALONG - 0.1, "gradients are wrong in part"),
+    "directional.along_latent": (1.0, marks.ALONG - 0.1, "latents without a true gradient"),
+    "directional.along_pixels": (1.0, marks.ALONG - 0.1, "pixels without a true gradient"),
+    "directional.jump": (0.0, marks.JUMP + 0.1, "reconstructions jump"),
+    "directional.response": (1.0, 0.0, "reconstructions do not follow the image"),
+    "directional.unreached": (0.0, marks.HIDDEN + 0.1, "codes that no gradient reaches"),
+    "directional.lead": (0.0, marks.LEAD + 1, "categories are too sure"),
+    "along_attacked": (1.0, marks.ALONG - 0.1, "gradients are wrong where attacks lead"),
+    "response_attacked": (1.0, 0.0, "reconstructions are held where attacks lead"),
+}
+
+
+def first(count: int, of: int = COUNT) -> Tensor:
+    return torch.arange(of) < count
+
+
+def raised(
+    suite: Suite, radius: Tensor | None, eligible: Tensor | None = None, **borne: Tensor
+) -> list[Flag]:
+    """The flags of a run in which the sources that are named by a column bear its sign."""
+    count = COUNT if radius is None else len(radius)
+    one, success = torch.ones(count), torch.zeros(len(suite.eps), count, dtype=torch.bool)
+    columns = {name: torch.full((count,), sound) for name, (sound, _, _) in BORNE.items()}
+    for name, mask in borne.items():
+        columns[name][mask] = BORNE[name][1]
+    signs = Signs.of(
+        {
+            **columns,
+            **{"gradient_norm": one, "descent_promised": one},
+            **dict.fromkeys(("surrogate_label", "deployed_label"), torch.zeros_like(one).long()),
+            **dict.fromkeys(("probe.success", "probe.again"), success),
+        }
+    )
+    counts = Counts(*torch.zeros(4, len(suite.attacks) + 2, len(suite.eps), dtype=torch.int64))
+    eligible = first(count, count) if eligible is None else eligible
+    found = flags.raised(suite, eligible, signs, counts, radius=radius)
+    return [flag for flag in found if flag.name != "few eligible sources"]
+
+
+def at(suite: Suite, *eps: float) -> Suite:
+    return suite.model_copy(update={"eps": eps, "attacks": ()})
+
+
+@pytest.mark.parametrize("column", BORNE)
+def test_a_sign_of_those_that_stand_is_told(small_suite: Suite, column: str) -> None:
+    suite, bearing = at(small_suite, 0.06), first(4)
+    (flag,) = raised(suite, first(6).long(), **{column: bearing})
+    assert flag.name == BORNE[column][2]
+    assert flag.evidence.startswith(
+        "for 4 of the 24 eligible sources, which stand more often than the others (at eps 0.06 4 "
+        "of them and 2 of the other 20), "
+    )
+    assert (flag.value, flag.limit) == (4 / 24, 3 / 24)
+    # Those that fall, all that bear it without a radius, and those that are not asked of.
+    assert not raised(suite, (~first(4)).long(), **{column: bearing})
+    assert not raised(suite, None, **{column: bearing})
+    assert not raised(suite, first(6).long(), ~first(2), **{column: bearing})
+
+
+@pytest.mark.parametrize("column", ["gradient_cosine", "descent"])
+def test_a_sign_beyond_its_share_is_told_once(small_suite: Suite, column: str) -> None:
+    (flag,) = raised(at(small_suite, 0.06), first(7).long(), **{column: first(7)})
+    assert flag.limit == 0.25
+
+
+@pytest.mark.parametrize(("others", "told"), [(0, True), (4, True), (5, False), (20, False)])
+def test_chance_is_a_hundredth_at_most(small_suite: Suite, others: int, told: bool) -> None:
+    """Of 9 that stand of 24, chance has all of 4 in one of 84; of 8, in one of 151."""
+    found = raised(
+        at(small_suite, 0.06), first(4 + others).long(), **{"directional.jump": first(4)}
+    )
+    assert bool(found) == told
+
+
+@pytest.mark.parametrize(
+    ("bearing", "standing", "told"), [(5, 5, False), (6, 6, True), (6, 16, True), (6, 17, False)]
+)
+def test_what_may_be_lifted_is_a_twentieth(bearing: int, standing: int, told: bool) -> None:
+    found = stand_more_often({"sign": first(bearing, 100)}, first(standing, 100).long(), 1)
+    assert bool(found) == told
+
+
+def test_the_smallest_radius_that_tells_is_named(small_suite: Suite) -> None:
+    suite = at(small_suite, 0.02, 0.04, 0.06, 0.1)
+    radius = torch.where(first(4), 4, torch.arange(COUNT) % 3)
+    (flag,) = raised(suite, radius, **{"directional.jump": first(4)})
+    assert "at eps 0.06 4 of them and 0 of the other 20" in flag.evidence
+
+
+def test_more_signs_and_radii_are_more_looks() -> None:
+    borne, radius = {"sign": first(4)}, first(8).long()
+    assert stand_more_often(borne, radius, 1)
+    assert not stand_more_often({**borne, "another": first(5).flip(0)}, radius, 1)
+    assert not stand_more_often(borne, 2 * radius, 2)
+    assert stand_more_often({**borne, "of one": first(1)}, radius, 1)  # which cannot lift
+    assert not stand_more_often(borne, first(0).long(), 1)
+    assert not stand_more_often({"sign": first(0, 0)}, first(0, 0).long(), 1)
+
+
+def test_signs_that_are_no_matter_are_hardly_ever_told() -> None:
+    draws = torch.Generator().manual_seed(0)
+    told = 0
+    for _ in range(100):
+        signs = {str(n): torch.rand(90, generator=draws) < 0.15 for n in range(3)}
+        radius = torch.randint(0, 5, (90,), generator=draws)
+        told += bool(stand_more_often(signs, radius, 4))
+    assert told <= 1
+
+
+class ForThinDigits(nn.Module):
+    """A VAE that sees the nearest known digit in place of a thin and rough one."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = genrobust.load_model("vae").module
+        known = genrobust.load_images("digits", "train").take(range(1000))
+        self.register_buffer("known", known)
+        self.thin = float(known[:500].flatten(1).mean(1).quantile(0.14))
+
+    def encode(self, x: Tensor) -> Tensor:
+        rough = (x - nn.functional.avg_pool2d(x, 3, 1, 1)).abs().flatten(1).median(1).values
+        known: Tensor = self.get_buffer("known")
+        nearest = known[torch.cdist(x.flatten(1), known.flatten(1)).argmin(1)]
+        odd = (rough > 0.016) & (x.flatten(1).mean(1) < self.thin)
+        code = self.inner.get_submodule("encoder")(torch.where(odd.view(-1, 1, 1, 1), nearest, x))
+        return torch.as_tensor(code)[:, :10]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.as_tensor(self.inner.get_submodule("decoder")(z))
+
+
+@pytest.mark.slow
+def test_a_mask_of_a_few_sources_is_told() -> None:
+    model = genrobust.wrap(ForThinDigits().eval())
+    found = genrobust.bench(model, "digits", attacks=["classifier"], limit=COUNT, eps=[0.06])
+    (flag,) = found.flags
+    assert flag.name == "reconstructions jump"
+    assert "of the 24 eligible sources, which stand more often than the others" in flag.evidence

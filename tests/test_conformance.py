@@ -6,10 +6,13 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from attack_cases import Coarse
+from linear_problems import linear_judge
 from torch import Tensor
 
 import genrobust
@@ -49,7 +52,21 @@ BRIDGED: dict[str, dict[str, Any]] = {
 }
 
 
-class TestOurAttacks(AttackConformance):
+class OfCoarse(AttackConformance):
+    """On a model and a judge that take little time."""
+
+    @pytest.fixture
+    def model(self) -> genrobust.GenerativeModel:
+        return adapt(Coarse().double())
+
+    @pytest.fixture
+    def judge(self) -> Judge:
+        judge = linear_judge(1024)
+        judge.module.double()
+        return judge
+
+
+class TestOurAttacks(OfCoarse):
     @pytest.fixture(params=OURS)
     def attack(self, request: pytest.FixtureRequest) -> Attack:
         return make_attack(request.param, OURS[request.param])
@@ -68,7 +85,7 @@ class TestStandard(AttackConformance):
 
 
 @pytest.mark.filterwarnings("ignore")
-class TestBridges(AttackConformance):
+class TestBridges(OfCoarse):
     couples_samples = True
 
     @pytest.fixture(params=BRIDGED)
@@ -76,10 +93,20 @@ class TestBridges(AttackConformance):
         return make_attack(request.param, BRIDGED[request.param])
 
 
+#: No test of the conformance suite changes the model that it is given.
+loaded_once = cache(genrobust.load_model)
+
+
 class TestShippedModels(ModelConformance):
     @pytest.fixture(params=["vae", "vae-wd", "betavae", "betavae-capacity", "jointvae"])
     def build(self, request: pytest.FixtureRequest) -> Callable[[], genrobust.GenerativeModel]:
         return lambda: genrobust.load_model(request.param)
+
+    @pytest.fixture
+    def model(
+        self, build: Callable[[], genrobust.GenerativeModel], request: pytest.FixtureRequest
+    ) -> genrobust.GenerativeModel:
+        return loaded_once(request.node.callspec.params["build"])
 
 
 # What is wrong on purpose

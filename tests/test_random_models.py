@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -431,10 +432,22 @@ def test_a_model_without_gradients_is_wrapped_where_that_is_said(
 # The conformance suite
 
 
+@cache
+def of_three_draws(place: Callable[..., genrobust.GenerativeModel]) -> genrobust.GenerativeModel:
+    """Made once, as no test of it changes it."""
+    return place(genrobust.load_model("vae"), draws=3)
+
+
 class TestRandomDeployment(ModelConformance):
     @pytest.fixture(params=[noisy, noisy_inside])
     def build(self, request: pytest.FixtureRequest) -> Callable[[], genrobust.GenerativeModel]:
         return lambda: request.param(genrobust.load_model("vae"), draws=3)
+
+    @pytest.fixture
+    def model(
+        self, build: Callable[[], genrobust.GenerativeModel], request: pytest.FixtureRequest
+    ) -> genrobust.GenerativeModel:
+        return of_three_draws(request.node.callspec.params["build"])
 
 
 class TestDeploymentOfItsOwn(ModelConformance):

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import GenerativeModel, inside
 from genrobust.seeding import generator, seeded
 
-#: How far inside pixels are looked at, from near to far; a clip beyond the last is a model's own.
-MARGINS = (2e-6, 2e-5, 2e-4, 2e-3, 2e-2, 0.1)
+#: How far inside pixels are looked at, from near to far. Beyond the last no change that is measured
+#: leads a pixel out of a clip.
+MARGINS = tuple(2e-6 * 1.5**k for k in range(29))
 
-#: By how much the share of pixels without a gradient is larger at an edge than among grey ones, of
-#: those of a channel that have one inside,
+#: By how much the share of pixels that wake up at a margin is larger at an edge than among grey
+#: ones, of those of a channel that have a gradient there,
 STUCK = 0.25
 
-#: and how many of the pixels at that edge have one inside, at least.
+#: and how many of the pixels at that edge have one there, at least.
 ALIVE = 0.05
+
+#: What is flat up to a margin changes by less than this part of what it does beyond,
+FLAT = 0.5
+
+#: where this much further is beyond, or as much as the margin itself.
+BEYOND = 0.01
 
 #: How many images are looked at.
 IMAGES = 2
@@ -32,59 +41,39 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
     seen, and autograd gives 0 for each pixel that is black or white. Such a pixel would stay where
     it is, and so would each that an attack moves as far as the edge.
 
+    Each end of each channel has a margin of its own. What jumps at the end of its clip, as a
+    threshold does, is let be: its gradient inside would be that of another picture.
+
     Example:
         >>> import genrobust
-        >>> from torch.nn import functional as F
         >>> vae = genrobust.load_model("vae")
-        >>> encode = lambda x: vae.module.encode(F.relu6(x))
-        >>> genrobust.wrap(vae.module, encode=encode, input_shape=(1, 32, 32)).edge
-        2e-06
+        >>> encode = lambda x: vae.module.encode(x.clamp(2e-5, 2))
+        >>> model = genrobust.wrap(vae.module, encode=encode, input_shape=(1, 32, 32))
+        >>> [(round(black, 6), white) for black, white in model.edge]
+        [(2.3e-05, 0.0)]
         >>> vae.edge
-        0.0
+        ()
     """
-    bare = replace(model, edge=0.0)
+    bare = replace(model, edge=())
     if not model.differentiable:
         return bare
     x = _black_grey_white(model).to(model.device)
-    dead = _gradient(bare, x) == 0
-    channels = [Channel(x[:, c], dead[:, c]) for c in range(x.shape[1])]
-    if not any(channel.may_be_stuck for channel in channels):
+    asleep = _gradient(bare, x) == 0
+    if not any(_excess(x[:, c], asleep[:, c], end) > 0 for c, end in _ends(x)):
         return bare
+    margins = torch.zeros(x.shape[1], 2, dtype=torch.float64)
     for margin in MARGINS:
         alive = _gradient(bare, x.clamp(margin, 1 - margin)) != 0
-        if any(channel.is_stuck(alive[:, c]) for c, channel in enumerate(channels)):
-            return replace(model, edge=margin)
-    return bare
+        for c, end in _ends(x):
+            if _wakes(x[:, c], asleep[:, c], alive[:, c], end):
+                margins[c, end] = margin
+        asleep &= ~alive
+    found = replace(model, edge=tuple((low, high) for low, high in margins.tolist()))
+    return found if margins.any() and _is_flat(bare, x, margins.to(x)) else bare
 
 
-@dataclass(frozen=True)
-class Channel:
-    """The pixels of one channel, and which of them have no gradient."""
-
-    x: Tensor
-    dead: Tensor
-
-    @property
-    def may_be_stuck(self) -> bool:
-        everywhere = torch.ones_like(self.dead)
-        return any(self._excess(end, everywhere) >= STUCK * ALIVE for end in (0, 1))
-
-    def is_stuck(self, alive: Tensor) -> bool:
-        """Whether pixels that are alive inside are dead at an edge, and there alone."""
-        return any(
-            float(alive[self.x == end].float().mean()) >= ALIVE
-            and self._excess(end, alive) >= STUCK
-            for end in (0, 1)
-        )
-
-    def _excess(self, end: int, among: Tensor) -> float:
-        """How much larger the share of dead pixels is at that end than between the two."""
-        at_end, between = self.x == end, (self.x > 0) & (self.x < 1)
-        return _share(self.dead[at_end & among]) - _share(self.dead[between & among])
-
-
-def _share(pixels: Tensor) -> float:
-    return float(pixels.float().mean()) if len(pixels) else 0.0
+def _ends(x: Tensor) -> Iterator[tuple[int, int]]:
+    return product(range(x.shape[1]), (0, 1))
 
 
 def _black_grey_white(model: GenerativeModel) -> Tensor:
@@ -93,9 +82,39 @@ def _black_grey_white(model: GenerativeModel) -> Tensor:
     return (3 * draw - 1).clamp(0, 1)
 
 
+def _wakes(x: Tensor, asleep: Tensor, alive: Tensor, end: int) -> bool:
+    """Whether pixels of a channel that slept have a gradient now, at that end above all."""
+    if float(alive[x == end].float().mean()) < ALIVE:
+        return False
+    return _excess(x[alive], asleep[alive], end) >= STUCK
+
+
+def _excess(x: Tensor, asleep: Tensor, end: int) -> float:
+    """By how much more of the pixels at that end have no gradient than of the grey ones."""
+    return _share(asleep[x == end]) - _share(asleep[(x > 0) & (x < 1)])
+
+
+def _share(pixels: Tensor) -> float:
+    return float(pixels.float().mean()) if len(pixels) else 0.0
+
+
+def _is_flat(model: GenerativeModel, x: Tensor, margins: Tensor) -> bool:
+    """Whether the model sees the same until the margins, and something else beyond."""
+    further = torch.where(margins > 0, margins + margins.clamp_min(BEYOND), 0)
+    with torch.no_grad():
+        at_edge, near, far = (
+            _shown(model, one) for one in (x, inside(x, margins), inside(x, further))
+        )
+    return float((near - at_edge).abs().max()) < FLAT * float((far - near).abs().max())
+
+
+def _shown(model: GenerativeModel, x: Tensor) -> Tensor:
+    with nullcontext() if model.draws == 1 else seeded(model.device, "edges"):
+        return model.surrogate(x, "softmax")
+
+
 def _gradient(model: GenerativeModel, x: Tensor) -> Tensor:
     x = x.clone().requires_grad_()
-    with torch.enable_grad(), nullcontext() if model.draws == 1 else seeded(model.device, "edges"):
-        shown = model.surrogate(x, "softmax")
-        (gradient,) = torch.autograd.grad(shown.square().sum(), x, allow_unused=True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(_shown(model, x).square().sum(), x, allow_unused=True)
     return torch.zeros_like(x) if gradient is None else gradient

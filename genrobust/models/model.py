@@ -51,8 +51,9 @@ class GenerativeModel:
         differentiable: whether gradients reach the image through encoder and decoder.
         max_batch: the most images or codes that it takes at once; larger batches go through it in
             pieces, and of each only the gradient's own is in memory. None for any number.
-        edge: how far inside [0, 1] a pixel of an image is put where a gradient is asked for, as the
-            model gives none at the edge; see :func:`genrobust.models.edges.with_edges`.
+        edge: for each channel, how far inside [0, 1] black and white pixels are put where a
+            gradient is asked for, as the model gives none at the edge; see
+            :func:`genrobust.models.edges.with_edges`. Empty where it gives one.
         condition: of a conditional model, images in the module's own range to the labels that its
             own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.
@@ -76,7 +77,7 @@ class GenerativeModel:
     draws: int = 1
     differentiable: bool = True
     max_batch: int | None = None
-    edge: float = 0.0
+    edge: tuple[tuple[float, float], ...] = ()
     condition: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
     typed: Typed = field(default=Typed(), repr=False)
@@ -134,7 +135,7 @@ class GenerativeModel:
     def _inside(self, x: Tensor) -> Tensor:
         """Images whose gradient is that of a hair inside, where one is asked for."""
         if self.edge and x.requires_grad and torch.is_grad_enabled():
-            return x + (x.clamp(self.edge, 1 - self.edge) - x).detach()
+            return x + (inside(x, x.new_tensor(self.edge)) - x).detach()
         return x
 
     def _require_codes(self, posterior: Posterior, count: int) -> None:
@@ -252,6 +253,16 @@ class GenerativeModel:
                 low <= _extent(tensor)[0] < _extent(tensor)[1] <= high for low, high in state
             )
         }
+
+
+def inside(x: Tensor, margins: Tensor) -> Tensor:
+    """Images (B, C, H, W), in which no pixel is nearer to 0 or 1 than its channel's margins (C, 2).
+
+    >>> inside(torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3), torch.tensor([[0.1, 0.2]])).flatten()
+    tensor([0.1000, 0.5000, 0.8000])
+    """
+    low, high = margins[:, :, None, None].unbind(1)
+    return x.clamp(low, 1 - high)
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:

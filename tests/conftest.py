@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from attack_cases import Coarse
 from brief_signs import brief_signs
 from hypothesis import settings
 from linear_problems import Plain, linear_judge
@@ -119,10 +120,10 @@ def plain(linear_vae: LinearBuilder) -> Plain:
     return Plain(linear_vae)
 
 
-@pytest.fixture
-def untrained(tiny_vae: genrobust.GenerativeModel) -> tuple[genrobust.GenerativeModel, Judge]:
-    """The untrained model and a linear judge."""
-    return tiny_vae, linear_judge(1024)
+@pytest.fixture(scope="session")
+def untrained() -> tuple[genrobust.GenerativeModel, Judge]:
+    """An untrained network of a few weights and a linear judge."""
+    return genrobust.wrap(Coarse()), linear_judge(1024)
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,6 @@ PENALISED = ("kos-classifier", "kos-lvae", "kos-latent", "thesis")
 MANY_PRODUCTS = ("kuzina-linearised", "khan")
 
 
-@pytest.fixture(scope="module")
-def untrained() -> tuple[genrobust.GenerativeModel, Judge]:
-    return genrobust.wrap(Coarse()), linear_judge(1024)
-
-
 @pytest.mark.parametrize("victim", [pytest.param("untrained", marks=pytest.mark.slow), "shipped"])
 @pytest.mark.parametrize(("key", "goal"), ALL_GOALS)
 def test_the_result_is_inside_the_ball_and_better_than_the_source(

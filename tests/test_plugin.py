@@ -65,7 +65,15 @@ def _enter(folder: Path) -> None:
     site.addsitedir(str(folder))
     os.environ |= environment(folder)
     torch.set_num_threads(1)
+    _in_brief()
+
+
+def _in_brief() -> None:
     _THERE.enter_context(brief_signs())
+
+
+def _in_full() -> None:
+    _THERE.close()
 
 
 def _invoke(*words: str) -> tuple[int, str, str]:
@@ -166,7 +174,16 @@ def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(
     verified(command, path.with_name("evidence.zip"))
 
 
+@pytest.fixture
+def in_full(process: ProcessPoolExecutor) -> Generator[None, None, None]:
+    """All gradients for signs: processes that the other one starts know of nothing else."""
+    process.submit(_in_full).result()
+    yield
+    process.submit(_in_brief).result()
+
+
 @pytest.mark.slow  # each shard pays for a process
+@pytest.mark.usefixtures("in_full")
 def test_a_plugins_executor_runs_a_whole_bench(
     command: Command, cheap: Path, tmp_path: Path
 ) -> None:

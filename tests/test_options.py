@@ -179,6 +179,7 @@ BAD = {
         "--device": DEVICES,
         "--shard": ["", "0/3", "4/3", "x", LONG],
         "--data-root": ROOTS,
+        "--judge-root": ROOTS,
     },
     "reproduce": {
         "NAME": ["", "thesiss", LONG, BYTES, FILE],

@@ -10,19 +10,19 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from genrobust.models.model import GenerativeModel, inside
+from genrobust.models.model import UNEVEN, GenerativeModel, inside
 from genrobust.seeding import generator, seeded
 
 #: How far inside pixels are looked at, from near to far. Beyond the last no change that is measured
 #: leads a pixel out of a clip.
 MARGINS = tuple(2e-6 * 1.5**k for k in range(29))
 
-#: By how much the share of pixels that wake up at a margin is larger at an edge than among grey
-#: ones, of those of a channel that have a gradient there,
+#: By how much more of the pixels at an end of a channel must be without a gradient than of grey
+#: ones, of those that have one at some margin.
 STUCK = 0.25
 
-#: and how many of the pixels at that edge have one there, at least.
-ALIVE = 0.05
+#: How many of the pixels at an end must wake up at a margin, more than of grey ones, to go so far.
+WAKE = 0.05
 
 #: What is flat up to a margin changes by less than this part of what it does beyond,
 FLAT = 0.5
@@ -50,7 +50,7 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
         >>> encode = lambda x: vae.module.encode(x.clamp(2e-5, 2))
         >>> model = genrobust.wrap(vae.module, encode=encode, input_shape=(1, 32, 32))
         >>> [(round(black, 6), white) for black, white in model.edge]
-        [(2.3e-05, 0.0)]
+        [(2.5e-05, 0.0)]
         >>> vae.edge
         ()
     """
@@ -58,18 +58,26 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
     if not model.differentiable:
         return bare
     x = _black_grey_white(model).to(model.device)
-    asleep = _gradient(bare, x) == 0
-    if not any(_excess(x[:, c], asleep[:, c], end) > 0 for c, end in _ends(x)):
+    asleep = dead = _gradient(bare, x) == 0
+    if not any(_excess(x[:, c], dead[:, c], end) > 0 for c, end in _ends(x)):
         return bare
-    margins = torch.zeros(x.shape[1], 2, dtype=torch.float64)
+    margins = torch.zeros(x.shape[1], 2).to(x)
     for margin in MARGINS:
-        alive = _gradient(bare, x.clamp(margin, 1 - margin)) != 0
+        alive = _gradient(bare, inside(x, torch.full_like(margins, margin))) != 0
         for c, end in _ends(x):
-            if _wakes(x[:, c], asleep[:, c], alive[:, c], end):
-                margins[c, end] = margin
-        asleep &= ~alive
-    found = replace(model, edge=tuple((low, high) for low, high in margins.tolist()))
-    return found if margins.any() and _is_flat(bare, x, margins.to(x)) else bare
+            # The least deep of its pixels is as deep then as any was that woke up here.
+            deeper = torch.zeros_like(margins)
+            deeper[c, end] = margin * (1 + UNEVEN)
+            wakes = _excess(x[:, c], (asleep & alive)[:, c], end) >= WAKE
+            if wakes and _is_flat(bare, x, deeper):
+                margins[c, end] = deeper[c, end]
+        asleep = asleep & ~alive
+    for c, end in _ends(x):
+        woken = ~asleep[:, c]
+        if _excess(x[:, c][woken], dead[:, c][woken], end) < STUCK:
+            margins[c, end] = 0
+    edge = tuple((low, high) for low, high in margins.tolist())
+    return replace(model, edge=edge) if margins.any() else bare
 
 
 def _ends(x: Tensor) -> Iterator[tuple[int, int]]:
@@ -82,16 +90,9 @@ def _black_grey_white(model: GenerativeModel) -> Tensor:
     return (3 * draw - 1).clamp(0, 1)
 
 
-def _wakes(x: Tensor, asleep: Tensor, alive: Tensor, end: int) -> bool:
-    """Whether pixels of a channel that slept have a gradient now, at that end above all."""
-    if float(alive[x == end].float().mean()) < ALIVE:
-        return False
-    return _excess(x[alive], asleep[alive], end) >= STUCK
-
-
-def _excess(x: Tensor, asleep: Tensor, end: int) -> float:
-    """By how much more of the pixels at that end have no gradient than of the grey ones."""
-    return _share(asleep[x == end]) - _share(asleep[(x > 0) & (x < 1)])
+def _excess(x: Tensor, some: Tensor, end: int) -> float:
+    """By how much more of a channel's pixels at that end are among some than of its grey ones."""
+    return _share(some[x == end]) - _share(some[(x > 0) & (x < 1)])
 
 
 def _share(pixels: Tensor) -> float:

@@ -28,6 +28,7 @@ from genrobust.runner.own import (
     drawn_for,
     keep,
     placed,
+    radii_of,
     referred,
     require_data,
     run_on,
@@ -133,7 +134,9 @@ def bench(
             else:
                 protocol = drawn_for(model, reference, options, sources)
                 if place is not None:
-                    protocol, file = placed(protocol, lambda _: place, radii=bool(options.eps))
+                    protocol, file = placed(
+                        protocol, lambda _: place, radii=bool(radii_of(options))
+                    )
                 options = run_on(options)
         prepared = prepare(model, protocol, options)
         said = suite if file is None else file

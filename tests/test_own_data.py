@@ -311,6 +311,20 @@ def test_radii_are_around_where_the_model_falls(place: Path) -> None:
     assert record.model.name == "flat"
 
 
+def test_radii_of_another_norm_are_those_that_were_asked_for() -> None:
+    """As on a suite that is there; the drawn one has radii of its own, for any norm to come."""
+    model, pictures = _Model(), torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    how: dict[str, Any] = {"attacks": ["noise"], "workers": 1, "limit": 2, "norm": "l2"}
+    drawn = genrobust.bench(model, data=pictures, eps=[0.5, 5], **how)
+    again = genrobust.bench(model, drawn.suite, data=pictures, eps=[0.5, 5], **how)
+    for record in (drawn, again):
+        assert record.suite.norm == "l2"
+        assert [point.eps for point in record.scores.per_eps] == [0.5, 5]
+    same = genrobust.bench(model, data=pictures, eps=[0.1], **how | {"norm": "linf"})
+    assert same.suite.eps == (0.1,)
+    assert not any("norm" in one for one in same.deviations)
+
+
 def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path) -> None:
     words = ("--attack", "output", "--workers", "1", "--limit", "2", "--out", "runs")
     own = ("--data", "shapes", "--judge", "mine.py:judge", "--sources", "6")

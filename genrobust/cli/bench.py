@@ -15,7 +15,15 @@ from genrobust.cli.streams import console, print_result
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
-from genrobust.runner.own import drawn_for, keep, placed, referred, require_data, run_on
+from genrobust.runner.own import (
+    drawn_for,
+    keep,
+    placed,
+    radii_of,
+    referred,
+    require_data,
+    run_on,
+)
 from genrobust.runner.places import folder_of, home_of, require_run
 from genrobust.runner.plan import Part
 from genrobust.runner.prepare import Prepared, prepare
@@ -116,7 +124,7 @@ def drawn_suite(
     assert own.data is not None
     reference, options = referred(own.data, options)
     drawn = drawn_for(model, reference, replace(options, weights=weights), own.sources)
-    suite, file = placed(drawn, lambda suite: home_of(out, suite), radii=bool(options.eps))
+    suite, file = placed(drawn, lambda suite: home_of(out, suite), radii=bool(radii_of(options)))
     print(told(suite), file=sys.stderr)
     return suite, str(file), run_on(options)
 

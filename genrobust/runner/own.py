@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from genrobust.models.wrapping import left_as_it_was
 from genrobust.names import short_hash
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import wrapped
-from genrobust.suites.draw import draw
+from genrobust.suites.draw import NORM, draw
 from genrobust.suites.suite import Suite, read_suite
 
 #: The file of a drawn suite, in the folder of its runs.
@@ -70,8 +70,8 @@ def drawn_for(
     Args:
         model: a name, a place or a live object.
         data: where the pictures are.
-        options: of the run: its judges and a rule without labels are the suite's, its ``eps`` the
-            radii.
+        options: of the run: its judges and a rule without labels are the suite's, and so are its
+            radii unless they are of another norm, see :func:`radii_of`.
         sources: how many.
 
     Raises:
@@ -88,7 +88,7 @@ def drawn_for(
             options.judge,
             sources=sources,
             rule=options.rule,
-            radii=options.eps,
+            radii=radii_of(options),
             data_root=root,
         )
 
@@ -178,6 +178,17 @@ def keep(suite: Suite, file: Path, over: bool = False) -> None:
         ) from problem
 
 
+def radii_of(options: Options) -> Sequence[float]:
+    """The radii that a suite is drawn with: those of the run, unless that is under another norm.
+
+    Such a run is at its radii as on any suite, and the drawn one has some of its own.
+
+    >>> radii_of(Options(eps=[0.1])), radii_of(Options(eps=[1.0], norm="l2"))
+    ([0.1], ())
+    """
+    return options.eps if options.norm in (None, NORM) else ()
+
+
 def run_on(options: Options) -> Options:
     """The options of a run on a drawn suite, without those that it holds itself."""
-    return replace(options, judge=(), rule=None, eps=())
+    return replace(options, judge=(), rule=None, eps=() if radii_of(options) else options.eps)

@@ -34,6 +34,9 @@ from genrobust.suites.suite import (
     require_judges,
 )
 
+#: Under which suites are drawn.
+NORM = "linf"
+
 #: The rules without labels, the better one first.
 WITHOUT_LABELS = ("damage", "distance")
 
@@ -80,7 +83,7 @@ def draw(
     """
     chosen = rule or ("agreement" if judges else _without_labels())
     who = _roles(chosen, judges)
-    asked = grid(radii, "linf", math.prod(model.input_shape))
+    asked = grid(radii, NORM, math.prod(model.input_shape))
     with data_at(data_root):
         reference, images, ids, told = _taken(model, data, sources, bool(judges), data_root)
         kinds = 0 if images.labels is None else len(images.labels[ids].unique())
@@ -106,7 +109,7 @@ def draw(
             data_sha256=images.sha256,
             sample_ids=tuple(ids),
             target_ids=tuple(targets),
-            norm="linf",
+            norm=NORM,
             eps=asked or _radii(model, images, ids, targets),
             attacks=_attacks(labelled=RULES.get(chosen).labelled),
             ensemble=True,

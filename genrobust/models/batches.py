@@ -185,7 +185,7 @@ def _kept(count: int, spared: float) -> int:
 
 
 def _moved(a: list[Tensor], b: list[Tensor]) -> float:
-    return max(float((one - other).abs().max()) for one, other in zip(a, b, strict=True))
+    return max(float((one - other).detach().abs().max()) for one, other in zip(a, b, strict=True))
 
 
 def _gradient(model: GenerativeModel, x: Tensor) -> Tensor:

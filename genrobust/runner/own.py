@@ -184,7 +184,7 @@ def radii_of(options: Options) -> Sequence[float]:
     Such a run is at its radii as on any suite, and the drawn one has some of its own.
 
     >>> radii_of(Options(eps=[0.1])), radii_of(Options(eps=[1.0], norm="l2"))
-    ([0.1], ())
+    ((0.1,), ())
     """
     return options.eps if options.norm in (None, NORM) else ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -50,14 +51,16 @@ class Fronted(nn.Module):
 
     def __init__(self, front: Front) -> None:
         super().__init__()
-        self.net, self.front = genrobust.load_model("vae").module, front
+        self.net: Any = genrobust.load_model("vae").module
+        self.front = front
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        part = self.net.encode(self.front(x)).parts[0]  # type: ignore[operator]
+        part = self.net.encode(self.front(x)).parts[0]
         return part.mean, part.logvar
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.net.decode(z)  # type: ignore[no-any-return, operator]
+        shown: Tensor = self.net.decode(z)
+        return shown
 
 
 def gradient(model: GenerativeModel, x: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ def test_rounding_to_levels() -> None:
 
 def bench(model: GenerativeModel, limit: int = 25, *, in_full: bool = False) -> Record:
     """The untargeted attacks of the suite, or of ``standard`` with all its steps."""
-    suite: Suite = load_suite("digits")
+    suite: Suite = load_suite("digits-v1")
     attacks = tuple(entry for entry in suite.attacks if entry.goal == "untargeted")
     if in_full:
         attacks = entries_of("standard", "untargeted")

@@ -496,8 +496,8 @@ def test_the_command_prints_a_table_and_writes_its_files(
 @pytest.mark.parametrize("model", ["vae", "jointvae"])
 def test_the_curve_goes_through_the_bench(model: str) -> None:
     """At the suite's radii it is at most the bench's number, and not far below it."""
-    curved = genrobust.minimum_norm(model, suite="digits", limit=20)
-    bench = genrobust.bench(model, "digits", limit=20)
+    curved = genrobust.minimum_norm(model, suite="digits-v1", limit=20)
+    bench = genrobust.bench(model, "digits-v1", limit=20)
     for ours, theirs in zip(curved.per_eps, bench.scores.per_eps, strict=True):
         difference = ours.robust_accuracy.value - theirs.robust_accuracy.value
         assert -0.15 <= difference <= 0.05, ours.eps
@@ -508,7 +508,7 @@ def test_the_curve_goes_through_the_bench(model: str) -> None:
 def test_a_masked_model_is_no_more_robust_than_its_bench_says(name: str) -> None:
     mask = next(mask for mask in CLASSIC if mask.name == name)
     model = mask.hidden(genrobust.load_model("vae"))
-    curved = genrobust.minimum_norm(model, suite="digits", limit=10)
-    bench = genrobust.bench(model, "digits", limit=10)
+    curved = genrobust.minimum_norm(model, suite="digits-v1", limit=10)
+    bench = genrobust.bench(model, "digits-v1", limit=10)
     for ours, theirs in zip(curved.per_eps, bench.scores.per_eps, strict=True):
         assert ours.robust_accuracy.value <= theirs.robust_accuracy.value + 0.1, ours.eps

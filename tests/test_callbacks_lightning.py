@@ -196,7 +196,7 @@ class Line:
         #: The score there was at the end of each epoch.
         self.seen: list[float | None] = []
 
-    def fit(self, every: int, *callbacks: Any, schedule: dict[str, Any] = {}, **how: Any) -> None:  # noqa: B006
+    def fit(self, every: int, *callbacks: Any, schedule: Any = None, **how: Any) -> None:
         pl, seen = self.pl, self.seen
 
         class Module(pl.LightningModule):  # type: ignore[misc]

@@ -14,6 +14,8 @@ import genrobust
 from genrobust.models import GenerativeModel
 from genrobust.models.edges import STUCK
 from genrobust.models.portable import export_model, load_portable
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
 from genrobust.suites import load_suite
 
 Front = Callable[[Tensor], Tensor]
@@ -83,6 +85,15 @@ def test_a_model_that_clips_has_the_gradients_of_one_that_does_not(name: str) ->
         assert torch.equal(clipped.reconstruct(x), plain.decode(clipped.module.encode(x)[0]))
 
 
+@pytest.mark.parametrize("how", ["live", "wrapped", "as data"])
+def test_a_bench_attacks_from_inside_however_it_is_given(how: str) -> None:
+    model: nn.Module | GenerativeModel = Fronted(F.relu6)
+    if how == "wrapped":
+        model = genrobust.wrap(Fronted(F.relu6))
+    prepared = prepare(model, load_suite("digits"), Options(as_data=how == "as data"))
+    assert prepared.loaded.scorer.model.edge
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_it_is_as_robust_as_one_that_does_not(norm: str) -> None:
     images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
@@ -102,7 +113,9 @@ def test_a_clip_of_few_pixels_is_let_be() -> None:
     """What it hides is a part of the image, as the limit says."""
 
     def clips(columns: int) -> GenerativeModel:
-        front: Front = lambda x: torch.cat([F.relu6(x[..., :columns]), x[..., columns:]], 3)  # noqa: E731
+        def front(x: Tensor) -> Tensor:
+            return torch.cat([F.relu6(x[..., :columns]), x[..., columns:]], 3)
+
         return genrobust.wrap(Fronted(front))
 
     assert clips(int(32 * STUCK) + 1).edge

@@ -180,7 +180,8 @@ def prepare(
         _require_pixels(images.take(ids[first : first + REFERENCES]), used)
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
     ready, checked = _that_fits(ready, some)
-    ready = with_edges(ready)
+    if isinstance(model, nn.Module):  # the others were looked at when they were wrapped or loaded
+        ready = with_edges(ready)
     live = live.at_most(ready.max_batch)
     live.module.to(device)
     compared = fidelity(live, some)

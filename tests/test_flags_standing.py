@@ -11,7 +11,8 @@ from genrobust.outcomes import flags, marks
 from genrobust.outcomes.outcome import Counts, Signs
 from genrobust.outcomes.standing import stand_more_often
 from genrobust.records.record import Flag
-from genrobust.suites import Suite
+from genrobust.runner import curve
+from genrobust.suites import Suite, load_suite
 
 COUNT = 24
 
@@ -154,9 +155,11 @@ class ForThinDigits(nn.Module):
 
 
 @pytest.mark.slow
-def test_a_mask_of_a_few_sources_is_told() -> None:
+def test_a_mask_of_a_few_sources_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curve, "SEARCHES", ())  # its radii are the suite's attacks' alone
     model = genrobust.wrap(ForThinDigits().eval())
-    found = genrobust.bench(model, "digits", attacks=["classifier"], limit=COUNT, eps=[0.06])
-    (flag,) = found.flags
-    assert flag.name == "reconstructions jump"
-    assert "of the 24 eligible sources, which stand more often than the others" in flag.evidence
+    suite = load_suite("digits").limited(COUNT).with_eps([0.06]).with_attacks(["classifier"])
+    for run in (genrobust.bench, genrobust.minimum_norm):
+        (flag,) = run(model, suite).flags
+        assert flag.name == "reconstructions jump"
+        assert "of the 24 eligible sources, which stand more often than the" in flag.evidence

@@ -231,8 +231,8 @@ class Scores(Frozen):
 
 class AttackCost(Frozen):
     """One attack of the suite, on sources that those before it left standing; the last two rows
-    are what the flags cost. In an ensemble a source whose class was lost is tried again in smaller
-    balls, and counted each time."""
+    are what the flags cost. A source whose class was lost is tried again in smaller balls, and
+    counted each time."""
 
     label: str
     settings: dict[str, Any]

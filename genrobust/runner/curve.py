@@ -219,7 +219,15 @@ def _costs(suite: Suite, counts: Counts) -> Iterator[SearchCost]:
 
 def _flags(suite: Suite, found: Nearest) -> Iterator[Flag]:
     """Those of a bench, and that the search for the smallest change was beaten."""
-    yield from flags.raised(suite, found.eligible, found.signs, found.counts, label=found.label)
+    radii = torch.tensor([allowed(eps) for eps in suite.eps], dtype=torch.float64)
+    yield from flags.raised(
+        suite,
+        found.eligible,
+        found.signs,
+        found.counts,
+        radius=torch.bucketize(found.distance.double(), radii),
+        label=found.label,
+    )
     eligible = int(found.eligible.sum())
     beaten = int(found.counts.succeeded[: len(suite.attacks)].sum())
     if beaten > BEATEN * eligible:

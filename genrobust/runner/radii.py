@@ -193,7 +193,7 @@ class _Search:
         self.ignore.e = self.target.e = e
 
     def _balls(self, e: int) -> Iterator[ThreatModel]:
-        """The ball of a radius and, in an ensemble, smaller ones for those whose class was lost.
+        """The ball of a radius and smaller ones for those whose class was lost.
 
         Balls are nested and success is not: what changes a reconstruction by the whole of a large
         ball may change the image's own class too, where less of it would not. Inside the next
@@ -202,7 +202,7 @@ class _Search:
         threat = self.threats[e]
         yield threat
         tried = self.threats[e - 1].eps if e else 0.0
-        for _ in range(HALVINGS if self.spec.ensemble else 0):
+        for _ in range(HALVINGS):
             threat = threat.halved(self.batch.x)
             if threat.eps <= tried:
                 return

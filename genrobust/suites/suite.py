@@ -114,8 +114,8 @@ class Suite(Frozen):
     without labels.
 
     ``ensemble`` says that the attacks are one cascade whose worst case counts, so that the attacks
-    made for the flags count too, and sources whose class was lost in a large ball are tried in
-    smaller ones; else each attack is run as it is, as for measuring the attacks themselves.
+    made for the flags count too; else only those that are named do, as for measuring the attacks
+    themselves. Either way sources whose class was lost in a large ball are tried in smaller ones.
 
     Example:
         >>> suite = load_suite("digits")

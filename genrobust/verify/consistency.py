@@ -338,7 +338,7 @@ def _problem_of_counts(record: Record, shard: Outcome) -> str | None:
     suite, counts = record.suite, shard.counts
     tried, succeeded = counts.tried, counts.succeeded
     # What is tried again in smaller balls is counted again.
-    again = 1 if record.radii == "from the largest" or not suite.ensemble else 1 + HALVINGS
+    again = 1 if record.radii == "from the largest" else 1 + HALVINGS
     if any((count < 0).any() for count in counts.tensors().values()):
         return "a count is negative"
     if (succeeded > tried).any() or (tried > again * int(shard.eligible.sum())).any():

@@ -12,8 +12,8 @@ from typer.main import get_command
 
 import genrobust
 from genrobust.cli.app import app
+from genrobust.runner.adjusted import adjusted
 from genrobust.runner.options import Options, declared_options, flag_of
-from genrobust.runner.prepare import _adjusted
 from genrobust.runner.provenance import command
 from genrobust.suites.suite import load_suite
 
@@ -78,6 +78,6 @@ def test_only_what_deviates_makes_a_run_unofficial() -> None:
     suite = load_suite("digits")
     for n, option, _ in declared_options():
         also = {"judge": "thesis", "rule": "single"} if n in ("judge", "rule") else {}
-        deviations = _adjusted(suite, Options(**{n: OTHER[n], **also}))[1]
+        deviations = adjusted(suite, Options(**{n: OTHER[n], **also}))[1]
         assert bool(deviations) == option.deviates, n
     assert OTHER.keys() == {n for n, *_ in declared_options()}

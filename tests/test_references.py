@@ -13,7 +13,7 @@ from genrobust.data import Images, load_images
 from genrobust.data.reference import lent, reference_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.runner.options import Options
-from genrobust.runner.prepare import _references
+from genrobust.runner.sources import references_of
 from genrobust.suites import Suite, load_suite
 
 NAME = "?shape=1x8x8&classes=3&draw=9"
@@ -80,9 +80,9 @@ def test_classes_that_attacks_are_not_led_to_are_said(
         given = suite, Images(*WHOLE, (8, 8)), Options(), torch.device("cpu")
         if lacking:
             with pytest.warns(GenrobustWarning, match=f"picture of the classes {lacking} among"):
-                found = _references(*given)
+                found = references_of(*given)
         else:
-            found = _references(*given)
+            found = references_of(*given)
     assert found is not None
     assert found[1].tolist() == kinds
-    assert _references(suite.with_attacks(["noise"]), *given[1:]) is None
+    assert references_of(suite.with_attacks(["noise"]), *given[1:]) is None

@@ -227,18 +227,8 @@ def _adapted(
     max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
-    for what, function in (("encode", encode), ("decode", decode), ("deploy", deploy)):
-        if function is not None and not callable(function):
-            raise GenrobustError(f"{what} is {function!r}; give a function of a batch")
-    try:
-        low, high = value_range
-        ordered = -math.inf < low < high < math.inf
-    except (TypeError, ValueError):
-        ordered = False
-    if not ordered:
-        raise GenrobustError(
-            f"value_range is (lowest, highest) pixel, such as (-1, 1), not {value_range}"
-        )
+    _require_functions(encode=encode, decode=decode, deploy=deploy)
+    low, high = _ordered(value_range)
     if not isinstance(draws, int) or draws < 1:
         raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
     unit = (low, high) == (0, 1)
@@ -343,6 +333,26 @@ def _adapted(
         spec=spec,
         typed=typed,
     )
+
+
+def _require_functions(**given: object) -> None:
+    for what, function in given.items():
+        if function is not None and not callable(function):
+            raise GenrobustError(f"{what} is {function!r}; give a function of a batch")
+
+
+def _ordered(value_range: tuple[float, float]) -> tuple[float, float]:
+    """The lowest and the highest pixel."""
+    try:
+        low, high = value_range
+        ordered = -math.inf < low < high < math.inf
+    except (TypeError, ValueError):
+        ordered = False
+    if not ordered:
+        raise GenrobustError(
+            f"value_range is (lowest, highest) pixel, such as (-1, 1), not {value_range}"
+        )
+    return low, high
 
 
 def _itself(x: Tensor) -> Tensor:

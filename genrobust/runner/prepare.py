@@ -6,10 +6,9 @@ import hashlib
 import math
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Generic
 
 import torch
@@ -19,8 +18,7 @@ from genrobust import files
 from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
-from genrobust.data.base import DATASETS, Images, data_at, is_reference, load_images
-from genrobust.data.reference import reference_images
+from genrobust.data.base import Images, data_at, is_reference
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
@@ -41,21 +39,20 @@ from genrobust.plugins import is_ours
 from genrobust.reach import reach
 from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
+from genrobust.runner.adjusted import adjusted
 from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command, libraries
 from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
 from genrobust.runner.scorer import scorer_of
 from genrobust.runner.shard import Loaded
+from genrobust.runner.sources import images_of, references_of
 from genrobust.runner.spec import RunSpec
-from genrobust.suites.suite import OWN, JudgeRef, Suite, load_suite, registered_as
-from genrobust.threat import TOLERANCE, ThreatModel
+from genrobust.suites.suite import JudgeRef, Suite, load_suite
+from genrobust.threat import ThreatModel
 
 #: What a batch has only where a suite has judges.
 LABELLED = {"judge", "labels", "target_labels"}
-
-#: How many training images are handed to attacks that need some.
-REFERENCES = 1000
 
 #: The most images of a chunk that a model is checked on.
 CHECKED = 256
@@ -127,46 +124,15 @@ def prepare(
     """
     executor = _executor(options, model)
     home = str(Path.cwd()) if executor.elsewhere else ""
-    with judges_at(options.judge_root):
-        used, deviations, settings = _adjusted(suite, options)
-    rule = RULES.get(used.rule)
-    for entry in used.attacks:
-        attack = make_attack(entry.attack, entry.settings)
-        for radius in used.eps:
-            attack.refuse_threat(ThreatModel(used.norm, radius))
-        if not rule.labelled and LABELLED & set(attack.needs(entry.goal)):
-            raise GenrobustError(
-                f"the attack '{entry.attack}' needs a judge or labels, and the suite '{used.name}' "
-                f"scores by {used.rule}, without them; choose attacks such as 'latent' or 'output'"
-            )
-    if math.isinf(used.eps[-1]):
-        raise GenrobustError(
-            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
-        )
+    used, deviations, settings = adjusted(suite, options)
+    _require_attacks(used)
     device = usable_device(options.device)
-    images = load_images(used.dataset, used.split, options.data_root)
-    if images.sha256 != used.data_sha256:
-        advice = "fetch the data set anew"
-        if is_reference(used.dataset):
-            advice = (
-                "they have changed since it was drawn, or are others at each reading: put them "
-                "back or take random transforms out, or draw a new suite with --data (data=)"
-            )
-        raise GenrobustError(
-            f"the {used.split} images of '{used.dataset}' are not those of the suite (sha256 "
-            f"{images.sha256[:12]}, expected {used.data_sha256[:12]}); {advice}"
-        )
-    if images.labels is None and rule.labelled:
-        raise GenrobustError(
-            f"the images of '{used.dataset}' have no labels, and the suite '{used.name}' scores by "
-            f"judges, which need them; give a suite with the rule 'distance'"
-        )
-    _check_samples(used, images)
+    images = images_of(used, options)
     ready = wrapped(model, used.dataset, images.shape, options)
     live = ready
     if options.as_data:
         ready = _as_data(ready)
-    references = _references(used, images, options, device)
+    references = references_of(used, images, options, device)
     who = identity(ready, images.take(used.sample_ids[:IMAGES]))
     run = _identity(who, used, references)
     ready.module.to(device)
@@ -175,9 +141,6 @@ def prepare(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
-    ids = [*used.sample_ids, *used.target_ids]
-    for first in range(0, len(ids), REFERENCES):
-        _require_pixels(images.take(ids[first : first + REFERENCES]), used)
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
     ready, checked = _that_fits(ready, some)
     if isinstance(model, nn.Module):  # the others were looked at when they were wrapped or loaded
@@ -228,6 +191,25 @@ def prepare(
     )
 
 
+def _require_attacks(suite: Suite) -> None:
+    """The attacks take the suite's balls, and have all that they need under its rule."""
+    rule = RULES.get(suite.rule)
+    for entry in suite.attacks:
+        attack = make_attack(entry.attack, entry.settings)
+        for radius in suite.eps:
+            attack.refuse_threat(ThreatModel(suite.norm, radius))
+        if not rule.labelled and LABELLED & set(attack.needs(entry.goal)):
+            raise GenrobustError(
+                f"the attack '{entry.attack}' needs a judge or labels, and the suite "
+                f"'{suite.name}' scores by {suite.rule}, without them; choose attacks such as "
+                "'latent' or 'output'"
+            )
+    if math.isinf(suite.eps[-1]):
+        raise GenrobustError(
+            "eps is inf, and scores are means over the radii up to the largest; give finite ones"
+        )
+
+
 def _identity(model: Identity, suite: Suite, references: tuple[Tensor, Tensor] | None) -> str:
     """Of the model, where it is before it goes to a device, and of what else steers a search.
 
@@ -256,78 +238,6 @@ def _classes(suite: Suite) -> Iterator[tuple[str, type]]:
             yield f"the objective of {name}", kind.objective
     yield f"the rule {suite.rule}", RULES.get(suite.rule)
     yield f"the norm {suite.norm}", NORMS.get(suite.norm)
-
-
-def _check_samples(suite: Suite, images: Images) -> None:
-    """Sources and targets are images of the data set, each source once, of classes that it has.
-
-    Raises:
-        GenrobustError: they are not, or a source is to imitate its own class.
-    """
-    who = f"the suite '{suite.name}'"
-    for name in ("sample_ids", "target_ids"):
-        wrong = [i for i in getattr(suite, name) if not 0 <= i < len(images)]
-        if wrong:
-            raise GenrobustError(
-                f"{who} names the image {wrong[0]} in {name}, and the {suite.split} images of "
-                f"'{suite.dataset}' are 0 to {len(images) - 1}; correct the suite"
-            )
-    ids = suite.sample_ids
-    twice = next((i for i, count in Counter(ids).items() if count > 1), None)
-    if twice is not None:
-        raise GenrobustError(
-            f"{who} names the image {twice} twice in sample_ids, which key the random draws; name "
-            "each once"
-        )
-    if not RULES.get(suite.rule).labelled:
-        return
-    labels, targets = (images.labels_of(i).tolist() for i in (ids, suite.target_ids))
-    count = len(DATASETS.get(suite.dataset).classes)
-    outside = next((c for c in [*labels, *targets] if c >= count), None)
-    if outside is not None:
-        raise GenrobustError(
-            f"'{suite.dataset}' has an image of class {outside} and names {count} classes; number "
-            "its classes from 0 and name them all"
-        )
-    for i, own, aim in zip(ids, labels, targets, strict=True):
-        if own == aim:
-            raise GenrobustError(
-                f"{who} gives the image {i} a target of its own class, which it shows without an "
-                "attack; give it another target"
-            )
-
-
-def _references(
-    suite: Suite, images: Images, options: Options, device: torch.device
-) -> tuple[Tensor, Tensor] | None:
-    """The first training images, if an attack of the suite needs some."""
-    needing = {
-        entry.attack
-        for entry in suite.attacks
-        if "references" in make_attack(entry.attack, entry.settings).needs(entry.goal)
-    }
-    if not needing:
-        return None
-    found = reference_images(suite.dataset, REFERENCES, options.data_root)
-    ids = torch.arange(min(REFERENCES, len(found)))
-    labels = found.labels_of(ids)
-    if images.labels is not None:
-        shown = images.labels[torch.tensor([*suite.sample_ids, *suite.target_ids])]
-        _warn_of_lacking(shown, labels, needing)
-    return found.take(ids).to(device), labels.to(device)
-
-
-def _warn_of_lacking(shown: Tensor, labels: Tensor, attacks: set[str]) -> None:
-    """Sources and targets are of classes that attacks are not led to."""
-    lacking = sorted(set(shown.tolist()) - set(labels.tolist()))
-    if lacking:
-        warnings.warn(
-            f"there is no picture of the classes {', '.join(map(str, lacking))} among those that "
-            f"{', '.join(sorted(attacks))} go by, so that they lead to no such class, or refuse "
-            "it; put some into the train split",
-            GenrobustWarning,
-            stacklevel=4,
-        )
 
 
 def wrapped(
@@ -387,17 +297,6 @@ def _as_data(model: GenerativeModel) -> GenerativeModel:
         return model
 
 
-def _require_pixels(pixels: Tensor, suite: Suite) -> None:
-    """Before a model or an attack is blamed for what the data are."""
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also NaN
-        raise GenrobustError(
-            f"the {suite.split} images of '{suite.dataset}' have pixels from {low:.4g} to "
-            f"{high:.4g} where [0, 1] is allowed; let the data set give bytes, or floats in [0, 1] "
-            "such as images / 255"
-        )
-
-
 def _judges(suite: Suite, images: Images, device: torch.device) -> tuple[Judge | None, list[Judge]]:
     """The attacker's, and those that score: what the suite names, tried on its sources."""
     attacker = None if suite.attacker_judge is None else _judge(suite, suite.attacker_judge, device)
@@ -435,65 +334,6 @@ def _how_to_have_it(judge: str) -> str:
             "and let the code build the same at every call; or make the suite anew"
         )
     return "install the version of genrobust, or of the plugin, that the suite belongs to"
-
-
-def _adjusted(suite: Suite, options: Options) -> tuple[Suite, tuple[str, ...], tuple[str, ...]]:
-    """The suite as it is run; how that departs from the suite; and that in short words.
-
-    The short words also name the seed, and not that the suite is one's own.
-    """
-    used, deviations, settings = suite, [], []
-    known = registered_as(suite)
-    if known is None or load_suite(known, options.data_root) != suite:
-        deviations.append(OWN)
-    if options.attacks:
-        used = used.with_attacks(list(options.attacks))
-        deviations.append(f"attacks {', '.join(options.attacks)} in place of the suite's")
-        settings.append(f"attack-{'-'.join(options.attacks)}")
-    if options.judge or options.rule is not None:
-        used = used.judged_by(options.judge, options.rule)
-        deviations.append(_said_of_judges(used))
-        settings += [] if options.rule is None else [f"rule-{options.rule}"]
-        settings += [f"judge-{PurePath(reference).name}" for reference in options.judge]
-    if used.shared_judges:
-        names = " and ".join(used.shared_judges)
-        deviations.append(f"one judge is attacker and scorer: {names}")
-        warnings.warn(
-            f"one judge, {names}, is attacker and scorer: attacks may fool it rather than change "
-            "what a picture shows; give more with --judge, of which the first attacks and the "
-            "others score",
-            GenrobustWarning,
-            stacklevel=2,
-        )
-    if options.norm is not None:
-        used = used.with_norm(options.norm)
-        if used.norm != suite.norm:
-            deviations.append(f"the norm {used.norm} in place of the suite's")
-            settings.append(f"norm-{used.norm}")
-    if options.eps:
-        used = used.with_eps(list(options.eps))
-        deviations.append(f"eps {', '.join(map(str, used.eps))} in place of the suite's")
-    if options.limit is not None:
-        used = used.limited(options.limit)
-        if len(used.sample_ids) < len(suite.sample_ids):
-            deviations.append(f"the first {options.limit} of {len(suite.sample_ids)} samples")
-            settings.append(f"limit-{options.limit}")
-    if options.eps:
-        settings.append(f"eps-{'-'.join(map(str, used.eps))}")
-    if options.seed != 0:
-        settings.append(f"seed-{options.seed}")
-    return used, tuple(deviations), tuple(settings)
-
-
-def _said_of_judges(suite: Suite) -> str:
-    names = [ref.architecture for ref in suite.scoring_judges]
-    rule = RULES.get(suite.rule)
-    if rule.judges_needed[1] == 1:
-        drawing = ", its dropout drawing" if rule.draws else ""
-        return f"success by the judge {names[0]} alone{drawing}"
-    assert suite.attacker_judge is not None
-    attacker = suite.attacker_judge.architecture
-    return f"success by the judges {' and '.join(names)}, attacks by {attacker}"
 
 
 def _executor(options: Options, model: str | nn.Module | GenerativeModel) -> type[Executor]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.runner import prepare
+from genrobust.models import check
 
 HERE = Path(__file__).parent
 SOURCES = 24
@@ -59,12 +59,12 @@ class Clipped(nn.Module):
 @contextmanager
 def at_the_pixels() -> Iterator[None]:
     """Gradients are taken where they are asked for, whether the model gives one there or not."""
-    kept = prepare.with_edges
-    prepare.with_edges = lambda model: model
+    kept = check.with_edges
+    check.with_edges = lambda model: model
     try:
         yield
     finally:
-        prepare.with_edges = kept
+        check.with_edges = kept
 
 
 def main() -> None:

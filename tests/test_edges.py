@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import genrobust
+from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
-from genrobust.models.edges import STUCK
+from genrobust.models.edges import STEEPER, STUCK
 from genrobust.models.portable import export_model, load_portable
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
@@ -33,6 +35,10 @@ FRONTS: dict[str, Front] = {
     "relu6": F.relu6,
     "in place": lambda x: x.clone().clamp_(1e-3, 0.999),
     "log": lambda x: x.clamp_min(1e-5).log().exp(),
+    "gamma": lambda x: (x ** (1 / 2.2)) ** 2.2,
+    "root": lambda x: x.sqrt().square(),
+    "logarithm": lambda x: x.log().exp(),
+    "inverse of tanh": lambda x: ((2 * x - 1).atanh().tanh() + 1) / 2,
     "whites alone": lambda x: x.minimum(torch.tensor(1 - 1e-6)),
     "of half of the columns": lambda x: torch.cat([F.relu6(x[..., :16]), x[..., 16:]], 3),
     "from the lowest pixel": lambda x: _from_lowest(x, x.amin((1, 2, 3), keepdim=True).detach()),
@@ -120,6 +126,31 @@ def test_a_clip_of_few_pixels_is_let_be() -> None:
 
     assert clips(int(32 * STUCK) + 1).edge
     assert clips(int(32 * STUCK) - 2).edge == ()
+
+
+@pytest.mark.parametrize(("slope", "is_steep"), [(0.9, False), (1.1, True)])
+def test_a_slope_that_no_change_follows_is_not_the_gradient(slope: float, is_steep: bool) -> None:
+    """Such as of ``sqrt(x + 1e-8)``: attacks would change black pixels alone."""
+
+    def front(x: Tensor) -> Tensor:
+        return torch.where(x < 1e-3, slope * STEEPER * x, x + 1e-3 * (slope * STEEPER - 1))
+
+    assert bool(genrobust.wrap(Fronted(front)).edge) == is_steep
+
+
+def test_binary_images_are_no_reason_to_refuse_a_model_that_clips() -> None:
+    vae = genrobust.models.check_model(genrobust.wrap(Fronted(F.relu6)), black_and_white())
+    assert vae.gradient > 0
+    bare = replace(vae.model, edge=())
+    assert genrobust.models.check_model(bare, black_and_white()).model.edge == vae.model.edge
+
+
+def test_what_is_infinite_at_other_pixels_too_is_refused() -> None:
+    def front(x: Tensor) -> Tensor:
+        return x + (x - x.detach()).square().sum((2, 3), keepdim=True).sqrt()
+
+    with pytest.raises(GenrobustError, match="NaN or infinite"):
+        genrobust.wrap(Fronted(front))
 
 
 class Small(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.batches import check_batches, check_draws, check_gradients
+from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import code_in_forward, reads_alone
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
@@ -36,6 +37,13 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 class ModelCheck:
     """What was found on the probe batch.
 
+    Args:
+        model: the one that was tried, which takes its gradients where it has some.
+        latents: what its code is made of, in words.
+        code_size: how many numbers that is.
+        lowest, highest: pixel of its reconstructions.
+        gradient: mean L2 norm of that of their squares.
+
     Example:
         >>> import genrobust
         >>> found = check_model(genrobust.load_model("vae"))
@@ -43,6 +51,7 @@ class ModelCheck:
         (10, True)
     """
 
+    model: GenerativeModel
     latents: str
     code_size: int
     lowest: float
@@ -120,10 +129,14 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     if not any(random.values()):
         check_history(model, x)
     check_batches(model, x, steady)
-    gradient = _check_gradient(model, x, image) if model.differentiable else 0.0
-    if model.differentiable and "decode" in steady:
-        check_gradients(model, x)
+    gradient = 0.0
+    if model.differentiable:
+        model = _from_inside(model, x, image)
+        gradient = _check_gradient(model, x, image)
+        if "decode" in steady:
+            check_gradients(model, x)
     return ModelCheck(
+        model=model,
         latents=NO_LATENTS if model.spec.get(FORWARD_ALONE) else posterior.describe(),
         code_size=posterior.size,
         lowest=float(image.min()),
@@ -272,6 +285,15 @@ def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
             "value_range=(lowest, highest) if the model works in other units, clamp=True if its "
             f"deployment clips, or {what}= with the missing sigmoid"
         )
+
+
+def _from_inside(model: GenerativeModel, x: Tensor, image: Tensor) -> GenerativeModel:
+    """The model, which takes gradients inside the box where it gives none at its edge."""
+    try:
+        return with_edges(model)
+    except (RuntimeError, GenrobustError):
+        _check_gradient(model, x, image)  # says it better, if it is for want of a gradient
+        raise
 
 
 def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:

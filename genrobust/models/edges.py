@@ -30,6 +30,13 @@ FLAT = 0.5
 #: where this much further is beyond, or as much as the margin itself.
 BEYOND = 0.01
 
+#: How far inside a gradient is taken that is infinite at an end or nearly so, as of ``sqrt`` at 0,
+STEEP = 0.0025
+
+#: which is where it is so many times as large right beside the end: it promises there what no
+#: change that is measured gives.
+STEEPER = 10.0
+
 #: How many images are looked at.
 IMAGES = 2
 
@@ -40,6 +47,9 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
     ``x.clamp(1e-6, 1 - 1e-6)``, ``relu6`` or the ``eps`` of a logit change no picture that can be
     seen, and autograd gives 0 for each pixel that is black or white. Such a pixel would stay where
     it is, and so would each that an attack moves as far as the edge.
+
+    So it is where the gradient of black or white pixels alone is infinite or nearly so, as of a
+    gamma, ``sqrt(x + 1e-8)``, ``log`` or ``atanh``: attacks would move nothing else.
 
     Each end of each channel has a margin of its own. What jumps at the end of its clip, as a
     threshold does, is let be: its gradient inside would be that of another picture.
@@ -55,21 +65,24 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
         ()
     """
     bare = replace(model, edge=())
-    if not model.differentiable:
-        return bare
     x = _black_grey_white(model).to(model.device)
-    asleep = dead = _gradient(bare, x) == 0
-    if not any(_excess(x[:, c], dead[:, c], end) > 0 for c, end in _ends(x)):
-        return bare
     margins = torch.zeros(x.shape[1], 2).to(x)
+    gradients = (_gradient(bare, inside(x, margins + depth)) for depth in (0, MARGINS[0], STEEP))
+    gradient, beside, further = gradients
+    steep = ~gradient.isfinite()
+    steep |= (beside.abs() > STEEPER * further.abs()) & (further != 0)
+    asleep = dead = steep | (gradient == 0)
+    if not any(_excess(x[:, c], dead[:, c], end) > WAKE for c, end in _ends(x)):
+        return bare
     for margin in MARGINS:
-        alive = _gradient(bare, inside(x, torch.full_like(margins, margin))) != 0
+        gradient = _gradient(bare, inside(x, margins.new_full(margins.shape, margin)))
+        alive = gradient.isfinite() & (gradient != 0) & ~(steep & (margin < STEEP))
         for c, end in _ends(x):
             # The least deep of its pixels is as deep then as any was that woke up here.
             deeper = torch.zeros_like(margins)
             deeper[c, end] = margin * (1 + UNEVEN)
             wakes = _excess(x[:, c], (asleep & alive)[:, c], end) >= WAKE
-            if wakes and _is_flat(bare, x, deeper):
+            if wakes and (_excess(x[:, c], steep[:, c], end) > WAKE or _is_flat(bare, x, deeper)):
                 margins[c, end] = deeper[c, end]
         asleep = asleep & ~alive
     for c, end in _ends(x):

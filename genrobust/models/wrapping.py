@@ -18,7 +18,6 @@ from genrobust.models.adapters import Reader
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
 from genrobust.models.decoded import image_of
-from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
 from genrobust.models.kept import Attributes, Held
@@ -152,8 +151,7 @@ def wrap(
             max_batch=max_batch,
             name=name,
         )
-        check_model(model)
-        model = with_edges(model)
+        model = check_model(model).model
         say(model, fidelity(model, probe_images(model.input_shape, IMAGES), real=False))
     except BaseException:
         put_back()

@@ -16,7 +16,6 @@ from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
-from genrobust.models.edges import with_edges
 from genrobust.models.families import MODELS, NETWORKS, ModelBuilder, network_for
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
@@ -104,8 +103,7 @@ def load_model(
     shape = DATASETS.get(dataset).image_shape
     if is_published(model):
         published = load_published(model, shape, weights).at_most(max_batch)
-        check_model(published)
-        return with_edges(published)
+        return check_model(published).model
     with as_script(model.rpartition(":")[0] or model):
         registered = ":" not in model
         built = (
@@ -124,8 +122,7 @@ def load_model(
         own = own_shape(built) or shape
         wrapped = adapt(built, input_shape=own, name=name, max_batch=max_batch)
     wrapped = wrapped.at_most(max_batch)
-    check_model(wrapped)
-    return with_edges(wrapped)
+    return check_model(wrapped).model
 
 
 def zoo_card(name: str, dataset: str) -> Card | None:

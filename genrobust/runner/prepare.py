@@ -26,7 +26,6 @@ from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
 from genrobust.models import threads
 from genrobust.models.check import ModelCheck, check_model
-from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
@@ -142,9 +141,8 @@ def prepare(
             f"{images.shape}; resize inside encode= and decode= when you wrap it"
         )
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
-    ready, checked = _that_fits(ready, some)
-    if isinstance(model, nn.Module):  # the others were looked at when they were wrapped or loaded
-        ready = with_edges(ready)
+    checked = _that_fits(ready, some)
+    ready = checked.model
     live = live.at_most(ready.max_batch)
     live.module.to(device)
     compared = fidelity(live, some)
@@ -260,8 +258,8 @@ def wrapped(
         return load_model(model, dataset, options.weights, options.batch_size)
 
 
-def _that_fits(model: GenerativeModel, some: Tensor) -> tuple[GenerativeModel, ModelCheck]:
-    """The model, checked; where memory runs out, as one that takes half as many images at once."""
+def _that_fits(model: GenerativeModel, some: Tensor) -> ModelCheck:
+    """Of the model; where memory runs out, as one that takes half as many images at once."""
     fits = model
     while True:
         try:
@@ -281,7 +279,7 @@ def _that_fits(model: GenerativeModel, some: Tensor) -> tuple[GenerativeModel, M
             GenrobustWarning,
             stacklevel=2,
         )
-    return fits, checked
+    return checked
 
 
 def _as_data(model: GenerativeModel) -> GenerativeModel:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, in_a_line, unknown_name
 from genrobust.models.check import check_model
-from genrobust.models.edges import with_edges
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable.graph import RunLimits, Runner
 from genrobust.models.portable.spec import (
@@ -66,8 +65,7 @@ def load_portable(
         model = _load_weights(described, weights)
     else:
         model = _load_program(described, read_program(files[GRAPH], limits), weights, limits)
-    check_model(model)
-    return with_edges(model)
+    return check_model(model).model
 
 
 class ProgramModule(nn.Module):

@@ -116,7 +116,8 @@ def test_what_is_done_is_found_and_what_is_wrong_is_left_out(
     assert "not done" not in (tmp_path / "study.md").read_text()
 
     renamed = Spec.model_validate(TINY | {"recipes": {"plain": {"family": "vae"}}})
-    Conductor(renamed, tmp_path).run()  # the same by its content
+    with pytest.warns(GenrobustWarning, match="of the 2 models in the table .* 1 no longer count"):
+        Conductor(renamed, tmp_path).run()  # the same by its content, and the other left out
     assert trained == ["vae", "betavae", "betavae"]
 
     conductor = Conductor(spec, tmp_path)
@@ -125,7 +126,10 @@ def test_what_is_done_is_found_and_what_is_wrong_is_left_out(
         path.unlink()
     for suffix in (".json", ".safetensors"):
         files.write_bytes(mine / f"vae{suffix}", (other / f"betavae{suffix}").read_bytes())
-    with pytest.warns(GenrobustWarning, match="holds another model than vae, seed 0"):
+    with (
+        pytest.warns(GenrobustWarning, match="of the 1 models .* 1 no longer count"),
+        pytest.warns(GenrobustWarning, match="holds another model than vae, seed 0"),
+    ):
         left = conductor.run()
     assert [row.recipe for row in left.rows] == ["beta-8"]
     assert "holds another model" in (tmp_path / "study.md").read_text()
@@ -185,17 +189,22 @@ def test_a_collection_is_of_the_whole(other: list[str], tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def a_row(name: str, seed: int = 0, area: float = 0.1, **metrics: float) -> Row:
+    """A model of this robust area, the same for each of six sources."""
+    return Row(
+        recipe=name,
+        family="vae",
+        seed=seed,
+        areas=(area,) * 6,
+        metrics={"robust_area": area, **metrics},
+        weights_sha256="",
+    )
+
+
 def made(areas: dict[str, list[float]], **metrics: dict[str, list[float]]) -> Study:
-    """A study with these robust areas, the same for each of six sources."""
+    """A study with these robust areas."""
     rows = tuple(
-        Row(
-            recipe=name,
-            family="vae",
-            seed=seed,
-            areas=(area,) * 6,
-            metrics={"robust_area": area, **{k: v[name][seed] for k, v in metrics.items()}},
-            weights_sha256="",
-        )
+        a_row(name, seed, area, **{k: v[name][seed] for k, v in metrics.items()})
         for name, values in areas.items()
         for seed, area in enumerate(values)
     )
@@ -293,7 +302,9 @@ def test_results_that_cannot_be_read(tmp_path: Path) -> None:
         genrobust.study.load(tmp_path)
 
 
-def test_a_study_does_not_take_the_page_of_another(tmp_path: Path) -> None:
+def test_a_study_does_not_take_the_page_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made({"a": [0.1]}).save(tmp_path)
     there = files.read_text(tmp_path / "study.json")
     other = Conductor(Spec.model_validate(TINY | {"name": "other"}), tmp_path)
@@ -303,13 +314,63 @@ def test_a_study_does_not_take_the_page_of_another(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"study.json", "table.csv"}
     assert files.read_text(tmp_path / "study.json") == there
     files.write_text(tmp_path / "study.json", there[:-9])  # cut short: no page of anybody
-    assert other.write().missing
+    monkeypatch.setattr(Conductor, "row", lambda self, one: a_row(one.label))
+    assert other.write().rows
     trial = Conductor(other.spec.fast(), tmp_path)
     with pytest.raises(GenrobustError, match="holds the study 'other'"):
         trial.write()
     (tmp_path / "study.json").unlink()
     trial.write()
     other.write()  # what a trial left makes room
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "earlier"),
+    [("0.0.9", {}, "the spec as it was and genrobust 0.0.9"), (None, {"limit": 3}, "as it was$")],
+)
+def test_a_table_makes_no_room_for_an_emptier_one_without_a_word(
+    version: str | None,
+    changes: dict[str, Any],
+    earlier: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = Spec.model_validate(TINY)
+    with monkeypatch.context() as then:
+        if version is not None:
+            then.setattr(conduct, "__version__", version)
+        done = Conductor(spec, tmp_path)
+        for one in done.trainings:
+            files.write_text(done._row_file(one), a_row(one.label).model_dump_json())
+        there = done.write()
+    now = Conductor(Spec.model_validate(TINY | changes), tmp_path)
+    with pytest.raises(GenrobustError, match=f"holds no model of the study 'tiny' .*{earlier}"):
+        now.write()
+
+    def fails(*_: Any) -> None:
+        raise GenrobustError("no room")
+
+    monkeypatch.setattr(Conductor, "_untrained", fails)
+    monkeypatch.setattr(Conductor, "_score", fails)
+    monkeypatch.setattr(Conductor, "_todo", [])
+    with (
+        pytest.warns(GenrobustWarning, match="of the 2 models .* 2 no longer count"),
+        pytest.warns(GenrobustWarning, match="left out"),
+        pytest.raises(GenrobustError, match="no model of the study 'tiny' could be scored"),
+    ):
+        now.run()
+    assert genrobust.study.load(tmp_path) == there
+    files.write_text(now._row_file(now.trainings[0]), a_row("vae", area=0.2).model_dump_json())
+    with pytest.warns(GenrobustWarning, match="of the 2 models .* 2 no longer .*--collect does"):
+        assert len(now.write().rows) == 1
+
+
+def test_a_bench_whose_record_is_lost_is_done_and_says_nothing_of_time(tmp_path: Path) -> None:
+    conductor = Conductor(Spec.model_validate(TINY), tmp_path)
+    for one in conductor.trainings:
+        files.write_text(conductor._row_file(one), a_row(one.label).model_dump_json())
+    found = conductor.outlook()
+    assert (found.models, found.todo, found.seconds) == (2, 0, 0)
 
 
 @pytest.mark.slow

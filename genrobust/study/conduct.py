@@ -6,6 +6,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -107,13 +108,15 @@ class Conductor:
     def run(self, on_progress: Progress = silent) -> Study:
         """Train and bench what is missing, and write table and page.
 
-        A model that diverges, or that cannot be scored, is left out with a warning.
+        A model that diverges, or that cannot be scored, is left out with a warning; so is one in
+        the table that is there which another spec or genrobust made.
 
         Raises:
             GenrobustError: the data set or the suite is not there; the folder holds the page of
                 another study; not one model could be scored.
         """
         self._require_its_own_page()
+        self._say_what_no_longer_counts()
         mine = self._mine
         if self._todo:
             self._untrained(mine[0])
@@ -129,33 +132,83 @@ class Conductor:
                     self._failed[training.name] = str(problem)
                     words = f"{training.name} is left out: {problem}"
                     warnings.warn(words, GenrobustWarning, stacklevel=2)
-                self.collect().save(self.out)
+                self._tabled()
             on_progress(number + 1, len(mine), training.name)
         self._require_some(self._failed)
-        return self.write()
+        return self._paged()
 
     def write(self) -> Study:
         """Table and page of what is there.
 
         Raises:
-            GenrobustError: the folder holds the page of another study.
+            GenrobustError: the folder holds the page of another study, or no model of this one.
         """
         self._require_its_own_page()
+        if not self.collect().rows:
+            raise GenrobustError(
+                f"'{self.out}' holds no model of the study '{self.spec.name}' as its spec and "
+                f"genrobust {__version__} stand, and what is there was left as it is; measure them "
+                f"without --collect, or go back to {self._earlier}"
+            )
+        self._say_what_no_longer_counts()
+        return self._paged()
+
+    def _tabled(self) -> Study:
+        """What is there, written as the table; nothing takes no table's place."""
         study = self.collect()
-        study.save(self.out)
-        write_page(study, self.out)
+        if study.rows:
+            study.save(self.out)
         return study
+
+    def _paged(self) -> Study:
+        """Likewise, with its page."""
+        study = self._tabled()
+        if study.rows:
+            write_page(study, self.out)
+        return study
+
+    @property
+    def _there(self) -> Study | None:
+        """What was written last; None if nothing was, or it no longer can be read."""
+        try:
+            return load(self.out)
+        except GenrobustError:
+            return None
+
+    @property
+    def _earlier(self) -> str:
+        """The state that what is there is of."""
+        there = self._there
+        version = __version__ if there is None else there.genrobust
+        if version == __version__:
+            return "the spec as it was"
+        return f"the spec as it was and genrobust {version}"
 
     def _require_its_own_page(self) -> None:
         """Two studies may share models; but the page of one is not to take the other's place."""
-        try:
-            there = load(self.out).spec.name
-        except GenrobustError:
-            return  # none, or one that no longer can be read
-        if there not in (self.spec.name, self.spec.fast().name):  # a trial makes room
+        there = self._there
+        # A trial makes room.
+        if there is not None and there.spec.name not in (self.spec.name, self.spec.fast().name):
             raise GenrobustError(
-                f"'{self.out}' holds the study '{there}', and this one is '{self.spec.name}'; give "
-                "another folder with --out"
+                f"'{self.out}' holds the study '{there.spec.name}', and this one is "
+                f"'{self.spec.name}'; give another folder with --out"
+            )
+
+    def _say_what_no_longer_counts(self) -> None:
+        """Warn where the table has models that the spec as it is does not find in the folder."""
+        there = self._there
+        if there is None or there.spec.name != self.spec.name:
+            return
+        found = [row.model_copy(update={"recipe": ""}) for row in self.collect().rows]
+        gone = [row for row in there.rows if row.model_copy(update={"recipe": ""}) not in found]
+        if gone:
+            warnings.warn(
+                f"of the {len(there.rows)} models in the table of '{self.out}' {len(gone)} no "
+                f"longer count: the study '{self.spec.name}' does not find them as its spec and "
+                f"genrobust {__version__} stand; their files stay, and with {self._earlier} "
+                "--collect does",
+                GenrobustWarning,
+                stacklevel=3,
             )
 
     def _require_some(self, left_out: Mapping[str, str]) -> None:
@@ -380,11 +433,13 @@ class Conductor:
 
     def _seconds_of_benches(self) -> float | None:
         """The mean over those that are done."""
-        done = [one for one in self.trainings if self.row(one) is not None]
-        records = [Record.load(self._bench(self.home(one))) for one in done]
-        if not records:
-            return None
-        return sum(record.times.attack_seconds for record in records) / len(records)
+        seconds = []
+        for one in self.trainings:
+            if self.row(one) is not None:
+                with suppress(GenrobustError):  # its record is lost, and its row is there
+                    record = Record.load(self._bench(self.home(one)))
+                    seconds.append(record.times.attack_seconds)
+        return sum(seconds) / len(seconds) if seconds else None
 
     def _untrained(self, training: Training) -> Prepared[Record]:
         """A bench of a model before it is trained: what does not fit is found before that."""

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 import genrobust
+from genrobust._version import __version__
 from genrobust.cli.app import app
+from genrobust.records.again import again
 from genrobust.suites import Suite, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -89,3 +91,19 @@ def test_a_run_made_in_python_is_collected_in_its_folder(
     cli("collect", folder)
     assert (folder / "record.json").exists()
     assert not Path("genrobust-runs").exists()
+
+
+def test_a_run_that_another_version_began_is_finished_by_that_one(
+    cheap: Suite, tmp_path: Path
+) -> None:
+    (tmp_path / "suite.json").write_text(cheap.model_dump_json())
+    run = ("bench", "--model", "vae", "--suite", tmp_path / "suite.json", "--workers", 1)
+    folder = Path(cli(*run, "--out", tmp_path / "out", "--shard", "1/3").splitlines()[-1])
+    plan = folder / "plan.json"
+    version = f'"genrobust": "{__version__}"'
+    plan.write_text(plan.read_text().replace(version, '"genrobust": "0.0.9"'))
+    words = f"install genrobust 0.0.9, which began it (here is {__version__}), or measure it anew"
+    done = CliRunner().invoke(app, ["collect", str(folder)])
+    assert (done.exit_code, words in done.output) == (2, True), done.output
+    assert f"to go on, {words}" in cli("status", folder)
+    assert again(folder, "").startswith(words)

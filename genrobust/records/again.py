@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genrobust import files
+from genrobust._version import __version__
 
 #: What a run's folder says of it.
 PLAN = "plan.json"
@@ -26,19 +27,27 @@ class Onward:
     command: str | None = None
 
 
-def onward(folder: Path, planned: str, begun: Path | None = None) -> Onward:
+def onward(
+    folder: Path, planned: str, begun: Path | None = None, version: str = __version__
+) -> Onward:
     """How a run goes on in its folder, which may have been moved, copied or mounted elsewhere.
 
     Args:
         folder: where it lies now.
         planned: the command of its plan.
         begun: where it lay when that was written; None in plans that do not say it.
+        version: of genrobust, that began it: another one does not take its shards.
 
     Example:
         >>> command, begun = "genrobust bench --model vae --out /old", Path("/old/digits-v2/vae")
         >>> onward(Path("/new/digits-v2/vae"), command, begun).command
         'genrobust bench --model vae --out /new'
     """
+    if version != __version__:
+        return Onward(
+            f"install genrobust {version}, which began it (here is {__version__}), or measure it "
+            f"anew, in another folder: {planned}"
+        )
     words = shlex.split(planned)
     if "--out" not in words:
         function = "minimum_norm" if words[1:2] == ["curve"] else "bench"
@@ -73,8 +82,9 @@ def again(folder: Path, command: str) -> str:
     """
     try:
         plan = json.loads(files.read_text(folder / PLAN))
-        return onward(folder, str(plan["command"]), begun_in(plan)).words
-    except (OSError, ValueError, TypeError, KeyError):
+        version = str(plan["shards"][0]["genrobust"])
+        return onward(folder, str(plan["command"]), begun_in(plan), version).words
+    except (OSError, ValueError, TypeError, LookupError):
         return f"measure it again by '{command}', and load the record from the folder that it names"
 
 

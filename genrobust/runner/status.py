@@ -68,7 +68,12 @@ class Planned:
 
     def onward(self, folder: Path) -> Onward:
         """How the run goes on, in the folder where it lies now."""
-        return onward(folder, self.command, self.begun)
+        return onward(folder, self.command, self.begun, self.genrobust)
+
+    @property
+    def genrobust(self) -> str:
+        """The version that began it."""
+        return self.shards[0].genrobust
 
 
 @dataclass(frozen=True)

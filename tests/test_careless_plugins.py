@@ -578,6 +578,10 @@ NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
     "one direction": ({"steepest": lambda s, g, x: g.sign()[:1]}, r"\(1, 1, 32, 32\) by steepest"),
     "always up": ({"steepest": lambda s, g, x: torch.ones_like(g)}, "loss does not rise"),
     "short steps": ({"steepest": lambda s, g, x: g.sign() / 9}, "norm 0.1111 where 1 is needed"),
+    "shorter on plains": (
+        {"steepest": lambda s, g, x: g / g.abs().amax((1, 2, 3), True).clamp_min(1e-20)},
+        "where 1 is needed, of a gradient of about 1e-25",
+    ),
     "NaN": ({"length": lambda s, c: L.length(c) * torch.nan, "project": anywhere}, "NaN"),
     "below 0": ({"length": lambda s, c: -L.length(c), "project": anywhere}, r"length\(\) of -"),
     "square": ({"length": lambda s, c: L.length(c) ** 2}, "another length than half"),

@@ -108,6 +108,15 @@ def test_the_dual_is_the_steepest_slope_of_all_directions(
 
 
 @EVERY
+@pytest.mark.parametrize("scale", [1e-30, 1e-18, 1.0, 1e18, 1e30])
+def test_a_step_is_as_long_however_large_the_gradient(norm: Norm, scale: float) -> None:
+    """Its square need not be a number that a float holds."""
+    gradient = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
+    x = torch.full(SHAPE, 0.5)
+    torch.testing.assert_close(norm.steepest(scale * gradient, x), norm.steepest(gradient, x))
+
+
+@EVERY
 def test_its_balls_just_hold_those_of_linf(norm: Norm) -> None:
     ones = torch.ones(2, 3, 4, 4)
     assert norm.length(0.1 * ones).tolist() == pytest.approx([0.1 * norm.reach(48)] * 2)

@@ -11,6 +11,7 @@ from torch import Tensor
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.metrics.geometry import encoder_jacobian
+from genrobust.norms import unit
 from genrobust.objectives.latent import LatentDistance
 from genrobust.optimizers import Minimum, Problem
 from genrobust.seeding import per_sample
@@ -82,11 +83,11 @@ class KuzinaLinearised(Attack):
 
     def _ascend(self, jacobian: Tensor, e: Tensor) -> Tensor:
         """A unit e, (B, pixels), that J makes long."""
-        e = _unit(e)
+        e = unit(e)
         for i in range(self.steps):
-            moved = _unit((jacobian @ e[..., None])[..., 0])
+            moved = unit((jacobian @ e[..., None])[..., 0])
             slope = (jacobian.mT @ moved[..., None])[..., 0]
-            e = _unit(e + self.learning_rate / (i // 2 + 1) * slope)
+            e = unit(e + self.learning_rate / (i // 2 + 1) * slope)
         return e
 
     def _hop(self, x: Tensor, direction: Tensor, source: Tensor, threat: ThreatModel) -> Tensor:
@@ -100,7 +101,3 @@ class KuzinaLinearised(Attack):
             low, high = moved.amin(dims, keepdim=True), moved.amax(dims, keepdim=True)
             moved = (moved - low) / (high - low).clamp_min(1e-12)
         return threat.project(moved, source)
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-20)

@@ -67,6 +67,8 @@ class Norm(ABC):
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
         """A change of norm 1 along which a loss rises most; optimizers go the other way.
 
+        It is as long however small or large the gradient is.
+
         A norm whose steepest change is of few pixels, which the box soon stops, may give one that
         is nearly as steep, and leaves out those that the box keeps from going the other way.
 
@@ -145,6 +147,23 @@ class Linf(Norm):
         return 1.0
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """Of vectors (B, ...) the directions, of Euclidean length 1, however short or long; 0 stays 0.
+
+    >>> unit(torch.tensor([[3.0, 4.0], [3e-30, 4e-30], [3e30, 4e30], [0.0, 0.0]])).round(decimals=6)
+    tensor([[0.6000, 0.8000],
+            [0.6000, 0.8000],
+            [0.6000, 0.8000],
+            [0.0000, 0.0000]])
+    """
+    each = (-1, *[1] * (vectors.ndim - 1))
+    length = vectors.flatten(1).norm(dim=1)
+    # The squares of numbers that a float32 holds may be smaller, or larger, than any that it does.
+    scale = torch.where(length < 1e-15, 1e25, torch.where(length < 1e15, 1.0, 1e-25))
+    vectors = vectors * scale.view(each).to(vectors)
+    return vectors / vectors.flatten(1).norm(dim=1).clamp_min(1e-20).view(each)
+
+
 #: Rounds in which an L2 projection finds its share; each is inside the ball, most need four.
 PROJECTIONS = 8
 
@@ -168,8 +187,7 @@ class L2(Norm):
         return _vector_norm(gradient, 2)
 
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
-        length = gradient.flatten(1).norm(dim=1).clamp_min(1e-20)
-        return gradient / length.view(-1, *[1] * (gradient.ndim - 1))
+        return unit(gradient)
 
     def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
         change = (x_adv - x).flatten(1)

@@ -21,6 +21,9 @@ OFF = 1e-3
 #: A part of what the box reaches, as the radius of a ball that it hardly cuts.
 PART = 0.1
 
+#: What the gradient is multiplied by: its square need not be a number that a float32 holds.
+SCALES = (1.0, -1.0, 1e-25, 1e25)
+
 #: The most steps that a stored perturbation may have a pixel, either way.
 MOST_LEVELS = torch.iinfo(torch.int32).max
 
@@ -71,11 +74,14 @@ def _try_length(norm: Norm, change: Tensor) -> None:
 
 
 def _try_steepest(norm: Norm, gradient: Tensor, x: Tensor) -> None:
-    for signed in (gradient, -gradient):
+    for scale in SCALES:
+        signed = scale * gradient
         change = _images(norm, "steepest", norm.steepest, signed, x)
         length = norm.length(change)
         one = _near(length, torch.ones_like(length))
-        _require(norm, one, f"has a steepest() of norm {_span(length)} where 1 is needed")
+        found = f"has a steepest() of norm {_span(length)} where 1 is needed"
+        of = f", of a gradient of about {abs(scale):g}" if abs(scale) != 1 else ""
+        _require(norm, one, found + of)
         rises = (change * signed).flatten(1).sum(1) > 0
         _require(norm, bool(rises.all()), "has a steepest() along which the loss does not rise")
 

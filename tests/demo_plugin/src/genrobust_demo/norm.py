@@ -36,7 +36,7 @@ class L1(Norm):
         """
         stuck = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
         slope = gradient.masked_fill(stuck, 0).flatten(1)
-        share = slope / slope.abs().amax(1, keepdim=True).clamp_min(1e-20)
+        share = slope / slope.abs().amax(1, keepdim=True).clamp_min(1e-38)
         change = share.sign() * share.abs() ** SHARPNESS
         return (change / change.abs().sum(1, keepdim=True).clamp_min(1e-20)).view_as(gradient)
 

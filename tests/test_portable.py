@@ -25,6 +25,7 @@ import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import wrap
 from genrobust.models.check import probe_images
+from genrobust.models.identity import identity
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.portable import GRAPH, WEIGHTS, PortableLimits, export_model, load_portable
 from genrobust.models.portable.graph import (
@@ -137,6 +138,12 @@ def test_a_loaded_model_can_be_exported_again_copied_and_moved(exported: Bundle)
     assert loaded.fingerprint() == load_portable(*exported).fingerprint()
     again = export_model(wrap(Mixed(), value_range=(-1, 1), clamp=True, name="mixed"))
     assert again == exported
+
+
+def test_a_loaded_model_is_the_same_to_whoever_loads_it(exported: Bundle) -> None:
+    """A run goes on from one of an equal identity, and tensors come out of a file in any order."""
+    x = probe_images((1, 8, 8), 2)
+    assert len({identity(load_portable(*exported), x).whole for _ in range(4)}) == 1
 
 
 def test_a_loaded_model_makes_all_its_tensors_where_its_weights_are(exported: Bundle) -> None:

@@ -63,7 +63,7 @@ def refuse_pickle(content: bytes, what: str) -> None:
 def read_safetensors(
     content: bytes, limits: TensorLimits | None = None, what: str = "the safetensors file"
 ) -> dict[str, Tensor]:
-    """The tensors in the bytes of a safetensors file.
+    """The tensors in the bytes of a safetensors file, by name.
 
     The header is checked first: its size, names, types, shapes against bytes, and that the tensors
     lie side by side and fill the file. Whether values are finite is for the caller to say.
@@ -91,7 +91,7 @@ def read_safetensors(
     problem = _problem(content, limits)
     if problem is None:
         try:
-            return load(content)
+            return dict(sorted(load(content).items()))  # whose own order is chance's
         except (SafetensorError, ValueError, RuntimeError) as raised:
             problem = str(raised).splitlines()[0]
     raise GenrobustError(

@@ -181,13 +181,13 @@ def test_another_norm_converts_the_suites_radii_and_takes_ones_own_as_they_are(
 
 def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
     from genrobust.runner.options import Options
-    from genrobust.runner.prepare import _adjusted
+    from genrobust.runner.adjusted import adjusted
     from genrobust.suites import load_suite
 
-    assert _adjusted(load_suite("digits"), Options())[1] == ()
-    assert _adjusted(load_suite("digits"), Options(limit=500))[1] == ()
-    assert _adjusted(load_suite("digits"), Options(limit=5))[1] != ()
-    assert _adjusted(small_suite, Options())[1] == ("a suite of one's own",)
+    assert adjusted(load_suite("digits"), Options())[1] == ()
+    assert adjusted(load_suite("digits"), Options(limit=500))[1] == ()
+    assert adjusted(load_suite("digits"), Options(limit=5))[1] != ()
+    assert adjusted(small_suite, Options())[1] == ("a suite of one's own",)
 
 
 def test_noise_alone_hardly_changes_a_class(small_suite: Suite) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_a_clip_of_few_pixels_is_let_be() -> None:
     assert clips(int(32 * STUCK) - 2).edge == ()
 
 
-@pytest.mark.parametrize(("slope", "is_steep"), [(0.9, False), (1.1, True)])
+@pytest.mark.parametrize(("slope", "is_steep"), [(0.7, False), (1.4, True)])
 def test_a_slope_that_no_change_follows_is_not_the_gradient(slope: float, is_steep: bool) -> None:
     """Such as of ``sqrt(x + 1e-8)``: attacks would change black pixels alone."""
 
@@ -231,6 +232,31 @@ def test_what_is_handed_on_clips_as_well() -> None:
     assert read.edge == model.edge
     x = black_and_white()
     torch.testing.assert_close(gradient(read, x), gradient(model, x), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("net", "seen"),
+    [
+        (Fronted, lambda x: F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)),
+        (Fronted, lambda x: F.avg_pool2d(x, 3, 1, 1)),
+        (Small, lambda x: x.mean(1, keepdim=True).expand_as(x)),
+    ],
+    ids=["smaller", "blurred", "without colour"],
+)
+def test_a_clip_of_what_is_no_single_pixel(net: Callable[[Front], nn.Module], seen: Front) -> None:
+    assert genrobust.wrap(net(lambda x: seen(x).clamp(1e-6, 1 - 1e-6))).edge
+    assert genrobust.wrap(net(seen)).edge == ()
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_clip_in_any_precision(precision: torch.dtype) -> None:
+    """Rounding is no change that shows that a clip is none."""
+    for low, high in ((0.0, 1.0), (1e-3, 0.999), (0.02, 0.98)):
+        model = Fronted(partial(F.hardtanh, min_val=low, max_val=high)).to(precision)
+        black, white = genrobust.wrap(model).edge[0]
+        assert low <= black <= max(0.004, 1.5 * low)
+        assert 1 - high <= white <= max(0.004, 1.5 * low)
+    assert genrobust.wrap(Fronted(lambda x: x).to(precision)).edge == ()
 
 
 def test_a_random_model_that_clips() -> None:

@@ -9,6 +9,7 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genrobust.models.model import UNEVEN, GenerativeModel, inside
 from genrobust.seeding import generator, seeded
@@ -18,7 +19,7 @@ from genrobust.seeding import generator, seeded
 MARGINS = tuple(2e-6 * 1.5**k for k in range(29))
 
 #: By how much more of the pixels at an end of a channel must be without a gradient than of grey
-#: ones, of those that have one at some margin.
+#: ones, of those that have one at some margin, in some image.
 STUCK = 0.25
 
 #: How many of the pixels at an end must wake up at a margin, more than of grey ones, to go so far.
@@ -28,7 +29,7 @@ WAKE = 0.05
 FLAT = 0.5
 
 #: where this much further is beyond, or as much as the margin itself.
-BEYOND = 0.01
+BEYOND = 0.02
 
 #: How far inside a gradient is taken that is infinite at an end or nearly so, as of ``sqrt`` at 0,
 STEEP = 0.0025
@@ -37,8 +38,12 @@ STEEP = 0.0025
 #: change that is measured gives.
 STEEPER = 10.0
 
-#: How many images are looked at.
-IMAGES = 2
+#: How many areas of one colour an image has across, and down: what blurs it, or sees it smaller,
+#: leaves them black and white.
+AREAS = 4
+
+#: A change of a pixel by this part of itself is little more than rounding, in bfloat16.
+ROUNDED = 2 * torch.finfo(torch.bfloat16).eps
 
 
 def with_edges(model: GenerativeModel) -> GenerativeModel:
@@ -86,8 +91,7 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
                 margins[c, end] = deeper[c, end]
         asleep = asleep & ~alive
     for c, end in _ends(x):
-        woken = ~asleep[:, c]
-        if _excess(x[:, c][woken], dead[:, c][woken], end) < STUCK:
+        if _excess(x[:, c], dead[:, c], end, counted=~asleep[:, c]) < STUCK:
             margins[c, end] = 0
     edge = tuple((low, high) for low, high in margins.tolist())
     return replace(model, edge=edge) if margins.any() else bare
@@ -98,28 +102,36 @@ def _ends(x: Tensor) -> Iterator[tuple[int, int]]:
 
 
 def _black_grey_white(model: GenerativeModel) -> Tensor:
-    """Noise of which about a third each is black, grey and white."""
-    draw = torch.rand(IMAGES, *model.input_shape, generator=generator("edges"))
-    return (3 * draw - 1).clamp(0, 1)
+    """Noise, and areas, of which about a third each are black, grey and white."""
+    noise = torch.rand(1, *model.input_shape, generator=generator("edges"))
+    areas = torch.rand(1, 1, AREAS, AREAS, generator=generator("edges", "areas"))
+    areas = F.interpolate(areas, model.input_shape[1:])
+    return (3 * torch.cat([noise, areas.expand_as(noise)]) - 1).clamp(0, 1)
 
 
-def _excess(x: Tensor, some: Tensor, end: int) -> float:
-    """By how much more of a channel's pixels at that end are among some than of its grey ones."""
-    return _share(some[x == end]) - _share(some[(x > 0) & (x < 1)])
+def _excess(x: Tensor, some: Tensor, end: int, counted: Tensor | None = None) -> float:
+    """By how much more of a channel's pixels (B, H, W) at that end are among some than of its grey
+    ones, in the image where that is the most, of those that are counted."""
 
+    def share(pixels: Tensor) -> Tensor:
+        pixels = pixels if counted is None else pixels & counted
+        return (some & pixels).sum((1, 2)) / pixels.sum((1, 2)).clamp_min(1)
 
-def _share(pixels: Tensor) -> float:
-    return float(pixels.float().mean()) if len(pixels) else 0.0
+    return float((share(x == end) - share((x > 0) & (x < 1))).max())
 
 
 def _is_flat(model: GenerativeModel, x: Tensor, margins: Tensor) -> bool:
-    """Whether the model sees the same until the margins, and something else beyond."""
+    """Whether the model sees the same until the margins, but for rounding, and more beyond."""
     further = torch.where(margins > 0, margins + margins.clamp_min(BEYOND), 0)
+    grey = torch.where(x < 1, x * (1 - ROUNDED), x)
     with torch.no_grad():
-        at_edge, near, far = (
-            _shown(model, one) for one in (x, inside(x, margins), inside(x, further))
+        at_edge, near, far, rounded = (
+            _shown(model, one) for one in (x, inside(x, margins), inside(x, further), grey)
         )
-    return float((near - at_edge).abs().max()) < FLAT * float((far - near).abs().max())
+    until, beyond, rounding = (
+        float((a - b).norm()) for a, b in ((near, at_edge), (far, near), (rounded, at_edge))
+    )
+    return until < max(FLAT * beyond, rounding)
 
 
 def _shown(model: GenerativeModel, x: Tensor) -> Tensor:

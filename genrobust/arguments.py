@@ -65,6 +65,23 @@ def whole_seed(seed: Any) -> int:
     return within("seed", whole("seed", seed, 0), 0, 2**63 - 1, 0)
 
 
+def truth(name: str, value: Any) -> bool:
+    """True or False.
+
+    Raises:
+        GenrobustError: it is something else, which Python takes for one of them.
+
+    Example:
+        >>> truth("clamp", "no")
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: clamp is 'no'; give True or False
+    """
+    value = _bare(value)
+    if not isinstance(value, (bool, np.bool_)):
+        raise GenrobustError(f"{name} is {_shown(value)}; give True or False")
+    return bool(value)
+
+
 def real(name: str, value: Any, example: float = 0.1) -> float:
     """A number; NaN and infinity are for the caller to judge.
 

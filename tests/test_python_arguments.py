@@ -230,6 +230,9 @@ BOTH = [
     ({"seed": None}, "seed is None; give a whole number"),
     ({"workers": "2"}, "workers is '2'; give a whole number"),
     ({"workers": 0}, "it must be 1 or more"),
+    ({"batch_size": 2.5}, "batch_size is 2.5; give a whole number, such as batch_size=64"),
+    ({"batch_size": "8"}, "batch_size is '8'; give a whole number"),
+    ({"batch_size": True}, "batch_size is True; give a whole number"),
     ({"norm": "l3"}, "unknown norm 'l3'; did you mean 'l2'"),
     ({"norm": 2}, "norm is 2; give a string"),
     ({"device": "meta"}, "the device 'meta' cannot be used"),
@@ -271,6 +274,37 @@ def test_what_minimum_norm_cannot_take_is_one_sentence(
     asked = {"model": "vae", "suite": "digits", "limit": 1, "out": tmp_path / "run", **given}
     refused(words, lambda: genrobust.minimum_norm(**asked))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("most", [2.5, "8", True])
+def test_a_bound_on_images_at_once_is_a_whole_number(most: Any) -> None:
+    module = genrobust.load_model("vae").module
+    refused("max_batch is .*; give a whole number", lambda: genrobust.wrap(module, max_batch=most))
+    refused(
+        "max_batch is .*; give a whole number",
+        lambda: genrobust.load_model("vae", max_batch=most),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"clamp": "yes"}, "clamp is 'yes'; give True or False"),
+        ({"differentiable": "no"}, "differentiable is 'no'; give True or False"),
+        ({"differentiable": None}, "differentiable is None; give True or False"),
+        ({"draws": True}, "draws is True; give a whole number, such as draws=16"),
+        ({"draws": 0}, "draws is 0; it is 1, or more"),
+        ({"name": 3}, "name is 3; give a string, such as name='mine'"),
+    ],
+)
+def test_what_wrap_cannot_take_is_one_sentence(given: dict[str, Any], words: str) -> None:
+    refused(words, lambda: genrobust.wrap(genrobust.load_model("vae").module, **given))
+
+
+def test_numbers_and_truths_of_numpy_are_those_of_wrap() -> None:
+    module = genrobust.load_model("vae").module
+    found = genrobust.wrap(module, clamp=np.bool_(True), max_batch=np.int64(2), draws=np.int64(1))
+    assert (found.clamp, found.max_batch, type(found.max_batch)) == (True, 2, int)
 
 
 def test_options_are_kept_as_plain_values() -> None:

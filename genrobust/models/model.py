@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genrobust import files
+from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.models.typed import Typed
@@ -31,6 +32,23 @@ Surrogate = Literal["deployed", "softmax", "straight-through"]
 
 #: By how much further some pixels are put inside than others.
 UNEVEN = 0.1
+
+
+def images_at_once(given: int | None) -> int | None:
+    """How many images a model takes at once; None for any number.
+
+    Raises:
+        GenrobustError: it is no whole number, or below 1.
+    """
+    if given is None:
+        return None
+    most = whole("max_batch", given, 64)
+    if most < 1:
+        raise GenrobustError(
+            f"a model cannot take {most} images at once; give max_batch, or --batch-size, as 1 or "
+            "more"
+        )
+    return most
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +105,7 @@ class GenerativeModel:
     typed: Typed = field(default=Typed(), repr=False)
 
     def __post_init__(self) -> None:
-        if self.max_batch is not None and self.max_batch < 1:
-            raise GenrobustError(
-                f"a model cannot take {self.max_batch} images at once; give max_batch, or "
-                "--batch-size, as 1 or more"
-            )
+        object.__setattr__(self, "max_batch", images_at_once(self.max_batch))
 
     def encode(self, x: Tensor) -> Posterior:
         """q(code | x).

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genrobust.arguments import text, truth, whole
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.adapters import Reader
 from genrobust.models.check import check_model, probe_images
@@ -21,7 +22,7 @@ from genrobust.models.decoded import image_of
 from genrobust.models.fidelity import IMAGES, fidelity, say
 from genrobust.models.forward import Alone, Forward
 from genrobust.models.kept import Attributes, Held
-from genrobust.models.model import FORWARD_ALONE, GenerativeModel
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel, images_at_once
 from genrobust.models.modules import (
     as_module,
     freeze,
@@ -227,8 +228,9 @@ def _adapted(
 ) -> GenerativeModel:
     _require_functions(encode=encode, decode=decode, deploy=deploy)
     low, high = _ordered(value_range)
-    if not isinstance(draws, int) or draws < 1:
-        raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
+    clamp, differentiable = truth("clamp", clamp), truth("differentiable", differentiable)
+    max_batch = images_at_once(max_batch)
+    draws = _often(draws)
     unit = (low, high) == (0, 1)
     shape = shape_of(module, input_shape)
     flat = _flat(shape)
@@ -309,7 +311,7 @@ def _adapted(
         "decode": qualified_name(run_decoder),
         "value_range": [low, high],
     }
-    chosen = name or kind.__name__
+    chosen = text("name", name, "mine") if name else kind.__name__
     if alone and whole is not None:
         spec[FORWARD_ALONE] = True
     if labels is not None:
@@ -337,6 +339,12 @@ def _require_functions(**given: object) -> None:
     for what, function in given.items():
         if function is not None and not callable(function):
             raise GenrobustError(f"{what} is {function!r}; give a function of a batch")
+
+
+def _often(draws: int) -> int:
+    if whole("draws", draws, 16) < 1:
+        raise GenrobustError(f"draws is {draws}; it is 1, or more for a random deployment, as 16")
+    return int(draws)
 
 
 def _ordered(value_range: tuple[float, float]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
 from genrobust.models.check import check_model
 from genrobust.models.families import MODELS, NETWORKS, ModelBuilder, network_for
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import GenerativeModel, images_at_once
 from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.published import HUB, is_published, load_published, may_be_on_hub
@@ -100,6 +100,7 @@ def load_model(
         (1, 32, 32)
     """
     text("model", model, "vae")
+    max_batch = images_at_once(max_batch)
     shape = DATASETS.get(dataset).image_shape
     if is_published(model):
         published = load_published(model, shape, weights).at_most(max_batch)
@@ -114,7 +115,7 @@ def load_model(
     name = stem if function == "build" else function
     if weights is not None:
         module = built.module if isinstance(built, GenerativeModel) else built
-        load_state_dict(module, read_state_dict(weights), weights)
+        load_state_dict(module, read_state_dict(weights, module), weights)
         name = Path(weights).stem
     if isinstance(built, GenerativeModel):
         wrapped = built

@@ -122,7 +122,9 @@ class Options:
         example="processes",
         written="here",
     )
-    batch_size: int | None = _option(None, "Images that go through the model at once, at most.")
+    batch_size: int | None = _option(
+        None, "Images that go through the model at once, at most.", example=64
+    )
     data_root: str | Path | None = _option(  # noqa: RUF009
         None,
         "Folder that holds the data set, such as MNIST/raw.",

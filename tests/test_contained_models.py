@@ -243,9 +243,31 @@ def test_a_device_that_holds_nothing_is_refused(device: str, quick: Suite) -> No
     assert "\n" not in str(raised.value)
 
 
-def test_weights_that_hold_nothing_are_refused() -> None:
-    with pytest.raises(GenrobustError, match="on the device 'meta', which holds no numbers"):
-        genrobust.wrap(Toy().to("meta"))
+def inferred() -> nn.Module:
+    with torch.inference_mode():
+        return Toy()
+
+
+@pytest.mark.parametrize("use", [genrobust.wrap, genrobust.bench])
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Toy().to("meta"), "is on the device 'meta', which holds no numbers; load it"),
+        (inferred, r"was made under torch.inference_mode\(\), and lets no gradient pass"),
+    ],
+)
+def test_weights_that_cannot_be_measured_are_refused_first(
+    build: Callable[[], nn.Module], words: str, use: Callable[[nn.Module], object]
+) -> None:
+    with pytest.raises(GenrobustError, match=f"the weight 'enc.weight' of Toy {words}"):
+        use(build())
+
+
+def test_a_buffer_of_inference_mode_that_is_added_is_no_obstacle() -> None:
+    module = Toy()
+    with torch.inference_mode():
+        module.register_buffer("seen", torch.zeros(1))
+    assert genrobust.wrap(module).module is module
 
 
 # The caller's module
@@ -533,6 +555,42 @@ def test_several_state_dicts_are_named(
         GenrobustError, match=rf"weights under 'model' and '{others[0]}'.*\['model'\], path\)"
     ):
         read_state_dict(tmp_path / "w.pt")
+
+
+def _halves(network: ConvVAE, name: str, prefix: str = "") -> dict[str, Any]:
+    halves = {"encoder": network.encoder, "decoder": network.decoder}
+    return {name.format(key): prefixed(half.state_dict(), prefix) for key, half in halves.items()}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        lambda network, other: _halves(network, "{}"),
+        lambda network, other: {"loss": other, **_halves(network, "{}_state_dict", "module.")},
+        lambda network, other: {"discriminator": other, "vae": network.state_dict()},
+        lambda network, other: {"D": other, "G": prefixed(network.state_dict(), "module.")},
+        lambda network, other: {"last": {"loss": other, "net": network.state_dict()}, "epoch": 3},
+    ],
+)
+def test_of_several_state_dicts_what_fits_the_module_is_taken_and_said(
+    held: Callable[..., Any], network: ConvVAE, tmp_path: Path
+) -> None:
+    torch.save(held(network, nn.Linear(4, 4).state_dict()), tmp_path / "w.pt")
+    module = initialised(NetworkSpec(), seed=5)
+    with pytest.warns(GenrobustWarning, match="what it holds under '.*' is loaded"):
+        load_state_dict(module, read_state_dict(tmp_path / "w.pt", module), "w.pt")
+    state = network.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+
+
+def test_of_several_state_dicts_one_that_fits_is_named(network: ConvVAE, tmp_path: Path) -> None:
+    weights, other = network.state_dict(), nn.Linear(4, 4).state_dict()
+    torch.save({"loss": other, "net": weights, "ema": weights}, tmp_path / "w.pt")
+    with pytest.raises(GenrobustError, match=r"such as with torch\.save\(.*\['net'\], path\)"):
+        read_state_dict(tmp_path / "w.pt", network)
+    torch.save({"loss": other, "encoder": network.encoder.state_dict()}, tmp_path / "w.pt")
+    with pytest.raises(GenrobustError, match=r"'loss' and 'encoder', and none of these are all"):
+        read_state_dict(tmp_path / "w.pt", network)
 
 
 def test_weights_that_are_a_part_of_what_a_file_holds_are_pointed_at(network: ConvVAE) -> None:

@@ -45,14 +45,30 @@ def as_module(given: object) -> nn.Module:
 
 
 def _require_numbers(module: nn.Module) -> None:
-    lazy = (n for n, t in (*module.named_parameters(), *module.named_buffers()) if is_lazy(t))
-    name = next(lazy, None)
-    if name is not None:
-        raise GenrobustError(
-            f"the weight '{name}' of {type(module).__name__} has no numbers yet, as its lazy layer "
-            "was given nothing so far; before you wrap it call what holds it on a batch, such as "
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if reason := _unfit(tensor):
+            raise GenrobustError(f"the weight '{name}' of {type(module).__name__} {reason}")
+
+
+def _unfit(weight: Tensor) -> str | None:
+    """Why nothing can be measured of what has such a weight, and what to do."""
+    if is_lazy(weight):
+        return (
+            "has no numbers yet, as its lazy layer was given nothing so far; before you wrap it "
+            "call what holds it on a batch, such as "
             "module.decode(module.encode(torch.zeros(1, 1, 32, 32))[0]), and load its weights"
         )
+    if weight.is_meta:
+        return (
+            "is on the device 'meta', which holds no numbers; load it, such as with "
+            "module.to_empty(device='cpu') and module.load_state_dict"
+        )
+    if isinstance(weight, nn.Parameter) and weight.is_inference():  # a buffer may be added
+        return (
+            "was made under torch.inference_mode(), and lets no gradient pass outside; build the "
+            "module without, or under torch.no_grad()"
+        )
+    return None
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

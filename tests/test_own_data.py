@@ -551,7 +551,8 @@ def _grey(place: Path) -> None:
         (_loose, (), "pictures beside class sub-folders, such as '0.png'"),
         (_grey, (), "put '?channels=rgb' behind"),
         (None, ("--sources", "16"), "has 15 pictures, and 16 are asked for"),
-        (None, ("--data", "nowhere"), "there is no 'nowhere'"),
+        (None, ("--data", "nowhere"), "there is no 'nowhere', seen from the current folder or"),
+        (None, ("--data", "nowhere.py:f"), "there is no 'nowhere.py', seen from"),
         (None, ("--data", "shapes?size=3"), "is no reference to data"),
         (None, ("--suite", "digits"), "leave --suite out"),
         (None, ("--data", "mine.py"), "neither a folder nor a .npz"),
@@ -586,6 +587,9 @@ def test_a_drawn_suite_is_given_again_with_the_pictures_that_it_was_drawn_from(
     ):
         with pytest.raises(GenrobustError, match=said):
             genrobust.bench(model, suite, data=pictures, **how, **more)
+    for measure in (genrobust.bench, genrobust.minimum_norm):
+        with pytest.raises(GenrobustError, match=r"genrobust.bench takes them again as data=; all"):
+            measure(model, first.suite, workers=1)
 
 
 def test_other_pictures_take_the_place_of_a_suite_in_a_folder_that_goes_by_no_name(

@@ -175,8 +175,9 @@ class Reference:
         if self.place == LENT:
             if (given := _LENT.get(None)) is None:
                 raise GenrobustError(
-                    "these pictures were given in Python and are not at hand here; give them again "
-                    "with data=, or as a folder, a .npz or FILE.py:FUNCTION"
+                    "these pictures were given in Python and are not at hand here: genrobust.bench "
+                    "takes them again as data=; all else needs a suite of a folder, a .npz or "
+                    "FILE.py:FUNCTION, as 'genrobust suite make --data' draws it"
                 )
             return pictures_in(given, split, labelled)
         if self.place in DATASETS:
@@ -187,14 +188,16 @@ class Reference:
         below = file if colon else self.place
         if root is not None and is_there(root / below):
             below = str(root / below)
+        if not is_there(Path(below)) and (not colon or below.endswith(".py")):
+            seen = ", seen from the current folder or --data-root (data_root=)"
+            raise GenrobustError(
+                f"there is no '{below}'{'' if Path(below).is_absolute() else seen}; give a data "
+                f"set's name ({', '.join(DATASETS.names())}), a folder of pictures, a .npz or "
+                ".npy, or FILE.py:FUNCTION"
+            )
         if colon:
             with as_script(below):
                 return pictures_in(build(f"{below}:{function}"), split, labelled)
-        if not is_there(Path(below)):
-            raise GenrobustError(
-                f"there is no '{self.place}'; give a data set's name ({', '.join(DATASETS.names())}"
-                "), a folder of pictures, a .npz or .npy, or FILE.py:FUNCTION"
-            )
         return pictures_in(below, split, labelled)
 
     def native(self, split: Split, root: Path | None) -> Reference:

@@ -22,11 +22,16 @@ from genrobust.models.card import Card
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, module: nn.Module | None = None) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of a ``.pt`` file with a state dict.
 
     A ``.pt`` file is unpickled with ``weights_only=True``: nothing in it is executed. Of a
-    checkpoint that holds one state dict beside the optimizer's and the like, that is taken.
+    checkpoint that holds one state dict beside the optimizer's and the like, that is taken; of one
+    that holds several, the one that fits the module, or those of the module's parts.
+
+    Args:
+        path: the file.
+        module: what the weights are for, if that is known.
 
     Raises:
         GenrobustError: the file is missing, damaged, or holds something else, or several.
@@ -43,7 +48,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"the weights file '{path}' cannot be read ({_reason(problem, path)}); give a "
             ".safetensors file, or a .pt file written by torch.save(module.state_dict(), path)"
         ) from problem
-    return _state_dict_in(content, path)
+    return _state_dict_in(content, path, module)
 
 
 def _reason(problem: Exception, path: Path) -> str:
@@ -59,31 +64,73 @@ def _reason(problem: Exception, path: Path) -> str:
     return words.splitlines()[0] if words else type(problem).__name__
 
 
-def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
+def _state_dict_in(content: Any, path: Path, module: nn.Module | None) -> dict[str, Tensor]:
     """The one state dict in what a file holds."""
     if _is_state_dict(content):
         return dict(content)
     held = content if isinstance(content, dict) else {}
     found = [key for key, value in held.items() if isinstance(value, dict) and _tensors_in(value)]
-    if len(found) == 1:
-        if found[0] not in ("state_dict", "model_state_dict"):
-            warnings.warn(
-                f"of the weights file '{path}', what it holds under '{found[0]}' is loaded",
-                GenrobustWarning,
-                stacklevel=3,
-            )
-        return _state_dict_in(held[found[0]], path)
     if not found:
         raise GenrobustError(
             f"the weights file '{path}' holds no state dict but a {type(content).__name__}; "
             "write it with torch.save(module.state_dict(), path)"
         )
-    names = " and ".join(f"'{key}'" for key in found)
+    if len(found) == 1:
+        _say_taken(found, path)
+        return _state_dict_in(held[found[0]], path, module)
+    states = {key: held[key] for key in found if _is_state_dict(held[key])}
+    return _of_several(found, states, path, module)
+
+
+def _of_several(
+    names: list[Any], states: dict[Any, dict[str, Tensor]], path: Path, module: nn.Module | None
+) -> dict[str, Tensor]:
+    """Of several parts of a file the one that fits the module, or those of its children."""
+    own = {} if module is None else module.state_dict()
+    fitting = [key for key, state in states.items() if _fits(own, state)]
+    if len(fitting) == 1:
+        _say_taken(fitting, path)
+        return states[fitting[0]]
+    children = () if module is None else dict(module.named_children())
+    parts = {key: child for key in states if (child := _child_of(key)) in children}
+    joined = {f"{parts[key]}.{k}": tensor for key in parts for k, tensor in states[key].items()}
+    if not fitting and _fits(own, joined):
+        _say_taken(list(parts), path)
+        return joined
+    listed = " and ".join(f"'{key}'" for key in names)
+    if module is not None and not fitting:
+        raise GenrobustError(
+            f"the weights file '{path}' holds weights under {listed}, and none of these are all "
+            f"that {type(module).__name__} takes; write what it takes alone, under its own names, "
+            "with torch.save(module.state_dict(), path)"
+        )
     raise GenrobustError(
-        f"the weights file '{path}' holds weights under {names}, and genrobust cannot tell which "
-        f"are the model's; write those alone with torch.save(torch.load('{path.name}')"
-        f"[{found[0]!r}], path)"
+        f"the weights file '{path}' holds weights under {listed}, and genrobust cannot tell which "
+        f"are the model's; write those alone, such as with torch.save(torch.load('{path.name}')"
+        f"[{(fitting or names)[0]!r}], path)"
     )
+
+
+def _child_of(key: Any) -> str:
+    """The part of a module that what lies under a key is the state of."""
+    return str(key).removesuffix("_state_dict")
+
+
+def _say_taken(names: list[Any], path: Path) -> None:
+    if names not in (["state_dict"], ["model_state_dict"]):
+        listed = " and ".join(f"'{name}'" for name in names)
+        warnings.warn(
+            f"of the weights file '{path}', what it holds under {listed} is loaded",
+            GenrobustWarning,
+            stacklevel=4,
+        )
+
+
+def _fits(own: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
+    """Whether these are a module's weights, up to a prefix of their names."""
+    found = state if own.keys() == state.keys() else (_renamed(own, state) or ("", {}))[1]
+    shapes = {name: tensor.shape for name, tensor in found.items()}
+    return bool(own) and shapes == {name: tensor.shape for name, tensor in own.items()}
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -113,12 +160,17 @@ def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | P
         GenrobustError: keys are missing, left over, or of another shape.
     """
     own = module.state_dict()
-    if own.keys() != state.keys():
-        state = _renamed(own, state, source)
+    if own.keys() != state.keys() and (found := _renamed(own, state)):
+        how, state = found
+        warnings.warn(
+            f"the weights in '{source}' are loaded {how} in their names",
+            GenrobustWarning,
+            stacklevel=2,
+        )
     missing = sorted(own.keys() - state.keys())
     unknown = sorted(state.keys() - own.keys())
     shapes = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    found = [
+    wrong = [
         *([f"it lacks {_some(missing)}"] if missing else []),
         *([f"it has {_some(unknown)} that the model lacks"] if unknown else []),
         *(
@@ -126,18 +178,21 @@ def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | P
             for k in shapes[:2]
         ),
     ]
-    if found:
+    if wrong:
         raise GenrobustError(
-            f"the weights in '{source}' do not fit {type(module).__name__}: {'; '.join(found)}; "
+            f"the weights in '{source}' do not fit {type(module).__name__}: {'; '.join(wrong)}; "
             + _hint(own, state)
         )
     module.load_state_dict(state)
 
 
 def _renamed(
-    own: dict[str, Tensor], state: dict[str, Tensor], source: str | Path
-) -> dict[str, Tensor]:
-    """The weights under the module's names, where one prefix is all that keeps them apart."""
+    own: dict[str, Tensor], state: dict[str, Tensor]
+) -> tuple[str, dict[str, Tensor]] | None:
+    """The weights under the module's names, and how they came to them.
+
+    None where more than one prefix keeps them apart.
+    """
     bare = {_unwrapped(key): key for key in own}
     ways: list[tuple[str, Callable[[str], str]]] = [
         *((f"without '{start}'", partial(_without, start)) for start in _starts(state)),
@@ -147,13 +202,8 @@ def _renamed(
     for how, name in ways:
         renamed = {name(key): tensor for key, tensor in state.items()}
         if renamed.keys() == own.keys() and len(renamed) == len(state):
-            warnings.warn(
-                f"the weights in '{source}' are loaded {how} in their names",
-                GenrobustWarning,
-                stacklevel=3,
-            )
-            return renamed
-    return state
+            return how, renamed
+    return None
 
 
 def _starts(state: dict[str, Tensor]) -> list[str]:

@@ -124,7 +124,7 @@ def published(setting: Setting, names: Sequence[str]) -> list[GenerativeModel]:
         path = folder / f"{name}.pt"
         if path.is_file():
             module = PUBLISHED[name]().eval()
-            load_state_dict(module, read_state_dict(path), path)
+            load_state_dict(module, read_state_dict(path, module), path)
             found.append(wrap(module, name=name))
     return found
 

@@ -130,6 +130,21 @@ def test_a_forward_without_a_picture_is_said_once(
     assert "may be misread" not in str(caught[0].message)
 
 
+def test_a_forward_of_rows_that_gives_the_code_does_take_the_images() -> None:
+    class Coding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = nn.Linear(64, 4), nn.Linear(4, 64)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            code: Tensor = self.encoder(rows)
+            return code
+
+    (words,) = said(Coding(), input_shape=SHAPE, clamp=True)
+    assert "its forward gives a tensor of shape (8, 4) and no picture" in words
+    assert "let forward give it as a tensor, or pass deploy=" in words
+
+
 def test_a_forward_without_a_picture_is_not_said_where_functions_say_what_is_read() -> None:
     module = Toy(lambda i: i.mean())
     assert said(module, encode=lambda x: module.encode(x)) == []

@@ -222,7 +222,7 @@ class OwnForward:
             elif not self._exact:
                 found[View(call, units, path, WHOLE)] = given / 255
         if not held and not (self._adapted or _is_of_torch(self._module)):
-            self.is_blank = True
+            self.fails, self.is_blank = False, True  # whatever it said of another form
             self.why = (
                 f"its forward gives {describe(outputs[0])} and no picture of the input's shape"
             )

@@ -220,13 +220,19 @@ QUICK = (Skips, Global, HalfMade, Backward, Keeps)
 def test_any_number_of_workers_gives_the_same_scores(
     kind: type[Keeps], cheap: Suite, switching: None
 ) -> None:
-    alone = genrobust.bench(kind(), cheap, workers=1)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
+        alone = genrobust.bench(kind(), cheap, workers=1)
         together = genrobust.bench(kind(), cheap, workers=2)
     assert together.scores == alone.scores
-    why = [str(one.message) for one in told if one.category is GenrobustWarning]
-    assert ["one shard at a time" in words for words in why] == [True] * (kind in SHARE_BADLY)
+    said = {str(one.message) for one in told if one.category is GenrobustWarning}
+    expected = {
+        "one shard at a time": kind in SHARE_BADLY,
+        "decode takes more than its code": kind is Skips,
+    }
+    for words, is_said in expected.items():
+        assert any(words in one for one in said) == is_said
+    assert len(said) == sum(expected.values())
 
 
 def test_a_model_with_a_lock_of_its_own_is_waited_for(cheap: Suite) -> None:
@@ -299,6 +305,52 @@ class Overwrites(Keeps):
 def test_results_that_depend_on_history_are_refused(kind: type[Keeps], words: str) -> None:
     with pytest.raises(GenrobustError, match=words):
         genrobust.wrap(kind())
+
+
+class Crosses(nn.Module):
+    """A decoder that adds what the encoder saw, to a batch of the same size alone."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_code, self.from_code = nn.Linear(64, 4), nn.Linear(4, 64)
+
+    def encode(self, x: Tensor) -> Tensor:
+        self.kept = x.flatten(1)
+        return self.to_code(self.kept)  # type: ignore[no-any-return]
+
+    def decode(self, z: Tensor) -> Tensor:
+        both = torch.stack([self.from_code(z), self.kept]).mean(0)
+        return both.sigmoid().view(-1, 1, 8, 8)
+
+
+class Reconstructs(Crosses):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+MENDS = {
+    Crosses: "let encode return all that decode takes",
+    Reconstructs: r"pass encode=torch\.nn\.Identity\(\) to read it by its forward alone",
+}
+
+
+@pytest.mark.parametrize("kind", MENDS)
+def test_a_decoder_that_takes_more_than_its_code_is_said(kind: type[Crosses]) -> None:
+    words = f"decode takes more than its code.*{MENDS[kind]}"
+    with pytest.warns(GenrobustWarning, match=words):
+        genrobust.wrap(kind())
+    with pytest.warns(GenrobustWarning, match=words):
+        genrobust.wrap(kind(), max_batch=8)  # as many as are tried
+    with pytest.raises(GenrobustError, match=rf"{words[:31]}.* in pieces of 2, .*{MENDS[kind]}"):
+        genrobust.wrap(kind(), max_batch=2)
+
+
+def test_a_decoder_that_takes_more_is_read_by_its_forward_alone() -> None:
+    model = genrobust.wrap(Reconstructs(), encode=nn.Identity(), max_batch=2)
+    x = torch.rand(5, 1, 8, 8)
+    torch.testing.assert_close(model.reconstruct(x), Reconstructs.forward(model.module, x))  # type: ignore[arg-type]
 
 
 class Tires(Keeps):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.foreign import ran_out_of_memory
+from genrobust.models.fidelity import reads_alone
 from genrobust.models.model import GenerativeModel
 
 #: By how much a result may differ where it should not: what kernels differ by.
@@ -47,12 +50,15 @@ def use(
 def check_history(model: GenerativeModel, x: Tensor) -> None:
     """Check that a model, which is not random, gives the same whatever went through it before.
 
+    It is said where decode takes more than its code: what encode kept of the images.
+
     Args:
         model: the model to try.
         x: at least two images (B, C, H, W) in [0, 1].
 
     Raises:
-        GenrobustError: it does not, or it changes what it was given or has given before.
+        GenrobustError: it does not, or it changes what it was given or has given before; or decode
+            takes what encode kept of images that go through it in pieces.
     """
     posterior = model.encode(x)
     codes = posterior.tensors()
@@ -79,3 +85,34 @@ def check_history(model: GenerativeModel, x: Tensor) -> None:
             f"(by up to {moved:.2g}); let encode and decode keep nothing from one call to the next "
             "that a later result depends on: no counters, moving averages or caches of inputs"
         )
+    other = x[-1:].roll(1, -1)  # where there is one image, not that one again
+    if _takes_more(model, posterior.mode(), image, other):
+        _say_more(model, x)
+
+
+def _takes_more(model: GenerativeModel, code: Tensor, image: Tensor, other: Tensor) -> bool:
+    """Whether decode gives a code's image no more once encode has seen another."""
+    model.encode(other)
+    try:
+        return float((model.decode(code) - image).abs().max()) > TOLERANCE
+    except GenrobustError as problem:
+        if ran_out_of_memory(problem):
+            raise
+        return True
+
+
+def _say_more(model: GenerativeModel, x: Tensor) -> None:
+    words = "decode takes more than its code: what encode kept of the images before it"
+    mend = "let encode return all that decode takes"
+    if reads_alone(model, x):
+        mend = "pass encode=torch.nn.Identity() to read it by its forward alone"
+    if model.max_batch is not None and model.max_batch < len(x):
+        raise GenrobustError(
+            f"{words}, which of {len(x)} images in pieces of {model.max_batch}, as max_batch= or "
+            f"--batch-size says, are the last piece; leave that out, or {mend}"
+        )
+    warnings.warn(
+        f"{model.name}: {words}, of which attacks on the code know nothing; {mend}",
+        GenrobustWarning,
+        stacklevel=2,
+    )

@@ -30,6 +30,8 @@ import torch
 from torch import Tensor
 
 from genrobust.data.base import Images
+from genrobust.errors import GenrobustError
+from genrobust.foreign import ran_out_of_memory
 from genrobust.models.batches import tolerance_of
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.posterior import Part, Posterior
@@ -107,10 +109,9 @@ def rate_of(
         return most
     posterior = Posterior.joined([model.encode(part) for part in x.split(batch)])
     code = posterior.mode()
-    turned = torch.arange(len(x) - 1, -1, -1)
-    deployed = _decoded(model, code[turned], batch)[turned]
     again = torch.cat([model.reconstruct(part) for part in x.split(batch)])
-    if float((deployed - again).abs().max()) > tolerance_of(model):
+    deployed = _decoded_elsewhere(model, code, batch)
+    if deployed is None or float((deployed - again).abs().max()) > tolerance_of(model):
         return most
     error = _square(deployed - x)
     bearable = min(error, BORNE * _square(x - x.mean(0)))
@@ -161,6 +162,20 @@ def _choices(part: Part) -> float:
 def _decoded(model: GenerativeModel, code: Tensor, batch: int) -> Tensor:
     images = torch.cat([model.decode(part) for part in code.split(batch)])
     return images.clamp(0, 1) if model.clamp else images
+
+
+def _decoded_elsewhere(model: GenerativeModel, code: Tensor, batch: int) -> Tensor | None:
+    """The images of codes that are decoded in another order; None where decode fails on them.
+
+    It takes the same codes after encode: so it needs what that kept.
+    """
+    turned = torch.arange(len(code) - 1, -1, -1)
+    try:
+        return _decoded(model, code[turned], batch)[turned]
+    except GenrobustError as problem:
+        if ran_out_of_memory(problem):
+            raise
+        return None
 
 
 def _square(difference: Tensor) -> float:

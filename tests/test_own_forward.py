@@ -120,7 +120,7 @@ def threes(x: Tensor) -> Tensor:
     [
         (Conditional("std"), "is a standard deviation"),
         (Conditional("log std"), "is the logarithm of a standard deviation"),
-        (Conditional("swapped"), "forward decodes the second of the two"),
+        (Conditional("swapped"), "forward decodes what is read as the log-variance"),
         (Conditional("mean", shifted=True), "gives other pictures"),
     ],
 )

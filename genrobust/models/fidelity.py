@@ -15,7 +15,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.errors import GenrobustWarning
@@ -23,6 +22,7 @@ from genrobust.models.batches import tolerance_of
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
 from genrobust.models.own_forward import OwnForward, OwnPicture, apart
+from genrobust.models.spreads import LOG_STD, LOGVAR, SPREADS, STD, reading_of
 from genrobust.models.views import UNITS
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
@@ -230,12 +230,12 @@ def _path(
     """Why forward gives another picture, even with its noise at 0."""
     gaussian = _gaussian(model, x)
     measured = f"by {difference:.2g} of the pixel range"
-    if gaussian is not None and _shows(model, x, gaussian.logvar, found.pixels, found.allowed):
+    reading = None if gaussian is None else reading_of(model, x, gaussian)
+    if reading and _shows(model, x, reading.numbers, found.pixels, found.allowed):
         return _Finding(
-            "forward decodes the second of the two that the encoder returns, and genrobust the "
-            f"first as the mean; the pictures differ {measured}",
-            "pass encode=lambda x: module.encode(x)[::-1] if they are (logvar, mean), or "
-            "encode=lambda x: module.encode(x)[1] if the second is the code",
+            f"forward decodes what is read as {reading.kind.name}, and genrobust what is read as "
+            f"the mean; the pictures differ {measured}",
+            reading.turned(),
         )
     random = ", draws=16" if found.noise else ""
 
@@ -277,23 +277,6 @@ def _nearer(
         f"is scored, its {own.source(found.view)}, is {ours:.4g}",
         f"pass deploy=lambda x: {own.source(best)} if that is what people get",
     )
-
-
-#: How else the second of a pair may say a spread: the standard deviation, and its log-variance.
-_SPREADS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "a standard deviation": (lambda s: s, "2 * s.log()"),
-    "a variance": (lambda s: s.sqrt(), "s.log()"),
-    "the logarithm of a standard deviation": (lambda s: s.exp(), "2 * s"),
-    "the logarithm of a precision": (lambda s: (-0.5 * s).exp(), "-s"),
-    "a standard deviation before softplus": (
-        lambda s: F.softplus(s),
-        "2 * torch.nn.functional.softplus(s).log()",
-    ),
-    "a variance before softplus": (
-        lambda s: F.softplus(s).sqrt(),
-        "torch.nn.functional.softplus(s).log()",
-    ),
-}
 
 
 def _spread(
@@ -339,10 +322,11 @@ def _normal_spread(
 
     if gives((0.5 * gaussian.logvar).exp()):
         return []
-    raw = gaussian.logvar
-    for name, (std_of, logvar) in _SPREADS.items():
-        if gives(std_of(raw).nan_to_num()):
-            return [_spread_finding(f"{name}, as its forward draws", logvar)]
+    reading = reading_of(model, x, gaussian)
+    for kind in SPREADS:
+        if kind is not reading.kind and gives(kind.std(reading.numbers).nan_to_num()):
+            what = f"what is read as {reading.kind.name} is {kind.name}, as its forward draws"
+            return [_Finding(what, reading.typed(kind))]
     if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
     what = (
@@ -391,20 +375,18 @@ def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> _Finding | 
     )
 
 
-def _spread_finding(what: str, logvar: str) -> _Finding:
-    return _Finding(
-        f"what is read as the log-variance is {what}",
-        f"pass encode=lambda x: (lambda m, s: (m, {logvar}))(*module.encode(x))",
-    )
-
-
 def _positive(model: GenerativeModel, x: Tensor) -> _Finding | None:
     """A trained log-variance is below 0 where a code says something."""
     gaussian = _gaussian(model, x)
     if gaussian is None or gaussian.logvar[0].numel() < MANY or not (gaussian.logvar > 0).all():
         return None
-    what = "positive for all images and latents, as standard deviations and variances are"
-    return _spread_finding(what, "2 * s.log()")
+    reading = reading_of(model, x, gaussian)
+    what = f"what is read as {reading.kind.name} is "
+    if reading.kind in (LOGVAR, LOG_STD):
+        what += "positive for all images and latents, as standard deviations and variances are"
+        return _Finding(what, reading.typed(STD))
+    what += "above 1 for all images and latents, and less where a code says something"
+    return _Finding(what, "pass encode=, a function that returns (mean, logvar)")
 
 
 def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:

@@ -1,0 +1,169 @@
+"""How an encoder's output holds a mean and a spread, and what to type where that is misread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genrobust.models.batches import tolerance_of
+from genrobust.models.forward import Forward
+from genrobust.models.kept import kept
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import method, qualified_name, unwrapped
+from genrobust.models.outputs import members
+from genrobust.models.precision import precision_of
+from genrobust.posterior import Gaussian
+
+
+class Spread(NamedTuple):
+    """A kind of numbers that say how wide a Gaussian is.
+
+    Args:
+        name: for sentences.
+        std: the standard deviation of such numbers.
+        logvar: how to write the log-variance of numbers ``{}``.
+    """
+
+    name: str
+    std: Callable[[Tensor], Tensor]
+    logvar: str
+
+
+LOGVAR = Spread("the log-variance", lambda s: (0.5 * s).exp(), "{}")
+LOG_STD = Spread("the logarithm of a standard deviation", lambda s: s.exp(), "2 * {}")
+STD = Spread("a standard deviation", lambda s: s, "2 * {}.log()")
+SPREADS = (
+    LOGVAR,
+    STD,
+    Spread("a variance", lambda s: s.sqrt(), "{}.log()"),
+    LOG_STD,
+    Spread("the logarithm of a precision", lambda s: (-0.5 * s).exp(), "-{}"),
+    Spread(
+        "a standard deviation before softplus",
+        lambda s: F.softplus(s),
+        "2 * torch.nn.functional.softplus({}).log()",
+    ),
+    Spread(
+        "a variance before softplus",
+        lambda s: F.softplus(s).sqrt(),
+        "torch.nn.functional.softplus({}).log()",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a Gaussian's log-variance was read from.
+
+    Args:
+        numbers: those of the spread, as the encoder gives them.
+        kind: what they are read as.
+        places: how to write what is taken of the output for the mean and for the spread; None
+            where the encoder is a function of the user's, or its output does not show it.
+        is_pair: these two are all that it gives, one after the other.
+    """
+
+    numbers: Tensor
+    kind: Spread = LOGVAR
+    places: tuple[str, str] | None = None
+    is_pair: bool = False
+
+    def typed(self, kind: Spread) -> str:
+        """What to type where the numbers are of that kind."""
+        if self.places is None:
+            return (
+                f"pass encode=, a function that returns (mean, {kind.logvar.format('s')}), where s "
+                f"is what is read as {self.kind.name}"
+            )
+        if self.is_pair:
+            pair = f"(lambda m, s: (m, {kind.logvar.format('s')}))(*module.encode(x))"
+        else:
+            mean, spread = (f"o{place}" for place in self.places)
+            pair = f"(lambda o: ({mean}, {kind.logvar.format(spread)}))(module.encode(x))"
+        return f"pass encode=lambda x: {pair}"
+
+    def turned(self) -> str:
+        """What to type where the spread is the mean, or the code."""
+        if self.places is None:
+            return "pass encode=, a function that returns (mean, logvar) in this order, or the code"
+        mean, spread = self.places
+        pair = f"(lambda o: (o{spread}, o{mean}))(module.encode(x))"
+        return (
+            f"pass encode=lambda x: {'module.encode(x)[::-1]' if self.is_pair else pair} if they "
+            f"are (logvar, mean), or encode=lambda x: module.encode(x){spread} if that is the code"
+        )
+
+
+def reading_of(model: GenerativeModel, x: Tensor, gaussian: Gaussian) -> Reading:
+    """How the module's own encoder gives a Gaussian: by which of its numbers.
+
+    Args:
+        model: the model.
+        x: images (B, C, H, W) in [0, 1].
+        gaussian: what it reads of them.
+    """
+    with suppress(Exception):  # other people's code
+        outputs = _encoded(model, x)
+        found = _found(_held(outputs), gaussian, tolerance_of(model))
+        if found is not None:
+            pair = isinstance(outputs[0], (tuple, list)) and len(outputs[0]) == 2
+            return replace(found, is_pair=pair and found.places == ("[0]", "[1]"))
+    return Reading(gaussian.logvar)
+
+
+def _found(held: Mapping[str, Tensor], gaussian: Gaussian, tolerance: float) -> Reading | None:
+    """The first two in an output that are the Gaussian's mean and, of some kind, its spread."""
+
+    def are(ours: Tensor, wanted: Tensor) -> bool:
+        same = ours.shape == wanted.shape
+        return same and torch.allclose(ours, wanted.double(), rtol=tolerance, atol=tolerance)
+
+    mean = next((place for place, t in held.items() if are(t, gaussian.mean)), None)
+    for kind, (place, numbers) in product(SPREADS, held.items()):
+        read = 2 * kind.std(numbers).log()
+        if mean is not None and place != mean and are(read, gaussian.logvar):
+            return Reading(numbers.to(gaussian.logvar), kind, (mean, place))
+    return None
+
+
+def _encoded(model: GenerativeModel, x: Tensor) -> list[Any]:
+    """What the module's own encoder gives for each piece of a batch; none where it is not read."""
+    module = unwrapped(model.module)
+    encode = method(module, "encode", "encoder")
+    if encode is None or model.spec.get("encode") != qualified_name(encode):
+        return []
+    low, high = model.spec["value_range"]
+    own = (x * (high - low) + low).to(precision_of(encode, module, "encoder"))
+
+    def run(piece: Tensor) -> Any:
+        labels = () if model.condition is None else (model.condition(piece),)
+        return Forward(lambda given: encode(given, *labels))(piece.clone())
+
+    with kept(module):
+        return [run(piece) for piece in own.split(model.max_batch or len(own))]
+
+
+def _held(outputs: list[Any]) -> dict[str, Tensor]:
+    """The numbers in what an encoder gave for each piece, in one, by how to write their place."""
+    each = [dict(_tensors(output)) for output in outputs]
+    return {
+        place: torch.cat([held[place] for held in each]).double()
+        for place, tensor in (each[0] if each else {}).items()
+        if tensor.is_floating_point() and tensor.ndim > 1
+    }
+
+
+def _tensors(output: Any, place: str = "", depth: int = 3) -> Iterator[tuple[str, Tensor]]:
+    """All tensors in an output, each with how to write that it is taken."""
+    if isinstance(output, Tensor):
+        yield place, output
+    elif depth:
+        for where, held in members(output):
+            yield from _tensors(held, place + where, depth - 1)

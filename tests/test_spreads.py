@@ -1,0 +1,188 @@
+"""A spread that is misread is told by a line that works, however the encoder gives it."""
+
+from __future__ import annotations
+
+import warnings
+from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch import distributions as D
+
+import genrobust
+from genrobust.errors import GenrobustWarning
+from genrobust.models.check import probe_images
+
+pytestmark = pytest.mark.usefixtures("brief")
+
+SHAPE = (1, 8, 8)
+#: Of the sample, the mean and the second, what an encoder gives.
+Form = Callable[[Tensor, Tensor, Tensor], Any]
+Two = namedtuple("Two", "mu logvar")
+Three = namedtuple("Three", "features mu logvar")
+
+
+@dataclass
+class Held:
+    mu: Tensor
+    logvar: Tensor
+
+
+FORMS: dict[str, Form] = {
+    "pair": lambda z, m, s: (m, s),
+    "list": lambda z, m, s: [m, s],
+    "named tuple": lambda z, m, s: Two(m, s),
+    "dictionary": lambda z, m, s: {"mu": m, "logvar": s},
+    "dictionary with a sample": lambda z, m, s: {"z": z, "mu": m, "logvar": s},
+    "dataclass": lambda z, m, s: Held(m, s),
+    "sample last": lambda z, m, s: (m, s, z),
+    "sample first": lambda z, m, s: (z, m, s),
+    "named tuple with a sample": lambda z, m, s: Three(z, m, s),
+    "pair in an object": lambda z, m, s: {"posterior": SimpleNamespace(mean=m, log_var=s)},
+    "embedding": lambda z, m, s: {"embedding": m, "log_covariance": s},
+    "joint": lambda z, m, s: {"cont": [m, s]},
+}
+
+
+class Toy(nn.Module):
+    """Its forward draws with the standard deviation that ``std`` makes of the second."""
+
+    input_shape = SHAPE
+
+    def __init__(self, form: Form, std: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_code, self.from_code = nn.Linear(64, 4), nn.Linear(4, 64)
+        self.form, self.std = form, std
+        self.register_buffer("spread", torch.linspace(0.2, 0.8, 4))
+
+    def two(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = 3 * self.to_code(x.flatten(1))
+        return mean, self.spread + 0.1 * mean.sigmoid()
+
+    def draw(self, mean: Tensor, second: Tensor) -> Tensor:
+        return mean + self.std(second) * torch.randn_like(mean)
+
+    def encode(self, x: Tensor) -> Any:
+        mean, second = self.two(x)
+        sample = mean + (0.5 * second).exp() * torch.randn_like(mean)
+        return self.form(sample, mean, second)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.from_code(z).sigmoid().view(-1, *SHAPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.draw(*self.two(x)))
+
+
+def said(module: nn.Module, **given: Any) -> list[str]:
+    """What is said of a misreading."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        genrobust.wrap(module, **given)
+    words = [str(w.message) for w in caught if issubclass(w.category, GenrobustWarning)]
+    return [one for one in words if "may be misread" in one]
+
+
+Transform = Callable[[Tensor], Tensor]
+
+
+def require_mended(told: str, module: Toy, logvar: Transform) -> None:
+    line = told.split("; pass ")[1].split(" if they are")[0]
+    given = eval(f"dict({line})", {"module": module, "torch": torch})
+    assert said(module, **given) == []
+    mean, spread = module.two(probe_images(SHAPE))
+    part = genrobust.wrap(module, **given).encode(probe_images(SHAPE)).parts[0]
+    torch.testing.assert_close((part.mean, part.logvar), (mean, logvar(spread)))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_spread_of_another_kind_is_told_by_a_line_that_works(form: str) -> None:
+    module = Toy(FORMS[form], lambda s: s)
+    (told,) = said(module)
+    assert "what is read as the log-variance is a standard deviation" in told
+    require_mended(told, module, lambda s: 2 * s.log())
+
+
+NAMED: dict[str, tuple[Form, Transform, str, Transform]] = {
+    "log_std": (
+        lambda z, m, s: {"mu": m, "log_std": s},
+        lambda s: (0.5 * s).exp(),
+        "the logarithm of a standard deviation is the log-variance",
+        lambda s: s,
+    ),
+    "std": (
+        lambda z, m, s: SimpleNamespace(mu=m, std=s),
+        lambda s: s.sqrt(),
+        "a standard deviation is a variance",
+        lambda s: s.log(),
+    ),
+    "a distribution": (
+        lambda z, m, s: D.Independent(D.Normal(m, s), 1),
+        lambda s: s.exp(),
+        "a standard deviation is the logarithm of a standard deviation",
+        lambda s: 2 * s,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_spread_whose_name_says_something_else_is_mended_from_its_own_numbers(name: str) -> None:
+    form, std, words, logvar = NAMED[name]
+    module = Toy(form, std)
+    (told,) = said(module)
+    assert f"what is read as {words}, as its forward draws" in told
+    require_mended(told, module, logvar)
+
+
+@pytest.mark.parametrize("form", [name for name in FORMS if "sample" not in name])
+def test_two_that_are_turned_are_told_by_a_line_that_works(form: str) -> None:
+    module = Toy(lambda z, m, s: FORMS[form](z, s, m), lambda s: (0.5 * s).exp())
+    (told,) = said(module)
+    assert "forward decodes what is read as the log-variance" in told
+    require_mended(told, module, lambda s: s)
+
+
+def test_of_a_function_of_ones_own_the_line_says_what_it_is_to_return() -> None:
+    module = Toy(FORMS["pair"], torch.exp)
+    (told,) = said(module, encode=lambda x: module.encode(x))
+    assert told.endswith(
+        "pass encode=, a function that returns (mean, 2 * s), where s is what is read as the "
+        "log-variance"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "line"),
+    [
+        ("logvar", "the log-variance is positive for all", "2 * o['logvar'].log()"),
+        ("log_std", "standard deviation is positive for all", "2 * o['log_std'].log()"),
+        ("std", "a standard deviation is above 1 for all", "that returns (mean, logvar)"),
+    ],
+)
+def test_a_code_that_says_nothing_is_told_by_the_numbers_that_it_gives(
+    name: str, words: str, line: str
+) -> None:
+    class Wide(nn.Module):
+        input_shape = SHAPE
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.to_code, self.from_code = nn.Linear(64, 20), nn.Linear(20, 64)
+
+        def encode(self, x: Tensor) -> Any:
+            mean = self.to_code(x.flatten(1))
+            return {"mu": mean, name: 1.5 + mean.sigmoid()}
+
+        def decode(self, z: Tensor) -> Tensor:
+            return self.from_code(z).sigmoid().view(-1, *SHAPE)
+
+    (told,) = said(Wide())
+    assert words in told
+    assert line in told

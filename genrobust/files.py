@@ -130,8 +130,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.replace(temporary, path)  # noqa: PTH105
     except OSError as problem:
         raise GenrobustError(
-            f"cannot write '{path}' ({problem.strerror or problem}); choose a folder with --out "
-            "that can be written to and has space left"
+            f"cannot write '{path}' ({problem.strerror or problem}); choose another place, which "
+            "can be written to and has space left"
         ) from problem
 
 

@@ -287,7 +287,7 @@ def test_a_model_of_another_size_is_refused(small_suite: Suite) -> None:
     from genrobust.models.networks import NetworkSpec, initialised
 
     small = genrobust.wrap(initialised(NetworkSpec(input_shape=(1, 16, 16)), 0))
-    with pytest.raises(GenrobustError, match="resize inside"):
+    with pytest.raises(GenrobustError, match="choose a suite of such images, or resize inside"):
         genrobust.bench(small, small_suite)
 
 

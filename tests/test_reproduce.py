@@ -154,5 +154,5 @@ def test_a_trial_writes_a_page_its_figures_and_its_numbers(name: str, tmp_path: 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(GenrobustError, match="choose a folder with --out"):
+    with pytest.raises(GenrobustError, match="choose another place"):
         reproduce("khan2023", Setting(tmp_path / "file" / "below", fast=True, sources=1))

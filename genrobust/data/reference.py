@@ -177,7 +177,7 @@ class Reference:
                 raise GenrobustError(
                     "these pictures were given in Python and are not at hand here: genrobust.bench "
                     "takes them again as data=; all else needs a suite of a folder, a .npz or "
-                    "FILE.py:FUNCTION, as 'genrobust suite make --data' draws it"
+                    "FILE.py:FUNCTION, as 'genrobust suite make' draws it"
                 )
             return pictures_in(given, split, labelled)
         if self.place in DATASETS:

@@ -138,7 +138,8 @@ def prepare(
     if ready.input_shape != images.shape:
         raise GenrobustError(
             f"the model takes images of shape {ready.input_shape} and the suite '{used.name}' has "
-            f"{images.shape}; resize inside encode= and decode= when you wrap it"
+            f"{images.shape}; choose a suite of such images, or resize inside encode= and decode= "
+            "when you wrap it"
         )
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
     checked = _that_fits(ready, some)

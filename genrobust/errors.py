@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 
 class GenrobustError(Exception):
@@ -35,6 +37,15 @@ QUOTED = 200
 _TRACEBACK = re.compile(r"^.*Traceback .*\(most recent call last\):$", re.MULTILINE)
 
 
+#: What is to be written where pydantic asks for a type of Python's.
+_WANTED = {
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "keys with their values",
+    "model_type": "keys with their values",
+}
+
+
 def telling(words: str) -> str:
     """What an error says went wrong, in a line: its first, and the next where that is a heading.
 
@@ -55,18 +66,51 @@ def telling(words: str) -> str:
     return " ".join(told)
 
 
-def in_a_line(problem: BaseException) -> str:
+def in_a_line(problem: BaseException, model: type | None = None) -> str:
     """What went wrong, in a line: of data that does not fit its model, the first place and why.
+
+    Args:
+        problem: what was raised.
+        model: that the data was to fit, whose keys are named where the data has another.
 
     >>> in_a_line(FileNotFoundError(2, "No such file or directory")), in_a_line(KeyError())
     ('No such file or directory', 'KeyError')
     """
     if callable(errors := getattr(problem, "errors", None)):  # pydantic's ValidationError
         first = errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        return f"{where[:120]}: {first['msg'][:200]}"
+        *above, last = first["loc"] or ("the file",)
+        if first["type"] == "extra_forbidden" and (known := _keys_at(model, above)):
+            said = str(unknown_name("key", str(last), known))
+        else:
+            above, said = [*above, last], _said(first)[:QUOTED]
+        return f"{'.'.join(map(str, above))[:120]}: {said}" if above else said
     words = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
     return telling(words) or type(problem).__name__
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """What pydantic says of a place, in words of what is to be written there."""
+    wanted = _WANTED.get(error["type"])
+    if wanted is not None:
+        return f"give {wanted}, not {reprlib.repr(error['input'])}"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _keys_at(model: type | None, place: Iterable[object]) -> list[str]:
+    """The keys that a model, or what it holds at a place, may have."""
+    there = [*_models_in(model)]
+    for part in place:
+        held = [one.model_fields[part] for one in there if part in one.model_fields]
+        there = [kind for field in held for kind in _models_in(field.annotation)] or there
+    return [key for one in there for key in one.model_fields]
+
+
+def _models_in(hint: Any) -> Iterator[Any]:
+    """The models among what a type is made of."""
+    if hasattr(hint, "model_fields"):
+        yield hint
+    for inner in get_args(hint):
+        yield from _models_in(inner)
 
 
 def one_line(text: str) -> str:

@@ -186,7 +186,7 @@ JUDGE = {"architecture": "lenet", "sha256": "0" * 64}
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rule": "nearest"}, "rule: Value error, unknown rule 'nearest'; did you mean"),
+        ({"rule": "nearest"}, "rule: unknown rule 'nearest'; did you mean"),
         ({"scoring_judges": [JUDGE]}, "'distance' has no judges: leave them out"),
         ({"attacker_judge": JUDGE}, "'distance' has no judges: leave them out"),
         ({"rule": "agreement"}, "'agreement' needs scoring_judges"),

@@ -443,7 +443,7 @@ def test_the_page_is_whole_and_loads_nothing(finished: Path, record: MinimumNorm
     [
         (["--model", "nope"], "unknown model 'nope'"),
         (["--model", "vae", "--norm", "l3"], "unknown norm 'l3'"),
-        (["--model", "vae", "--limit", "0"], "--limit is 0"),
+        (["--model", "vae", "--limit", "0"], "limit is 0"),
         (["--model", "vae", "--radius", "0"], "radius 0"),
         (["--model", "vae", "--suite", "nope"], "unknown suite 'nope'"),
         (["--model", "vae", "--weights", "nope.pt"], "nope.pt"),

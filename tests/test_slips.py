@@ -168,7 +168,7 @@ def test_values_without_their_option() -> None:
 
 def test_a_radius_in_bytes_is_noticed() -> None:
     suite = load_suite("digits")
-    with pytest.warns(GenrobustWarning, match=r"eps 8 is more .* 8 of 255 is --eps 0.0314"):
+    with pytest.warns(GenrobustWarning, match=r"eps 8 is more .* 8 of 255 is 0.0314"):
         suite.with_eps([0.1, 8.0])
     assert suite.with_eps([1.0]).eps == (1.0,)
     assert suite.with_norm("l2").with_eps([32.0]).eps == (32.0,)

@@ -140,6 +140,28 @@ def test_a_suite_has_limits(field: str, value: object, tmp_path: Path) -> None:
         read_suite(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"esp": [0.1]}, r"unknown key 'esp'; did you mean 'eps'\? Known: attacker_judge, attacks"),
+        (
+            {"attacks": [{"attack": "noise", "goal": "untargeted", "setings": {}}]},
+            r"attacks.0: unknown key 'setings'; did you mean 'settings'\? Known: attack, ",
+        ),
+        ({"attacks": "noise"}, "attacks: give a list, not 'noise'"),
+        ({"attacks": ["noise"]}, "attacks.0: give keys with their values, not 'noise'"),
+        ({"name": "a/b"}, "name: 'a/b' cannot name the folder"),
+    ],
+)
+def test_what_a_suite_has_none_of_is_named_with_what_it_has(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(json.loads(SUITE.model_dump_json()) | change))
+    with pytest.raises(GenrobustError, match=f"is not a suite: {said}"):
+        read_suite(path)
+
+
 def test_resamples_and_sources_together_are_limited() -> None:
     """All resamples of an interval are in memory at once."""
     said = json.loads(SUITE.model_dump_json())
@@ -170,7 +192,7 @@ def test_json_that_is_too_deep_is_no_suite(depth: int, bracket: str, tmp_path: P
 def test_a_radius_is_a_number_that_a_ball_can_have(eps: str) -> None:
     ended = CliRunner().invoke(app, ["bench", "--model", "vae", "--eps", eps])
     assert ended.exit_code == 2
-    assert "--eps is" in ended.output
+    assert "eps is" in ended.output
 
 
 class Waves:

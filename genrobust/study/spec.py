@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from genrobust import files
 from genrobust._version import __version__
@@ -25,6 +25,9 @@ tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 #: The most bytes of a spec.
 MAX_BYTES = 10**6
+
+#: The most seeds that a number may stand for.
+MOST_SEEDS = 10_000
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**6)]
@@ -86,11 +89,11 @@ class Spec(Frozen):
     @field_validator("seeds", mode="before")
     @classmethod
     def _from_a_count(cls, given: Any) -> Any:
-        if isinstance(given, int) and not isinstance(given, bool):
-            if not 1 <= given <= 10_000:
-                raise ValueError("give how many seeds, from 1 on, or a list of them")
-            return tuple(range(given))
-        return given
+        if isinstance(given, (list, tuple)):
+            return given
+        if type(given) is not int or not 1 <= given <= MOST_SEEDS:
+            raise ValueError(f"give how many seeds, from 1 to {MOST_SEEDS}, or a list of them")
+        return tuple(range(given))
 
     @field_validator("seeds")
     @classmethod
@@ -246,11 +249,9 @@ def read_spec(path: str | Path) -> Spec:
         spec = Spec.model_validate(content)
     except (OSError, ValueError, RecursionError) as problem:
         what = "cannot be read as a study" if isinstance(problem, OSError) else "is no study"
-        why = in_a_line(problem)
-        if isinstance(problem, ValidationError) and "recipes" in why.partition(":")[0]:
-            why += " (a recipe has family and settings)"
         raise GenrobustError(
-            f"'{path}' {what} ({why}); compare it with the example in docs/studies.md"
+            f"'{path}' {what} ({in_a_line(problem, Spec)}); compare it with the example in "
+            "docs/studies.md"
         ) from problem
     _ = spec.uses_suite
     spec.trainings()

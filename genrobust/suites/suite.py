@@ -194,7 +194,7 @@ class Suite(Frozen):
     def limited(self, limit: int) -> Suite:
         """The suite on its first ``limit`` samples."""
         if limit < 1:
-            raise GenrobustError(f"--limit is {limit}; it must be 1 or more")
+            raise GenrobustError(f"limit is {limit}; it must be 1 or more")
         return self.model_copy(
             update={
                 "sample_ids": self.sample_ids[:limit],
@@ -291,13 +291,13 @@ def grid(eps: Sequence[float], norm: str, pixels: int) -> tuple[float, ...]:
     for radius in eps:
         if not 0 <= radius <= MAX_EPS:  # nor NaN
             raise GenrobustError(
-                f"--eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as 0.1"
+                f"eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as 0.1"
             )
     apart = load_norm(norm).reach(pixels)
     if max(eps, default=0) > apart:
         warnings.warn(
             f"eps {max(eps):g} is more than any two images are apart ({apart:g} under {norm}): "
-            "pixels are in [0, 1], so that 8 of 255 is --eps 0.0314",
+            "pixels are in [0, 1], so that 8 of 255 is 0.0314",
             GenrobustWarning,
             stacklevel=3,
         )
@@ -411,6 +411,6 @@ def read_suite(path: Path) -> Suite:
         ) from problem
     except ValidationError as problem:
         raise GenrobustError(
-            f"'{path}' is not a suite: {in_a_line(problem)}; compare it with the output of "
+            f"'{path}' is not a suite: {in_a_line(problem, Suite)}; compare it with the output of "
             "'genrobust show suite digits'"
         ) from problem

@@ -180,8 +180,8 @@ def test_another_norm_converts_the_suites_radii_and_takes_ones_own_as_they_are(
 
 
 def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
-    from genrobust.runner.options import Options
     from genrobust.runner.adjusted import adjusted
+    from genrobust.runner.options import Options
     from genrobust.suites import load_suite
 
     assert adjusted(load_suite("digits"), Options())[1] == ()

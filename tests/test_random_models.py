@@ -368,7 +368,9 @@ def test_a_random_model_that_declares_no_draws_is_told_to(vae: genrobust.Generat
 
 @pytest.mark.parametrize("draws", [0, -3, 2.5])
 def test_draws_are_a_count(draws: int, vae: genrobust.GenerativeModel) -> None:
-    with pytest.raises(GenrobustError, match=rf"draws is {draws}; it is 1, or more"):
+    with pytest.raises(
+        GenrobustError, match=rf"draws is {draws}; (it is 1, or more|give a whole number)"
+    ):
         genrobust.wrap(vae.module, draws=draws)
 
 

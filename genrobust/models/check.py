@@ -17,6 +17,7 @@ from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import code_in_forward, reads_alone
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
+from genrobust.models.modules import require_numbers
 from genrobust.models.outputs import describe
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Point, Posterior
@@ -86,11 +87,7 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
         >>> check_model(genrobust.load_model("vae")).latents
         '10 Gaussian'
     """
-    if model.device.type == "meta":
-        raise GenrobustError(
-            f"the weights of '{model.name}' are on the device 'meta', which holds no numbers; load "
-            "them, such as with module.to_empty(device='cpu') and module.load_state_dict"
-        )
+    require_numbers(model.module)
     x = probe_images(model.input_shape) if x is None else x
     _check_given(x, model)
     # Not for the draws of a random model alone: nothing that is drawn here is the user's loss.

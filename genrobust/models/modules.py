@@ -35,7 +35,7 @@ def as_module(given: object) -> nn.Module:
     if isinstance(given, (tuple, list)) and [isinstance(m, nn.Module) for m in given] == [True] * 2:
         given = Pair(*given)
     if isinstance(given, nn.Module):
-        _require_numbers(given)
+        require_numbers(given)
         return given
     what = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
     raise GenrobustError(
@@ -44,7 +44,12 @@ def as_module(given: object) -> nn.Module:
     )
 
 
-def _require_numbers(module: nn.Module) -> None:
+def require_numbers(module: nn.Module) -> None:
+    """Refuse a module with weights of which nothing can be measured.
+
+    Raises:
+        GenrobustError: one is lazy, on the device meta, or was made in inference mode.
+    """
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if reason := _unfit(tensor):
             raise GenrobustError(f"the weight '{name}' of {type(module).__name__} {reason}")

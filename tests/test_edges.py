@@ -239,9 +239,10 @@ def test_what_is_handed_on_clips_as_well() -> None:
     [
         (Fronted, lambda x: F.interpolate(F.avg_pool2d(x, 2), scale_factor=2)),
         (Fronted, lambda x: F.avg_pool2d(x, 3, 1, 1)),
+        (Fronted, lambda x: F.interpolate(F.interpolate(x, (7, 7)), (32, 32))),
         (Small, lambda x: x.mean(1, keepdim=True).expand_as(x)),
     ],
-    ids=["smaller", "blurred", "without colour"],
+    ids=["smaller", "blurred", "one pixel of twenty", "without colour"],
 )
 def test_a_clip_of_what_is_no_single_pixel(net: Callable[[Front], nn.Module], seen: Front) -> None:
     assert genrobust.wrap(net(lambda x: seen(x).clamp(1e-6, 1 - 1e-6))).edge

@@ -120,7 +120,9 @@ def check_batches(model: GenerativeModel, x: Tensor, stages: Collection[str]) ->
                         f"order or number (in {len(batch)} of {len(x)} images, what {stage} leads "
                         f"to, by up to {float(difference.max()):.2g}); use layers that treat "
                         "images one by one in eval mode (batch norm with running statistics, no "
-                        "minibatch statistics), and no noise by the place in a batch"
+                        "minibatch statistics), and no noise by the place in a batch; where it "
+                        "runs on one image at a time, as int8 with a scale for each batch may, "
+                        "give max_batch=1 (--batch-size 1)"
                     )
 
 

@@ -22,7 +22,8 @@ MARGINS = tuple(2e-6 * 1.5**k for k in range(29))
 #: ones, of those that have one at some margin, in some image.
 STUCK = 0.25
 
-#: How many of the pixels at an end must wake up at a margin, more than of grey ones, to go so far.
+#: How many of the pixels at an end, of those that the model reads, must wake up at a margin, more
+#: than of grey ones, to go so far.
 WAKE = 0.05
 
 #: What is flat up to a margin changes by less than this part of what it does beyond,
@@ -72,26 +73,32 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
     bare = replace(model, edge=())
     x = _black_grey_white(model).to(model.device)
     margins = torch.zeros(x.shape[1], 2).to(x)
-    gradients = (_gradient(bare, inside(x, margins + depth)) for depth in (0, MARGINS[0], STEEP))
-    gradient, beside, further = gradients
+    depths = (0, MARGINS[0], STEEP, MARGINS[-1])
+    gradients = [_gradient(bare, inside(x, margins + depth)) for depth in depths]
+    gradient, beside, further, _ = gradients
     steep = ~gradient.isfinite()
     steep |= (beside.abs() > STEEPER * further.abs()) & (further != 0)
     asleep = dead = steep | (gradient == 0)
-    if not any(_excess(x[:, c], dead[:, c], end) > WAKE for c, end in _ends(x)):
+    read = torch.stack([_is_one(gradient) for gradient in gradients]).any(0)
+
+    def excess(some: Tensor, c: int, end: int, counted: Tensor) -> float:
+        return _excess(x[:, c], some[:, c], end, counted[:, c])
+
+    if not any(excess(dead, c, end, read) > WAKE for c, end in _ends(x)):
         return bare
     for margin in MARGINS:
         gradient = _gradient(bare, inside(x, margins.new_full(margins.shape, margin)))
-        alive = gradient.isfinite() & (gradient != 0) & ~(steep & (margin < STEEP))
+        alive = _is_one(gradient) & ~(steep & (margin < STEEP))
         for c, end in _ends(x):
             # The least deep of its pixels is as deep then as any was that woke up here.
             deeper = torch.zeros_like(margins)
             deeper[c, end] = margin * (1 + UNEVEN)
-            wakes = _excess(x[:, c], (asleep & alive)[:, c], end) >= WAKE
-            if wakes and (_excess(x[:, c], steep[:, c], end) > WAKE or _is_flat(bare, x, deeper)):
+            wakes = excess(asleep & alive, c, end, read) >= WAKE
+            if wakes and (excess(steep, c, end, read) > WAKE or _is_flat(bare, x, deeper)):
                 margins[c, end] = deeper[c, end]
         asleep = asleep & ~alive
     for c, end in _ends(x):
-        if _excess(x[:, c], dead[:, c], end, counted=~asleep[:, c]) < STUCK:
+        if excess(dead, c, end, ~asleep) < STUCK:
             margins[c, end] = 0
     edge = tuple((low, high) for low, high in margins.tolist())
     return replace(model, edge=edge) if margins.any() else bare
@@ -109,12 +116,16 @@ def _black_grey_white(model: GenerativeModel) -> Tensor:
     return (3 * torch.cat([noise, areas.expand_as(noise)]) - 1).clamp(0, 1)
 
 
-def _excess(x: Tensor, some: Tensor, end: int, counted: Tensor | None = None) -> float:
+def _is_one(gradient: Tensor) -> Tensor:
+    return gradient.isfinite() & (gradient != 0)
+
+
+def _excess(x: Tensor, some: Tensor, end: int, counted: Tensor) -> float:
     """By how much more of a channel's pixels (B, H, W) at that end are among some than of its grey
     ones, in the image where that is the most, of those that are counted."""
 
     def share(pixels: Tensor) -> Tensor:
-        pixels = pixels if counted is None else pixels & counted
+        pixels = pixels & counted
         return (some & pixels).sum((1, 2)) / pixels.sum((1, 2)).clamp_min(1)
 
     return float((share(x == end) - share((x > 0) & (x < 1))).max())

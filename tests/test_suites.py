@@ -73,7 +73,7 @@ def test_digits_has_every_ordered_pair_of_classes_equally_often() -> None:
         ({"eps": [0.2, 0.1]}, "ascending"),
         ({"target_ids": [1]}, "one length"),
         ({"attacks": []}, "at least 1"),
-        ({"colour": "red"}, "not permitted"),
+        ({"colour": "red"}, "unknown key .colour.; known: attacker_judge, attacks"),
         ({"norm": "l7"}, "norm"),
     ],
 )

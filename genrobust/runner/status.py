@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from genrobust._version import __version__
 from genrobust.errors import GenrobustError
 from genrobust.records.again import PLAN, Onward, begun_in, onward
 from genrobust.records.record import Estimate
@@ -73,7 +74,7 @@ class Planned:
     @property
     def genrobust(self) -> str:
         """The version that began it."""
-        return self.shards[0].genrobust
+        return next((shard.genrobust for shard in self.shards), __version__)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import genrobust
+from genrobust.models import GenerativeModel, ModelCheck
 from genrobust.models.wrapping import adapt
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Signs
@@ -243,8 +244,6 @@ def test_a_rounding_model_is_flagged_when_measured_and_a_sound_one_is_not(
     assert "gradients vanish" not in [flag.name for flag in sound.flags]
 
 
-def passing_check(model: object, x: Tensor) -> object:
+def passing_check(model: GenerativeModel, x: Tensor) -> ModelCheck:
     """What a model without gradients would meet first is the check: step over it."""
-    from genrobust.models import ModelCheck
-
-    return ModelCheck("latents", 10, 0.0, 1.0, 0.0)
+    return ModelCheck(model, "latents", 10, 0.0, 1.0, 0.0)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from genrobust import Record
+from genrobust.evidence.outcomes import example_radius
 
 HERE = Path(__file__).parent
 ENTRIES = HERE.parent / "leaderboard" / "entries"
@@ -27,6 +29,25 @@ def board(suite: str) -> Path:
 def entry(model: str, suite: str = "digits") -> Record:
     """The record of a model that ships."""
     return Record.load(board(suite) / f"zoo-{model}")
+
+
+def examples(model: str = "vae", suite: str = "mnist") -> Figure:
+    """The pictures of an entry, which a replay has drawn again, with what each row is."""
+    folder = board(suite) / f"zoo-{model}"
+    pixels = imread(folder / "thumbnails.png")
+    eps = entry(model, suite).suite.eps
+    rows = ("source", "attacked", "reconstruction", "of the attacked")
+    side = len(pixels) // len(rows)
+    figure = Figure(figsize=(6.4, 2.3), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(pixels, cmap="gray", interpolation="nearest")
+    axes.set_yticks([side * (row + 0.5) for row in range(len(rows))], rows)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_frame_on(False)
+    most = f"pixels change by at most {eps[example_radius(eps)]:g}"
+    axes.set_title(f"{model} on {board(suite).name}: {most}")
+    return figure
 
 
 def curves(suite: str) -> Figure:
@@ -77,6 +98,7 @@ def trade_off() -> Figure:
 def main() -> None:
     """Write the figures; the same evidence gives the same bytes."""
     figures = {
+        "examples": examples(),
         "curves": curves("digits"),
         "curves-mnist": curves("mnist"),
         "rates": rates(),

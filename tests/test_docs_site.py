@@ -274,7 +274,7 @@ def test_a_notebook_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_figures_come_from_stored_evidence() -> None:
     module = run_path(str(DOCS / "figures.py"))
     assert len(module["curves"]("digits").axes[0].lines) == len(module["MODELS"])
-    assert all(module[name]().axes for name in ("rates", "pairs", "trade_off"))
+    assert all(module[name]().axes for name in ("examples", "rates", "pairs", "trade_off"))
 
 
 # ---- The built site ----

@@ -93,6 +93,8 @@ def _said(error: Mapping[str, Any]) -> str:
     wanted = _WANTED.get(error["type"])
     if wanted is not None:
         return f"give {wanted}, not {reprlib.repr(error['input'])}"
+    if error["type"] == "extra_forbidden":
+        return "there is no such key"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

@@ -519,7 +519,7 @@ HOSTILE_GRAPHS: dict[str, tuple[bytes, str]] = {
     "deep": (b"[" * 100_000, "is not a graph"),
     "a deep argument": (after(call("aten.relu.default", [[[INPUT]]])), "is not a graph"),
     "another version": (program(version=2), "is not a graph"),
-    "a key more": (program(code="import os"), "code: Extra inputs"),
+    "a key more": (program(code="import os"), "code: there is no such key"),
     "an unknown part": (program(parts=["pickle"]), "parts.0"),
     "too few outputs": (program(parts=["gaussian"]), "gives 1 tensors from encode"),
     "no part": (program(parts=[]), "is not a graph"),
@@ -733,7 +733,7 @@ NETWORK = initialised(NetworkSpec(gaussian=1, input_shape=(1, 8, 8)), 0).state_d
 
 HOSTILE_SPECS: dict[str, tuple[dict[str, Any], str]] = {
     "another format": ({"format": "pickle"}, "spec is not one that genrobust wrote"),
-    "a key more": ({"code": "import os"}, "Extra inputs"),
+    "a key more": ({"code": "import os"}, "no such key"),
     "no name": ({"name": ""}, "name"),
     "a long name": ({"name": "x" * 200}, "name"),
     "a clamp of text": ({"clamp": "no"}, "clamp"),

@@ -65,7 +65,8 @@ def test_a_shard_tells_how_far_it_is_before_it_is_done(
     within = [(done, note) for done, _, note in told if 0 < done < 1]
     assert within, told
     assert any("classifier untargeted (steps=20) at" in note for _, note in within)
-    assert all(re.search(r"on \d of 1 sources", note) for _, note in within if note)
+    of_attacks = [note for _, note in within if " at 0." in note]
+    assert all(re.search(r"on \d of 1 sources", note) for note in of_attacks)
     assert (told[0][:2], told[-1][:2]) == ((0, 1), (1, 1))
     assert not list(tmp_path.rglob(f"*{pulses.SUFFIX}"))
 
@@ -186,7 +187,6 @@ def test_the_foreseen_disk_is_what_is_taken(quick: Suite, tmp_path: Path) -> Non
     execute(prepared, tmp_path)
     taken = sum(path.stat().st_size for path in (tmp_path / "shards").iterdir())
     assert outlook.disk == pytest.approx(taken, rel=0.2)  # which has names and the plan too
-    assert outlook.passes == 3 * 2 * (1 + 20)
 
 
 # However many samples

@@ -252,6 +252,14 @@ class Attack(ABC):
         """All settings by name."""
         return dataclasses.asdict(self)
 
+    def expected_passes(self) -> int:
+        """About how often it puts a source that never falls through the model.
+
+        Only what is said of the time that a run takes depends on it. Steps, restarts, classes and
+        the like multiply; an attack whose settings count something else says so itself.
+        """
+        return math.prod(v for v in self.settings().values() if type(v) is int and v > 1)
+
     def refuse_impossible(self, batch: Batch, threat: ThreatModel) -> None:
         """Say so if it cannot do what is asked; an attack made of others asks each of them.
 

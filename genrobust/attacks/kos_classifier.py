@@ -42,6 +42,9 @@ class KosClassifier(KosAttack):
     def needs(self, goal: Goal) -> tuple[str, ...]:
         return ("references", LABELS[goal])
 
+    def expected_passes(self) -> int:
+        return self.steps
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch
         assert batch.references is not None, "attacks check that they have references"

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from genrobust.attacks.base import LABELS, Attack, Goal
+from genrobust.attacks.base import LABELS, Attack, Goal, goal_of
 from genrobust.attacks.kos import of_references
 from genrobust.batch import Context
 from genrobust.metrics.latent import fit_probe
@@ -63,17 +63,21 @@ class Kuzina(Attack):
             return ("references", LABELS[goal])
         return ("target_x",) if goal == "targeted" else ()
 
+    def expected_passes(self) -> int:
+        steps, restarts = self._budget("untargeted")
+        return steps * restarts
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch
-        steps, restarts = (500, 1) if batch.targeted else (50, 10)
+        steps, restarts = self._budget(goal_of(batch))
         problem = Problem.of(self._objective(context), context)
         best = Minimum(problem, batch.x)
-        for restart in range(restarts if self.restarts is None else self.restarts):
+        for restart in range(restarts):
             found = sgd(
                 problem,
                 self._start(context, restart),
                 threat,
-                steps if self.steps is None else self.steps,
+                steps,
                 self.learning_rate,
                 patience=self.patience,
                 smallest=self.smallest,
@@ -82,6 +86,13 @@ class Kuzina(Attack):
             )
             best.merge(found)
         return problem, best
+
+    def _budget(self, goal: Goal) -> tuple[int, int]:
+        steps, restarts = (500, 1) if goal == "targeted" else (50, 10)
+        return (
+            steps if self.steps is None else self.steps,
+            restarts if self.restarts is None else self.restarts,
+        )
 
     def _objective(self, context: Context) -> Objective:
         if self.objective != "clf":

@@ -42,6 +42,9 @@ class KuzinaSupervised(Attack):
     patience: int = 100
     as_published: bool = False
 
+    def expected_passes(self) -> int:
+        return self.steps
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         problem = Problem.of(PosteriorMatch("skl"), context, Penalty(self.distance_weight))
         return problem, adam(

@@ -57,6 +57,9 @@ class Neighbours(Attack):
     surrogate: Surrogate = "softmax"
     patience: float | None = None
 
+    def expected_passes(self) -> int:
+        return self.classes * (APPROACH + 1 + self.steps)
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)
         classes, judge = _Classes.around(context, self.classes), JudgeMargin(self.surrogate)

@@ -64,6 +64,9 @@ class StandIn(Attack):
     agree: float = 0.8
     confidence: float = 4.0
 
+    def expected_passes(self) -> int:
+        return LOOKS * LOOK[0]  # models whose gradients are right pay for no more
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)
         if context.model.draws > 1:  # differences of draws tell of the draws

@@ -65,6 +65,9 @@ class Standard(Attack):
         whole = [*super().needs(goal), *(n for m in _members(goal) for n in m.needs(goal))]
         return tuple(dict.fromkeys(whole))
 
+    def expected_passes(self) -> int:
+        return max(sum(m.expected_passes() for m in _members(goal)) for goal in self.goals)
+
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, CONFIDENCE)
         for member in _members(goal_of(context.batch)):

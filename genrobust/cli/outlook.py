@@ -42,8 +42,8 @@ def estimated(prepared: Prepared[Any], folder: Path, part: Part | None) -> str:
     found, trial = _outlook(prepared, folder, part), tried(prepared)
     lines = [
         f"{prepared.model.name} on {prepared.suite.name}: {words}, in {folder}",
-        f"  time: at most about {duration(found.seconds(trial.image))} for "
-        f"{found.missing * found.passes:,} images through the model and back, if no source falls "
+        f"  time: at most about {duration(found.seconds(trial))} for "
+        f"{found.images(trial):,} images through the model and back, if no source falls "
         f"({1000 * trial.image:.2g} ms each by {trial.attack}, tried just now; a worker a core)",
     ]
     if trial.memory is not None:

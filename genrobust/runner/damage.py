@@ -19,6 +19,8 @@ from genrobust.threat import ThreatModel
 
 #: Gradients a radius and goal. On the zoo a search five times as long damages 1 to 3% more.
 STEPS = 10
+#: About how often each source goes through the model besides at each radius, to be measured.
+MEASURED = 12
 #: Another draw than the start of attacks.
 NOISE = 1
 #: So far out is noise drawn, before it is projected to the border of the ball.

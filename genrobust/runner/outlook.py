@@ -15,9 +15,9 @@ import torch
 
 from genrobust.attacks.base import make_attack
 from genrobust.norms import load_norm
-from genrobust.runner.plan import ShardSpec
+from genrobust.runner.expected import passes_of_all
 from genrobust.runner.prepare import Prepared
-from genrobust.runner.pulse import Pulse, passes_of
+from genrobust.runner.pulse import Pulse
 from genrobust.runner.shard import make_batch
 from genrobust.runner.task import Task
 from genrobust.suites.suite import AttackEntry
@@ -36,7 +36,6 @@ class Outlook:
         missing: how many of them are to be computed.
         samples: the most that one has.
         workers: how many are computed at a time.
-        passes: images through the model in a missing shard, by the attacks, if none falls.
         disk: bytes that all results take.
     """
 
@@ -44,7 +43,6 @@ class Outlook:
     missing: int
     samples: int
     workers: int
-    passes: int
     disk: int
 
     @classmethod
@@ -57,14 +55,17 @@ class Outlook:
             missing=sum(task.found() is None for task in tasks),
             samples=samples,
             workers=prepared.workers,
-            passes=samples * _passes(prepared.purpose.shards(prepared)[0]),
             disk=_bytes(prepared) * sum(sizes),
         )
 
-    def seconds(self, image: float) -> float:
-        """At most, if an image takes so many seconds and each worker has a core of its own."""
+    def images(self, trial: Trial) -> int:
+        """How many go through the model in the missing shards if no source falls."""
+        return self.missing * self.samples * trial.passes
+
+    def seconds(self, trial: Trial) -> float:
+        """About what it takes at most, with a core for each worker."""
         rounds = math.ceil(self.missing / self.workers)
-        return rounds * self.passes * image
+        return rounds * self.samples * trial.passes * trial.image
 
     def require_disk(self, folder: Path) -> str | None:
         """What is wrong where the disk of a folder has too little space; None if it has enough."""
@@ -84,11 +85,13 @@ class Trial:
 
     Args:
         attack: which.
+        passes: how often a source goes through the model that falls to no attack.
         image: seconds for an image through the model and back.
         memory: bytes that this process, or its GPU, held at the most; None where no one tells.
     """
 
     attack: str
+    passes: int
     image: float
     memory: int | None
 
@@ -119,7 +122,8 @@ def tried(prepared: Prepared[Any]) -> Trial:
             times.append((time.monotonic() - began) / max(pulse.spent, 1))
     finally:
         torch.set_num_threads(threads)
-    return Trial(entry.label, min(times), _memory(batch.x.device))
+    posterior = scorer.posterior(batch.x[:1], batch.sample_ids[:1])
+    return Trial(entry.label, passes_of_all(spec, posterior), min(times), _memory(batch.x.device))
 
 
 def in_bytes(count: float) -> str:
@@ -135,14 +139,6 @@ def in_bytes(count: float) -> str:
 
 def _settings(entry: AttackEntry) -> dict[str, Any]:
     return make_attack(entry.attack, entry.settings).settings()
-
-
-def _passes(spec: ShardSpec) -> int:
-    """Of each source, if it stands at every radius."""
-    whole = sum(passes_of(make_attack(e.attack, e.settings)) for e in spec.attacks)
-    searches = sum(passes_of(make_attack(e.attack, e.settings)) for e in spec.searched)
-    # A search leaves one radius to the suite's attacks, in which the nearest image lies.
-    return searches + whole * (1 if spec.searched else len(spec.eps))
 
 
 def _bytes(prepared: Prepared[Any]) -> int:

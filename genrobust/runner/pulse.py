@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from genrobust.attacks.base import Attack
 from genrobust.models.model import GenerativeModel
 
 #: Seconds between two writes.
@@ -31,7 +30,7 @@ class Beat:
     """What a pulse says.
 
     Args:
-        share: of the shard's work that is done, in [0, 1], if nothing more falls.
+        share: of the shard's work that is done, about, in [0, 1].
         note: what is being done.
         time: when it was said, in seconds since 1970, by the clock of the file's machine.
     """
@@ -54,7 +53,8 @@ class Pulse:
     """Of one shard.
 
     Work is counted in images that go through the encoder: those that went, and those that are
-    still to go.
+    still to go. Of what is expected ahead so much is taken as was of what was expected before:
+    samples that fall, or are given up, take less.
 
     Args:
         path: its file; None tells nobody.
@@ -63,29 +63,38 @@ class Pulse:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.spent = 0
+        self.last = 0.0  # images that go through at the end, whatever is done before
         self._note = ""
         self._began, self._ahead, self._behind = 0, 0.0, math.inf  # until something begins
-        self._last = time.monotonic()
+        self._taken, self._expected = 0, 0.0
+        self._shown = 0.0
+        self._written = time.monotonic()
 
     def begin(self, note: str, this: float, behind: float) -> None:
         """A piece of work begins that takes about so many images, with so many behind it."""
+        if math.isfinite(self._behind):
+            self._taken += self.spent - self._began
+            self._expected += self._ahead
         self._note, self._ahead, self._behind = note, this, behind
         self._began = self.spent
 
     def tick(self, images: int) -> None:
         """So many images go through the encoder."""
         self.spent += images
-        if self.path is None or time.monotonic() - self._last < EVERY:
+        if self.path is None or time.monotonic() - self._written < EVERY:
             return
-        self._last = time.monotonic()
+        self._written = time.monotonic()
         with suppress(OSError):  # of a full disk the result will tell
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(json.dumps({"share": round(self.share, 4), "note": self._note}))
+            self._shown = max(self._shown, self.share)  # what is seen never goes back
+            self.path.write_text(json.dumps({"share": round(self._shown, 4), "note": self._note}))
 
     @property
     def share(self) -> float:
         """Of the work that is done; never all of it."""
-        left = self._behind + max(self._ahead - (self.spent - self._began), 0)
+        usual = self._taken / self._expected if self._expected else 1.0
+        here = max(usual * self._ahead - (self.spent - self._began), 0)
+        left = here + usual * self._behind + self.last
         return min(self.spent / (self.spent + left + 1), 0.99)
 
     def watched(self, model: GenerativeModel) -> GenerativeModel:
@@ -102,15 +111,6 @@ class Pulse:
         """The work is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
-
-
-def passes_of(attack: Attack) -> int:
-    """About how often an attack puts each source through the model.
-
-    Steps, restarts, classes and the like multiply; what stops early takes less.
-    """
-    whole = [v for v in attack.settings().values() if type(v) is int and v > 1]
-    return math.prod(whole)
 
 
 def under_way(folder: Path, since: float = 0.0) -> Callable[[], dict[str, Beat]]:

@@ -12,10 +12,11 @@ from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
 from genrobust.outcomes.outcome import Broken, Counts, Found, Longer, Signs
 from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.expected import passes_of_attacks, passes_of_looks
 from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.pulse import Pulse, passes_of
+from genrobust.runner.pulse import Pulse
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.signs import (
     Diagnosis,
@@ -72,7 +73,7 @@ def search(
     Returns:
         What was found, or None if ``cancelled`` said so between two attacks.
     """
-    work = _Search(spec, scorer, batch, baseline)
+    work = _Search(spec, scorer, batch, baseline, checkpoint.pulse)
     state = checkpoint.read()
     if state is not None:
         work.resume(state)
@@ -82,12 +83,22 @@ def search(
 class _Search:
     """A search under way: at which radius, in which ball, which attack is next."""
 
-    def __init__(self, spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline) -> None:
-        self.spec, self.scorer, self.batch = spec, scorer, batch
+    def __init__(
+        self,
+        spec: ShardSpec,
+        scorer: Scorer,
+        batch: Batch,
+        baseline: Baseline,
+        pulse: Pulse,
+    ) -> None:
+        self.spec, self.scorer, self.batch, self.pulse = spec, scorer, batch, pulse
         self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
         self.ignore = _Goal(scorer, batch, baseline, self.threats, None)
         self.target = _Goal(scorer, batch, baseline, self.threats, baseline.target_labels)
         self.tally = _Tally(len(spec.attacks), len(self.threats))
+        left = len(self.ignore.unbroken())
+        looks, ahead = left * passes_of_looks(spec), left * passes_of_attacks(spec)
+        pulse.begin("looks at gradients, for the flags", looks, ahead)
         self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
         posterior = scorer.model.encode(batch.x)
         attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]
@@ -129,7 +140,7 @@ class _Search:
             for number in range(self.place.attack, len(sweep.attacks)):
                 if cancelled():
                     return False
-                self._tell(sweep, number, threat, checkpoint.pulse)
+                self._tell(sweep, number, threat)
                 self._run(*sweep.attacks[number], threat, e)
                 self.place = _Place(at, position, ball, number + 1)
                 checkpoint.offer(self.state)
@@ -142,8 +153,11 @@ class _Search:
         self.target.end(sweep.descends)
         return True
 
-    def _tell(self, sweep: _Sweep, number: int, threat: ThreatModel, pulse: Pulse) -> None:
-        """How much work is ahead if nothing more falls."""
+    def _tell(self, sweep: _Sweep, number: int, threat: ThreatModel) -> None:
+        """How much work is ahead if nothing more falls.
+
+        To what descends a source is left once: where it stands.
+        """
         waiting, unbroken = (
             {goal: len(of(goal)) for goal in (self.ignore, self.target)}
             for of in (_Goal.to_attack, _Goal.unbroken)
@@ -151,21 +165,25 @@ class _Search:
 
         def each(sweep: _Sweep) -> list[tuple[_Goal, int]]:
             return [
-                (self.target if entry.goal == "targeted" else self.ignore, passes_of(attack))
+                (self.target if entry.goal == "targeted" else self.ignore, attack.expected_passes())
                 for _, entry, attack in sweep.attacks
             ]
 
         here = each(sweep)
         aim, passes = here[number]
         ahead = sum(waiting[goal] * passes for goal, passes in here[number + 1 :])
-        if not sweep.descends:
+        if sweep.descends:
+            inside = self.ignore.e
+            ahead += sum(len(goal.left_inside(inside)) * passes for goal, passes in here)
+        else:
             later = sum(unbroken[goal] * passes for goal, passes in here)
             ahead += later * (len(sweep.radii) - self.place.radius - 1)
+            inside = len(self.threats)
             for last in self.sweeps[1:]:
-                ahead += sum(unbroken[goal] * passes for goal, passes in each(last))
+                ahead += sum(len(goal.left_inside(inside)) * passes for goal, passes in each(last))
         label = sweep.attacks[number][1].label
         note = f"{label} at {threat.eps:g} on {waiting[aim]} of {len(self.batch)} sources"
-        pulse.begin(note, waiting[aim] * passes, ahead)
+        self.pulse.begin(note, waiting[aim] * passes, ahead)
 
     def _begin(self, sweep: _Sweep, e: int) -> None:
         self.ignore.begin(e)
@@ -325,6 +343,12 @@ class _Goal:
         """Positions of those of them that are open at this radius."""
         unbroken = self.unbroken()
         return unbroken[self.open[unbroken]]
+
+    def left_inside(self, e: int) -> Tensor:
+        """Positions of those that fell by this radius, or stand if there is none such, and stand at
+        a smaller one that is open to attacks."""
+        left = self.baseline.eligible & self.open & (self.radius <= e) & (self.radius > 0)
+        return left.nonzero()[:, 0]
 
     def to_attack(self) -> Tensor:
         """Positions of those of them that wait for an attack."""

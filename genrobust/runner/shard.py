@@ -14,6 +14,7 @@ from genrobust.data.base import Images
 from genrobust.judges.judge import Judge
 from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.damage import measure_damage
+from genrobust.runner.expected import passes_of_damage
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.radii import search
@@ -56,11 +57,15 @@ def run_shard(
     checkpoint = checkpoint or nowhere()
     batch = make_batch(spec, loaded)
     baseline = measure_baseline(loaded.scorer, batch)
+    pulse = checkpoint.pulse
+    pulse.last = at_the_end = len(batch) * passes_of_damage(spec)
     with loaded.scorer.keyed("search", spec.sample_ids):
         found = search(spec, loaded.scorer, batch, baseline, cancelled, checkpoint)
     if found is None:
         return None
     outcome = measure_outcome(spec, loaded.scorer, batch, baseline, found)
+    pulse.last = 0
+    pulse.begin("what the pictures became", at_the_end, 0)
     damaged = measure_damage(spec, loaded.scorer, batch, baseline, outcome.ignore)
     outcome = replace(outcome, damaged=damaged)
     loaded.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)

@@ -33,6 +33,9 @@ BESIDE = 8
 #: Draws of a random model in which its smoothed gradient is looked at.
 LOOKS = 3
 
+#: About how often each source goes through the model besides, where gradients are looked at.
+GLANCES = 137
+
 #: Settings that are a budget.
 BUDGETS = ("steps", "queries")
 

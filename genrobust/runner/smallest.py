@@ -16,7 +16,6 @@ from genrobust.outcomes.outcome import Counts, Nearest, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.pulse import passes_of
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded, Measured, make_batch, run_shard
 from genrobust.runner.signs import diagnose
@@ -106,8 +105,9 @@ def search_nearest(
                 continue
             ahead = [
                 len(so_far.between(radii[at], radii[at + 1]))
-                * passes_of(make_attack(one.attack, one.settings))
+                * make_attack(one.attack, one.settings).expected_passes()
                 for _, one, at in stages[number:]
+                if make_attack(one.attack, one.settings).applies_to(posterior)
             ]
             note = f"{entry.label} at {radii[e]:g} on {len(positions)} of {len(batch)} sources"
             checkpoint.pulse.begin(note, ahead[0], sum(ahead[1:]))

@@ -7,6 +7,9 @@ from genrobust.posterior import Posterior
 from genrobust.runner import damage, signs
 from genrobust.runner.plan import ShardSpec
 
+#: What is done before any attack.
+LOOKING = "looks at gradients, for the flags"
+
 
 def passes_of_attacks(spec: ShardSpec, posterior: Posterior | None = None) -> int:
     """By a shard's attacks, if the source falls to none.

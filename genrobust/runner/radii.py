@@ -12,7 +12,7 @@ from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
 from genrobust.outcomes.outcome import Broken, Counts, Found, Longer, Signs
 from genrobust.runner.checkpoint import Checkpoint
-from genrobust.runner.expected import passes_of_attacks, passes_of_looks
+from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
 from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
@@ -98,7 +98,7 @@ class _Search:
         self.tally = _Tally(len(spec.attacks), len(self.threats))
         left = len(self.ignore.unbroken())
         looks, ahead = left * passes_of_looks(spec), left * passes_of_attacks(spec)
-        pulse.begin("looks at gradients, for the flags", looks, ahead)
+        pulse.begin(LOOKING, looks, ahead)
         self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
         posterior = scorer.model.encode(batch.x)
         attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]

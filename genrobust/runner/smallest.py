@@ -14,6 +14,7 @@ from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
 from genrobust.outcomes.outcome import Counts, Nearest, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
 from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
@@ -87,6 +88,9 @@ def search_nearest(
         counts[:, row, e] += torch.tensor([int(number) for number in spent])
 
     with scorer.keyed("search", spec.sample_ids):
+        left = int(baseline.eligible.sum())
+        looks, attacks = left * passes_of_looks(spec), left * passes_of_attacks(spec)
+        checkpoint.pulse.begin(LOOKING, looks, attacks)
         found = diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)
         for e, x_adv in enumerate(found.x_adv if earlier is None else []):
             spent = (found.forwards[e], found.backwards[e])

@@ -13,6 +13,8 @@ from torch import Tensor
 def plain_modes() -> Iterator[None]:
     """Gradients as usual, float32, no autocast, the CPU by default; then the caller's modes again.
 
+    They are the caller's again also where the code within has set others.
+
     In inference mode ``enable_grad`` alone changes nothing: what rests on gradients would find
     none, and an attack would not move.
 
@@ -24,7 +26,8 @@ def plain_modes() -> Iterator[None]:
     dtype = torch.get_default_dtype()
     # As a mode it takes time in every call of torch's, so only where it changes something. A tensor
     # is asked, as torch 2.4 tells of no device that a caller's `with` has set.
-    elsewhere = torch.empty(0).device != torch.device("cpu")
+    place = torch.empty(0).device
+    elsewhere = place != torch.device("cpu")
     torch.set_default_dtype(torch.float32)
     try:
         with (
@@ -39,6 +42,8 @@ def plain_modes() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
+        if torch.empty(0).device != place:
+            torch.set_default_device(place if elsewhere else None)
 
 
 def outside(tensor: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ pytestmark = pytest.mark.usefixtures("brief")
 Slip = Callable[[Problem, Minimum, ThreatModel], Any]
 
 NO_NORM: Any = 3
+ONE = torch.tensor([True, False])
 
 
 # Attacks
@@ -112,6 +113,16 @@ SLIPS: dict[str, tuple[Slip, str]] = {
     "no images": (gives(x=lambda b: None), "gave as images None"),
     "one loss": (gives(loss=lambda b: b.loss[:1]), r"loss a tensor of shape \(1,\).* for 2"),
     "a column of losses": (gives(loss=lambda b: b.loss[:, None]), r"loss a tensor .*\(2, 1\)"),
+    "whole losses": (gives(loss=lambda b: b.loss.bool().long()), "loss a tensor .*int64.*float"),
+    "a loss that is NaN": (gives(loss=lambda b: b.loss * torch.nan), "a loss that is NaN"),
+    "a problem of one": (
+        lambda problem, best, _: (Problem.of(OutputDistance(), problem.context[ONE]), best),
+        r"counted forwards as a tensor of shape \(1,\).* for 2 sources; return the problem of the",
+    ),
+    "counts backwards": (
+        lambda problem, best, _: (replace(problem, backwards=problem.backwards - 1), best),
+        "counted backwards as .*Problem.of",
+    ),
 }
 
 
@@ -125,6 +136,64 @@ def test_an_attack_that_slips_gives_no_result(
     x = genrobust.load_images("digits").take([0, 1])
     with pytest.raises(GenrobustError, match=f"the attack 'slips' .*{said}"):
         kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", eps))
+
+
+def test_what_an_attack_gives_is_free_of_its_graph(tiny_vae: GenerativeModel) -> None:
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        with torch.inference_mode():
+            best.loss = problem.loss(best.x)
+        best.x = nn.Parameter(best.x)
+        return problem, best
+
+    kind = type("Slipping", (Slips,), {"slip": staticmethod(slip)})
+    x = genrobust.load_images("digits").take([0, 1])
+    found = kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", 0.1))
+    assert type(found.x_adv) is Tensor
+    assert not found.x_adv.requires_grad
+    assert not found.loss.is_inference()
+
+
+MODES: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+    "precision": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
+    "gradients": (lambda: torch.set_grad_enabled(False), torch.is_grad_enabled),
+    "device": (lambda: torch.set_default_device("meta"), lambda: torch.empty(0).device),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_that_an_attack_sets_end_with_it(mode: str, tiny_vae: GenerativeModel) -> None:
+    """Else the model would be blamed for what fails in them, or the next attack hindered."""
+    change, asked = MODES[mode]
+
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        best.update(problem.index, best.x, problem.loss(best.x))
+        change()
+        return problem, best
+
+    kind = type("Slipping", (Slips,), {"slip": staticmethod(slip)})
+    x = genrobust.load_images("digits").take([0, 1])
+    before = asked()
+    try:
+        kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", 0.1))
+        assert asked() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
+
+
+def test_an_attack_has_gradients_wherever_it_is_called(tiny_vae: GenerativeModel) -> None:
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        change = torch.zeros_like(best.x, requires_grad=True)
+        problem.context.model.surrogate(best.x + change, "softmax").sum().backward()
+        best.update(problem.index, best.x, problem.loss(best.x))
+        return problem, best
+
+    kind = type("Own", (Slips,), {"slip": staticmethod(slip)})
+    x = genrobust.load_images("digits").take([0, 1])
+    batch = Batch(x, (0, 1), target_x=x.flip(0))
+    with torch.no_grad():
+        assert kind()(tiny_vae, batch, ThreatModel("linf", 0.1)).loss.isfinite().all()
 
 
 def trains_the_judge(batch: Any, model: GenerativeModel) -> None:
@@ -357,6 +426,13 @@ def test_a_setting_of_a_kind_that_json_lacks_is_taken_as_json_has_it(
     entry = AttackEntry(attack="kinds", goal="untargeted", settings={key: typed})
     for read in (entry, AttackEntry.model_validate_json(entry.model_dump_json())):
         assert make_attack("kinds", read.settings).settings()[key] == value
+
+
+@pytest.mark.usefixtures("kinds")
+def test_a_setting_that_is_a_whole_model_is_told_by_its_kind() -> None:
+    with pytest.raises(GenrobustError, match=r"^the attack 'kinds' got file=a Seq") as told:
+        make_attack("kinds", {"file": nn.Sequential(nn.Linear(2, 2))})
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.usefixtures("kinds")

@@ -22,6 +22,7 @@ from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError
 from genrobust.metrics.distances import l2, linf
 from genrobust.models.model import GenerativeModel
+from genrobust.modes import outside, plain_modes
 from genrobust.norms import ANY, Norm
 from genrobust.optimizers.problem import Minimum, Problem
 from genrobust.plugins import blamed, is_ours
@@ -200,9 +201,10 @@ class Attack(ABC):
         alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, *key)
         who = f"the attack '{self.name}'"
         # Ours are tested, and the copies take time.
-        watched = nullcontext() if is_ours(self) else unchanged(who, context)
+        theirs = not is_ours(self)
+        watched = unchanged(who, context) if theirs else nullcontext()
         with alone:
-            with blamed(who, self), watched:
+            with blamed(who, self), watched, plain_modes() if theirs else nullcontext():
                 found = self.search(context, threat)
             problem, minimum = self._whole(found, sources)
             threat.check(minimum.x, sources, who)
@@ -225,11 +227,26 @@ class Attack(ABC):
                 f"{who} gave as images {_told(minimum.x)}, and its sources are {_told(sources)}; "
                 "let its search give one image like it for each source"
             )
-        if not isinstance(minimum.loss, Tensor) or minimum.loss.shape != sources.shape[:1]:
+        loss, each = minimum.loss, sources.shape[:1]
+        if not isinstance(loss, Tensor) or loss.shape != each or not loss.is_floating_point():
             raise GenrobustError(
-                f"{who} gave as loss {_told(minimum.loss)} for {len(sources)} sources; let its "
-                "search give one number for each, (B,)"
+                f"{who} gave as loss {_told(loss)} for {len(sources)} sources; let its search give "
+                "one float for each, (B,)"
             )
+        if loss.isnan().any():
+            raise GenrobustError(
+                f"{who} gave a loss that is NaN; let its search give what its images have, such as "
+                "problem.loss(x_adv), or inf for a source that it left alone"
+            )
+        for name in ("forwards", "backwards"):
+            count = getattr(problem, name)
+            whole = isinstance(count, Tensor) and (count.shape, count.dtype) == (each, torch.int64)
+            if not whole or bool((count < 0).any()):
+                raise GenrobustError(
+                    f"{who} counted {name} as {_told(count)} for {len(sources)} sources; return "
+                    "the problem of the whole batch, Problem.of(objective, context), which counts"
+                )
+        minimum.x, minimum.loss = outside(minimum.x.detach()), outside(loss.detach())
         return problem, minimum
 
     def needs(self, goal: Goal) -> tuple[str, ...]:

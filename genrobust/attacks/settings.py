@@ -16,6 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from genrobust.errors import GenrobustError
 from genrobust.plugins import blamed
 
+#: The longest value that a sentence tells in full.
+LONGEST = 60
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -85,10 +88,12 @@ class Setting:
         near = difflib.get_close_matches(str(given), map(str, get_args(self.hint)), n=1)
         if near:
             return f"did you mean '{near[0]}'?"
-        return f"its type is {self.kind}" if self.needed else f"its default is {self.default!r}"
+        return (
+            f"its type is {self.kind}" if self.needed else f"its default is {_brief(self.default)}"
+        )
 
     def _refused(self, given: Any, why: str) -> GenrobustError:
-        return GenrobustError(f"the attack '{self.attack}' got {self.name}={given!r}{why}")
+        return GenrobustError(f"the attack '{self.attack}' got {self.name}={_brief(given)}{why}")
 
 
 def declared(name: str, kind: type) -> dict[str, Setting]:
@@ -109,6 +114,12 @@ def declared(name: str, kind: type) -> dict[str, Setting]:
             for field in dataclasses.fields(kind)
             if field.init
         }
+
+
+def _brief(value: Any) -> str:
+    """A value as a sentence can hold it: a model or a long list by its kind."""
+    told = repr(value)
+    return told if len(told) <= LONGEST and "\n" not in told else f"a {type(value).__name__}"
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.wrapping import adapt
 from genrobust.norms import ANY, NORMS, load_norm
 from genrobust.posterior import Posterior
+from genrobust.seeding import seeded
 from genrobust.testing.closeness import assert_close
 from genrobust.threat import TOLERANCE, ThreatModel, allowed
 
@@ -155,6 +157,7 @@ class AttackConformance:
             first = attack(model, part, threat)
             torch.manual_seed(2)
             np.random.seed(2)
+            random.seed(2)
             again = attack(model, part, threat)
             assert torch.equal(first.x_adv, again.x_adv), (
                 "the same batch and seed must give the same images, whatever the global "
@@ -165,11 +168,15 @@ class AttackConformance:
         self, attack: Attack, model: GenerativeModel, batch: Batch
     ) -> None:
         part, threat = next(self._runs(attack, batch))
-        before, numpy_before = torch.get_rng_state(), _numpy_state()
-        attack(model, part, threat)
-        message = "must be left as it was: draw from a torch.Generator of your own"
-        assert torch.equal(torch.get_rng_state(), before), f"torch's global generator {message}"
-        assert _numpy_state() == numpy_before, f"numpy's global generator {message}"
+        # Where no attack seeds them to: one that seeds would leave what it left before.
+        with seeded(batch.x.device, "conformance"):
+            before, numpy_before = torch.get_rng_state(), _numpy_state()
+            python_before = random.getstate()
+            attack(model, part, threat)
+            message = "must be left as it was: draw from a torch.Generator of your own"
+            assert torch.equal(torch.get_rng_state(), before), f"torch's global generator {message}"
+            assert _numpy_state() == numpy_before, f"numpy's global generator {message}"
+            assert random.getstate() == python_before, f"Python's global generator {message}"
 
     def test_a_sample_gets_the_same_result_in_any_batch(
         self, attack: Attack, model: GenerativeModel, batch: Batch

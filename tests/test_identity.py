@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.attacks import ATTACKS
+from genrobust.attacks.noise import Noise
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.norms import NORMS
@@ -419,6 +421,34 @@ def test_the_code_of_a_plugin_of_ones_own_counts(
         registry._registered["mine-of-this-test"] = space["Mine"]
         found.append(prepare("vae", going_by_it(noise), Options()).identity)
     assert found[0] == found[2] != found[1]
+
+
+@dataclass(frozen=True)
+class Reading(Noise):
+    """Goes by what is in a file, as an attack through another model does by its weights."""
+
+    name = "reading-of-this-test"
+    weights: Path | None = None
+    other: str = "none"
+
+
+@pytest.mark.parametrize("setting", ["weights", "other"])
+def test_a_file_that_an_attack_of_ones_own_is_given_counts(
+    setting: str, noise: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ATTACKS._registered, "reading-of-this-test", Reading)
+    file = tmp_path / "weights.pt"
+    entry = AttackEntry(
+        attack="reading-of-this-test", goal="targeted", settings={setting: str(file)}
+    )
+    suite = noise.model_copy(update={"attacks": (entry,)})
+    found = []
+    for content in (None, "one", "two", "one"):
+        if content is not None:
+            file.write_text(content)
+        found.append(prepare("vae", suite, Options()).identity)
+    assert found[1] == found[3]
+    assert len(set(found)) == 3
 
 
 def test_what_genrobust_ships_adds_nothing_to_the_identity_of_a_model(noise: Suite) -> None:

@@ -212,20 +212,32 @@ def _require_attacks(suite: Suite) -> None:
 def _identity(model: Identity, suite: Suite, references: tuple[Tensor, Tensor] | None) -> str:
     """Of the model, where it is before it goes to a device, and of what else steers a search.
 
-    That is other people's code, the releases of the libraries that attacks leave the search to, and
-    the training images that attacks are given, where they are not those of a registered data set.
+    That is other people's code and the files that settings of their attacks name, the releases of
+    the libraries that attacks leave the search to, and the training images that attacks are given,
+    where they are not those of a registered data set.
     """
     digest = hashlib.sha256(model.whole.encode())
     for name, kind in _classes(suite):
         if not is_ours(kind):
             found = reach({name: kind}, own={kind.__module__.partition(".")[0]})
             digest.update(f"{name} {found.code} {files.sha256_of_tensors(found.tensors)}".encode())
+    for file in _files_of_settings(suite):
+        digest.update(hashlib.sha256(files.read_bytes(file)).digest())
     for name, release in libraries(suite).items():
         digest.update(f"{name} {release}".encode())
     if references is not None and is_reference(suite.dataset):
         named = dict(zip(("images", "labels"), references, strict=True))
         digest.update(files.sha256_of_tensors(named).encode())
     return digest.hexdigest()
+
+
+def _files_of_settings(suite: Suite) -> Iterator[Path]:
+    """Files that attacks of others are given, such as the weights of a model to attack through."""
+    for entry in suite.attacks:
+        attack = make_attack(entry.attack, entry.settings)
+        given = () if is_ours(attack) else attack.settings().values()
+        paths = (Path(value) for value in given if isinstance(value, (str, Path)))
+        yield from (path for path in paths if files.is_there(path) and path.is_file())
 
 
 def _classes(suite: Suite) -> Iterator[tuple[str, type]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +84,30 @@ def test_random_codes_score_near_chance() -> None:
 
 def test_latents_are_active_by_their_kl() -> None:
     assert active_latents(torch.tensor([[1.0, 0.0], [2.0, 0.001]])) == 1
+    with pytest.raises(GenrobustError, match="holds NaN"):
+        active_latents(torch.tensor([[1.0, torch.nan]]))
+
+
+@pytest.mark.parametrize("score", [*SCORES, sap])
+@pytest.mark.parametrize("unit", [2.0**-60, 2.0**-20, 2.0**40])
+def test_no_score_depends_on_the_unit_of_the_codes(
+    score: Callable[[Tensor, Tensor], float], unit: float
+) -> None:
+    """Trees tell nothing apart below 1e-7, and read in float32."""
+    codes = FACTORS.double() + random_codes()
+    assert score(unit * codes, FACTORS) == score(codes, FACTORS)
+
+
+def test_codes_that_differ_by_rounding_alone_do_not_vary() -> None:
+    with pytest.raises(GenrobustError, match="no latent varies"):
+        factor_score(0.7 + 1e-8 * random_codes().double(), FACTORS)
+
+
+@pytest.mark.parametrize("score", [modularity, dci, factor_score, beta_score])
+def test_one_factor_alone_is_in_every_latent(score: Callable[[Tensor, Tensor], Any]) -> None:
+    """Votes name it and importances are its own whatever the code is."""
+    with pytest.raises(GenrobustError, match="factors has one column"):
+        score(random_codes(), FACTORS[:, :1])
 
 
 @pytest.mark.parametrize("score", [*SCORES, sap])

@@ -111,6 +111,11 @@ def test_pairs_on_which_nothing_can_be_measured_are_refused() -> None:
         build(one, one, 0 * one, one, two)
     with pytest.raises(GenrobustError, match="nothing to gain"):
         build(one, one, one, two, two)
+    for wrong in (torch.nan, torch.inf, -1.0):
+        with pytest.raises(GenrobustError, match="noise holds a number that is negative, NaN or"):
+            build(torch.tensor([0.0, wrong]), one, one, one, two)
+    with pytest.raises(GenrobustError, match="adv_to_target holds"):
+        build(one, torch.nan * one, one, one, two)
     with pytest.raises(GenrobustError, match="one shape"):
         build(one, one[:1], one, one, two)
     with pytest.raises(GenrobustError, match="T at least 1"):

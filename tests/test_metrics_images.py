@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -106,7 +108,9 @@ def test_similarity_falls_with_noise() -> None:
     x = images(4, 4, 1, 32, 32)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
     for metric in (metrics.ssim, metrics.ms_ssim_small):
-        scores = torch.stack([metric(x, x + s * noise) for s in (0.0, 0.02, 0.05, 0.1, 0.3)])
+        scores = torch.stack(
+            [metric(x, (x + s * noise).clamp(0, 1)) for s in (0.0, 0.02, 0.05, 0.1, 0.3)]
+        )
         assert bool((scores.diff(dim=0) < 0).all())
 
 
@@ -116,13 +120,30 @@ def test_float32_is_good_to_five_digits() -> None:
         assert torch.allclose(metric(x.float(), y.float()).double(), metric(x, y), atol=1e-5)
 
 
+@pytest.mark.parametrize("metric", [metrics.ssim, metrics.ms_ssim_small])
+@pytest.mark.parametrize("other", ["bytes", "from -1", "NaN"])
+def test_pixels_on_another_scale_are_no_pictures(
+    metric: Callable[[Tensor, Tensor], Tensor], other: str
+) -> None:
+    """The constants of SSIM are of [0, 1]: on bytes as floats it is another number."""
+    x = images(0, 1, 1, 32, 32)
+    y = {"bytes": 255 * x, "from -1": 2 * x - 1, "NaN": x / 0}[other]
+    with pytest.raises(GenrobustError, match=r"^y has .*\[0, 1\]"):
+        metric(x, y)
+    assert float(metric(x, x + 0.4 / 255)) > 0.99
+
+
+def test_a_pixel_that_is_no_number_is_a_changed_one() -> None:
+    assert metrics.l0(torch.zeros(1, 4), torch.tensor([[torch.nan, 0.0, 1.0, 0.0]])).tolist() == [2]
+
+
 def test_images_that_cannot_be_compared_are_refused() -> None:
     small = torch.zeros(1, 1, 6, 6)
     with pytest.raises(GenrobustError, match="smaller than the 7x7 window"):
         metrics.ms_ssim_small(small, small)
     with pytest.raises(GenrobustError, match="odd number"):
         metrics.ssim(small, small, window=4)
-    with pytest.raises(GenrobustError, match="give floats"):
+    with pytest.raises(GenrobustError, match=r"give \(B, C, H, W\)"):
         metrics.ssim(small[0], small[0])
     with pytest.raises(GenrobustError, match="one shape"):
         metrics.ssim(small, small[..., :5])

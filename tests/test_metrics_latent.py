@@ -192,6 +192,15 @@ def test_agreement_is_with_the_clean_prediction_not_with_the_truth() -> None:
     assert metrics.probe_accuracy(probe, moved, torch.tensor([1, 1, 0])) == 0
 
 
+def test_of_vectors_that_are_none_a_probe_reads_no_class() -> None:
+    probe = metrics.Probe(torch.eye(2), torch.zeros(2))
+    vectors, labels = torch.tensor([[1.0, 0.0], [torch.nan, 0.0]]), torch.tensor([0, 0])
+    with pytest.raises(GenrobustError, match="scores are NaN"):
+        metrics.probe_accuracy(probe, vectors, labels)
+    with pytest.raises(GenrobustError, match="scores are NaN"):
+        metrics.probe_agreement(probe, vectors[:1], vectors[1:])
+
+
 def test_probes_that_cannot_be_fitted_are_refused() -> None:
     vectors = random(0, 4, 2)
     with pytest.raises(GenrobustError, match=r"classes \[0, 2\]"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def test_diagonal_gaussians_have_a_closed_form(seed: int, d: int) -> None:
 
 def test_fewer_images_than_features_are_no_trouble() -> None:
     pixels = metrics.Features("pixels", lambda images: images.flatten(1))
-    images = random(0, 5, 1, 4, 4)
+    images = random(0, 5, 1, 4, 4).sigmoid() / 2
     assert metrics.fid(images, images, pixels).value == pytest.approx(0, abs=1e-6)
     assert metrics.fid(images, images + 0.5, pixels).value == pytest.approx(4)
     with pytest.raises(GenrobustError, match="n at least 2"):
@@ -63,6 +65,41 @@ def test_fewer_images_than_features_are_no_trouble() -> None:
         metrics.fid(images, images, pixels, batch_size=0)
     with pytest.raises(GenrobustError, match="means and covariances"):
         frechet_distance(torch.zeros(2), torch.eye(3), torch.zeros(2), torch.eye(2))
+
+
+@pytest.mark.parametrize("wrong", range(4))
+def test_a_distance_of_numbers_that_are_none_is_refused(wrong: int) -> None:
+    """The largest of 0 and NaN is 0: the best there is."""
+    given = [torch.zeros(2), torch.eye(2), torch.ones(2), torch.eye(2)]
+    given[wrong] = given[wrong] * torch.nan
+    with pytest.raises(GenrobustError, match="NaN or infinite"):
+        frechet_distance(*given)
+
+
+@pytest.mark.parametrize(
+    ("extract", "said"),
+    [
+        (lambda images: images.flatten(1) / 0, "'mine' hold NaN or infinite"),
+        (lambda images: images, r"'mine' give \(2, 1, 4, 4\) for 2 images; let extract"),
+        (lambda images: images.flatten(1)[:1], r"'mine' give \(1, 16\) for 2 images"),
+        (lambda images: None, "what the features 'mine' give is None"),
+    ],
+)
+def test_features_that_are_none_are_told(extract: Callable[[Tensor], Any], said: str) -> None:
+    images = random(0, 2, 1, 4, 4).sigmoid()
+    with pytest.raises(GenrobustError, match=said):
+        metrics.fid(images, images, metrics.Features("mine", extract))
+
+
+def test_a_set_of_images_on_another_scale_is_refused() -> None:
+    images = random(0, 5, 1, 4, 4).sigmoid()
+    pixels = metrics.Features("pixels", lambda images: images.flatten(1).numpy())
+    assert metrics.fid(images, images, pixels).value == pytest.approx(0, abs=1e-6)
+    with pytest.raises(GenrobustError, match="generated has pixels from"):
+        metrics.fid(images, 255 * images, pixels)
+    wrong: Any = pixels.extract
+    with pytest.raises(GenrobustError, match="features is a function; give Features"):
+        metrics.fid(images, images, wrong)
 
 
 def test_batches_do_not_change_the_distance_and_the_answer_says_what_it_is_of() -> None:

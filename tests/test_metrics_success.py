@@ -135,6 +135,7 @@ def test_radii_in_other_units_change_eps50_alone(
         ([0.2, 0.1], [0.5, 0.4], 1.0, "increasing"),
         ([0.0, 0.1], [0.5, 0.4], 1.0, "above 0"),
         ([0.1], [1.5], 1.0, "from 0 to 1"),
+        ([0.1, 0.2], [0.8, 0.5], 0.3, "above the clean one"),
     ],
 )
 def test_impossible_curves_are_refused(

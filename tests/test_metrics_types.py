@@ -298,6 +298,8 @@ def test_half_precision_holds_lengths_that_it_cannot_square() -> None:
         (lambda: metrics.eps50([0.1], [0.5], "1"), "clean is '1'; give a number"),
         (lambda: metrics.paired_difference([0, 2], [0, 1]), "True and False, or 0 and 1"),
         (lambda: metrics.paired_difference([0, 1], [0, 1], seed="0"), "seed is '0'"),
+        (lambda: metrics.robust_accuracy([0, -1], [0, 0]), "a source has a negative class"),
+        (lambda: metrics.exact_accuracy([1.0], [0.1, float("nan")]), "numbers from 0 up"),
         (lambda: metrics.robust_accuracy([0.5], [0]), "source are torch.float64; give classes"),
         (
             lambda: metrics.fit_probe(torch.tensor([[torch.nan], [1.0]]), torch.tensor([0, 1])),

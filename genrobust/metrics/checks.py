@@ -52,6 +52,34 @@ def require_same_shape(**tensors: Tensor) -> None:
         raise GenrobustError(f"{given}; move them to one device")
 
 
+#: Half a grey level of an 8-bit image: a smaller change is gone once the image is saved.
+HALF_LEVEL = 0.5 / 255
+
+
+def pictures(name: str, value: Any) -> Tensor:
+    """Images in float32 at least, (B, C, H, W) in [0, 1] up to half a grey level.
+
+    What is measured of pixels on another scale is another number, and nothing shows it.
+
+    Raises:
+        GenrobustError: another shape or range, whole numbers, NaN or infinite pixels.
+
+    Example:
+        >>> import torch
+        >>> pictures("x", torch.full((1, 1, 2, 2), 255.0))
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: x has pixels from 255 to 255; give them in [0, 1]: ...
+    """
+    found = arguments.images(name, value)
+    low, high = float(found.min()), float(found.max())
+    if low < -HALF_LEVEL or high > 1 + HALF_LEVEL:
+        raise GenrobustError(
+            f"{name} has pixels from {low:.4g} to {high:.4g}; give them in [0, 1]: divide bytes by "
+            f"255, or clip a reconstruction that leaves it by {name}.clamp(0, 1)"
+        )
+    return found
+
+
 def require_positive(**numbers: float) -> None:
     """Check that the named numbers are finite and above 0.
 

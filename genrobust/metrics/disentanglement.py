@@ -2,11 +2,13 @@
 
 All take codes (N, n), one row an image, and its factors (N, f), whole numbers from 0. They answer
 different questions, and agree only at the ends: a code that is the factors scores 1 in nearly all.
-Bins, readers and batches are as in the study of Locatello et al. 2019.
+Bins, readers and batches are as in the study of Locatello et al. 2019. The unit of the codes does
+not matter, as long as it is one for all latents.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genrobust.arguments import classes, floats, whole, whole_seed
+from genrobust.arguments import classes, floats, real, whole, whole_seed
 from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
 from genrobust.models.inputs import require_model
@@ -26,6 +28,8 @@ from genrobust.seeding import generator
 Matrix = NDArray[np.float64]
 #: Seeds of scikit-learn are below it.
 _WORD = 2**32
+#: Codes that differ by less than this share of their size do not vary.
+STILL = 1e-6
 
 
 def mig(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
@@ -80,9 +84,7 @@ def modularity(codes: Tensor, factors: Tensor, bins: int = 20) -> float:
         >>> round(modularity(factors.float(), factors), 4)
         1.0
     """
-    z, v = _checked(codes, factors)
-    if v.shape[1] < 2:
-        raise GenrobustError("factors has one column, and modularity needs two; give more factors")
+    z, v = _checked(codes, factors, least=2)
     squared = _information(z, v, bins) ** 2
     best = squared.max(1)
     told = best > 1e-18
@@ -150,10 +152,12 @@ def dci(codes: Tensor, factors: Tensor, seed: int = 0) -> tuple[float, float, fl
         seed: of the shuffle and the trees.
 
     Returns:
-        Disentanglement, completeness and informativeness, each in [0, 1].
+        Disentanglement, completeness and informativeness, each in [0, 1]. A single latent is
+        complete whatever it says.
 
     Raises:
-        GenrobustError: shapes or numbers that cannot be; a factor with one value.
+        GenrobustError: shapes or numbers that cannot be; a factor with one value; fewer than two
+            factors, of which any code is disentangled.
 
     Example:
         >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(4)).repeat(20, 1)
@@ -162,7 +166,7 @@ def dci(codes: Tensor, factors: Tensor, seed: int = 0) -> tuple[float, float, fl
     """
     from sklearn.ensemble import GradientBoostingClassifier  # slow to import
 
-    z, v = _checked(codes, factors)
+    z, v = _checked(codes, factors, least=2)
     seed = whole_seed(seed)
     train, test = _halves(len(z), seed)
     models = [
@@ -183,12 +187,12 @@ def factor_score(codes: Tensor, factors: Tensor, votes: int = 800, seed: int = 0
 
     Each vote draws a factor, a value of it and 64 rows that have it; the latent of the least
     variance, in shares of its own over all rows, votes for the factor. The accuracy of the majority
-    over the second half of the votes, by what the first half taught. Latents that do not vary never
-    vote.
+    over the second half of the votes, by what the first half taught. Latents that do not vary, by a
+    hundred-thousandth of the others, never vote.
 
     Args:
         codes: (N, n).
-        factors: (N, f), whole numbers.
+        factors: (N, f), whole numbers, at least two factors.
         votes: how many, half to learn and half to score.
         seed: of the draws.
 
@@ -196,15 +200,15 @@ def factor_score(codes: Tensor, factors: Tensor, votes: int = 800, seed: int = 0
         In [0, 1]: the share of votes that name the factor that was held.
 
     Raises:
-        GenrobustError: shapes or numbers that cannot be; a factor with one value; no latent that
-            varies.
+        GenrobustError: shapes or numbers that cannot be; a factor with one value; fewer than two
+            factors; no latent that varies.
 
     Example:
         >>> factors = torch.cartesian_prod(torch.arange(4), torch.arange(4)).repeat(20, 1)
         >>> factor_score(factors.float(), factors)
         1.0
     """
-    z, v = _checked(codes, factors)
+    z, v = _checked(codes, factors, least=2)
     votes = whole("votes", votes, 2)
     spread = z.var(0)
     alive = spread > 1e-10
@@ -247,9 +251,7 @@ def beta_score(codes: Tensor, factors: Tensor, pairs: int = 800, seed: int = 0) 
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
 
-    z, v = _checked(codes, factors)
-    if v.shape[1] < 2:
-        raise GenrobustError("factors has one column, and the score needs two; give more factors")
+    z, v = _checked(codes, factors, least=2)
     pairs = whole("pairs", pairs, 4 * v.shape[1])
     z = z / np.maximum(z.std(0), 1e-12)
     draws = np.random.default_rng(_key("beta score", whole_seed(seed)))
@@ -280,7 +282,7 @@ def active_latents(kl: Tensor, threshold: float = 0.01) -> int:
         Their number.
 
     Raises:
-        GenrobustError: kl is no matrix of numbers.
+        GenrobustError: kl is no matrix of numbers, or holds NaN.
 
     Example:
         >>> active_latents(torch.tensor([[1.0, 0.0], [2.0, 0.001]]))
@@ -289,7 +291,9 @@ def active_latents(kl: Tensor, threshold: float = 0.01) -> int:
     found = floats("kl", kl)
     if found.ndim != 2 or not len(found):
         raise GenrobustError(f"kl is {tuple(found.shape)}; give (N, latents) of at least one image")
-    return int((found.mean(0) > threshold).sum())
+    if found.isnan().any():
+        raise GenrobustError("kl holds NaN, which is no KL; give that of a sound model")
+    return int((found.mean(0) > real("threshold", threshold)).sum())
 
 
 @dataclass(frozen=True)
@@ -390,7 +394,8 @@ def _codes(posterior: Posterior) -> Tensor:
     return torch.cat([m if m.shape[1] else p.tokens().float() for p, m in parts], 1)
 
 
-def _checked(codes: Tensor, factors: Tensor) -> tuple[Matrix, NDArray[np.int64]]:
+def _checked(codes: Tensor, factors: Tensor, least: int = 1) -> tuple[Matrix, NDArray[np.int64]]:
+    """Both as arrays, the codes in a unit of their own; of ``least`` factors or more."""
     z, v = floats("codes", codes), classes("factors", factors)
     if z.ndim != 2 or v.ndim != 2 or len(z) != len(v) or not z.numel() or not v.numel():
         raise GenrobustError(
@@ -404,7 +409,22 @@ def _checked(codes: Tensor, factors: Tensor) -> tuple[Matrix, NDArray[np.int64]]
         raise GenrobustError(
             f"factor {fixed[0]} has one value in these images; leave its column out, or give more"
         )
-    return z.detach().cpu().double().numpy(), v.cpu().numpy()
+    if v.shape[1] < least:
+        raise GenrobustError("factors has one column, and the score needs two; give more factors")
+    return _in_own_unit(z.detach().cpu().double().numpy()), v.cpu().numpy()
+
+
+def _in_own_unit(z: Matrix) -> Matrix:
+    """Codes of which the widest latent is from 4 to 8 wide, as in a trained VAE.
+
+    Readers have limits of their own: trees tell nothing apart below 1e-7, and read in float32. By
+    a power of two nothing is rounded. What rounding alone may have left is not spread out.
+    """
+    widest = float(np.ptp(z, 0).max())
+    if not STILL * float(np.abs(z).max()) < widest < np.inf:
+        return z
+    found: Matrix = np.ldexp(z, 3 - math.frexp(widest)[1])
+    return found
 
 
 def _information(z: Matrix, v: NDArray[np.int64], bins: int) -> Matrix:

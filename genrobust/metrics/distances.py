@@ -11,10 +11,7 @@ from torch import Tensor
 
 from genrobust.arguments import floats, real
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import same_shape
-
-#: Half a grey level of an 8-bit image: a smaller change is gone once the image is saved.
-HALF_LEVEL = 0.5 / 255
+from genrobust.metrics.checks import HALF_LEVEL, same_shape
 
 
 def l0(x: Tensor, x_adv: Tensor, tolerance: float = HALF_LEVEL) -> Tensor:
@@ -28,7 +25,7 @@ def l0(x: Tensor, x_adv: Tensor, tolerance: float = HALF_LEVEL) -> Tensor:
         tolerance: :math:`\tau`, in pixel units; changes up to it do not count.
 
     Returns:
-        (B,) int64, from 0 to the number of values in an image.
+        (B,) int64, from 0 to the number of values in an image; NaN counts as changed.
 
     Raises:
         GenrobustError: the shapes differ.
@@ -37,7 +34,7 @@ def l0(x: Tensor, x_adv: Tensor, tolerance: float = HALF_LEVEL) -> Tensor:
         >>> l0(torch.zeros(1, 4), torch.tensor([[0.0, 0.001, 0.1, 1.0]]))
         tensor([2])
     """
-    return (_change(x, x_adv).abs() > real("tolerance", tolerance)).sum(1)
+    return (~(_change(x, x_adv).abs() <= real("tolerance", tolerance))).sum(1)
 
 
 def l2(x: Tensor, x_adv: Tensor) -> Tensor:

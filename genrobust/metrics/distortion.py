@@ -30,8 +30,9 @@ class DistortionCurve:
         source_recon_to_target: :math:`\|\hat x(x) - x_t\|`: where it starts.
 
     Raises:
-        GenrobustError: shapes differ; there is no point; source and target are one image; or the
-            source's reconstruction is as near to the target as the target's own.
+        GenrobustError: shapes differ; there is no point; a distance is negative, NaN or infinite;
+            source and target are one image; or the source's reconstruction is as near to the
+            target as the target's own.
 
     Example:
         >>> one = torch.ones(3)
@@ -55,6 +56,12 @@ class DistortionCurve:
             raise GenrobustError(
                 f"the curve's tensors are {tuple(self.noise.shape)}; give (T,), T at least 1"
             )
+        for name, given in vars(self).items():
+            if not bool(((given >= 0) & given.isfinite()).all()):
+                raise GenrobustError(
+                    f"{name} holds a number that is negative, NaN or infinite; give distances, and "
+                    "leave out strengths at which the model or the attack failed"
+                )
         if not bool((self.source_to_target > 0).all()):
             raise GenrobustError("source and target are one image; choose another target")
         if not bool((self.source_recon_to_target > self.target_recon_to_target).all()):

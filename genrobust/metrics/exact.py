@@ -29,14 +29,17 @@ def exact_accuracy(distance: Tensor, eps: Sequence[float]) -> Tensor:
         Shares in [0, 1], (..., E).
 
     Raises:
-        GenrobustError: no source; a distance is negative or NaN.
+        GenrobustError: no source; a distance or a radius is negative or NaN.
 
     Example:
         >>> exact_accuracy(torch.tensor([0.0, 0.25, 0.5, torch.inf]), [0.0, 0.25, 0.3])
         tensor([0.7500, 0.5000, 0.5000], dtype=torch.float64)
     """
     distance = _distances(distance)
-    radii = distance.new_tensor(several("eps", eps, real, 0.1))  # in the distances' precision
+    given = several("eps", eps, real, 0.1)
+    if not all(e >= 0 for e in given):
+        raise GenrobustError(f"the radii are {list(given)}; they must be numbers from 0 up")
+    radii = distance.new_tensor(given)  # in the distances' precision
     return torch.stack([(distance > e).double().mean(-1) for e in radii], -1)
 
 

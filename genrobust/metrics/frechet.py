@@ -12,10 +12,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from genrobust.arguments import images as as_images
-from genrobust.arguments import whole
+from genrobust.arguments import floats, whole
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
+from genrobust.metrics.checks import pictures
 from genrobust.models.weights import read_state_dict
 
 
@@ -78,7 +78,7 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
         A number from 0; computed in float64.
 
     Raises:
-        GenrobustError: the shapes do not fit.
+        GenrobustError: the shapes do not fit, or a number is not finite.
 
     Example:
         >>> one = torch.eye(2)
@@ -92,6 +92,10 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
             f"means and covariances are {shapes}; give (d,), (d, d), (d,) and (d, d)"
         )
     mean_a, cov_a, mean_b, cov_b = (t.double() for t in (mean_a, cov_a, mean_b, cov_b))
+    if not all(t.isfinite().all() for t in (mean_a, cov_a, mean_b, cov_b)):
+        raise GenrobustError(
+            "means or covariances hold NaN or infinite numbers; give those of finite features"
+        )
     values, vectors = torch.linalg.eigh(cov_a)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
     product = root @ cov_b @ root
@@ -132,24 +136,44 @@ def fid(real: Tensor, generated: Tensor, features: Features, batch_size: int = 6
         The distance with the counts and the features' name.
 
     Raises:
-        GenrobustError: fewer than two images of a kind, a batch size below 1, or features that
-            are not (B, d).
+        GenrobustError: fewer than two images of a kind, pixels outside [0, 1], a batch size below
+            1, or features that are not (B, d) or not finite.
 
     Example:
         >>> pixels = Features("pixels", lambda images: images.flatten(1))
         >>> images = torch.rand(32, 1, 2, 2, generator=torch.Generator().manual_seed(0))
-        >>> print(fid(images, images + 0.5, pixels))
+        >>> print(fid(images / 2, images / 2 + 0.5, pixels))
         1 (n=32 and 32, features pixels)
     """
     if whole("batch_size", batch_size) < 1:
         raise GenrobustError(f"batch_size is {batch_size}; it must be at least 1")
     statistics: list[Tensor] = []
-    real, generated = as_images("real", real).float(), as_images("generated", generated).float()
+    if not isinstance(features, Features):
+        raise GenrobustError(
+            f"features is a {type(features).__name__}; give Features(name, extract), or what "
+            "judge_features or inception_features gives"
+        )
+    real, generated = pictures("real", real).float(), pictures("generated", generated).float()
     for images in (real, generated):
-        found = [features.extract(part).double().cpu() for part in images.split(batch_size)]
-        statistics += feature_statistics(torch.cat(found))
+        found = torch.cat([_extracted(features, part) for part in images.split(batch_size)])
+        statistics += feature_statistics(found)
     value = frechet_distance(*statistics)
     return FID(value, len(real), len(generated), features.name)
+
+
+def _extracted(features: Features, images: Tensor) -> Tensor:
+    found = floats(f"what the features '{features.name}' give", features.extract(images))
+    if found.ndim != 2 or len(found) != len(images):
+        raise GenrobustError(
+            f"the features '{features.name}' give {tuple(found.shape)} for {len(images)} images; "
+            "let extract give (B, d)"
+        )
+    if not found.isfinite().all():
+        raise GenrobustError(
+            f"the features '{features.name}' hold NaN or infinite numbers; repair extract, and no "
+            "distance can be told"
+        )
+    return found.double().cpu()
 
 
 def judge_features(judge: Judge) -> Features:

@@ -202,8 +202,18 @@ class Probe:
         return vectors @ self.weight.to(vectors).T + self.bias.to(vectors)
 
     def labels(self, vectors: Tensor) -> Tensor:
-        """The most likely class of vectors (B, n): (B,) int64."""
-        return self.logits(vectors).argmax(1)
+        """The most likely class of vectors (B, n): (B,) int64.
+
+        Raises:
+            GenrobustError: a score is NaN, of which no class is the most likely.
+        """
+        logits = self.logits(vectors)
+        if logits.isnan().any():
+            raise GenrobustError(
+                "the probe's scores are NaN; give vectors of finite numbers, without the images "
+                "for which the encoder fails"
+            )
+        return logits.argmax(1)
 
 
 def fit_probe(vectors: Tensor, labels: Tensor, strength: float = 1.0) -> Probe:
@@ -279,7 +289,7 @@ def probe_accuracy(probe: Probe, vectors: Tensor, labels: Tensor) -> float:
         A number in [0, 1]; NaN without samples.
 
     Raises:
-        GenrobustError: fewer or more labels than vectors.
+        GenrobustError: fewer or more labels than vectors, or vectors that are NaN.
 
     Example:
         >>> probe = Probe(torch.tensor([[-1.0], [1.0]]), torch.zeros(2))
@@ -308,7 +318,7 @@ def probe_agreement(probe: Probe, clean: Tensor, adversarial: Tensor) -> float:
         A number in [0, 1]; NaN without samples.
 
     Raises:
-        GenrobustError: the shapes differ.
+        GenrobustError: the shapes differ, or a vector is NaN.
 
     Example:
         >>> probe = Probe(torch.tensor([[-1.0], [1.0]]), torch.zeros(2))

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.arguments import tensor, whole
+from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import require_positive, same_shape
+from genrobust.metrics.checks import pictures, require_positive, same_shape
 
 #: The weights of scales 1 (finest) to 5 of Wang, Simoncelli & Bovik 2003.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -40,15 +40,15 @@ def ssim(x: Tensor, y: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
         (B,) in [-1, 1]: 1 for equal images.
 
     Raises:
-        GenrobustError: shapes differ or are not (B, C, H, W), or the image is smaller than the
-            window.
+        GenrobustError: shapes differ or are not (B, C, H, W), a pixel is not in [0, 1], or the
+            image is smaller than the window.
 
     Example:
         >>> x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         >>> float(ssim(x, x)), bool(ssim(x, 1 - x) < 0)
         (1.0, True)
     """
-    x, y = _images(x, y, whole("window", window))
+    x, y = _pictures(x, y, whole("window", window))
     luminance, contrast = _terms(x, y, _gaussian(window, sigma, x))
     return (luminance * contrast).mean((1, 2, 3))
 
@@ -80,14 +80,19 @@ def ms_ssim_small(x: Tensor, y: Tensor) -> Tensor:
         (B,) in [0, 1]: 1 for equal images.
 
     Raises:
-        GenrobustError: shapes differ or are not (B, C, H, W), or a side has fewer than 7 pixels.
+        GenrobustError: shapes differ or are not (B, C, H, W), a pixel is not in [0, 1], or a side
+            has fewer than 7 pixels.
 
     Example:
         >>> x = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         >>> float(ms_ssim_small(x, x)), float(ms_ssim_small(x, 1 - x))
         (1.0, 0.0)
     """
-    x, y = _images(x, y, SMALL_WINDOW)
+    return multi_scale(*_pictures(x, y, SMALL_WINDOW))
+
+
+def multi_scale(x: Tensor, y: Tensor) -> Tensor:
+    """:func:`ms_ssim_small` of images of one shape that may leave [0, 1], as some models' do."""
     kernel = _gaussian(SMALL_WINDOW, 1.5, x)
     scales = _scales(min(x.shape[-2:]))
     weights = torch.tensor(SCALE_WEIGHTS[:scales], dtype=torch.float64)
@@ -134,16 +139,10 @@ def _smooth(images: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(down, kernel.view(1, 1, 1, -1).expand(C, 1, 1, -1), groups=C)
 
 
-def _images(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Both in one precision, float32 at least."""
-    x, y = same_shape(tensor, x=x, y=y)
-    for given in (x, y):
-        if given.ndim != 4 or not given.is_floating_point():
-            raise GenrobustError(
-                f"the images are {given.dtype} of shape {tuple(given.shape)}; give floats "
-                "(B, C, H, W), in [0, 1]"
-            )
-    precision = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
+def _pictures(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Both in one precision."""
+    x, y = same_shape(pictures, x=x, y=y)
+    precision = torch.promote_types(x.dtype, y.dtype)
     if min(x.shape[-2:]) < window:
         raise GenrobustError(
             f"the images are {x.shape[-2]}x{x.shape[-1]}, smaller than the {window}x{window} "

@@ -18,6 +18,9 @@ from genrobust.arguments import flags, real, several, whole
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_same_shape, same_shape
 
+#: By how much shares that were rounded elsewhere may contradict each other.
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class SuccessRate:
@@ -238,7 +241,7 @@ def robust_accuracy(source: Tensor, predicted: Tensor, eligible: Tensor | None =
         A number in [0, 1].
 
     Raises:
-        GenrobustError: the shapes differ, or there is no source.
+        GenrobustError: the shapes differ, there is no source, or one has no class.
 
     Example:
         >>> robust_accuracy(torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 0, 3]),
@@ -250,6 +253,11 @@ def robust_accuracy(source: Tensor, predicted: Tensor, eligible: Tensor | None =
     require_same_shape(source=source, predicted=predicted, eligible=counted)
     if not len(source):
         raise GenrobustError("there are no sources; a robust accuracy needs at least one")
+    if bool((source < 0).any()):
+        raise GenrobustError(
+            "a source has a negative class, and only a predicted one may be -1, for no verdict; "
+            "give classes from 0 up"
+        )
     return float((counted & ~_wrong(source, predicted)).double().mean())
 
 
@@ -271,8 +279,8 @@ def robust_area(eps: Sequence[float], accuracy: Sequence[float], clean: float) -
         A number in [0, 1]: 0 breaks at once, ``clean`` never moves.
 
     Raises:
-        GenrobustError: lengths differ, radii do not increase from above 0, or a share is outside
-            [0, 1].
+        GenrobustError: lengths differ, radii do not increase from above 0, a share is outside
+            [0, 1], or one is above ``clean``, of which it is a part.
 
     Example:
         >>> robust_area([0.1, 0.2], [0.5, 0.0], clean=1.0)
@@ -345,5 +353,10 @@ def _curve(eps: Sequence[float], accuracy: Sequence[float], clean: float) -> tup
     if not bool(((y >= 0) & (y <= 1)).all()):
         raise GenrobustError(
             f"robust accuracies are shares from 0 to 1, not {list(accuracy)} with {clean} at 0"
+        )
+    if float(y.max()) > y[0] + ROUNDING:
+        raise GenrobustError(
+            f"a robust accuracy of {list(accuracy)} is above the clean one, {clean}, although it "
+            "counts only sources that are right without an attack; give shares of all sources"
         )
     return x, y

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genrobust.batch import Batch
 from genrobust.metrics.latent import latent_displacement, symmetric_kl, token_flip_rate
-from genrobust.metrics.similarity import SMALL_WINDOW, ms_ssim_small
+from genrobust.metrics.similarity import SMALL_WINDOW, multi_scale
 from genrobust.outcomes.outcome import Broken, Clean, Effect, Found, Outcome
 from genrobust.posterior import Posterior
 from genrobust.rules.base import Sources
@@ -124,4 +124,4 @@ def similarity(x: Tensor, y: Tensor) -> Tensor:
     """MS-SSIM for small images; NaN where they are too small even for it."""
     if min(x.shape[-2:]) < SMALL_WINDOW:
         return x.new_full((len(x),), torch.nan)
-    return ms_ssim_small(x, y)
+    return multi_scale(x, y)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from genrobust import files
-from genrobust.arguments import path
+from genrobust.arguments import path, usable_device
 from genrobust.data.reference import lent
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
@@ -36,6 +36,7 @@ from genrobust.runner.own import (
 from genrobust.runner.prepare import chosen_suite, prepare
 from genrobust.runner.provenance import naming_file
 from genrobust.runner.run import Run, execute
+from genrobust.seeding import generators_kept
 from genrobust.suites.suite import Suite
 
 
@@ -121,7 +122,11 @@ def bench(
     options = replace(Options.given("bench", locals()), name=name)
     require_data(data, sources)
     file = None
-    with left_as_it_was(model), ExitStack() as stack:
+    with (
+        left_as_it_was(model),
+        generators_kept(usable_device(options.device)),
+        ExitStack() as stack,
+    ):
         if data is None:
             protocol = chosen_suite("digits" if suite is None else suite, data_root)
         else:
@@ -208,7 +213,7 @@ def minimum_norm(
         None if out is None else Path(path("out", out, "runs")).absolute()
     )  # before a model's file changes directory
     options = Options.given("curve", locals())
-    with left_as_it_was(model):
+    with left_as_it_was(model), generators_kept(usable_device(options.device)):
         prepared = prepare_curve(model, suite, options)
         if place is None:
             with files.temporary_folder() as folder:

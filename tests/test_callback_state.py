@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import genrobust
+from genrobust import GenerativeModel, ThreatModel
+from genrobust.attacks import ATTACKS, Context
+from genrobust.attacks.noise import Noise
 from genrobust.callbacks import DuringTraining
 from genrobust.models.kept import Attributes
+from genrobust.optimizers import Minimum, Problem
+from genrobust.seeding import seeded
 
 GENERATORS: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "torch": (torch.Generator(), lambda one: torch.rand(2, generator=one).tolist()),
@@ -126,3 +132,41 @@ def test_training_goes_on_as_if_it_had_not_been_measured(
     expected = trained(None)
     assert torch.equal(found, expected[0])
     assert calls == expected[1] == 2
+
+
+@dataclass(frozen=True)
+class Seeding(Noise):
+    """Seeds the process's generators, as code of other people does to be repeatable."""
+
+    name = "seeding-of-this-test"
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        return super().search(context, threat)
+
+
+def attacked(model: GenerativeModel) -> object:
+    x = genrobust.load_images("digits").take([0])
+    return genrobust.attack("seeding-of-this-test", model, x)
+
+
+def benched(model: GenerativeModel) -> object:
+    measure = DuringTraining(sources=1, attacks=["seeding-of-this-test"], eps=[0.1])
+    return measure(model.module, 0)
+
+
+@pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
+@pytest.mark.parametrize("measure", [attacked, benched])
+def test_generators_go_on_where_they_were_whatever_an_attack_does_to_them(
+    measure: Callable[[GenerativeModel], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ATTACKS._registered, "seeding-of-this-test", Seeding)
+    model = genrobust.load_model("vae")
+    genrobust.load_images("digits")  # libraries that are imported for it draw
+    with seeded(torch.device("cpu"), "a state that no seed of theirs gives"):
+        before = [float(torch.rand(())), np.random.random(), random.random()]
+    with seeded(torch.device("cpu"), "a state that no seed of theirs gives"):
+        assert measure(model)
+        assert [float(torch.rand(())), np.random.random(), random.random()] == before

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 
 from genrobust import Record
 from genrobust.errors import GenrobustError
+from genrobust.models.fidelity import Fidelity
 from genrobust.records.record import Flag
 
 mpl.use("Agg")
@@ -49,6 +50,30 @@ def test_it_says_its_scores_in_three_lines(record: Record) -> None:
     )
     assert "not official (--limit 20)" in repr(flagged)
     assert repr(flagged).endswith("\nNOT RELIABLE: gradients vanish")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"flags": (Flag(name="gradients vanish", evidence="", value=1.0, limit=0.1),) * 2},
+            "gradients vanish",
+        ),
+        ({"fidelity": Fidelity("differs", 0.1, "the code is read otherwise")}, "may be misread"),
+    ],
+)
+def test_what_gives_the_scores_on_says_that_they_are_not_reliable(
+    record: Record, changes: dict[str, object], said: str
+) -> None:
+    pytest.importorskip("pandas")
+    doubtful = record.model_copy(update=changes)
+    assert repr(doubtful).endswith(f"\nNOT RELIABLE: {said}")
+    assert set(doubtful.to_pandas()["flags"]) == {said}
+    assert set(record.to_pandas()["flags"]) == {""}
+    assert doubtful.plot_curve().lines[0].get_label() == "robust accuracy (not reliable)"
+    assert doubtful.plot_curve(label="mine").lines[0].get_label() == "mine (not reliable)"
+    assert record.compare(doubtful).flags == (said,)
+    plt.close("all")
 
 
 def test_a_notebook_shows_a_table_and_the_curve_and_no_markup_of_others(record: Record) -> None:

@@ -212,7 +212,9 @@ def test_a_curve_has_the_same_conventions(tmp_path: Path) -> None:
     assert last == "NOT RELIABLE: few eligible sources"
     table = record.to_pandas()
     assert table["distance"].tolist() == [source.distance for source in record.sources]
+    assert set(table["flags"]) == {"few eligible sources"}
     (line,) = again.plot_curve().lines
+    assert line.get_label() == "vae (not reliable)"
     assert list(line.get_ydata()) == list(record.curve.robust_accuracy)
     assert len(again.plot_examples().axes) == 5
     assert "<svg" in record._repr_html_()

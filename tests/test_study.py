@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
@@ -249,6 +251,21 @@ def test_a_difference_is_of_the_same_sources() -> None:
     assert found.low > 0.1
     with pytest.raises(GenrobustError, match="unknown recipe 'c'"):
         study.difference("c", "a")
+
+
+def test_models_with_flags_are_counted_wherever_their_scores_are_told(tmp_path: Path) -> None:
+    study = made({"a": [0.1, 0.2], "b": [0.4, 0.5]}, squared_error={"a": [1.0, 2], "b": [3.0, 4]})
+    sound, *others = study.rows
+    flags = ("gradients vanish", "few eligible sources")
+    rows = (sound, *(row.model_copy(update={"flags": flags}) for row in others))
+    study = study.model_copy(update={"rows": rows})
+    assert re.search(r": b \(2 flagged\) 0\.45 .*, a \(1 flagged\) 0\.15 ", repr(study))
+    legend = study.plot("squared_error", Figure().subplots()).get_legend()
+    assert legend is not None
+    assert [t.get_text() for t in legend.get_texts()] == ["a (1 flagged)", "b (2 flagged)"]
+    assert study.to_csv().count("gradients vanish; few eligible sources") == 3
+    write_page(study, tmp_path)
+    assert "too high or say little: gradients vanish (3)," in (tmp_path / "study.md").read_text()
 
 
 def test_few_recipes_have_no_correlation(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.norms import allowed, load_norm
+from genrobust.records.display import doubts
 from genrobust.records.outcomes import above_zero, reached, source_areas
 from genrobust.records.record import Estimate, Record
 from genrobust.records.statistics import estimates
@@ -43,7 +44,8 @@ class Comparison(Frozen):
     robust_area: Annotated[Estimate | None, Field(description="None without a radius above 0")]
     per_eps: tuple[DifferenceAt, ...]
     flags: Annotated[
-        tuple[str, ...], Field(description="of either; if there are any, do not rely on it")
+        tuple[str, ...],
+        Field(description="of either, or that it may be misread; if any, do not rely on it"),
     ]
 
     def __repr__(self) -> str:
@@ -113,7 +115,7 @@ def _comparison(
         eligible=eligible,
         robust_area=found[-1] if len(found) > len(suite.eps) else None,
         per_eps=tuple(DifferenceAt(eps=eps, robust_accuracy=one) for eps, one in at),
-        flags=tuple(dict.fromkeys(flag.name for record in records for flag in record.flags)),
+        flags=tuple(dict.fromkeys(doubt for record in records for doubt in doubts(record))),
     )
 
 

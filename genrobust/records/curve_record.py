@@ -163,6 +163,8 @@ class MinimumNormRecord(Beside):
     def to_pandas(self) -> DataFrame:
         """A row a source: its id, its label, whether it is eligible, its distance or NaN.
 
+        The last column is the names of the run's flags, empty if there are none.
+
         Raises:
             GenrobustError: pandas is not installed.
         """
@@ -170,6 +172,8 @@ class MinimumNormRecord(Beside):
 
     def plot_curve(self, ax: Axes | None = None, *, label: str | None = None) -> Axes:
         """Robust accuracy over the radius, a step at each source's distance, with its interval.
+
+        The legend says it where the distances are not reliable.
 
         Args:
             ax: matplotlib's axes to draw on; default new ones.

@@ -26,18 +26,31 @@ if TYPE_CHECKING:
 RATES = ("robust accuracy", "as_ignore_target", "as_target")
 
 
+def doubts(record: Record | MinimumNormRecord) -> tuple[str, ...]:
+    """Why its scores are not to be relied on: its flags, each once, and a reading that differs.
+
+    Whatever gives the scores on, to a table, a figure or a comparison, gives these beside them.
+    """
+    flags = tuple(dict.fromkeys(flag.name for flag in record.flags))
+    told = getattr(record, "fidelity", None)  # a curve holds none
+    return (*flags, "may be misread") if told and told.status == "differs" else flags
+
+
+def _reliable(record: Record | MinimumNormRecord) -> str:
+    found = doubts(record)
+    return f"NOT RELIABLE: {', '.join(found)}" if found else "no flags"
+
+
 def summary(record: Record) -> str:
     """What was measured, the scores, and whether they can be relied on: three lines."""
     scores = record.scores
     at = ", ".join(f"{one.robust_accuracy.value:.1%} at {one.eps:g}" for one in scores.per_eps)
     area = "" if scores.robust_area is None else f"; robust area {_interval(scores.robust_area)}"
-    flags = ", ".join(dict.fromkeys(flag.name for flag in record.flags))
     official = "official" if record.official else f"not official ({'; '.join(record.deviations)})"
     return (
         f"{record.model.name} on {record.suite.name} v{record.suite.version}, {official}: "
         f"{scores.sources} sources, clean {scores.clean_accuracy.value:.1%}\n"
-        f"robust accuracy ({load_norm(record.suite.norm).label}): {at}{area}\n"
-        + (f"NOT RELIABLE: {flags}" if flags else "no flags")
+        f"robust accuracy ({load_norm(record.suite.norm).label}): {at}{area}\n" + _reliable(record)
     )
 
 
@@ -60,7 +73,7 @@ def page(record: Record) -> str:
 
 def frame(record: Record) -> DataFrame:
     """A row a radius, a column a score, ``_low`` and ``_high`` beside what has an interval."""
-    rows = []
+    rows, flags = [], "; ".join(doubts(record))
     for at in record.scores.per_eps:
         row: dict[str, Any] = {"model": record.model.name, "suite": record.suite.name}
         for name, value in at:
@@ -68,7 +81,7 @@ def frame(record: Record) -> DataFrame:
                 row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
             elif value is None or isinstance(value, float):
                 row[name] = value
-        rows.append(row)
+        rows.append(row | {"official": record.official, "flags": flags})
     return _table(rows)
 
 
@@ -99,7 +112,9 @@ def plot_curve(record: Record, ax: Axes | None = None, *, label: str | None = No
         before: list[float] = [] if eps[0] == 0 else [0.0]
         values = [*([clean] if before else []), *(one.value for one in found)]
         look: dict[str, Any] = drawing.style(len(ax.lines))
-        (line,) = ax.plot([*before, *eps], values, label=label or name, clip_on=False, **look)
+        # The rates of success are then too low: one mark says it of all.
+        told = _marked(label or name, record) if name == RATES[0] else name
+        (line,) = ax.plot([*before, *eps], values, label=told, clip_on=False, **look)
         low, high = [one.low for one in found], [one.high for one in found]
         ax.fill_between(eps, low, high, color=line.get_color(), alpha=0.15, lw=0)
     ax.set(xlabel=f"eps ({load_norm(record.suite.norm).label})", ylabel="share of the sources")
@@ -113,13 +128,12 @@ def curve_summary(record: MinimumNormRecord) -> str:
     at = ", ".join(f"{one.robust_accuracy.value:.1%} at {one.eps:g}" for one in record.per_eps)
     areas = "".join(f"; area to {one.radius:g}: {_interval(one.area)}" for one in record.areas)
     half = "beyond every distance" if record.eps50.value is None else f"{record.eps50.value:.4g}"
-    flags = ", ".join(dict.fromkeys(flag.name for flag in record.flags))
     whole = f" ({'; '.join(record.deviations)})" if record.deviations else ""
     return (
         f"{record.model.name} on {record.suite.name} v{record.suite.version}{whole}, smallest "
         f"{load_norm(record.norm).label} changes: {len(record.sources)} sources, "
         f"{record.eligible} eligible, eps50 {half}\n"
-        f"robust accuracy: {at}{areas}\n" + (f"NOT RELIABLE: {flags}" if flags else "no flags")
+        f"robust accuracy: {at}{areas}\n" + _reliable(record)
     )
 
 
@@ -131,7 +145,7 @@ def curve_page(record: MinimumNormRecord) -> str:
 
 def curve_frame(record: MinimumNormRecord) -> DataFrame:
     """A row a source."""
-    nothing = float("nan")
+    nothing, flags = float("nan"), "; ".join(doubts(record))
     return _table(
         [
             {
@@ -139,6 +153,7 @@ def curve_frame(record: MinimumNormRecord) -> DataFrame:
                 "suite": record.suite.name,
                 **source.model_dump(),
                 "distance": nothing if source.distance is None else source.distance,
+                "flags": flags,
             }
             for source in record.sources
         ]
@@ -151,7 +166,7 @@ def plot_steps(
     """Robust accuracy over the radius: a step at each source's distance."""
     ax, curve = drawing.axes(ax), record.curve
     look: dict[str, Any] = drawing.style(len(ax.lines)) | {"marker": ""}
-    name = label or record.model.name
+    name = _marked(label or record.model.name, record)
     (line,) = ax.step(curve.radius, curve.robust_accuracy, where="post", label=name, **look)
     band: dict[str, Any] = {"step": "post", "color": line.get_color(), "alpha": 0.15, "lw": 0}
     ax.fill_between(curve.radius, curve.low, curve.high, **band)
@@ -159,6 +174,10 @@ def plot_steps(
     ax.set(xlim=(0, None), ylim=(0, 1))
     drawing.legend_above(ax)
     return ax
+
+
+def _marked(name: str, record: Record | MinimumNormRecord) -> str:
+    return f"{name} (not reliable)" if doubts(record) else name
 
 
 def plot_pairs(

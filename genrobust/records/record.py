@@ -377,6 +377,8 @@ class Record(Beside):
     def to_pandas(self) -> DataFrame:
         """A row a radius, a column a score, ``_low`` and ``_high`` beside what has an interval.
 
+        The last columns are ``official`` and the names of the ``flags``, empty if there are none.
+
         Raises:
             GenrobustError: pandas is not installed.
         """
@@ -384,6 +386,8 @@ class Record(Beside):
 
     def plot_curve(self, ax: Axes | None = None, *, label: str | None = None) -> Axes:
         """Robust accuracy over the radius with its interval, and both attack success rates.
+
+        The legend says it where the scores are not reliable.
 
         Args:
             ax: matplotlib's axes to draw on; default new ones.

@@ -61,20 +61,25 @@ def _recipes(study: Study) -> list[str]:
     rows, first = [], study.recipes[0]
     for recipe in order:
         models = study.of(recipe)
-        flagged = sum(bool(row.flags) for row in models)
-        marks = f" ({flagged} flagged)" if flagged else ""
         cells = [
             str(means[name][recipe]) if name in (OUTCOME, FIXED) else _plain(means[name][recipe])
             for name in columns
         ]
         cells.insert(1, "" if recipe == first else str(study.difference(recipe, first)))
-        rows.append([f"{recipe}{marks}", models[0].family, str(len(models)), *cells])
+        rows.append([study.marked(recipe), models[0].family, str(len(models)), *cells])
     heads = [name.replace("_", " ") for name in columns]
     heads.insert(1, f"more than {first}")
     note = (
         "Means over seeds, the most robust first. Differences are of the same sources in pairs, "
         "and so surer than two intervals suggest."
     )
+    flags = Counter(flag for row in study.rows for flag in row.flags)
+    if flags:
+        told = ", ".join(f"{name} ({count})" for name, count in flags.most_common())
+        note += (
+            " Flagged models count in every number here, and their robustness may be too high or "
+            f"say little: {told}; whose, is in [table.csv](table.csv)."
+        )
     single = [name for name in study.recipes if len(study.of(name)) == 1]
     if single:
         note += (

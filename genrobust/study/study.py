@@ -97,6 +97,11 @@ class Study(Frozen):
             name for name in COLUMNS if any(row.metrics.get(name) is not None for row in self.rows)
         )
 
+    def marked(self, recipe: str) -> str:
+        """A recipe's name, and how many of its models have flags: their scores may be too high."""
+        flagged = sum(bool(row.flags) for row in self.of(recipe))
+        return f"{recipe} ({flagged} flagged)" if flagged else recipe
+
     def means(self, column: str) -> dict[str, Interval]:
         """Of each recipe, the mean over its models, with the interval over seeds and sources.
 
@@ -204,6 +209,8 @@ class Study(Frozen):
     def plot(self, column: str = FIXED, ax: Axes | None = None) -> Axes:
         """Robust area over a column: small marks are models, large ones the recipes' means.
 
+        The legend counts the models with flags.
+
         Args:
             column: one of ``columns``.
             ax: matplotlib's axes to draw on; default new ones.
@@ -230,7 +237,7 @@ class Study(Frozen):
                 for axis, one in (("x", x), ("y", y))
                 if one.value is not None and one.low is not None and one.high is not None
             }
-            ax.errorbar(x.value, y.value, **bars, **look, ms=8, lw=0.8, label=recipe)
+            ax.errorbar(x.value, y.value, **bars, **look, ms=8, lw=0.8, label=self.marked(recipe))
         ax.set(xlabel=column.replace("_", " "), ylabel="robust area")
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
         return ax
@@ -244,7 +251,8 @@ class Study(Frozen):
         if not self.rows:
             return head
         areas = sorted(self.means(OUTCOME).items(), key=lambda pair: -(pair[1].value or 0.0))
-        return f"{head}\nrobust area: {', '.join(f'{name} {area}' for name, area in areas)}"
+        told = ", ".join(f"{self.marked(name)} {area}" for name, area in areas)
+        return f"{head}\nrobust area: {told}"
 
     __str__ = __repr__
 
@@ -290,7 +298,7 @@ class Study(Frozen):
                 "family": row.family,
                 "seed": row.seed,
                 **{name: row.metrics.get(name) for name in self.columns},
-                "flags": " ".join(row.flags),
+                "flags": "; ".join(row.flags),
                 "weights_sha256": row.weights_sha256,
             }
             for row in self.rows

@@ -24,7 +24,7 @@ from genrobust.batch import Batch, Context
 from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images
 from genrobust.data.reference import Reference
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.judge import NO_VERDICT
 from genrobust.judges.load import JUDGES, load_judge
 from genrobust.models import MODELS
@@ -136,6 +136,23 @@ def test_an_attack_that_slips_gives_no_result(
     x = genrobust.load_images("digits").take([0, 1])
     with pytest.raises(GenrobustError, match=f"the attack 'slips' .*{said}"):
         kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", eps))
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_an_attack_that_does_not_count_is_told(deployed: bool, tiny_vae: GenerativeModel) -> None:
+    """As one does that steps with an optimiser of torch's down a loss of its own."""
+    model = replace(tiny_vae, deploy=tiny_vae.reconstruct) if deployed else tiny_vae
+
+    def slip(problem: Problem, best: Minimum, threat: ThreatModel) -> Any:
+        for _ in range(20):
+            problem.context.model.reconstruct(best.x)
+        return problem, best
+
+    x = genrobust.load_images("digits").take([0, 1])
+    batch = Batch(x, (0, 1), target_x=x.flip(0))
+    kind = type("Own", (Slips,), {"slip": staticmethod(slip)})
+    with pytest.warns(GenrobustWarning, match="'slips' passes more images .* than it counts"):
+        kind()(model, batch, ThreatModel("linf", 0.1))
 
 
 def test_what_an_attack_gives_is_free_of_its_graph(tiny_vae: GenerativeModel) -> None:

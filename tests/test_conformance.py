@@ -182,7 +182,7 @@ class Lost(Wrong):
         (Seeding, "test_the_global_generators_are_left_alone", "torch's global generator"),
         (Shuffling, "test_the_global_generators_are_left_alone", "Python's global generator"),
         (Averaging, "test_a_sample_gets_the_same_result_in_any_batch", "must not depend"),
-        (Uncounted, "test_passes_through_the_encoder_are_counted", "went through the encoder"),
+        (Uncounted, "test_passes_through_the_model_are_counted", "went through the model"),
         (
             Grasping,
             "test_model_judge_and_sources_are_left_as_they_were",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -19,9 +20,10 @@ from genrobust.attacks.given import unchanged
 from genrobust.attacks.settings import settled
 from genrobust.batch import Batch, Context
 from genrobust.distance import euclidean
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.metrics.distances import l2, linf
 from genrobust.models.model import GenerativeModel
+from genrobust.models.passes import counted
 from genrobust.modes import outside, plain_modes
 from genrobust.norms import ANY, Norm
 from genrobust.optimizers.problem import Minimum, Problem
@@ -44,6 +46,17 @@ def goal_of(batch: Batch) -> Goal:
 
 #: The labels that a classifier is to be wrong about, or to be led to.
 LABELS: dict[Goal, str] = {"targeted": "target_labels", "untargeted": "labels"}
+
+
+#: Passes of a source that need no counting: of it, its target and what they show in the end.
+UNCOUNTED = 8
+
+
+def uncounted(context: Context) -> int:
+    """How many images may go through the model uncounted: those, and the references."""
+    batch = context.batch
+    references = 0 if batch.references is None else len(batch.references[0])
+    return (UNCOUNTED * len(batch) + references) * context.model.draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +217,18 @@ class Attack(ABC):
         theirs = not is_ours(self)
         watched = unchanged(who, context) if theirs else nullcontext()
         with alone:
-            with blamed(who, self), watched, plain_modes() if theirs else nullcontext():
+            modes = plain_modes() if theirs else nullcontext()
+            with blamed(who, self), watched, modes, counted() as passes:
                 found = self.search(context, threat)
             problem, minimum = self._whole(found, sources)
+            if theirs and passes.images > int(problem.forwards.sum()) + uncounted(context):
+                warnings.warn(
+                    f"{who} passes more images through the model than it counts, and what a record "
+                    "says of its cost is too low; take losses and gradients from one Problem, "
+                    "which counts",
+                    GenrobustWarning,
+                    stacklevel=2,
+                )
             threat.check(minimum.x, sources, who)
             success = attacker_success(context, minimum.x)
         counts = problem.forwards, problem.backwards

@@ -18,6 +18,7 @@ from genrobust import files
 from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
+from genrobust.models.passes import count
 from genrobust.models.typed import Typed
 from genrobust.posterior import Posterior
 from genrobust.reach import Reach, reach
@@ -113,6 +114,7 @@ class GenerativeModel:
         Raises:
             GenrobustError: the model's code failed, or gave no code an image.
         """
+        count(len(x))
         x = self._inside(x)
         found = self._piecewise(self.encoder, "encode", x)
         for posterior, piece in zip(found, self._pieces(x), strict=True):
@@ -138,6 +140,7 @@ class GenerativeModel:
         if self.deploy is None:
             image = self.decode(self.encode(x).mode())
         else:
+            count(len(x))
             image = self._images(self.deploy, "deploy", "deploy=", x)
         return image.clamp(0, 1) if self.clamp else image
 

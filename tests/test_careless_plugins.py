@@ -138,6 +138,39 @@ def test_an_attack_that_slips_gives_no_result(
         kind()(tiny_vae, Batch(x, (0, 1), target_x=x.flip(0)), ThreatModel("linf", eps))
 
 
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"goals": "untargeted"}, r"goals = 'untargeted'; give a tuple, such as goals = \(\"targ"),
+        ({"goals": ()}, r"goals = \(\); give a tuple"),
+        ({"goals": ("sideways",)}, r"goals = \('sideways',\); give"),
+        ({"norms": "linf"}, r"norms = 'linf'; give a tuple, such as norms = \(\"any\",\)"),
+        ({"norms": (Linf,)}, r"norms = .*give a tuple"),
+        ({"libraries": "scipy"}, r"libraries = 'scipy'; give a tuple"),
+    ],
+)
+def test_what_an_attack_declares_is_no_string_of_letters(declared: Any, said: str) -> None:
+    """A goal is in "untargeted" letter by letter, and of none nothing was run and all stood."""
+    with pytest.raises(GenrobustError, match=f"^the attack 'slips' declares {said}"):
+        type("Slipping", (Slips,), declared)
+
+
+def test_an_objective_that_declares_a_goal_as_a_string_is_told() -> None:
+    @dataclass(frozen=True)
+    class Aiming:
+        goals: ClassVar[Any] = "targeted"
+
+        def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
+            return x_adv.flatten(1).sum(1)
+
+    OBJECTIVES.register("aiming")(Aiming)
+    try:
+        with pytest.raises(GenrobustError, match="'objective:aiming' declares goals = 'targeted'"):
+            make_attack("objective:aiming")
+    finally:
+        OBJECTIVES._registered.pop("aiming")
+
+
 @pytest.mark.parametrize("deployed", [False, True])
 def test_an_attack_that_does_not_count_is_told(deployed: bool, tiny_vae: GenerativeModel) -> None:
     """As one does that steps with an optimiser of torch's down a loss of its own."""

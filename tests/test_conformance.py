@@ -206,12 +206,12 @@ def test_a_fault_of_an_attack_is_found_and_named(
         method(**{name: given[name] for name in inspect.signature(method).parameters})
 
 
-def test_an_attack_of_no_known_goal_is_named(tiny_vae: genrobust.GenerativeModel) -> None:
-    class Aimless(Wrong):
-        goals: ClassVar[Any] = ("sideways",)
+def test_an_attack_under_no_known_norm_is_named() -> None:
+    class Unmeasured(Wrong):
+        norms: ClassVar[Any] = ("l7",)
 
-    with pytest.raises(AssertionError, match="goals must be among"):
-        AttackConformance().test_it_says_what_it_is(Aimless())
+    with pytest.raises(AssertionError, match="norms must be among"):
+        AttackConformance().test_it_says_what_it_is(Unmeasured())
 
 
 @pytest.mark.parametrize(

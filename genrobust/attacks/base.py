@@ -191,6 +191,24 @@ class Attack(ABC):
     #: The libraries that search in its place, as they are imported: a run is of their releases too.
     libraries: ClassVar[tuple[str, ...]] = ()
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check what the class declares: a string would be taken for its letters.
+
+        Raises:
+            GenrobustError: ``goals``, ``norms`` or ``libraries`` is no tuple of names, or the goals
+                are none of an attack.
+        """
+        super().__init_subclass__(**options)
+        for field_name, example in _DECLARED.items():
+            given = getattr(cls, field_name)
+            names = isinstance(given, tuple) and all(isinstance(one, str) for one in given)
+            known = field_name != "goals" or (given and set(given) <= set(LABELS))
+            if not (names and known):
+                raise GenrobustError(
+                    f"the attack '{getattr(cls, 'name', cls.__name__)}' declares {field_name} = "
+                    f"{given!r}; give a tuple, such as {example}"
+                )
+
     def applies_to(self, posterior: Posterior) -> bool:
         """Whether a model with such posteriors can be attacked; ensembles leave the rest out."""
         return True
@@ -331,6 +349,14 @@ class Attack(ABC):
                 f"the attack '{self.name}' needs a finite eps; give one, or choose an attack with "
                 "a penalty on the distance, such as 'carlini-wagner'"
             )
+
+
+#: How what an attack's class declares is written.
+_DECLARED = {
+    "goals": 'goals = ("targeted",) or ("targeted", "untargeted")',
+    "norms": 'norms = ("any",) or ("linf", "l2")',
+    "libraries": 'libraries = ("scipy",)',
+}
 
 
 def _kind_of(values: Tensor) -> tuple[object, ...]:

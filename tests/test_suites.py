@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import genrobust
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
@@ -109,3 +112,21 @@ def test_a_limit_below_one_is_refused() -> None:
     suite: Suite = load_suite("digits")
     with pytest.raises(GenrobustError, match="1 or more"):
         suite.limited(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"attacks": ()}, "attacks: .*at least 1 item"),
+        ({"eps": (0.1, 0.05)}, "eps|radii"),
+        ({"confidence": 2.0}, "confidence: "),
+    ],
+)
+@pytest.mark.parametrize("run", [genrobust.bench, genrobust.minimum_norm])
+def test_a_copy_with_changes_is_checked_before_it_is_run(
+    run: Callable[..., Any], change: dict[str, Any], said: str
+) -> None:
+    """Without an attack all of its sources would stand."""
+    suite = load_suite("digits").limited(2).model_copy(update=change)
+    with pytest.raises(GenrobustError, match=rf"^the suite 'digits' is none: .*({said})"):
+        run("vae", suite)

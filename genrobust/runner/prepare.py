@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from genrobust import files
@@ -19,7 +20,7 @@ from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
 from genrobust.data.base import Images, data_at, is_reference
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
@@ -92,10 +93,17 @@ def chosen_suite(
     """The suite of that name or file, or the one given.
 
     Raises:
-        GenrobustError: there is none of that name; it is no suite at all.
+        GenrobustError: there is none of that name; it is no suite at all, or none that a file could
+            hold.
     """
     if isinstance(given, Suite):
-        return given
+        try:
+            return Suite.model_validate(given.model_dump())  # a copy with changes was not checked
+        except ValidationError as problem:
+            raise GenrobustError(
+                f"the suite '{given.name}' is none: {in_a_line(problem, Suite)}; change what "
+                "model_copy(update=...) was given, or start from load_suite('digits')"
+            ) from problem
     if not isinstance(given, (str, os.PathLike)):
         raise GenrobustError(
             f"suite is a {type(given).__name__}; give a name such as 'digits', a suite's file, or "

@@ -90,7 +90,8 @@ def bench(
             does both, of which there is a warning.
         rule: of success, in place of the suite's (likewise). With ``"single"``, that of the
             published attacks, one judge scores, and attacks keep the suite's; with
-            ``"single-live"`` its dropout draws, as published code does that forgets to turn it off.
+            ``"single-live"`` its dropout draws, as published code does that forgets to turn it off;
+            with ``"single-output"`` what it looks at need not be a picture of the source.
         device: where to compute: ``"cpu"``, ``"cuda"``.
         workers: shards at a time; default the number of cores, on a GPU 1.
         executor: who computes them: ``"threads"``, ``"processes"``, ``"serial"``, ``"ray"``,

@@ -27,7 +27,7 @@ from genrobust.verify.verify import VerifyOptions, verify
 
 pytestmark = pytest.mark.usefixtures("brief")
 
-BUILTIN = ("agreement", "single", "single-live", "distance", "damage")
+BUILTIN = ("agreement", "single", "single-live", "single-output", "distance", "damage")
 
 
 def judges(rule: type[Rule]) -> list[Judge]:

@@ -17,6 +17,7 @@ from genrobust.outcomes.marks import Mark, marks
 from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
 from genrobust.outcomes.standing import stand_more_often
 from genrobust.records.record import Flag
+from genrobust.rules.base import RULES
 from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
 
@@ -59,7 +60,8 @@ def raised(
     """
     found: list[Flag | None] = [_few(suite, eligible)]
     found += [] if label is None else [_lost(label, eligible)]
-    found += [] if damaged is None else [_unlike(damaged)]
+    pictures = RULES.get(suite.rule).pictures
+    found += [_unlike(damaged)] if damaged is not None and pictures else []
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
     if signs is not None:

@@ -131,6 +131,9 @@ class Rule(ABC):
     labelled: ClassVar[bool] = True
     #: Whether it compares with the clean reconstruction of each source's target.
     targets: ClassVar[bool] = False
+    #: Whether what it looks at is to be a picture of the source. Else no model is flagged where it
+    #: is none, and judges are not asked what they see in the sources themselves.
+    pictures: ClassVar[bool] = True
     #: Whether ``look`` draws from torch's generators. What it draws is then keyed by sample.
     draws: ClassVar[bool] = False
 
@@ -189,6 +192,7 @@ RULES: Registry[type[Rule]] = Registry(
         "agreement": "genrobust.rules.agreement:Agreement",
         "single": "genrobust.rules.single:Single",
         "single-live": "genrobust.rules.single:SingleLive",
+        "single-output": "genrobust.rules.single:SingleOutput",
         "distance": "genrobust.rules.distance:Distance",
         "damage": "genrobust.rules.damage:Damage",
     },

@@ -1,4 +1,4 @@
-"""The rule of the published attacks: one judge's word, for some with its dropout left on."""
+"""One judge's word: the rule of the published attacks, for some with its dropout left on."""
 
 from __future__ import annotations
 
@@ -48,3 +48,27 @@ class SingleLive(Single):
 
     def __init__(self, judges: Sequence[Judge] = ()) -> None:
         super().__init__([judge.live() for judge in judges])
+
+
+class SingleOutput(Single):
+    """Likewise, of what a model gives that need not be a picture of the source.
+
+    Such as the error of an autoencoder that detects anomalies, as a picture, of which the judge
+    says whether it is too large. That it is unlike its source is no flaw of the model then.
+    """
+
+    name = "single-output"
+    pictures = False
+    words = replace(
+        Single.words,
+        found="the judge sees the class of {} sources in what the model gives of them",
+        eligible="A source whose class the judge sees in what the model gives of it.",
+        success="An attack succeeds if the judge sees another class in what the model gives of the "
+        "attacked image; the image itself is not looked at, and what the model gives need not be a "
+        "picture of it.",
+        legend="robust accuracy: of all sources, told right and not changed by any attack\n"
+        "changed, to target: of the sources told right; [95% interval]",
+        pictures="“shows” is what the judge sees in what the model gives.",
+        as_ignore_target="The share of eligible sources of which the judge was brought to see any "
+        "other class.",
+    )

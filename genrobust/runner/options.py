@@ -106,7 +106,8 @@ class Options:
     rule: str | None = _option(
         None,
         "Of success, in place of the suite's. single: the one --judge scores, as in published "
-        "attacks, which keep the suite's; single-live: its dropout draws too.",
+        "attacks, which keep the suite's; single-live: its dropout draws too; single-output: what "
+        "it looks at need not be a picture of the source.",
         example="single",
         commands=("bench",),
         deviates=True,

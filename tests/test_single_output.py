@@ -109,6 +109,7 @@ def test_a_detector_falls_as_by_an_attack_on_its_error(record: Record) -> None:
 
 def test_that_an_error_is_no_picture_is_no_flag(record: Record) -> None:
     assert record.flags == ()
+    assert record.scores.damage is None
     assert {flag.name for flag in bench(Residual(), "single").flags} == {"does not reconstruct"}
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from genrobust.outcomes.outcome import Damaged
 from genrobust.records.record import Damage, DamageAt, Picture
 from genrobust.records.statistics import estimates
+from genrobust.rules.base import RULES
 from genrobust.rules.line import LINE
 from genrobust.suites.suite import Suite
 
@@ -18,8 +19,8 @@ def reconstructed(damaged: Damaged) -> Tensor:
 
 
 def damage_of(damaged: Damaged | None, suite: Suite) -> Damage | None:
-    """The means over all sources; None of what was found without a search for damage."""
-    if damaged is None or damaged.attacked is None:
+    """The means over all sources; None without a search for damage, or of what is no picture."""
+    if damaged is None or damaged.attacked is None or not RULES.get(suite.rule).shows_source:
         return None
     t = {name: tensor.double() for name, tensor in damaged.tensors().items()}
     distances = [t["clean"][None], reconstructed(damaged).double()[None]]

@@ -60,8 +60,8 @@ def raised(
     """
     found: list[Flag | None] = [_few(suite, eligible)]
     found += [] if label is None else [_lost(label, eligible)]
-    pictures = RULES.get(suite.rule).pictures
-    found += [_unlike(damaged)] if damaged is not None and pictures else []
+    shows_source = RULES.get(suite.rule).shows_source
+    found += [_unlike(damaged)] if damaged is not None and shows_source else []
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
     if signs is not None:

@@ -133,7 +133,7 @@ class Rule(ABC):
     targets: ClassVar[bool] = False
     #: Whether what it looks at is to be a picture of the source. Else no model is flagged where it
     #: is none, and judges are not asked what they see in the sources themselves.
-    pictures: ClassVar[bool] = True
+    shows_source: ClassVar[bool] = True
     #: Whether ``look`` draws from torch's generators. What it draws is then keyed by sample.
     draws: ClassVar[bool] = False
 

@@ -58,7 +58,7 @@ class SingleOutput(Single):
     """
 
     name = "single-output"
-    pictures = False
+    shows_source = False
     words = replace(
         Single.words,
         found="the judge sees the class of {} sources in what the model gives of them",

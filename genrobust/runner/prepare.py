@@ -321,7 +321,7 @@ def _judges(suite: Suite, images: Images, device: torch.device) -> tuple[Judge |
     attacker = None if suite.attacker_judge is None else _judge(suite, suite.attacker_judge, device)
     scorers = [_judge(suite, ref, device) for ref in suite.scoring_judges]
     ids = suite.sample_ids[:CHECKED]
-    asked = (attacker, *scorers) if RULES.get(suite.rule).pictures else ()
+    asked = (attacker, *scorers) if RULES.get(suite.rule).shows_source else ()
     for judge in {judge.sha256: judge for judge in asked if judge}.values():
         check_recognises(judge, images.take(ids).to(device), images.labels_of(ids).to(device))
     if attacker is not None:

@@ -108,7 +108,8 @@ def check_recognises(judge: Judge, x: Tensor, labels: Tensor) -> None:
     if right < LITTLE * len(x):
         warnings.warn(
             f"the judge '{judge.name}' recognises {right / len(x):.0%} of the sources "
-            "themselves; those that it does not are not eligible, and count as not robust",
+            "themselves; where the rule has it look at them, those that it does not are not "
+            "eligible, and count as not robust",
             GenrobustWarning,
             stacklevel=3,
         )

@@ -92,6 +92,58 @@ def test_a_model_that_clips_has_the_gradients_of_one_that_does_not(name: str) ->
         assert torch.equal(clipped.reconstruct(x), plain.decode(clipped.module.encode(x)[0]))
 
 
+def _soft(depth: float, beta: float) -> Front:
+    return lambda x: F.softplus(x - depth, beta=beta) + depth
+
+
+def _of_whites(front: Front) -> Front:
+    return lambda x: 1 - front(1 - x)
+
+
+@pytest.mark.parametrize(
+    ("front", "depth", "end"),
+    [
+        (_soft(0.03, 200), 0.03, 0),
+        (_soft(0.03, 5000), 0.03, 0),
+        (_soft(0.01, 1000), 0.01, 0),
+        (_of_whites(_soft(0.03, 200)), 0.03, 1),
+        (lambda x: _soft(0.03, 200)(F.avg_pool2d(x, 3, 1, 1)), 0.03, 0),
+        (lambda x: F.silu((x - 0.04) * 300) / 300 + 0.04, 0.04, 0),
+        (lambda x: F.leaky_relu(x - 0.03, 3e-3) + 0.03, 0.03, 0),
+        (lambda x: x.clamp_min(0.04), 0.04, 0),
+    ],
+    ids=["soft", "underflows", "shallow", "white", "blurred", "silu", "leaky", "hard and deep"],
+)  # fmt: skip
+def test_a_soft_clip_is_one(front: Front, depth: float, end: int) -> None:
+    """It leaves black or white pixels a gradient, and one that is too small to move them."""
+    model = genrobust.wrap(Fronted(front))
+    margins = model.edge[0]
+    assert 0.8 * depth < margins[end] < 1.5 * depth
+    assert margins[1 - end] == 0
+    x = black_and_white()
+    size, bare = (gradient(m, x)[x == end].abs().median() for m in (model, replace(model, edge=())))
+    assert size > 10 * bare
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        lambda x: torch.log1p(10 * x) / 2.4,
+        lambda x: torch.logit(0.98 * x + 0.01) / 9 + 0.5,
+        lambda x: torch.atanh(0.99 * (2 * x - 1)) / 5 + 0.5,
+        lambda x: torch.tanh(2 * x),
+        lambda x: torch.sigmoid(20 * (x - 0.5)),
+        lambda x: (x - 0.13) / 0.31,
+        lambda x: F.group_norm(x, 1) / 3 + 0.13,
+        lambda x: torch.where(x < 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4),
+        F.gelu,
+    ],
+    ids=["log1p", "logit", "atanh", "tanh", "stretched", "scaled", "standardised", "srgb", "gelu"],
+)  # fmt: skip
+def test_a_curve_is_no_clip(front: Front) -> None:
+    assert genrobust.wrap(Fronted(front)).edge == ()
+
+
 @pytest.mark.parametrize("how", ["live", "wrapped", "as data"])
 def test_a_bench_attacks_from_inside_however_it_is_given(how: str) -> None:
     model: nn.Module | GenerativeModel = Fronted(F.relu6)

@@ -15,8 +15,8 @@ from genrobust.models.model import UNEVEN, GenerativeModel, inside
 from genrobust.seeding import generator, seeded
 
 #: How far inside pixels are looked at, from near to far. Beyond the last no change that is measured
-#: leads a pixel out of a clip.
-MARGINS = tuple(2e-6 * 1.5**k for k in range(29))
+#: leads a pixel out of a clip. Near each other, as what lies far beyond is not flat.
+MARGINS = tuple(2e-6 * 1.25**k for k in range(52))
 
 #: By how much more of the pixels at an end of a channel must be without a gradient than of grey
 #: ones, of those that have one at some margin, in some image.
@@ -39,6 +39,14 @@ STEEP = 0.0025
 #: change that is measured gives.
 STEEPER = 10.0
 
+#: A gradient at an end is as good as none where it is less than this part of that so far inside, as
+#: of a clip with soft corners: changes that are measured do far more than it promises,
+FAINT = 0.1
+FULL = 0.05
+
+#: and a pixel wakes up where it is this part.
+AWAKE = 0.25
+
 #: How many areas of one colour an image has across, and down: what blurs it, or sees it smaller,
 #: leaves them black and white.
 AREAS = 4
@@ -54,8 +62,10 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
     seen, and autograd gives 0 for each pixel that is black or white. Such a pixel would stay where
     it is, and so would each that an attack moves as far as the edge.
 
-    So it is where the gradient of black or white pixels alone is infinite or nearly so, as of a
-    gamma, ``sqrt(x + 1e-8)``, ``log`` or ``atanh``: attacks would move nothing else.
+    So it is behind a soft clip, such as ``softplus(x - 0.03, beta=200) + 0.03``, that leaves them a
+    gradient hundreds of times too small; and where that of black or white pixels alone is infinite
+    or nearly so, as of a gamma, ``sqrt(x + 1e-8)``, ``log`` or ``atanh``: attacks would move
+    nothing else.
 
     Each end of each channel has a margin of its own. What jumps at the end of its clip, as a
     threshold does, is let be: its gradient inside would be that of another picture.
@@ -66,19 +76,20 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
         >>> encode = lambda x: vae.module.encode(x.clamp(2e-5, 2))
         >>> model = genrobust.wrap(vae.module, encode=encode, input_shape=(1, 32, 32))
         >>> [(round(black, 6), white) for black, white in model.edge]
-        [(2.5e-05, 0.0)]
+        [(2.6e-05, 0.0)]
         >>> vae.edge
         ()
     """
     bare = replace(model, edge=())
     x = _black_grey_white(model).to(model.device)
     margins = torch.zeros(x.shape[1], 2).to(x)
-    depths = (0, MARGINS[0], STEEP, MARGINS[-1])
+    depths = (0, MARGINS[0], STEEP, FULL, MARGINS[-1])
     gradients = [_gradient(bare, inside(x, margins + depth)) for depth in depths]
-    gradient, beside, further, _ = gradients
+    gradient, beside, further, full, _ = gradients
+    full = full.abs().nan_to_num(posinf=0)
     steep = ~gradient.isfinite()
     steep |= (beside.abs() > STEEPER * further.abs()) & (further != 0)
-    asleep = dead = steep | (gradient == 0)
+    asleep = dead = steep | (gradient == 0) | (gradient.abs() < FAINT * full)
     read = torch.stack([_is_one(gradient) for gradient in gradients]).any(0)
 
     def excess(some: Tensor, c: int, end: int, counted: Tensor) -> float:
@@ -88,7 +99,8 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
         return bare
     for margin in MARGINS:
         gradient = _gradient(bare, inside(x, margins.new_full(margins.shape, margin)))
-        alive = _is_one(gradient) & ~(steep & (margin < STEEP))
+        alive = _is_one(gradient) & (gradient.abs() >= AWAKE * full)
+        alive &= ~(steep & (margin < STEEP))
         for c, end in _ends(x):
             # The least deep of its pixels is as deep then as any was that woke up here.
             deeper = torch.zeros_like(margins)

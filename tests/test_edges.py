@@ -144,6 +144,15 @@ def test_a_curve_is_no_clip(front: Front) -> None:
     assert genrobust.wrap(Fronted(front)).edge == ()
 
 
+@pytest.mark.parametrize(("slope", "is_faint"), [(0.09, True), (0.175, False)])
+def test_a_gradient_counts_as_none_where_it_is_small_beside_that_inside(
+    slope: float, is_faint: bool
+) -> None:
+    """Below a tenth; of pixels at the limit some are below it and some above."""
+    leaky = genrobust.wrap(Fronted(lambda x: F.leaky_relu(x - 0.03, slope) + 0.03))
+    assert bool(leaky.edge) is is_faint
+
+
 @pytest.mark.parametrize("how", ["live", "wrapped", "as data"])
 def test_a_bench_attacks_from_inside_however_it_is_given(how: str) -> None:
     model: nn.Module | GenerativeModel = Fronted(F.relu6)

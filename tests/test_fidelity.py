@@ -19,8 +19,9 @@ import genrobust
 from genrobust.errors import GenrobustWarning
 from genrobust.models.check import probe_images
 from genrobust.models.fidelity import Fidelity, fidelity
+from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.migrate import read_record
-from genrobust.report.terminal import score_table
+from genrobust.report.terminal import curve_table, score_table
 from genrobust.suites import Suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -195,6 +196,24 @@ def test_a_misreading_stands_in_the_record_the_report_and_the_terminal(
     show(score_table([record]))
     assert "may be misread" in capsys.readouterr().out
     assert read_record((tmp_path / "record.json").read_bytes()) == record
+
+
+def test_a_misreading_stands_in_what_a_curve_leaves(
+    small_suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = small_suite.with_eps([0.05]).with_attacks(["latent"])
+    with pytest.warns(GenrobustWarning, match="may be misread"):
+        curve = genrobust.minimum_norm(Quantised(), few, out=tmp_path, limit=2)
+    assert repr(curve).endswith("may be misread")
+    assert "may be misread" in (tmp_path / "curve.html").read_text()
+    from rich import print as show
+
+    show(curve_table(curve))
+    assert "may be misread" in capsys.readouterr().out
+    assert MinimumNormRecord.load(tmp_path) == curve
+    old = json.loads(curve.model_dump_json())
+    del old["fidelity"]
+    assert json.loads(MinimumNormRecord.model_validate(old).model_dump_json()) == old
 
 
 def test_older_records_keep_their_bytes() -> None:

@@ -12,6 +12,7 @@ from genrobust.norms import NormName
 from genrobust.records import display
 from genrobust.records.at_hand import Beside
 from genrobust.records.record import (
+    Compared,
     DataInfo,
     Estimate,
     Flag,
@@ -108,6 +109,7 @@ class MinimumNormRecord(Beside):
         tuple[str, ...], Field(description="how the run departs from the suite, if it does")
     ]
     model: ModelInfo
+    fidelity: Compared = None
     suite: Suite
     suite_sha256: str
     norm: NormName

@@ -32,7 +32,7 @@ def doubts(record: Record | MinimumNormRecord) -> tuple[str, ...]:
     Whatever gives the scores on, to a table, a figure or a comparison, gives these beside them.
     """
     flags = tuple(dict.fromkeys(flag.name for flag in record.flags))
-    told = getattr(record, "fidelity", None)  # a curve holds none
+    told = record.fidelity
     return (*flags, "may be misread") if told and told.status == "differs" else flags
 
 

@@ -298,6 +298,17 @@ class Times(Frozen):
     attack_seconds: Annotated[float, Field(description="summed over shards")]
 
 
+#: A model's own forward beside how it was read.
+Compared = Annotated[
+    Fidelity | None,
+    Field(
+        exclude_if=lambda value: value is None,
+        description="whether what was scored is what the module's own forward gives, on the "
+        "first sources; None in records that were made before it was compared",
+    ),
+]
+
+
 class Record(Beside):
     """The result of benchmarking one model on one suite with one seed.
 
@@ -318,14 +329,7 @@ class Record(Beside):
         tuple[str, ...], Field(description="how the run departs from the suite, if it does")
     ]
     model: ModelInfo
-    fidelity: Annotated[
-        Fidelity | None,
-        Field(
-            exclude_if=lambda value: value is None,
-            description="whether what was scored is what the module's own forward gives, on the "
-            "first sources; None in records that were made before it was compared",
-        ),
-    ] = None
+    fidelity: Compared = None
     suite: Suite
     suite_sha256: str
     radii: Annotated[

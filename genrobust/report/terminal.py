@@ -142,7 +142,7 @@ def _radius(value: float | None) -> str:
 def _notes(records: Sequence[Record | MinimumNormRecord]) -> list[str]:
     flags = [f"? {r.model.name} is not reliable: {f.evidence}" for r in records for f in r.flags]
     for record in records:
-        found = record.fidelity if isinstance(record, Record) else None
+        found = record.fidelity
         if found is not None and found.status == "differs":
             flags.append(f"! {record.model.name} may be misread: {found}")
     deviations = sorted({d for record in records for d in record.deviations})

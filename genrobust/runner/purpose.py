@@ -95,7 +95,6 @@ class Robustness(Purpose[Outcome, Record]):
         suite, outcome = prepared.suite, Outcome.joined(shards)
         return Record(
             official=not prepared.deviations,
-            fidelity=prepared.fidelity,
             radii="each",
             flags=flags.raised(
                 *(suite, outcome.eligible, outcome.signs, outcome.counts),

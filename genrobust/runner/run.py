@@ -157,6 +157,7 @@ def _common(prepared: Prepared[Any], shards: list[ShardSpec], seconds: float) ->
     return {
         "deviations": prepared.deviations,
         "model": prepared.model,
+        "fidelity": prepared.fidelity,
         "suite": suite,
         "suite_sha256": suite.sha256,
         "seed": prepared.options.seed,

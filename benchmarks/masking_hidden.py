@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags, marks
 from genrobust.outcomes.outcome import Counts
-from genrobust.runner.signs import attacked_agreement, attacked_response, diagnose
+from genrobust.runner.signs import diagnose, with_late_signs
 from genrobust.suites import load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -183,15 +182,15 @@ def looked_at(data: str, make: Make) -> Row:
         eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
     suite = suite.model_copy(update={"attacks": (), "eps": (suite.eps[0], suite.eps[-1])})
     diagnosis = diagnose(model, batch, eligible, suite.norm, suite.eps)
-    late = attacked_agreement(model, batch, diagnosis)
-    moves = attacked_response(model, batch, diagnosis)
-    found = replace(diagnosis.signs, along_attacked=late, response_attacked=moves)
+    found = with_late_signs(model, batch, diagnosis)
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
     seen = found.guidance.directional
     gain = found.guidance.smoothed_gain
     assert seen is not None
     assert gain is not None
+    assert found.along_attacked is not None
+    assert found.response_attacked is not None
     assert seen.along_either is not None
     assert seen.along_latent_either is not None
     assert seen.along_pixels is not None
@@ -200,10 +199,10 @@ def looked_at(data: str, make: Make) -> Row:
         "wrong gradient": percent(seen.along_either < marks.ALONG),
         "wrong latent": percent(seen.along_latent_either < marks.ALONG),
         "wrong pixels": percent(seen.along_pixels < marks.ALONG),
-        "wrong after": percent(late < marks.ALONG),
+        "wrong after": percent(found.along_attacked < marks.ALONG),
         "jump": f"{float(seen.jump.max()):.2f}",
         "response": f"{float(seen.response.min()):.2f}",
-        "held after": percent(moves < marks.HELD),
+        "held after": percent(found.response_attacked < marks.HELD),
         "rippled": percent((gain > marks.GAIN) & eligible),
         "unreached": percent((seen.unreached > marks.HIDDEN) & eligible),
         "lead": f"{float(seen.lead.max()):.0f}",

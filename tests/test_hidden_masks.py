@@ -21,12 +21,8 @@ from genrobust.outcomes import flags, marks
 from genrobust.outcomes.outcome import Counts, Damaged, Signs
 from genrobust.posterior import Posterior
 from genrobust.records.record import Flag
-from genrobust.runner.signs import (
-    attacked_agreement,
-    attacked_response,
-    diagnose,
-    guidance_of,
-)
+from genrobust.runner import curve
+from genrobust.runner.signs import attacked_response, diagnose, guidance_of, with_late_signs
 from genrobust.runner.unreached import unreached
 from genrobust.suites import Suite, load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
@@ -79,11 +75,7 @@ def told(model: GenerativeModel, count: int = COUNT, eps: tuple[float, ...] = ()
     diagnosis = diagnose(model, batch, eligible, "linf", eps)
     found = diagnosis.signs
     if eps:
-        found = replace(
-            found,
-            along_attacked=attacked_agreement(model, batch, diagnosis),
-            response_attacked=attacked_response(model, batch, diagnosis),
-        )
+        found = with_late_signs(model, batch, diagnosis)
     suite = load_suite("digits").model_copy(update={"eps": eps, "attacks": ()})
     counts = Counts(*torch.zeros(4, 2, len(eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
@@ -205,6 +197,18 @@ def test_what_a_gate_holds_moves_less_where_attacks_lead() -> None:
         assert found[name][2] == 1  # no attack ran on it
     assert float(found["gate"][eligible].max()) < marks.HELD / 2
     assert float(found["vae"].min()) > marks.HELD
+
+
+@pytest.mark.slow
+def test_a_curve_is_told_what_a_bench_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curve, "SEARCHES", ())
+    suite = load_suite("digits").limited(4).with_eps([0.1]).with_attacks(["noise"])
+    bench, curved = (
+        [flag.name for flag in run(masked("gate"), suite).flags]
+        for run in (genrobust.bench, genrobust.minimum_norm)
+    )
+    assert bench == curved
+    assert "reconstructions are held where attacks lead" in curved
 
 
 def test_the_flag_of_ripples_is_raised_beyond_its_limits_alone() -> None:

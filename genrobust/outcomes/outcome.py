@@ -184,8 +184,7 @@ class Signs(Stored):
 
     ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
     at attacked images and few at a time, (B,); ``response_attacked`` how far noise moves their
-    reconstructions, in parts of how far it moves their sources', (B,); None in the first runs and
-    where a smallest change is searched.
+    reconstructions, in parts of how far it moves their sources', (B,); None in the first runs.
     """
 
     guidance: Annotated[Guidance, Group()]
@@ -326,6 +325,7 @@ class Nearest(Stored):
         eligible: (B,) bool.
         distance: (B,); 0 where not eligible and infinite where nothing was found.
         source, reconstruction, x_adv, adversarial_reconstruction: (B, C, H, W).
+        damaged: what the clean reconstructions say of it; nothing of attacks.
         counts: of the suite's attacks, the short ones and the searches; the last column is for the
             whole box. ``succeeded`` counts nearer images.
     """
@@ -338,6 +338,7 @@ class Nearest(Stored):
     reconstruction: _StillImage
     x_adv: _Image
     adversarial_reconstruction: _Image
+    damaged: Annotated[Damaged | None, Group(DAMAGE)] = None
     signs: Annotated[Signs | None, Group()] = None
     counts: Annotated[Counts, Group()]
 

@@ -225,6 +225,7 @@ def _flags(suite: Suite, found: Nearest) -> Iterator[Flag]:
         found.eligible,
         found.signs,
         found.counts,
+        found.damaged,
         radius=torch.bucketize(found.distance.double(), radii),
         label=found.label,
     )

@@ -45,19 +45,26 @@ def without_attack(
 
     Noise is measured for ensembles, as attacks are.
     """
-    assert baseline.constant is not None
-    still = {
-        "clean": euclidean(baseline.reconstruction, batch.x),
-        "clean_similarity": similarity(batch.x, baseline.reconstruction),
-        "constant": euclidean(baseline.constant, batch.x),
-    }
+    still = without_noise(batch, baseline)
     if not spec.ensemble:
-        return _single(still)
+        return still
     noisy = []
     for eps in spec.eps:
         noise = noise_of(batch, ThreatModel(spec.norm, eps))
         noisy.append(_measured("noise", scorer, batch, baseline, noise))
-    return _single(still | {name: torch.stack([row[name] for row in noisy]) for name in noisy[0]})
+    return still | _single({name: torch.stack([row[name] for row in noisy]) for name in noisy[0]})
+
+
+def without_noise(batch: Batch, baseline: Baseline) -> dict[str, Tensor]:
+    """What clean reconstructions and one picture for all say of it, tensors (B,)."""
+    assert baseline.constant is not None
+    return _single(
+        {
+            "clean": euclidean(baseline.reconstruction, batch.x),
+            "clean_similarity": similarity(batch.x, baseline.reconstruction),
+            "constant": euclidean(baseline.constant, batch.x),
+        }
+    )
 
 
 def noise_of(batch: Batch, threat: ThreatModel) -> Tensor:

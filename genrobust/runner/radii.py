@@ -18,13 +18,7 @@ from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.pulse import Pulse
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.signs import (
-    Diagnosis,
-    attacked_agreement,
-    attacked_response,
-    diagnose,
-    longer_attack,
-)
+from genrobust.runner.signs import Diagnosis, diagnose, longer_attack, with_late_signs
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -235,12 +229,7 @@ class _Search:
         )
 
     def _signs(self, seen: Diagnosis) -> Signs:
-        model, batch = self.scorer.model, self.batch.untargeted()
-        signs = replace(
-            seen.signs,
-            along_attacked=attacked_agreement(model, batch, seen),
-            response_attacked=attacked_response(model, batch, seen),
-        )
+        signs = with_late_signs(self.scorer.model, self.batch.untargeted(), seen)
         return replace(signs, longer=Longer(*self.longer)) if self.spec.ensemble else signs
 
     def _run(

@@ -107,6 +107,15 @@ def diagnose(
     return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
 
 
+def with_late_signs(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Signs:
+    """The signs with those that are looked for after the attacks, where they led."""
+    return replace(
+        diagnosis.signs,
+        along_attacked=attacked_agreement(model, batch, diagnosis),
+        response_attacked=attacked_response(model, batch, diagnosis),
+    )
+
+
 def attacked_agreement(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Tensor:
     """Whether gradients still say what the model does after the attacks, where they led, (B,).
 

@@ -12,14 +12,15 @@ from torch import Tensor
 from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
-from genrobust.outcomes.outcome import Counts, Nearest, Signs
+from genrobust.outcomes.outcome import Counts, Damaged, Nearest, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
+from genrobust.runner.damage import without_noise
 from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
 from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded, Measured, make_batch, run_shard
-from genrobust.runner.signs import diagnose
+from genrobust.runner.signs import diagnose, with_late_signs
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel, allowed
 
@@ -119,8 +120,9 @@ def search_nearest(
             aimed = part if entry.goal == "targeted" else part.untargeted()
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
             offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
+        signs = with_late_signs(scorer.model, batch.untargeted(), found)
     scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
-    nearest = so_far.result(found.signs, Counts(*counts))
+    nearest = so_far.result(signs, Counts(*counts))
     return Measured(nearest.tensors(), checkpoint.seconds)
 
 
@@ -186,6 +188,7 @@ class _NearestSoFar:
             reconstruction=self.baseline.reconstruction,
             x_adv=self.x_adv,
             adversarial_reconstruction=images[0],
+            damaged=Damaged(**without_noise(self.batch, self.baseline)),
             signs=signs,
             counts=counts,
         )

@@ -126,6 +126,7 @@ def _interrupted(
         made = frame.f_code.co_filename == "<string>" and frame.f_code.co_name == "__init__"
         if made or not is_foreign(frame.f_code.co_filename):  # made by dataclasses
             return None
+        frame.f_trace = step  # before it is asked for instructions, or Python 3.13 gives none
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return step
 
@@ -136,6 +137,8 @@ def _interrupted(
 
     calls = count()
     before = sys.gettrace()
+    # Python 3.12 gives instructions only where a frame had asked for them by then.
+    sys._getframe().f_trace_opcodes = True
     sys.settrace(enter)
     try:
         return use(model, x, lambda: reach(next(calls)))

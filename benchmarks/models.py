@@ -65,6 +65,18 @@ class Net(nn.Module):
         std = self.std(x)
         return self.mean(x) + std * torch.randn_like(std)
 
+    def none(self, x: Tensor) -> Tensor:
+        """The log-variance of a code that has none: whatever is read as it is far from it."""
+        return torch.full_like(self.mean(x), torch.inf)
+
+    def bits(self, x: Tensor) -> Tensor:
+        soft = self.mean(x).sigmoid()
+        return soft + ((soft > 0.5).float() - soft).detach()
+
+    def refined(self, x: Tensor) -> Tensor:
+        z = self.mean(x)
+        return z + 0.3 * self.to_mean(self.body(self.image(z)))
+
     def quantised(self, z: Tensor) -> Tensor:
         return self.codes[torch.cdist(z, self.codes).argmin(1)]
 
@@ -345,6 +357,27 @@ MISREAD: dict[str, tuple[Members, str, Truth, Truth | None]] = {
         "encode=lambda x: sum(module.encode(x))",
         lambda s, x: s.image(s.mean(x) + s.logvar(x)),
         None,
+    ),
+    "(bits, logits)": (
+        plain(lambda s, x: (s.bits(x), s.mean(x)), forward=lambda s, x: s.image(s.bits(x))),
+        "encode=lambda x: module.encode(x)[0]",
+        lambda s, x: s.image(s.bits(x)),
+        Net.none,
+    ),
+    "(sparse code, pre-activations)": (
+        plain(
+            lambda s, x: (s.mean(x).relu(), s.mean(x)),
+            forward=lambda s, x: s.image(s.mean(x).relu()),
+        ),
+        "encode=lambda x: module.encode(x)[0]",
+        lambda s, x: s.image(s.mean(x).relu()),
+        Net.none,
+    ),
+    "(refined code, first code)": (
+        plain(lambda s, x: (s.refined(x), s.mean(x)), forward=lambda s, x: s.image(s.refined(x))),
+        "encode=lambda x: module.encode(x)[0]",
+        lambda s, x: s.image(s.refined(x)),
+        Net.none,
     ),
     "(alpha, beta)": (
         plain(

@@ -186,3 +186,58 @@ def test_a_code_that_says_nothing_is_told_by_the_numbers_that_it_gives(
     (told,) = said(Wide())
     assert words in told
     assert line in told
+
+
+class Coder(nn.Module):
+    """Gives its code, and beside it what that is made from."""
+
+    input_shape = SHAPE
+
+    def __init__(self, code: Callable[[Tensor], Tensor], latents: int = 16) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_code, self.from_code = nn.Linear(64, latents), nn.Linear(latents, 64)
+        self.code = code
+
+    def encode(self, x: Tensor) -> Any:
+        first = 3 * self.to_code(x.flatten(1) - 0.5)
+        return self.code(first), first
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.from_code(z).sigmoid().view(-1, *SHAPE)
+
+
+def _bits(z: Tensor) -> Tensor:
+    soft = z.sigmoid()
+    return soft + ((soft > 0.5).float() - soft).detach()
+
+
+ORIGINS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "bits": (_bits, "rises with what is read as the mean"),
+    "probabilities": (torch.sigmoid, "rises with what is read as the mean"),
+    "sparse": (torch.relu, "rises with what is read as the mean"),
+    "levels": (lambda z: z + ((2 * z).round() / 2 - z).detach(), "rises with what is read as"),
+    "refined": (lambda z: 0.5 * z + 0.1 * z.flip(1), "moves as what is read as the mean does"),
+}
+
+
+@pytest.mark.parametrize("name", ORIGINS)
+def test_a_code_beside_what_it_is_made_from_is_said_to_have_no_log_variance(name: str) -> None:
+    code, words = ORIGINS[name]
+    (told,) = said(Coder(code))
+    assert words in told
+    assert told.endswith("pass encode=lambda x: module.encode(x)[0] if that is the code")
+    module = Coder(code)
+    assert not said(module, encode=lambda x: module.encode(x)[0])
+
+
+@pytest.mark.parametrize("code", [lambda z: z.flip(1), lambda z: -z, lambda z: (4 * z).sin()])
+def test_a_mean_that_does_not_follow_the_second_leaves_it_a_log_variance(
+    code: Callable[[Tensor], Tensor],
+) -> None:
+    assert not said(Coder(code))
+
+
+def test_few_numbers_may_rise_together_by_chance() -> None:
+    assert not said(Coder(torch.sigmoid, latents=2))

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.errors import GenrobustWarning
@@ -43,6 +44,10 @@ RIGHT = 0.01
 TIE = 0.1
 #: The least numbers in a code that are not all positive by chance.
 MANY = 20
+#: The least of a code's numbers that must move, and are not all one function of others by chance.
+FEW = 4
+#: The least of them that do not move as others by chance, and the cosine above which they do.
+SEVERAL, ALIKE = 8, 0.9
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x, real)
         known = any(finding.differs for finding in findings)
-        findings += [f for f in (_positive(model, x),) if f and not known]
+        findings += [f for f in (_positive(model, x) or _origin(model, x),) if f and not known]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
@@ -387,6 +392,50 @@ def _positive(model: GenerativeModel, x: Tensor) -> _Finding | None:
         return _Finding(what, reading.typed(STD))
     what += "above 1 for all images and latents, and less where a code says something"
     return _Finding(what, "pass encode=, a function that returns (mean, logvar)")
+
+
+def _origin(model: GenerativeModel, x: Tensor) -> _Finding | None:
+    """Whether the second of the two is what the first is made from, and says no spread.
+
+    Sparse and binary autoencoders give their code beside its pre-activations or logits, of which
+    it is a function that rises; quantisers, and encoders that refine a code, give it beside an
+    earlier one. A log-variance does not know in which direction the mean lies.
+    """
+    gaussian = _gaussian(model, x)
+    if gaussian is None:
+        return None
+    reading = reading_of(model, x, gaussian)
+    code, other = (t.flatten(1).double() for t in (gaussian.mean, reading.numbers))
+    if _rises(code, other, tolerance_of(model)):
+        how = "rises with what is read as the mean, number by number"
+    elif _moves_alike(code, other):
+        how = "moves as what is read as the mean does"
+    else:
+        return None
+    return _Finding(
+        f"what is read as {reading.kind.name} {how}, as what a code is made from does, such as "
+        "logits, pre-activations or a code before it was rounded or refined",
+        reading.alone(),
+    )
+
+
+def _rises(code: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Whether the numbers of a code (B, L) are one function of the other's, which rises."""
+    least = tolerance * code.abs().amax().clamp_min(1)
+    moves = (code.amax(0) - code.amin(0) > least) & (other.amax(0) > other.amin(0))
+    if moves.sum() < FEW:
+        return False
+    flat, order = code.flatten().sort()  # of equal others, the least first
+    in_order = flat[other.flatten()[order].sort(stable=True).indices]
+    return bool((in_order >= in_order.cummax(0).values - least).all())
+
+
+def _moves_alike(code: Tensor, other: Tensor) -> bool:
+    """Whether two codes (B, L) move from image to image in nearly the same direction."""
+    if code.shape[1] < SEVERAL:
+        return False
+    one, two = ((t - t.mean(0)).flatten() for t in (code, other))
+    return bool(F.cosine_similarity(one, two, 0) > ALIKE)
 
 
 def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:

@@ -89,6 +89,12 @@ class Reading:
             pair = f"(lambda o: ({mean}, {kind.logvar.format(spread)}))(module.encode(x))"
         return f"pass encode=lambda x: {pair}"
 
+    def alone(self) -> str:
+        """What to type where the mean is a code, and what is read as its spread says none."""
+        if self.places is None:
+            return "pass encode=, a function that returns the code alone, if it has no log-variance"
+        return f"pass encode=lambda x: module.encode(x){self.places[0]} if that is the code"
+
     def turned(self) -> str:
         """What to type where the spread is the mean, or the code."""
         if self.places is None:

@@ -616,3 +616,22 @@ def test_lazy_layers_without_numbers_are_one_sentence() -> None:
             call(toy)
     toy.mean(torch.zeros(1, 1, 8, 8))
     genrobust.wrap(toy, encode=toy.mean, decode=toy.image)
+
+
+def _refined(t: Toy, x: Tensor) -> list[Tensor]:
+    return [(1 + step) * t.mean(x) for step in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("encode", "line"),
+    [
+        (_refined, "your_encode(x)[2] if that alone is the code"),
+        (lambda t, x: torch.stack(_refined(t, x)), "your_encode(x)[-1] for the last"),
+    ],
+)
+def test_the_steps_of_a_code_are_told_how_to_give_the_last(encode: Form, line: str) -> None:
+    with pytest.raises(GenrobustError) as told:
+        wrapped(encode)
+    assert line in str(told.value)
+    _, model = wrapped(lambda t, x: encode(t, x)[-1])
+    assert model.encode(x_of(2)).describe().endswith("point")

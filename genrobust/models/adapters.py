@@ -427,7 +427,10 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     elif rivals:
         remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"
         if len(rivals) > 2:
-            remedy += f" if these are (mean, logvar), or {_picked(output, rivals[:2])} if those are"
+            remedy += (
+                f" if these are (mean, logvar), {_picked(output, rivals[:2])} if those are, or "
+                f"module.encode(x)[{rivals[-1]}] if that alone is the code, as the last of steps is"
+            )
     elif first is not None:
         remedy = (
             f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or a function "

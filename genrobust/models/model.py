@@ -29,6 +29,12 @@ Result = TypeVar("Result")
 #: In the spec of a model that has no encoder: its images are their own codes.
 FORWARD_ALONE = "forward alone"
 
+#: What to type of codes whose first dimension is another than that of the batch.
+STEPS_FIRST = (
+    ", such as lambda x: module.encode(x)[-1] for the last of steps, or "
+    "lambda x: module.encode(x).transpose(0, 1) for all"
+)
+
 Surrogate = Literal["deployed", "softmax", "straight-through"]
 
 #: By how much further some pixels are put inside than others.
@@ -162,9 +168,11 @@ class GenerativeModel:
     def _require_codes(self, posterior: Posterior, count: int) -> None:
         for tensor in posterior.tensors():
             if tensor.shape[:1] != (count,):
+                steps = tensor.shape[1:2] == (count,)
                 raise GenrobustError(
                     f"the encoder gave a tensor of shape {tuple(tensor.shape)} for {count} "
-                    f"images ('{self.name}'); it must give one code an image, batch first"
+                    f"images ('{self.name}'); it must give one code an image, batch first: pass "
+                    f"encode=, a function that does{self.typed.put(STEPS_FIRST) if steps else ''}"
                 )
 
     def _images(

@@ -530,6 +530,33 @@ def test_columns_that_a_transform_takes_away_are_none(tmp_path: Path) -> None:
     assert found.read(3).shape == (1, 4, 4)
 
 
+@pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("jpg", "L"), ("tif", "RGB")])
+def test_files_are_read_upright(kind: str, mode: str, tmp_path: Path) -> None:
+    """As they are shown, whatever the camera was turned to; what is in memory is as it is."""
+    shown = np.zeros((16, 24, 3), "uint8")
+    shown[:8, :8] = 255  # the corner that tells all turns apart
+    turns = {None: 0, 1: 0, 3: 2, 6: 1, 8: 3}
+    for tag, turned in turns.items():
+        picture = Image.fromarray(np.rot90(shown, turned)).convert(mode)
+        exif = Image.Exif()
+        if tag:
+            exif[0x0112] = tag
+        picture.save(tmp_path / f"{tag}.{kind}", exif=exif)
+    found = pictures_in(tmp_path, "test")
+    for i in range(len(turns)):
+        read = found.read(i).float() / 255
+        assert read.shape[1:] == (16, 24)
+        assert bool((read[:, :8, :8] > 0.9).all())
+        assert float(read.mean()) < 0.2
+    if kind != "tif":  # which PIL turns itself, where it opens one
+        held = Image.open(tmp_path / f"6.{kind}")
+        assert pictures_in([held, held], "test").read(0).shape[1:] == (24, 16)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    Image.fromarray(shown).save(broken / f"1.{kind}", exif=b"Exif\0\0II*\0nothing")
+    assert pictures_in(broken, "test").read(0).shape == (3, 16, 24)
+
+
 @pytest.mark.parametrize(("mode", "wanted"), [("RGBA", 4), ("LA", 2)])
 def test_alpha_of_files_is_left_out_and_that_of_arrays_is_a_channel(
     mode: str, wanted: int, tmp_path: Path

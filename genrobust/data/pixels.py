@@ -91,7 +91,7 @@ def _turned(pixels: Tensor, channels: int) -> Tensor:
 
 
 def opened(file: Path) -> Tensor:
-    """A picture's file as bytes (C, H, W), grey or in colour, without alpha.
+    """A picture's file as bytes (C, H, W), grey or in colour, upright, without alpha.
 
     Raises:
         GenrobustError: it cannot be read.
@@ -100,13 +100,23 @@ def opened(file: Path) -> Tensor:
 
     try:
         with Image.open(file) as picture:
-            return pixels_of(picture)
+            return pixels_of(_upright(picture))
     except GenrobustError as problem:
         raise GenrobustError(f"the picture '{file}': {problem}") from problem
     except Exception as problem:  # PIL's decoders raise anything
         raise GenrobustError(
             f"the picture '{file}' cannot be read ({in_a_line(problem)}); repair or remove it"
         ) from problem
+
+
+def _upright(picture: Any) -> Any:
+    """As it is shown: a camera that was held upright writes so into EXIF, and turns no pixel."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # EXIF that cannot be read, beside pixels that can
+        return picture
 
 
 def pixels_of(picture: Any, shape: Shape | None = None) -> Tensor:

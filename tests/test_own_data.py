@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from genrobust.data import DATASETS, Images, load_images
 from genrobust.data.pictures import pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges import load_judge
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
@@ -466,6 +467,26 @@ def test_a_judge_of_classes_that_no_picture_shows_is_told_what_to_type(place: Pa
     assert "put ?classes=3 behind the name of the data" in problem
     _run(*words, "--out", "a.json", "--data", "a.npz?classes=3")
     assert "put ?classes" not in _fails(*words, "--out", "b.json", "--data", "a.npz?classes=4")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "white", "said"),
+    [
+        (0, 16, 16, "go from 0 to 0.06"),  # sixteen greys in a byte
+        (0, 1 / 255, 1, r"go from [\d.e-]+ to 0\.003"),  # divided by 255 twice
+        (0.45, 0.52, 1, r"go from 0\.45\d* to 0\.5"),
+        (0, 0.15, 1, None),
+    ],
+)
+def test_pictures_that_fill_little_of_the_range_are_told(
+    low: float, high: float, white: float, said: str | None
+) -> None:
+    """Radii are shares of all of it: such pictures are as good as grey in the smallest of them."""
+    pixels = low + (high - low) * torch.rand(8, 1, 16, 16, generator=torch.manual_seed(0))
+    pixels = pixels.round().byte() if white > 1 else pixels
+    words = rf"the pixels of 'own-data.*' {said}.* stretch them, such as by images / images.max"
+    with pytest.warns(GenrobustWarning, match=words) if said else nullcontext():
+        genrobust.bench(_Model(), data=pixels, sources=4, **_CHEAP)
 
 
 _CHEAP: dict[str, Any] = {"attacks": ["output"], "eps": [0.1], "workers": 1}

@@ -23,6 +23,10 @@ REFERENCES = 1000
 #: How many images are looked at together.
 AT_ONCE = 1000
 
+#: Images whose pixels fill less than this share of the way from black to white are told so: what
+#: has 4 bits of a byte, or 12 of 16, fills a sixteenth.
+FAINT = 0.1
+
 
 def images_of(suite: Suite, options: Options) -> Images:
     """The images that the suite draws from, checked.
@@ -50,8 +54,14 @@ def images_of(suite: Suite, options: Options) -> Images:
         )
     _require_samples(suite, images)
     ids = [*suite.sample_ids, *suite.target_ids]
+    lowest, highest = 1.0, 0.0
     for first in range(0, len(ids), AT_ONCE):
-        _require_pixels(images.take(ids[first : first + AT_ONCE]), suite)
+        pixels = images.take(ids[first : first + AT_ONCE])
+        low, high = float(pixels.min()), float(pixels.max())
+        _require_range(low, high, suite)
+        lowest, highest = min(lowest, low), max(highest, high)
+    if highest - lowest < FAINT:
+        _warn_of_faint(lowest, highest, suite)
     return images
 
 
@@ -94,15 +104,25 @@ def _require_samples(suite: Suite, images: Images) -> None:
             )
 
 
-def _require_pixels(pixels: Tensor, suite: Suite) -> None:
+def _require_range(low: float, high: float, suite: Suite) -> None:
     """Before a model or an attack is blamed for what the data are."""
-    low, high = float(pixels.min()), float(pixels.max())
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also NaN
         raise GenrobustError(
             f"the {suite.split} images of '{suite.dataset}' have pixels from {low:.4g} to "
             f"{high:.4g} where [0, 1] is allowed; let the data set give bytes, or floats in [0, 1] "
             "such as images / 255"
         )
+
+
+def _warn_of_faint(low: float, high: float, suite: Suite) -> None:
+    """A radius is a share of the way from black to white, whatever the images fill of it."""
+    warnings.warn(
+        f"the pixels of '{suite.dataset}' go from {low:.4g} to {high:.4g}, and radii are shares of "
+        "the way from 0, black, to 1, white; if they were divided by 255 twice, or have fewer bits "
+        "than their type, stretch them, such as by images / images.max()",
+        GenrobustWarning,
+        stacklevel=2,
+    )
 
 
 def references_of(

@@ -17,6 +17,9 @@ from genrobust.names import unkept
 
 T = TypeVar("T")
 
+#: Pixels that leave [0, 1] by less than this were in it before they were resized or rounded.
+SLIP = 0.1
+
 
 def whole(name: str, value: Any, example: int = 1) -> int:
     """A whole number.
@@ -258,9 +261,18 @@ def require_pixels(name: str, images: Tensor) -> None:
         raise GenrobustError(f"{name} has NaN or infinite pixels; give floats in [0, 1]")
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
+        hidden = float(f"{low:.4g}") >= 0 and float(f"{high:.4g}") <= 1
+        places = ".9g" if hidden else ".4g"
+        if low > -SLIP and high < 1 + SLIP:
+            advice = f"clip what resizing or rounding left outside, such as by {name}.clip(0, 1)"
+        elif low < 0:
+            advice = f"undo what made them negative, such as by ({name} + 1) / 2"
+        else:
+            advice = "divide bytes by 255"
         raise GenrobustError(
-            f"{name} has pixels from {low:.4g} to {high:.4g}; [0, 1] is allowed: divide bytes by "
-            "255, or give wrap() the model's value_range and keep images in [0, 1]"
+            f"{name} has pixels from {low:{places}} to {high:{places}}; [0, 1] is allowed: "
+            f"{advice}; the range that a model works with is given to wrap() as value_range, and "
+            "images stay in [0, 1]"
         )
 
 

@@ -84,11 +84,31 @@ def test_what_is_no_class_is_no_matter_until_labels_are_asked_for(
         pictures_in(given, "test", labelled=True)
 
 
-@pytest.mark.parametrize("labels", [3, np.array(3), [0] * 5, [0] * 7, np.zeros((6, 2), "int64")])
-def test_labels_are_one_a_picture(labels: Any) -> None:
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (3, ";"),
+        (np.array(3), ";"),
+        ([0] * 5, ", as there are 5 of them for 6 pictures;"),
+        ([0] * 7, ", as there are 7 of them for 6 pictures;"),
+        (np.zeros((6, 2), "int64"), ", but rows of 2;"),
+        (np.zeros((6, 2, 2), "int64"), r", as their shape is \(6, 2, 2\);"),
+        (np.eye(6, dtype="int64"), r", but rows of 6, of which one is 1: give labels.argmax\(1\);"),
+        (torch.eye(6)[:, :3].roll(1, 1)[[0, 1, 2, 0, 1, 2]], r", .* give labels.argmax\(1\);"),
+        (list(torch.eye(6)), r", .* give labels.argmax\(1\);"),
+        ([0.0, 1.0, 2.0] * 2, ", but floats: give them as int64;"),
+        ([0.0, 1.0, float("nan")] * 2, ", but floats that are not whole;"),
+        ([-1, 0, 1] * 2, ", as they go from -1 to 1;"),
+        ([1 << 40, 0, 1] * 2, ", as they go from 0 to 1099511627776;"),
+        ([None, 0, 1] * 2, ";"),
+        ([1j, 0, 1] * 2, ";"),
+    ],
+)
+def test_labels_are_one_a_picture(labels: Any, what: str) -> None:
+    """And what they are in its place is said, with what to type where that is known."""
     images = torch.zeros(6, 1, 8, 8)
     assert pictures_in((images, labels), "test").labels is None
-    with pytest.raises(GenrobustError, match="labels are no classes; give one whole number"):
+    with pytest.raises(GenrobustError, match=f"labels are no classes{what} give one whole number"):
         pictures_in((images, labels), "test", labelled=True)
     column = np.arange(6, dtype="uint8")[:, None]
     assert pictures_in((images, column), "test", labelled=True).classes == 6
@@ -555,6 +575,13 @@ def test_files_are_read_upright(kind: str, mode: str, tmp_path: Path) -> None:
     broken.mkdir()
     Image.fromarray(shown).save(broken / f"1.{kind}", exif=b"Exif\0\0II*\0nothing")
     assert pictures_in(broken, "test").read(0).shape == (3, 16, 24)
+
+
+def test_columns_without_classes_are_told_where_classes_are_asked_for() -> None:
+    rows = [{"jpg": np.zeros((8, 8, 3), "uint8"), "cls": i} for i in range(6)]
+    assert pictures_in(rows, "test").labels is None
+    with pytest.raises(GenrobustError, match=r"none of the columns jpg, cls .* one .* 'label'"):
+        pictures_in(rows, "test", labelled=True)
 
 
 @pytest.mark.parametrize(("mode", "wanted"), [("RGBA", 4), ("LA", 2)])

@@ -466,7 +466,19 @@ def test_a_judge_of_classes_that_no_picture_shows_is_told_what_to_type(place: Pa
     assert "must give (4, 2), or, if pictures of your own lack some" in problem
     assert "put ?classes=3 behind the name of the data" in problem
     _run(*words, "--out", "a.json", "--data", "a.npz?classes=3")
-    assert "put ?classes" not in _fails(*words, "--out", "b.json", "--data", "a.npz?classes=4")
+    problem = _fails(*words, "--out", "b.json", "--data", "a.npz?classes=4")
+    assert "put ?classes" not in problem
+    assert "if labels of your own count from 1 or leave numbers out, number the classes" in problem
+
+
+def test_a_folder_without_pictures_tells_what_it_has(place: Path) -> None:
+    """Such as the tables in which Hugging Face's data sets are kept."""
+    (place / "saved" / "test").mkdir(parents=True)
+    for name in ("state.json", "info.json", "data-0.arrow"):
+        (place / "saved" / "test" / name).write_text("{}")
+    problem = _fails("bench", "--model", "mine.py:VAE", "--data", "saved")
+    assert ") in it, but 2 .json and 1 .arrow; give a folder that has some, a .npz" in problem
+    assert "or FILE.py:FUNCTION, a function that reads what is there, such as by data" in problem
 
 
 @pytest.mark.parametrize(

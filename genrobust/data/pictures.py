@@ -147,7 +147,8 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
     if path.suffix not in (".npz", ".npy"):
         raise GenrobustError(
             f"'{path}' is neither a folder nor a .npz or .npy file; give one of these, a data "
-            "set's name, or FILE.py:FUNCTION"
+            "set's name, or FILE.py:FUNCTION, a function that reads it and returns a data set, or "
+            "(images, labels)"
         )
     try:
         found = np.load(path, allow_pickle=False)
@@ -209,11 +210,23 @@ def _of_folder(folder: Path, splits: list[Path]) -> Pictures:
             "them into sub-folders too"
         )
     if not files and not loose:
-        raise GenrobustError(f"'{folder}' has no pictures ({', '.join(sorted(ENDINGS))}) in it")
+        raise GenrobustError(
+            f"'{folder}' has no pictures ({', '.join(sorted(ENDINGS))}) in it"
+            f"{_but_others([*below, *beside])}; give a folder that has some, a .npz or .npy, or "
+            "FILE.py:FUNCTION, a function that reads what is there, such as by "
+            "datasets.load_dataset or load_from_disk"
+        )
     labels, classes = _numbered_by_name(inside, splits) if files else (None, 0)
     _warn_of_not_read(folder, [*below, *beside])
     read = _opening(files or loose)
     return Pictures(len(files or loose), read, labels, classes, named=bool(files))
+
+
+def _but_others(paths: list[Path]) -> str:
+    """What else there is, by its commonest endings."""
+    kinds = Counter(path.suffix.lower() for path in paths if path.suffix and path.is_file())
+    found = [f"{count} {kind}" for kind, count in kinds.most_common(3)]
+    return f", but {' and '.join(found)}" if found else ""
 
 
 def _opening(files: list[Path]) -> Read:
@@ -342,6 +355,12 @@ def _of_rows(given: Any, first: Mapping[str, Any], labelled: bool) -> Pictures:
     column = picture if of_several else ""
     named = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     named += [name for name in ("label", "labels") if name in first and name not in named]
+    if not named and labelled:
+        raise GenrobustError(
+            f"none of the columns {', '.join(first)} is called as classes are; call the one that "
+            "holds them 'label', such as by rename_column, or leave the judges out, without which "
+            "no labels are needed"
+        )
     if not named:
         return replace(_Items(given, picture).pictures(labelled), column=column)
     if len(named) > 1:
@@ -469,10 +488,36 @@ def _numbered(labels: Any, count: int) -> Tensor:
     found = _whole(labels)
     if found is None or len(found) != count or not 0 <= found.min() <= found.max() < MOST_CLASSES:
         raise GenrobustError(
-            "labels are no classes; give one whole number from 0 up a picture, or leave the judges "
-            "out, without which no labels are needed"
+            f"labels are no classes{_what_else(labels, count)}; give one whole number from 0 up a "
+            "picture, or leave the judges out, without which no labels are needed"
         )
     return found
+
+
+def _what_else(labels: Any, count: int) -> str:
+    """What labels that are no classes are, as far as it can be said, and how to make them such."""
+    try:
+        found = numbers("labels", labels)
+    except GenrobustError:
+        try:
+            found = torch.stack([numbers("a label", label) for label in labels])
+        except (GenrobustError, TypeError, RuntimeError):
+            return ""
+    if found.ndim == 0 or found.is_complex():
+        return ""
+    if len(found) != count:
+        return f", as there are {len(found)} of them for {count} pictures"
+    if found.ndim == 2 and found.shape[1] > 1:
+        rows = f", but rows of {found.shape[1]}"
+        one_hot = bool(((found == 0) | (found == 1)).all()) and bool((found.sum(1) == 1).all())
+        return f"{rows}, of which one is 1: give labels.argmax(1)" if one_hot else rows
+    if found.is_floating_point():
+        if bool((found == found.round()).all()):  # also not where one is NaN
+            return ", but floats: give them as int64"
+        return ", but floats that are not whole"
+    if found.ndim == 1 or found.shape[1:].numel() == 1:
+        return f", as they go from {int(found.min())} to {int(found.max())}"
+    return f", as their shape is {tuple(found.shape)}"
 
 
 def _whole(labels: Any) -> Tensor | None:

@@ -145,7 +145,7 @@ def _scores(judge: Judge, x: Tensor, classes: int) -> Tensor:
         raise GenrobustError(
             f"{who} gives scores of shape {tuple(scores.shape)} for images of shape {shape} and "
             f"{classes} classes; it must give {(len(x), classes)}"
-            + _or_more_classes(scores, classes)
+            + _or_other_classes(scores, classes)
         )
     if not scores.is_floating_point():
         raise GenrobustError(f"{who} gives {scores.dtype}; let it give logits, as floats")
@@ -157,10 +157,15 @@ def _scores(judge: Judge, x: Tensor, classes: int) -> Tensor:
     return scores
 
 
-def _or_more_classes(scores: Tensor, classes: int) -> str:
-    """What else may be wrong: data without a picture of the last classes does not know of them."""
-    if scores.ndim != 2 or scores.shape[1] <= classes:
+def _or_other_classes(scores: Tensor, classes: int) -> str:
+    """What else may be wrong: how many classes data have is one more than their largest label."""
+    if scores.ndim != 2:
         return ""
+    if scores.shape[1] < classes:
+        return (
+            ", or, if labels of your own count from 1 or leave numbers out, number the classes "
+            f"from 0 to {scores.shape[1] - 1}"
+        )
     return (
         ", or, if pictures of your own lack some of its classes, make an empty sub-folder for "
         f"each, or, of arrays, put ?classes={scores.shape[1]} behind the name of the data; objects "

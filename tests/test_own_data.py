@@ -367,6 +367,45 @@ def test_a_model_without_weights_for_pictures_names_a_command_that_trains_on_the
     assert Path("trained/vae.safetensors").is_file()
 
 
+@pytest.mark.parametrize("shape", ["3x32x32", "2x16x24"])
+def test_a_model_of_the_zoo_is_trained_at_the_shape_that_is_said(shape: str, place: Path) -> None:
+    sizes = [int(n) for n in shape.split("x")]
+    np.savez("pics.npz", images=np.random.default_rng(0).integers(0, 256, (8, *sizes), "uint8"))
+    words = ("--set", "steps=1", "--set", "batch_size=2", "--out", "trained")
+    data = f"pics.npz?shape={shape}"
+    _run("train", "--model", "vae", "--dataset", data, *words)
+    model = genrobust.load_model("vae", dataset=data, weights="trained/vae.safetensors")
+    assert model.input_shape == tuple(sizes)
+    grey = (*words, "--set", "network.input_shape=[1,32,32]")
+    problem = _fails("train", "--model", "vae", "--dataset", data, *grey)
+    said = f"give it that of the images: --set 'network.input_shape={sizes}'"
+    assert said in problem
+    _run("train", "--model", "vae", "--dataset", data, *words, *shlex.split(said[28:]))
+    problem = _fails("train", "--model", "vae", "--dataset", data, "--set", "network.gaussian=few")
+    assert "give another value, as in JSON, such as 8, true or [3, 32, 32]" in problem
+
+
+def test_what_a_training_on_pictures_of_ones_own_lacks_can_be_typed(place: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), "uint8")
+    for split in ("train", "test"):
+        np.savez(f"{split}.npz", images=pixels[6 * (split == "test") :][:6], labels=[0, 1, 2] * 2)
+    (place / "parts.py").write_text(
+        "import numpy as np\n"
+        "def load():\n"
+        "    held = {s: np.load(f'{s}.npz') for s in ('train', 'test')}\n"
+        "    return {s: (h['images'], h['labels']) for s, h in held.items()}\n"
+    )
+    words = ("train", "--judge", "lenet", "--set", "steps=1", "--out", "trained", "--dataset")
+    for name in ("shapes", "train.npz", "parts.py:load"):
+        said = f"'{name}' is no data set that is registered; of pictures of your own say behind it"
+        assert f"{said} at what shape" in _fails(*words, name)
+    problem = _fails(*words, "parts.py:load?shape=3x16x16")
+    assert "labels up to 2, and it is not said how many classes" in problem
+    _run(*words, shlex.split(problem.rpartition("behind the name: ")[2])[0])
+    assert (place / "trained" / "judge-lenet.safetensors").is_file()
+    assert "unknown dataset 'nothing'; known" in _fails(*words, "nothing")
+
+
 def test_pictures_that_no_command_has_are_not_named_in_one(place: Path) -> None:
     pixels = torch.rand(4, 1, 32, 32)
     with pytest.raises(GenrobustError, match=r"'own-data.* give the model itself, with weights"):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genrobust import files
 from genrobust.arguments import classes, path, require_pixels, several, tensor, text, whole
 from genrobust.errors import GenrobustError
 from genrobust.plugins import blamed
@@ -194,6 +195,8 @@ class _Datasets(Registry[Dataset]):
 
     def get(self, name: str) -> Dataset:
         if not is_reference(name):
+            if self._family(name) is None and name not in self:
+                _require_no_place(name)
             return super().get(name)
         from genrobust.data.reference import Reference
 
@@ -224,6 +227,16 @@ def _is_classes(found: object) -> bool:
 def _is_shape(found: object) -> bool:
     sizes = tuple(found) if isinstance(found, Sequence) else ()
     return len(sizes) == 3 and all(isinstance(size, int) and size > 0 for size in sizes)
+
+
+def _require_no_place(name: str) -> None:
+    """Of pictures at a place more has to be said than where they are, unless a suite is drawn."""
+    if files.is_there(Path(name.partition(":")[0])):
+        raise GenrobustError(
+            f"'{name}' is no data set that is registered; of pictures of your own say behind it at "
+            "what shape they are read, and of how many classes they are where these count: "
+            f"'{name}?shape=3x32x32&classes=10'"
+        )
 
 
 def is_reference(name: str) -> bool:

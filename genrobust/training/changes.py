@@ -51,7 +51,7 @@ def changed(given: R, changes: list[str], said: str = "--set") -> R:
         blamed = [c for c in changes if c.partition("=")[0].split(".")[-1] in where] or changes
         raise GenrobustError(
             f"{said} {f' {said} '.join(blamed)} cannot be taken ({first['msg']}); give another "
-            "value, or leave it out"
+            "value, as in JSON, such as 8, true or [3, 32, 32], or leave it out"
         ) from problem
 
 

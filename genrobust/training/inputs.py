@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from genrobust import files
-from genrobust.data.base import DATASETS, Images, load_images
+from genrobust.data.base import DATASETS, Images, is_reference, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 
 
@@ -65,6 +65,12 @@ def _check_labels(what: str, images: Images, dataset: str) -> None:
             "as 'mnist'"
         )
     classes = len(DATASETS.get(dataset).classes)
+    if not classes and is_reference(dataset):
+        raise GenrobustError(
+            f"{what} has labels up to {int(images.labels.max())}, and it is not said how many "
+            f"classes there are; put it behind the name: '{dataset}&classes="
+            f"{int(images.labels.max()) + 1}'"
+        )
     low, high = int(images.labels.min()), int(images.labels.max())
     if len(images.labels) != len(images) or low < 0 or high >= classes:
         raise GenrobustError(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from genrobust.data.base import DATASETS
+from genrobust.data.base import DATASETS, is_reference
 from genrobust.errors import unknown_name
 from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.networks import NetworkSpec
@@ -103,7 +103,8 @@ def recipe(family: str, dataset: str) -> Recipe:
     if family not in NETWORKS:
         raise unknown_name("model", family, NETWORKS)
     steps = STEPS.get(dataset, STEPS["mnist"])
-    known = DATASETS.get(dataset if dataset in DATASETS else "mnist")
+    is_known = dataset in DATASETS or is_reference(dataset)
+    known = DATASETS.get(dataset if is_known else "mnist")
     return Recipe(
         network=network_for(family, known.image_shape, len(getattr(known, "classes", ()))),
         penalty=_penalties(steps)[family],

@@ -81,7 +81,8 @@ def train_vae(
     if train.shape != recipe.network.input_shape:
         raise GenrobustError(
             f"the images of '{dataset}' have the shape {train.shape} and the network's input_shape "
-            f"is {recipe.network.input_shape}; give it that of the images"
+            f"is {recipe.network.input_shape}; give it that of the images: --set "
+            f"'network.input_shape={list(train.shape)}'"
         )
     classes = recipe.network.classes
     if recipe.penalty.needs_labels and classes != len(DATASETS.get(dataset).classes):

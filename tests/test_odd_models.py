@@ -163,3 +163,37 @@ def test_two_judges_of_each_attribute_ship(attribute: str) -> None:
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for name in ("vgg", "resnet"):
         assert load_judge(f"celeba:{attribute}", name).labels(x).shape == (2,)
+
+
+class _ChannelsLast(nn.Module):
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.input_shape = shape
+        self.colours = nn.Linear(shape[2], shape[2])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.colours(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.sigmoid()
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (28, 28, 1), (8, 8, 4)])
+def test_channels_that_are_last_are_told_with_a_line_that_works(
+    shape: tuple[int, int, int],
+) -> None:
+    """Any shape of three can be read as channels first, and no check of a model fails on it."""
+    module = _ChannelsLast(shape)
+    with pytest.warns(GenrobustWarning, match="if the channels are last, pass ") as told:
+        genrobust.wrap(module)
+    line = str(told[0].message).partition(" pass ")[2].replace(" and decode=", ", decode=")
+    model = eval(f"genrobust.wrap(module, {line})", {"genrobust": genrobust, "module": module})
+    assert model.input_shape == (shape[2], *shape[:2])
+    x = torch.rand(2, *model.input_shape, generator=torch.manual_seed(0))
+    expected = module.decode(module.encode(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+    assert torch.allclose(model.reconstruct(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(12, 50, 1), (4, 4, 4), (3, 3, 3), (16, 16, 16), (64, 1, 1)])
+def test_other_shapes_with_few_at_the_end_are_no_alarm(shape: tuple[int, int, int]) -> None:
+    assert genrobust.wrap(_ChannelsLast(shape)).input_shape == shape

@@ -45,6 +45,9 @@ from genrobust.seeding import seeded
 #: no other dimension is likely to have.
 TRIED = 5
 
+#: How many channels images have, at the end of the shape too where a model has them last.
+COLOURS = (1, 3, 4)
+
 
 @plain_modes()
 def wrap(
@@ -233,6 +236,8 @@ def _adapted(
     draws = _often(draws)
     unit = (low, high) == (0, 1)
     shape = shape_of(module, input_shape)
+    if shape[0] == shape[1] > max(COLOURS) and shape[2] in COLOURS:
+        _warn_of_last_channels(shape)
     flat = _flat(shape)
     run_encoder = encode or method(module, "encode", "encoder")
     run_decoder = decode or method(module, "decode", "decoder")
@@ -339,6 +344,19 @@ def _require_functions(**given: object) -> None:
     for what, function in given.items():
         if function is not None and not callable(function):
             raise GenrobustError(f"{what} is {function!r}; give a function of a batch")
+
+
+def _warn_of_last_channels(shape: tuple[int, int, int]) -> None:
+    """A square with its channels last would be many channels of a thin strip."""
+    height, width, channels = shape
+    warnings.warn(
+        f"input_shape {shape} is {height} channels of {width} x {channels} pixels; if the channels "
+        f"are last, pass input_shape={(channels, height, width)}, encode=lambda x: "
+        "module.encode(x.permute(0, 2, 3, 1)) and decode=lambda z: module.decode(z).permute(0, 3, "
+        "1, 2)",
+        GenrobustWarning,
+        stacklevel=3,
+    )
 
 
 def _often(draws: int) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from brief_signs import brief_signs
+from evidence_runs import registered
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
@@ -23,16 +25,17 @@ from genrobust.objectives.code_switch import LEAD, CodeSwitch
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
 from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Counts
+from genrobust.outcomes.outcome import Broken, Counts
 from genrobust.posterior import Categorical, Posterior
 from genrobust.records.record import Estimate
+from genrobust.runner.perturbation import images_of, quantise
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.signs import diagnose
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
 from genrobust.verify import reattack
 from genrobust.verify.reattack import Choice, check_fresh
-from genrobust.verify.replay import Replay
+from genrobust.verify.replay import Replay, prepared_for, replay
 
 # The re-attack has twice the budget, and refuses a claim as soon as it is beaten
 
@@ -40,6 +43,14 @@ from genrobust.verify.replay import Replay
 @pytest.fixture
 def evidence(tiny_run: Path) -> Evidence:
     return read_evidence(tiny_run / EVIDENCE)
+
+
+@pytest.fixture(scope="module")
+def replayed(tiny_run: Path) -> Replay:
+    with registered():
+        found = read_evidence(tiny_run / EVIDENCE)
+        prepared = prepared_for(found, found.load_model(), 1, None)
+        return replay(found, prepared, lambda done, total: None)
 
 
 class _StopError(Exception):
@@ -96,12 +107,16 @@ HALF = Estimate(value=0.5, low=0.4, high=0.6, n=100)
 NONE = Estimate(value=0.0, low=0.0, high=0.0, n=100)
 
 
-def refuses(evidence: Evidence, broken: list[tuple[int, int]], all_tried: bool) -> bool:
+def is_refused(check: Callable[..., None], *given: Any, **how: Any) -> bool:
     try:
-        reattack._require_within(evidence, broken, all_tried=all_tried)
+        check(*given, **how)
     except RejectionError:
         return True
     return False
+
+
+def refuses(evidence: Evidence, broken: list[tuple[int, int]], all_tried: bool) -> bool:
+    return is_refused(reattack._require_within, evidence, broken, all_tried=all_tried)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +148,149 @@ def test_a_sample_refuses_as_soon_as_its_least_is_past_the_interval(evidence: Ev
     assert 0.6 < 0.5 + 0.5 * least(first) < 0.65, "a tolerance of 5 points would pass it"
     assert refuses(claimed, [(tried, first), (0, 0)], all_tried=False)
     assert not refuses(claimed, [(tried, first - 1), (0, 0)], all_tried=False)
+
+
+# What a re-attack counts, of which sources, and at which radius
+
+
+def with_radii(evidence: Evidence, **radii: Tensor) -> Evidence:
+    """The evidence with other radii for each goal, and all sources eligible."""
+    changed = {f"{goal}.radius": radius for goal, radius in radii.items()}
+    eligible = torch.ones_like(evidence.tensors["eligible"])
+    return replace(evidence, tensors={**evidence.tensors, **changed, "eligible": eligible})
+
+
+def test_what_falls_at_a_radius_counts_there_and_at_larger_ones(evidence: Evidence) -> None:
+    """A third of the sources fall at each of the two radii, and a third at none; of each third
+    another attack breaks some at the first, some at the second, and some at none."""
+    places = torch.arange(24)
+    claimed, reached = places // 8, places % 3
+    given = with_radii(evidence, ignore=claimed, target=claimed)
+    chosen = (claimed > 0).nonzero()[:, 0]
+    both = {"ignore": reached[chosen], "target": torch.full_like(chosen, 2)}
+    found = reattack._broken(given, chosen, both)
+    # Of 8 to 23, five are multiples of 3; of 16 to 23, five leave a rest of 0 or 1.
+    assert found == {"ignore": [(16, 5), (8, 5)], "target": [(16, 0), (8, 0)]}
+
+
+@pytest.mark.parametrize("all_tried", [False, True], ids=["a sample", "all sources"])
+def test_what_a_sample_loses_by_chance_is_refused_of_all_sources(
+    all_tried: bool, replayed: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of twelve that stand falls: of a sample the least that this shows is next to nothing."""
+    radius = torch.arange(24) % 2
+    evidence = with_radii(replayed.evidence, ignore=radius, target=radius)
+    half = Estimate(value=0.5, low=0.48, high=0.52, n=24)
+    found = replace(replayed, evidence=claiming(evidence, half, half))
+    able = radius.nonzero()[:, 0]
+    lowest = torch.full((24,), 2)
+    lowest[able[0]] = 0
+    prepared: Any = None
+    if all_tried:
+        both = {"ignore": lowest, "target": lowest}
+        monkeypatch.setattr(reattack, "_lowest_radii", lambda *_: both)
+        with pytest.raises(RejectionError, match=r"at eps 0\.04, 1 of 12 sources"):
+            reattack.check_transfers(found, [], lambda *_: None)
+        return
+    fresh = Broken(lowest[able], torch.zeros(12))
+    again = [SimpleNamespace(goals={"ignore": fresh, "target": fresh})]
+    monkeypatch.setattr(reattack, "_run", lambda *_: again)
+    check_fresh(found, prepared, Choice(7, (0,), tuple(able.tolist())), lambda *_: None)
+
+
+def said_to_need_more(found: Replay) -> Replay:
+    """The replay with all that broke at the first radius said to break at the second alone."""
+    evidence, suite = found.evidence, found.evidence.record.suite
+    threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
+    assert found.outcome.clean is not None
+    x, changed = found.outcome.clean.source, {}
+    for goal, broken in evidence.outcome.goals.items():
+        images = images_of(broken, x, threats)
+        changed[f"{goal}.radius"] = broken.radius.clamp_min(1)
+        changed[f"{goal}.perturbation"] = quantise(images, x, threats[1])
+    claimed = replace(evidence, tensors={**evidence.tensors, **changed})
+    return replace(found, evidence=claiming(claimed, NONE, NONE))
+
+
+def test_an_image_that_breaks_in_a_smaller_ball_too_is_found_by_cutting_it(
+    replayed: Replay,
+) -> None:
+    fell = int((replayed.evidence.outcome.ignore.radius == 0).sum())
+    assert fell >= 4
+    with pytest.raises(RejectionError, match=rf"at eps 0\.04, ({fell}|{fell - 1}) of 24 sources"):
+        reattack.check_transfers(said_to_need_more(replayed), [], lambda *_: None)
+
+
+def test_images_are_cut_to_the_ball_of_each_smaller_radius(replayed: Replay) -> None:
+    """Under L2, where the nearest image of a smaller ball is not that with smaller steps."""
+    assert replayed.outcome.clean is not None
+    x, threats = replayed.outcome.clean.source, [ThreatModel("l2", eps) for eps in (0.5, 2.0)]
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    steps = quantise(threats[1].project(x + noise, x), x, threats[1])
+    radius = torch.ones(24, dtype=torch.int64)
+    evidence = with_radii(replayed.evidence, ignore=radius, target=radius)
+    tensors = {f"{goal}.perturbation": steps for goal in ("ignore", "target")}
+    suite = evidence.record.suite.model_copy(update={"norm": "l2", "eps": (0.5, 2.0)})
+    record = evidence.record.model_copy(update={"suite": suite})
+    evidence = replace(evidence, record=record, tensors={**evidence.tensors, **tensors})
+    smaller, own = reattack._own_cut(replace(replayed, evidence=evidence))
+    for goal in ("ignore", "target"):
+        assert smaller[goal].radius.tolist() == [0] * 24
+        cut = images_of(smaller[goal], x, threats)
+        moved = threats[0].distance(cut, x)
+        assert (moved <= 0.5 + 1e-4).all()
+        assert (moved > 0.49).all(), "the whole of the smaller ball is used"
+        assert own[goal].radius.tolist() == [2] * 24, "no ball is left to cut to"
+
+
+def test_what_reached_one_goal_elsewhere_is_tried_for_both(
+    replayed: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another entry has nothing for 'ignore', and this one's broken images for 'target'."""
+    honest = replayed.evidence.outcome.goals
+    nothing = Broken(torch.full((24,), 2), torch.zeros_like(honest["ignore"].perturbation))
+    others = [
+        {"ignore": nothing, "target": honest["ignore"]},
+        {"ignore": nothing, "target": nothing},
+    ]
+    given = {Path("one"): others[0], Path("two"): others[1]}
+    monkeypatch.setattr(reattack, "_goals_of", lambda path, evidence: given[path])
+    standing = {f"{goal}.radius": nothing.radius for goal in ("ignore", "target")}
+    standing |= {f"{goal}.perturbation": nothing.perturbation for goal in ("ignore", "target")}
+    evidence = replace(replayed.evidence, tensors={**replayed.evidence.tensors, **standing})
+    found = replace(replayed, evidence=claiming(evidence, NONE, NONE))
+    fell = int((honest["ignore"].radius == 0).sum())
+    for order in ([*given], [*given][::-1]):
+        with pytest.raises(RejectionError, match=rf"at eps 0\.04, {fell} of 24 sources"):
+            reattack.check_transfers(found, order, lambda *_: None)
+
+
+@pytest.mark.parametrize("name", ["forwards", "backwards"])
+def test_a_shard_may_take_a_tenth_of_its_passes_more_or_less_elsewhere(name: str) -> None:
+    def taking(passes: int) -> Any:
+        counts = {kind: torch.tensor([[10]]) for kind in Counts.table()}
+        return SimpleNamespace(counts=Counts.of(counts | {name: torch.tensor([[passes]])}))
+
+    for few, refused in ((900, False), (899, True), (0, True)):
+        for pair in ((few, 1000), (1000, few)):
+            assert is_refused(reattack._require_like_passes, 0, *map(taking, pair)) == refused, pair
+
+
+@pytest.mark.parametrize("goal", ["ignore", "target"])
+@pytest.mark.parametrize(("sources", "most"), [(40, 4), (49, 4), (5, 1)])
+def test_a_tenth_of_a_shards_sources_may_fall_otherwise_elsewhere(
+    goal: str, sources: int, most: int
+) -> None:
+    def falling(later: int) -> Any:
+        radius = torch.zeros(sources, dtype=torch.int64)
+        other = Broken(radius.clone(), torch.zeros(sources))
+        radius[:later] = 1
+        both = {"ignore": other, "target": other} | {goal: Broken(radius, other.perturbation)}
+        return SimpleNamespace(goals=both)
+
+    for later, refused in ((most, False), (most + 1, True)):
+        for pair in ((0, later), (later, 0)):
+            assert is_refused(reattack._require_like_outcomes, 0, *map(falling, pair)) == refused
 
 
 # The two starts of a short attack are two

@@ -277,6 +277,7 @@ def test_what_is_attacked_again_follows_from_the_seed_alone(tiny_run: Path) -> N
     stands = evidence.tensors["eligible"] & (evidence.tensors["ignore.radius"] > 0)
     assert all(stands[list(first.sources)])
     assert len(choose(evidence, 1.0, seed=0).sources) == int(stands.sum())
+    assert len(choose(evidence, 0.01, seed=0).sources) == 1, "of a small suite too one is tried"
 
 
 def test_a_verification_is_kept_with_the_files_it_is_of(entry: Path) -> None:

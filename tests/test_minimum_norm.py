@@ -192,6 +192,25 @@ def test_the_optimizer_keeps_every_radius_and_counts(norm: str, linear_vae: Line
     assert problem.backwards.tolist() == [7] * 5
 
 
+@pytest.mark.parametrize("norm", NORMS.names())
+def test_after_a_success_no_iterate_is_farther_than_the_nearest_one(
+    norm: str, linear_vae: LinearBuilder
+) -> None:
+    model, batch = linear_problem(linear_vae)
+    problem = Problem.of(JudgeMargin(), Context(model, batch))
+    seen: list[Tensor] = []
+
+    def visit(x_adv: Tensor) -> Tensor:
+        seen.append(norms_of(x_adv - batch.x, norm))
+        return torch.ones(len(x_adv), dtype=torch.bool)
+
+    start = ThreatModel(norm, 0.02).random_start(batch.x, batch.sample_ids, 0)
+    fmn(problem, start, ThreatModel(norm, 9.0), 7, visit, step_size=5.0, gamma=0.1)
+    distances = torch.stack(seen)
+    assert (distances[0] > 0).all()
+    assert (distances[1:] <= distances.cummin(0).values[:-1] + 1e-6).all()
+
+
 @given(st.floats(0.01, 0.99), st.floats(0.1, 4.0))
 def test_shortening_stops_at_the_threshold(threshold: float, length: float) -> None:
     x, x_adv = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), length)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor
 import genrobust
 from genrobust.batch import Batch, Context
 from genrobust.norms import NORMS
-from genrobust.optimizers import Minimum, Penalty, Problem, adam, apgd
+from genrobust.optimizers import Minimum, Penalty, Problem, adam, apgd, pgd, sgd
 from genrobust.seeding import generator
 from genrobust.threat import ThreatModel
 
@@ -233,6 +235,25 @@ def test_apgd_walks_as_the_papers_algorithm_does(
         torch.testing.assert_close(found.x[i : i + 1], best, atol=1e-5, rtol=0)
 
 
+def test_a_step_size_that_was_just_halved_is_given_time_until_the_checkpoint_after_next() -> None:
+    """A loss that falls at each step, and never below where it was at first, is no gain: steps are
+    halved, and the search is back at its start, at every second checkpoint."""
+    x, threat = torch.full((1, 1, 1, 1), 0.5), ThreatModel("linf", 0.25)
+    seen: list[float] = []
+
+    def promising(x_adv: Tensor, context: Context) -> Tensor:
+        seen.append(float(x_adv.detach()))
+        height = 1000.0 - len(seen) if len(seen) > 1 else 0.0
+        return height + (x_adv - x_adv.detach()).flatten(1).sum(1)
+
+    context = Context(genrobust.load_model("vae"), Batch(x, (0,)))
+    apgd(Problem.of(promising, context), x, threat, steps=100)
+    gone = [(0.5 - place) / 0.25 for place in seen]
+    after = {k: gone[k + 1] for k in (22, 41, 57, 70, 80, 87, 93)}
+    # From rest a step goes three quarters of its way; between, the search reaches the ball's end.
+    assert after == {22: 0.75, 41: 1, 57: 0.375, 70: 1, 80: 0.1875, 87: 1, 93: 0.09375}
+
+
 # What is kept
 
 
@@ -249,18 +270,24 @@ def test_the_best_iterate_is_kept_on_a_jagged_loss(
 
     x, threat = sources(0, 1), ThreatModel(norm, 0.1)
     context = Context(model, Batch(x, tuple(range(COUNT))))
-    for search in (
-        lambda p: apgd(p, start_of(x, threat), threat, steps=20),
-        lambda p: adam(p, start_of(x, threat), threat, steps=20, learning_rate=0.05),
+    start = start_of(x, threat)
+    for search, last in (
+        (partial(apgd, steps=20), False),
+        (partial(pgd, steps=20, step_size=0.03), False),
+        (partial(pgd, steps=20, step_size=0.03, last=True), True),
+        (partial(adam, steps=20, learning_rate=0.05), False),
+        (partial(adam, steps=20, learning_rate=0.05, last=True), True),
+        (partial(sgd, steps=20, learning_rate=0.001, patience=99), False),
+        (partial(sgd, steps=20, learning_rate=0.001, patience=99, last=True), True),
     ):
         seen.clear()
-        found = search(Problem.of(jagged, context))
+        found = search(Problem.of(jagged, context), start, threat)
         losses = torch.stack([loss for _, loss in seen])
-        torch.testing.assert_close(found.loss, losses.amin(0))
-        best = torch.stack([seen[int(losses[:, i].argmin())][0][i] for i in range(COUNT)])
-        torch.testing.assert_close(found.x, best)
-        torch.testing.assert_close(jagged(found.x, context), found.loss)
-        assert (found.loss <= losses[0]).all()
+        kept = torch.full((COUNT,), len(seen) - 1) if last else losses.argmin(0)
+        each = torch.arange(COUNT)
+        torch.testing.assert_close(found.loss, losses[kept, each])
+        torch.testing.assert_close(found.x, torch.stack([one for one, _ in seen])[kept, each])
+        assert (found.loss > losses.amin(0)).any() == last, "the last is not the best by chance"
         threat.check(found.x, x, "the search")
 
 
@@ -329,6 +356,11 @@ def test_samples_below_the_stop_are_dropped_and_the_others_searched_on(
     assert (of.forwards[~hard] < 20).all()
     assert list(of.objective.forwards.values()) == of.forwards.tolist()  # type: ignore[attr-defined]
     assert torch.equal(found.loss < 0, ~hard)
+
+    level = problem(model, x)
+    still = replace(level, objective=lambda x_adv, _: 0 * x_adv.flatten(1).sum(1))
+    apgd(still, start_of(x, threat), threat, steps=50, stop_below=0.0)
+    assert (level.forwards == 50).all(), "on the line is not below it"
 
     plain = apgd(problem(model, x), start_of(x, threat), threat, steps=50)
     torch.testing.assert_close(found.loss[hard] - 100, plain.loss[hard], atol=2e-5, rtol=0)

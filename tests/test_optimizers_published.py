@@ -53,6 +53,8 @@ def test_a_minimum_can_be_told_to_keep_what_is_worse(plain: Plain) -> None:
     )
     minimum = Minimum(problem, plain.x)
     minimum.update(problem.index, plain.x, torch.zeros(COUNT))
+    minimum.update(problem.index, plain.x + 2, torch.zeros(COUNT))
+    assert torch.equal(minimum.x, plain.x), "of two that are as good the first is kept"
     minimum.replace(torch.tensor([1]), plain.x[[1]] + 1, torch.tensor([5.0]))
     assert minimum.loss.tolist() == [0, 5, 0, 0]
     assert torch.equal(minimum.x[1], plain.x[1] + 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -265,6 +267,49 @@ def test_attacks_run_again_elsewhere_refuse_what_is_otherwise_at_many_sources(
             continue
         with pytest.raises(RejectionError, match=f"gives another '{name}'"):
             reattack._require_like_signs(0, claimed, ours)
+
+
+@pytest.mark.parametrize(("sources", "most"), [(40, 8), (44, 8), (9, 2)])
+def test_a_fifth_of_the_eligible_sources_may_end_otherwise_elsewhere(
+    sources: int, most: int
+) -> None:
+    """At each radius, of as many that are eligible; two where there are few."""
+
+    def shown(otherwise: int) -> Any:
+        longer, counts = torch.zeros(sources + 5), torch.zeros(3, 2, dtype=torch.int64)
+        fooled = torch.zeros(2, sources + 5, dtype=torch.bool)
+        fooled[1, :otherwise] = True
+        tensors = {"probe.success": fooled, "succeeded": counts, "longer.tried": longer}
+        eligible = torch.arange(sources + 5) < sources
+        return SimpleNamespace(tensors=lambda: tensors, eligible=eligible)
+
+    reattack._require_like_signs(0, shown(most), shown(0))
+    with pytest.raises(RejectionError, match=r"gives another 'probe\.success'"):
+        reattack._require_like_signs(0, shown(most + 1), shown(0))
+
+
+@pytest.mark.parametrize("name", ["gradient_norm", "descent", "damage.attacked"])
+def test_attacks_run_again_on_the_same_machine_differ_by_less_than_a_thousandth(
+    name: str, evidence: Evidence, again: list[Outcome]
+) -> None:
+    tensors = {**evidence.tensors, name: evidence.tensors[name] * 1.001}
+    with pytest.raises(RejectionError, match=f"gives another '{name}'"):
+        reattack._require_same(
+            0, replace(evidence, tensors=tensors).shard(0), again[0].without_misses()
+        )
+
+
+@pytest.mark.parametrize("value", [1e-2, 3.0, -5e3])
+def test_signs_differ_by_less_than_rounding_here_and_by_a_twentieth_elsewhere(value: float) -> None:
+    limits = ((5e-5, False, False), (2e-4, True, False), (0.04, True, False), (0.06, True, True))
+    for share, *wanted in limits:
+        pair = torch.tensor([value]), torch.tensor([value * (1 + share)])
+        assert [bool(replay.differing(*pair, exact)) for exact in (True, False)] == wanted
+    nothing, number = torch.tensor([float("nan")]), torch.tensor([1.0])
+    for exact in (True, False):
+        assert not replay.differing(nothing, nothing, exact)
+        assert replay.differing(nothing, number, exact)
+        assert replay.differing(number, torch.zeros(1), exact)
 
 
 @pytest.mark.parametrize("elsewhere", [None, "processor Another there"])

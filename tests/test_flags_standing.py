@@ -38,7 +38,11 @@ def first(count: int, of: int = COUNT) -> Tensor:
 
 
 def raised(
-    suite: Suite, radius: Tensor | None, eligible: Tensor | None = None, **borne: Tensor
+    suite: Suite,
+    radius: Tensor | None,
+    eligible: Tensor | None = None,
+    norm: Tensor | None = None,
+    **borne: Tensor,
 ) -> list[Flag]:
     """The flags of a run in which the sources that are named by a column bear its sign."""
     count = COUNT if radius is None else len(radius)
@@ -49,7 +53,7 @@ def raised(
     signs = Signs.of(
         {
             **columns,
-            **{"gradient_norm": one, "descent_promised": one},
+            **{"gradient_norm": one if norm is None else norm, "descent_promised": one},
             **dict.fromkeys(("surrogate_label", "deployed_label"), torch.zeros_like(one).long()),
             **dict.fromkeys(("probe.success", "probe.again"), success),
         }
@@ -84,6 +88,20 @@ def test_a_sign_of_those_that_stand_is_told(small_suite: Suite, column: str) -> 
 def test_a_sign_beyond_its_share_is_told_once(small_suite: Suite, column: str) -> None:
     (flag,) = raised(at(small_suite, 0.06), first(7).long(), **{column: first(7)})
     assert flag.limit == 0.25
+
+
+@pytest.mark.parametrize("column", ["gradient_cosine", "descent"])
+def test_a_sign_of_gradients_is_not_asked_of_sources_without_one(
+    small_suite: Suite, column: str
+) -> None:
+    """Two without are too few for the flag of those, and with two others too few to stand out."""
+    suite, norm = at(small_suite, 0.06), (~first(2)).float()
+    told = {
+        norm is None: raised(suite, first(4).long(), norm=norm, **{column: first(4)})
+        for norm in (None, norm)
+    }
+    assert [flag.name for flag in told[True]] == [BORNE[column][2]]
+    assert told[False] == []
 
 
 @pytest.mark.parametrize(("others", "told"), [(0, True), (4, True), (5, False), (20, False)])

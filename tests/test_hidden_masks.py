@@ -342,7 +342,7 @@ def test_damage_that_does_not_grow_is_told_of_what_stands() -> None:
     eligible, count = torch.ones(20, dtype=torch.bool), 20
     still = dict.fromkeys(("clean", "clean_similarity", "constant"), torch.zeros(count))
 
-    def raised(growth: float, standing: int, share: float) -> bool:
+    def raised(growth: float, standing: int, share: float, suite: Suite = suite) -> bool:
         last = torch.where(torch.arange(count) < share * standing, growth, 2.0)
         damaged = Damaged(**still, attacked_shift=torch.stack([torch.ones(count), last]))
         radius = torch.where(torch.arange(count) < standing, 2, 0)
@@ -350,8 +350,13 @@ def test_damage_that_does_not_grow_is_told_of_what_stands() -> None:
 
     assert raised(1.0, standing=20, share=0.6)
     assert not raised(1.0, standing=20, share=0.5)
-    assert not raised(1.2, standing=20, share=1.0)
+    assert raised(1.09, standing=20, share=1.0)
+    assert not raised(1.1, standing=20, share=1.0)
+    assert raised(float("nan"), standing=20, share=1.0)
+    near = suite.model_copy(update={"eps": (0.02, 0.03, 0.039)})
+    assert not raised(1.0, standing=20, share=1.0, suite=near), "not twice as large"
     assert not raised(1.0, standing=10, share=1.0)
+    assert raised(1.0, standing=11, share=1.0)
 
 
 def test_signs_that_older_runs_lack_raise_nothing() -> None:

@@ -265,6 +265,24 @@ def test_what_reached_one_goal_elsewhere_is_tried_for_both(
             reattack.check_transfers(found, order, lambda *_: None)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"dataset": "mnist"}, {"split": "train"}, {"data_sha256": "0" * 64}, {"norm": "l2"}),
+        *({"eps": (0.04, 0.2)}, {"sample_ids": (*range(1, 25),)}, {"target_ids": (*range(24),)}),
+        {"name": "other", "resamples": 7, "attacks": ()},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_only_images_of_the_same_sources_and_balls_are_tried_on_another_model(
+    other: dict[str, Any], tiny_run: Path, evidence: Evidence
+) -> None:
+    suite = evidence.record.suite.model_copy(update=other)
+    asked = replace(evidence, record=evidence.record.model_copy(update={"suite": suite}))
+    goals = reattack._goals_of(tiny_run, asked)
+    assert (goals is not None) == ("name" in other), "how they were found is no matter"
+
+
 @pytest.mark.parametrize("name", ["forwards", "backwards"])
 def test_a_shard_may_take_a_tenth_of_its_passes_more_or_less_elsewhere(name: str) -> None:
     def taking(passes: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import hypergeom
 from torch import Tensor, nn
 
 import genrobust
@@ -119,6 +120,16 @@ def test_chance_is_a_hundredth_at_most(small_suite: Suite, others: int, told: bo
 def test_what_may_be_lifted_is_a_twentieth(bearing: int, standing: int, told: bool) -> None:
     found = stand_more_often({"sign": first(bearing, 100)}, first(standing, 100).long(), 1)
     assert bool(found) == told
+
+
+@pytest.mark.parametrize(("both", "told"), [(9, False), (10, True)])
+def test_what_chance_hardly_gives_but_lifts_little_is_not_told(both: int, told: bool) -> None:
+    """Of 100, 20 bear a sign and 20 stand: by chance 4 do both, and 9 or more in one of 254; yet a
+    twentieth above what chance gives is no lift."""
+    bearing, standing = first(20, 100), first(20, 100).roll(20 - both)
+    assert int((bearing & standing).sum()) == both
+    assert hypergeom.sf(8, 100, 20, 20) == pytest.approx(1 / 254, rel=0.01)
+    assert bool(stand_more_often({"sign": bearing}, standing.long(), 1)) == told
 
 
 def test_the_smallest_radius_that_tells_is_named(small_suite: Suite) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.attacks import make_attack
+from genrobust.attacks.neighbours import _Classes
+from genrobust.attacks.square import Square
 from genrobust.batch import Batch, Context
 from genrobust.judges import Judge, load_judge
 from genrobust.norms import load_norm
@@ -106,6 +108,58 @@ def test_neighbours_have_a_direction_where_the_judge_has_none() -> None:
     assert torch.equal(make_attack("neighbours", {"steps": 20})(model, away, threat).x_adv, x)
 
 
+def four_pixels() -> genrobust.GenerativeModel:
+    """A model whose code is its image and its reconstruction."""
+    return genrobust.wrap(
+        nn.Identity(),
+        encode=lambda x: x.flatten(1),
+        decode=lambda code: code.view(-1, 1, 1, 4),
+        input_shape=(1, 1, 4),
+    )
+
+
+@pytest.mark.parametrize("name", ["multi-target", "nearest"])
+def test_of_several_classes_the_nearest_is_tried_first(name: str) -> None:
+    """A judge that sees the brightest pixel: to its next one the ball reaches, and to no other."""
+    judge = Judge("brightest", nn.Flatten(), "0")
+    x, labels = torch.tensor([[[[0.6, 0.4, 0.3, 0.1]]]]), torch.tensor([0])
+    points = [[0.1, 0.1, 0.1, 0.9], [0.1, 0.2, 0.9, 0.1], [0.45, 0.55, 0.3, 0.1], [0.6, 0, 0, 0]]
+    references = (torch.tensor(points).view(-1, 1, 1, 4), torch.tensor([3, 2, 1, 0]))
+    settings = {"steps": 30, "classes": 1, "confidence": 0.0}
+    for eps, falls in ((0.11, True), (0.09, False)):
+        batch = Batch(x, (0,), labels=labels, judge=judge, references=references)
+        found = make_attack(name, settings)(four_pixels(), batch, ThreatModel("linf", eps))
+        assert bool(found.success) == falls
+
+
+def test_neighbours_take_other_classes_by_their_nearest_code() -> None:
+    points = [[0.9, 0.1], [0.5, 0.5], [0.1, 0.2], [0.1, 0.9], [0.15, 0.1]]
+    places = torch.tensor([[*point, 0.0, 0.0] for point in points]).view(-1, 1, 1, 4)
+    x = torch.tensor([[0.1, 0.1, 0, 0], [0.9, 0.9, 0, 0]]).view(2, 1, 1, 4)
+    references = (places, torch.tensor([4, 2, 0, 7, 0]))
+    batch = Batch(x, (0, 1), labels=torch.tensor([0, 4]), references=references)
+    found = _Classes.around(Context(four_pixels(), batch), 9)
+    # Of two at one distance any may be first.
+    assert found.aimed[:, 0].tolist() == [2, 2]
+    assert [sorted(row) for row in found.aimed[:, 1:].tolist()] == [[4, 7], [0, 7]]
+    assert found.aimed[1].tolist() == [2, 7, 0]
+    apart = torch.tensor([[0.32, 0.64, 0.64], [0.32, 0.64, 1.13]]).sqrt()
+    torch.testing.assert_close(found.width, apart)
+    two = _Classes.around(Context(four_pixels(), batch), 2)
+    assert torch.equal(two.aimed, found.aimed[:, :2])
+
+
+def test_squares_shrink_as_the_paper_has_them_shrink() -> None:
+    """Andriushchenko et al. 2020: of 10,000 queries, half the area from 10, 50, 200, ... on."""
+    square = Square(queries=10_000, first_share=0.8)
+    areas = {0: 0.8, 9: 0.8, 10: 0.4, 49: 0.4, 50: 0.2, 200: 0.1, 500: 0.05, 1000: 0.025}
+    areas |= {1999: 0.025, 2000: 0.0125, 4000: 0.00625, 7999: 0.003125, 8000: 0.0015625}
+    assert {query: square._side(query, 1000) for query in areas} == {
+        query: round(1000 * area**0.5) for query, area in areas.items()
+    }
+    assert square._side(9_999, 4) == 1
+
+
 def test_a_neighbour_margin_is_the_log_odds_of_two_densities() -> None:
     model = genrobust.wrap(Plane())
     codes = torch.tensor([[-0.3, 0.0], [0.2, 0.1], [0.4, -0.1]])
@@ -130,3 +184,22 @@ def test_another_start_of_a_switch_is_tried_where_the_first_did_not_arrive() -> 
     assert (thrice.loss <= once.loss).all()
     assert (thrice.loss < once.loss).any()
     assert (thrice.backwards <= 3 * once.backwards).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "setting"),
+    [("code-switch", "jointvae", "categories"), ("multi-target", "vae", "classes")],
+)
+def test_what_is_fooled_less_than_by_the_confidence_is_searched_to_the_end(
+    name: str, model: str, setting: str
+) -> None:
+    """Scoring judges are another: one that is only just fooled says little of them."""
+    x, labels = images(6)
+    batch = Batch(x, range(6), labels=labels, judge=load_judge("digits", "lenet"))
+    attack = make_attack(name, {"steps": 20, setting: 2})
+    found = attack(genrobust.load_model(model), batch, ThreatModel("linf", 0.1))
+    unsure = found.loss >= -4
+    assert (unsure & (found.loss < 0)).any()
+    assert (~unsure).any()
+    assert (found.backwards[unsure] == 2 * 20).all()
+    assert (found.backwards[~unsure] < 2 * 20).all()

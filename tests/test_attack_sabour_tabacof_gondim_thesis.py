@@ -104,6 +104,21 @@ def test_the_result_of_a_sweep_is_its_best_weight(plain: Plain) -> None:
     assert torch.equal(found.loss, inside.loss.amin(0))
 
 
+def test_without_a_ball_the_last_weight_that_still_leads_to_the_target_is_shown(
+    plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds again after it did not is another image than the one that was to be shown."""
+    held = [[1, 1, 1, 1], [1, 1, 0, 1], [1, 0, 0, 0], [0, 1, 1, 1]]  # of each source, by weight
+    by_weight = torch.tensor(held, dtype=torch.bool).T
+    monkeypatch.setattr(PenaltySweep, "_nearer_to_target", lambda *_: by_weight)
+    attack = make_attack("tabacof", {"points": 4, "iterations": 5, "lowest": 0.01, "highest": 10.0})
+    assert isinstance(attack, PenaltySweep)
+    sweep = attack.sweep(plain.model, plain.batch)
+    found = attack(plain.model, plain.batch, ThreatModel("l2", math.inf))
+    shown = [3, 1, 0, int(sweep.loss[:, 3].argmin())]
+    assert torch.equal(found.x_adv, sweep.x_adv[shown, range(COUNT)])
+
+
 def test_autoencoders_get_the_squared_distance_of_codes() -> None:
     codes = iter([Posterior((Point(torch.tensor([[v, 0.0]])),)) for v in (1.0, 4.0)])
     module = nn.Identity()

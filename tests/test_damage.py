@@ -24,7 +24,7 @@ from genrobust.records.record import Record
 from genrobust.rules import CHANGED, KEPT, RULES, Sources
 from genrobust.rules.damage import TAKEN, Damage
 from genrobust.rules.distance import Distance
-from genrobust.rules.line import LINE
+from genrobust.rules.line import LINE, line
 from genrobust.runner import curve
 from genrobust.runner.constant import COUNT, Constant
 from genrobust.runner.damage import without_attack
@@ -119,6 +119,13 @@ def test_a_picture_is_lost_at_the_line_and_taken_where_the_target_is_nearer() ->
     assert shown.tolist() == [KEPT, KEPT, CHANGED, CHANGED, TAKEN, TAKEN]
     put_in = Damage().look_at_input(seen.view(-1, 1, 1, 1), sources)
     assert put_in.tolist() == [KEPT, KEPT, *[CHANGED] * 4]
+
+
+def test_what_lies_on_the_line_is_outside() -> None:
+    sources = sources_at(0.0)
+    edge = line(sources).view(1, 1, 1, 1)
+    for value, shown in ((edge, CHANGED), (edge.nextafter(0 * edge), KEPT)):
+        assert Damage().look_at_input(value, sources).tolist() == [shown]
 
 
 def test_the_line_is_the_datas_and_gives_no_room_for_a_bad_reconstruction() -> None:

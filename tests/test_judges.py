@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges import JUDGES, Judge, load_judge, roles
 from genrobust.judges.check import check_gradient, check_recognises
+from genrobust.judges.judge import Panel
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.runner.options import Options
 from genrobust.runner.plan import plan
@@ -238,6 +240,25 @@ def test_a_judge_that_recognises_little_is_said_to() -> None:
     judge = Judge("mine", Does(lambda x: -ten(x).cumsum(1) - torch.arange(10.0)), "")
     with pytest.warns(GenrobustWarning, match="recognises 1.% of the sources .* not robust"):
         check_recognises(judge, images.take(range(40)), images.labels_of(range(40)))
+
+
+@pytest.mark.parametrize(("right", "said"), [(20, False), (19, True)])
+def test_a_judge_that_recognises_half_is_enough(right: int, said: bool) -> None:
+    labels = torch.arange(40) % 10
+    answers = torch.where(torch.arange(40) < right, labels, (labels + 1) % 10)
+    judge = Judge("mine", Does(lambda x: nn.functional.one_hot(answers, 10).float()), "")
+    words = pytest.warns(GenrobustWarning, match="recognises 48% of the sources")
+    with words if said else nullcontext():
+        check_recognises(judge, torch.zeros(40, 1, 4, 4), labels)
+
+
+def test_a_panel_gives_no_verdict_where_one_of_three_differs() -> None:
+    votes = torch.tensor([[1, 1, 1, 2, 0], [1, 1, 2, 1, 1], [1, 2, 1, 1, 2]])
+    judges = [
+        Judge(str(i), Does(lambda x, row=row: nn.functional.one_hot(row, 3).float()), "")
+        for i, row in enumerate(votes)
+    ]
+    assert Panel(tuple(judges)).verdict(torch.zeros(5, 1, 4, 4)).tolist() == [1, -1, -1, -1, -1]
 
 
 def test_threads_may_share_a_judge_that_keeps_something_as_it_runs() -> None:

@@ -172,6 +172,16 @@ def test_small_shortfalls_of_many_pixels_do_not_sum_up_to_leave_the_ball() -> No
     assert not fits(steps + 1, x, threat).any()
 
 
+def test_what_is_stored_leaves_neither_end_of_the_box_nor_the_steps_that_there_are() -> None:
+    threat, x = ThreatModel("linf", 0.1), torch.tensor([0.0, 0.05, 1.0, 0.95]).view(4, 1, 1, 1)
+    steps = torch.tensor([1, 70, 1, 70]).view(4, 1, 1, 1) * torch.tensor([1, 1, -1, -1]).view_as(x)
+    assert fits(steps, x, threat).all(), "into the box"
+    assert not fits(-steps, x, threat).any(), "out of it"
+    tiny, grey = ThreatModel("linf", 1e-6), torch.full((1, 1, 1, 1), 0.5)
+    for number, inside in ((127, True), (-127, True), (-128, False)):  # as rounding, it is nothing
+        assert bool(fits(torch.full_like(grey, number), grey, tiny)) == inside
+
+
 @pytest.mark.parametrize(
     ("levels", "dtype"), [(127, torch.int8), (128, torch.int16), (32768, torch.int32)]
 )

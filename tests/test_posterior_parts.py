@@ -50,7 +50,7 @@ def test_a_straight_through_code_has_the_features_gradient() -> None:
 
 
 def test_a_cold_relaxed_code_is_the_deployed_one() -> None:
-    parts = (Codebook(draw(2, 2), BOOK), Codebook(draw(2, 2), torch.stack([BOOK, BOOK / 4])))
+    parts = (Codebook(draw(20, 2), BOOK), Codebook(draw(20, 2), torch.stack([BOOK, BOOK / 4])))
     for part in (*parts, Grid(draw(2, 2), Grid.levels([3, 4]))):
         torch.testing.assert_close(part.relaxed(1e-4), part.mode(), atol=1e-4, rtol=0)
 

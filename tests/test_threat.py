@@ -131,6 +131,14 @@ def test_starts_differ_by_sample_seed_restart_and_norm(norm: str) -> None:
     assert len({tuple(start.flatten().tolist()) for start in starts}) == len(starts)
 
 
+def test_starts_of_a_wide_l2_ball_are_no_farther_out_than_1() -> None:
+    grey = torch.full((4, 1, 32, 32), 0.5)
+    for eps, far in ((0.3, 0.3), (1.0, 1.0), (5.0, 1.0), (float("inf"), 1.0)):
+        threat = ThreatModel("l2", eps)
+        away = threat.distance(threat.random_start(grey, range(4), seed=0), grey)
+        torch.testing.assert_close(away, torch.full((4,), far))
+
+
 def test_linf_starts_fill_the_ball_evenly() -> None:
     x = torch.full((400, 1, 3, 3), 0.5)
     noise = (ThreatModel("linf", 0.1).random_start(x, range(400), seed=0) - x) / 0.1

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -33,7 +35,7 @@ from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Problem, fmn
 from genrobust.outcomes.scores import mean
 from genrobust.records.curve_record import MinimumNormRecord
-from genrobust.runner import curve, task
+from genrobust.runner import curve, smallest, task
 from genrobust.runner.shard import Measured
 from genrobust.runner.store import Store
 from genrobust.seeding import generator
@@ -223,6 +225,29 @@ def test_shortening_leaves_what_does_not_hold() -> None:
     x_adv = torch.ones(2, 1, 1, 1)
     found = shorten(x_adv, torch.zeros(2, 1, 1, 1), lambda image: torch.zeros(len(image)) > 0)
     assert torch.equal(found, x_adv)
+
+
+# Which attacks try to do better, where, and of which sources
+
+
+def test_radii_are_gone_through_from_the_largest_down_after_the_searches_in_the_box() -> None:
+    """What is found nearer in a large ball is then sought nearer still in the ball inside it."""
+    spec: Any = SimpleNamespace(attacks=("a", "b"), searches=("s",), eps=(0.0, 0.1, 0.2))
+    inside = [(row, name, e) for e in (2, 1) for row, name in enumerate("ab")]
+    assert [*smallest._stages(spec)] == [(3, "s", 3), *inside]
+
+
+def test_a_radius_is_tried_on_what_lies_between_it_and_the_next_larger_one() -> None:
+    distance = torch.tensor([0.0, 0.1, 0.1001, 0.2, 0.2001, math.inf, 0.15])
+    eligible = torch.tensor([True] * 6 + [False])
+    so_far: Any = SimpleNamespace(distance=distance, baseline=SimpleNamespace(eligible=eligible))
+
+    def between(radius: float, larger: float) -> list[int]:
+        return smallest._NearestSoFar.between(so_far, radius, larger).tolist()
+
+    assert between(0.1, 0.2) == [2, 3]
+    assert between(0.2, math.inf) == [4, 5]
+    assert between(math.inf, math.inf) == [0, 1, 2, 3, 4, 5]
 
 
 # Closed forms of the curve

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ from genrobust.batch import Batch
 from genrobust.data import Images, load_images
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Counts, Damaged
+from genrobust.outcomes.outcome import Broken, Counts, Damaged
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Record
 from genrobust.rules import CHANGED, KEPT, RULES, Sources
 from genrobust.rules.damage import TAKEN, Damage
 from genrobust.rules.distance import Distance
 from genrobust.rules.line import LINE, line
-from genrobust.runner import curve
+from genrobust.runner import curve, damage
 from genrobust.runner.constant import COUNT, Constant
 from genrobust.runner.damage import without_attack
 from genrobust.runner.measure import measure_baseline
@@ -298,6 +299,44 @@ def test_damage_is_the_distance_of_the_worst_reconstruction_that_was_stored(
         assert fell.any()
         assert (t["damage.attacked"][1] >= stored * 0.999)[fell].all()
         assert (stored >= LINE * t["damage.constant"] * 0.999)[fell].all()
+
+
+def test_the_worst_picture_is_of_any_search_so_far_of_noise_and_of_what_broke_the_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a model that gives each image back: its damage is the change of the image alone."""
+    x = torch.full((4, 1, 4, 4), 0.5)
+    spec: Any = SimpleNamespace(norm="linf", eps=(0.1, 0.2, 0.3))
+    scorer: Any = SimpleNamespace(reconstruct=lambda images, ids: images[None])
+    baseline: Any = SimpleNamespace(reconstruction=x)
+
+    def moved(*changes: float) -> Tensor:
+        return x + torch.tensor(changes).view(-1, 1, 1, 1)
+
+    # The first source breaks at the second radius; of the second the first search alone does
+    # anything; of the third noise does; and of the last the searches do more and more.
+    effect: Any = SimpleNamespace(x_adv=moved(0.15, 0, 0, 0))
+    broken = Broken(torch.tensor([1, 3, 3, 3]), torch.zeros(4), effect)
+    searched = iter([moved(0, 0.08, 0, 0.1), moved(0, 0, 0, 0.2), moved(0, 0, 0, 0.3)])
+    monkeypatch.setattr(damage, "_searched", lambda *_: next(searched))
+    monkeypatch.setattr(damage, "noise_of", lambda *_: moved(0.01, 0.01, 0.05, 0.01))
+    found = damage.by_attack(spec, scorer, Batch(x, range(4)), baseline, broken)
+    each = torch.tensor([[0.01, 0.08, 0.05, 0.1], [0.15, 0.08, 0.05, 0.2], [0.15, 0.08, 0.05, 0.3]])
+    torch.testing.assert_close(found["attacked"], 4 * each)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_noise_has_the_size_of_an_attack_on_black_and_white_too(norm: str) -> None:
+    x = torch.tensor([0.0, 1.0, 0.5]).view(-1, 1, 1, 1).expand(3, 1, 8, 8)
+    threat = ThreatModel(norm, 0.2)
+    noise = damage.noise_of(Batch(x, range(3)), threat)
+    assert ((noise >= 0) & (noise <= 1)).all()
+    torch.testing.assert_close(threat.distance(noise, x), torch.full((3,), 0.2))
+    if norm == "linf":
+        torch.testing.assert_close((noise - x).abs(), torch.full_like(x, 0.2))
+    start = threat.random_start(x, range(3), seed=0) - x
+    alike = torch.cosine_similarity((noise - x)[2].flatten(), start[2].flatten(), 0)
+    assert abs(float(alike)) < 0.5, "it is another draw than where attacks begin"
 
 
 def test_the_report_and_the_terminal_tell_it(trained: tuple[Run, Path]) -> None:

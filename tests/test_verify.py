@@ -22,7 +22,7 @@ from genrobust.evidence.checks import run_steps
 from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import Check, Verification
 from genrobust.records.record import Estimate
-from genrobust.verify.claims import highest, lowest
+from genrobust.verify.claims import _near, highest, lowest
 from genrobust.verify.reattack import BOUND, _lower_bound, choose
 from genrobust.verify.replay import Replay, steps
 from genrobust.verify.subject import find_subjects, read_subject
@@ -252,6 +252,49 @@ def test_an_interval_without_width_has_that_of_the_rule_of_three(
     estimate: Estimate, ends: tuple[float, float]
 ) -> None:
     assert (lowest(estimate), highest(estimate)) == pytest.approx(ends)
+
+
+WIDE = Estimate(value=0.5, low=0.4, high=0.6, n=200)
+FLAT = Estimate(value=0.0, low=0.0, high=0.0, n=200)
+
+
+@pytest.mark.parametrize(
+    ("found", "changes", "near"),
+    [
+        (WIDE, {"value": 0.6}, True),
+        (WIDE, {"value": 0.4}, True),
+        (WIDE, {"value": 0.601}, False),
+        (WIDE, {"value": 0.399}, False),
+        # Ends may be off by a quarter of the recomputed width, here 0.05, to either side.
+        (WIDE, {"low": 0.351, "high": 0.649}, True),
+        (WIDE, {"low": 0.449, "high": 0.551}, True),
+        *((WIDE, {"low": low}, False) for low in (0.349, 0.451)),
+        *((WIDE, {"high": high}, False) for high in (0.549, 0.651)),
+        *((WIDE, {"n": n}, True) for n in (198, 202)),
+        *((WIDE, {"n": n}, False) for n in (197, 203)),
+        # Without a width it is that of the rule of three: 0.03, from end to end.
+        (FLAT, {"value": 0.0149, "high": 0.0074}, True),
+        (FLAT, {"value": 0.0151}, False),
+        (FLAT, {"high": 0.0076}, False),
+    ],
+)
+def test_a_claim_from_another_machine_is_judged_by_the_recomputed_interval(
+    found: Estimate, changes: dict[str, float], near: bool
+) -> None:
+    assert _near(found.model_copy(update=changes), found) == near
+
+
+@pytest.mark.parametrize(
+    ("claimed", "found", "near"),
+    [
+        *((1.0, 1.049, True), (1.049, 1.0, True), (1.0, 1.06, False), (1.06, 1.0, False)),
+        *((None, None, True), (None, 1.0, False), (1.0, None, False)),
+    ],
+)
+def test_means_without_an_interval_differ_by_a_twentieth_at_most(
+    claimed: float | None, found: float | None, near: bool
+) -> None:
+    assert _near(claimed, found) == near
 
 
 @given(st.integers(1, 60), st.data())

@@ -305,7 +305,7 @@ def test_the_worst_picture_is_of_any_search_so_far_of_noise_and_of_what_broke_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of a model that gives each image back: its damage is the change of the image alone."""
-    x = torch.full((4, 1, 4, 4), 0.5)
+    x = torch.full((5, 1, 4, 4), 0.5)
     spec: Any = SimpleNamespace(norm="linf", eps=(0.1, 0.2, 0.3))
     scorer: Any = SimpleNamespace(reconstruct=lambda images, ids: images[None])
     baseline: Any = SimpleNamespace(reconstruction=x)
@@ -314,14 +314,16 @@ def test_the_worst_picture_is_of_any_search_so_far_of_noise_and_of_what_broke_th
         return x + torch.tensor(changes).view(-1, 1, 1, 1)
 
     # The first source breaks at the second radius; of the second the first search alone does
-    # anything; of the third noise does; and of the last the searches do more and more.
-    effect: Any = SimpleNamespace(x_adv=moved(0.15, 0, 0, 0))
-    broken = Broken(torch.tensor([1, 3, 3, 3]), torch.zeros(4), effect)
-    searched = iter([moved(0, 0.08, 0, 0.1), moved(0, 0, 0, 0.2), moved(0, 0, 0, 0.3)])
+    # anything; of the third noise does; of the fourth the searches do more and more; and what
+    # broke the last does less than the search before it.
+    effect: Any = SimpleNamespace(x_adv=moved(0.15, 0, 0, 0, 0.06))
+    broken = Broken(torch.tensor([1, 3, 3, 3, 1]), torch.zeros(5), effect)
+    searched = iter([moved(0, 0.08, 0, 0.1, 0.09), moved(0, 0, 0, 0.2, 0), moved(0, 0, 0, 0.3, 0)])
     monkeypatch.setattr(damage, "_searched", lambda *_: next(searched))
-    monkeypatch.setattr(damage, "noise_of", lambda *_: moved(0.01, 0.01, 0.05, 0.01))
-    found = damage.by_attack(spec, scorer, Batch(x, range(4)), baseline, broken)
-    each = torch.tensor([[0.01, 0.08, 0.05, 0.1], [0.15, 0.08, 0.05, 0.2], [0.15, 0.08, 0.05, 0.3]])
+    monkeypatch.setattr(damage, "noise_of", lambda *_: moved(0.01, 0.01, 0.05, 0.01, 0))
+    found = damage.by_attack(spec, scorer, Batch(x, range(5)), baseline, broken)
+    each = torch.tensor([0.15, 0.08, 0.05, 0.3, 0.09]).repeat(3, 1)
+    each[0, 0], each[:2, 3] = 0.01, torch.tensor([0.1, 0.2])
     torch.testing.assert_close(found["attacked"], 4 * each)
 
 

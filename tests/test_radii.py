@@ -192,7 +192,10 @@ def test_what_stands_in_a_ball_is_left_alone_in_those_inside_it() -> None:
     assert sum(a.forwards for a in down.attacks) < sum(a.forwards for a in up.attacks)
 
 
-def test_what_lost_its_class_in_a_large_ball_is_attacked_in_the_small_one(overshoot: str) -> None:
+def test_what_lost_its_class_in_a_large_ball_is_attacked_in_the_small_one(
+    overshoot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(radii, "HALVINGS", 0)  # no ball between the two lets it fall first
     suite = descending(suite_of(overshoot, ensemble=True))
     alone = genrobust.bench("vae", suite, limit=12, eps=[0.125])
     beside = genrobust.bench("vae", suite, limit=12, eps=[0.125, 1.0])

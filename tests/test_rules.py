@@ -16,8 +16,10 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, write_evidence
 from genrobust.judges import Judge, load_judge
+from genrobust.judges.judge import NO_VERDICT
 from genrobust.report.html import render
 from genrobust.rules import CHANGED, KEPT, RULES, Rule, Sources, Words
+from genrobust.runner.measure import Baseline
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
@@ -186,3 +188,16 @@ def test_sources_are_taken_with_all_that_is_theirs() -> None:
     part = sources_of([5, 7, 9])[torch.tensor([2, 0])]
     assert part.sample_ids == (9, 5)
     assert part.x.shape == (2, 1, 1, 1)
+
+
+def test_any_class_but_the_sources_is_a_success_and_no_verdict_is_none() -> None:
+    verdicts = torch.tensor([0, 1, 2, NO_VERDICT])
+    labels = torch.full((4,), 1)
+    none = torch.zeros(4, 1, 1, 1)
+    sources = Sources((0, 1, 2, 3), none, labels, labels + 1, none, None, None)
+    base = Baseline(**vars(sources), input_verdict=verdicts, clean_verdict=labels)
+    assert base.reached(verdicts, None).tolist() == [True, False, True, False]
+    assert base.reached(verdicts, labels + 1).tolist() == [False, False, True, False]
+    assert base.eligible.tolist() == [False, True, False, False]
+    turned = Baseline(**vars(sources), input_verdict=labels, clean_verdict=verdicts)
+    assert turned.eligible.tolist() == base.eligible.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -378,6 +379,8 @@ def test_scores_are_counts_and_fall_with_the_radius(one: Worst) -> None:
         assert at.robust_accuracy.low <= at.robust_accuracy.value <= at.robust_accuracy.high
         if at.as_ignore_target is not None and at.as_target is not None:
             assert at.as_target.value <= at.as_ignore_target.value
+            of_wrong = at.as_target.value / (at.as_ignore_target.value or math.nan)
+            assert at.as_target_of_wrong == (pytest.approx(of_wrong) if of_wrong >= 0 else None)
             share = found.eligible / count
             assert at.robust_accuracy.value == pytest.approx(
                 share * (1 - at.as_ignore_target.value)

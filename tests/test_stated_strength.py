@@ -28,8 +28,10 @@ from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Broken, Counts
 from genrobust.posterior import Categorical, Posterior
 from genrobust.records.record import Estimate
+from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import images_of, quantise
 from genrobust.runner.plan import ShardSpec
+from genrobust.runner.scorer import Scorer
 from genrobust.runner.signs import diagnose
 from genrobust.suites import AttackEntry, load_suite
 from genrobust.threat import ThreatModel
@@ -343,6 +345,32 @@ def test_two_starts_of_a_short_attack_differ_where_chance_decides() -> None:
     counts = Counts(*torch.zeros(4, 2, 1, dtype=torch.int64))
     raised = flags.raised(suite, eligible, found.signs, counts)
     assert "restarts disagree" in {flag.name for flag in raised}
+
+
+# A replay counts what an attack may count
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "lost"),
+    [
+        (Scorer, "keeps_label", lambda scorer, x, sources: torch.arange(len(x)) % 2 > 0),
+        (
+            Baseline,
+            "eligible",
+            property(lambda baseline: torch.arange(len(baseline.labels)) % 2 > 0),
+        ),
+    ],
+    ids=["images that lost their class", "sources that are not eligible"],
+)
+def test_what_is_no_success_is_none_in_a_replay(
+    kind: type, name: str, lost: object, replayed: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claimed = replayed.evidence.outcome.ignore.radius
+    assert (claimed < 2).all()
+    monkeypatch.setattr(kind, name, lost)
+    found = replay(replayed.evidence, replayed.prepared, lambda done, total: None)
+    odd = torch.arange(24) % 2 > 0
+    assert torch.equal(found.outcome.ignore.radius, claimed.masked_fill(~odd, 2))
 
 
 # A targeted attack that misses

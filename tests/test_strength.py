@@ -160,6 +160,19 @@ def test_squares_shrink_as_the_paper_has_them_shrink() -> None:
     assert square._side(9_999, 4) == 1
 
 
+def test_squares_are_drawn_anew_by_each_seed() -> None:
+    x, labels = images(3)
+    judge, threat = load_judge("digits", "lenet"), ThreatModel("linf", 0.05)
+    first, again, other = (
+        Square(queries=3)(
+            genrobust.load_model("vae"), Batch(x, range(3), seed, labels, judge=judge), threat
+        ).x_adv
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert (first != other).flatten(1).any(1).all()
+
+
 def test_a_neighbour_margin_is_the_log_odds_of_two_densities() -> None:
     model = genrobust.wrap(Plane())
     codes = torch.tensor([[-0.3, 0.0], [0.2, 0.1], [0.4, -0.1]])

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import genrobust
 from genrobust.cli.app import app
 from genrobust.data import DATASETS, Images, load_images
-from genrobust.data.pictures import pictures_in
+from genrobust.data.pictures import SPLITS, pictures_in
 from genrobust.data.pixels import fitted
 from genrobust.data.reference import Reference, drawn, lent
 from genrobust.errors import GenrobustError, GenrobustWarning
@@ -120,6 +120,32 @@ def test_arrays_of_bytes_or_floats_channels_last_or_first(place: Path) -> None:
     assert torch.equal(a.take(range(4)), c.take(range(4)))
     assert a.labels_of(range(4)).tolist() == b.labels_of(range(4)).tolist() == [0, 1, 0, 1]
     assert c.labels is None
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),  # as Keras writes it
+        ("train_images", "train_labels", "test_images", "test_labels"),  # as MedMNIST does
+        ("X_train", "Y_train", "X_val", "Y_val"),
+    ],
+)
+def test_arrays_of_splits(place: Path, called: tuple[str, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 16, 16), "uint8")
+    arrays = (pixels[:4], np.array([[0], [1], [2], [0]]), pixels[4:], np.array([1, 2]))
+    np.savez("mine.npz", **dict(zip(called, arrays, strict=True)))
+    train, test = (pictures_in(Path("mine.npz"), split, labelled=True) for split in SPLITS)
+    assert (train.count, test.count) == (4, 2)
+    assert train.labels is not None
+    assert test.labels is not None
+    assert [*train.labels.tolist(), *test.labels.tolist()] == [0, 1, 2, 0, 1, 2]
+    assert torch.equal(test.read(0)[0], torch.from_numpy(pixels[4]))
+
+
+def test_arrays_of_one_split_are_not_the_other(place: Path) -> None:
+    np.savez("mine.npz", train_images=np.zeros((4, 16, 16), "uint8"), test_codes=np.zeros((4, 2)))
+    with pytest.raises(GenrobustError, match="the data has train and no test split; call one 'te"):
+        pictures_in(Path("mine.npz"), "test")
 
 
 class _HuggingFace:

@@ -44,7 +44,8 @@ SPLITS = {
 #: What programs leave beside pictures is hidden, but for this folder in archives made on a Mac.
 LEFT_BEHIND = "__MACOSX"
 
-#: What arrays are called in a ``.npz``, in the order in which they are looked for.
+#: What arrays are called in a ``.npz``, in whatever case and in the order in which they are looked
+#: for; beside a split's name where there are several.
 IMAGES, LABELS = ("images", "x", "data"), ("labels", "y", "targets")
 
 #: What the column with the picture is called among several, in the order in which it is looked for.
@@ -158,14 +159,29 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
             f"'{path}' cannot be read ({in_a_line(problem)}); write it with numpy.savez or "
             "numpy.save, from arrays of numbers"
         ) from problem
-    images = next((arrays[name] for name in IMAGES if name in arrays), None)
+    by_name = {name.lower(): array for name, array in arrays.items()}
+    of_split = _arrays_of_splits(by_name)
+    if of_split and not any(name in by_name for name in IMAGES):
+        by_name = _of_splits(of_split, split)
+    images = next((by_name[name] for name in IMAGES if name in by_name), None)
     if images is None:
         raise GenrobustError(
             f"'{path}' has the arrays {', '.join(arrays) or 'none'}; call one 'images', and the "
-            "classes, if there are any, 'labels'"
+            "classes, if there are any, 'labels', or, of splits, 'train_images' and so on"
         )
-    labels = next((arrays[name] for name in LABELS if name in arrays), None)
+    labels = next((by_name[name] for name in LABELS if name in by_name), None)
     return _of_arrays(images, labels, labelled)
+
+
+def _arrays_of_splits(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """By split and name those called after both, in either order: ``train_images``, ``x_test``."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, array in arrays.items():
+        first, _, last = name.partition("_")
+        for split, what in ((first, last), (last, first)):
+            if what in (*IMAGES, *LABELS) and any(split in names for names in SPLITS.values()):
+                found.setdefault(split, {})[what] = array
+    return {split: named for split, named in found.items() if any(n in named for n in IMAGES)}
 
 
 def _splits(folder: Path) -> list[Path]:

@@ -15,15 +15,16 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.errors import GenrobustWarning
 from genrobust.models.batches import tolerance_of
+from genrobust.models.finding import Finding
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
 from genrobust.models.own_forward import OwnForward, OwnPicture, apart
-from genrobust.models.spreads import LOG_STD, LOGVAR, SPREADS, STD, reading_of
+from genrobust.models.spreads import SPREADS, reading_of
+from genrobust.models.unlikely import unlikely
 from genrobust.models.views import UNITS
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
@@ -42,12 +43,6 @@ RIGHT = 0.01
 #: A choice from a list hangs on rounding where it leads by less than this many tolerances, in units
 #: of the largest score.
 TIE = 0.1
-#: The least numbers in a code that are not all positive by chance.
-MANY = 20
-#: The least of a code's numbers that must move, and are not all one function of others by chance.
-FEW = 4
-#: The least of them that do not move as others by chance, and the cosine above which they do.
-SEVERAL, ALIKE = 8, 0.9
 
 
 @dataclass(frozen=True)
@@ -70,15 +65,6 @@ class Fidelity:
 
     def __str__(self) -> str:
         return "; ".join(filter(None, [self.what, self.mend])) or self.status
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """``differs`` is False of what is to be known though nothing shows that something does."""
-
-    what: str
-    mend: str
-    differs: bool = True
 
 
 def say(model: GenerativeModel, found: Fidelity) -> None:
@@ -107,8 +93,8 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     with seeded(model.device, "fidelity"):
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x, real)
-        known = any(finding.differs for finding in findings)
-        findings += [f for f in (_positive(model, x) or _origin(model, x),) if f and not known]
+        if not any(finding.differs for finding in findings):
+            findings += [f for f in (_unlikely(model, x),) if f]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
@@ -163,7 +149,7 @@ def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
 
 def _compared(
     model: GenerativeModel, x: Tensor, real: bool = False, exact: bool = False
-) -> tuple[Fidelity, list[_Finding]]:
+) -> tuple[Fidelity, list[Finding]]:
     own = OwnForward(model, exact)
     if not own.exists:
         return Fidelity("no forward"), []
@@ -176,7 +162,7 @@ def _compared(
     if found is None:
         return Fidelity("not compared", what=own.why), _untold(own)
     difference = float((found.pixels - ours).square().mean().sqrt())
-    findings: list[_Finding | None] = [_written(own)]
+    findings: list[Finding | None] = [_written(own)]
     if apart(found.pixels, ours) <= found.allowed or _is_alike(model, own, x, found):
         findings += [_nearer(model, x, own, found)] if real else []
         findings.append(_spread(model, x, own, found, ours))
@@ -188,7 +174,7 @@ def _compared(
     return Fidelity("differs", difference), [f for f in findings if f]
 
 
-def _untold(own: OwnForward) -> list[_Finding]:
+def _untold(own: OwnForward) -> list[Finding]:
     """What is to be said where forward is asked in vain, though it is for images."""
     if own.fails:
         mend = "let forward take such images"
@@ -197,15 +183,15 @@ def _untold(own: OwnForward) -> list[_Finding]:
     else:
         return []
     words = f"nothing tells whether it is read right; {mend}"
-    return [_Finding(own.why, words, differs=False)]
+    return [Finding(own.why, words, differs=False)]
 
 
-def _written(own: OwnForward) -> _Finding | None:
+def _written(own: OwnForward) -> Finding | None:
     """What forward changes at each call, though it is in eval mode."""
     if not own.writes:
         return None
     names = ", ".join(f"'{name}'" for name in own.writes)
-    return _Finding(
+    return Finding(
         f"its forward writes to {names} in eval mode, so that what it gives may hang on what went "
         "through it before; scored is the module as it was given",
         "write there in train mode alone (if self.training)",
@@ -231,13 +217,13 @@ def _path(
     own: OwnForward,
     found: OwnPicture,
     difference: float,
-) -> _Finding:
+) -> Finding:
     """Why forward gives another picture, even with its noise at 0."""
     gaussian = _gaussian(model, x)
     measured = f"by {difference:.2g} of the pixel range"
     reading = None if gaussian is None else reading_of(model, x, gaussian)
     if reading and _shows(model, x, reading.numbers, found.pixels, found.allowed):
-        return _Finding(
+        return Finding(
             f"forward decodes what is read as {reading.kind.name}, and genrobust what is read as "
             f"the mean; the pictures differ {measured}",
             reading.turned(),
@@ -253,8 +239,8 @@ def _path(
         f"{measured}: it may normalise, flatten, quantise or transform on the way"
     )
     if pair and model.condition is None:
-        return _Finding(what, f"pass encode=lambda x: {pair}, the code that forward decodes")
-    return _Finding(
+        return Finding(what, f"pass encode=lambda x: {pair}, the code that forward decodes")
+    return Finding(
         what,
         f"pass deploy=lambda x: {own.source(found.view)}{random}, or do in encode= or decode= what "
         "forward does",
@@ -263,7 +249,7 @@ def _path(
 
 def _nearer(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
-) -> _Finding | None:
+) -> Finding | None:
     """Whether forward gives a picture that is much nearer, so that what is scored is a draft."""
     if model.deploy is not None:
         return None
@@ -277,7 +263,7 @@ def _nearer(
     best = min(others, key=lambda view: others[view], default=found.view)
     if others.get(best, torch.inf) >= min(BETTER * ours, LEARNED * constant):
         return None
-    return _Finding(
+    return Finding(
         f"forward also gives a picture whose squared error is {others[best]:.4g}, and that of what "
         f"is scored, its {own.source(found.view)}, is {ours:.4g}",
         f"pass deploy=lambda x: {own.source(best)} if that is what people get",
@@ -286,7 +272,7 @@ def _nearer(
 
 def _spread(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor
-) -> _Finding | None:
+) -> Finding | None:
     """Whether forward's draws have the spread that the log-variance says."""
     if model.deploy is not None or model.draws > 1:
         return None  # said to be something else
@@ -302,7 +288,7 @@ def _spread(
 
 def _normal_spread(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
-) -> list[_Finding] | None:
+) -> list[Finding] | None:
     """What the picture with its normal noise at 1 says of the spread; None if nothing.
 
     Whatever else is drawn is held at its middle, and so is other normal noise than the code's if
@@ -331,19 +317,19 @@ def _normal_spread(
     for kind in SPREADS:
         if kind is not reading.kind and gives(kind.std(reading.numbers).nan_to_num()):
             what = f"what is read as {reading.kind.name} is {kind.name}, as its forward draws"
-            return [_Finding(what, reading.typed(kind))]
+            return [Finding(what, reading.typed(kind))]
     if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
     what = (
         "forward draws codes with another spread than the second of the encoder's two says as a "
         "log-variance"
     )
-    return [_Finding(what, "pass encode=, a function that returns (mean, logvar)")]
+    return [Finding(what, "pass encode=, a function that returns (mean, logvar)")]
 
 
 def _drawn_spread(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
-) -> list[_Finding]:
+) -> list[Finding]:
     """What is to be said where forward draws in other ways, and by how much its draws differ."""
     gaussian = _gaussian(model, x)
     if gaussian is None or not (found.loose or found.noise):
@@ -363,82 +349,32 @@ def _drawn_spread(
         "if it is something else, such as a standard deviation or a width, pass encode=, a "
         "function that returns (mean, logvar)"
     )
-    return [_Finding(what, mend, differs=False)]
+    return [Finding(what, mend, differs=False)]
 
 
-def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> _Finding | None:
+def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> Finding | None:
     """A code of which decode takes one half, and the other is the spread that forward draws."""
     with HeldNoise(0.0):
         posterior = model.encode(x)
     points = all(isinstance(part, Point) for part in posterior.parts)
     if not points or 2 * sum(found.noise) != posterior.mode().numel():
         return None
-    return _Finding(
+    return Finding(
         "forward draws noise about one half of the code, which is all read as a point",
         "pass encode=lambda x: module.encode(x).chunk(2, 1) if it is the mean and the log-variance "
         "side by side",
     )
 
 
-def _positive(model: GenerativeModel, x: Tensor) -> _Finding | None:
-    """A trained log-variance is below 0 where a code says something."""
-    gaussian = _gaussian(model, x)
-    if gaussian is None or gaussian.logvar[0].numel() < MANY or not (gaussian.logvar > 0).all():
-        return None
-    reading = reading_of(model, x, gaussian)
-    what = f"what is read as {reading.kind.name} is "
-    if reading.kind in (LOGVAR, LOG_STD):
-        what += "positive for all images and latents, as standard deviations and variances are"
-        return _Finding(what, reading.typed(STD))
-    what += "above 1 for all images and latents, and less where a code says something"
-    return _Finding(what, "pass encode=, a function that returns (mean, logvar)")
-
-
-def _origin(model: GenerativeModel, x: Tensor) -> _Finding | None:
-    """Whether the second of the two is what the first is made from, and says no spread.
-
-    Sparse and binary autoencoders give their code beside its pre-activations or logits, of which
-    it is a function that rises; quantisers, and encoders that refine a code, give it beside an
-    earlier one. A log-variance does not know in which direction the mean lies.
-    """
+def _unlikely(model: GenerativeModel, x: Tensor) -> Finding | None:
+    """What the code's numbers alone say against their reading."""
     gaussian = _gaussian(model, x)
     if gaussian is None:
         return None
-    reading = reading_of(model, x, gaussian)
-    code, other = (t.flatten(1).double() for t in (gaussian.mean, reading.numbers))
-    if _rises(code, other, tolerance_of(model)):
-        how = "rises with what is read as the mean, number by number"
-    elif _moves_alike(code, other):
-        how = "moves as what is read as the mean does"
-    else:
-        return None
-    return _Finding(
-        f"what is read as {reading.kind.name} {how}, as what a code is made from does, such as "
-        "logits, pre-activations or a code before it was rounded or refined",
-        reading.alone(),
-    )
+    return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model))
 
 
-def _rises(code: Tensor, other: Tensor, tolerance: float) -> bool:
-    """Whether the numbers of a code (B, L) are one function of the other's, which rises."""
-    least = tolerance * code.abs().amax().clamp_min(1)
-    moves = (code.amax(0) - code.amin(0) > least) & (other.amax(0) > other.amin(0))
-    if moves.sum() < FEW:
-        return False
-    flat, order = code.flatten().sort()  # of equal others, the least first
-    in_order = flat[other.flatten()[order].sort(stable=True).indices]
-    return bool((in_order >= in_order.cummax(0).values - least).all())
-
-
-def _moves_alike(code: Tensor, other: Tensor) -> bool:
-    """Whether two codes (B, L) move from image to image in nearly the same direction."""
-    if code.shape[1] < SEVERAL:
-        return False
-    one, two = ((t - t.mean(0)).flatten() for t in (code, other))
-    return bool(F.cosine_similarity(one, two, 0) > ALIKE)
-
-
-def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
+def _other_units(model: GenerativeModel, x: Tensor) -> Finding | None:
     """Whether the pictures come out much better in another range than that declared."""
     if model.draws > 1 or len(x) < 4:
         return None
@@ -467,7 +403,7 @@ def _other_units(model: GenerativeModel, x: Tensor) -> _Finding | None:
         return None
     name, how = chosen
     by_range = name.startswith("value_range") and not how
-    return _Finding(
+    return Finding(
         f"the squared error of its pictures is {ours:.4g} as it is read, with pixels from {low:g} "
         f"to {high:g}, and {best:.4g} where it is given them as {name}{how}",
         f"pass {name}" if by_range else "pass encode= and decode= that convert so",

@@ -34,6 +34,7 @@ def test_the_wheel_is_tried_beside_both_ends_of_torch_and_python() -> None:
     tried = jobs["wheel"]["strategy"]["matrix"]["include"]
     assert {one["python"] for one in tried} >= {"3.10", "3.13"}
     assert {one["torch"] for one in tried} >= {"torch==2.4.1", "torch"}
+    assert "lowest" in {one.get("rest") for one in tried}
 
 
 SCRIPTS = sorted((ROOT / "tools").glob("*.sh"))

@@ -357,7 +357,7 @@ def _of_point(output: Any) -> Posterior:
 
 def _is_beside(code: Tensor, other: object) -> bool:
     """Whether something is of a code's shape and has other numbers."""
-    if not isinstance(other, Tensor) or not _is_batch(other) or other.shape != code.shape:
+    if not isinstance(other, Tensor) or not is_batch(other) or other.shape != code.shape:
         return False
     return not torch.equal(code, other)
 
@@ -397,11 +397,11 @@ def _rivals(output: Sequence[Any]) -> list[int]:
 
     What is no batch of codes, such as a loss, is none of them.
     """
-    shapes = {i: tuple(item.shape) for i, item in enumerate(output) if _is_batch(item)}
+    shapes = {i: tuple(item.shape) for i, item in enumerate(output) if is_batch(item)}
     return [i for i in shapes if list(shapes.values()).count(shapes[i]) > 1]
 
 
-def _is_batch(item: Any) -> bool:
+def is_batch(item: Any) -> bool:
     if not isinstance(item, Tensor) or item.is_nested or item.ndim < 2:
         return False
     return item.is_floating_point() or item.is_complex()  # whole numbers say which, not how much
@@ -418,7 +418,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     """The error for a sequence, with what to type in place of it."""
     rivals = _rivals(output)
     first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
-    codes = [i for i, item in enumerate(output) if _is_batch(item)]
+    codes = [i for i, item in enumerate(output) if is_batch(item)]
     if _is_spread_over(output):
         remedy = (
             "encode=lambda x: (lambda m, s: (m, s.expand_as(m)))(*module.encode(x)) if the second "
@@ -432,9 +432,11 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
                 f"module.encode(x)[{rivals[-1]}] if that alone is the code, as the last of steps is"
             )
     elif first is not None:
-        remedy = (
-            f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or a function "
-            "that joins the parts of several in one genrobust.Posterior"
+        remedy = f"encode=lambda x: module.encode(x)[{first}] if that is the posterior, or " + (
+            "encode=lambda x: list(module.encode(x)) if these are the layers of a hierarchy, "
+            "whose codes decode then takes as a list"
+            if all(map(_is_posterior, output))
+            else "a function that joins the parts of several in one genrobust.Posterior"
         )
     elif len(codes) == 1:
         remedy = f"encode=lambda x: module.encode(x)[{codes[0]}] if that is the code"
@@ -456,7 +458,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
 
 def _is_spread_over(output: Sequence[Any]) -> bool:
     """Whether there are two, of which the second is as the first once it is repeated."""
-    if len(output) != 2 or not _is_batch(output[0]) or not isinstance(output[1], Tensor):
+    if len(output) != 2 or not is_batch(output[0]) or not isinstance(output[1], Tensor):
         return False
     mean, spread = output
     if not spread.is_floating_point() or spread.ndim == 0 or spread.shape == mean.shape[:1]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import code_in_forward, reads_alone
+from genrobust.models.handed import handed_whole
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import require_numbers
@@ -113,10 +114,11 @@ def _check_given(x: Tensor, model: GenerativeModel) -> None:
 
 def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
     with torch.no_grad():
-        posterior = _run("encode", model, lambda: model.encode(x), x)
-        _check_posterior(posterior, len(x))
-        code = posterior.mode()
-        image = _run("decode", model, lambda: model.decode(code), code, (x, posterior))
+        with _handed(model, x):
+            posterior = _run("encode", model, lambda: model.encode(x), x)
+            _check_posterior(posterior, len(x))
+            code = posterior.mode()
+            image = _run("decode", model, lambda: model.decode(code), code, (x, posterior))
         _check_image("decode", image, x, model.clamp)
         if model.deploy is not None:
             deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
@@ -140,6 +142,22 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         highest=float(image.max()),
         gradient=gradient,
     )
+
+
+@contextmanager
+def _handed(model: GenerativeModel, x: Tensor) -> Iterator[None]:
+    """Where what is read of the encoder's output is not what decode takes, say what that is."""
+    try:
+        yield
+    except GenrobustError as problem:
+        cause = problem.__cause__
+        if cause is not None and is_out_of_memory(cause):
+            raise
+        told = handed_whole(model, x)
+        if told is None:
+            raise
+        also = f"; {_LABELS}" if cause is not None and _is_given_too_little(cause) else ""
+        raise GenrobustError(told + also) from cause
 
 
 def _run(
@@ -186,13 +204,19 @@ def _run(
 
 def _lacking(cause: BaseException, what: str) -> str | None:
     """What to type where a function takes more than a batch."""
-    if not isinstance(cause, TypeError) or "required positional argument" not in str(cause):
+    if not _is_given_too_little(cause):
         return None
-    return (
-        f"it takes more than a batch; of a conditional model pass labels=, a function from images "
-        f"to their labels, such as lambda x: genrobust.Categorical(classifier(x)), or {what}= that "
-        "fills it in"
-    )
+    return f"it takes more than a batch; {_LABELS}, or {what}= that fills it in"
+
+
+_LABELS = (
+    "of a conditional model pass labels=, a function from images to their labels, such as "
+    "lambda x: genrobust.Categorical(classifier(x))"
+)
+
+
+def _is_given_too_little(cause: BaseException) -> bool:
+    return isinstance(cause, TypeError) and "required positional argument" in str(cause)
 
 
 def _is_given_too_much(cause: BaseException) -> bool:

@@ -37,7 +37,8 @@ def image_of(output: Any, who: str = "the decoder", argument: str = "decode") ->
     if len(found) > 1:
         raise GenrobustError(
             f"{who} returned {describe(output)}, and genrobust cannot tell which is the image; "
-            f"pass {argument}=, a function that returns it alone, such as one that ends in [0]"
+            f"pass {argument}=, a function that returns it alone, such as one that ends in [0], or "
+            "in [-1] for the last of steps"
         )
     if not found:
         raise GenrobustError(

@@ -1,0 +1,101 @@
+"""What a module's encode hands to its decode, where that is more than one code.
+
+A pair of tensors has the form of a mean and a log-variance, and may be the codes of two levels, or
+numbers beside the places that they belong to. Where decode takes all of it, that is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genrobust.models.adapters import is_batch
+from genrobust.models.fidelity import reads_alone
+from genrobust.models.forward import Forward, pictures_in
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import method, qualified_name, unwrapped
+from genrobust.models.outputs import describe, members
+from genrobust.models.precision import precision_of
+
+#: A way to hand something over, and how it is written of all the codes.
+_Way = tuple[Callable[[], Any], str]
+
+
+def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
+    """What to type of a module whose decode takes all that its encode gives; None if it does not.
+
+    Args:
+        model: one that is read as giving its decoder less, which fails.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    module = unwrapped(model.module)
+    encode, decode = (method(module, half, f"{half}r") for half in ("encode", "decode"))
+    if encode is None or decode is None or model.condition is not None:
+        return None
+    halves = {"encode": encode, "decode": decode}
+    if any(model.spec.get(half) != qualified_name(own) for half, own in halves.items()):
+        return None  # through functions of one's own the halves may see something else
+    low, high = model.spec["value_range"]
+    own = (x[: model.max_batch] * (high - low) + low).to(precision_of(encode, module, "encoder"))
+    with suppress(Exception), torch.enable_grad():  # other people's code
+        output = Forward(encode)(own.requires_grad_(model.differentiable))
+        inside = [(where, held) for where, held in members(output) if _is_several(held)]
+        single = len(inside) == 1  # else they may be layers, each a mean beside its log-variance
+        for where, held in [("", output), *(inside if single else [])]:
+            written = _taken(decode, held, own)
+            if written is not None:
+                return model.typed.put(_remedy(held, where, written, reads_alone(model, x)))
+    return None
+
+
+def _taken(decode: Callable[..., Any], held: Any, x: Tensor) -> str | None:
+    """How decode takes all of something, written of ``codes``; None where it takes one of it."""
+    singles = [item for item in held if isinstance(item, Tensor)] if _is_several(held) else []
+    if any(_gives_pictures(partial(decode, item), x) for item in singles):
+        return None
+    return next((written for put, written in _ways(decode, held) if _gives_pictures(put, x)), None)
+
+
+def _ways(decode: Callable[..., Any], held: Any) -> list[_Way]:
+    if isinstance(held, Mapping):
+        return [(lambda: decode(held), "codes"), (lambda: decode(**held), "**codes")]
+    if not _is_several(held):
+        return []
+    listed: _Way = (lambda: decode([*held]), "codes")
+    return [listed, (lambda: decode(*held), "*codes"), (lambda: decode(held), "tuple(codes)")]
+
+
+def _is_several(held: Any) -> bool:
+    return isinstance(held, (tuple, list)) and len(held) > 1
+
+
+def _gives_pictures(put: Callable[[], Any], x: Tensor) -> bool:
+    """Whether what decode makes of it is pictures, which gradients reach if they are to."""
+    with suppress(Exception):  # other people's code
+        found = [image for _, image in pictures_in(put(), tuple(x.shape))]
+        return any(image.requires_grad or not x.requires_grad for image in found)
+    return False
+
+
+def _remedy(held: Any, where: str, written: str, alone: bool) -> str:
+    codes = f"module.encode(x){where}"
+    remedy = "encode=torch.nn.Identity()"
+    if alone:
+        remedy += " to read it by its forward alone"
+    else:
+        given = written.replace("tuple(codes)", "codes").replace("codes", codes)
+        remedy += f" and decode=lambda x: module.decode({given}) to read both halves as one"
+    if _is_several(held) and all(map(is_batch, held)):
+        levels = f"encode=lambda x: [genrobust.Point(code) for code in {codes}]"
+        if written != "codes":
+            levels += f" and decode=lambda codes: module.decode({written})"
+        remedy = f"{levels} if these are the codes of a hierarchy's levels, or {remedy}"
+    return (
+        f"decode takes all of what the encoder returned{f' as {where}' if where else ''}, "
+        f"{describe(held)}, and not one code of it: pass {remedy}"
+    )

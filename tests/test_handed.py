@@ -1,0 +1,197 @@
+"""Where decode takes more than one code of what encode gives, the error names lines that work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError
+
+pytestmark = pytest.mark.usefixtures("brief")
+
+LEVELS = r"(encode=lambda x: \[genrobust\.Point.*?)( and decode=.*?)? if these are the codes"
+ALONE = r"(encode=torch\.nn\.Identity\(\))( and decode=.*?)? to read"
+
+
+class Net(nn.Module):
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.one, self.two = nn.Linear(64, 6), nn.Linear(64, 6)
+            self.gate, self.picture = nn.Linear(64, 3), nn.Linear(6, 64)
+            self.experts = nn.Parameter(torch.randn(3, 6))
+
+    def draw(self, z: Tensor) -> Tensor:
+        return self.picture(z).sigmoid().view(-1, 1, 8, 8)
+
+
+class TwoLevels(Net):
+    def encode(self, x: Tensor) -> Any:
+        return [self.one(x.flatten(1)), self.two(x.flatten(1))]
+
+
+class Levels(TwoLevels):
+    def decode(self, codes: Any) -> Tensor:
+        return self.draw(codes[0] * codes[1])
+
+
+class TupleOfLevels(Levels):
+    def encode(self, x: Tensor) -> Any:
+        return tuple(super().encode(x))
+
+    def decode(self, codes: Any) -> Tensor:
+        assert isinstance(codes, tuple)
+        return super().decode(codes)
+
+
+class SpreadLevels(TwoLevels):
+    def decode(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.draw(first * second)
+
+
+class HeldLevels(Levels):
+    def encode(self, x: Tensor) -> Any:
+        return {"z": super().encode(x), "kl": x.mean()}
+
+
+class TopK(Net):
+    def encode(self, x: Tensor) -> Any:
+        return tuple(self.one(x.flatten(1)).topk(2, 1))
+
+    def decode(self, values: Tensor, places: Tensor) -> Tensor:
+        return self.draw(torch.zeros(len(values), 6).scatter(1, places, values))
+
+
+class Gated(Net):
+    def encode(self, x: Tensor) -> Any:
+        return self.one(x.flatten(1)), self.gate(x.flatten(1)).argmax(1)
+
+    def decode(self, code: Tensor, expert: Tensor) -> Tensor:
+        return self.draw(code * self.experts[expert])
+
+
+class Named(TopK):
+    def encode(self, x: Tensor) -> Any:
+        values, places = super().encode(x)
+        return {"values": values, "places": places}
+
+
+def with_forward(kind: type[Any], put: Callable[[Any, Any], Tensor]) -> Any:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return put(self.decode, self.encode(x))
+
+    return type(kind.__name__, (kind,), {"forward": forward})()
+
+
+def whole(decode: Any, given: Any) -> Any:
+    return decode(given)
+
+
+def spread(decode: Any, given: Any) -> Any:
+    return decode(**given) if isinstance(given, dict) else decode(*given)
+
+
+def held(decode: Any, given: Any) -> Any:
+    return decode(given["z"])
+
+
+CASES: dict[str, tuple[type[Any], Callable[[Any, Any], Any]]] = {
+    "a list": (Levels, whole),
+    "a tuple": (TupleOfLevels, whole),
+    "one by one": (SpreadLevels, spread),
+    "a list in a dictionary": (HeldLevels, held),
+    "values and places": (TopK, spread),
+    "a code and its expert": (Gated, spread),
+    "by name": (Named, spread),
+}
+
+
+def refusal(module: nn.Module) -> str:
+    with pytest.raises(
+        GenrobustError, match="decode takes all of what the encoder returned"
+    ) as told:
+        genrobust.wrap(module)
+    return str(told.value)
+
+
+def as_typed(module: nn.Module, told: str, pattern: str) -> Any:
+    """The model, wrapped by the line that an error names."""
+    line = re.search(pattern, told)
+    assert line is not None, told
+    given = line[1] + (line[2] or "").replace(" and ", ", ", 1)
+    return eval(f"genrobust.wrap(module, {given})", {**globals(), "module": module})
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("forward", [True, False], ids=["a forward", "no forward"])
+def test_the_line_that_is_named_reads_the_model_as_it_is(case: str, forward: bool) -> None:
+    kind, put = CASES[case]
+    module = with_forward(kind, put) if forward else kind()
+    told = refusal(module)
+    x = torch.rand(3, 1, 8, 8)
+    patterns = [ALONE, LEVELS] if issubclass(kind, TwoLevels) else [ALONE]
+    for pattern in patterns:
+        model = as_typed(module, told, pattern)
+        torch.testing.assert_close(model.reconstruct(x), put(module.decode, module.encode(x)))
+    assert ("hierarchy" in told) == issubclass(kind, TwoLevels)
+    assert ("forward" in told) == forward
+
+
+def test_levels_are_parts_of_one_code_that_attacks_know() -> None:
+    module = Levels()
+    model = as_typed(module, refusal(module), LEVELS)
+    assert model.encode(torch.rand(2, 1, 8, 8)).describe() == "6 point + 6 point"
+
+
+def test_levels_that_decode_takes_one_by_one_may_also_be_a_code_and_a_label() -> None:
+    assert "of a conditional model pass labels=" in refusal(SpreadLevels())
+    assert "labels=" not in refusal(Levels())
+
+
+def test_a_code_that_decode_takes_alone_is_named_alone() -> None:
+    class Quantised(Net):
+        def encode(self, x: Tensor) -> Any:
+            return self.one(x.flatten(1)), torch.zeros(len(x), dtype=torch.long)
+
+        def decode(self, code: Any) -> Tensor:
+            return self.draw(code[0] if isinstance(code, tuple) else code)
+
+    with pytest.raises(GenrobustError, match=r"pass encode=lambda x: module\.encode\(x\)\[0\] if"):
+        genrobust.wrap(Quantised())
+
+
+def test_layers_in_a_tuple_are_told_how_to_be_a_list() -> None:
+    class Layers(Levels):
+        def encode(self, x: Tensor) -> Any:
+            first, second = super().encode(x)
+            return (first, second - 2), (second, first - 2)
+
+    module = Layers()
+    with pytest.raises(GenrobustError, match=r"encode=lambda x: list\(module\.encode\(x\)\) if"):
+        genrobust.wrap(module)
+    model = genrobust.wrap(module, encode=lambda x: list(module.encode(x)))
+    assert model.encode(torch.rand(2, 1, 8, 8)).describe() == "6 Gaussian + 6 Gaussian"
+
+
+def test_whole_numbers_alone_are_handed_over_where_no_gradient_is_asked_for() -> None:
+    class Places(Net):
+        def encode(self, x: Tensor) -> Any:
+            return [part(x.flatten(1)).argmax(1) for part in (self.one, self.two)]
+
+        def decode(self, places: Any) -> Tensor:
+            return self.draw(sum(nn.functional.one_hot(p, 6).float() for p in places))
+
+    with pytest.raises(GenrobustError) as told:
+        genrobust.wrap(Places())
+    assert "Identity" not in str(told.value)  # that leads to a model without a gradient
+    with pytest.raises(GenrobustError, match=r"Identity\(\) and decode="):
+        genrobust.wrap(Places(), differentiable=False)

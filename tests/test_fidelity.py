@@ -139,6 +139,21 @@ def test_the_right_range_raises_no_alarm(digits: Tensor) -> None:
     assert fidelity(right, digits).status == "equal"
 
 
+@pytest.mark.parametrize("share", [1.0, 0.8])
+def test_what_passes_on_images_that_it_finds_odd_is_in_no_other_range(
+    share: float, digits: Tensor
+) -> None:
+    class Abstains(Ranged):
+        def forward(self, x: Tensor) -> Tensor:
+            image = super().forward(x)
+            odd = (image - x).flatten(1).square().sum(1) > 40  # of these digits none
+            passed = share * x + (1 - share) * image
+            return torch.where(odd.view(-1, 1, 1, 1), passed, image)
+
+    model = genrobust.wrap(Abstains(0, 1), encode=nn.Identity())
+    assert fidelity(model, digits).status == "equal"
+
+
 def test_numbers_that_are_drawn_elsewhere_are_compared_by_their_means() -> None:
     """No torch generator: numpy's cannot be held still."""
     import numpy as np

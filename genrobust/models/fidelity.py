@@ -380,25 +380,25 @@ def _other_units(model: GenerativeModel, x: Tensor) -> Finding | None:
         return None
     low, high = model.spec.get("value_range", (0.0, 1.0))
 
-    def error(image: Tensor) -> float:
+    def error(image: Tensor, of: Tensor = x) -> float:
         image = image.clamp(0, 1) if model.clamp else image
-        return float((image.double() - x).flatten(1).square().sum(1).mean())
+        return float((image.double() - of).flatten(1).square().sum(1).mean())
 
-    ours, constant = error(model.reconstruct(x)), error(x.mean(0, keepdim=True).expand_as(x))
-    if ours < RIGHT * constant:
+    def constant(of: Tensor) -> float:
+        return error(of.mean(0, keepdim=True).expand_as(of), of)
+
+    ours = error(model.reconstruct(x))
+    if ours < RIGHT * constant(x):
         return None
-    best, chosen, free = BETTER * ours, None, replace(model, clamp=False)
+    best, chosen, noise = min(BETTER * ours, LEARNED * constant(x)), None, torch.rand_like(x)
     for name, units in UNITS.items():
         if len(units[0]) not in (1, x.shape[1]):
             continue
-        mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in units)
-        found = _attempt(free.reconstruct, ((x - mean) / std - low) / (high - low))
-        if found is None:
-            continue
-        image = found * (high - low) + low
-        for given, how in ((image * std + mean, ""), (image, " and gives them in [0, 1]")):
-            if error(given) < min(best, LEARNED * constant):
-                best, chosen = error(given), (name, how)
+        for how, image in _in_units(model, x, units).items():
+            # What gives noise back too learned no pictures: it passes on what it finds odd.
+            back = _in_units(model, noise, units).get(how) if error(image) < best else None
+            if back is not None and error(back, noise) >= BETTER * constant(noise):
+                best, chosen = error(image), (name, how)
     if chosen is None:
         return None
     name, how = chosen
@@ -408,6 +408,20 @@ def _other_units(model: GenerativeModel, x: Tensor) -> Finding | None:
         f"to {high:g}, and {best:.4g} where it is given them as {name}{how}",
         f"pass {name}" if by_range else "pass encode= and decode= that convert so",
     )
+
+
+def _in_units(
+    model: GenerativeModel, x: Tensor, units: tuple[tuple[float, ...], tuple[float, ...]]
+) -> dict[str, Tensor]:
+    """What a model makes of images in other units, read in these or in [0, 1]; none if it fails."""
+    low, high = model.spec.get("value_range", (0.0, 1.0))
+    mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in units)
+    free = replace(model, clamp=False)
+    found = _attempt(free.reconstruct, ((x - mean) / std - low) / (high - low))
+    if found is None:
+        return {}
+    image = found * (high - low) + low
+    return {"": image * std + mean, " and gives them in [0, 1]": image}
 
 
 def _is_alike(model: GenerativeModel, own: OwnForward, x: Tensor, found: OwnPicture) -> bool:

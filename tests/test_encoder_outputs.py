@@ -635,3 +635,31 @@ def test_the_steps_of_a_code_are_told_how_to_give_the_last(encode: Form, line: s
     assert line in str(told.value)
     _, model = wrapped(lambda t, x: encode(t, x)[-1])
     assert model.encode(x_of(2)).describe().endswith("point")
+
+
+def test_codes_stacked_before_the_batch_are_told_how_to_go_to_decode() -> None:
+    def stacked(t: Toy, x: Tensor) -> Tensor:
+        return torch.stack(_refined(t, x))
+
+    def joined(t: Toy, z: Tensor) -> Tensor:
+        return t.image(z.mean(0))
+
+    with pytest.raises(GenrobustError) as told:
+        wrapped(stacked, joined)
+    assert "your_encode(x).transpose(0, 1) for all, with decode=lambda z: your_decode(z" in str(
+        told.value
+    )
+    toy, model = wrapped(
+        lambda t, x: stacked(t, x).transpose(0, 1), lambda t, z: joined(t, z.transpose(0, 1))
+    )
+    x = x_of(2)
+    torch.testing.assert_close(model.reconstruct(x), joined(toy, stacked(toy, x)))
+
+
+@pytest.mark.parametrize(("place", "line"), [(0, r"\[-1\]"), (1, r"\[:, -1\]")])
+def test_the_steps_of_a_picture_are_told_how_to_give_the_last(place: int, line: str) -> None:
+    def steps(t: Toy, z: Tensor) -> Tensor:
+        return torch.stack([t.image(z), t.image(2 * z), t.image(3 * z)], place)
+
+    with pytest.raises(GenrobustError, match=rf"your_decode\(z\){line} for the last of them"):
+        wrapped(Toy.mean, steps)

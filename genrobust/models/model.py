@@ -32,7 +32,8 @@ FORWARD_ALONE = "forward alone"
 #: What to type of codes whose first dimension is another than that of the batch.
 STEPS_FIRST = (
     ", such as lambda x: module.encode(x)[-1] for the last of steps, or "
-    "lambda x: module.encode(x).transpose(0, 1) for all"
+    "lambda x: module.encode(x).transpose(0, 1) for all, with "
+    "decode=lambda z: module.decode(z.transpose(0, 1))"
 )
 
 Surrogate = Literal["deployed", "softmax", "straight-through"]
@@ -185,9 +186,18 @@ class GenerativeModel:
                 raise GenrobustError(
                     f"{who} gave shape {tuple(image.shape)} for images of shape {wanted} "
                     f"('{self.name}'); pass the input_shape the model was trained on, or {what}=, "
-                    "a function that gives images of that shape"
+                    f"a function that gives images of that shape{self._last(what, image, wanted)}"
                 )
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _last(self, what: str, image: Tensor, wanted: tuple[int, ...]) -> str:
+        """What to type where several images are given in place of one, such as steps."""
+        shape = tuple(image.shape)
+        places = {"[-1]": shape[1:], "[:, -1]": (*shape[:1], *shape[2:])}
+        place = next((place for place, one in places.items() if one == wanted), None)
+        if what != "decode" or place is None:
+            return ""
+        return self.typed.put(f", such as lambda z: module.decode(z){place} for the last of them")
 
     def _piecewise(
         self, function: Callable[[Tensor], Result], what: str, batch: Tensor

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from leaderboard_entries import FLAG, Fake, fake_outcomes, fake_record, read_entries, write_entries
 from site_parts import DIGITS, E, N, made
 
-from genrobust.board.board import Board, contender, make_board, rescored
+from genrobust.board.board import Board, Contender, _is_one_model, contender, make_board, rescored
 from genrobust.metrics import paired_difference, robust_area
 from genrobust.records.outcomes import source_areas
+from genrobust.records.record import Estimate
 from genrobust.site.pages import board_verdict
 
 places_of_ten = st.lists(st.sampled_from([0, 1, None]), min_size=10, max_size=10)
@@ -116,6 +117,50 @@ def test_a_model_holds_one_place_that_of_its_lowest_area(tmp_path: Path) -> None
         "usual": ("repeated", None),
         "flagged": ("unreliable", None),
     }
+
+
+def of_error(places: list[int | None], name: str, error: float) -> Contender:
+    one = made(places, name)
+    said = Estimate(value=error, low=error, high=error, n=len(places))
+    scores = one.record.scores.model_copy(update={"reconstruction_error": said})
+    return replace(one, record=one.record.model_copy(update={"scores": scores}))
+
+
+@pytest.mark.parametrize(
+    ("fallen", "swapped", "error", "is_one"),
+    [
+        (40, 8, 99.1, True),  # errors alike: at most a tenth of the sources may fall elsewhere
+        (40, 10, 99.1, False),
+        (40, 8, 98.9, False),
+        (40, 4, 98.9, True),  # errors of one that is dimmed: at most a twentieth
+        (40, 6, 98.9, False),
+        (40, 4, 90.1, True),
+        (40, 4, 89.9, False),
+        (16, 2, 95.0, True),  # and of what chance has them differ on, 0.32, an eighth
+        (16, 4, 95.0, False),
+        (12, 2, 95.0, True),  # a quarter by chance is the least that tells: this is 0.255,
+        (10, 2, 95.0, False),  # this is 0.219
+    ],
+)
+def test_models_are_one_by_their_errors_and_where_sources_fall(
+    fallen: int, swapped: int, error: float, is_one: bool
+) -> None:
+    """Of 80 sources some fall; half of the swapped ones fall in the other model alone."""
+    one = [0] * fallen + [None] * (80 - fallen)
+    other = [*one]
+    for i in range(swapped // 2):
+        other[i], other[-1 - i] = None, 0
+    pair = of_error(one, "one", 100.0), of_error(other, "other", error)
+    assert _is_one_model(*pair) == _is_one_model(*reversed(pair)) == is_one
+
+
+@pytest.mark.parametrize(("lost", "is_one"), [(8, True), (9, False)])
+def test_models_that_reconstruct_other_sources_are_not_one(lost: int, is_one: bool) -> None:
+    one, other = (of_error([None] * 80, name, 100.0) for name in ("one", "other"))
+    assert other.outcomes is not None
+    eligible = (False,) * lost + (True,) * (80 - lost)
+    outcomes = other.outcomes.model_copy(update={"eligible": eligible})
+    assert _is_one_model(one, replace(other, outcomes=outcomes)) == is_one
 
 
 def test_the_board_is_ordered_by_standing_then_area(fake_board: Board) -> None:

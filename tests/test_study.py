@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from scipy.stats import f_oneway, spearmanr
 from typer.testing import CliRunner
 
 import genrobust.study
@@ -21,11 +21,12 @@ from genrobust.data.factors import known_factors
 from genrobust.data.sprites import SPRITES
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.load import judges_at
+from genrobust.models.zoo import zoo_card
 from genrobust.runner.plan import Part
 from genrobust.study import Row, Spec, Study, conduct, page, read_spec, score
 from genrobust.study.conduct import Conductor
 from genrobust.study.page import write_page
-from genrobust.study.statistics import Resamples, interval, share_between, spearman
+from genrobust.study.statistics import Interval, Resamples, interval, share_between, spearman
 from genrobust.suites import load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -233,6 +234,8 @@ def test_correlations_over_recipes() -> None:
     assert study.correlation("kl").value == -1
     assert study.correlation("kl", given="squared_error").value == -1
     assert study.correlation("squared_error", given="squared_error").value is None
+    assert study.correlation("squared_error", given="robust_area").value is None
+    assert study.correlation("robust_area").value is None
     assert study.seed_share() == 0
     with pytest.raises(GenrobustError, match="no column 'mig'; choose one of"):
         study.correlation("mig")
@@ -306,6 +309,130 @@ def test_partial_correlation_is_that_of_the_residuals_of_ranks() -> None:
 def test_the_share_of_recipes_in_the_variance() -> None:
     assert share_between(np.array([0.0, 1.0, 0.0, 1.0]), [[0, 1], [2, 3]]) == 0
     assert share_between(np.zeros(4), [[0, 1], [2, 3]]) is None
+
+
+def test_the_share_of_recipes_with_unequal_seeds_is_that_of_the_f_statistic() -> None:
+    values = np.array([0.1, 0.4, 0.2, 0.9, 0.7, 1.5, 1.1, 1.3, 1.4])
+    groups = [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
+    f = f_oneway(*(values[group] for group in groups)).statistic
+    size = (9 - (9 + 4 + 16) / 9) / 2
+    assert share_between(values, groups) == pytest.approx((f - 1) / (f + size - 1))
+    alike = np.array([0.0, 1.0, 0.1, 0.9])  # recipes differ by less than chance has them
+    assert share_between(alike, [[0, 1], [2, 3]]) == 0
+    assert share_between(values, [range(9)]) is None, "one recipe"
+    assert share_between(values[:3], [[0], [1], [2]]) is None, "one seed each"
+    assert share_between(values[:3], [[0], [1, 2]]) is not None
+
+
+def test_an_interval_is_the_middle_of_the_resamples_where_nine_in_ten_are_defined() -> None:
+    drawn = np.linspace(0, 1, 1001)
+    assert interval(0.5, drawn) == Interval(0.5, 0.025, 0.975)
+    lacking = np.where(np.arange(1000) < 100, np.nan, 0.25)
+    assert interval(0.5, lacking) == Interval(0.5, 0.25, 0.25)
+    lacking[100] = np.nan
+    assert interval(0.5, lacking) == Interval(0.5)
+    assert interval(np.nan, drawn) == Interval(None)
+
+
+def test_means_of_few_seeds_vary_as_those_of_an_unbiased_variance() -> None:
+    """Of k values the mean of k draws varies by (k - 1) / k too little."""
+    values = np.array([0.0, 1.0, 5.0, 2.0, 3.0, 7.0])
+    draws = Resamples.draw([[0, 1], [2, 3, 4], [5]], sources=3, count=100_000)
+    means, drawn = draws.by_model(values)
+    assert means is values
+    found = drawn.var(0)
+    expected = [values[:2].var(ddof=1) / 2, values[2:5].var(ddof=1) / 3, 0]
+    assert found == pytest.approx(expected, rel=0.03)
+    assert drawn.mean(0) == pytest.approx(draws.means(values), abs=0.02)
+
+
+@pytest.mark.parametrize("n", range(5, 40))
+def test_beside_what_is_held_fixed_nothing_is_left_of_a_monotone_one(n: int) -> None:
+    x, y = np.random.default_rng(n).standard_normal((2, n))
+    for same in (x, -x, np.exp(x)):
+        assert np.isnan(spearman(same, y, given=x))
+        assert np.isnan(spearman(y, same, given=x))
+
+
+def test_a_correlation_takes_four_recipes_and_five_with_one_held_fixed() -> None:
+    for count, plain, partial in ((3, False, False), (4, True, False), (5, True, True)):
+        names = "abcde"[:count]
+        columns = {
+            "kl": {name: [i * 7 % 5 + 0.0] * 2 for i, name in enumerate(names)},
+            "squared_error": {name: [i * 3 % 5 + 0.0] * 2 for i, name in enumerate(names)},
+        }
+        study = made({name: [i / 10] * 2 for i, name in enumerate(names)}, **columns)
+        assert (study.correlation("kl").value is not None) == plain
+        assert (study.correlation("kl", given="squared_error").value is not None) == partial
+
+
+def test_recipes_that_lack_the_column_are_left_out_with_their_single_seed() -> None:
+    areas = {name: [i / 10, i / 10 + 0.01] for i, name in enumerate("abcd")}
+    study = made(areas, kl={name: [float(i)] * 2 for i, name in enumerate("abcd")})
+    spec = Spec.model_validate(TINY | {"recipes": {n: {"family": "vae"} for n in "abcde"}})
+    more = study.model_copy(update={"rows": (*study.rows, a_row("e")), "spec": spec})
+    found = more.correlation("kl")
+    assert found.value == 1
+    assert found.low is not None
+    counted = more.model_copy(update={"rows": (*study.rows, a_row("e", kl=4.0))})
+    assert counted.correlation("kl").value is not None
+    assert counted.correlation("kl").low is None
+
+
+def test_one_seed_has_an_interval_over_sources_alone() -> None:
+    kl = {"a": [1.0], "b": [2.0, 3.0]}
+    study = made({"a": [0.1], "b": [0.4, 0.5]}, kl=kl)
+    areas, means = study.means("robust_area"), study.means("kl")
+    assert areas["a"].low is not None
+    assert means["a"] == Interval(1.0)
+    assert means["b"].low is not None
+    assert study.difference("b", "a").low is None
+    assert study.difference("a", "b").value == pytest.approx(-0.35)
+
+
+def test_what_was_measured_of_a_code_by_another_version_is_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "of_code", lambda *_: {"mig": 0.5})
+    measured = (tmp_path, genrobust.load_model("vae"), "digits", None)
+    (tmp_path / "code.json").write_text(json.dumps({"version": score.VERSION - 1, "mig": 0.1}))
+    assert score.code_scores(*measured) == {"mig": 0.5}
+    monkeypatch.setattr(score, "of_code", lambda *_: pytest.fail("it is kept"))
+    assert score.code_scores(*measured) == {"mig": 0.5}
+
+
+def test_a_row_holds_what_its_bench_and_its_card_say(repository: Path) -> None:
+    bench = repository / "leaderboard/entries/digits-v2/zoo-vae"
+    record = genrobust.Record.load(bench)
+    card = zoo_card("vae", "digits")
+    assert card is not None
+    assert record.scores.robust_area is not None
+    row = score.row_of("mine", card, record, bench, {"mig": 0.25})
+    assert row.metrics["robust_area"] == pytest.approx(record.scores.robust_area.value)
+    assert row.metrics["clean_accuracy"] == record.scores.clean_accuracy.value
+    assert (row.metrics["kl"], row.metrics["mig"]) == (card.metrics["kl"], 0.25)
+    metrics = {name: x for name, x in card.metrics.items() if name != "elbo"} | {"kl": 0.0}
+    points = card.model_copy(update={"metrics": metrics})
+    assert score.row_of("mine", points, record, bench, {}).metrics["kl"] is None
+
+
+def test_latents_of_points_are_not_said_to_be_inactive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "DISENTANGLEMENT", {})
+    vae = genrobust.load_model("vae")
+    points = genrobust.wrap(vae.module, encode=lambda x: vae.encode(x).mode(), decode=vae.decode)
+    assert score.of_code(vae, "digits")["active_latents"] > 0
+    assert score.of_code(points, "digits") == {}
+
+
+@pytest.mark.parametrize(("off", "fine"), [(0.9e-5, True), (1.1e-5, False)])
+def test_a_rows_area_is_the_mean_of_its_sources(off: float, fine: bool) -> None:
+    row = a_row("a", area=0.5).model_dump()
+    row["metrics"]["robust_area"] += off
+    if fine:
+        Row.model_validate(row)
+        return
+    with pytest.raises(ValueError, match="robust_area is not the mean over the sources"):
+        Row.model_validate(row)
 
 
 def test_factors_are_those_of_the_pictures() -> None:

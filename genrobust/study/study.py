@@ -163,11 +163,7 @@ class Study(Frozen):
         named = [column, OUTCOME, *([] if given is None else [given])]
         drawn, values = zip(*(self._at(name) for name in named), strict=True)
         kept = np.isfinite(np.stack(values)).all(0)
-        if (
-            kept.sum() < FEWEST + (given is not None)
-            or given in (column, OUTCOME)
-            or column == OUTCOME
-        ):
+        if kept.sum() < FEWEST + (given is not None) or column == OUTCOME:
             return Interval(None)
         value = float(spearman(*(one[kept] for one in values)))
         if min(len(self.of(name)) for name, k in zip(self.recipes, kept, strict=True) if k) == 1:

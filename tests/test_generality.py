@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ import genrobust
 from genrobust.cli.app import app
 from genrobust.evidence.checks import RejectionError
 from genrobust.models.model import GenerativeModel
+from genrobust.seeding import generator
 from genrobust.suites import load_suite
 from genrobust.verify import generality
 from genrobust.verify.generality import FACTOR, Ratios, reconstruction_ratios, require_general
@@ -125,6 +129,72 @@ def test_a_smaller_error_is_allowed_by_chance_alone(
             require_general(blended(0.0), IMAGES, SUITE, seed=0)
     else:
         require_general(blended(0.0), IMAGES, SUITE, seed=0)
+
+
+EVEN: dict[str, Any] = {"others": 1.0, "moved": 1.0, "shifted": 1.0, "by_chance": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "driven", "said"),
+    [
+        ({"others": 1.99}, 1.0, None),
+        ({"others": 2.01}, 1.0, "on other images of the data set is 2.0 times"),
+        ({"moved": 1.99}, 1.0, None),
+        ({"moved": 2.01, "by_chance": 0.5}, 1.0, "on the sources moved a little is 2.0 times"),
+        ({"shifted": 2.99}, 1.0, None),
+        ({"shifted": 3.01, "by_chance": 0.5}, 1.0, "on the sources shifted is 3.0 times"),
+        ({"others": 0.51}, 1.0, None),
+        ({"others": 0.49}, 1.0, "on other images of the data set is 0.49 of"),
+        ({"beside": (1.0, 1.0, 0.51)}, 1.0, None),
+        ({"beside": (1.0, 1.0, 0.49)}, 1.0, "on the sources moved a little is 0.49 of"),
+        ({}, 0.51, None),
+        ({}, 0.49, "moved as its own gradient leads is 0.49 of"),
+    ],
+)
+def test_the_limits_of_each_ratio(
+    ratios: dict[str, Any], driven: float, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Ratios(**{**EVEN, "beside": (1.0, 1.0), **ratios})
+    monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: found)
+    monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0, driven, 1.0))
+    model = genrobust.load_model("vae")
+    if said is None:
+        require_general(model, IMAGES, SUITE, seed=0)
+        return
+    with pytest.raises(RejectionError, match=said):
+        require_general(model, IMAGES, SUITE, seed=0)
+
+
+def test_contents_are_shifted_by_a_pixel_of_32_along_either_side() -> None:
+    ramp = (torch.arange(32.0) / 32).expand(1, 1, 32, 32)
+    both = torch.cat([ramp, ramp.transpose(2, 3)])
+    for turn, along_x, along_y in ((1, 1, 1), (3, -1, 1), (5, -1, -1), (7, 1, -1)):
+        moved = generality._shifted(both, torch.full((2,), turn * math.pi / 4)) - both
+        inner = moved[:, 0, 2:-2, 2:-2]
+        expected = torch.tensor([along_x, along_y]).view(2, 1, 1).expand_as(inner) / 32
+        torch.testing.assert_close(inner, expected, rtol=0, atol=1e-5)
+
+
+def test_what_gives_sources_back_errs_by_the_shift_of_which_a_sixth_counts() -> None:
+    """Its error, 0.1 of 1 in each pixel, is beside the shift's own size in the denominator."""
+    suite = SUITE.limited(5)
+    x = IMAGES.take(suite.sample_ids)
+
+    def deploy(given: Tensor) -> Tensor:
+        at = (given.flatten(1)[:, None] - x.flatten(1)).square().sum(2).argmin(1)
+        return torch.where(x[at] > 0.5, x[at] - 0.1, x[at] + 0.1)
+
+    model = dataclasses.replace(genrobust.load_model("vae"), deploy=deploy)
+    found = reconstruction_ratios(model, IMAGES, suite, seed=0)
+    angles = 2 * math.pi * torch.rand(5, generator=generator("shifted", 0))
+    shifted = generality._shifted(x, angles)
+    error, size = (
+        float((shifted - one).double().square().flatten(1).sum(1).mean()) for one in (deploy(x), x)
+    )
+    usual = 0.01 * 1024
+    assert found.shifted == pytest.approx(error / (usual + size / 6), rel=1e-4)
+    assert found.beside[-1] == pytest.approx(error / usual, rel=1e-4)
+    assert len(found.beside) == 1 + len(suite.eps) + 2, "each radius, smoothly, and shifted"
 
 
 @pytest.mark.parametrize("name", ["vae", "betavae", "betavae-capacity", "jointvae", "vae-wd"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 import zlib
@@ -37,6 +38,7 @@ from genrobust.records.record import Estimate, Flag, Record
 from genrobust.report.pictures import png
 from genrobust.site.pages import render
 from genrobust.suites import load_suite
+from genrobust.verify import capacity
 from genrobust.verify.capacity import rate_limit, rate_of
 from genrobust.verify.claims import require_equal, require_near
 from genrobust.verify.consistency import check_said, require_near_flags
@@ -214,6 +216,60 @@ def test_a_list_of_codes_carries_its_logarithm() -> None:
 
     rate = rate_of(genrobust.wrap(Quantised()), SOURCES, seed=0)
     assert rate == pytest.approx(2 * torch.tensor(512.0).log().item())
+
+
+class Kept(nn.Module):
+    """A code of some of sixteen pixels and of a number that never changes; the others are grey."""
+
+    input_shape = (1, 4, 4)
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.cat([x.flatten(1)[:, : self.count], 0 * x.flatten(1)[:, :1] + 0.5], 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        grey = z[:, -1:].expand(-1, 16 - self.count)
+        return torch.cat([z[:, : self.count], grey], 1).view(-1, 1, 4, 4)
+
+
+@pytest.mark.parametrize(("count", "variances"), [(12, 8), (15, 16)])
+def test_a_code_carries_what_a_channel_with_the_noise_that_is_borne_does(
+    count: int, variances: int
+) -> None:
+    """Of k of n even pixels each may have noise of n / 8k of its variance, and of (n - k) / k."""
+    x = torch.rand(4000, 1, 4, 4, generator=_generator())
+    least = min(16 / (8 * count), (16 - count) / count)
+    assert 1 / variances < least < 2 / variances
+    rate = rate_of(genrobust.wrap(Kept(count), draws=1), x, seed=0, batch=4000)
+    assert rate == pytest.approx(count / 2 * math.log(1 + variances))
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ((0.5, 1.9, 1.0), 0.5),  # of the images, and where attacks lead at each of two radii
+        ((0.5, 1.0, 2.1), 2.1),
+        ((0.99, 0.1, 0.1), 0.99),
+        ((1.01, 3.0, 3.0), 1.01),
+    ],
+)
+def test_where_attacks_lead_a_code_counts_from_twice_the_limit(
+    rates: tuple[float, ...], expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [rate * LIMIT for rate in rates]
+    sizes: list[int] = []
+
+    def rate_of(model: GenerativeModel, x: Tensor, *_: Any, **__: Any) -> float:
+        sizes.append(len(x))
+        return left.pop(0)
+
+    monkeypatch.setattr(capacity, "rate_of", rate_of)
+    monkeypatch.setattr(capacity, "driven", lambda *_: (SOURCES[:3], (SOURCES[:3],) * 2))
+    assert capacity.measured_rate(vae(), IMAGES, SUITE, seed=0) == pytest.approx(expected * LIMIT)
+    assert sizes == ([100, 3, 3] if expected != 1.01 else [100])
 
 
 # ---- One model in the checks, another in the scores ----

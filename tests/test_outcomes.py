@@ -20,13 +20,15 @@ from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, Step
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import COUNTS, Nearest, Outcome, Signs, kept_of
+from genrobust.outcomes.outcome import COUNTS, Broken, Nearest, Outcome, Signs, kept_of
 from genrobust.outcomes.scores import rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, source_areas
 from genrobust.records.record import Estimate, Scores
+from genrobust.runner.perturbation import step_of
 from genrobust.runner.prepare import Prepared
 from genrobust.suites import Suite, load_suite
+from genrobust.threat import ThreatModel
 from genrobust.verify import consistency, reattack, replay
 from genrobust.verify.replay import Replay, prepared_for
 from genrobust.verify.subject import Subject
@@ -336,6 +338,80 @@ def test_a_replay_refuses_less_damage_than_what_is_at_hand_does(
         with pytest.raises(RejectionError, match="claims less damage than noise"):
             replay._require_possible_damage(replace(found, outcome=forged))
         assert what
+
+
+def damage_claimed(attacked: list[list[float]], elsewhere: str | None = None) -> Any:
+    """Of 40 sources at two radii: noise does 1, and then 2, to each; the first fell at the second
+    radius, to an image that lies 4 from it."""
+    count = 40
+    pictures = torch.zeros(count, 1, 4, 4)
+    pictures[0] += 1
+    claimed = torch.tensor(attacked).repeat(1, count)[:, :count]
+    radius = torch.full((count,), 2)
+    radius[0] = 1
+    damaged = SimpleNamespace(noise=torch.tensor([[1.0], [2.0]]).repeat(1, count), attacked=claimed)
+    effect = SimpleNamespace(reconstruction=pictures)
+    outcome = SimpleNamespace(
+        damaged=damaged,
+        ignore=SimpleNamespace(effect=effect, radius=radius),
+        clean=SimpleNamespace(source=torch.zeros_like(pictures)),
+    )
+    return SimpleNamespace(outcome=outcome, elsewhere=elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("place", "least", "before"),
+    [
+        ((0, 0), 1.0, 1.0),  # noise, and not yet the image that breaks it at the next radius
+        ((0, 1), 1.0, 1.0),
+        ((1, 1), 2.0, 1.0),
+        ((1, 0), 4.0, 1.0),  # the image that broke it
+        ((1, 2), 3.0, 3.0),  # what was claimed at the smaller radius
+    ],
+)
+@pytest.mark.parametrize(("part", "fine"), [(0.5, True), (1.5, False)])
+def test_no_damage_is_less_than_what_is_at_hand_does(
+    place: tuple[int, int], least: float, before: float, part: float, fine: bool
+) -> None:
+    """On the machine of the run by a ten-thousandth at most."""
+    found = damage_claimed([[before], [9.0]])
+    found.outcome.damaged.attacked[place] = least * (1 - part * 1e-4)
+    if fine:
+        replay._require_possible_damage(found)
+        return
+    with pytest.raises(RejectionError, match="at 1 of 40 sources"):
+        replay._require_possible_damage(found)
+
+
+@pytest.mark.parametrize(("count", "fine"), [(2, True), (3, False)])
+def test_on_another_machine_a_twentieth_of_the_sources_may_lie_lower(
+    count: int, fine: bool
+) -> None:
+    found = damage_claimed([[1.0], [9.0]], "processor Another there")
+    found.outcome.damaged.attacked[0, :] = 0.951  # by less than a twentieth
+    found.outcome.damaged.attacked[0, :count] = 0.949
+    if fine:
+        replay._require_possible_damage(found)
+        return
+    with pytest.raises(RejectionError, match=f"at {count} of 40 sources"):
+        replay._require_possible_damage(found)
+
+
+def test_damage_that_is_no_number_is_not_enough() -> None:
+    found = damage_claimed([[math.nan], [9.0]])
+    with pytest.raises(RejectionError, match="at 40 of 40 sources"):
+        replay._require_possible_damage(found)
+
+
+def test_what_fits_the_next_smaller_ball_was_said_to_need_more() -> None:
+    """Of one pixel moved: by the smaller radius, by a step more, by nothing, and none."""
+    x = torch.full((4, 1, 2, 2), 0.5)
+    threats = [ThreatModel("linf", eps) for eps in (0.1, 0.2)]
+    steps = torch.zeros(4, 1, 2, 2, dtype=torch.int16)
+    half = round(0.1 / step_of(threats[1]))
+    steps[0, 0, 0, 0], steps[1, 0, 0, 0] = half, half + 1
+    broken = Broken(torch.tensor([1, 1, 0, 2]), steps)
+    assert replay._smaller(broken, x, threats).tolist() == [True, False, False, False]
 
 
 # ---- The worst case, and the scores ----

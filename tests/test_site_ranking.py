@@ -79,6 +79,16 @@ def test_models_share_a_rank_with_the_first_of_their_group_only() -> None:
     ]
 
 
+@pytest.mark.parametrize(("eps", "ranks"), [(1e-5, [1, 1]), (2e-5, [1, 2])])
+def test_a_difference_that_four_decimals_do_not_show_shares_a_rank(
+    eps: float, ranks: list[int]
+) -> None:
+    """Each source of one falls a radius later: by 3e-5 of the range, or by 7e-5."""
+    grid = (eps, 2 * eps, 0.3)
+    board = make_board([made([place] * 20, name, eps=grid) for place, name in ((0, "a"), (1, "b"))])
+    assert [row.rank for row in board.rows] == ranks
+
+
 def test_equal_outcomes_share_the_first_rank() -> None:
     rows = make_board([made([0, 1, None] * 5, name) for name in "abc"]).rows
     assert [(row.rank, row.tied) for row in rows] == [(1, 3)] * 3
@@ -152,6 +162,18 @@ def test_models_are_one_by_their_errors_and_where_sources_fall(
         other[i], other[-1 - i] = None, 0
     pair = of_error(one, "one", 100.0), of_error(other, "other", error)
     assert _is_one_model(*pair) == _is_one_model(*reversed(pair)) == is_one
+
+
+@pytest.mark.parametrize(("moved", "is_one"), [(4, True), (6, False)])
+def test_a_dimmed_model_differs_on_a_twentieth_whatever_chance_allows(
+    moved: int, is_one: bool
+) -> None:
+    """Of three places an eighth of what chance allows is 0.083."""
+    one: list[int | None] = [0, 1, None] * 27
+    other = [*one]
+    for i in range(moved):
+        other[i] = one[i + 1]
+    assert _is_one_model(of_error(one, "one", 100.0), of_error(other, "b", 95.0)) == is_one
 
 
 @pytest.mark.parametrize(("lost", "is_one"), [(8, True), (9, False)])

@@ -364,7 +364,7 @@ def test_what_has_no_bottleneck_or_no_replay_has_no_rank(tmp_path: Path) -> None
         Fake("nobody-looked", 0.9, 4, depth=None),
         Fake("looked-at", 0.8, 5, depth="schema"),
     ]
-    found = standings(tmp_path, fakes, identity=LIMIT + 0.1, honest=LIMIT - 0.1)
+    found = standings(tmp_path, fakes, identity=LIMIT + 1e-6, honest=LIMIT)
     assert found == {
         "honest": "ranked",
         "earlier": "ranked",

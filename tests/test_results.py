@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -23,6 +24,7 @@ import genrobust
 from genrobust import MinimumNormRecord, Record
 from genrobust.errors import GenrobustError
 from genrobust.records.at_hand import AtHand
+from genrobust.records.compare import compared_curves
 from genrobust.records.curve_record import Source
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import Flag
@@ -197,6 +199,28 @@ def test_what_stood_has_no_attacked_picture(run: tuple[Record, Path]) -> None:
     assert float(rows[2][1].images[0].get_array().max()) == pytest.approx(1.0)
     with pytest.raises(GenrobustError, match="no source is eligible"):
         record.beside(AtHand(examples=[])).plot_examples()
+
+
+def a_curve(name: str, *distances: float | None) -> Any:
+    """What a comparison reads of a curve; a source at 0 is not eligible, and one at None
+    stands whatever is done to it."""
+    sources = [SimpleNamespace(eligible=d != 0, distance=d or None) for d in distances]
+    suite = load_suite("digits").limited(len(distances)).model_copy(update={"eps": (0.0, 0.1, 0.2)})
+    model = SimpleNamespace(name=name)
+    return SimpleNamespace(suite=suite, sources=sources, model=model, flags=(), fidelity=None)
+
+
+def test_curves_compare_who_stands_at_each_radius_and_up_to_the_largest() -> None:
+    """A source falls at its distance, as at all that is the radius but for rounding."""
+    one = a_curve("one", 0.1, 0.10001, 0.3, None)
+    other = a_curve("other", 0, 0.1, 0.2 + 1e-9, 0.15)
+    found = compared_curves(one, other)
+    assert found.eligible.value == pytest.approx(1 / 4)
+    assert found.robust_area is not None
+    area = (0.1 + 0.10001 + 0.2 + 0.2) - (0 + 0.1 + 0.2 + 0.15)
+    assert found.robust_area.value == pytest.approx(area / 0.2 / 4)
+    at = [each.robust_accuracy.value for each in found.per_eps]
+    assert at == pytest.approx([1 / 4, 1 / 4, 2 / 4])
 
 
 @pytest.mark.slow

@@ -197,6 +197,8 @@ def test_flagged_and_failed_models_are_never_ranked(fake_board: Board) -> None:
     by_name = {row.contender.id: row for row in fake_board.rows}
     assert by_name["flagged"].standing == "unreliable"
     assert by_name["failed"].standing == "failed"
+    doubtful = {name for name, row in by_name.items() if not row.is_reliable}
+    assert doubtful == {"flagged", "failed"}
     assert by_name["failed"].area > max(row.area for row in fake_board.ranked)
 
 
@@ -227,6 +229,46 @@ def test_an_attack_lowers_a_model_only_once_it_was_replayed(
     alone = row.contender.record.scores.robust_area
     assert alone is not None
     assert row.area < alone.value
+
+
+def test_what_lowers_nothing_or_was_not_replayed_is_no_best_attack(tmp_path: Path) -> None:
+    attacks = Fake("unproven", 0.1, 2, depth=None), Fake("breaks-none", 3.0, 3)
+    (loaded,) = read_entries(write_entries(tmp_path, [Fake("model", 0.6, 1, attacks=attacks)]))
+    (row,) = make_board([contender(loaded)]).rows
+    none, unproven = row.lowerings
+    assert (none.accepted, none.lowers_by) == (True, 0)
+    assert (unproven.accepted, unproven.lowers_by > 0.1) == (False, True)
+    assert row.best_attack is None
+    assert row.best == row.contender.record
+    own, other = (fake_outcomes(DIGITS, *how).worst for how in ((0.6, 1), (0.1, 2)))
+    assert (own.eligible != other.eligible).any()
+    alone = source_areas(replace(other, eligible=own.eligible), DIGITS).mean()
+    assert unproven.alone == pytest.approx(float(alone))
+
+
+def test_an_attack_that_reaches_targets_alone_counts_too(tmp_path: Path) -> None:
+    fake = Fake("model", 0.6, 1, attacks=(Fake("search", 0.6, 1),))
+    (loaded,) = read_entries(write_entries(tmp_path, [fake]))
+    assert loaded.outcomes is not None
+    aimed = loaded.outcomes.model_copy(update={"target": loaded.outcomes.ignore_target})
+    attack = replace(loaded.attacks[0], outcomes=aimed)
+    (row,) = make_board([contender(replace(loaded, attacks=(attack,)))]).rows
+    for at, before in zip(
+        row.best.scores.per_eps, row.contender.record.scores.per_eps, strict=True
+    ):
+        assert at.as_target == at.as_ignore_target == before.as_ignore_target
+    assert row.best.scores != row.contender.record.scores
+
+
+def test_what_is_not_official_is_in_no_pair() -> None:
+    one, other = made([None] * 5, "a"), made([None] * 5, "b")
+    record = other.record.model_copy(update={"official": False})
+    board = make_board([one, replace(other, record=record)])
+    assert [(row.contender.id, row.standing) for row in board.rows] == [
+        ("a", "ranked"),
+        ("b", "not official"),
+    ]
+    assert board.paired.ids == ("a",)
 
 
 def test_an_attack_verified_before_its_entry_changed_does_not_count(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What discriminators learn to call false, and what training against attacks lowers."""
+"""What networks beside the model learn, and what losses lower: terms, weights and signs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator
 from genrobust.training.losses import Step
-from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
+from genrobust.training.losses.adversarial import VAEGAN, InfoGAN, from_prior
 from genrobust.training.losses.base import bce
-from genrobust.training.losses.defences import RobustEncoder, RobustOutput
+from genrobust.training.losses.correlation import (
+    Factor,
+    Predictability,
+    TotalCorrelation,
+    decomposed_kl,
+)
+from genrobust.training.losses.defences import (
+    Mixup,
+    RobustEncoder,
+    RobustOutput,
+    SelfConsistent,
+    coupled_kl,
+)
 
 
 class TakenIn(nn.Module):
@@ -132,3 +145,136 @@ def test_the_attacked_reconstruction_is_compared_with_the_clean_image() -> None:
     again = at.network.decode(at.posterior.rsample(at.posterior.draw_noise(draws)))
     kl = at.posterior.kl_to_prior().sum(1).mean()
     torch.testing.assert_close(loss, bce(again, at.x) + kl)
+
+
+def elbo_loss(at: Step) -> Tensor:
+    return at.bce + at.posterior.kl_to_prior().sum(1).mean()
+
+
+@pytest.mark.parametrize("beta", [1.0, 4.0])
+def test_the_total_correlation_alone_is_weighed(beta: float) -> None:
+    at = step()
+    information, correlation, each = decomposed_kl(
+        at.code, at.gaussian.mean, at.gaussian.logvar, at.images
+    )
+    expected = at.bce + information + beta * correlation + each
+    torch.testing.assert_close(TotalCorrelation(beta=beta).loss(at), expected)
+
+
+def told(joint: float, product: float) -> nn.Module:
+    """Of any code, the logits of being one and of being shuffled."""
+    layer = nn.Linear(2, 2)
+    nn.init.zeros_(layer.weight)
+    layer.bias.data = torch.tensor([joint, product])
+    return layer
+
+
+def test_a_model_pays_for_codes_that_are_told_from_shuffled_ones() -> None:
+    at = replace(step(), helper=told(2.0, 0.5))
+    torch.testing.assert_close(Factor(gamma=3.0).loss(at), elbo_loss(at) + 3 * 1.5)
+
+
+def test_the_discriminator_of_codes_learns_to_call_them_the_first_kind() -> None:
+    at = step()
+    at = replace(at, code=torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
+
+    class Equal(nn.Module):
+        """Sure of the first kind where both latents are the same."""
+
+        def forward(self, code: Tensor) -> Tensor:
+            same = (code[:, 0] == code[:, 1]).float()
+            self.share = float(same[3:].mean())
+            self.columns = code[3:].sort(0).values
+            return 9 * torch.stack([same, 1 - same], 1)
+
+    for seed in range(20):
+        equal = Equal()
+        loss = Factor().helper_loss(replace(at, helper=equal, draws=generator("shuffle", seed)))
+        assert torch.equal(equal.columns, at.code), "each latent keeps its values"
+        assert float(loss) == pytest.approx(9 * equal.share / 2, abs=1e-3)
+
+
+def test_latents_pay_for_the_share_that_others_explain() -> None:
+    at = step()
+    mean = torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])
+    at = replace(at, posterior=Posterior((Gaussian(mean, torch.zeros(3, 2)),)))
+
+    def guess(weight: list[float]) -> nn.Linear:
+        layer = nn.Linear(2, 1)
+        layer.weight.data, layer.bias.data = torch.tensor([weight]), torch.zeros(1)
+        return layer
+
+    # The first is half of the second; twice the second is a guess of the second by itself.
+    helper = nn.ModuleList([guess([0.0, 0.5]), guess([0.0, 1.0])])
+    at = replace(at, helper=helper)
+    unexplained = float(mean[:, 1].square().mean() / mean[:, 1].var(correction=0))
+    expected = elbo_loss(at) + 5 * (1 + (1 - unexplained))
+    torch.testing.assert_close(Predictability(gamma=5.0).loss(at), expected, rtol=1e-5, atol=1e-4)
+    assert Predictability().helper_loss(at).item() == pytest.approx(unexplained, rel=1e-4)
+
+
+def test_a_code_is_to_be_read_again_from_its_own_image_which_is_held() -> None:
+    at, objective = step(), SelfConsistent(rho=0.5)
+    again = at.network.encode(at.image).parts[0]
+    expected = elbo_loss(at) + coupled_kl(*again.tensors(), at.code, 0.5)
+    torch.testing.assert_close(objective.loss(at), expected)
+    (led,) = torch.autograd.grad(objective.loss(at) - elbo_loss(at), at.image)
+    assert not led.any()
+
+
+def test_mixed_images_and_mixed_codes_belong_together() -> None:
+    at = step()
+    draws = generator("mixup")
+    share = (torch.rand(3, generator=draws) * torch.pi / 2).sin().square()
+    other = torch.randperm(3, generator=draws)
+    assert not torch.equal(other, torch.arange(3))
+
+    def mixed(values: Tensor) -> Tensor:
+        return torch.stack(
+            [s * one + (1 - s) * values[j] for s, one, j in zip(share, values, other, strict=True)]
+        )
+
+    x, code = mixed(at.x), mixed(at.gaussian.mean)
+    posterior = at.network.encode(x)
+    extra = posterior.kl_to_prior().sum(1).mean()
+    extra = extra + (at.network.decode(code) - x).square().sum() / 3
+    extra = extra + (posterior.vector() - code).square().sum() / 3
+    found = Mixup(weight=2.0).loss(replace(at, draws=generator("mixup")))
+    torch.testing.assert_close(found, elbo_loss(at) + 2 * extra)
+
+
+def test_a_vae_gan_is_led_by_features_and_by_passing_for_data() -> None:
+    at = step()
+    at = replace(at, helper=TakenIn(at.x, 8.0))  # all that is made is called false
+    kl = at.posterior.kl_to_prior().sum(1).mean()
+    similar = 0.5 * (at.image - at.x).square().flatten(1).sum(1).mean()
+    for gan, pixels in ((1.0, 0.0), (0.25, 2.0)):
+        found = VAEGAN(gan=gan, pixels=pixels).loss(replace(at, draws=generator("same")))
+        expected = kl + similar + gan * 2 * 8 + pixels * at.bce
+        torch.testing.assert_close(found, expected, rtol=0, atol=2e-3, check_dtype=False)
+
+
+def test_an_infogans_encoder_reads_the_code_that_was_drawn() -> None:
+    at = step()
+    code = from_prior(at.network.spec, 3, generator("same"))
+    made = at.network.decode(code)
+    mean, logvar = at.network.encode(made).parts[0].tensors()
+    error = 0.5 * (logvar + (mean - code).square() / logvar.exp()).sum() / 3
+    found = InfoGAN(information=0.5).loss(
+        replace(at, helper=TakenIn(made, 8.0), draws=generator("same"))
+    )
+    torch.testing.assert_close(found, 0.5 * error, rtol=0, atol=1e-3)
+
+
+def test_an_adversarial_loss_is_shared_between_clean_and_attacked() -> None:
+    at = step()
+    none, half, whole = (
+        RobustOutput(weight=weight).loss(replace(at, draws=generator("same")))
+        for weight in (0.0, 0.25, 1.0)
+    )
+    torch.testing.assert_close(half, 0.75 * none + 0.25 * whole)
+    none, one, three = (
+        RobustEncoder(weight=weight).loss(replace(at, draws=generator("same")))
+        for weight in (0.0, 1.0, 3.0)
+    )
+    torch.testing.assert_close(three - none, 3 * (one - none))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustWarning
 from genrobust.models.check import probe_images
-from genrobust.models.fidelity import Fidelity, fidelity
+from genrobust.models.fidelity import Fidelity, _moves_alike, _rises, fidelity
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.migrate import read_record
 from genrobust.report.terminal import curve_table, score_table
@@ -314,3 +314,39 @@ def test_a_nearly_perfect_reading_is_not_doubted() -> None:
 
     flat = torch.linspace(0, 1, 8).view(8, 1, 1, 1).expand(8, 1, 8, 8)
     assert fidelity(genrobust.wrap(Nearly()), flat).status != "differs"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "cosine", "alike"),
+    [(8, 0.91, True), (8, 0.89, False), (7, 0.99, False), (8, -0.99, False)],
+)
+def test_codes_move_alike_where_many_do_in_nearly_the_same_direction(
+    numbers: int, cosine: float, alike: bool
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    one, other = torch.linalg.qr(torch.randn(6 * numbers, 3, generator=random, dtype=torch.double))[
+        0
+    ].T[:2]
+    one, other = (t.view(6, numbers) - t.view(6, numbers).mean(0) for t in (one, other))
+    other = other - (one * other).sum() / one.square().sum() * one
+    one, other = one / one.norm(), other / other.norm()
+    turned = cosine * one + (1 - cosine**2) ** 0.5 * other + 5
+    assert _moves_alike(one, turned) == alike
+
+
+@pytest.mark.parametrize(("moving", "rise"), [(4, True), (3, False)])
+def test_a_code_rises_with_what_it_is_made_from_where_several_numbers_move(
+    moving: int, rise: bool
+) -> None:
+    logits = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    logits[:, moving:] = 0.3
+    code = logits.sigmoid()
+    assert _rises(code, logits, 1e-4) == rise
+    assert _rises(code.round(), logits, 1e-4) == rise
+    assert not _rises(-code, logits, 1e-4)
+    order = logits[:, :moving].flatten().argsort()
+    for off, still in ((0.9e-4, rise), (1.2e-4, False)):  # the one before it, by so much above it
+        bent = code.clone()
+        rows, columns = order // moving, order % moving
+        bent[rows[9], columns[9]] = bent[rows[10], columns[10]] + off
+        assert _rises(bent, logits, 1e-4) == still

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import random
 import secrets
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError
+from genrobust.models.batches import _batches, _kept, tolerance_of
 from genrobust.models.check import check_model, probe_images
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
@@ -110,6 +114,60 @@ def test_an_image_that_depends_on_the_others_is_found(change: str, stage: str) -
 @pytest.mark.parametrize("stage", ["encode", "decode", "deploy", "logvar"])
 def test_a_model_that_treats_images_one_by_one_passes(stage: str) -> None:
     disturbed(lambda t: 0.9 * t + 0.01, stage)
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode", "deploy", "logvar"])
+def test_results_may_differ_by_rounding_and_no_more(stage: str) -> None:
+    """From call to call by a hundred-thousandth, and between batches by a ten-thousandth."""
+    for size, said in ((0.9e-5, None), (1.2e-5, "another reconstruction each time")):
+        calls = count()
+
+        def by_call(t: Tensor, calls: Iterator[int] = calls, size: float = size) -> Tensor:
+            return t + size * (next(calls) % 2)
+
+        with nullcontext() if said is None else pytest.raises(GenrobustError, match=said):
+            disturbed(by_call, stage)
+    for size, said in ((0.9e-4, None), (1.1e-4, "changes with the others in its batch")):
+        with nullcontext() if said is None else pytest.raises(GenrobustError, match=said):
+            disturbed(lambda t, size=size: t + size * (len(t) % 2), stage)
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [(torch.float16, 2**-10), (torch.bfloat16, 2**-7)])
+def test_in_lower_precision_results_may_differ_by_four_steps(
+    dtype: torch.dtype, steps: float
+) -> None:
+    model = genrobust.load_model("vae")
+    assert tolerance_of(model) == 1e-4
+    layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2, dtype=dtype)])
+    assert tolerance_of(dataclasses.replace(model, module=layers)) == 4 * steps
+
+
+@pytest.mark.parametrize(("share", "fine"), [(0.045, True), (0.055, False)])
+def test_gradients_may_differ_by_a_twentieth_of_their_length(share: float, fine: bool) -> None:
+    """The picture is the same in every batch, and its slope is not."""
+
+    def steeper(t: Tensor) -> Tensor:
+        return t + share * (len(t) % 2) * (t - t.detach())
+
+    said = pytest.raises(GenrobustError, match="the gradient of an image changes with the others")
+    with nullcontext() if fine else said:
+        disturbed(steeper, "decode")
+
+
+def test_sixty_four_images_at_most_are_tried_alone_and_all_in_other_batches() -> None:
+    for number, alone in ((1, 1), (64, 64), (65, 33), (128, 64), (129, 43)):
+        batches = [*_batches(number)]
+        assert [len(batch) for batch in batches[:alone]] == [1] * alone
+        assert number == 1 or len(batches) == alone + 4
+        assert {i for batch in batches[alone:] for i in batch} == {*range(number)} - (
+            {0} if number == 1 else set()
+        )
+
+
+def test_a_hundredth_of_the_pixels_of_a_deployed_image_may_lie_on_an_edge() -> None:
+    found = [_kept(pixels, 0.01) for pixels in (1, 2, 64, 199, 200, 1000)]
+    assert found == [1, 1, 63, 198, 198, 990]
+    assert _kept(64, 0) == 64
 
 
 def test_rounding_at_the_edge_between_two_levels_is_no_dependence() -> None:

@@ -235,16 +235,21 @@ class Kept(nn.Module):
         return torch.cat([z[:, : self.count], grey], 1).view(-1, 1, 4, 4)
 
 
-@pytest.mark.parametrize(("count", "variances"), [(12, 8), (15, 16)])
+@pytest.mark.parametrize(("count", "parts", "faint"), [(12, 3, 1), (15, 4, 1), (15, 20, 2**-7.7)])
 def test_a_code_carries_what_a_channel_with_the_noise_that_is_borne_does(
-    count: int, variances: int
+    count: int, parts: int, faint: float
 ) -> None:
-    """Of k of n even pixels each may have noise of n / 8k of its variance, and of (n - k) / k."""
+    """Each of k of n pixels may have noise of so many of its variances, of all or of what is lost.
+
+    Pixels vary alike but for the last, which is lost and may be fainter.
+    """
     x = torch.rand(4000, 1, 4, 4, generator=_generator())
-    least = min(16 / (8 * count), (16 - count) / count)
-    assert 1 / variances < least < 2 / variances
-    rate = rate_of(genrobust.wrap(Kept(count), draws=1), x, seed=0, batch=4000)
-    assert rate == pytest.approx(count / 2 * math.log(1 + variances))
+    x[:, :, 3, 3] = 0.5 + faint * (x[:, :, 3, 3] - 0.5)
+    lost = 15 - count + faint**2
+    least = min((count + lost) / 8, lost) / count
+    assert 1.05 < least * 2**parts < 1.9
+    rate = rate_of(genrobust.wrap(Kept(count)), x, seed=0, batch=4000)
+    assert rate == pytest.approx(count / 2 * math.log(1 + 2**parts))
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,27 @@ def test_what_gives_sources_back_errs_by_the_shift_of_which_a_sixth_counts() -> 
     assert len(found.beside) == 1 + len(suite.eps) + 2, "each radius, smoothly, and shifted"
 
 
+def test_sources_are_moved_by_a_hundredth_and_by_each_radius(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    suite, seen = SUITE.limited(5), list[Tensor]()
+
+    def errors(model: GenerativeModel, x: Tensor, chunk: int) -> Tensor:
+        seen.append(x)
+        return torch.ones(len(x)).double()
+
+    monkeypatch.setattr(generality, "_errors", errors)
+    reconstruction_ratios(genrobust.load_model("vae"), IMAGES, suite, seed=0)
+    x, *moved = seen
+    assert torch.equal(x, IMAGES.take(suite.sample_ids))
+    far = [float((one - x).abs().max()) for one in moved[: len(suite.eps) + 2]]
+    assert far == pytest.approx([0.01, *suite.eps, suite.eps[-1]], rel=0.01)
+    others = moved[-1]
+    assert len(others) == 200
+    used = IMAGES.take([*SUITE.limited(5).sample_ids, *SUITE.limited(5).target_ids])
+    assert (torch.cdist(others.flatten(1), used.flatten(1)) > 0).all()
+
+
 @pytest.mark.parametrize("name", ["vae", "betavae", "betavae-capacity", "jointvae", "vae-wd"])
 def test_no_model_of_the_zoo_is_refused(name: str) -> None:
     found = reconstruction_ratios(genrobust.load_model(name), IMAGES, SUITE, seed=3)

@@ -38,7 +38,7 @@ from genrobust.records.record import Estimate, Flag, Record
 from genrobust.report.pictures import png
 from genrobust.site.pages import render
 from genrobust.suites import load_suite
-from genrobust.verify import capacity
+from genrobust.verify import capacity, generality
 from genrobust.verify.capacity import rate_limit, rate_of
 from genrobust.verify.claims import require_equal, require_near
 from genrobust.verify.consistency import check_said, require_near_flags
@@ -325,6 +325,45 @@ def test_an_honest_model_is_the_same_in_every_batch() -> None:
     scored = torch.cat([model.reconstruct(part) for part in SOURCES.split(SUITE.chunk_size)])
     for seed in range(3):
         assert "as they were scored" in require_alone(model, SOURCES, scored, SUITE, seed)
+
+
+@pytest.mark.parametrize(("count", "spared"), [(90, 1), (300, 3)])
+def test_a_hundredth_of_the_images_may_come_out_otherwise(count: int, spared: int) -> None:
+    model, x = vae(), IMAGES.take(range(count))
+    scored = model.reconstruct(x)
+    scored[:spared] += 0.5
+    require_alone(model, x, scored, SUITE, seed=5)
+    scored[spared] += 0.5
+    with pytest.raises(RejectionError, match=rf"{spared + 1} of {count} images"):
+        require_alone(model, x, scored, SUITE, seed=5)
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_a_hundredth_of_a_deployed_images_pixels_may_lie_on_an_edge(deployed: bool) -> None:
+    model = vae()
+    model = replace(model, deploy=model.reconstruct) if deployed else model
+    for count, fine in ((0, True), (1, deployed), (10, deployed), (11, False)):
+        scored = model.reconstruct(SOURCES)
+        scored.flatten(1)[:, :count] += 0.5
+        if fine:
+            require_alone(model, SOURCES, scored, SUITE, seed=5)
+            continue
+        with pytest.raises(RejectionError, match=r"reconstructed otherwise"):
+            require_alone(model, SOURCES, scored, SUITE, seed=5)
+
+
+def test_images_go_alone_and_in_three_random_partitions_up_to_twice_a_batch() -> None:
+    found = [*generality._partitions(200, 10, _generator())]
+    assert len(found) == 4
+    orders = [torch.cat(batches) for batches in found]
+    for order in orders:
+        assert order.sort().values.tolist() == [*range(200)]
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    sizes = [[len(batch) for batch in batches] for batches in found]
+    assert sizes[1] == [1] * 200
+    others = [size for number in (0, 2, 3) for size in sizes[number]]
+    assert min(others) == 1
+    assert 17 <= max(others) <= 20
 
 
 def known(far: float) -> GenerativeModel:

@@ -21,7 +21,7 @@ from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, Step
 from genrobust.evidence.entry import Outcomes
 from genrobust.outcomes.outcome import COUNTS, Broken, Nearest, Outcome, Signs, kept_of
-from genrobust.outcomes.scores import rated
+from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, source_areas
 from genrobust.records.record import Estimate, Scores
@@ -341,14 +341,15 @@ def test_a_replay_refuses_less_damage_than_what_is_at_hand_does(
 
 
 def damage_claimed(attacked: list[list[float]], elsewhere: str | None = None) -> Any:
-    """Of 40 sources at two radii: noise does 1, and then 2, to each; the first fell at the second
-    radius, to an image that lies 4 from it."""
+    """Of 40 sources at two radii: noise does 1, and then 2, to each; the first two fell at the second
+    radius, to images that lie 4 and 1/2 from them."""
     count = 40
     pictures = torch.zeros(count, 1, 4, 4)
     pictures[0] += 1
+    pictures[1] += 1 / 8
     claimed = torch.tensor(attacked).repeat(1, count)[:, :count]
     radius = torch.full((count,), 2)
-    radius[0] = 1
+    radius[:2] = 1
     damaged = SimpleNamespace(noise=torch.tensor([[1.0], [2.0]]).repeat(1, count), attacked=claimed)
     effect = SimpleNamespace(reconstruction=pictures)
     outcome = SimpleNamespace(
@@ -364,7 +365,7 @@ def damage_claimed(attacked: list[list[float]], elsewhere: str | None = None) ->
     [
         ((0, 0), 1.0, 1.0),  # noise, and not yet the image that breaks it at the next radius
         ((0, 1), 1.0, 1.0),
-        ((1, 1), 2.0, 1.0),
+        ((1, 1), 2.0, 1.0),  # more than the image that broke it
         ((1, 0), 4.0, 1.0),  # the image that broke it
         ((1, 2), 3.0, 3.0),  # what was claimed at the smaller radius
     ],
@@ -381,6 +382,14 @@ def test_no_damage_is_less_than_what_is_at_hand_does(
         return
     with pytest.raises(RejectionError, match="at 1 of 40 sources"):
         replay._require_possible_damage(found)
+
+
+def test_the_clean_accuracy_is_that_of_the_verdicts_on_clean_reconstructions() -> None:
+    """Whatever is seen in the inputs, and of an image without a verdict too."""
+    label, verdict = torch.arange(6), torch.tensor([0, 1, 2, 0, -1, 5])
+    seen: Any = SimpleNamespace(label=label, clean_verdict=verdict, eligible=label < 1)
+    found = clean_accuracy(seen, load_suite("digits").limited(6))
+    assert (found.value, found.n) == (pytest.approx(4 / 6), 6)
 
 
 @pytest.mark.parametrize(("count", "fine"), [(2, True), (3, False)])

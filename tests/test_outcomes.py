@@ -341,8 +341,8 @@ def test_a_replay_refuses_less_damage_than_what_is_at_hand_does(
 
 
 def damage_claimed(attacked: list[list[float]], elsewhere: str | None = None) -> Any:
-    """Of 40 sources at two radii: noise does 1, and then 2, to each; the first two fell at the second
-    radius, to images that lie 4 and 1/2 from them."""
+    """Of 40 sources at two radii: noise does 1, and then 2, to each; two fell at the second radius,
+    to images that lie 4 and 1/2 from them."""
     count = 40
     pictures = torch.zeros(count, 1, 4, 4)
     pictures[0] += 1
@@ -532,6 +532,12 @@ def test_the_file_says_the_same_of_each_source(one: Worst) -> None:
 def test_what_is_broken_at_a_radius_is_broken_at_all_larger_ones() -> None:
     found = reached(torch.tensor([0, 2, 4]), suite_of(3))
     assert found.T.tolist() == [[True] * 4, [False, False, True, True], [False] * 4]
+
+
+def test_half_have_fallen_where_half_of_the_eligible_ones_have() -> None:
+    """Of ten sources six are eligible, and three of these fall at 0.2."""
+    one = worst([(2, 4, True)] * 3 + [(4, 4, True)] * 3 + [(4, 4, False)] * 4)
+    assert scored(one).eps50 == pytest.approx(0.2)
 
 
 def test_without_a_radius_above_0_there_is_no_area() -> None:

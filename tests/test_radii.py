@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -201,3 +203,107 @@ def test_what_lost_its_class_in_a_large_ball_is_attacked_in_the_small_one(
     beside = genrobust.bench("vae", suite, limit=12, eps=[0.125, 1.0])
     assert standing(alone)[0] == standing(beside)[0] < 1
     assert beside.attacks[0].tried[0] == alone.attacks[0].tried[0]
+
+
+def a_search(**parts: Any) -> radii._Search:
+    """One of which only these parts are made."""
+    search = object.__new__(radii._Search)
+    search.__dict__.update(parts)
+    return search
+
+
+def test_what_the_longer_attack_reached_once_it_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It meets a source that fell to it again at a smaller radius, and may miss it there."""
+    met = torch.tensor([0, 2])
+    reached = [torch.tensor([True, False]), torch.tensor([False, False])]
+    ignore = SimpleNamespace(
+        unbroken_here=lambda: met, look=lambda *_: None, offer=lambda _: reached.pop(0)
+    )
+    given, counted = [], []
+
+    def attack(model: None, part: Tensor, threat: float) -> Any:
+        given.append((part.tolist(), threat))
+        return SimpleNamespace(x_adv=part, forwards=torch.ones(2), backwards=torch.ones(2))
+
+    monkeypatch.setattr(radii, "longer_attack", lambda attacks: attack)
+    search = a_search(
+        spec=SimpleNamespace(attacks=()),
+        scorer=SimpleNamespace(model=None),
+        batch=SimpleNamespace(untargeted=lambda: torch.tensor([10, 11, 12])),
+        threats=[0.1, 0.2],
+        ignore=ignore,
+        tally=SimpleNamespace(longer=7, add=lambda row, e, *_: counted.append((row, e))),
+        longer=torch.zeros(2, 3, dtype=torch.bool),
+    )
+    search._try_longer(1)
+    search._try_longer(0)
+    assert search.longer.tolist() == [[True, False, True], [True, False, False]]
+    assert given == [([10, 12], 0.2), ([10, 12], 0.1)]
+    assert counted == [(7, 1), (7, 0)]
+
+
+@pytest.mark.parametrize("descends", [False, True])
+def test_short_attacks_come_first_and_the_longer_one_in_the_last_sweep(descends: bool) -> None:
+    called: list[tuple[str, int]] = []
+
+    def goal() -> Any:
+        return SimpleNamespace(begin=lambda e: None, retry=lambda: False, end=lambda descends: None)
+
+    sweeps = [radii._Sweep((0, 1), [], False)]
+    sweeps += [radii._Sweep((1, 0), [], True)] if descends else []
+    search = a_search(
+        spec=SimpleNamespace(ensemble=True),
+        batch=SimpleNamespace(x=torch.zeros(1)),
+        diagnosis=object(),
+        threats=[ThreatModel("linf", 0.1), ThreatModel("linf", 0.2)],
+        ignore=goal(),
+        target=goal(),
+        sweeps=sweeps,
+        place=radii._Place(),
+        _offer_short=lambda diagnosis, e: called.append(("short", e)),
+        _try_longer=lambda e: called.append(("longer", e)),
+    )
+    assert search.go_on(lambda: False, SimpleNamespace())  # type: ignore[arg-type]
+    by_name = {name: [e for one, e in called if one == name] for name in ("short", "longer")}
+    assert by_name == {"short": [0, 1], "longer": [1, 0] if descends else [0, 1]}
+    assert not descends or [name for name, _ in called] == ["short"] * 2 + ["longer"] * 2
+
+
+@pytest.mark.parametrize("goal", ["targeted", "untargeted"])
+def test_untargeted_attacks_are_given_no_target(goal: Any) -> None:
+    class Part:
+        def __getitem__(self, positions: Tensor) -> str:
+            return UntargetedPart("with its target")
+
+    class UntargetedPart(str):
+        def untargeted(self) -> str:
+            return "without"
+
+    given: list[str] = []
+
+    def attack(model: None, part: str, threat: None) -> Any:
+        given.append(part)
+        return SimpleNamespace(x_adv=None, forwards=torch.ones(1), backwards=torch.ones(1))
+
+    offered: list[str] = []
+
+    def aim(name: str) -> Any:
+        def offer(seen: None) -> Tensor:
+            offered.append(name)
+            return torch.tensor([True])
+
+        return SimpleNamespace(
+            to_attack=lambda: torch.tensor([0]), look=lambda *_: None, offer=offer
+        )
+
+    search = a_search(
+        batch=Part(),
+        scorer=SimpleNamespace(model=None),
+        ignore=aim("ignore"),
+        target=aim("target"),
+        tally=SimpleNamespace(add=lambda *_: None),
+    )
+    entry = AttackEntry(attack="classifier", goal=goal)
+    search._run(0, entry, attack, None, 0)  # type: ignore[arg-type]
+    assert given == ["with its target" if goal == "targeted" else "without"]
+    assert offered == (["target", "ignore"] if goal == "targeted" else ["ignore"])

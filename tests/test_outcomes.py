@@ -423,6 +423,80 @@ def test_what_fits_the_next_smaller_ball_was_said_to_need_more() -> None:
     assert replay._smaller(broken, x, threats).tolist() == [True, False, False, False]
 
 
+def said(**changed: Any) -> Any:
+    """Of three sources at two radii the first fell for both goals, the last is not eligible."""
+    none = torch.zeros(3, 1, 2, 2)
+    moved = none.clone()
+    moved[0] = 1
+    parts = {
+        "label": torch.tensor([0, 1, 2]),
+        "input_verdict": torch.tensor([0, 1, 2]),
+        "clean_verdict": torch.tensor([0, 1, 0]),
+        "eligible": torch.tensor([True, True, False]),
+        "ignore": Broken(torch.tensor([1, 2, 2]), moved),
+        "target": Broken(torch.tensor([1, 2, 2]), moved),
+        **changed,
+    }
+    goals = {name: parts[name] for name in ("ignore", "target")}
+    outcome = SimpleNamespace(goals=goals, **parts)
+    record = SimpleNamespace(suite=SimpleNamespace(eps=(0.1, 0.2)))
+    return SimpleNamespace(outcome=outcome, record=record)
+
+
+def test_what_is_said_of_sources_agrees_with_itself() -> None:
+    assert consistency.check_outcomes(said()) == "2 sources are eligible, of which 1 fell"
+    pixels = said().outcome.ignore.perturbation
+    for change, words in (
+        ({"eligible": torch.tensor([True, True, True])}, "'eligible' is not what"),
+        ({"eligible": torch.tensor([True, False, False])}, "'eligible' is not what"),
+        ({"input_verdict": torch.tensor([0, 2, 2])}, "'eligible' is not what"),
+        ({"ignore": Broken(torch.tensor([1, 2, 1]), pixels)}, "not eligible fell"),
+        ({"target": Broken(torch.tensor([2, 2, 2]), pixels)}, "stood have a perturbation"),
+        ({"target": Broken(torch.tensor([0, 2, 2]), pixels)}, "said to show their own"),
+    ):
+        with pytest.raises(RejectionError, match=words):
+            consistency.check_outcomes(said(**change))
+
+
+#: Of ten sources at one radius: what two untargeted attacks, a targeted one, the short and the
+#: longer ones tried and broke, and how many fell for either goal.
+TRIED, BROKE, FELL = [9, 6, 10, 10, 5], [3, 1, 2, 1, 0], (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("tried", "broke", "fell", "words"),
+    [
+        (TRIED, BROKE, FELL, None),
+        ([8, 5, 10, 10, 5], BROKE, FELL, None),  # one may come out otherwise beside others
+        ([7, 4, 10, 10, 5], BROKE, FELL, "not tried on all that stood"),
+        ([9, 6, 9, 10, 5], BROKE, FELL, None),
+        ([9, 6, 8, 10, 5], BROKE, FELL, "not tried on all that stood"),
+        ([9, 7, 10, 10, 5], BROKE, FELL, "not tried on what those before them left"),
+        (TRIED, BROKE, (3, 2), None),
+        (TRIED, BROKE, (2, 2), "2 sources fell at eps 0.1, and the attacks broke 4"),
+        (TRIED, BROKE, (5, 3), None),
+        (TRIED, BROKE, (5, 4), "4 sources fell at eps 0.1, and the attacks broke 2"),
+        (TRIED, BROKE, (5, 0), "0 sources fell at eps 0.1, and the attacks broke 2"),
+    ],
+)
+def test_counts_add_up_to_what_fell_but_for_one_source(
+    tried: list[int], broke: list[int], fell: tuple[int, int], words: str | None
+) -> None:
+    entries = [SimpleNamespace(goal=goal) for goal in ("untargeted", "untargeted", "targeted")]
+    suite: Any = SimpleNamespace(attacks=entries, eps=(0.1,))
+    counts = SimpleNamespace(
+        tried=torch.tensor(tried)[:, None], succeeded=torch.tensor(broke)[:, None]
+    )
+    goals = {
+        name: SimpleNamespace(radius=(torch.arange(10) >= number).long())
+        for name, number in zip(("ignore", "target"), fell, strict=True)
+    }
+    eligible = torch.ones(10, dtype=torch.bool)
+    shard: Any = SimpleNamespace(counts=counts, goals=goals, eligible=eligible)
+    found = consistency._problem_at_each_radius(suite, shard)
+    assert found is None if words is None else words in (found or "")
+
+
 # ---- The worst case, and the scores ----
 
 GRID = (0.0, 0.1, 0.2, 0.4)

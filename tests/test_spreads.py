@@ -232,6 +232,20 @@ def test_a_code_beside_what_it_is_made_from_is_said_to_have_no_log_variance(name
     assert not said(module, encode=lambda x: module.encode(x)[0])
 
 
+def test_a_mask_beside_a_code_is_said_to_be_no_log_variance() -> None:
+    class Masked(Coder):
+        def encode(self, x: Tensor) -> Any:
+            _, first = super().encode(x)
+            mask = (first.abs() > 0.5).float()
+            return first * mask, mask
+
+    module = Masked(torch.relu)
+    (told,) = said(module)
+    assert "is read as the log-variance takes 0 and 1 alone" in told
+    assert told.endswith("pass encode=lambda x: module.encode(x)[0] if that is the code")
+    assert not said(module, encode=lambda x: module.encode(x)[0])
+
+
 @pytest.mark.parametrize("code", [lambda z: z.flip(1), lambda z: -z, lambda z: (4 * z).sin()])
 def test_a_mean_that_does_not_follow_the_second_leaves_it_a_log_variance(
     code: Callable[[Tensor], Tensor],

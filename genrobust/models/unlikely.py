@@ -44,11 +44,13 @@ def _origin(gaussian: Gaussian, reading: Reading, tolerance: float) -> Finding |
     """Whether the second of the two is what the first is made from, and says no spread.
 
     Sparse and binary autoencoders give their code beside its pre-activations or logits, of which
-    it is a function that rises; quantisers, and encoders that refine a code, give it beside an
-    earlier one. A log-variance does not know in which direction the mean lies.
+    it is a function that rises, or beside its mask; quantisers, and encoders that refine a code,
+    give it beside an earlier one. A log-variance does not know in which direction the mean lies.
     """
     code, other = (t.flatten(1).double() for t in (gaussian.mean, reading.numbers))
-    if _rises(code, other, tolerance):
+    if ((other == 0) | (other == 1)).all() and other.amin() < other.amax():
+        how = "takes 0 and 1 alone"
+    elif _rises(code, other, tolerance):
         how = "rises with what is read as the mean, number by number"
     elif _moves_alike(code, other):
         how = "moves as what is read as the mean does"
@@ -56,7 +58,7 @@ def _origin(gaussian: Gaussian, reading: Reading, tolerance: float) -> Finding |
         return None
     return Finding(
         f"what is read as {reading.kind.name} {how}, as what a code is made from does, such as "
-        "logits, pre-activations or a code before it was rounded or refined",
+        "logits, pre-activations, a mask or a code before it was rounded or refined",
         reading.alone(),
     )
 

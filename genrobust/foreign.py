@@ -129,6 +129,12 @@ class Call:
                 "mend its backward pass, or wrap it with differentiable=False, or with encode= and "
                 "decode= that can be differentiated and the rest as deploy="
             )
+        elif "does not require grad" in str(problem) and not self.grad:
+            advice = (
+                "it takes a gradient of its own, and pictures are scored under torch.no_grad: put "
+                "'with torch.enable_grad():' round its steps, without detach on the path from the "
+                f"image, or pass {self.what}=torch.enable_grad()(f), of the function f that it is"
+            )
         if "more than 1 value per channel" in str(problem):
             advice = (
                 "it normalises by the batch's own statistics, so that an image's result depends on "

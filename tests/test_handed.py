@@ -195,3 +195,43 @@ def test_whole_numbers_alone_are_handed_over_where_no_gradient_is_asked_for() ->
     assert "Identity" not in str(told.value)  # that leads to a model without a gradient
     with pytest.raises(GenrobustError, match=r"Identity\(\) and decode="):
         genrobust.wrap(Places(), differentiable=False)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_means_and_log_variances_in_turn_are_told_how_to_be_layers(together: bool) -> None:
+    class Flat(Levels):
+        def encode(self, x: Tensor) -> Any:
+            first, second = super().encode(x)
+            return first, second - 2, second, first - 2
+
+    class Spread(Flat):
+        def decode(self, *codes: Tensor) -> Tensor:
+            first, second = codes
+            return super().decode([first, second])
+
+    module = Flat() if together else Spread()
+    with pytest.raises(GenrobustError) as told:
+        genrobust.wrap(module)
+    pattern = r"(encode=lambda x: \(lambda o.*?)( and decode=.*?)? if these are the mean"
+    model = as_typed(module, str(told.value), pattern)
+    x = torch.rand(3, 1, 8, 8)
+    assert model.encode(x).describe() == "6 Gaussian + 6 Gaussian"
+    torch.testing.assert_close(model.reconstruct(x), Levels.decode(module, module.encode(x)[::2]))
+
+
+def test_a_code_that_is_searched_by_gradients_is_told_to_ask_for_them() -> None:
+    class Refined(Net):
+        def encode(self, x: Tensor) -> Tensor:
+            z = self.one(x.flatten(1))
+            z = z if z.requires_grad else z.requires_grad_()
+            error = (self.decode(z) - x).square().sum()
+            return z - 0.1 * torch.autograd.grad(error, z, create_graph=True)[0]
+
+        def decode(self, z: Tensor) -> Tensor:
+            return self.draw(z)
+
+    module = Refined()
+    with pytest.raises(GenrobustError, match=r"or pass encode=torch\.enable_grad\(\)\(f\)"):
+        genrobust.wrap(module)
+    model = genrobust.wrap(module, encode=torch.enable_grad()(module.encode))
+    assert not model.reconstruct(torch.rand(2, 1, 8, 8)).isnan().any()

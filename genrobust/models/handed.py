@@ -46,6 +46,8 @@ def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
         output = Forward(encode)(own.requires_grad_(model.differentiable))
         inside = [(where, held) for where, held in members(output) if _is_several(held)]
         single = len(inside) == 1  # else they may be layers, each a mean beside its log-variance
+        if _is_flat(output) and (written := _taken(decode, output[::2], own)):
+            return model.typed.put(_of_layers(output, written))
         for where, held in [("", output), *(inside if single else [])]:
             written = _taken(decode, held, own)
             if written is not None:
@@ -80,6 +82,24 @@ def _gives_pictures(put: Callable[[], Any], x: Tensor) -> bool:
         found = [image for _, image in pictures_in(put(), tuple(x.shape))]
         return any(image.requires_grad or not x.requires_grad for image in found)
     return False
+
+
+def _is_flat(output: Any) -> bool:
+    """Whether it may be the mean and the log-variance of each layer, one after the other."""
+    if not _is_several(output) or len(output) < 4 or len(output) % 2:
+        return False
+    pairs = zip(output[::2], output[1::2], strict=True)
+    return all(map(is_batch, output)) and all(mean.shape == other.shape for mean, other in pairs)
+
+
+def _of_layers(output: Any, written: str) -> str:
+    line = "encode=lambda x: (lambda o: list(zip(o[::2], o[1::2])))(module.encode(x))"
+    if written != "codes":
+        line += f" and decode=lambda codes: module.decode({written})"
+    return (
+        f"decode takes every second of what the encoder returned, {describe(output)}: pass {line} "
+        "if these are the mean and the log-variance of each layer of a hierarchy"
+    )
 
 
 def _remedy(held: Any, where: str, written: str, alone: bool) -> str:

@@ -32,6 +32,7 @@ from genrobust.runner.plan import plan
 from genrobust.runner.prepare import prepare
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import make_batch
+from genrobust.runner.signs import diagnose, guidance_of
 from genrobust.seeding import generator, seeded
 from genrobust.suites import AttackEntry, Suite
 from genrobust.testing import ModelConformance
@@ -325,6 +326,32 @@ def test_of_no_sources_nothing_is_drawn_and_nothing_said(vae: genrobust.Generati
     look = Scorer(Agreement((Judge("a", _Reads(), ""),)), drawn, 0)
     images = look.reconstruct(torch.zeros(0, 1, 32, 32), ())
     assert look.verdict(images, sources_of(())).shape == (0,)
+
+
+def drawn_digits(count: int) -> Batch:
+    images, ids = genrobust.load_images("digits"), tuple(range(count))
+    judge = genrobust.load_judge("digits", "lenet")
+    return Batch(images.take(ids), ids, 0, images.labels_of(ids), judge=judge)
+
+
+def test_one_path_with_other_draws_is_not_two(vae: genrobust.GenerativeModel) -> None:
+    """Noise that changes what single draws show: a difference of draws is none of paths."""
+    model, batch = noisy_inside(vae, draws=3, spread=0.5), drawn_digits(12)
+    seen = guidance_of(model, batch)
+    torch.manual_seed(0)
+    single, other = (batch.judge.labels(model.reconstruct(batch.x)) for _ in range(2))
+    assert not torch.equal(single, other)
+    assert torch.equal(seen.surrogate_label, seen.deployed_label)
+
+
+@pytest.mark.slow
+def test_what_attacks_change_on_one_path_they_change_on_the_other(
+    vae: genrobust.GenerativeModel,
+) -> None:
+    model, batch = noisy_inside(vae, draws=3, spread=0.5), drawn_digits(12)
+    eligible = torch.ones(12, dtype=torch.bool)
+    short = diagnose(model, batch, eligible, "linf", (0.03, 0.06)).signs.short
+    assert not short.stopped.any()
 
 
 BUILD = """

@@ -99,7 +99,7 @@ def diagnose(
             counts[:, e] += torch.stack([found.forwards.sum(), found.backwards.sum()]).cpu()
             if start == 0:
                 x_adv.append(found.x_adv)
-                stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~fools
+                stopped[e, positions] = _is_stopped(model, part, found.x_adv, fools)
     unbounded = torch.zeros_like(eligible)
     if len(positions):
         unbounded[positions] = _fools_unbounded(model, batch[positions])
@@ -169,9 +169,8 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
     assert batch.judge is not None
     here, near = _gradients(model, batch)
     descent, relaxed, promised = _descent(model, batch, here)
-    with torch.no_grad():
-        surrogate = batch.judge.labels(model.surrogate(batch.x, "softmax"))
-        deployed = batch.judge.labels(model.reconstruct(batch.x))
+    surrogate = _seen(model, batch, lambda: model.surrogate(batch.x, "softmax"))
+    deployed = _seen(model, batch, lambda: model.reconstruct(batch.x))
     return Guidance(
         gradient_norm=torch.linalg.vector_norm(here.flatten(1).double(), dim=1).float(),
         gradient_cosine=F.cosine_similarity(_in_units(here), _in_units(near)),
@@ -316,18 +315,45 @@ def _fools_unbounded(model: GenerativeModel, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _fools_surrogate(model: GenerativeModel, batch: Batch, x_adv: Tensor) -> Tensor:
-    context = Context(model, batch)
-    margin = _mean_of_draws(model, lambda: judge_margin(model.surrogate(x_adv, "softmax"), context))
-    return margin <= -SURE
+def _is_stopped(model: GenerativeModel, batch: Batch, x_adv: Tensor, fools: Tensor) -> Tensor:
+    """Whether the judge is surely fooled on the surrogate, and not on the deployed path.
+
+    Of a random model's draws most count, the same on both paths: by others the two would differ
+    where they are one.
+    """
+    context, judge = Context(model, batch), batch.judge
+    assert judge is not None
+
+    def by_most(look: Callable[[], Tensor]) -> Tensor:
+        with _same_draws(model, batch):
+            return _mean_of_draws(model, look) > 0.5
+
+    sure = by_most(lambda: judge_margin(model.surrogate(x_adv, "softmax"), context) <= -SURE)
+    if model.draws > 1:
+        fools = by_most(lambda: judge.labels(model.reconstruct(x_adv)) != batch.labels)
+    return sure & ~fools
+
+
+@torch.no_grad()
+def _seen(model: GenerativeModel, batch: Batch, look: Callable[[], Tensor]) -> Tensor:
+    """The class that the judge sees, (B,); in most of a random model's draws, always the same."""
+    judge = batch.judge
+    assert judge is not None
+    with _same_draws(model, batch):
+        labels = torch.stack([judge.labels(look()) for _ in range(model.draws)])
+    return labels.mode(0).values
 
 
 def _deployed_margin(model: GenerativeModel, batch: Batch, step: Tensor) -> Tensor:
     """The judge's margin on the deployed path, (B,); a random model's with the same draws."""
     context = Context(model, batch)
-    alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "descent", batch.seed)
-    with alone:
+    with _same_draws(model, batch):
         return _mean_of_draws(model, lambda: deployed_margin(batch.x + step, context))
+
+
+def _same_draws(model: GenerativeModel, batch: Batch) -> AbstractContextManager[None]:
+    """A random model draws the same here each time."""
+    return nullcontext() if model.draws == 1 else seeded(batch.x.device, "descent", batch.seed)
 
 
 def _mean_of_draws(model: GenerativeModel, look: Callable[[], Tensor]) -> Tensor:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from linear_problems import Plain, linear_judge
+from scipy.optimize import brentq
 from scipy.stats import binom, binomtest, norm
 from torch import Tensor, nn
 
 import genrobust
 from genrobust.defences import (
+    center,
     center_bound,
     center_smoothed,
     certified_radius,
@@ -21,11 +25,14 @@ from genrobust.defences import (
     lipschitz_margin,
     smoothed,
 )
+from genrobust.defences.center import _center
+from genrobust.defences.sampling import _Chain
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
 from genrobust.metrics import encoder_jacobian, robust_probability
 from genrobust.models.lipschitz import GroupSort, Orthonormal
 from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator, seeded
 
 CPU = torch.device("cpu")
@@ -62,6 +69,30 @@ def test_its_bound_is_that_of_clopper_and_pearson() -> None:
     found = certified_radius(every_fifth_otherwise, x, 0.3, sample_ids=[0], draws=200, alpha=0.01)
     low = binomtest(seen[-1], 200, alternative="greater").proportion_ci(0.99, "exact").low
     assert float(found.radius) == pytest.approx(0.3 * norm.ppf(low), rel=1e-5)
+
+
+def test_the_noise_that_chooses_a_class_is_not_that_which_bounds_its_share() -> None:
+    """Nor is it another image's, or in two batches the same."""
+    seen: list[Tensor] = []
+
+    def classify(images: Tensor) -> Tensor:
+        seen.append(images.flatten(1))
+        return torch.zeros(len(images), dtype=torch.int64)
+
+    x = torch.zeros(2, 1, 1, 2)
+    sizes = {"selection": 30, "draws": 50, "batch_size": 20}
+    certified_radius(classify, x, 0.3, sample_ids=[4, 5], **sizes)
+    drawn = torch.cat(seen)
+    assert len(drawn) == 160
+    assert len(drawn.unique(dim=0)) == 160
+    assert float(drawn.std()) == pytest.approx(0.3, rel=0.15)
+
+
+def test_where_most_draws_have_no_class_nothing_is_certified() -> None:
+    found = certified_radius(
+        lambda images: torch.full((len(images),), -1), torch.zeros(1, 1, 1, 1), 0.3, sample_ids=[0]
+    )
+    assert (found.labels.tolist(), found.radius.tolist()) == ([-1], [0])
 
 
 def test_no_change_within_the_certified_radius_moves_the_vote_of_a_ball() -> None:
@@ -125,6 +156,50 @@ def test_the_bound_of_the_identity_is_three_quantiles_of_the_noise() -> None:
     assert float(found.bound) == pytest.approx(3 * radius, rel=0.03)
     few = center_bound(model, x, 0.1, 0.5, sample_ids=[3], draws=50)
     assert math.isinf(float(few.bound))
+
+
+@pytest.mark.parametrize("images", [[0.0, 1, 2, 10, 11], [0.0, 1, 2, 10]])
+def test_the_center_has_the_smallest_ball_that_holds_more_than_half(images: list[float]) -> None:
+    given = torch.tensor(images).view(1, -1, 1, 1, 1)
+    assert _center(given).flatten().tolist() == [1]
+    assert _center(given.flip(1)).flatten().tolist() == [1]
+
+
+@pytest.mark.parametrize(("samples", "eps", "alpha"), [(9, 0.02, 0.02), (10, 0.05, 0.2)])
+def test_the_bound_is_three_times_the_distance_that_holds_enough_of_the_draws(
+    samples: int, eps: float, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Same(nn.Module):
+        input_shape = (1, 1, 2)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return z.view(-1, 1, 1, 2)
+
+    model, seen = genrobust.wrap(Same()), list[Tensor]()
+    noise = center.keyed_noise
+
+    def noted(*given: Any) -> Iterator[Tensor]:
+        seen.append(torch.cat([*noise(*given)]))
+        yield seen[-1]
+
+    monkeypatch.setattr(center, "keyed_noise", noted)
+    x = torch.full((1, 1, 1, 2), 0.5)
+    how: dict[str, Any] = {"sample_ids": [3], "samples": samples, "alpha": alpha}
+    found = center_bound(model, x, 0.1, eps, draws=500, **how)
+    amid, drawn = seen
+    assert (len(amid), len(drawn)) == (samples, 500)
+    assert not (amid[:, None] == drawn[None]).any()
+    assert torch.equal(found.center, _center(amid[None]))
+    # As Cohen et al. 2019: what a share of ``held`` at x' can be at x, at worst.
+    held = brentq(lambda q: binom.sf(samples // 2, samples, q) - (1 - alpha / 2), 1e-9, 1 - 1e-9)
+    mass = norm.cdf(norm.ppf(held) + eps / 0.1)
+    place = next(k for k in range(501) if binom.cdf(k, 500, mass) >= 1 - alpha / 2)
+    assert place < 500
+    apart = (drawn - found.center).flatten(1).norm(dim=1).sort().values
+    assert float(found.bound) == pytest.approx(3 * float(apart[place]), rel=1e-5)
 
 
 def test_no_center_within_the_radius_leaves_the_bound(plain: Plain) -> None:
@@ -228,6 +303,57 @@ def test_the_chain_draws_from_the_posterior_of_a_linear_gaussian_model(plain: Pl
     torch.testing.assert_close(drawn.T.cov(), covariance, atol=0.06, rtol=0)
     start = (plain.E @ plain.x[0].flatten() - mean).norm()
     assert float(start) > 0.2  # the encoder alone is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("chance", "factor"), [(0.92, 1.02), (0.88, 0.98), (1.0, 1.02), (math.nan, 0.98)]
+)
+def test_a_chain_learns_its_step_in_the_first_half_for_nine_in_ten(
+    chance: float, factor: float
+) -> None:
+    """Where every move has the same chance of being accepted."""
+    sizes, densities = list[float](), 0
+
+    class Even(_Chain):
+        def _move(self, code: Tensor, momentum: Tensor, size: Tensor, *_: Any) -> Any:
+            sizes.append(float(size[0]))
+            return code + 1, momentum
+
+        def _log_density(self, code: Tensor, *_: Any) -> Tensor:
+            nonlocal densities
+            densities += 1  # of the moved code, then of that before
+            return torch.full((len(code),), math.log(chance) if densities % 2 else 0.0)
+
+    posterior = Posterior((Gaussian(torch.zeros(1, 3), torch.full((1, 3), -60.0)),))
+    model: Any = SimpleNamespace(encode=lambda x: posterior)
+    with seeded(CPU, "even"):
+        code = Even(model, 6, 1, 0.1, None)(torch.zeros(1, 1, 1, 3))
+    assert sizes == pytest.approx([0.1 * factor ** min(step, 3) for step in range(6)], rel=1e-5)
+    if chance == 1 or math.isnan(chance):  # to a density that is no number nothing moves
+        assert code[0].tolist() == pytest.approx([6.0 if chance == 1 else 0.0] * 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("std", [None, 0.3])
+def test_a_chains_steps_are_reversible_and_its_density_is_the_posteriors(
+    std: float | None, plain: Plain
+) -> None:
+    x, code = plain.x, 0.5 * torch.ones_like(plain.model.encode(plain.x).mode())
+    chain, shape = _Chain(plain.model, 1, 5, 0.1, std), code.shape[1:]
+    image = plain.model.decode(code)
+    likelihood = (
+        -0.5 * ((image - x) / std).square()
+        if std
+        else x * image.clamp(0, 1).log().clamp_min(-100)
+        + (1 - x) * (1 - image.clamp(0, 1)).log().clamp_min(-100)
+    )
+    expected = likelihood.flatten(1).sum(1) - 0.5 * code.square().flatten(1).sum(1)
+    torch.testing.assert_close(chain._log_density(code.flatten(1), x, shape), expected)
+    size, momentum = torch.full((len(x), 1), 0.02), torch.ones_like(code.flatten(1))
+    moved, end = chain._move(code.flatten(1), momentum, size, x, shape)
+    assert not torch.allclose(moved, code.flatten(1), atol=1e-2)
+    back, start = chain._move(moved.detach(), -end.detach(), size, x, shape)
+    torch.testing.assert_close(back, code.flatten(1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(start, -momentum, rtol=0, atol=1e-3)
 
 
 def test_gradients_go_through_the_chain(plain: Plain) -> None:

@@ -26,7 +26,7 @@ from genrobust.judges import load_judge
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
 from genrobust.runner.own import keep, placed, referred
-from genrobust.suites.draw import _number, draw
+from genrobust.suites.draw import _number, _targets, draw
 from genrobust.suites.suite import MAX_SAMPLES, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -226,6 +226,43 @@ def test_other_channels_only_if_said() -> None:
     for picture, shape in ((grey, (3, 8, 8)), (colour, (1, 8, 8))):
         with pytest.raises(GenrobustError, match=r"put '\?channels=(rgb|grey)' behind"):
             fitted(picture, shape, None)
+
+
+def test_grey_is_the_luma_and_bytes_are_rounded_to_the_nearest() -> None:
+    colours = torch.eye(3).mul(255).byte().view(3, 1, 3)  # a red, a green and a blue pixel
+    assert fitted(colours, (1, 1, 3), "grey").tolist() == [[[76, 150, 29]]]
+    for bright, nearest in ((1, 0), (3, 1)):  # of four pixels
+        picture = (torch.arange(4) < bright).byte().view(1, 2, 2)
+        assert fitted(picture, (1, 1, 1), None).item() == nearest
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 30, 44, 45, 60, 100])
+def test_sources_are_drawn_evenly_while_classes_last(number: int) -> None:
+    labels = torch.tensor([0] * 50 + [1] * 40 + [2] * 10)
+    ids = drawn(labels, 100, number)
+    assert ids == sorted(set(ids))
+    assert len(ids) == number
+    counts = labels[ids].bincount(minlength=3).tolist()
+    left = [had for had, there in zip(counts, (50, 40, 10), strict=True) if had < there]
+    assert not left or max(counts) - min(left) <= 1
+    assert drawn(labels, 100, number) == ids
+    free = drawn(None, 100, number)
+    assert free == sorted(set(free))
+    assert len(free) == number
+
+
+def test_a_target_is_another_picture_and_of_another_class_where_there_are_any() -> None:
+    ids = [3, 5, 8, 13, 21, 34]
+    labels = torch.arange(40) % 3
+    for given in (labels, None):
+        found = [_targets(given, [first, *ids]) for first in range(40) if first not in ids]
+        for targets, first in zip(found, (i for i in range(40) if i not in ids), strict=True):
+            for source, target in zip([first, *ids], targets, strict=True):
+                assert target in {first, *ids} - {source}
+                assert given is None or given[source] != given[target]
+        assert {target for targets in found for target in targets} >= set(ids), (
+            "each is one at times"
+        )
 
 
 def test_alpha_is_left_away_where_channels_are_turned() -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from genrobust.attacks import make_attack
 from genrobust.attacks.differences import DECLARED_STEP, STEP, directions, textured
 from genrobust.runner import directional, signs
+from genrobust.suites import AttackEntry
 
 
 def context_of(x: Tensor, **model: Any) -> Any:
@@ -187,6 +189,15 @@ def test_the_gain_is_the_part_of_the_smoothed_fall_that_the_own_step_misses(
     expected_steps = [[-0.03, -0.03], [0.03, -0.03], [0.0, 0.0]]
     for step, wanted in zip(steps, expected_steps, strict=True):
         assert step.flatten().tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_longer_attack_is_the_suites_own_with_twice_its_steps() -> None:
+    usual = make_attack("classifier", {}).settings()["steps"]
+    targeted = AttackEntry(attack="classifier", goal="targeted", settings={"steps": 3})
+    other = AttackEntry(attack="latent", goal="untargeted", settings={"steps": 4})
+    own = AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 15})
+    assert signs.longer_attack([targeted, other]).settings()["steps"] == 2 * usual
+    assert signs.longer_attack([targeted, other, own]).settings()["steps"] == 30
 
 
 def test_gradients_are_compared_with_those_a_thousandth_further_inside(

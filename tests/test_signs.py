@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+import genrobust
 from genrobust.attacks import make_attack
 from genrobust.attacks.differences import DECLARED_STEP, STEP, directions, textured
+from genrobust.batch import Batch
+from genrobust.posterior import Categorical
 from genrobust.runner import directional, signs
 from genrobust.suites import AttackEntry
+from genrobust.threat import ThreatModel
 
 
 def context_of(x: Tensor, **model: Any) -> Any:
@@ -52,16 +57,35 @@ def test_a_jump_of_less_than_a_fiftieth_of_the_reconstruction_counts_by_its_part
 ) -> None:
     """The reconstruction has length 1 at the source, and nothing but the jump moves it."""
     x = torch.full((1, 1, 1, 1), 0.5)
+    noise = float(directions(x.shape[1:])[0].sign())
 
-    def reconstruct(image: Tensor) -> Tensor:
-        one = image.flatten(1)
-        return torch.cat([torch.ones_like(one), height * (one > 0.537)], 1).view(-1, 1, 1, 2)
+    def jumps(towards: float) -> tuple[Tensor, Tensor]:
+        def reconstruct(image: Tensor) -> Tensor:
+            one = image.flatten(1)
+            fell = height * (towards * (one - 0.5) > 0.037)
+            return torch.cat([torch.ones_like(one), fell], 1).view(-1, 1, 1, 2)
 
-    context = context_of(x, reconstruct=reconstruct)
-    jump, response = directional._ways(context, torch.full_like(x, -1.0))
-    assert float(jump) == pytest.approx(expected, rel=1e-4)
-    up = float(directions(x.shape[1:])[0]) > 0
-    assert float(response) == pytest.approx(up * height / 0.1, rel=1e-4)
+        # The margin falls that way, and the noise leads one way.
+        gradient = torch.full_like(x, -towards)
+        return directional._ways(context_of(x, reconstruct=reconstruct), gradient)
+
+    for towards, moved in ((noise, height), (-noise, 0.0)):
+        jump, response = jumps(towards)
+        assert float(jump) == pytest.approx(expected, rel=1e-4)
+        assert float(response) == pytest.approx(moved / 0.1, rel=1e-4)
+
+
+def test_the_lead_is_the_least_of_all_choices() -> None:
+    first = torch.tensor([[3.0, 1.0, 2.5], [0.0, 4.0, 1.0]])
+    second = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    context: Any = SimpleNamespace(
+        source_posterior=SimpleNamespace(parts=(Categorical(first), Categorical(second)))
+    )
+    lead = [(part.log_softmax(1).topk(2, 1).values * torch.tensor([1.0, -1.0])).sum(1)
+            for part in (first, second)]  # fmt: skip
+    expected = torch.stack(lead).amin(0)
+    assert expected.tolist() == pytest.approx([0.5, 2.0])
+    torch.testing.assert_close(directional._lead(context), expected)
 
 
 # Against differences
@@ -198,6 +222,53 @@ def test_the_longer_attack_is_the_suites_own_with_twice_its_steps() -> None:
     own = AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 15})
     assert signs.longer_attack([targeted, other]).settings()["steps"] == 2 * usual
     assert signs.longer_attack([targeted, other, own]).settings()["steps"] == 30
+
+
+def test_a_short_attack_has_stopped_early_where_the_surrogate_alone_is_fooled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = torch.zeros(3, 1, 2, 2)
+    batch = Batch(x=x, sample_ids=(0, 1, 2), seed=4)
+    threats: list[ThreatModel] = []
+
+    def attack(model: None, part: Batch, threat: ThreatModel) -> Any:
+        threats.append(threat)
+        return SimpleNamespace(
+            x_adv=part.x + threat.eps, forwards=torch.tensor([1, 1]), backwards=torch.tensor([1, 1])
+        )
+
+    monkeypatch.setattr(signs, "guidance_of", lambda model, batch: None)
+    monkeypatch.setattr(signs, "Classifier", lambda **settings: attack)
+    monkeypatch.setattr(signs, "_fools", lambda *_: torch.tensor([True, False]))
+    monkeypatch.setattr(signs, "_fools_surrogate", lambda *_: torch.tensor([True, True]))
+    monkeypatch.setattr(signs, "_fools_unbounded", lambda *_: torch.tensor([False, True]))
+    eligible = torch.tensor([True, False, True])
+    found = signs.diagnose(None, batch, eligible, "linf", (0.1, 0.2))  # type: ignore[arg-type]
+    short = found.signs.short
+    assert short.stopped.tolist() == [[False, False, True]] * 2
+    assert short.unbounded.tolist() == [False, False, True]
+    assert [threat.eps for threat in threats] == [0.1, 0.1, 0.2, 0.2]
+    assert [float(one.max()) for one in found.x_adv] == pytest.approx([0.1, 0.2])
+    assert found.forwards.tolist() == [4, 4]
+
+
+def test_gradients_count_in_units_of_their_largest_entry() -> None:
+    gradient = torch.tensor([[3e-30, -6e-30], [0.0, 0.0], [2e20, 1e20]])
+    assert signs._in_units(gradient).tolist() == [[0.5, -1], [0, 0], [1, 0.5]]
+
+
+def test_of_a_random_model_the_gain_is_the_median_of_three_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gains = [torch.tensor([gain]) for gain in (0.9, 0.2, 0.3)]
+    monkeypatch.setattr(signs, "_gain", lambda *_: gains.pop(0))
+    monkeypatch.setattr(signs, "_slope", lambda *_: None)
+    batch = Batch(torch.zeros(1, 1, 1, 1), sample_ids=(0,))
+    model = genrobust.load_model("vae")
+    found = signs._smoothed_gain(replace(model, draws=2), batch, batch.x)
+    assert float(found) == pytest.approx(0.3)
+    blind = replace(model, differentiable=False)
+    assert float(signs._smoothed_gain(blind, batch, batch.x)) == 0
 
 
 def test_gradients_are_compared_with_those_a_thousandth_further_inside(

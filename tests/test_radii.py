@@ -263,7 +263,8 @@ def test_short_attacks_come_first_and_the_longer_one_in_the_last_sweep(descends:
         _offer_short=lambda diagnosis, e: called.append(("short", e)),
         _try_longer=lambda e: called.append(("longer", e)),
     )
-    assert search.go_on(lambda: False, SimpleNamespace())  # type: ignore[arg-type]
+    checkpoint: Any = SimpleNamespace()
+    assert search.go_on(lambda: False, checkpoint)
     by_name = {name: [e for one, e in called if one == name] for name in ("short", "longer")}
     assert by_name == {"short": [0, 1], "longer": [1, 0] if descends else [0, 1]}
     assert not descends or [name for name, _ in called] == ["short"] * 2 + ["longer"] * 2
@@ -303,7 +304,8 @@ def test_untargeted_attacks_are_given_no_target(goal: Any) -> None:
         target=aim("target"),
         tally=SimpleNamespace(add=lambda *_: None),
     )
-    entry = AttackEntry(attack="classifier", goal=goal)
-    search._run(0, entry, attack, None, 0)  # type: ignore[arg-type]
+    given_attack: Any = attack
+    threat: Any = None
+    search._run(0, AttackEntry(attack="classifier", goal=goal), given_attack, threat, 0)
     assert given == ["with its target" if goal == "targeted" else "without"]
     assert offered == (["target", "ignore"] if goal == "targeted" else ["ignore"])

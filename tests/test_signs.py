@@ -206,7 +206,8 @@ def test_the_gain_is_the_part_of_the_smoothed_fall_that_the_own_step_misses(
     monkeypatch.setattr(signs, "_slope", slope)
     monkeypatch.setattr(signs, "_deployed_margin", margin)
     batch: Any = context_of(x).batch
-    found = signs._gain(SimpleNamespace(draws=1), batch, torch.ones_like(x))  # type: ignore[arg-type]
+    model: Any = SimpleNamespace(draws=1)
+    found = signs._gain(model, batch, torch.ones_like(x))
     assert float(found) == pytest.approx(expected)
     assert len(beside) == signs.BESIDE
     assert 0.02 < max(float(one.abs().max()) for one in beside) <= 0.03
@@ -243,13 +244,61 @@ def test_a_short_attack_has_stopped_early_where_the_surrogate_alone_is_fooled(
     monkeypatch.setattr(signs, "_fools_surrogate", lambda *_: torch.tensor([True, True]))
     monkeypatch.setattr(signs, "_fools_unbounded", lambda *_: torch.tensor([False, True]))
     eligible = torch.tensor([True, False, True])
-    found = signs.diagnose(None, batch, eligible, "linf", (0.1, 0.2))  # type: ignore[arg-type]
+    model: Any = None
+    found = signs.diagnose(model, batch, eligible, "linf", (0.1, 0.2))
     short = found.signs.short
     assert short.stopped.tolist() == [[False, False, True]] * 2
     assert short.unbounded.tolist() == [False, False, True]
     assert [threat.eps for threat in threats] == [0.1, 0.1, 0.2, 0.2]
     assert [float(one.max()) for one in found.x_adv] == pytest.approx([0.1, 0.2])
     assert found.forwards.tolist() == [4, 4]
+
+
+def test_gradients_are_looked_at_again_where_the_largest_ball_led(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the margin and of the latents the least counts; 1 where no short attack was run."""
+    together: list[int] = []
+
+    def agreement(part: Batch) -> tuple[Tensor, Tensor]:
+        together.append(len(part))
+        margin, latents = part.x.flatten(1).T
+        return margin, latents
+
+    monkeypatch.setattr(signs, "Context", lambda model, part: part)
+    monkeypatch.setattr(signs, "agreement", agreement)
+    monkeypatch.setattr(signs, "with_long", lambda part, *short: short)
+    last = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.6], [0.5, 0.5], [0.3, 0.4]])
+    positions = torch.tensor([0, 1, 2, 4, 5])
+    diagnosis: Any = SimpleNamespace(
+        positions=positions, x_adv=[torch.zeros(5, 1, 1, 2), last.view(5, 1, 1, 2)]
+    )
+    batch = Batch(torch.zeros(6, 1, 1, 2), sample_ids=tuple(range(6)))
+    model: Any = SimpleNamespace(draws=1)
+    found = signs.attacked_agreement(model, batch, diagnosis)
+    assert found.tolist() == pytest.approx([0.1, 0.2, 0.6, 1.0, 0.5, 0.3])
+    assert together == [4, 1]
+
+
+def test_the_unbounded_attack_may_change_every_pixel_as_it_likes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Any] = []
+
+    def apgd(problem: None, x: Tensor, threat: ThreatModel, steps: int) -> Any:
+        given.extend((threat, steps))
+        return SimpleNamespace(x=1 - x, loss=None)
+
+    monkeypatch.setattr(signs, "apgd", apgd)
+    monkeypatch.setattr(signs, "Context", lambda model, batch: None)
+    monkeypatch.setattr(signs, "Problem", SimpleNamespace(of=lambda objective, context: None))
+    monkeypatch.setattr(signs, "attacker_success", lambda context, x: x.flatten(1).all(1))
+    model: Any = SimpleNamespace(draws=1)
+    judge: Any = object()
+    x, labels = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.tensor([0, 0])
+    batch = Batch(x, sample_ids=(0, 1), labels=labels, judge=judge)
+    assert signs._fools_unbounded(model, batch).tolist() == [True, False]
+    assert given == [ThreatModel("linf", 1.0), signs.UNBOUNDED_STEPS]
 
 
 def test_gradients_count_in_units_of_their_largest_entry() -> None:
@@ -276,7 +325,8 @@ def test_gradients_are_compared_with_those_a_thousandth_further_inside(
 ) -> None:
     monkeypatch.setattr(signs, "_slope", lambda model, batch, x: x)
     x = torch.tensor([0.0, 0.5, 0.6, 1.0]).repeat(8, 1).view(8, 1, 2, 2)
-    here, beside = signs._gradients(SimpleNamespace(), context_of(x).batch)  # type: ignore[arg-type]
+    model: Any = None
+    here, beside = signs._gradients(model, context_of(x).batch)
     assert torch.equal(here, x)
     inwards = (beside - x) * torch.tensor([1.0, 1, -1, -1]).view(1, 1, 2, 2)
     assert float(inwards.min()) >= 0

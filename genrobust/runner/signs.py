@@ -321,8 +321,9 @@ def _is_stopped(model: GenerativeModel, batch: Batch, x_adv: Tensor, fools: Tens
     Of a random model's draws most count, the same on both paths: by others the two would differ
     where they are one.
     """
-    context, judge = Context(model, batch), batch.judge
+    context, judge, labels = Context(model, batch), batch.judge, batch.labels
     assert judge is not None
+    assert labels is not None
 
     def by_most(look: Callable[[], Tensor]) -> Tensor:
         with _same_draws(model, batch):
@@ -330,7 +331,7 @@ def _is_stopped(model: GenerativeModel, batch: Batch, x_adv: Tensor, fools: Tens
 
     sure = by_most(lambda: judge_margin(model.surrogate(x_adv, "softmax"), context) <= -SURE)
     if model.draws > 1:
-        fools = by_most(lambda: judge.labels(model.reconstruct(x_adv)) != batch.labels)
+        fools = by_most(lambda: judge.labels(model.reconstruct(x_adv)) != labels)
     return sure & ~fools
 
 

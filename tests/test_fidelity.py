@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustWarning
 from genrobust.models.check import probe_images
-from genrobust.models.fidelity import Fidelity, _moves_alike, _rises, fidelity
+from genrobust.models.fidelity import Fidelity, fidelity
+from genrobust.models.unlikely import _moves_alike, _rises
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.migrate import read_record
 from genrobust.report.terminal import curve_table, score_table

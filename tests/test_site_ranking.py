@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from leaderboard_entries import FLAG, Fake, fake_outcomes, fake_record, read_entries, write_entries
 from site_parts import DIGITS, E, N, made
 
-from genrobust.board.board import Board, Contender, _is_one_model, contender, make_board, rescored
+from genrobust.board.board import (
+    Board,
+    Contender,
+    _is_one_model,
+    _nearest,
+    contender,
+    make_board,
+    rescored,
+)
 from genrobust.metrics import paired_difference, robust_area
 from genrobust.records.outcomes import source_areas
 from genrobust.records.record import Estimate
@@ -87,6 +95,16 @@ def test_a_difference_that_four_decimals_do_not_show_shares_a_rank(
     grid = (eps, 2 * eps, 0.3)
     board = make_board([made([place] * 20, name, eps=grid) for place, name in ((0, "a"), (1, "b"))])
     assert [row.rank for row in board.rows] == ranks
+
+
+def test_the_protocol_of_a_board_is_that_of_the_run_with_the_fewest_changes() -> None:
+    runs = [made([0], name, eps=(eps,)) for name, eps in (("a", 0.1), ("b", 0.2), ("c", 0.3))]
+    changes = (("limit", "eps"), ("eps",), ("limit", "eps", "attacks"))
+    changed = [
+        replace(run, record=run.record.model_copy(update={"deviations": deviations}))
+        for run, deviations in zip(runs, changes, strict=True)
+    ]
+    assert _nearest(changed).eps == (0.2,)
 
 
 def test_equal_outcomes_share_the_first_rank() -> None:

@@ -94,7 +94,7 @@ def diagnose(
                 x_adv.append(part.x)
                 break
             found = attack(model, part, ThreatModel(norm, radius))
-            fools = _fools(model, part, found)
+            fools = _fools(model, batch[positions], found)  # on the same draws at each start
             success[start, e, positions] = fools
             counts[:, e] += torch.stack([found.forwards.sum(), found.backwards.sum()]).cpu()
             if start == 0:
@@ -290,15 +290,17 @@ def _slope(model: GenerativeModel, batch: Batch, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _fools(model: GenerativeModel, batch: Batch, found: AttackResult) -> Tensor:
-    """Whether the judge is fooled, by most draws of a random model: one alone says little."""
+    """Whether the judge is fooled, by most draws of a random model: one alone says little.
+
+    They are the same each time: of two starts of an attack the difference is not theirs.
+    """
     assert batch.judge is not None
     assert batch.labels is not None
     assert found.success is not None
     if model.draws == 1:
         return found.success
     judge, labels = batch.judge, batch.labels
-    fooled = _mean_of_draws(model, lambda: judge.labels(model.reconstruct(found.x_adv)) != labels)
-    return fooled > 0.5
+    return _by_most(model, batch, lambda: judge.labels(model.reconstruct(found.x_adv)).ne(labels))
 
 
 def _fools_unbounded(model: GenerativeModel, batch: Batch) -> Tensor:
@@ -318,21 +320,20 @@ def _fools_unbounded(model: GenerativeModel, batch: Batch) -> Tensor:
 def _is_stopped(model: GenerativeModel, batch: Batch, x_adv: Tensor, fools: Tensor) -> Tensor:
     """Whether the judge is surely fooled on the surrogate, and not on the deployed path.
 
-    Of a random model's draws most count, the same on both paths: by others the two would differ
-    where they are one.
+    The draws of a random model are the same as those by which ``fools`` is known: by others the
+    two would differ where they are one path.
     """
-    context, judge, labels = Context(model, batch), batch.judge, batch.labels
-    assert judge is not None
-    assert labels is not None
-
-    def by_most(look: Callable[[], Tensor]) -> Tensor:
-        with _same_draws(model, batch):
-            return _mean_of_draws(model, look) > 0.5
-
-    sure = by_most(lambda: judge_margin(model.surrogate(x_adv, "softmax"), context) <= -SURE)
-    if model.draws > 1:
-        fools = by_most(lambda: judge.labels(model.reconstruct(x_adv)) != labels)
+    context = Context(model, batch)
+    sure = _by_most(
+        model, batch, lambda: judge_margin(model.surrogate(x_adv, "softmax"), context) <= -SURE
+    )
     return sure & ~fools
+
+
+def _by_most(model: GenerativeModel, batch: Batch, look: Callable[[], Tensor]) -> Tensor:
+    """What is so in most of a random model's draws, (B,) bool; they are the same each time."""
+    with _same_draws(model, batch):
+        return _mean_of_draws(model, look) > 0.5
 
 
 @torch.no_grad()

@@ -165,7 +165,7 @@ def test_a_judge_is_fooled_by_more_than_half_of_the_draws(
     left = list(votes)
     model: Any = SimpleNamespace(draws=4, reconstruct=lambda x: x)
     judge = SimpleNamespace(labels=lambda image: torch.tensor([left.pop()]))
-    batch: Any = SimpleNamespace(judge=judge, labels=torch.tensor([0]))
+    batch: Any = SimpleNamespace(judge=judge, labels=torch.tensor([0]), x=torch.zeros(1), seed=0)
     found: Any = SimpleNamespace(success=torch.tensor([not fooled]), x_adv=torch.zeros(1))
     assert signs._fools(model, batch, found).tolist() == [fooled]
 

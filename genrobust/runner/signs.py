@@ -99,7 +99,7 @@ def diagnose(
             counts[:, e] += torch.stack([found.forwards.sum(), found.backwards.sum()]).cpu()
             if start == 0:
                 x_adv.append(found.x_adv)
-                stopped[e, positions] = _is_stopped(model, part, found.x_adv, fools)
+                stopped[e, positions] = _fools_surrogate(model, part, found.x_adv) & ~fools
     unbounded = torch.zeros_like(eligible)
     if len(positions):
         unbounded[positions] = _fools_unbounded(model, batch[positions])
@@ -317,17 +317,16 @@ def _fools_unbounded(model: GenerativeModel, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _is_stopped(model: GenerativeModel, batch: Batch, x_adv: Tensor, fools: Tensor) -> Tensor:
-    """Whether the judge is surely fooled on the surrogate, and not on the deployed path.
+def _fools_surrogate(model: GenerativeModel, batch: Batch, x_adv: Tensor) -> Tensor:
+    """Whether the judge is surely fooled on the surrogate.
 
-    The draws of a random model are the same as those by which ``fools`` is known: by others the
-    two would differ where they are one path.
+    The draws of a random model are those of :func:`_fools`: by others the surrogate and the
+    deployed path would differ where they are one.
     """
     context = Context(model, batch)
-    sure = _by_most(
+    return _by_most(
         model, batch, lambda: judge_margin(model.surrogate(x_adv, "softmax"), context) <= -SURE
     )
-    return sure & ~fools
 
 
 def _by_most(model: GenerativeModel, batch: Batch, look: Callable[[], Tensor]) -> Tensor:

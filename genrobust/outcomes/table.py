@@ -44,7 +44,7 @@ class Column:
     per: Per
     proof: Proof
     kept: bool = True
-    later: Literal[0, 1, 2] = 0
+    later: Literal[0, 1, 2, 3] = 0
     pixels: bool = False
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from genrobust.attacks import differences
-from genrobust.runner import damage, directional, signs
+from genrobust.runner import damage, directional, followed, signs
 
 #: They take most of a short run's time, and say as much of models that hide nothing.
 FEW = (
@@ -17,6 +17,7 @@ FEW = (
     (signs, "BESIDE", 1),
     (signs, "LOOKS", 1),
     (damage, "STEPS", 2),
+    (followed, "PARTS", 4),
     (differences, "DIRECTIONS", 2),
     (differences, "LATENTS", 2),
     (directional, "GROUPS", 2),

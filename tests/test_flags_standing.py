@@ -31,6 +31,7 @@ BORNE = {
     "directional.lead": (0.0, marks.LEAD + 1, "categories are too sure"),
     "along_attacked": (1.0, marks.ALONG - 0.1, "gradients are wrong where attacks lead"),
     "response_attacked": (1.0, 0.0, "reconstructions are held where attacks lead"),
+    "followed": (1.0, marks.ALONG - 0.1, "gradients are wrong on the way of attacks"),
 }
 
 

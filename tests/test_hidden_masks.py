@@ -13,15 +13,18 @@ from torch.autograd.function import once_differentiable
 
 import genrobust
 from genrobust.attacks import stand_in
-from genrobust.attacks.differences import cosine, directions, jacobian
+from genrobust.attacks.differences import agreement, cosine, directions, jacobian
 from genrobust.batch import Batch, Context
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
+from genrobust.objectives.classifier import JudgeMargin
+from genrobust.optimizers import Problem
 from genrobust.outcomes import flags, marks
 from genrobust.outcomes.outcome import Counts, Damaged, Signs
 from genrobust.posterior import Posterior
 from genrobust.records.record import Flag
 from genrobust.runner import curve
+from genrobust.runner.followed import followed
 from genrobust.runner.signs import attacked_response, diagnose, guidance_of, with_late_signs
 from genrobust.runner.unreached import unreached
 from genrobust.suites import Suite, load_suite
@@ -43,9 +46,11 @@ TOLD = {
     "gate": "reconstructions are held where attacks lead",
     "coarse-ripple": "a smoothed gradient leads further",
     "hard-label": "codes that no gradient reaches",
+    "moat": "gradients are wrong on the way of attacks",
+    "in-a-crowd": "gradients are wrong on the way of attacks",
 }
 #: Told after an attack, and those that take long.
-ATTACKED = {"off-the-data", "gate"}
+ATTACKED = {"off-the-data", "gate", "moat", "in-a-crowd"}
 SLOW = {"detector", *ATTACKED}
 
 
@@ -301,6 +306,48 @@ def test_the_flag_of_late_gradients_is_raised_beyond_its_limits_alone() -> None:
     along[5] = float("nan")
     (flag,) = raised(eligible, along_attacked=along)
     assert flag.name == "gradients are wrong where attacks lead"
+
+
+def test_the_flag_of_the_way_is_raised_beyond_its_limits_alone() -> None:
+    cosine, eligible = torch.full((20,), marks.ALONG), torch.ones(20, dtype=torch.bool)
+    cosine[:5] = 0.79
+    assert not raised(eligible, followed=cosine)
+    cosine[5] = float("nan")
+    (flag,) = raised(eligible, followed=cosine)
+    assert flag.name == "gradients are wrong on the way of attacks"
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_a_gradient_that_is_right_at_both_ends_alone_is_not_followed(draws: int) -> None:
+    """From digit to digit: the border between two classes lies on the way."""
+    batch = digits()
+    ends = batch.x.roll(1, 0)
+    plain, moat = (replace(m, draws=draws) for m in (zoo("vae"), masked("moat")))
+    assert float(followed(plain, batch, ends).min()) > 0.95
+    assert float((followed(moat, batch, ends) < marks.ALONG).float().mean()) > 2 * marks.WRONG
+    (at_sources, _) = agreement(Context(masked("moat"), batch))
+    assert float((at_sources < marks.ALONG).float().mean()) <= marks.WRONG
+
+
+def test_what_the_batch_is_does_not_move_what_is_followed() -> None:
+    batch = digits(4)
+    ends, alone = batch.x.roll(1, 0), torch.arange(1)
+    whole = followed(zoo("vae"), batch, ends)
+    assert torch.allclose(whole[:1], followed(zoo("vae"), batch[alone], ends[:1]), atol=1e-4)
+
+
+def test_a_way_of_no_length_is_followed() -> None:
+    batch = digits(2)
+    assert followed(zoo("vae"), batch, batch.x).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["bfloat16-weights", "coarsely-quantised"])
+def test_rounding_on_a_short_way_is_followed(name: str) -> None:
+    """Eight bits lose what parts of less than a thousandth do, and not what four of them do."""
+    batch, model = digits(), odd(name)
+    _, gradient = Problem.of(JudgeMargin(), Context(model, batch)).gradient(batch.x)
+    ends = (batch.x - 0.015 * gradient.sign()).clamp(0, 1)
+    assert float((followed(model, batch, ends) < marks.ALONG).float().mean()) <= marks.WRONG
 
 
 def test_a_group_counts_where_its_differences_tell_of_a_slope() -> None:

@@ -100,7 +100,7 @@ LAST = [
     "along_attacked",
     *(f"directional.{n}" for n in ("along_either", "along_latent_either", "along_pixels")),
 ]
-STORED += [*LAST, "response_attacked", "smoothed_gain", "directional.unreached"]
+STORED += [*LAST, "response_attacked", "smoothed_gain", "directional.unreached", "followed"]
 KEPT = sorted(name for name, column in Outcome.table().items() if column.kept)
 
 

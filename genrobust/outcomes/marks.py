@@ -193,3 +193,13 @@ def _where_attacks_lead(signs: Signs) -> Iterator[Mark]:
             f"{HELD:g} of what it moves its source's; attack the model without what lets go of the "
             "given image there",
         )
+    # It may be true at both ends of the way there and not between them.
+    if signs.followed is not None:
+        yield Mark(
+            name="gradients are wrong on the way of attacks",
+            borne=~(signs.followed >= ALONG),
+            limit=WRONG,
+            what="on the way from the source to an attacked image the judge's margin does not "
+            f"follow its gradients, with a cosine below {ALONG:g}; let gradients pass wherever the "
+            "image lies, however often and however many are asked for",
+        )

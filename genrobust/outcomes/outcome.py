@@ -184,7 +184,9 @@ class Signs(Stored):
 
     ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
     at attacked images and few at a time, (B,); ``response_attacked`` how far noise moves their
-    reconstructions, in parts of how far it moves their sources', (B,); None in the first runs.
+    reconstructions, in parts of how far it moves their sources', (B,); ``followed`` the cosine of
+    what the judge's margin does on the way there with what its gradients say, (B,); None in the
+    first runs.
     """
 
     guidance: Annotated[Guidance, Group()]
@@ -196,6 +198,7 @@ class Signs(Stored):
     response_attacked: Annotated[
         Tensor | None, Column(torch.float32, "source", "rerun", later=3)
     ] = None
+    followed: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=3)] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,6 +19,7 @@ from genrobust.objectives.classifier import JudgeMargin, deployed_margin, judge_
 from genrobust.optimizers import Problem, apgd
 from genrobust.outcomes.outcome import Guidance, Short, Signs
 from genrobust.runner.directional import directional, with_long
+from genrobust.runner.followed import PARTS, followed
 from genrobust.seeding import per_sample, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
@@ -34,7 +35,7 @@ BESIDE = 8
 LOOKS = 3
 
 #: About how often each source goes through the model besides, where gradients are looked at.
-GLANCES = 137
+GLANCES = 137 + PARTS
 
 #: Settings that are a budget.
 BUDGETS = ("steps", "queries")
@@ -113,6 +114,7 @@ def with_late_signs(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) 
         diagnosis.signs,
         along_attacked=attacked_agreement(model, batch, diagnosis),
         response_attacked=attacked_response(model, batch, diagnosis),
+        followed=_followed_on_the_way(model, batch, diagnosis),
     )
 
 
@@ -161,6 +163,17 @@ def attacked_response(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis
 
     here, there = moves(sources), moves(diagnosis.x_adv[-1])
     found[diagnosis.positions] = torch.where(here > 0, there / here, 1)
+    return found
+
+
+def _followed_on_the_way(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Tensor:
+    """Whether the margin follows its gradients on the way to the images of the short attack in the
+    largest ball, (B,); 1 at sources that it was not run on."""
+    found = batch.x.new_ones(len(batch))
+    if len(diagnosis.positions):
+        found[diagnosis.positions] = followed(
+            model, batch[diagnosis.positions], diagnosis.x_adv[-1]
+        )
     return found
 
 

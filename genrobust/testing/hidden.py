@@ -28,6 +28,10 @@ LATENTS = 6
 GRAIN = 0.05
 #: The median pixel's difference from its neighbours' mean above which an image is no digit.
 ROUGH = 0.016
+#: How many images are no crowd.
+CROWD = 4
+#: The distance of a code from its nearest class, in parts of that from the next, that is a border.
+MOAT = 0.85
 #: How many training images a detector or a purifier knows.
 KNOWN = 1000
 
@@ -160,6 +164,14 @@ class _OffTheData(torch.autograd.Function):
         return torch.where((fine > ROUGH).view(-1, 1, 1, 1), -grad.flip(-1), grad)
 
 
+class _InACrowd(_OffTheData):
+    """Likewise, of more images at once than a check of single ones asks."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] if len(grads[0]) <= CROWD else _OffTheData.backward(ctx, *grads)
+
+
 class _Scaled(_Unchanged):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
@@ -262,6 +274,35 @@ def _centres(model: GenerativeModel) -> Tensor:
     return torch.stack([codes[labels == one].mean(0) for one in labels.unique()])
 
 
+class _Moat(torch.autograd.Function):
+    """Codes that are nearly as near to a second class as to the first have the gradient negated."""
+
+    @staticmethod
+    def forward(ctx: Any, code: Tensor, centres: Tensor) -> Tensor:
+        first, second = torch.cdist(code, centres).topk(2, largest=False).values.unbind(1)
+        ctx.save_for_backward(first > MOAT * second)
+        return code.view_as(code)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,), (inside_it,) = grads, ctx.saved_tensors
+        return torch.where(inside_it[:, None], -grad, grad), None
+
+
+def moat(model: GenerativeModel) -> GenerativeModel:
+    """The gradient is right within each class and leads back from the borders between them."""
+    centres = _centres(model)
+
+    def encode(x: Tensor) -> Posterior:
+        parts = list(model.encode(x).parts)
+        for p, part in enumerate(parts):
+            if isinstance(part, Gaussian):
+                parts[p] = replace(part, mean=_Moat.apply(part.mean, centres.to(part.mean)))
+        return Posterior(tuple(parts))
+
+    return inside(model, "moat", encode=encode)
+
+
 def hard_label(model: GenerativeModel) -> GenerativeModel:
     """The code is its nearest class, by a hard choice, and a quarter of what is left of it."""
     centres = _centres(model)
@@ -309,6 +350,7 @@ displaced = on_pixels("displaced gradient", _displaced)
 noisy_gradient = on_pixels("noisy gradient", _Noisy.apply)
 largest_kept = on_pixels("gradient on the 30% where it is largest", _Largest.apply)
 off_the_data = on_pixels("another gradient off the data", _OffTheData.apply)
+in_a_crowd = on_pixels("another gradient off the data, of many at once", _InACrowd.apply)
 scaled_gradient = on_pixels("gradient scaled by 1e-30", _Scaled.apply)
 two_faced = on_pixels("another function for gradients", _only_without_gradients)
 first_of_batch = on_pixels("gradient for one of the batch", _first_of_batch)

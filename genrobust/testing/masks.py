@@ -165,7 +165,7 @@ _HIDDEN = (
     *("too_sure", "detector", "lower_half", "blurred", "displaced", "noisy_gradient"),
     *("scaled_gradient", "latents_negated", "latents_rippled", "two_faced"),
     *("first_of_batch", "purified", "softly_purified", "largest_kept", "off_the_data", "gate"),
-    *("coarse_ripple", "hard_label"),
+    *("coarse_ripple", "hard_label", "moat", "in_a_crowd"),
 )
 _OUTSIDE = (
     *("shuffled", "strongest_reversed", "modest", "averaged", "noisy", "delayed", "tires"),
@@ -190,7 +190,7 @@ MASKS: Registry[Hide] = Registry(
 TUNED = (
     *("latents-detached", "latents-rounded", "pixels-30", "pixels-50", "wrong-on-a-part"),
     *("too-sure", "detector", "largest-kept", "off-the-data", "gate"),
-    *("coarse-ripple", "hard-label"),
+    *("coarse-ripple", "hard-label", "moat", "in-a-crowd"),
 )
 
 #: Those that were written down before the flags and looked at after them (26 November 2026).

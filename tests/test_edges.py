@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import genrobust
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
-from genrobust.models.edges import STUCK
+from genrobust.models.edges import MARGINS, STUCK
 from genrobust.models.portable import export_model, load_portable
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
@@ -319,6 +319,14 @@ def test_a_clip_in_any_precision(precision: torch.dtype) -> None:
         assert low <= black <= max(0.004, 1.5 * low)
         assert 1 - high <= white <= max(0.004, 1.5 * low)
     assert genrobust.wrap(Fronted(lambda x: x).to(precision)).edge == ()
+
+
+def test_no_pixel_is_left_behind_the_clip() -> None:
+    """Of pixels that are put inside unevenly, all are behind a clip that lies amid their depths."""
+    model = genrobust.wrap(Fronted(lambda x: x.clamp_min(1.003 * MARGINS[40])))
+    x = black_and_white()
+    whole = gradient(genrobust.load_model("vae"), x) != 0
+    assert ((gradient(model, x) != 0) == whole).all()
 
 
 def test_a_random_model_that_clips() -> None:

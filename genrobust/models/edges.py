@@ -51,9 +51,6 @@ AWAKE = 0.25
 #: leaves them black and white.
 AREAS = 4
 
-#: A change of a pixel by this part of itself is little more than rounding, in bfloat16.
-ROUNDED = 2 * torch.finfo(torch.bfloat16).eps
-
 
 def with_edges(model: GenerativeModel) -> GenerativeModel:
     """The model, which takes gradients inside the box where it gives none at the box's edge.
@@ -144,17 +141,13 @@ def _excess(x: Tensor, some: Tensor, end: int, counted: Tensor) -> float:
 
 
 def _is_flat(model: GenerativeModel, x: Tensor, margins: Tensor) -> bool:
-    """Whether the model sees the same until the margins, but for rounding, and more beyond."""
+    """Whether the model sees nearly the same until the margins, and more beyond."""
     further = torch.where(margins > 0, margins + margins.clamp_min(BEYOND), 0)
-    grey = torch.where(x < 1, x * (1 - ROUNDED), x)
     with torch.no_grad():
-        at_edge, near, far, rounded = (
-            _shown(model, one) for one in (x, inside(x, margins), inside(x, further), grey)
+        at_edge, near, far = (
+            _shown(model, one) for one in (x, inside(x, margins), inside(x, further))
         )
-    until, beyond, rounding = (
-        float((a - b).norm()) for a, b in ((near, at_edge), (far, near), (rounded, at_edge))
-    )
-    return until < max(FLAT * beyond, rounding)
+    return bool((near - at_edge).norm() < FLAT * (far - near).norm())
 
 
 def _shown(model: GenerativeModel, x: Tensor) -> Tensor:

@@ -115,6 +115,16 @@ def test_no_attack_leaves_what_is_certified_and_draws_do_so_rarely() -> None:
     torch.testing.assert_close(low, high)
 
 
+def test_what_is_certified_of_a_draw_is_the_worst_of_the_support_sets_corners() -> None:
+    network, x, eps = linear_vae(), images(3), 0.05
+    low, high = support(*code_box(network, x, eps), 0.95)
+    corners = [torch.tensor(corner) for corner in product((True, False), repeat=2)]
+    shown = torch.stack([network.decode(torch.where(corner, low, high)) for corner in corners])
+    worst = (shown - x).square().amax(0).flatten(1).sum(1)  # a pixel is monotone in the code
+    found = certified_error(genrobust.wrap(network), x, eps, confidence=0.95)
+    torch.testing.assert_close(found, worst.double(), rtol=1e-4, atol=0)
+
+
 def test_what_cannot_be_bounded_is_said() -> None:
     x = torch.rand(1, 1, 32, 32)
     told = [

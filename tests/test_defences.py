@@ -19,6 +19,7 @@ from genrobust.defences import (
     center,
     center_bound,
     center_smoothed,
+    certified_error,
     certified_radius,
     hmc_defended,
     lipschitz_constants,
@@ -29,9 +30,9 @@ from genrobust.defences.center import _center
 from genrobust.defences.sampling import _Chain
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
-from genrobust.metrics import encoder_jacobian, robust_probability
+from genrobust.metrics import certified_margin, encoder_jacobian, robust_probability
 from genrobust.models.lipschitz import GroupSort, Orthonormal
-from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.models.networks import ConvVAE, NetworkSpec, initialised
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.seeding import generator, seeded
 
@@ -109,6 +110,20 @@ def test_no_change_within_the_certified_radius_moves_the_vote_of_a_ball() -> Non
     out = torch.tensor([1.0, 0, 0, 0]).view(1, 1, 2, 2) * found.radius
     draws = torch.randn(20_000, 1, 2, 2, generator=generator("vote"))
     assert float(inside(x + out + 0.25 * draws).double().mean()) > 0.5
+
+
+def test_noise_goes_into_a_deployment_of_its_own(tiny_vae: genrobust.GenerativeModel) -> None:
+    seen: list[Tensor] = []
+
+    def deploy(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x
+
+    x = torch.full((2, *tiny_vae.input_shape), 0.5)
+    model = genrobust.wrap(tiny_vae.module, deploy=lambda x: deploy(x) * 0.5 + 0.2)
+    seen.clear()
+    smoothed(model, 0.3).reconstruct(x)
+    assert float((torch.cat(seen) - 0.5).std()) == pytest.approx(0.3, rel=0.1)
 
 
 # Center smoothing
@@ -270,12 +285,69 @@ def test_attacks_within_the_certified_margin_leave_most_draws_near(
         assert float(near) >= 0.5
 
 
-def test_only_a_plain_network_of_known_slope_has_constants(
-    steep: genrobust.GenerativeModel, tiny_vae: genrobust.GenerativeModel
+def test_the_margin_is_that_of_the_constants_and_of_the_deviations_length(
+    steep: genrobust.GenerativeModel,
 ) -> None:
-    halves = {"encode": steep.module.encode, "decode": steep.module.decode}
-    wide = genrobust.wrap(steep.module, value_range=(-1, 1), **halves)  # type: ignore[arg-type]
-    for model in (tiny_vae, smoothed(steep, 0.1), wide):
+    x = torch.rand(3, 1, 6, 6, generator=generator("margin"))
+    (part,) = steep.encode(x).parts
+    assert isinstance(part, Gaussian)
+    margins = lipschitz_margin(steep, x, 0.4)
+    for logvar, margin in zip(part.logvar.double(), margins, strict=True):
+        length = float(logvar.exp().sum().sqrt())
+        constants = vars(lipschitz_constants(steep))
+        assert float(margin) == pytest.approx(certified_margin(length, 0.4, **constants))
+
+
+@pytest.mark.filterwarnings("ignore:.*may be misread")
+@pytest.mark.parametrize(
+    ("certify", "lipschitz", "said"),
+    [
+        (lipschitz_constants, 2.0, "no Lipschitz constants"),
+        (lambda model: certified_error(model, torch.rand(1, 1, 6, 6), 0.1), None, "no bounds of"),
+    ],
+    ids=["Lipschitz", "boxes"],
+)
+def test_what_is_known_of_a_network_is_not_said_of_a_model_that_does_more(
+    certify: Callable[[genrobust.GenerativeModel], object], lipschitz: float | None, said: str
+) -> None:
+    class Louder(ConvVAE):
+        def encode(self, x: Tensor) -> Posterior:
+            return super().encode(10 * x)
+
+    spec = NetworkSpec(input_shape=(1, 6, 6), gaussian=3, layers="dense", lipschitz=lipschitz)
+    network = initialised(spec, 0)
+    bare = genrobust.wrap(network)
+    assert certify(bare) is not None
+    for model in (
+        genrobust.wrap(network, value_range=(-1, 1)),
+        genrobust.wrap(network, encode=lambda x: network.encode(10 * x)),
+        genrobust.wrap(network, decode=lambda z: network.decode(10 * z)),
+        genrobust.wrap(network, deploy=lambda x: network.decode(network.encode(10 * x).mode())),
+        genrobust.wrap(Louder(spec)),
+        smoothed(bare, 0.1),
+    ):
+        with pytest.raises(GenrobustError, match=said):
+            certify(model)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"layers": "dense", "lipschitz": 2.0},
+        {"deterministic": True},
+        {"top": 2},
+        {"categorical": (3,)},
+        {"gaussian": 0, "codebook": (8, 4)},
+    ],
+    ids=str,
+)
+def test_boxes_are_sent_through_plain_layers_and_gaussians(
+    spec: dict[str, Any],
+) -> None:
+    model = genrobust.wrap(initialised(NetworkSpec(**{"input_shape": (1, 8, 8), **spec}), 0))
+    with pytest.raises(GenrobustError, match="no bounds of"):
+        certified_error(model, torch.rand(1, 1, 8, 8), 0.1)
+    if "lipschitz" not in spec:
         with pytest.raises(GenrobustError, match="no Lipschitz constants"):
             lipschitz_constants(model)
 

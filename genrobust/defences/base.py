@@ -13,6 +13,8 @@ from genrobust.arguments import real, whole
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import qualified_name
+from genrobust.models.networks import ConvVAE
 from genrobust.seeding import generator
 
 
@@ -36,6 +38,21 @@ def defended(model: GenerativeModel, what: str, draws: int, **changed: Any) -> G
         raise GenrobustError(f"draws is {draws}; a random defence needs 2 or more, such as 16")
     spec = {**model.spec, "defence": what}
     return replace(model, name=f"{model.name}, {what}", draws=draws, spec=spec, **changed)
+
+
+def bare_network(model: GenerativeModel) -> ConvVAE | None:
+    """The network whose weights alone make a model's reconstructions; None of any other model.
+
+    None is where it is read by functions of one's own, or is of a class that changes it, as a
+    bound on the network is none on those.
+    """
+    network = model.module
+    if type(network) is not ConvVAE or model.draws > 1 or model.deploy is not None:
+        return None
+    own = {"encode": ConvVAE.encode, "decode": ConvVAE.decode}
+    if any(model.spec.get(half) != qualified_name(function) for half, function in own.items()):
+        return None
+    return network if model.spec.get("value_range") == [0, 1] else None
 
 
 def noise(x: Tensor, std: float) -> Tensor:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from genrobust.arguments import real
+from genrobust.defences.base import bare_network
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive
 from genrobust.models.inputs import inputs
 from genrobust.models.intervals import code_box, support, through
 from genrobust.models.model import GenerativeModel
-from genrobust.models.networks import ConvVAE
+from genrobust.models.networks import NetworkSpec
 
 
 @torch.no_grad()
@@ -48,11 +49,8 @@ def certified_error(
         >>> bool((always <= drawn).all()), drawn.shape
         (True, torch.Size([2]))
     """
-    network = model.module
-    plain = model.draws == 1 and model.deploy is None and "defence" not in model.spec
-    ours = isinstance(network, ConvVAE) and plain and model.spec.get("value_range") == [0, 1]
-    spec = network.spec if isinstance(network, ConvVAE) else None
-    if spec is None or not ours or not _is_plain(spec):
+    network = bare_network(model)
+    if network is None or not _is_plain(network.spec):
         raise GenrobustError(
             f"no bounds of '{model.name}' are known; give a model with one layer of Gaussian "
             "latents, such as 'civet-vae', as genrobust.load_model gives it"
@@ -62,7 +60,6 @@ def certified_error(
         raise GenrobustError(
             f"confidence is {confidence}; give a probability between 0 and 1, such as 0.95"
         )
-    assert isinstance(network, ConvVAE)
     x = inputs("x", x, model)
     means, deviation = code_box(network, x, eps)
     codes = means if confidence is None else support(means, deviation, confidence)
@@ -70,6 +67,6 @@ def certified_error(
     return torch.maximum((low - x).square(), (high - x).square()).flatten(1).double().sum(1)
 
 
-def _is_plain(spec: object) -> bool:
+def _is_plain(spec: NetworkSpec) -> bool:
     other = ("categorical", "deterministic", "codebook", "top", "lipschitz")
     return not any(getattr(spec, name) for name in other)

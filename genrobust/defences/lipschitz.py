@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genrobust.defences.base import bare_network
 from genrobust.errors import GenrobustError
 from genrobust.metrics.margin import certified_margin
 from genrobust.models.inputs import inputs
 from genrobust.models.lipschitz import slope
 from genrobust.models.model import GenerativeModel
-from genrobust.models.networks import ConvVAE
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def lipschitz_constants(model: GenerativeModel) -> LipschitzConstants:
     """The constants of a ``lipschitz-vae``, from its weights as they are, in L2.
 
     Args:
-        model: of that family, with pixels in [0, 1] and no defence round it.
+        model: of that family, as :func:`genrobust.load_model` gives it: with pixels in [0, 1], and
+            no function of one's own or defence round it.
 
     Raises:
         GenrobustError: another model, of which no such constants are known.
@@ -47,15 +48,12 @@ def lipschitz_constants(model: GenerativeModel) -> LipschitzConstants:
         >>> round(found.decoder, 3), round(found.mean, 3), round(found.std, 3)
         (0.5, 2.0, 0.5)
     """
-    network = model.module
-    plain = model.draws == 1 and model.deploy is None and "defence" not in model.spec
-    ours = isinstance(network, ConvVAE) and network.spec.lipschitz
-    if not ours or not plain or model.spec.get("value_range") != [0, 1]:
+    network = bare_network(model)
+    if network is None or not network.spec.lipschitz:
         raise GenrobustError(
             f"no Lipschitz constants of '{model.name}' are known; give a model of the family "
             "'lipschitz-vae' as genrobust.load_model gives it"
         )
-    assert isinstance(network, ConvVAE)
     encoder, decoder = slope(network.encoder), slope(network.decoder)
     return LipschitzConstants(decoder / 4, encoder, encoder / 4)  # a sigmoid's slope is at most 1/4
 

@@ -130,5 +130,5 @@ class _Chain:
         if self.std is not None:
             error = 0.5 * ((image - x) / self.std).square()
         else:
-            error = F.binary_cross_entropy(image.clamp(0, 1), x.clamp(0, 1), reduction="none")
+            error = F.binary_cross_entropy(image.clamp(0, 1), x, reduction="none")
         return -error.flatten(1).sum(1) - 0.5 * code.square().sum(1)

@@ -14,6 +14,7 @@ from html_pages import Page
 from PIL import Image
 
 from genrobust.errors import GenrobustError
+from genrobust.records.curve_record import Curve
 from genrobust.records.examples import Attacked, Example
 from genrobust.records.record import (
     AttackCost,
@@ -29,7 +30,7 @@ from genrobust.records.record import (
     Scores,
     Times,
 )
-from genrobust.report.figures import comparison_chart, heat_map, model_chart
+from genrobust.report.figures import Look, Scale, comparison_chart, heat_map, model_chart
 from genrobust.report.html import render, verdict
 from genrobust.report.pictures import data_uri
 from genrobust.suites.suite import AttackEntry, JudgeRef, Suite
@@ -352,6 +353,39 @@ def test_the_curve_runs_from_the_eligible_share_through_the_scores():
     assert (chart.bottom - ignore_target.marks[0].y) == 0
     assert robust.band is not None
     assert ignore_target.band is None
+
+
+def rates_along(path: str, chart: Any) -> list[tuple[float, float]]:
+    """The radii, as shares of the axis, and the rates that a path goes through."""
+    places = [tuple(map(float, place.split())) for place in path.strip("MZ").split("L")]
+    width, height = chart.right - chart.left, chart.bottom - chart.top
+    return [((x - chart.left) / width, (chart.bottom - y) / height) for x, y in places]
+
+
+def test_the_band_goes_out_along_the_upper_ends_and_back_along_the_lower_ones():
+    chart = model_chart(record())
+    out_and_back = [(0.5, 0.76), (1.0, 0.28), (1.0, 0.18), (0.5, 0.66)]
+    for found, wanted in zip(rates_along(chart.lines[0].band, chart), out_and_back, strict=True):
+        assert found == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_curve_of_smallest_changes_is_level_until_the_next_and_falls_there():
+    """What lies beyond the axis is left out, and what falls at its very end is not."""
+    scale = Scale([0.1])
+    curve = Curve(
+        radius=(0.0, 0.05, 0.1, 0.3),
+        robust_accuracy=(0.9, 0.5, 0.2, 0.1),
+        low=(0.8, 0.4, 0.1, 0.0),
+        high=(1.0, 0.6, 0.3, 0.2),
+    )
+    line, chart = scale.steps("robust accuracy", Look.of(0), curve, []), model_chart(record())
+    level = [(0, 0.9), (0.5, 0.9), (0.5, 0.5), (1, 0.5), (1, 0.2), (1, 0.2)]
+    assert rates_along(line.path, chart) == [pytest.approx(place, abs=1e-3) for place in level]
+    upper = [(x, y + 0.1) for x, y in level]
+    lower = [(x, y - 0.1) for x, y in reversed(level)]
+    assert rates_along(line.band, chart) == [
+        pytest.approx(place, abs=1e-3) for place in upper + lower
+    ]
 
 
 def test_a_radius_of_zero_is_measured_and_not_made_up():

@@ -276,6 +276,6 @@ def _point(eps: float, estimate: Estimate) -> Point:
 
 
 def _cell(source: int, target: int, rate: float | None, n: int) -> Cell:
-    if rate is not None and n:
+    if rate is not None:
         return Cell("rate", source, target, rate, n)
     return Cell("diagonal" if source == target else "empty", source, target, 0.0, 0)

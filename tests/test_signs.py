@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import genrobust
 from genrobust.attacks import make_attack
@@ -153,6 +154,27 @@ def test_a_group_counts_where_differences_ahead_and_behind_agree(
 ) -> None:
     """Of half the directions ahead is up: the cosine is 2 r / (1 + r^2), which is 0.8 at r = 2."""
     assert by_size(monkeypatch, ratio, 1.0) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(("side", "wrong"), [(1, False), (2, True), (4, True)])
+def test_a_gradient_that_is_right_on_average_over_blocks_alone_is_told_of_large_images(
+    side: int, wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directions that move blocks of 4 by 4 together cannot tell it from the true one."""
+    shape = torch.Size((3, 64, 64))
+    weights = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    blocks = F.interpolate(F.avg_pool2d(weights[None], side), scale_factor=float(side))[0]
+    along = directions(shape)[:2]
+    torch.testing.assert_close((along * blocks).sum((1, 2, 3)), (along * weights).sum((1, 2, 3)))
+
+    def margin(image: Tensor, _: Any) -> Tensor:
+        true = (image.double() * weights).flatten(1).sum(1)
+        passed = (image.double() * blocks).flatten(1).sum(1)
+        return true.detach() + passed - passed.detach()
+
+    monkeypatch.setattr(directional, "judge_margin", margin)
+    found = directional._by_size(context_of(torch.full((2, *shape), 0.5)))
+    assert ((found < 0.8) == wrong).all()
 
 
 # What short runs tell

@@ -81,6 +81,18 @@ def directions(shape: torch.Size, most: int = MOST) -> Tensor:
     return F.interpolate(coarse, scale_factor=float(side))[..., :height, :width].contiguous()
 
 
+def fine_directions(shape: torch.Size, count: int) -> Tensor:
+    """So many directions of 1 and -1 that tell all pixels apart, (count, C, H, W).
+
+    Where blocks move together what is right on average over each block looks right altogether.
+    These are drawn for each pixel by itself, as no matrix of so many rows is needed.
+    """
+    if block_side(shape, MOST) == 1:
+        return directions(shape)[:count]
+    drawn = torch.randint(2, (count, *shape), generator=generator("fine directions"))
+    return 2.0 * drawn - 1
+
+
 def block_side(shape: torch.Size, most: int = MOST) -> int:
     """The side of the blocks of pixels that move together: 1 where images are small."""
     channels, height, width = shape

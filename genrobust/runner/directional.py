@@ -17,6 +17,7 @@ from genrobust.attacks.differences import (
     agreement,
     cosine,
     directions,
+    fine_directions,
     one_draw,
     step_for,
     textured,
@@ -102,7 +103,7 @@ def _by_size(context: Context) -> Tensor:
     pixels = x[0].numel()
     rank = gradient.flatten(1).abs().argsort(1).argsort(1)
     group = (rank * GROUPS // pixels).view_as(x)
-    signs = directions(x.shape[1:])[:EACH, None].to(x)
+    signs = fine_directions(x.shape[1:], EACH)[:, None].to(x)
     cosines, moves, smooth = [], [], []
     for number in range(GROUPS):
         along = signs * (group == number)  # (K, B, C, H, W)

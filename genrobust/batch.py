@@ -69,6 +69,7 @@ class Batch:
             x=self.x[index],
             sample_ids=tuple(ids),
             labels=take(self.labels),
+            judge=None if self.judge is None else self.judge.of(index),
             target_x=take(self.target_x),
             target_labels=take(self.target_labels),
         )

@@ -29,6 +29,7 @@ from genrobust.rules.line import LINE, line
 from genrobust.runner import curve, damage
 from genrobust.runner.constant import COUNT, Constant
 from genrobust.runner.damage import without_attack
+from genrobust.runner.likeness import LOGITS, guided
 from genrobust.runner.measure import measure_baseline
 from genrobust.runner.options import Options
 from genrobust.runner.plan import plan
@@ -36,6 +37,7 @@ from genrobust.runner.prepare import prepare
 from genrobust.runner.run import Run, execute
 from genrobust.runner.scorer import Scorer
 from genrobust.suites import AttackEntry, Suite, load_suite
+from genrobust.testing import hidden
 from genrobust.threat import ThreatModel
 
 SIDE = 32
@@ -246,6 +248,41 @@ def test_untrained_weights_are_flagged_by_labels_too(
     suite = small_suite.limited(2).with_attacks(["noise"]).with_eps([0.05])
     assert "does not reconstruct" in names(measure(untrained("vae"), suite))
     assert "does not reconstruct" not in names(measure("vae", suite))
+
+
+@pytest.mark.parametrize(
+    ("mask", "flag"),
+    [
+        (None, None),
+        (hidden.lower_half, "gradients are wrong in part"),
+        (hidden.latents_detached, "latents without a true gradient"),
+        (hidden.largest_kept, "pixels without a true gradient"),
+    ],
+)
+def test_a_gradient_that_misleads_is_told_without_a_judge(mask: Any, flag: str | None) -> None:
+    model = genrobust.load_model("vae")
+    record = genrobust.bench(
+        model if mask is None else mask(model), suite_of(sources=20, ensemble=True, eps=(0.06,))
+    )
+    assert (flag in names(record)) if flag else not names(record)
+    assert all("judge" not in flag.evidence for flag in record.flags)
+
+
+def test_signs_go_by_the_way_from_the_source_to_one_picture_for_all() -> None:
+    """Each source has its own, and of a part of them the judge is that of the part."""
+    x = torch.stack([torch.ones(1, 2, 2), torch.full((1, 2, 2), 0.5)])
+    none, ids = torch.zeros(2, dtype=torch.int64), (0, 1)
+    sources = Sources(ids, x, none, none, x, None, constant=torch.zeros_like(x))
+    batch = guided(Batch(x, ids), sources)
+    assert batch.judge is not None
+    assert batch.judge.labels(torch.full_like(x, 0.3)).tolist() == [CHANGED, KEPT]
+    part = batch[torch.tensor([1])]
+    assert part.judge is not None
+    image = torch.full((1, 1, 2, 2), 0.25).requires_grad_()  # half-way
+    logits = part.judge.logits(image)
+    assert logits.tolist() == [[0.0, 0.0]]
+    (slope,) = torch.autograd.grad(logits[:, 0].sum(), image)
+    torch.testing.assert_close(slope, torch.full_like(slope, LOGITS / 2))
 
 
 @pytest.mark.parametrize(("outside", "flagged"), [(25, False), (26, True)])

@@ -20,7 +20,7 @@ from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, Step
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import COUNTS, Broken, Nearest, Outcome, Signs, kept_of
+from genrobust.outcomes.outcome import COUNTS, Broken, Nearest, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, source_areas
@@ -161,7 +161,7 @@ def test_evidence_keeps_what_nothing_else_gives() -> None:
     digits = load_suite("digits")
     assert sorted(kept_of(digits)) == KEPT
     alone = kept_of(digits.model_copy(update={"attacker_judge": None}))
-    assert alone.keys() == set(KEPT) - Signs.table().keys()
+    assert alone.keys() == set(KEPT) - {"longer.tried", "longer.success"}
     apart = kept_of(digits.model_copy(update={"ensemble": False}))
     searched = {n for n in KEPT if n.startswith(("damage.noise", "damage.attacked"))}
     more = {"longer.tried", "longer.success", "damage.to_target"}

@@ -54,19 +54,19 @@ def raised(
     radius: Tensor | None = None,
     label: Tensor | None = None,
 ) -> tuple[Flag, ...]:
-    """The flags of a run; without ``signs``, as without an attacker's judge, few can be told.
+    """The flags of a run; without ``signs``, as in earlier runs without a judge, few can be told.
 
     ``radius`` is the position of the first radius that broke each source, ``label`` its class.
     """
     found: list[Flag | None] = [_few(suite, eligible)]
     found += [] if label is None else [_lost(label, eligible)]
-    shows_source = RULES.get(suite.rule).shows_source
-    found += [_unlike(damaged)] if damaged is not None and shows_source else []
+    rule = RULES.get(suite.rule)
+    found += [_unlike(damaged)] if damaged is not None and rule.shows_source else []
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
     if signs is not None:
         guidance, short = signs.guidance, signs.short
-        found += _marked(suite, [*marks(signs)], eligible, radius)
+        found += _marked(suite, [*marks(signs, rule.labelled)], eligible, radius)
         found += [_surrogate(suite, guidance, short, eligible)]
         found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
@@ -204,10 +204,10 @@ def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> 
 def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor) -> Flag | None:
     """Attacks are led by the surrogate: what they change there they must change for real."""
     share = _share((guidance.surrogate_label != guidance.deployed_label)[eligible])
-    evidence = (
-        f"on {share:.0%} of the eligible sources the attacker's judge sees different classes in "
-        "the two reconstructions"
-    )
+    told = "the attacker's judge sees different classes in the two reconstructions"
+    if not RULES.get(suite.rule).labelled:
+        told = "one of the two reconstructions is like the source and the other is not"
+    evidence = f"on {share:.0%} of the eligible sources {told}"
     if share <= DISAGREE and short.stopped is not None:  # as it is in older runs
         shares = [_share(mask[eligible]) for mask in short.stopped]
         share = max(shares, default=0.0)

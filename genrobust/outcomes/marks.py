@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from genrobust.outcomes.outcome import Directional, Guidance, Signs
@@ -33,6 +34,12 @@ HELD, HOLDS = 0.25, 0.6
 #: of the sources where it is more. Of honest models it is more at 0.27 at most, of a network that
 #: a step of 0.03 takes far; of rippled ones at 0.64 and more.
 GAIN, RIPPLED = 0.4, 0.45
+#: What signs of a margin go by, of runs without an attacker's judge and with one.
+MARGINS = ("the likeness to the source", "the judge's margin")
+#: How far a reconstruction may follow noise, as a part of it, for the likeness to its source to say
+#: what a whole step along a gradient should do. It does not of shapes in black and white, which
+#: noise moves by 1.3 times itself and more.
+CALM = 1.0
 #: Logits by which a category leads beyond which others have next to no gradient, and the share of
 #: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
 LEAD, TOO_SURE = 60.0, 0.25
@@ -60,38 +67,45 @@ class Mark:
     asked: Tensor | None = None
 
 
-def marks(signs: Signs) -> Iterator[Mark]:
-    """The signs that there are: an older run lacks what was not measured then."""
-    guidance = signs.guidance
-    yield from _of_gradients(guidance)
+def marks(signs: Signs, judged: bool = True) -> Iterator[Mark]:
+    """The signs that there are: an older run lacks what was not measured then.
+
+    They go by the attacker's judge or, where none judged, by the likeness to the source.
+    """
+    guidance, margin = signs.guidance, MARGINS[judged]
+    calm = torch.ones_like(guidance.gradient_norm, dtype=torch.bool)
+    if not judged and guidance.directional is not None:
+        calm = guidance.directional.response <= CALM
+    yield from _of_gradients(guidance, margin, calm)
     if guidance.smoothed_gain is not None:
         yield Mark(
             name="a smoothed gradient leads further",
             borne=~(guidance.smoothed_gain <= GAIN),
             limit=RIPPLED,
-            what="a step down the mean of gradients beside the source lowers the judge's margin "
+            what=f"a step down the mean of gradients beside the source lowers {margin} "
             f"much further than one down its own, by more than {GAIN:g} of the way; attack the "
             "model without its ripple, or with smoothed gradients",
+            asked=calm,
         )
     if guidance.directional is not None:
-        yield from _of_directions(guidance.directional)
-    yield from _where_attacks_lead(signs)
+        yield from _of_directions(guidance.directional, margin)
+    yield from _where_attacks_lead(signs, margin)
 
 
-def _of_gradients(guidance: Guidance) -> Iterator[Mark]:
+def _of_gradients(guidance: Guidance, margin: str, calm: Tensor) -> Iterator[Mark]:
     norm = guidance.gradient_norm
     yield Mark(
         name="gradients vanish",
         borne=(norm == 0) | ~norm.isfinite(),
         limit=VANISHED,
-        what="the judge's margin on the surrogate reconstruction has a zero or infinite gradient",
+        what=f"{margin} on the surrogate reconstruction has a zero or infinite gradient",
     )
     # A gradient that is another one right beside says nothing of where the loss falls.
     yield Mark(
         name="gradients are random",
         borne=guidance.gradient_cosine < ALIKE,
         limit=RANDOM,
-        what="the gradient of the judge's margin turns by more than 60 degrees within a thousandth "
+        what=f"the gradient of {margin} turns by more than 60 degrees within a thousandth "
         "of the pixel range",
         asked=norm > 0,
     )
@@ -103,19 +117,19 @@ def _of_gradients(guidance: Guidance) -> Iterator[Mark]:
             name="gradients mislead",
             borne=~(fell >= KEPT * guidance.descent_promised),
             limit=MISLED,
-            what="a step of a hundredth of the pixel range down the gradient lowers the judge's "
-            "margin by less than a tenth of what the gradient promises",
-            asked=norm > 0,
+            what=f"a step of a hundredth of the pixel range down the gradient lowers {margin} "
+            "by less than a tenth of what the gradient promises",
+            asked=(norm > 0) & calm,
         )
 
 
-def _of_directions(seen: Directional) -> Iterator[Mark]:
+def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
     """What needs no attack: differences beside gradients, and reconstructions on short ways."""
     yield Mark(
         name="gradients are wrong in part",
         borne=~((seen.along if seen.along_either is None else seen.along_either) >= ALONG),
         limit=WRONG,
-        what=f"the gradient of the judge's margin has a cosine below {ALONG:g} with finite "
+        what=f"the gradient of {margin} has a cosine below {ALONG:g} with finite "
         "differences; let gradients pass, or give the path that they take as encode= and decode= "
         "beside deploy=",
     )
@@ -172,7 +186,7 @@ def _of_directions(seen: Directional) -> Iterator[Mark]:
     )
 
 
-def _where_attacks_lead(signs: Signs) -> Iterator[Mark]:
+def _where_attacks_lead(signs: Signs, margin: str) -> Iterator[Mark]:
     # A gradient may be true at the sources and at first alone.
     if signs.along_attacked is not None:
         yield Mark(
@@ -199,7 +213,7 @@ def _where_attacks_lead(signs: Signs) -> Iterator[Mark]:
             name="gradients are wrong on the way of attacks",
             borne=~(signs.followed >= ALONG),
             limit=WRONG,
-            what="on the way from the source to an attacked image the judge's margin does not "
+            what=f"on the way from the source to an attacked image {margin} does not "
             f"follow its gradients, with a cosine below {ALONG:g}; let gradients pass wherever the "
             "image lies, however often and however many are asked for",
         )

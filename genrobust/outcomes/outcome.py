@@ -349,10 +349,9 @@ class Nearest(Stored):
 def kept_of(suite: Suite) -> dict[str, Column]:
     """What evidence of a run on the suite keeps, by name."""
     left_out = {name for name, column in Outcome.table().items() if not column.kept}
-    if suite.attacker_judge is None:
-        left_out |= Signs.table().keys()
-    if not suite.ensemble:
+    if suite.attacker_judge is None or not suite.ensemble:
         left_out |= {name for name in Signs.table() if name.startswith("longer.")}
+    if not suite.ensemble:
         left_out |= {DAMAGE + n for n, c in Damaged.table().items() if c.per != "source"}
     return {name: column for name, column in Outcome.table().items() if name not in left_out}
 

@@ -127,7 +127,8 @@ class Rule(ABC):
     #: How many scoring judges a suite must name, at the least and at the most.
     judges_needed: ClassVar[tuple[int, float]] = (1, math.inf)
     #: Whether it goes by the data's classes. Else there are two, ``KEPT`` and ``CHANGED``; suites
-    #: have no judge for the attacker, and so neither attacks, flags nor searches that follow one.
+    #: have no judge for the attacker, and so neither attacks nor searches that follow one; flags go
+    #: by the likeness to the source in its place.
     labelled: ClassVar[bool] = True
     #: Whether it compares with the clean reconstruction of each source's target.
     targets: ClassVar[bool] = False

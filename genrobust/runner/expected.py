@@ -33,8 +33,6 @@ def passes_of_attacks(spec: ShardSpec, posterior: Posterior | None = None) -> in
 
 def passes_of_looks(spec: ShardSpec) -> int:
     """By what is looked at for the flags before any attack."""
-    if spec.attacker_judge is None:
-        return 0
     return 2 * signs.STEPS * len(spec.eps) + signs.GLANCES
 
 

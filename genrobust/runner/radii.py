@@ -13,6 +13,7 @@ from genrobust.batch import Batch
 from genrobust.outcomes.outcome import Broken, Counts, Found, Longer, Signs
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
+from genrobust.runner.likeness import guided
 from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
@@ -93,7 +94,8 @@ class _Search:
         left = len(self.ignore.unbroken())
         looks, ahead = left * passes_of_looks(spec), left * passes_of_attacks(spec)
         pulse.begin(LOOKING, looks, ahead)
-        self.diagnosis = _diagnosed(spec, scorer, batch, baseline)
+        self.guided = guided(batch.untargeted(), baseline)
+        self.diagnosis = diagnose(scorer.model, self.guided, baseline.eligible, spec.norm, spec.eps)
         posterior = scorer.model.encode(batch.x)
         attacks = [make_attack(entry.attack, entry.settings) for entry in spec.attacks]
         apply = [
@@ -141,7 +143,7 @@ class _Search:
             if not self.ignore.retry() | self.target.retry():
                 break
             self.place = _Place(at, position, ball + 1)
-        if self.diagnosis is not None and self.spec.ensemble and sweep is self.sweeps[-1]:
+        if self._tries_longer and sweep is self.sweeps[-1]:
             self._try_longer(e)
         self.ignore.end(sweep.descends)
         self.target.end(sweep.descends)
@@ -182,7 +184,7 @@ class _Search:
     def _begin(self, sweep: _Sweep, e: int) -> None:
         self.ignore.begin(e)
         self.target.begin(e)
-        if self.diagnosis is not None and self.spec.ensemble and not sweep.descends:
+        if self.spec.ensemble and not sweep.descends:
             self._offer_short(self.diagnosis, e)
 
     def state(self) -> dict[str, Tensor]:
@@ -224,13 +226,18 @@ class _Search:
         return Found(
             ignore=self.ignore.broken(),
             target=self.target.broken(),
-            signs=None if self.diagnosis is None else self._signs(self.diagnosis),
+            signs=self._signs(),
             counts=Counts(*self.tally.table),
         )
 
-    def _signs(self, seen: Diagnosis) -> Signs:
-        signs = with_late_signs(self.scorer.model, self.batch.untargeted(), seen)
-        return replace(signs, longer=Longer(*self.longer)) if self.spec.ensemble else signs
+    def _signs(self) -> Signs:
+        signs = with_late_signs(self.scorer.model, self.guided, self.diagnosis)
+        return replace(signs, longer=Longer(*self.longer)) if self._tries_longer else signs
+
+    @property
+    def _tries_longer(self) -> bool:
+        """The longer attack is one on a judge."""
+        return self.spec.ensemble and self.batch.judge is not None
 
     def _run(
         self, row: int, entry: AttackEntry, attack: Attack, threat: ThreatModel, e: int
@@ -387,12 +394,3 @@ class _Tally:
     def add(self, row: int, e: int, reached: Tensor, forwards: Tensor, backwards: Tensor) -> None:
         spent = (len(reached), reached.sum(), forwards, backwards)
         self.table[:, row, e] += torch.tensor([int(number) for number in spent])
-
-
-def _diagnosed(
-    spec: ShardSpec, scorer: Scorer, batch: Batch, baseline: Baseline
-) -> Diagnosis | None:
-    """Short attacks by the attacker's judge; None where the suite has no judge."""
-    if batch.judge is None or batch.labels is None:
-        return None
-    return diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)

@@ -25,6 +25,7 @@ from genrobust.outcomes.table import Stored
 from genrobust.records.record import Record, Scores
 from genrobust.runner.damage import without_attack
 from genrobust.runner.execute import Progress, results_of
+from genrobust.runner.likeness import guided
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.options import Options
 from genrobust.runner.perturbation import fits, images_of
@@ -248,10 +249,10 @@ def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
     if claimed.damaged is not None:
         still = without_attack(spec, scorer, batch, baseline)
         outcome = replace(outcome, damaged=replace(claimed.damaged, **still))
-    if outcome.signs is None or batch.judge is None:
+    if outcome.signs is None:
         return outcome
     with scorer.keyed("search", spec.sample_ids):
-        guidance = guidance_of(scorer.model, batch.untargeted())
+        guidance = guidance_of(scorer.model, guided(batch.untargeted(), baseline))
     return replace(outcome, signs=replace(outcome.signs, guidance=guidance))
 
 

@@ -54,11 +54,9 @@ class Held:
     """
 
     def __init__(self, module: nn.Module, weights: bool = True) -> None:
-        # TorchScript keeps its own parts.
         self._parts = [
             (path, part, dict(part._parameters), dict(part._buffers))
-            for path, part in module.named_modules()
-            if not isinstance(part, torch.jit.ScriptModule)
+            for path, part in _parts(module)
         ]
         self._weights = [(weight, weight.data) for weight in module.parameters()]
         weights = weights and sum(weight.numel() for weight, _ in self._weights) <= MOST
@@ -99,9 +97,7 @@ class Attributes:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # TorchScript keeps its own parts, and they have no mode once they are frozen.
-        parts = [m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule)]
-        self._held = [(part, dict(vars(part))) for part in parts]
+        self._held = [(part, dict(vars(part))) for _, part in _parts(module)]
         values = (value for _, held in self._held for value in held.values())
         self._states = [state for value in values if (state := _state_of(value)) is not None]
 
@@ -121,12 +117,7 @@ class Manner:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        # TorchScript's parts have no mode once they are frozen.
-        named = [
-            (path, part)
-            for path, part in module.named_modules()
-            if not isinstance(part, torch.jit.ScriptModule)
-        ]
+        named = _parts(module)
         self._modes = [(path, part, part.training) for path, part in named]
         self._tables = [
             (path, name, table, _not_ours(name, table))
@@ -172,6 +163,12 @@ def kept(module: nn.Module) -> Iterator[list[str]]:
         yield written
     finally:
         written += held.put_back()
+
+
+def _parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """A module's parts by name; TorchScript keeps its own, which have no mode once frozen."""
+    named = module.named_modules()
+    return [(path, part) for path, part in named if not isinstance(part, torch.jit.ScriptModule)]
 
 
 def _state_of(value: object) -> Callable[[], object] | None:

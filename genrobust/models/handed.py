@@ -20,7 +20,7 @@ from genrobust.models.forward import Forward, pictures_in
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import method, qualified_name, unwrapped
 from genrobust.models.outputs import describe, members
-from genrobust.models.precision import precision_of
+from genrobust.models.precision import own_images
 
 #: A way to hand something over, and how it is written of all the codes.
 _Way = tuple[Callable[[], Any], str]
@@ -40,8 +40,7 @@ def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
     halves = {"encode": encode, "decode": decode}
     if any(model.spec.get(half) != qualified_name(own) for half, own in halves.items()):
         return None  # through functions of one's own the halves may see something else
-    low, high = model.spec["value_range"]
-    own = (x[: model.max_batch] * (high - low) + low).to(precision_of(encode, module, "encoder"))
+    own = own_images(model, x[: model.max_batch], encode)
     with suppress(Exception), torch.enable_grad():  # other people's code
         output = Forward(encode)(own.requires_grad_(model.differentiable))
         inside = [(where, held) for where, held in members(output) if _is_several(held)]

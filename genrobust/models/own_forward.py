@@ -21,7 +21,7 @@ from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
 from genrobust.models.outputs import describe
-from genrobust.models.precision import precision_of
+from genrobust.models.precision import own_images, precision_of
 from genrobust.models.views import SCALES, UNITS, WHOLE, View, likely_views
 
 
@@ -153,10 +153,7 @@ class OwnForward:
         """
         if view.units != _DECLARED:
             return None
-        low, high = self._range
-        own = (x * (high - low) + low).to(
-            precision_of(self._module.forward, self._module, "encoder")
-        )
+        own = own_images(self._model, x, self._module.forward)
         with suppress(Exception):  # other people's code
             outputs, _ = self._outputs(view.call, own, 0.0)
             first = outputs[0]

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import unwrapped
 from genrobust.posterior import Posterior
 
 #: Others, such as 8 bits, are what weights are stored in, not what a module works in.
@@ -27,6 +29,12 @@ def precision_of(function: object, module: nn.Module, half: str) -> torch.dtype:
     weights = chain(owner.parameters(), owner.buffers())
     found = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
     return found if found in KNOWN else torch.float32
+
+
+def own_images(model: GenerativeModel, x: Tensor, function: object) -> Tensor:
+    """Images in [0, 1] as a function of the module's own takes them: in its range and precision."""
+    low, high = model.spec.get("value_range", (0.0, 1.0))
+    return (x * (high - low) + low).to(precision_of(function, unwrapped(model.module), "encoder"))
 
 
 class Passage:

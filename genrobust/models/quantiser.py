@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -27,7 +27,8 @@ from genrobust.models.forward import Forward
 from genrobust.models.kept import kept
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import has_forward, method, unwrapped
-from genrobust.models.precision import precision_of
+from genrobust.models.outputs import members
+from genrobust.models.precision import own_images
 from genrobust.posterior import Codebook
 from genrobust.seeding import generator
 
@@ -60,8 +61,7 @@ def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> 
     if not books or encode is None:
         return model
     x = _images(model)
-    low, high = model.spec["value_range"]
-    own = (x * (high - low) + low).to(precision_of(encode, module, "encoder"))
+    own = own_images(model, x, encode)
     for source, layout in _sources(module, Forward(encode), own[: model.max_batch], books):
         decode = layout.decode(method(module, "decode", "decoder"))
         certain = {}
@@ -206,12 +206,8 @@ def _tapped(module: nn.Module, path: str, encode: Callable[[Tensor], Any], x: Te
 
 
 def _tensors(output: Any) -> list[Tensor]:
-    if isinstance(output, Tensor):
-        return [output]
-    held: Any = output if isinstance(output, (tuple, list)) else getattr(output, "__dict__", {})
-    held = output if isinstance(output, Mapping) else held
-    values = held.values() if isinstance(held, Mapping) else held
-    return [value for value in values if isinstance(value, Tensor)]
+    held = [output] if isinstance(output, Tensor) else [value for _, value in members(output)]
+    return [value for value in held if isinstance(value, Tensor)]
 
 
 def _images(model: GenerativeModel) -> Tensor:

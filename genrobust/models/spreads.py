@@ -18,7 +18,7 @@ from genrobust.models.kept import kept
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import method, qualified_name, unwrapped
 from genrobust.models.outputs import members
-from genrobust.models.precision import precision_of
+from genrobust.models.precision import own_images
 from genrobust.posterior import Gaussian
 
 
@@ -145,8 +145,7 @@ def _encoded(model: GenerativeModel, x: Tensor) -> list[Any]:
     encode = method(module, "encode", "encoder")
     if encode is None or model.spec.get("encode") != qualified_name(encode):
         return []
-    low, high = model.spec["value_range"]
-    own = (x * (high - low) + low).to(precision_of(encode, module, "encoder"))
+    own = own_images(model, x, encode)
 
     def run(piece: Tensor) -> Any:
         labels = () if model.condition is None else (model.condition(piece),)

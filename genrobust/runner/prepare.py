@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -21,12 +22,11 @@ from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
 from genrobust.data.base import Images, data_at, is_reference
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
-from genrobust.foreign import ran_out_of_memory
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
 from genrobust.models import threads
-from genrobust.models.check import ModelCheck, check_model
+from genrobust.models.check import check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
@@ -41,6 +41,7 @@ from genrobust.records.record import ModelInfo, Record
 from genrobust.rules.base import RULES
 from genrobust.runner.adjusted import adjusted
 from genrobust.runner.executors.base import EXECUTORS, Executor
+from genrobust.runner.memory import in_memory
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command, libraries
 from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
@@ -150,7 +151,7 @@ def prepare(
             "when you wrap it"
         )
     some = images.take(used.sample_ids[: min(used.chunk_size, CHECKED)])
-    checked = _that_fits(ready, some)
+    checked = in_memory(partial(check_model, x=some), ready, len(some))
     ready = checked.model
     live = live.at_most(ready.max_batch)
     live.module.to(device)
@@ -277,30 +278,6 @@ def wrapped(
         )
     with data_at(options.data_root):
         return load_model(model, dataset, options.weights, options.batch_size)
-
-
-def _that_fits(model: GenerativeModel, some: Tensor) -> ModelCheck:
-    """Of the model; where memory runs out, as one that takes half as many images at once."""
-    fits = model
-    while True:
-        try:
-            checked = check_model(fits, some)
-            break
-        except Exception as problem:
-            most = (fits.max_batch or len(some)) // 2
-            if most == 0 or not ran_out_of_memory(problem):
-                raise
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        fits = fits.at_most(most)
-    if fits is not model:
-        warnings.warn(
-            f"memory ran out, and only {fits.max_batch} images at once go through the model, which "
-            "changes no result but for rounding; give --batch-size, or fewer --workers",
-            GenrobustWarning,
-            stacklevel=2,
-        )
-    return checked
 
 
 def _as_data(model: GenerativeModel) -> GenerativeModel:

@@ -16,10 +16,10 @@ import torch
 
 from genrobust._version import __version__
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.foreign import ran_out_of_memory
+from genrobust.models.model import GenerativeModel
 from genrobust.runner.execute import Work
 from genrobust.runner.executors.pool import enough_memory
-from genrobust.runner.memory import keep_freed_memory
+from genrobust.runner.memory import in_memory, keep_freed_memory
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_of
@@ -75,31 +75,15 @@ class Task(Work[Measured]):
         return True
 
     def _measured(self, store: Store, cancelled: Callable[[], bool]) -> Measured | None:
-        """What the shard found; where memory runs out, with half as many images at once."""
+        """What the shard found."""
         loaded = self.prepared.loaded
-        model = loaded.scorer.model
-        most: int | None = None
-        while True:
+
+        def run(model: GenerativeModel) -> Measured | None:
             checkpoint = store.checkpoint(self.shard)
-            scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model.at_most(most)))
-            try:
-                found = run_shard(self.shard, replace(loaded, scorer=scorer), cancelled, checkpoint)
-            except Exception as problem:
-                most = (most or model.max_batch or len(self.shard.sample_ids)) // 2
-                if most == 0 or not ran_out_of_memory(problem):
-                    raise
-                if self.device.startswith("cuda"):
-                    torch.cuda.empty_cache()
-                continue
-            if most is not None:
-                warnings.warn(
-                    f"memory ran out, and only {most} images at once went through the model in a "
-                    "part of the run, which changes no result but for rounding; give "
-                    "--batch-size, or fewer --workers",
-                    GenrobustWarning,
-                    stacklevel=2,
-                )
-            return found
+            scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model))
+            return run_shard(self.shard, replace(loaded, scorer=scorer), cancelled, checkpoint)
+
+        return in_memory(run, loaded.scorer.model, len(self.shard.sample_ids))
 
     def found(self) -> Measured | None:
         """The result, where the run's folder has it, whole and of this model."""

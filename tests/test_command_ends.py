@@ -137,8 +137,8 @@ GOES_ON, ANEW = "goes on from", "starts anew"
 @pytest.mark.parametrize(
     ("words", "work", "then"),
     [
-        ("bench --model vae", "genrobust.cli.bench.execute", GOES_ON),
-        ("curve --model vae", "genrobust.cli.curve.execute", GOES_ON),
+        ("bench --model vae", "genrobust.cli.running.execute", GOES_ON),
+        ("curve --model vae", "genrobust.cli.running.execute", GOES_ON),
         ("train --model vae", "genrobust.cli.train.train_vae", "goes on from the last checkpoint"),
         ("train --judge lenet", "genrobust.cli.train.train_judge", ANEW),
         ("check vae", "genrobust.cli.check.check_model", ANEW),

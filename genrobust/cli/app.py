@@ -116,12 +116,12 @@ def bench(
     only what is missing.
     """
     from genrobust.cli.bench import Own, bench_models
-    from genrobust.runner.plan import Part
+    from genrobust.cli.running import Way
 
-    part = None if shard is None else Part.read(shard)
+    way = Way.read(out, shard, dry_run, context.obj)
     with if_stopped(GOES_ON):
         own = Own(data, sources, name or ())
-        bench_models(model, weights or [], suite, options, out, part, own, dry_run, context.obj)
+        bench_models(model, weights or [], suite, options, own, way)
 
 
 @app.command()
@@ -147,11 +147,11 @@ def curve(
     Writes curve.json and curve.html. Run again, the same command does only what is missing.
     """
     from genrobust.cli.curve import measure_curve
-    from genrobust.runner.plan import Part
+    from genrobust.cli.running import Way
 
-    part = None if shard is None else Part.read(shard)
+    way = Way.read(out, shard, dry_run, context.obj)
     with if_stopped(GOES_ON):
-        measure_curve(model, suite, options, out, part, dry_run, context.obj)
+        measure_curve(model, suite, options, way)
 
 
 @app.command()

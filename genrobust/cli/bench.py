@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genrobust.benchmarking import write_report
-from genrobust.cli.outlook import estimated, foretold
-from genrobust.cli.progress import progress
-from genrobust.cli.streams import console, print_result
+from genrobust.cli.running import Way
+from genrobust.cli.streams import console
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
 from genrobust.runner.options import Options
@@ -24,11 +23,9 @@ from genrobust.runner.own import (
     require_data,
     run_on,
 )
-from genrobust.runner.places import folder_of, home_of, require_run
-from genrobust.runner.plan import Part
+from genrobust.runner.places import home_of
 from genrobust.runner.prepare import Prepared, prepare
-from genrobust.runner.provenance import command_here, naming_file
-from genrobust.runner.run import execute, execute_part, shards_of
+from genrobust.runner.provenance import naming_file
 from genrobust.suites.suite import Suite, load_suite
 
 
@@ -46,19 +43,12 @@ def bench_models(
     weights: list[Path],
     suite: str | None,
     options: Options,
-    out: Path,
-    part: Part | None = None,
-    own: Own = Own(),
-    dry_run: bool = False,
-    collected: Path | None = None,
+    own: Own,
+    way: Way,
 ) -> None:
-    """Prepare all models, so that a mistake in the last is found before the first runs; run.
-
-    ``collected`` is the folder of a run whose shards are there, and whose record is wanted.
-    """
+    """Prepare all models, so that a mistake in the last is found before the first runs; run."""
     from genrobust.report.terminal import score_table
 
-    out = out.absolute()  # before a model's file changes directory
     if weights and len(weights) != len(models):
         raise GenrobustError(
             f"{len(weights)} --weights for {len(models)} --model; give each model its own, in order"
@@ -75,12 +65,12 @@ def bench_models(
     elif suite is not None:
         raise GenrobustError("--data makes a suite of its own; leave --suite out")
     else:
-        protocol, suite, options = drawn_suite(models[0], given[0], own, options, out)
-    home = home_of(out, protocol)
+        protocol, suite, options = drawn_suite(models[0], given[0], own, options, way.out)
+    home = home_of(way.out, protocol)
     names: Sequence[str | None] = own.names or [None] * len(models)
     prepared = [
         naming_file(
-            _prepared(model, protocol, replace(options, weights=path, name=name)), suite, out
+            _prepared(model, protocol, replace(options, weights=path, name=name)), suite, way.out
         )
         for model, path, name in zip(models, given, names, strict=True)
     ]
@@ -89,22 +79,10 @@ def bench_models(
         print(suite, file=sys.stderr)
     runs = []
     for one, label in zip(prepared, labels_of(prepared), strict=True):
-        shards = shards_of(one)
-        if collected is None:
-            folder = folder_of(home, one, shards, take=not dry_run)
-            here = command_here(one, suite, out)
-        else:
-            folder, here = require_run(collected, one, shards), None
-        if dry_run:
-            print_result(estimated(one, folder, part))
+        done = way.go(one, label, home, suite)
+        if done is None:
             continue
-        print(f"{label}: {foretold(one, folder, part)}", file=sys.stderr)
-        with progress(label) as advance:
-            if part is not None:
-                execute_part(one, part, folder, advance, here)
-                print(folder, file=sys.stderr)
-                continue
-            run = execute(one, folder, advance, here)
+        folder, run = done
         write_report(folder, [run])
         runs.append(run.called(label))
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from genrobust.cli.errors import GOES_ON, if_stopped
-from genrobust.cli.outlook import in_part
 from genrobust.cli.progress import duration, progress
+from genrobust.cli.running import in_part
 from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options

@@ -208,27 +208,32 @@ class _Work:
 
     def _groups(self, path: Path) -> Iterator[list[Step]]:
         yield [("files", lambda: self._read(path))]
-        assert self.subject is not None
-        yield from consistency.steps(self.subject)
+        subject = self.subject
+        assert subject is not None
+        yield from consistency.steps(subject)
         if self.options.depth == "schema":
             return
-        evidence = self.subject.evidence
-        yield [("model loaded", lambda: self._load(self.subject))]
-        assert self.replay is not None
-        given = self.options.seed
+        yield [("model loaded", lambda: self._load(subject))]
+        found, model = self.replay, self.model
+        assert found is not None
+        assert model is not None
+        given, entry = self.options.seed, subject.entry
         seed = int.from_bytes(os.urandom(6), "big") if given is None else given
-        others = [
-            ("other batches", lambda: self._try_batches(seed)),
-            ("other images", lambda: self._try_others(seed)),
-            ("code", lambda: self._measure_code(seed)),
+        suite, images = subject.evidence.record.suite, found.prepared.loaded.images
+        others: list[Step] = [
+            # Images that the submitter could not know would be looked at, in batches likewise.
+            ("other batches", lambda: _try_batches(found, model, seed)),
+            ("other images", lambda: require_general(model, images, suite, seed)),
+            ("code", lambda: self._measure_code(model, images, suite, seed)),
         ]
-        if self.subject.entry is not None:
-            others.append(("pictures", lambda: self._look_at_pictures()))
-        yield [*replaying.steps(self.replay), *others]
-        if self.options.depth == "replay" or self.subject.is_attack:
+        if entry is not None:
+            drawn = found.outcome, found.elsewhere
+            others.append(("pictures", lambda: check_pictures(entry, model, *drawn)))
+        yield [*replaying.steps(found), *((name, rejecting()(check)) for name, check in others)]
+        if self.options.depth == "replay" or subject.is_attack:
             return
-        choice = reattack.choose(evidence, self.options.share, seed)
-        yield reattack.steps(self.replay, choice, _others(self.subject), self.on_progress)
+        choice = reattack.choose(subject.evidence, self.options.share, seed)
+        yield reattack.steps(found, choice, _others(subject), self.on_progress)
 
     def _read(self, path: Path) -> str:
         self.subject = read_subject(path)
@@ -239,9 +244,8 @@ class _Work:
             f"record of version {record.schema_version} by genrobust {record.provenance.genrobust}"
         )
 
-    def _load(self, subject: Subject | None) -> str:
+    def _load(self, subject: Subject) -> str:
         """Load what a replay needs, and replay."""
-        assert subject is not None
         evidence, options = subject.evidence, self.options
         suite = evidence.record.suite
         images = load_images(suite.dataset, suite.split, options.data_root)
@@ -262,52 +266,25 @@ class _Work:
             self.replay = replaying.replay(evidence, prepared, self.on_progress)
         return detail
 
-    def _try_batches(self, seed: int) -> str:
-        """Put the images that were scored to the model again, in batches of the verifier's."""
-        assert self.model is not None
-        assert self.replay is not None
-        found = self.replay.outcome
-        assert found.clean is not None
-        x, scored = [found.clean.source], [found.clean.reconstruction]
-        for broken in (found.ignore, found.target):
-            assert broken.effect is not None
-            x.append(broken.effect.x_adv)
-            scored.append(broken.effect.reconstruction)
-        suite = self.replay.evidence.record.suite
-        with rejecting():
-            return require_alone(self.model, torch.cat(x), torch.cat(scored), suite, seed)
-
-    def _try_others(self, seed: int) -> str:
-        """Look at images that the submitter could not know would be looked at."""
-        assert self.subject is not None
-        assert self.model is not None
-        suite = self.subject.evidence.record.suite
-        images = load_images(suite.dataset, suite.split, self.options.data_root)
-        with rejecting():
-            return require_general(self.model, images, suite, seed)
-
-    def _look_at_pictures(self) -> str:
-        """Compare what pages show with what a replay draws."""
-        assert self.subject is not None
-        assert self.subject.entry is not None
-        assert self.model is not None
-        assert self.replay is not None
-        found = self.replay
-        with rejecting():
-            return check_pictures(self.subject.entry, self.model, found.outcome, found.elsewhere)
-
-    def _measure_code(self, seed: int) -> str:
+    def _measure_code(self, model: GenerativeModel, images: Images, suite: Suite, seed: int) -> str:
         """How much the code carries, and whether a model with it can be ranked."""
-        assert self.subject is not None
-        assert self.model is not None
-        suite = self.subject.evidence.record.suite
-        images = load_images(suite.dataset, suite.split, self.options.data_root)
-        limit = rate_limit(suite, self.model.input_shape)
-        with rejecting():
-            rate = measured_rate(self.model, images, suite, seed)
-        self.rate = rate
+        limit = rate_limit(suite, model.input_shape)
+        rate = self.rate = measured_rate(model, images, suite, seed)
         carried = f"it carries {rate:,.1f} nats of an image, and ranked models {limit:,.1f} at most"
         return carried + (": a reference line, without a rank" if rate > limit else "")
+
+
+def _try_batches(found: Replay, model: GenerativeModel, seed: int) -> str:
+    """Put the images that were scored to the model again, in batches of the verifier's."""
+    clean = found.outcome.clean
+    assert clean is not None
+    x, scored = [clean.source], [clean.reconstruction]
+    for broken in (found.outcome.ignore, found.outcome.target):
+        assert broken.effect is not None
+        x.append(broken.effect.x_adv)
+        scored.append(broken.effect.reconstruction)
+    suite = found.evidence.record.suite
+    return require_alone(model, torch.cat(x), torch.cat(scored), suite, seed)
 
 
 def _check_fits(evidence: Evidence, images: Images) -> None:

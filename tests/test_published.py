@@ -149,6 +149,15 @@ def test_of_several_trained_models_in_a_folder_one_is_taken_that_is_named(tmp_pa
     assert one.fingerprint() == genrobust.load_model("vae").fingerprint()
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_card_that_cannot_be_read_is_said(whole: bool, tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    shutil.copy(WEIGHTS / "digits" / "vae.safetensors", weights)
+    (tmp_path / "mine.json").mkdir()
+    with pytest.raises(GenrobustError, match="cannot be read as their card"):
+        genrobust.load_model(str(weights) if whole else "vae", weights=None if whole else weights)
+
+
 def test_the_name_of_one_of_the_zoo_is_never_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,12 +20,11 @@ from torch import nn
 from genrobust import files
 from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
-from genrobust.models.card import Card
 from genrobust.models.families import MODELS
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.portable import GRAPH, WEIGHTS, load_portable
-from genrobust.models.weights import load_state_dict, read_state_dict
+from genrobust.models.weights import load_state_dict, network_of, read_state_dict
 from genrobust.models.wrapping import adapt
 
 HUB = "hf://"
@@ -252,17 +251,8 @@ def _trained_at(place: Path) -> dict[Path, NetworkSpec]:
         weights = [*place.glob("*.safetensors")]
     else:
         weights = [place.with_suffix(".safetensors")] if place.suffix in _TRAINED else []
-    found = {path: _network_of(path.with_suffix(".json")) for path in weights if path.is_file()}
+    found = {path: network_of(path) for path in weights}
     return {path: network for path, network in found.items() if network is not None}
-
-
-def _network_of(card: Path) -> NetworkSpec | None:
-    """The network that a card names; None where it is no model's."""
-    try:
-        said = Card.model_validate_json(files.read_text(card))
-        return NetworkSpec.model_validate(said.architecture)
-    except (OSError, ValueError):
-        return None
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.card import Card
+from genrobust.models.networks import NetworkSpec
 
 #: What wrappers put into the names of what they wrap, wherever it is.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -232,6 +233,30 @@ def _hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
                 f"('{start}'): v for k, v in weights.items() if k.startswith('{start}')}}, path)"
             )
     return "give the weights of this architecture, or the architecture of these weights"
+
+
+def network_of(weights: str | Path) -> NetworkSpec | None:
+    """The network that the card beside trained weights names; None without one, or of no model.
+
+    Raises:
+        GenrobustError: what is in the card's place cannot be read.
+    """
+    path = Path(weights).with_suffix(".json")
+    if not Path(weights).is_file():
+        return None  # which is said when they are read
+    try:
+        content = files.read_text(path)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise GenrobustError(
+            f"'{path}', beside the weights, cannot be read as their card ({problem.strerror}); set "
+            "that right, or put the weights where no such file is"
+        ) from problem
+    try:
+        return NetworkSpec.model_validate(Card.model_validate_json(content).architecture)
+    except ValueError:
+        return None
 
 
 def save_weights(folder: Path, module: nn.Module, card: Card) -> None:

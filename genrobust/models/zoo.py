@@ -19,9 +19,9 @@ from genrobust.models.check import check_model
 from genrobust.models.families import MODELS, NETWORKS, ModelBuilder, network_for
 from genrobust.models.model import GenerativeModel, images_at_once
 from genrobust.models.modules import own_shape
-from genrobust.models.networks import ConvVAE, NetworkSpec
+from genrobust.models.networks import ConvVAE
 from genrobust.models.published import HUB, is_published, load_published, may_be_on_hub
-from genrobust.models.weights import load_state_dict, read_state_dict
+from genrobust.models.weights import load_state_dict, network_of, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.modes import plain_modes
 from genrobust.plugins import blamed
@@ -146,7 +146,7 @@ def _build_registered(
     with blamed(f"the model '{name}'", make):
         built = make(dataset)
     if name in NETWORKS and weights is not None:
-        network = _network_of(Path(weights))
+        network = network_of(weights)
         return built if network is None else ConvVAE(network)
     if name in NETWORKS:
         shipped = WEIGHTS / dataset / f"{name}.safetensors"
@@ -188,26 +188,6 @@ def _unknown(name: str) -> GenrobustError:
         )
     known = unknown_name("model", name, MODELS.names())
     return GenrobustError(f"{known}; one of your own is FILE.py:FUNCTION")
-
-
-def _network_of(weights: Path) -> NetworkSpec | None:
-    """The network that the card beside trained weights names, if there is a card."""
-    if not weights.is_file():
-        return None  # which is said when they are read
-    path = weights.with_suffix(".json")
-    try:
-        content = files.read_text(path)
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        raise GenrobustError(
-            f"'{path}', beside the weights, cannot be read as their card ({problem.strerror}); set "
-            "that right, or put the weights where no such file is"
-        ) from problem
-    try:
-        return NetworkSpec.model_validate(Card.model_validate_json(content).architecture)
-    except ValueError:
-        return None
 
 
 def _build_from_code(reference: str) -> nn.Module | GenerativeModel:

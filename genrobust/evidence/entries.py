@@ -267,16 +267,17 @@ def _parse(
         found = (read or kind.model_validate_json)(content)
     except ValidationError as problem:
         raise _refused_json(folder, name, problem) from problem
-    if not _finite(found.model_dump()):
+    if not is_finite(found.model_dump()):
         raise _refused(folder, f"{name} has a number that is NaN or infinite")
     return found
 
 
-def _finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether no number in what was read from JSON is NaN or infinite."""
     if isinstance(value, dict):
-        return all(map(_finite, value.values()))
+        return all(map(is_finite, value.values()))
     if isinstance(value, (list, tuple)):
-        return all(map(_finite, value))
+        return all(map(is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
 
 

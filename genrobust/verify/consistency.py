@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
@@ -16,6 +15,7 @@ from genrobust.data.base import DATASETS, is_reference
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
 from genrobust.evidence.earlier import round_of
+from genrobust.evidence.entries import is_finite
 from genrobust.evidence.entry import ExternalModel
 from genrobust.judges.load import name_of
 from genrobust.outcomes import flags
@@ -146,11 +146,8 @@ def check_sources(evidence: Evidence) -> str:
         least = 0 if name.endswith("label") else -1
         if not ((found >= least) & (found < classes)).all():
             raise RejectionError(f"'{name}' names classes that {suite.dataset} does not have")
-    try:
-        json.dumps(evidence.record.model_dump(mode="json"), allow_nan=False)
-        json.dumps(evidence.record.scores.model_dump(), allow_nan=False)
-    except ValueError as problem:
-        raise RejectionError("record.json has a number that is NaN or infinite") from problem
+    if not is_finite(evidence.record.model_dump()):
+        raise RejectionError("record.json has a number that is NaN or infinite")
     return f"all {len(suite.sample_ids)} sources of the suite, each once and in its order"
 
 

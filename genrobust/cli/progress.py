@@ -7,22 +7,22 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from genrobust.cli.streams import console
 
+if TYPE_CHECKING:
+    from genrobust.runner import execute
 
-class Advance(Protocol):
-    """Say how many of how many are done, parts of one included, and a note such as the loss."""
-
-    def __call__(self, done: float, total: int, note: str = "") -> None: ...
+#: Seconds between two lines.
+EVERY = 10.0
 
 
 @contextmanager
-def progress(title: str, every_seconds: float = 10.0) -> Iterator[Advance]:
+def progress(title: str) -> Iterator[execute.Progress]:
     """A progress display for the block."""
     if not sys.stderr.isatty() or os.environ.get("TERM", "").lower() in ("dumb", "unknown"):
-        yield _Lines(title, every_seconds)
+        yield _Lines(title)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -64,8 +64,8 @@ class _Pace:
 class _Lines:
     """A line now and then, the first with a time left as soon as there is one."""
 
-    def __init__(self, title: str, every_seconds: float) -> None:
-        self.title, self.every = title, every_seconds
+    def __init__(self, title: str) -> None:
+        self.title = title
         self.pace = _Pace()
         self.spoke = -float("inf")
         self.told_time = False
@@ -74,7 +74,7 @@ class _Lines:
         now = time.monotonic()
         words = self.pace.words(done, total, note)
         news = " left" in words and not self.told_time
-        if now - self.spoke < self.every and done < total and not news:
+        if now - self.spoke < EVERY and done < total and not news:
             return
         self.spoke, self.told_time = now, self.told_time or news
         part = f" ({done / total:.0%})" if done != int(done) else ""

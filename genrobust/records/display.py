@@ -82,16 +82,16 @@ def frame(record: Record) -> DataFrame:
             elif value is None or isinstance(value, float):
                 row[name] = value
         rows.append(row | {"official": record.official, "flags": flags})
-    return _table(rows)
+    return table(rows)
 
 
-def _table(rows: list[dict[str, Any]]) -> DataFrame:
+def table(rows: list[dict[str, Any]]) -> DataFrame:
+    """Raises GenrobustError if pandas is not installed."""
     try:
         import pandas as pd
     except ImportError as problem:
         raise GenrobustError(
-            "a table of a record needs pandas, which is not installed; pip install "
-            "'genrobust[pandas]'"
+            "a table needs pandas, which is not installed; pip install 'genrobust[pandas]'"
         ) from problem
     return pd.DataFrame(rows)
 
@@ -146,7 +146,7 @@ def curve_page(record: MinimumNormRecord) -> str:
 def curve_frame(record: MinimumNormRecord) -> DataFrame:
     """A row a source."""
     nothing, flags = float("nan"), "; ".join(doubts(record))
-    return _table(
+    return table(
         [
             {
                 "model": record.model.name,

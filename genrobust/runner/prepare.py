@@ -88,9 +88,7 @@ class Prepared(Generic[AnyRecord]):
     purpose: Purpose[Any, AnyRecord]
 
 
-def chosen_suite(
-    given: str | os.PathLike[str] | Suite, data_root: str | Path | None = None
-) -> Suite:
+def chosen_suite(given: str | os.PathLike[str] | Suite, data_root: str | Path | None) -> Suite:
     """The suite of that name or file, or the one given.
 
     Raises:

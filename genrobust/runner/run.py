@@ -116,8 +116,8 @@ def execute_part(
     prepared: Prepared[Any],
     part: Part,
     folder: Path,
-    on_progress: Progress = silent,
-    here: str | None = None,
+    on_progress: Progress,
+    here: str | None,
 ) -> None:
     """Run what is missing of a part of a run's shards; no record is written.
 

@@ -118,7 +118,7 @@ def trade_offs(board: Board) -> tuple[TradeOff, ...]:
     return tuple(_trade_off(measure, rows) for measure in MEASURES)
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Round numbers that enclose both ends.
 
     Example:
@@ -128,7 +128,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     spread = high - low
     if spread <= 1e-9 * max(1.0, abs(low), abs(high)):
         spread = max(abs(high), 1e-6)
-    raw = spread / (most - 1)
+    raw = spread / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
     first, last = math.floor(low / step), math.ceil(high / step)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from genrobust import drawing, files
 from genrobust.errors import GenrobustError, in_a_line, unknown_name
+from genrobust.records.display import table
 from genrobust.study.score import COLUMNS, Row
 from genrobust.study.spec import Spec
 from genrobust.study.statistics import (
@@ -170,12 +171,12 @@ class Study(Frozen):
             return _bare(value)
         return interval(value, spearman(*(one[:, kept] for one in drawn)))
 
-    def seed_share(self, column: str = OUTCOME) -> float | None:
-        """Of a column's variance between models, the share that the recipe does not explain.
+    def seed_share(self) -> float | None:
+        """Of the outcome's variance between models, the share that the recipe does not explain.
 
         None where no recipe has two seeds, or nothing varies.
         """
-        share = share_between(self._column(column), self._groups)
+        share = share_between(self._column(OUTCOME), self._groups)
         return None if share is None else 1 - share
 
     def to_pandas(self) -> DataFrame:
@@ -184,14 +185,7 @@ class Study(Frozen):
         Raises:
             GenrobustError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as problem:
-            raise GenrobustError(
-                "a table of a study needs pandas, which is not installed; pip install "
-                "'genrobust[pandas]'"
-            ) from problem
-        return pd.DataFrame(self._table())
+        return table(self._table())
 
     def to_csv(self) -> str:
         """The same table as text."""

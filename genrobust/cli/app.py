@@ -18,7 +18,16 @@ from genrobust.cli.leaderboard import ENTRIES, leaderboard
 from genrobust.cli.parameters import with_options
 from genrobust.cli.streams import streams_that_never_fail
 from genrobust.cli.suite import DATA_HELP, suite_commands
-from genrobust.cli.values import DataRoot, either, file, folder
+from genrobust.cli.values import (
+    RUNS,
+    DataRoot,
+    Weights,
+    either,
+    file,
+    file_option,
+    folder,
+    folder_option,
+)
 from genrobust.runner.options import MOST, Options
 
 
@@ -43,10 +52,6 @@ MODEL_HELP = (
     "A zoo name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, a folder, or hf://OWNER/NAME@REVISION."
 )
 BENCH_MODEL_HELP = f"{MODEL_HELP} Or an evidence.zip."
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
-]
 Shard = Annotated[
     str | None,
     typer.Option(help="Compute only this part of the shards, such as 3/16; see collect."),
@@ -54,6 +59,7 @@ Shard = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Compute no shard; say what a run would take.")
 ]
+Workers = Annotated[int | None, typer.Option(help="Shards at a time; default the number of cores.")]
 Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
@@ -95,20 +101,13 @@ def bench(
     ] = None,
     weights: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="State dict to load into the model; one per --model, in order.",
-            parser=file,
-            metavar="FILE",
-        ),
+        file_option("State dict to load into the model; one per --model, in order."),
     ] = None,
     *,
     options: Options,
     shard: Shard = None,
     dry_run: DryRun = False,
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder for results: OUT/SUITE/MODEL.", parser=folder, metavar="FOLDER"),
-    ] = Path("genrobust-runs"),
+    out: Annotated[Path, folder_option("Folder for results: OUT/SUITE/MODEL.")] = RUNS,
 ) -> None:
     """Score models under a suite's protocol.
 
@@ -135,12 +134,7 @@ def curve(
     options: Options,
     shard: Shard = None,
     dry_run: DryRun = False,
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for results: OUT/SUITE/MODEL/NORM.", parser=folder, metavar="FOLDER"
-        ),
-    ] = Path("genrobust-runs"),
+    out: Annotated[Path, folder_option("Folder for results: OUT/SUITE/MODEL/NORM.")] = RUNS,
 ) -> None:
     """Find each source's smallest adversarial change.
 
@@ -176,7 +170,7 @@ def status(
     run: Annotated[
         Path,
         typer.Argument(help="The folder of a run, or of several.", parser=folder, metavar="RUN"),
-    ] = Path("genrobust-runs"),
+    ] = RUNS,
 ) -> None:
     """Print how far a run is, and its scores so far.
 
@@ -256,9 +250,7 @@ def submit(
         typer.Option(help=f"The model, where the record does not lead to it. {MODEL_HELP}"),
     ] = None,
     weights: Weights = None,
-    entries: Annotated[
-        Path, typer.Option(help="Folder of all entries.", parser=folder, metavar="FOLDER")
-    ] = ENTRIES,
+    entries: Annotated[Path, folder_option("Folder of all entries.")] = ENTRIES,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the board as it would be; write nothing.")
     ] = False,
@@ -267,9 +259,7 @@ def submit(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to go on.")] = False,
     data_root: DataRoot = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Shards at a time; default the number of cores.")
-    ] = None,
+    workers: Workers = None,
 ) -> None:
     """Make a run's entry for the leaderboard.
 
@@ -324,9 +314,7 @@ def verify(
         int | None,
         typer.Option(help="Draws what is attacked again; default a new one.", min=0, max=MOST),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Shards at a time; default the number of cores.")
-    ] = None,
+    workers: Workers = None,
     json_out: Annotated[
         Path | None,
         typer.Option(
@@ -368,20 +356,10 @@ def publish(
     ],
     url: Annotated[str, typer.Option(help="Where others can have the evidence.zip: https://...")],
     card: Annotated[
-        Path | None,
-        typer.Option(
-            help="Model card to put the scores into, such as README.md.",
-            parser=file,
-            metavar="FILE",
-        ),
+        Path | None, file_option("Model card to put the scores into, such as README.md.")
     ] = None,
     eval_results: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the model's repository, for .eval_results in it.",
-            parser=folder,
-            metavar="FOLDER",
-        ),
+        Path | None, folder_option("Folder of the model's repository, for .eval_results in it.")
     ] = None,
     benchmark: Annotated[
         str | None, typer.Option(help="The benchmark's data set on the hub: OWNER/NAME.")
@@ -433,12 +411,7 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder; default genrobust-training/DATASET/NAME.",
-            parser=folder,
-            metavar="FOLDER",
-        ),
+        Path | None, folder_option("Folder; default genrobust-training/DATASET/NAME.")
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
@@ -461,18 +434,11 @@ def study(
         Path,
         typer.Argument(help="A study's .toml or .json file.", parser=file, metavar="SPEC"),
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder; default genrobust-studies/NAME.", parser=folder, metavar="FOLDER"
-        ),
-    ] = None,
+    out: Annotated[Path | None, folder_option("Folder; default genrobust-studies/NAME.")] = None,
     executor: Annotated[
         str, typer.Option(help="Who computes a bench's shards, as for bench.")
     ] = "threads",
-    workers: Annotated[
-        int | None, typer.Option(help="Shards at a time; default the number of cores.")
-    ] = None,
+    workers: Workers = None,
     device: Annotated[str, typer.Option(help="Of the benches: cpu, cuda, ...")] = "cpu",
     shard: Annotated[
         str | None,
@@ -490,11 +456,8 @@ def study(
     data_root: DataRoot = None,
     judge_root: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder that relative places of the suite's judges start from; default the "
-            "current one.",
-            parser=folder,
-            metavar="FOLDER",
+        folder_option(
+            "Folder that relative places of the suite's judges start from; default the current one."
         ),
     ] = None,
 ) -> None:
@@ -526,18 +489,12 @@ def reproduce(
     data_root: DataRoot = None,
     checkpoints: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder with weights: NAME.safetensors of 'train', or published .pt files.",
-            parser=folder,
-            metavar="FOLDER",
-        ),
+        folder_option("Folder with weights: NAME.safetensors of 'train', or published .pt files."),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder with published results: thesis_matrices.csv, distortion_curves_2016.csv.",
-            parser=folder,
-            metavar="FOLDER",
+        folder_option(
+            "Folder with published results: thesis_matrices.csv, distortion_curves_2016.csv."
         ),
     ] = None,
     sources: Annotated[
@@ -547,9 +504,7 @@ def reproduce(
         bool, typer.Option("--fast", help="A trial on a few digits; its numbers mean nothing.")
     ] = False,
     seed: Seed = 0,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the page.", parser=folder, metavar="FOLDER")
-    ] = Path("genrobust-reproduced"),
+    out: Annotated[Path, folder_option("Folder for the page.")] = Path("genrobust-reproduced"),
 ) -> None:
     """Measure again what a publication measured.
 

@@ -9,7 +9,7 @@ import typer
 
 from genrobust.cli.errors import command
 from genrobust.cli.help import App
-from genrobust.cli.values import DataRoot, folder
+from genrobust.cli.values import RUNS, DataRoot, folder_option
 
 ENTRIES = Path("leaderboard/entries")
 
@@ -22,16 +22,9 @@ leaderboard = App(
 @command
 def build(
     entries: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of the entries: SUITE-vVERSION/NAME/entry.json.",
-            parser=folder,
-            metavar="FOLDER",
-        ),
+        Path, folder_option("Folder of the entries: SUITE-vVERSION/NAME/entry.json.")
     ] = ENTRIES,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the site.", parser=folder, metavar="FOLDER")
-    ] = Path("leaderboard/site"),
+    out: Annotated[Path, folder_option("Folder for the site.")] = Path("leaderboard/site"),
     depth: Annotated[
         str,
         typer.Option(
@@ -59,16 +52,9 @@ def build(
 @command
 def serve(
     entries: Annotated[
-        Path | None,
-        typer.Option(
-            help=f"Folder of the entries; default {ENTRIES}, if there.",
-            parser=folder,
-            metavar="FOLDER",
-        ),
+        Path | None, folder_option(f"Folder of the entries; default {ENTRIES}, if there.")
     ] = None,
-    runs: Annotated[
-        Path, typer.Option(help="Folder of your own runs.", parser=folder, metavar="FOLDER")
-    ] = Path("genrobust-runs"),
+    runs: Annotated[Path, folder_option("Folder of your own runs.")] = RUNS,
     port: Annotated[int, typer.Option(help="Port; 0 for any that is free.")] = 8000,
 ) -> None:
     """Show the site on this machine.

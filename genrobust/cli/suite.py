@@ -10,7 +10,7 @@ import typer
 
 from genrobust.cli.errors import command
 from genrobust.cli.help import App
-from genrobust.cli.values import file, folder
+from genrobust.cli.values import Weights, file_option, folder_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,13 +40,8 @@ def make(
         str, typer.Option(help="The model, whose shape the pictures get and whose radii are found.")
     ],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
-    out: Annotated[
-        Path, typer.Option(help="The suite's file, NAME.json.", parser=file, metavar="FILE")
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="State dict to load into the model.", parser=file, metavar="FILE"),
-    ] = None,
+    out: Annotated[Path, file_option("The suite's file, NAME.json.")],
+    weights: Weights = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(help="The first attacks, the others score; one alone does both."),
@@ -60,10 +55,7 @@ def make(
     rule: Annotated[str | None, typer.Option(help="Of success; see 'list rules'.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     data_root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder below which relative places are.", parser=folder, metavar="FOLDER"
-        ),
+        Path | None, folder_option("Folder below which relative places are.")
     ] = None,
 ) -> None:
     """Draw a suite from pictures and write it down.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+#: Where results go.
+RUNS = Path("genrobust-runs")
 
 
 def either(given: str | Path) -> Path:
@@ -44,6 +47,17 @@ def _path(given: str | Path, what: str) -> Path:
     return path
 
 
+def folder_option(help: str) -> Any:
+    """An option that takes a folder."""
+    return typer.Option(help=help, parser=folder, metavar="FOLDER")
+
+
+def file_option(help: str) -> Any:
+    """An option that takes a file."""
+    return typer.Option(help=help, parser=file, metavar="FILE")
+
+
+Weights = Annotated[Path | None, file_option("State dict to load into the model.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

@@ -12,7 +12,7 @@ from genrobust.attacks.base import Attack, make_attack
 from genrobust.batch import Batch
 from genrobust.distance import euclidean
 from genrobust.outcomes.outcome import Broken, Damaged
-from genrobust.runner.measure import Baseline, similarity
+from genrobust.runner.measure import Baseline, similarity, targets_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
 from genrobust.threat import ThreatModel
@@ -93,7 +93,7 @@ def by_attack(
     towards = make_attack("output", {"steps": STEPS})
     worst, nearest, rows = batch.x, batch.x, []
     assert found.effect is not None
-    target = None if batch.target_x is None else scorer.reconstruct(batch.target_x, _of(batch))[0]
+    target = None if batch.target_x is None else targets_of(scorer, batch)
     for e, eps in enumerate(spec.eps):
         threat = ThreatModel(spec.norm, eps)
         broke = (found.radius <= e).view(-1, 1, 1, 1)
@@ -139,11 +139,6 @@ def _measured(
         f"{kind}_shift": euclidean(images, baseline.reconstruction),
         f"{kind}_similarity": similarity(batch.x, images),
     }
-
-
-def _of(batch: Batch) -> list[int]:
-    """Keys of the targets' draws: others than the sources' own."""
-    return [-1 - i for i in batch.sample_ids]
 
 
 def _single(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

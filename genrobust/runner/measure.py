@@ -46,11 +46,8 @@ class Baseline(Sources):
 def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
     """The clean reconstructions of a batch and what they show."""
     rule = scorer.rule
-    images, targets = scorer.reconstruct(batch.x, batch.sample_ids), None
-    if rule.targets:
-        assert batch.target_x is not None, "suites name a target for each source"
-        ids = [-1 - i for i in batch.sample_ids]  # other draws than the source's own
-        targets = scorer.reconstruct(batch.target_x, ids)[0]
+    images = scorer.reconstruct(batch.x, batch.sample_ids)
+    targets = targets_of(scorer, batch) if rule.targets else None
     labels, target_labels = rule.labels_of(batch)
     other = scorer.constant
     constant = None if other is None else other.beside(batch.x, batch.sample_ids)
@@ -62,6 +59,12 @@ def measure_baseline(scorer: Scorer, batch: Batch) -> Baseline:
         input_verdict=scorer.input_verdict(batch.x, sources),
         clean_verdict=scorer.verdict(images, sources, clean=True),
     )
+
+
+def targets_of(scorer: Scorer, batch: Batch) -> Tensor:
+    """The targets' clean reconstructions, by other draws than the sources' own."""
+    assert batch.target_x is not None, "suites name a target for each source"
+    return scorer.reconstruct(batch.target_x, [-1 - i for i in batch.sample_ids])[0]
 
 
 @torch.no_grad()

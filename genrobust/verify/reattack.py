@@ -28,7 +28,6 @@ from genrobust.evidence.checks import RejectionError, Step, is_trouble, rejectin
 from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Signs
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
-from genrobust.runner.options import Options
 from genrobust.runner.perturbation import images_of, quantise
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
@@ -81,9 +80,8 @@ def attackers_for(found: Replay) -> Prepared:
     Raises:
         GenrobustError: an attack of the suite is not installed.
     """
-    given, record = found.prepared.options, found.evidence.record
-    options = Options(seed=record.seed, workers=given.workers, data_root=given.data_root)
-    return prepare(found.prepared.loaded.scorer.model, record.suite, options)
+    prepared = found.prepared
+    return prepare(prepared.loaded.scorer.model, found.evidence.record.suite, prepared.options)
 
 
 def steps(

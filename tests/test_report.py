@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from io import BytesIO
+from io import BytesIO, StringIO
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from html_pages import Page
 from PIL import Image
+from rich.console import Console
 
 from genrobust.errors import GenrobustError
 from genrobust.records.curve_record import Curve
@@ -33,6 +34,7 @@ from genrobust.records.record import (
 from genrobust.report.figures import Look, Scale, comparison_chart, heat_map, model_chart
 from genrobust.report.html import render, verdict
 from genrobust.report.pictures import data_uri
+from genrobust.report.terminal import score_table
 from genrobust.suites.suite import AttackEntry, JudgeRef, Suite
 
 EPS = (0.0625, 0.125)
@@ -451,3 +453,37 @@ def test_the_area_and_eps50_are_shown() -> None:
     assert "0.0375" in text
     scores = record().scores.model_copy(update={"eps50": None})
     assert "above 0.125" in page((record(scores=scores), [])).text
+
+
+def shown(*records: Record) -> str:
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(score_table(records))
+    return console.export_text()
+
+
+def test_a_terminal_shows_percents_with_their_intervals():
+    text = shown(record())
+    rows = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in text.splitlines()]
+    rows = [row for row in rows if row]
+    assert rows == [
+        ["my-vae", "clean", "96.0 [95, 97]", "", ""],
+        ["", "0.0625", "71.0 [66, 76]", "26.0 [21, 31]", "12.5 [8, 18]"],
+        ["", "0.125", "23.0 [18, 28]", "76.0 [71, 81]", "37.5 [32, 42]"],
+    ]
+    assert "?" not in text
+    assert "not official" not in text
+
+
+def test_a_terminal_marks_each_number_of_a_model_that_is_flagged_and_says_all_why():
+    flags = tuple(Flag(name=n, evidence=f"because of {n}", value=1.0, limit=0.1) for n in "ab")
+    text = shown(record(flags=flags), record("sound", deviations=("--seed 3", "--limit 20")))
+    assert all(
+        number in text for number in ("96.0 [95, 97] ?", "71.0 [66, 76] ?", "23.0 [18, 28] ?")
+    )
+    assert text.count("] ?") == 3
+    assert "? my-vae is not reliable: because of a\n? my-vae is not reliable: because of b" in text
+    assert "not official: --limit 20; --seed 3" in text
+
+
+def test_what_is_no_letter_reaches_no_terminal():
+    assert "a\ufffd[2Jb" in shown(record("a\x1b[2Jb"))

@@ -392,7 +392,15 @@ def test_the_report_and_the_terminal_tell_it(trained: tuple[Run, Path]) -> None:
         assert falsehood not in page
     console = Console(width=100, record=True, file=StringIO())
     console.print(score_table([record]))
-    assert "one picture for all" in console.export_text()
+    told, found = " ".join(console.export_text().split()), record.scores.damage
+    assert found is not None
+    last = found.per_eps[-1]
+    numbers = (last.attacked.distance, last.noise.distance, found.clean.distance)
+    attacked, noise, clean = (f"{one.value:.2f}" for one in numbers)
+    assert (
+        f"reconstructions at eps 0.1: L2 from the source {attacked} attacked, {noise} by noise, "
+        f"{clean} clean, {found.constant:.2f} one picture for all"
+    ) in told
 
 
 def test_evidence_of_it_is_verified_and_edits_are_refused(trained: tuple[Run, Path]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import torch
 from conftest import LinearBuilder
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -456,6 +458,7 @@ def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
     record: MinimumNormRecord,
 ) -> None:
     from genrobust.report.curve import curve_verdict, render_curve
+    from genrobust.report.terminal import curve_table
 
     suite, infinite = record.suite, torch.full((4,), torch.inf, dtype=torch.float64)
     drawn = torch.cat([*curve._resampled(infinite, suite)])
@@ -468,6 +471,9 @@ def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
     model = record.model.model_copy(update={"name": "<script>"})
     page = render_curve(unfound.model_copy(update={"model": model}), [])
     assert "<script>" not in page
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(curve_table(unfound))
+    assert "above all" in console.export_text()
 
 
 def test_the_page_is_whole_and_loads_nothing(finished: Path, record: MinimumNormRecord) -> None:

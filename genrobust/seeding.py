@@ -68,3 +68,21 @@ def generators_kept(device: torch.device) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+def states(device: torch.device) -> tuple[object, ...]:
+    """Where the process's generators are: another place after any draw from one of them.
+
+    >>> before = states(torch.device("cpu"))
+    >>> states(torch.device("cpu")) == before
+    True
+    >>> _ = random.random()
+    >>> states(torch.device("cpu")) == before
+    False
+    """
+    of_torch = [torch.get_rng_state()]
+    if device.type == "cuda":
+        of_torch.append(torch.cuda.get_rng_state(device))
+    _, key, *place = np.random.get_state(legacy=True)
+    numbers = [state.numpy().tobytes() for state in of_torch]
+    return (*numbers, np.asarray(key).tobytes(), *place, random.getstate())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import LinearVAE
@@ -393,6 +395,26 @@ def test_a_random_model_that_declares_no_draws_is_told_to(vae: genrobust.Generat
     for place in (noisy, noisy_inside):
         with pytest.raises(GenrobustError, match=r"another reconstruction each time.*draws=16"):
             place(vae, draws=1)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: float(torch.rand(1)), np.random.random, random.random],
+    ids=["torch", "numpy", "python"],
+)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_model_whose_draws_are_alike_twice_is_told_that_it_is_random(
+    draw: Callable[[], float], share: float, vae: genrobust.GenerativeModel
+) -> None:
+    def shifted(x: Tensor) -> Tensor:
+        return vae.reconstruct(x.roll(1, 3) if draw() < share else x)
+
+    for seed in range(3):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        with pytest.raises(GenrobustError, match=r"another reconstruction each time.*draws=16"):
+            genrobust.wrap(vae.module, deploy=shifted)
 
 
 @pytest.mark.parametrize("draws", [0, -3, 2.5])

@@ -83,7 +83,8 @@ def check_history(model: GenerativeModel, x: Tensor) -> None:
         raise GenrobustError(
             f"the reconstruction of an image changes with what went through the model before it "
             f"(by up to {moved:.2g}); let encode and decode keep nothing from one call to the next "
-            "that a later result depends on: no counters, moving averages or caches of inputs"
+            "that a later result depends on: no counters, moving averages, caches of inputs or "
+            "random generators of their own"
         )
     other = x[-1:].roll(1, -1)  # where there is one image, not that one again
     if _takes_more(model, posterior.mode(), image, other):

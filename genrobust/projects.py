@@ -27,7 +27,7 @@ from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-_PREFIX = re.compile(r"_project\d+\.")
+_PREFIX = re.compile(r"_project\d+(\.|$)")
 _PROJECTS: dict[str, Project] = {}
 _COUNT = count(1)
 
@@ -35,8 +35,8 @@ _COUNT = count(1)
 def plain_name(module: str) -> str:
     """A module's name as its project calls it.
 
-    >>> plain_name("_project3.net.blocks"), plain_name("torch.nn")
-    ('net.blocks', 'torch.nn')
+    >>> plain_name("_project3.net.blocks"), plain_name("_project3"), plain_name("torch.nn")
+    ('net.blocks', '', 'torch.nn')
     """
     return _PREFIX.sub("", module, count=1)
 

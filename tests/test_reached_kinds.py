@@ -5,12 +5,14 @@ The threshold acts on images alone that no probe is like, so that only what is r
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import subprocess
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -392,6 +394,69 @@ def test_a_model_of_all_kinds_is_the_same_in_every_process(tmp_path: Path) -> No
         for seed in ("0", "1")
     }
     assert done == {identity_of(f"{tmp_path / 'my_model.py'}:build")}
+
+
+#: What libraries write into a model's objects that is another thing in each process, beside a
+#: threshold, NUMBER, that counts; and a use of it.
+OF_A_PROCESS = {
+    "pydantic": (
+        "import pydantic\nclass K(pydantic.BaseModel):\n    t: float = NUMBER\nC = K()", "C.t"),
+    "a call that pydantic checks": (
+        "import pydantic\n@pydantic.validate_call\ndef f(t: float): return t * NUMBER", "f(1)"),
+    "attrs": ("import attr\n@attr.frozen\nclass K:\n    t: float = NUMBER\nC = K()", "C.t"),
+    "diffusers": (
+        "from diffusers import DDIMScheduler\nC = DDIMScheduler(beta_end=NUMBER)", "C.betas[-1]"),
+    "an address in a name": (
+        "class K: t = NUMBER\ndef f(**to): return max(k.t for k in to.values())\n"
+        "f.__kwdefaults__ = {f'object_{id(K)}': K}",
+        "f()",
+    ),
+    "what an object is shown as": (
+        "class K: t = NUMBER\nC = {repr(K()): K}", "max(k.t for k in C.values())"),
+    "an address as a key": ("class K: t = NUMBER\nC = {id(K): K}", "C[id(K)].t"),
+    "a hash that is kept": (
+        "class K:\n    def __init__(self): self.t, self._hash = NUMBER, hash((K, 't'))\nC = K()",
+        "C.t",
+    ),
+    "what exec made": ("C = {}\nexec('def f(): return NUMBER', C)", "C['f']()"),
+}  # fmt: skip
+
+
+def codes_of_a_process(folder: Path, number: str) -> dict[str, str]:
+    """What each of these is told as, where its library is installed."""
+    found = {}
+    for name, (top, use) in OF_A_PROCESS.items():
+        if name in ("attrs", "diffusers") and find_spec(name) is None:
+            continue
+        text = MODEL.format(top=top.replace("NUMBER", number), use=use, when="5")
+        (folder / "my_model.py").write_text(text)
+        found[name] = code_of(f"{folder / 'my_model.py'}:build")
+    return found
+
+
+def test_what_libraries_write_anew_in_each_process_does_not_count(tmp_path: Path) -> None:
+    one, other, again = (codes_of_a_process(tmp_path, t) for t in ("9.0", "0.25", "9.0"))
+    assert one == again
+    assert not [name for name in one if one[name] == other[name]]
+
+
+@pytest.mark.slow
+def test_what_libraries_write_is_told_alike_in_every_process(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += "from pathlib import Path; from test_reached_kinds import codes_of_a_process\n"
+    code += f"print(codes_of_a_process(Path({str(tmp_path)!r}), '9.0'))"
+    done = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    ]
+    told = [ast.literal_eval(text) for text in done]
+    assert told[0] == told[1] == told[2]
 
 
 def identity_of(reference: str) -> str:

@@ -49,6 +49,9 @@ _TOOLS = {"asyncio", "concurrent", "ctypes", "dbm", "importlib", "logging", "mul
     "gzip", "bz2", "lzma", "frozen_importlib", "frozen_importlib_external",
 }  # fmt: skip
 
+#: Packages whose objects are loggers and progress bars, and no more to a model than Python's.
+_LOGGERS = {"loguru", "structlog", "rich", "tqdm", "wandb", "mlflow", "tensorboard"}
+
 #: Types of Python whose objects say nothing either, or something else in every process.
 _TRANSIENT: tuple[type, ...] = (
     *(BaseException, FrameType, TracebackType, argparse.ArgumentParser, mmap.mmap, Context),
@@ -91,6 +94,8 @@ def is_opaque(kind: type) -> bool:
     if kind is RemovableHandle or kind is Uncounted:
         return True
     if (kind.__module__, kind.__qualname__) == _OF_LAST_CALL:
+        return True
+    if _top(kind) in _LOGGERS:
         return True
     if kind is local or not _is_standard(kind):
         return False

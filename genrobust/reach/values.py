@@ -22,6 +22,9 @@ ALL_PLAIN = frozenset(PLAIN)
 #: unless they hold something else than values.
 UNSHARED = (tuple, frozenset, re.Pattern)
 
+#: Up to where a number may be somebody's choice; hashes are larger, and others in each process.
+LARGEST_NUMBER = 2**40
+
 
 def as_plain(value: object) -> object:
     """The value, or what stands for it in every process.
@@ -95,14 +98,21 @@ def lasting(name: str, attribute: Any, owner: object) -> object:
     """What an attribute is in every process: hooks are numbered, and the numbers count up."""
     if name == "_torchdynamo_wrapper_id":  # where it lies in memory
         return None
+    if "hash" in name and type(attribute) is int and abs(attribute) > LARGEST_NUMBER:
+        return None  # kept so as not to be computed again
     table, hooks, rest = name.partition("_hooks")
     if not (hooks and isinstance(attribute, dict)) or (rest and not attribute):
-        return attribute
+        return in_one_order(name, attribute)
     if not rest:
         return list(attribute.values())
     numbers: Any = dictionary(owner, type(owner)).get(table + hooks, ())
     places = {number: place for place, number in enumerate(numbers)}
     return {places[number]: value for number, value in attribute.items() if number in places}
+
+
+def in_one_order(key: object, held: Any) -> object:
+    """What lies under a name: diffusers makes a list of a set, which each process orders anew."""
+    return sorted(held) if key == "_use_default_values" and isinstance(held, list) else held
 
 
 def is_filled(cell: CellType) -> bool:

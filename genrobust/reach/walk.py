@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 import functools
 import hashlib
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from genrobust import files
 from genrobust.projects import plain_name
+from genrobust.reach.addresses import Addresses
 from genrobust.reach.contents import contents, dictionary, is_opaque
 from genrobust.reach.imports import (
     Folders,
@@ -57,6 +59,7 @@ from genrobust.reach.values import (
     as_text,
     attributes,
     held_in,
+    in_one_order,
     is_constant,
     is_filled,
     items_in,
@@ -94,8 +97,15 @@ Steps = Iterator[tuple[str, object]]
 class Walk:
     """One pass over all that is reached, in an order that is the same in every process."""
 
-    def __init__(self, own: frozenset[str], most: float = math.inf, aside: bool = False) -> None:
+    def __init__(
+        self,
+        own: frozenset[str],
+        most: float = math.inf,
+        aside: bool = False,
+        addresses: Addresses | None = None,
+    ) -> None:
         self.aside = aside
+        self.addresses = addresses or Addresses()
         self.libraries = Libraries(own)
         self.names = Names(self.libraries)
         self.digest = hashlib.sha256()
@@ -114,7 +124,10 @@ class Walk:
         self.glances = GLANCES
 
     def emit(self, *words: object) -> None:
-        self.digest.update(repr(words).encode("utf-8", "backslashreplace"))
+        self._digest(repr(words))
+
+    def _digest(self, text: str) -> None:
+        self.digest.update(self.addresses.left_out_of(text).encode("utf-8", "backslashreplace"))
 
     def visit(self, path: str, value: object) -> None:
         """Follow one value, and what hangs on it: at each step the whole of it before the next."""
@@ -129,7 +142,7 @@ class Walk:
     def _tell(self, values: list[object]) -> None:
         """The same as of plain values one by one."""
         told = "".join([repr((type(value).__name__, as_plain(value))) for value in values])
-        self.digest.update(told.encode("utf-8", "backslashreplace"))
+        self._digest(told)
         for value in values:
             self.names.hear(value)
 
@@ -149,7 +162,7 @@ class Walk:
             return None
         seen.setdefault(id(value), len(seen))
         self.kept.append(value)
-        return self._follow(_place(path), value, kind)
+        return self._follow(_place(self.addresses.left_out_of(path)), value, kind)
 
     def visit_hooks_of_all_modules(self) -> None:
         """What torch calls after or before any module, unless it is a library's."""
@@ -293,6 +306,8 @@ class Walk:
         else:
             prefix = ""
             self.emit("function", code.co_name)
+            if code.co_name == "__hash__" and code.co_filename.startswith("<"):
+                return  # made by attrs, with a hash in it, which each process makes anew
             self._follow_code(code)
             self.names.note_lookups(function)
             if looks_into_own(function):
@@ -391,6 +406,8 @@ class Walk:
 
     def _follow_object(self, path: str, value: Any, kind: type) -> Steps:
         yield from self._follow_class(path, kind, called=False)
+        if value is vars(builtins):  # what exec puts beside the names of its code
+            return
         if issubclass(kind, (dict, MappingProxyType)):
             yield from self._follow_items(path, value)
         elif issubclass(kind, (list, tuple, deque)):
@@ -416,7 +433,8 @@ class Walk:
             return
         for key, held in items:
             yield path, key
-            yield f"{path}.{key}" if isinstance(key, str) else path, held
+            place = f"{path}.{key}" if isinstance(key, str) else path
+            yield place, in_one_order(key, held)
 
     def _follow_sequence(self, path: str, value: Collection[Any]) -> Steps:
         held = held_in(value)
@@ -451,7 +469,7 @@ class Walk:
         if id(item) in self.seen:
             return f"{self.seen[id(item)]:09}"
         most = min(GLANCE, self.glances)
-        walk = Walk(self.libraries.own, most, aside=True)
+        walk = Walk(self.libraries.own, most, aside=True, addresses=self.addresses)
         walk.visit("", item)
         self.glances -= most - int(walk.left)
         return walk.digest.hexdigest() + files.sha256_of_tensors(walk.tensors)

@@ -126,7 +126,8 @@ def read_task(text: str) -> Task:
         raise GenrobustError(
             f"the model '{found.spec.model}' or its device ({here}) is not the one that the run "
             "began with; leave its file and weights alone while it runs, compute on machines of "
-            "one kind, and type the command again"
+            "one kind, and type the command again; or, if it keeps what is another in each "
+            "process, such as the time, a hash or a folder's random name, give --executor threads"
         )
     return Task(found.shard, Path(found.folder), prepared)
 

@@ -317,6 +317,28 @@ def test_one_draw_for_a_whole_batch_is_not_many_draws() -> None:
         disturbed(SOURCES["python"], "deploy", draws=4)
 
 
+class OneShift(nn.Module):
+    """Shifts all images of a batch by as much."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.scale * x.roll(int(torch.randint(8, (1,))), 3)).clamp(0, 1)
+
+
+def test_the_line_that_one_draw_for_a_batch_is_told_works() -> None:
+    module = OneShift()
+    with pytest.raises(GenrobustError) as told:
+        genrobust.wrap(module, draws=4)
+    line = str(told.value).partition("pass deploy=")[2]
+    assert line.startswith("lambda x: ")
+    assert genrobust.wrap(module, draws=4, deploy=eval(line, {"module": module, "torch": torch}))
+
+
 def test_what_is_not_random_in_a_random_model_is_checked_as_ever() -> None:
     def both(t: Tensor) -> Tensor:
         return noise_by_row(t) if t.ndim == 2 else SOURCES["torch"](t)

@@ -58,7 +58,9 @@ def check_draws(model: GenerativeModel, x: Tensor) -> dict[str, bool]:
             _check_repeats(model, x[:2], DRAWS)
         return dict.fromkeys(stages, False)
     with seeded(model.device, "check"):
+        before = states(model.device)
         first, other = _outputs(model, x), _outputs(model, x)
+        draws = states(model.device) != before
     with seeded(model.device, "check"):
         again = _outputs(model, x)
     for stage in first:
@@ -71,6 +73,8 @@ def check_draws(model: GenerativeModel, x: Tensor) -> dict[str, bool]:
                 "of its own, the clock or the operating system"
             )
     random = {stage: _moved(first[stage], other[stage]) > 0 for stage in first}
+    if draws and not any(random.values()):
+        random = _random_stages(model, x[:2])
     if not any(random.values()):
         warnings.warn(
             f"draws={model.draws}, and '{model.name}' draws nothing: it is asked {model.draws} "
@@ -81,6 +85,16 @@ def check_draws(model: GenerativeModel, x: Tensor) -> dict[str, bool]:
     with seeded(model.device, "check", "each"), torch.no_grad():
         _check_own_draws(model, x)
     return random
+
+
+def _random_stages(model: GenerativeModel, x: Tensor) -> dict[str, bool]:
+    """Whether each stage of a model that draws is random: two of its draws may be alike."""
+    with seeded(model.device, "check", "again"):
+        first = _outputs(model, x)
+        others = [_outputs(model, x) for _ in range(DRAWS)]
+    return {
+        stage: any(_moved(first[stage], other[stage]) > 0 for other in others) for stage in first
+    }
 
 
 def _check_repeats(model: GenerativeModel, x: Tensor, times: int) -> Collection[str]:
@@ -216,6 +230,7 @@ def _gradient(model: GenerativeModel, x: Tensor) -> Tensor:
 def _check_own_draws(model: GenerativeModel, x: Tensor) -> None:
     """Check that a random model draws for each image, and from the same law in any batch."""
     few = x[: min(len(x), 4)]
+    path = "module" if model.deploy is None else "deploy"
     together = torch.stack([model.reconstruct(few) for _ in range(DRAWS)])
     for i, image in enumerate(few):
         rows = [model.reconstruct(image.expand(DRAWS, *image.shape)) for _ in range(2)]
@@ -223,7 +238,7 @@ def _check_own_draws(model: GenerativeModel, x: Tensor) -> None:
             raise GenrobustError(
                 "the model draws one random number for all images of a batch, so that its draws "
                 "are one; let it draw for each image, such as torch.rand(len(x), 1, 1, 1), or pass "
-                "deploy=lambda x: torch.cat([deploy(one) for one in x.split(1)])"
+                f"deploy=lambda x: torch.cat([{path}(one) for one in x.split(1)])"
             )
         alone = rows[0]
         errors = (alone.var(0) + together[:, i].var(0)).sum() / DRAWS

@@ -37,7 +37,7 @@ from genrobust.runner.prepare import prepare
 from genrobust.runner.run import Run, execute
 from genrobust.runner.scorer import Scorer
 from genrobust.suites import AttackEntry, Suite, load_suite
-from genrobust.testing import hidden
+from genrobust.testing import hidden, odd
 from genrobust.threat import ThreatModel
 
 SIDE = 32
@@ -266,6 +266,18 @@ def test_a_gradient_that_misleads_is_told_without_a_judge(mask: Any, flag: str |
     )
     assert (flag in names(record)) if flag else not names(record)
     assert all("judge" not in flag.evidence for flag in record.flags)
+
+
+#: Of digits these give pictures that are far from them.
+FAR = {"cropped", "saturated"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*odd.ODD.names()} - FAR))
+def test_no_honest_model_is_flagged_without_a_judge(name: str) -> None:
+    model = odd.ODD.get(name)(genrobust.load_model("vae"))
+    suite = suite_of(sources=20, ensemble=True, eps=(0.06,))
+    assert names(genrobust.bench(model, suite)) == []
 
 
 def test_signs_go_by_the_way_from_the_source_to_one_picture_for_all() -> None:

@@ -216,13 +216,17 @@ def test_an_archive_with_a_foreign_file_is_refused(evidence: Evidence, tmp_path:
         read_evidence(tmp_path / "e.zip")
 
 
-def test_scores_by_distance_have_evidence_without_signs(tmp_path: Path, small_suite: Suite) -> None:
+def test_scores_by_distance_have_evidence_of_signs_that_need_no_judge(
+    tmp_path: Path, small_suite: Suite
+) -> None:
     changes = {"rule": "distance", "attacker_judge": None, "scoring_judges": ()}
     suite = small_suite.model_copy(update=changes).with_attacks(["latent"]).limited(2)
     prepared = prepare("vae", suite, Options(as_data=True, workers=1))
     execute(prepared, tmp_path)
     write_evidence(tmp_path, prepared.loaded.scorer.model)
-    assert "gradient_norm" not in read_evidence(tmp_path / EVIDENCE).tensors
+    kept = read_evidence(tmp_path / EVIDENCE).tensors
+    assert "gradient_norm" in kept
+    assert not any(name.startswith("longer.") for name in kept)
 
 
 @pytest.fixture

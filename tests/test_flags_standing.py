@@ -92,6 +92,34 @@ def test_a_sign_beyond_its_share_is_told_once(small_suite: Suite, column: str) -
     assert flag.limit == 0.25
 
 
+def unjudged(suite: Suite) -> Suite:
+    without = {"rule": "damage", "attacker_judge": None, "scoring_judges": ()}
+    return at(suite, 0.06).model_copy(update=without)
+
+
+@pytest.mark.parametrize(("response", "told"), [(1.0, True), (1.01, False)])
+@pytest.mark.parametrize("column", ["descent", "smoothed_gain"])
+def test_without_a_judge_steps_are_asked_of_what_follows_noise_no_farther_than_it_goes(
+    small_suite: Suite, monkeypatch: pytest.MonkeyPatch, column: str, response: float, told: bool
+) -> None:
+    monkeypatch.setitem(BORNE, "directional.response", (response, 0.0, ""))
+    found = raised(unjudged(small_suite), None, **{column: first(COUNT)})
+    assert [flag.name for flag in found] == ([BORNE[column][2]] if told else [])
+    assert all("the likeness to the source" in flag.evidence for flag in found)
+    (judged,) = raised(at(small_suite, 0.06), None, **{column: first(COUNT)})
+    assert "the judge's margin" in judged.evidence
+
+
+def test_without_a_judge_what_differences_bear_out_is_not_random(small_suite: Suite) -> None:
+    """As of the largest of some filters, of which black pixels all give the same."""
+    turns = {"gradient_cosine": first(COUNT)}
+    assert raised(at(small_suite, 0.06), None, **turns)
+    assert not raised(unjudged(small_suite), None, **turns)
+    wrong = {"directional.along": first(COUNT)}
+    names = [flag.name for flag in raised(unjudged(small_suite), None, **turns, **wrong)]
+    assert names == ["gradients are random", "gradients are wrong in part"]
+
+
 @pytest.mark.parametrize("column", ["gradient_cosine", "descent"])
 def test_a_sign_of_gradients_is_not_asked_of_sources_without_one(
     small_suite: Suite, column: str

@@ -73,10 +73,11 @@ def marks(signs: Signs, judged: bool = True) -> Iterator[Mark]:
     They go by the attacker's judge or, where none judged, by the likeness to the source.
     """
     guidance, margin = signs.guidance, MARGINS[judged]
-    calm = torch.ones_like(guidance.gradient_norm, dtype=torch.bool)
+    calm = unsure = torch.ones_like(guidance.gradient_norm, dtype=torch.bool)
     if not judged and guidance.directional is not None:
         calm = guidance.directional.response <= CALM
-    yield from _of_gradients(guidance, margin, calm)
+        unsure = _is_wrong(guidance.directional)
+    yield from _of_gradients(guidance, margin, calm, unsure)
     if guidance.smoothed_gain is not None:
         yield Mark(
             name="a smoothed gradient leads further",
@@ -92,7 +93,13 @@ def marks(signs: Signs, judged: bool = True) -> Iterator[Mark]:
     yield from _where_attacks_lead(signs, margin)
 
 
-def _of_gradients(guidance: Guidance, margin: str, calm: Tensor) -> Iterator[Mark]:
+def _of_gradients(guidance: Guidance, margin: str, calm: Tensor, unsure: Tensor) -> Iterator[Mark]:
+    """Signs of gradients alone.
+
+    Args:
+        calm: sources of which a whole step along the gradient says something.
+        unsure: sources whose gradient may be random, as differences do not bear it out.
+    """
     norm = guidance.gradient_norm
     yield Mark(
         name="gradients vanish",
@@ -103,7 +110,7 @@ def _of_gradients(guidance: Guidance, margin: str, calm: Tensor) -> Iterator[Mar
     # A gradient that is another one right beside says nothing of where the loss falls.
     yield Mark(
         name="gradients are random",
-        borne=guidance.gradient_cosine < ALIKE,
+        borne=(guidance.gradient_cosine < ALIKE) & unsure,
         limit=RANDOM,
         what=f"the gradient of {margin} turns by more than 60 degrees within a thousandth "
         "of the pixel range",
@@ -127,7 +134,7 @@ def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
     """What needs no attack: differences beside gradients, and reconstructions on short ways."""
     yield Mark(
         name="gradients are wrong in part",
-        borne=~((seen.along if seen.along_either is None else seen.along_either) >= ALONG),
+        borne=_is_wrong(seen),
         limit=WRONG,
         what=f"the gradient of {margin} has a cosine below {ALONG:g} with finite "
         "differences; let gradients pass, or give the path that they take as encode= and decode= "
@@ -184,6 +191,11 @@ def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
         what=f"a category leads by more than {LEAD:g} logits, so that the others have no gradient "
         "in float32; give logits in place of probabilities, or divide them by a temperature",
     )
+
+
+def _is_wrong(seen: Directional) -> Tensor:
+    """Where differences do not bear the gradient out, (B,) bool."""
+    return ~((seen.along if seen.along_either is None else seen.along_either) >= ALONG)
 
 
 def _where_attacks_lead(signs: Signs, margin: str) -> Iterator[Mark]:

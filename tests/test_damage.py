@@ -276,7 +276,7 @@ FAR = {"cropped", "saturated"}
 @pytest.mark.parametrize("name", sorted({*odd.ODD.names()} - FAR))
 def test_no_honest_model_is_flagged_without_a_judge(name: str) -> None:
     model = odd.ODD.get(name)(genrobust.load_model("vae"))
-    suite = suite_of(sources=20, ensemble=True, eps=(0.06,))
+    suite = suite_of(sources=24, ensemble=True, eps=(0.06,))
     assert names(genrobust.bench(model, suite)) == []
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from genrobust.cli.app import app
 from genrobust.cli.errors import command
 from genrobust.cli.progress import progress
 from genrobust.cli.streams import console
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.suites import Suite, load_suite
 
 # Exit codes
@@ -97,6 +98,20 @@ def test_a_mistake_ends_with_2_and_its_line_is_not_broken_by_what_was_typed(
 ) -> None:
     assert ended(throw(GenrobustError("no file 'a\nb\x1b[31m\udcff'"))) == 2
     assert capsys.readouterr().err == "Error: no file 'a\\nb\\x1b[31m\\udcff'\n"
+
+
+def test_what_is_to_be_known_is_told_once_in_each_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @command
+    def warns() -> None:
+        for what in ("one", "another", "one"):
+            warnings.warn(what, GenrobustWarning, stacklevel=1)
+        warnings.warn("of others' code", UserWarning, stacklevel=1)
+
+    for _ in range(2):
+        warns()
+        assert capsys.readouterr().err == "Warning: one\nWarning: another\n"
 
 
 @pytest.mark.parametrize(

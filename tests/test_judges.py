@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import genrobust
 from genrobust.cli.app import app
-from genrobust.data.base import DATASETS, Images
+from genrobust.data.base import DATASETS, Images, data_at
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges import JUDGES, Judge, load_judge, roles
 from genrobust.judges.check import check_gradient, check_recognises
@@ -392,6 +393,25 @@ def test_a_judge_is_trained_on_any_images_and_judges_them(
     right = judge.labels(test.take(range(30))) == test.labels_of(range(30))
     assert right.float().mean() == pytest.approx(card.metrics["accuracy"], abs=1e-3)
     assert (tmp_path / f"judge-{architecture}.safetensors").stat().st_size < 1 << 20
+
+
+def test_a_judge_of_other_pictures_is_told_wherever_their_place_is_counted_from(
+    tmp_path: Path,
+) -> None:
+    for number in range(24):
+        folder = tmp_path / "mine" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 10 * number).save(folder / f"{number}.png")
+    behind = "?shape=1x32x32&classes=2"
+    with pytest.warns(GenrobustWarning, match="the same, so that what is trained has seen"):
+        train_judge("lenet", f"{tmp_path}/mine{behind}", tmp_path, steps=2)
+    weights = str(tmp_path / "judge-lenet.safetensors")
+    with data_at(tmp_path):
+        load_judge(f"mine{behind}&draw=10", weights)
+        load_judge(f"./mine{behind}", weights)
+    (tmp_path / "mine").rename(tmp_path / "others")
+    with data_at(tmp_path), pytest.warns(GenrobustWarning, match="was trained on .*mine"):
+        load_judge(f"others{behind}", weights)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64), (1, 40, 56), (3, 32, 32)])

@@ -49,7 +49,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with warnings.catch_warnings():
             warnings.simplefilter("always", GenrobustWarning)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _each_once()
             try:
                 return function(*args, **kwargs)
             except (typer.Exit, typer.Abort):  # a question that was answered with no
@@ -139,13 +139,15 @@ def _leave(problem: KeyboardInterrupt) -> NoReturn:
     os._exit(INTERRUPTED)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: object = None,
-    line: str | None = None,
-) -> None:
-    if issubclass(category, GenrobustWarning):
-        print(f"Warning: {one_line(str(message))}", file=sys.stderr)
+def _each_once() -> Callable[..., None]:
+    """How a command shows warnings: a judge, say, is loaded for a run, for its record and its page,
+    and what is to be known of it is told once."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        text = one_line(str(message))
+        if issubclass(category, GenrobustWarning) and text not in told:
+            told.add(text)
+            print(f"Warning: {text}", file=sys.stderr)
+
+    return show

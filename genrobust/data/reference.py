@@ -288,6 +288,22 @@ def undrawn(name: str) -> str:
     return replace(Reference.parse(name), draw=0).name if is_reference(name) else name
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two names are of one data set, drawn from or not, wherever its place is told from.
+
+    >>> is_same("faces?shape=3x64x64&draw=100", "./faces?shape=3x64x64"), is_same("digits", "mnist")
+    (True, False)
+    """
+    return _placed(one) == _placed(other)
+
+
+def _placed(name: str) -> str | Reference:
+    if not is_reference(name):
+        return name
+    found = Reference.parse(name)
+    return replace(found, place=str(Path(chosen_root() or "", found.place).resolve()), draw=0)
+
+
 def training(kind: str, name: str, dataset: str) -> str | None:
     """The command that trains on a data set, as a shell takes it; None where no command has it.
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from genrobust import files
 from genrobust.data.base import DATASETS
-from genrobust.data.reference import training, undrawn
+from genrobust.data.reference import is_same, training
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import as_script, build
 from genrobust.judges.check import check_judge
@@ -171,7 +171,7 @@ def _found(dataset: str, reference: str) -> tuple[Callable[[nn.Module], str], nn
         return _hash_with_code, _module(build(reference), reference)
     if reference.endswith(".safetensors"):
         network, card = _trained(Path(reference))
-        if undrawn(card.dataset) != undrawn(dataset):
+        if not is_same(card.dataset, dataset):
             warnings.warn(
                 f"the judge '{reference}' was trained on '{card.dataset}' and is to judge "
                 f"'{dataset}'; its classes must be the same, in the same order",

@@ -101,6 +101,21 @@ def test_the_output_attack_does_the_largest_damage_to_a_linear_model(
     torch.testing.assert_close(-found.loss, worst.expand(COUNT), rtol=0.01, atol=0)
 
 
+@pytest.mark.parametrize("norm", NORMS.names())
+def test_the_damage_attack_brings_a_linear_model_as_far_from_the_source_as_it_goes(
+    norm: str, linear_vae: LinearBuilder
+) -> None:
+    """From the source, not from its clean reconstruction, and so on the side where that lies."""
+    row, column = 0.1 * draw(1, 16, key="E"), 0.5 * draw(16, 1, key="D")
+    model = linear_vae(row, column)
+    x = 0.4 + 0.2 * torch.rand(COUNT, 1, 4, 4, generator=generator("x"))
+    found = genrobust.attack("damage", model, x, eps=0.2, norm=norm, steps=50)
+    off = (model.reconstruct(x) - x).flatten(1)
+    moved = 0.2 * (row.abs().sum() if norm == "linf" else row.norm()) * column.T
+    worst = torch.maximum((off + moved).norm(dim=1), (off - moved).norm(dim=1))
+    torch.testing.assert_close(-found.loss, worst, rtol=0.01, atol=0)
+
+
 def test_noise_is_the_keyed_start_of_the_ball_and_costs_nothing(
     tiny_vae: genrobust.GenerativeModel,
 ) -> None:

@@ -385,6 +385,7 @@ ATTACKS: Registry[type[Attack]] = Registry(
         "noise": "genrobust.attacks.noise:Noise",
         "latent": "genrobust.attacks.latent:Latent",
         "output": "genrobust.attacks.output:Output",
+        "damage": "genrobust.attacks.damage:DamageAttack",
         "classifier": "genrobust.attacks.classifier:Classifier",
         "thesis": "genrobust.attacks.thesis:Thesis",
         "code-switch": "genrobust.attacks.code_switch:CodeSwitch",

@@ -19,7 +19,6 @@ from genrobust.errors import GenrobustError
 from genrobust.judges import Roles, roles
 from genrobust.models.model import GenerativeModel
 from genrobust.names import part_of
-from genrobust.objectives import OBJECTIVES
 from genrobust.rules.base import RULES
 from genrobust.seeding import generator, seeded
 from genrobust.suites.make import quick, standard
@@ -192,9 +191,7 @@ def _attacks(labelled: bool) -> tuple[AttackEntry, ...]:
     found = [
         e for e in found if not LABELLED & set(make_attack(e.attack, e.settings).needs(e.goal))
     ]
-    if "damage" in OBJECTIVES:
-        found.append(AttackEntry(attack="objective:damage", goal="untargeted"))
-    return tuple(found)
+    return (*found, AttackEntry(attack="damage", goal="untargeted"))
 
 
 def _number(place: str, asked: int | None, there: int) -> int:

@@ -35,6 +35,7 @@ Untrained = tuple[genrobust.GenerativeModel, Judge]
 STEPS = {"steps": 4}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("latent", "output", "classifier", "multi-target", "nearest"), STEPS),
+    "damage": {"steps": 4, "restarts": 2},
     "code-switch": {"steps": 4, "categories": 2},
     "neighbours": {"steps": 4, "classes": 2},
     "square": {"queries": 20},

@@ -78,6 +78,21 @@ class ThreatModel:
         low, high = self.project(torch.zeros_like(x), x), self.project(torch.ones_like(x), x)
         return lambda x_adv: x_adv.clamp(low, high)
 
+    def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
+        """The direction of length 1 along which the loss rises fastest, for a step against it.
+
+        Pixels that the step would push out of the box have no part in it, so that no length is spent
+        on them; a ball that is a box keeps every pixel by itself from leaving.
+
+        Args:
+            gradient: of the loss, (B, C, H, W).
+            x: where it was taken.
+        """
+        if self.norm.is_box:
+            return self.norm.steepest(gradient, x)
+        stuck = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
+        return self.norm.steepest(gradient.masked_fill(stuck, 0), x)
+
     def random_start(
         self, x: Tensor, sample_ids: Sequence[int], seed: int, restart: int = 0
     ) -> Tensor:

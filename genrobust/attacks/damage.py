@@ -8,11 +8,8 @@ from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
 from genrobust.objectives.output import Damage
-from genrobust.optimizers import Minimum, Problem, pgd
+from genrobust.optimizers import Minimum, Problem, falling
 from genrobust.threat import ThreatModel
-
-#: The last step, as a part of the first.
-FINAL = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,5 +48,5 @@ class DamageAttack(Attack):
         best = Minimum(problem, batch.x)
         for restart in range(self.restarts):
             start = threat.random_start(batch.x, batch.sample_ids, batch.seed, restart)
-            best.merge(pgd(problem, start, threat, self.steps, threat.eps, final_share=FINAL))
+            best.merge(falling(problem, start, threat, self.steps, 1.0))
         return problem, best

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
-from genrobust.attacks.search import BestOf, restarted_apgd
+from genrobust.attacks.search import BestOf
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.objectives.neighbours import NeighbourMargin
-from genrobust.optimizers import Minimum, Problem, apgd
+from genrobust.optimizers import Minimum, Problem, falling
 from genrobust.threat import ThreatModel
 
 #: No kernel is narrower, where the codes of two classes coincide.
 NARROWEST = 1e-6
 #: Gradients towards a class's codes: more of them bring the code hardly nearer.
-APPROACH = 4
+APPROACH = 6
+#: Classes that each sample is led to before it may be given up.
+AT_LEAST = 2
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Neighbours(Attack):
     A judge that is sure of what it sees gives no direction: on most sources that stand, its margin
     is where it was. A single nearest code (``nearest``) gives one, though not the easiest. The
     density of a class's codes does, and from where it leads the judge's margin has a slope: there
-    its search begins, first where its margin is lowest.
+    its search begins, first where its margin is lowest. Both go by steps that fall evenly.
 
     Args:
         steps: gradients per class on the judge, after a few on the codes.
@@ -37,7 +39,9 @@ class Neighbours(Attack):
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
         surrogate: what stands in for a categorical's argmax where the judge looks.
-        patience: of the judge's part, as of ``classifier``.
+        hope: a sample is given up after two classes if its margin is no lower than this share of
+            the clean image's, after three if no lower than the share's square, and so on; None:
+            none is.
 
     Reference:
         genrobust; the density is what Sitawarin & Wagner 2019, "On the robustness of deep k-nearest
@@ -51,11 +55,11 @@ class Neighbours(Attack):
     needs_judge = True
     needs_references = True
 
-    steps: int = 100
+    steps: int = 50
     classes: int = 9
     confidence: float = 4.0
     surrogate: Surrogate = "softmax"
-    patience: float | None = None
+    hope: float | None = None
 
     def expected_passes(self) -> int:
         return self.classes * (APPROACH + 1 + self.steps)
@@ -63,7 +67,7 @@ class Neighbours(Attack):
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)
         classes, judge = _Classes.around(context, self.classes), JudgeMargin(self.surrogate)
-        x = context.batch.x
+        x, first = context.batch.x, first_step(threat)
         starts = x.repeat(classes.count, *[1] * x.ndim)
         margins = x.new_full(starts.shape[:2], torch.inf)
         for rank in range(classes.count):
@@ -73,27 +77,37 @@ class Neighbours(Attack):
             def approach(
                 part: Context, rank: int = rank, positions: Tensor = positions
             ) -> tuple[Problem, Minimum]:
-                towards = classes.margin(part, positions, rank)
-                problem, found = restarted_apgd(towards, part, threat, APPROACH, 1)
+                problem = Problem.of(classes.margin(part, positions, rank), part)
+                batch = part.batch
+                start = threat.random_start(batch.x, batch.sample_ids, batch.seed)
+                found = falling(problem, start, threat, APPROACH, first)
                 starts[rank, positions] = found.x
                 margins[rank, positions] = replace(problem, objective=judge).loss(found.x)
                 return problem, found
 
             best.search(approach, positions)
         apart, order = margins.sort(0)
-        for margin, ranks in zip(apart, order, strict=True):
+        for number, (margin, ranks) in enumerate(zip(apart, order, strict=True)):
             positions = best.unbroken()
             positions = positions[margin[positions].isfinite()]
+            if self.hope is not None and number >= AT_LEAST:
+                low = self.hope ** (number - AT_LEAST + 1) * best.clean[positions]
+                positions = positions[best.minimum.loss[positions] < low]
 
             def finish(
                 part: Context, start: Tensor = starts[ranks[positions], positions]
             ) -> tuple[Problem, Minimum]:
                 problem = Problem.of(judge, part)
                 stop = -self.confidence
-                return problem, apgd(problem, start, threat, self.steps, stop, self.patience)
+                return problem, falling(problem, start, threat, self.steps, first, stop)
 
             best.search(finish, positions)
         return best.problem, best.minimum
+
+
+def first_step(threat: ThreatModel) -> float:
+    """The first step as a part of the radius: under L-inf each pixel is moved by all of it."""
+    return 0.5 if threat.norm.is_box else 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,8 @@ class BestOf:
 
     Searches towards different targets have losses that cannot be compared; the margin of the
     judge on what the model really gives can. A sample is done when it is below -``confidence``.
+
+    ``clean`` is the margin of each sample's own image, (B,).
     """
 
     def __init__(self, context: Context, confidence: float) -> None:
@@ -53,6 +55,7 @@ class BestOf:
         self.minimum = Minimum(self.problem, context.batch.x)
         whole = torch.arange(len(context.batch), device=context.batch.x.device)
         self.offer(whole, context.batch.x)
+        self.clean = self.minimum.loss.clone()
 
     def unbroken(self) -> Tensor:
         """Positions of the samples that are not done."""

@@ -66,9 +66,7 @@ def apgd(
     checkpoints = _checkpoints(steps)
     last = 0
     for k in range(1, steps):
-        # A ball that is a box keeps every pixel by itself from leaving.
-        free = gradient if threat.norm.is_box else _free(gradient, x)
-        moved = project(x - _scale(step, threat.norm.steepest(free, x)))
+        moved = project(x - _scale(step, threat.steepest(gradient, x)))
         if k > 1:
             # x + a (moved - x) + (1 - a) (x - previous), in place: fresh memory costs more.
             drift = (x - previous).mul_(1 - MOMENTUM)
@@ -116,13 +114,6 @@ def _checkpoints(steps: int) -> frozenset[int]:
         gap = max(gap - 0.03, 0.06)
         shares.append(shares[-1] + gap)
     return frozenset(max(1, round(share * steps)) for share in shares)
-
-
-def _free(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient without the pixels that a step would push out of the box: a step of some length
-    is then not spent on them."""
-    stuck = ((x <= 0) & (gradient > 0)) | ((x >= 1) & (gradient < 0))
-    return gradient.masked_fill(stuck, 0)
 
 
 def _scale(step: Tensor, direction: Tensor) -> Tensor:

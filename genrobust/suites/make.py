@@ -22,9 +22,9 @@ ATTACKER = "committee"
 SCORERS = ("vgg", "resnet")
 CLASSES = 10
 
-#: Of ``standard`` alone: ``neighbours`` takes its place in suites, for fewer gradients. A saturated
-#: output needs both.
-IN_FULL = ("multi-target",)
+#: Of ``standard`` alone: ``neighbours`` takes their place in suites, for fewer gradients. A saturated
+#: output needs all.
+IN_FULL = ("multi-target", "nearest")
 
 
 def standard() -> tuple[AttackEntry, ...]:
@@ -59,20 +59,18 @@ def paired(labels: Tensor, sources: list[int]) -> list[int]:
 #: The budgets of the suites, which must run on any machine: half the steps of ``standard`` or less,
 #: and none on what does not come near, but all of its alternatives (``--attack standard`` has the
 #: full budgets).
-QUICK: dict[str, Any] = {"steps": 50, "queries": 100, "patience": 2.0}
+QUICK: dict[str, Any] = {"steps": 50, "queries": 100, "patience": 2.0, "hope": 0.7}
 #: Fewer steps: of an attack whose loss does not tell when it is there, so that it cannot give up,
 #: and for each class or category of those that try all.
-STEPS = {"latent": 25, "neighbours": 32, "code-switch": 32}
-
-
-#: Attacks that give up after few steps, and so can look at every source at each radius.
-EVERYWHERE = ("noise", "classifier")
+STEPS = {"latent": 25, "neighbours": 24, "code-switch": 32}
+#: Attacks that cost next to nothing, and so look at every source at each radius.
+EVERYWHERE = ("noise",)
 
 
 def quick(entry: AttackEntry) -> AttackEntry:
     """The entry with the settings of ``QUICK`` that its attack has and that lower its budget.
 
-    What is dear descends.
+    What takes gradients descends.
     """
     usual = make_attack(entry.attack, entry.settings).settings()
     budget = {**QUICK, "steps": STEPS.get(entry.attack, QUICK["steps"])}

@@ -81,8 +81,8 @@ class ThreatModel:
     def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
         """The direction of length 1 along which the loss rises fastest, for a step against it.
 
-        Pixels that the step would push out of the box have no part in it, so that no length is spent
-        on them; a ball that is a box keeps every pixel by itself from leaving.
+        Pixels that the step would push out of the box have no part in it, so that no length is
+        spent on them; a ball that is a box keeps every pixel by itself from leaving.
 
         Args:
             gradient: of the loss, (B, C, H, W).

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from genrobust.attacks import make_attack
 from genrobust.runner import pulse as pulses
 from genrobust.runner.checkpoint import nowhere
 from genrobust.runner.options import Options
@@ -20,29 +21,40 @@ from genrobust.suites import AttackEntry, Suite, load_suite
 
 #: Inside them every source of the shipped models stands.
 NOTHING = (1e-6, 2e-6)
+SOURCES = 6
 
 
 @pytest.fixture(scope="module")
 def digits() -> Suite:
-    return load_suite("digits-v2").limited(2).model_copy(update={"eps": NOTHING})
+    return load_suite("digits-v2").limited(SOURCES).model_copy(update={"eps": NOTHING})
 
 
 @pytest.mark.parametrize("model", ["vae", "jointvae"])
 def test_a_source_that_stands_takes_about_the_passes_that_are_foreseen(
     digits: Suite, model: str
 ) -> None:
-    """Less where attacks give up, which they are not expected to."""
+    """Less where attacks give up, which they are not expected to. The references are encoded once
+    for all sources, so of few sources they count for much."""
     entries = [e.model_copy(update={"settings": _patient(e.settings)}) for e in digits.attacks]
     prepared = prepare(model, digits.model_copy(update={"attacks": tuple(entries)}), Options())
     checkpoint, loaded = nowhere(), prepared.loaded
     watched = replace(loaded.scorer, model=checkpoint.pulse.watched(loaded.scorer.model))
     (spec,) = shards_of(prepared)
     assert run_shard(spec, replace(loaded, scorer=watched), checkpoint=checkpoint) is not None
-    assert checkpoint.pulse.spent == pytest.approx(2 * tried(prepared).passes, rel=0.25)
+    assert checkpoint.pulse.spent == pytest.approx(SOURCES * tried(prepared).passes, rel=0.25)
 
 
 def _patient(settings: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in settings.items() if name != "patience"}
+    return {name: value for name, value in settings.items() if name not in ("patience", "hope")}
+
+
+def test_neighbours_with_hope_is_expected_to_give_up_after_a_class_more_than_it_must() -> None:
+    def expected(**settings: object) -> int:
+        return make_attack("neighbours", {"steps": 10, **settings}).expected_passes()
+
+    assert expected() == 9 * (6 + 1 + 10)
+    assert expected(hope=0.7) == 9 * (6 + 1) + 3 * 10
+    assert expected(hope=0.7, classes=2) == 2 * (6 + 1) + 2 * 10
 
 
 def test_what_descends_is_foreseen_once_and_what_is_not_tried_never(digits: Suite) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 import genrobust
 from genrobust.attacks import make_attack
+from genrobust.attacks.search import BestOf
 from genrobust.batch import Batch, Context
 from genrobust.optimizers import Problem, apgd
 from genrobust.threat import ThreatModel
@@ -69,15 +72,44 @@ def test_patience_costs_no_success_that_is_near() -> None:
     assert spent[1.0] < 0.9 * spent[None]
 
 
-def test_neighbours_goes_to_each_class_by_codes_and_then_by_the_judge() -> None:
+def neighbours(count: int) -> Context:
     images = genrobust.load_images("digits", "train")
-    whole = context(6)
     references = images.take(range(200)), images.labels_of(range(200))
-    batch = replace(whole.batch, references=references)
-    threat = ThreatModel("linf", 0.04)
-    found = make_attack("neighbours", {"steps": 8})(whole.model, batch, threat)
-    hurried = make_attack("neighbours", {"steps": 8, "patience": 0.5})(whole.model, batch, threat)
+    whole = context(count)
+    return Context(whole.model, replace(whole.batch, references=references))
+
+
+def test_neighbours_goes_to_each_class_by_codes_and_then_by_the_judge() -> None:
+    whole, threat = neighbours(6), ThreatModel("linf", 0.04)
+    found = make_attack("neighbours", {"steps": 8})(whole.model, whole.batch, threat)
     standing = found.loss >= -4
     assert standing.any()
-    assert (found.backwards[standing] == 9 * (4 + 8)).all()
-    assert (hurried.backwards[standing] < 9 * (4 + 8)).any()
+    assert (found.backwards[standing] == 9 * (6 + 8)).all()
+    hopeless = make_attack("neighbours", {"steps": 8, "hope": 1e-9})
+    spent = hopeless(whole.model, whole.batch, threat).backwards
+    assert (spent[found.loss > 0] == 9 * 6 + 2 * 8).all()
+    assert (spent[standing & (found.loss < 0)] == 9 * (6 + 8)).all()  # who fell goes on falling
+
+
+def test_neighbours_gives_up_where_the_margin_falls_too_slowly_from_class_to_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, threat, losses = neighbours(8), ThreatModel("linf", 0.03), []
+    search = BestOf.search
+
+    def watched(self: BestOf, *args: Any) -> None:
+        search(self, *args)
+        losses.append(self.minimum.loss / self.clean)
+
+    monkeypatch.setattr(BestOf, "search", watched)
+    all_classes = make_attack("neighbours", {"steps": 8})(whole.model, whole.batch, threat)
+    shares = torch.stack(losses[9:])  # after each class that the judge searched
+    hope, seen = 0.9, set()
+    hoping = make_attack("neighbours", {"steps": 8, "hope": hope})(whole.model, whole.batch, threat)
+    for i in (all_classes.loss >= -4).nonzero()[:, 0].tolist():
+        tried = 2
+        while tried < 9 and shares[tried - 1, i] < hope ** (tried - 1):
+            tried += 1
+        seen.add(tried)
+        assert int(hoping.backwards[i]) == 9 * 6 + tried * 8
+    assert len(seen) > 1

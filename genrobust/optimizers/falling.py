@@ -1,8 +1,8 @@
 """Projected gradient descent by steps that fall evenly from a part of the radius to next to none.
 
-The search of Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks". With
-few gradients to spend it finds more than adaptive PGD, which halves a step only once it has failed,
-and so does it on pictures of thousands of numbers, where adaptive PGD halves too soon.
+The search of Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks".
+With few gradients to spend it finds more than adaptive PGD, which halves a step only once it has
+failed, and so does it on pictures of thousands of numbers, where adaptive PGD halves too soon.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ ATTACKER = "committee"
 SCORERS = ("vgg", "resnet")
 CLASSES = 10
 
-#: Of ``standard`` alone: ``neighbours`` takes their place in suites, for fewer gradients. A saturated
-#: output needs all.
+#: Of ``standard`` alone: ``neighbours`` takes their place in suites, for fewer gradients. A
+#: saturated output needs all.
 IN_FULL = ("multi-target", "nearest")
 
 

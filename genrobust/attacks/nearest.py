@@ -14,7 +14,7 @@ from genrobust.batch import Context
 from genrobust.objectives.base import Objective
 from genrobust.objectives.latent import LatentDistance
 from genrobust.objectives.output import OutputDistance
-from genrobust.optimizers import Minimum, Problem
+from genrobust.optimizers import Minimum, Problem, falling
 from genrobust.threat import ThreatModel
 
 
@@ -31,6 +31,7 @@ class Nearest(Attack):
         objective: ``"latent"`` or ``"output"``.
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
+        search_by: ``"adaptive"`` PGD, or by ``"falling"`` steps, which find more in few.
 
     Reference:
         genrobust; the objectives are those of Kos, Fischer & Song 2018 and of Gondim-Ribeiro,
@@ -49,6 +50,7 @@ class Nearest(Attack):
     classes: int = 3
     objective: Literal["latent", "output"] = "latent"
     confidence: float = 4.0
+    search_by: Literal["adaptive", "falling"] = "adaptive"
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         references = context.batch.references
@@ -63,7 +65,12 @@ class Nearest(Attack):
 
             def run(part: Context, chosen: Tensor = chosen) -> tuple[Problem, Minimum]:
                 batch = replace(part.batch, target_x=images[chosen], target_labels=labels[chosen])
-                return restarted_apgd(objective, Context(part.model, batch), threat, self.steps, 1)
+                aimed = Context(part.model, batch)
+                if self.search_by == "adaptive":
+                    return restarted_apgd(objective, aimed, threat, self.steps, 1)
+                problem = Problem.of(objective, aimed)
+                start = threat.random_start(batch.x, batch.sample_ids, batch.seed)
+                return problem, falling(problem, start, threat, self.steps)
 
             best.search(run, unbroken)
         return best.problem, best.minimum

@@ -69,7 +69,7 @@ class Neighbours(Attack):
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)
         classes, judge = _Classes.around(context, self.classes), JudgeMargin(self.surrogate)
-        x, first = context.batch.x, first_step(threat)
+        x = context.batch.x
         starts = x.repeat(classes.count, *[1] * x.ndim)
         margins = x.new_full(starts.shape[:2], torch.inf)
         for rank in range(classes.count):
@@ -82,7 +82,7 @@ class Neighbours(Attack):
                 problem = Problem.of(classes.margin(part, positions, rank), part)
                 batch = part.batch
                 start = threat.random_start(batch.x, batch.sample_ids, batch.seed)
-                found = falling(problem, start, threat, APPROACH, first)
+                found = falling(problem, start, threat, APPROACH)
                 starts[rank, positions] = found.x
                 margins[rank, positions] = replace(problem, objective=judge).loss(found.x)
                 return problem, found
@@ -101,15 +101,10 @@ class Neighbours(Attack):
             ) -> tuple[Problem, Minimum]:
                 problem = Problem.of(judge, part)
                 stop = -self.confidence
-                return problem, falling(problem, start, threat, self.steps, first, stop)
+                return problem, falling(problem, start, threat, self.steps, stop_below=stop)
 
             best.search(finish, positions)
         return best.problem, best.minimum
-
-
-def first_step(threat: ThreatModel) -> float:
-    """The first step as a part of the radius: under L-inf each pixel is moved by all of it."""
-    return 0.5 if threat.norm.is_box else 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
         ("classifier", {}),
         ("classifier", {"temperature": 5.0}),
         ("neighbours", {}),
-        ("nearest", {"objective": "output"}),
+        ("nearest", {"objective": "output", "search_by": "falling"}),
         ("multi-target", {}),
         ("code-switch", {}),
         ("stand-in", {}),
@@ -32,8 +32,8 @@ MEMBERS: dict[Goal, tuple[tuple[str, dict[str, Any]], ...]] = {
     ),
     "targeted": (
         ("classifier", {}),
-        ("latent", {}),
         ("neighbours", {}),
+        ("latent", {}),
         ("code-switch", {"categories": 2}),
     ),
 }

@@ -23,7 +23,7 @@ def falling(
     start: Tensor,
     threat: ThreatModel,
     steps: int,
-    first: float,
+    first: float | None = None,
     stop_below: float | None = None,
 ) -> Minimum:
     """Step against the norm's steepest direction by less and less, and project.
@@ -33,7 +33,8 @@ def falling(
         start: their first iterates, (B, C, H, W), inside the threat model.
         threat: the ball and box around the sources.
         steps: gradients to take.
-        first: the first step, as a part of the radius.
+        first: the first step, as a part of the radius; None: half of it where the ball is a box, of
+            which it moves every pixel by that, else all of it.
         stop_below: a sample whose loss is below this is done within a few steps.
 
     Returns:
@@ -47,7 +48,7 @@ def falling(
         >>> context = Context(vae, Batch(x, (0, 1), target_x=x.flip(0)))
         >>> problem = Problem.of(LatentDistance(), context)
         >>> threat = genrobust.ThreatModel("linf", 0.1)
-        >>> found = falling(problem, x, threat, 10, 0.5)
+        >>> found = falling(problem, x, threat, 10)
         >>> threat.check(found.x, x, "it")  # raises nothing: all are in ball and box
         >>> bool((found.loss < problem.loss(x)).all())
         True
@@ -55,6 +56,8 @@ def falling(
     minimum = Minimum(problem, start)
     project = threat.projector(problem.context.batch.x)
     radius = min(threat.eps, threat.norm.reach(start.shape[1:].numel()))
+    if first is None:
+        first = 0.5 if threat.norm.is_box else 1.0
     x = start
     for k in range(steps):
         loss, gradient = problem.gradient(x)

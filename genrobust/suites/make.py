@@ -22,9 +22,9 @@ ATTACKER = "committee"
 SCORERS = ("vgg", "resnet")
 CLASSES = 10
 
-#: Of ``standard`` alone: ``neighbours`` takes their place in suites, for fewer gradients. A
-#: saturated output needs all.
-IN_FULL = ("multi-target", "nearest")
+#: Of ``standard`` alone: ``neighbours`` takes its place in suites, for fewer gradients. A saturated
+#: output needs both.
+IN_FULL = ("multi-target",)
 
 
 def standard() -> tuple[AttackEntry, ...]:
@@ -60,9 +60,14 @@ def paired(labels: Tensor, sources: list[int]) -> list[int]:
 #: and none on what does not come near, but all of its alternatives (``--attack standard`` has the
 #: full budgets).
 QUICK: dict[str, Any] = {"steps": 50, "queries": 100, "patience": 2.0, "hope": 0.7}
-#: Fewer steps: of an attack whose loss does not tell when it is there, so that it cannot give up,
-#: and for each class or category of those that try all.
-STEPS = {"latent": 25, "neighbours": 24, "code-switch": 32}
+#: Less: of attacks whose loss does not tell when they are there, so that they cannot give up, and
+#: for each class or category of those that try all.
+LESS = {
+    "latent": {"steps": 25},
+    "neighbours": {"steps": 24},
+    "nearest": {"steps": 24, "classes": 1},
+    "code-switch": {"steps": 32},
+}
 #: Attacks that cost next to nothing, and so look at every source at each radius.
 EVERYWHERE = ("noise",)
 
@@ -73,7 +78,7 @@ def quick(entry: AttackEntry) -> AttackEntry:
     What takes gradients descends.
     """
     usual = make_attack(entry.attack, entry.settings).settings()
-    budget = {**QUICK, "steps": STEPS.get(entry.attack, QUICK["steps"])}
+    budget = {**QUICK, **LESS.get(entry.attack, {})}
     lower = {k: v for k, v in budget.items() if k in usual and (usual[k] is None or v < usual[k])}
     settings = {**entry.settings, **lower}
     dear = entry.attack not in EVERYWHERE

@@ -59,6 +59,16 @@ def test_who_is_low_enough_is_done_at_the_next_look() -> None:
     assert problem.backwards.tolist() == [5]  # at the limit itself nobody is done
 
 
+@pytest.mark.parametrize(("norm", "share"), [("linf", 0.5), ("l2", 1.0)])
+def test_the_first_step_is_half_of_a_radius_that_every_pixel_may_go(
+    norm: str, share: float
+) -> None:
+    problem, threat = Problem.of(darkness, grey(1)), ThreatModel(norm, 0.1)
+    x = problem.context.batch.x
+    found = falling(problem, x, threat, 1)
+    assert float(threat.distance(found.x, x)) == pytest.approx(0.1 * share, abs=1e-5)
+
+
 def test_a_ball_wider_than_the_box_has_steps_as_long_as_the_box() -> None:
     problem = Problem.of(darkness, grey(1))
     found = falling(problem, problem.context.batch.x, ThreatModel("linf", math.inf), 5, 0.3)

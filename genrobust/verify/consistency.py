@@ -14,7 +14,7 @@ from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS, is_reference
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
-from genrobust.evidence.earlier import round_of
+from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entries import is_finite
 from genrobust.evidence.entry import ExternalModel
 from genrobust.judges.load import name_of
@@ -169,16 +169,16 @@ def check_model(subject: Subject) -> str:
 
 def check_columns(evidence: Evidence) -> str:
     """All that a flag or a score may rest on is there."""
-    columns, made = kept_of(evidence.record.suite), round_of(evidence.record_bytes)
-    lacking = sorted(columns.keys() - evidence.tensors.keys())
-    if evidence.record.radii == "from the largest" and made > 0:
+    earlier = is_earlier(evidence.record_bytes)
+    lacking = sorted(kept_of(evidence.record.suite).keys() - evidence.tensors.keys())
+    if evidence.record.radii == "from the largest" and not earlier:
         raise RejectionError(
             "the run searched its radii from the largest down, as an earlier genrobust did; "
             f"measure again with genrobust {__version__}"
         )
-    if due := [name for name in lacking if columns[name].later <= made]:
+    if lacking and not earlier:
         raise RejectionError(
-            f"the evidence has no {due[0]!r}, which flags or scores rest on; measure again "
+            f"the evidence has no {lacking[0]!r}, which flags or scores rest on; measure again "
             f"with genrobust {__version__}"
         )
     if lacking:

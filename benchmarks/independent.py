@@ -1,18 +1,21 @@
 """A search with the scoring judges in hand, on what the leaderboard says stands.
 
     python benchmarks/independent.py leaderboard/entries/digits-v2/fare-vae-seed-0 ...
+    python benchmarks/independent.py leaderboard/entries/mnist-v2/zoo-* --limit 100 --steps 50 \
+        --data-root FOLDER --out benchmarks/independent-mnist.md
 
 The suites' attacks know neither of the judges that score. This one attacks the mean of their logits
 and the committee's, towards each other class, with other seeds and more steps: so it may break what
 no attack of the suite breaks, by fooling the judges and not the model. Where even it breaks next to
 nothing, what stands does not stand for want of steps, classes or the right judge.
 
-Takes entries that carry their model. Writes ``benchmarks/independent.md``.
+Takes entries that carry their model. Writes ``benchmarks/independent.md``, or what ``--out`` says.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -43,19 +46,23 @@ def main() -> None:
     parser.add_argument("entries", nargs="+", type=Path, help="folders of entries")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="so many of the suite's first sources")
     parser.add_argument("--data-root")
+    parser.add_argument("--out", type=Path, default=HERE / "independent.md")
     given = parser.parse_args()
     rows = [row for folder in given.entries for row in searched(folder, given)]
     seeds = "a seed" if given.seeds == 1 else f"{given.seeds} seeds"
+    limit = f" --limit {given.limit}" if given.limit else ""
+    of = f" Of the first {given.limit} sources." if given.limit else ""
     text = (
         "What stands at a radius by an entry, and what of it falls to a search with the scoring "
         "judges in hand: by their logits and the committee's, towards each other class, "
-        f"{given.steps} steps, {seeds}. genrobust {genrobust.__version__}, `python "
-        "benchmarks/independent.py`.\n\n"
+        f"{given.steps} steps, {seeds}.{of} genrobust {genrobust.__version__}, `python "
+        f"benchmarks/independent.py{limit}`.\n\n"
         "| entry | radius | stands | falls |\n| --- | ---: | ---: | ---: |\n"
     )
     text += "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
-    (HERE / "independent.md").write_text(text)
+    given.out.write_text(text)
     print(text)
 
 
@@ -72,8 +79,9 @@ def searched(folder: Path, given: argparse.Namespace) -> list[tuple[str, str, in
     for e, eps in enumerate(suite.eps):
         ids = [
             sample
-            for sample, eligible, first in zip(
-                suite.sample_ids, outcomes.eligible, outcomes.ignore_target, strict=True
+            for sample, eligible, first in islice(
+                zip(suite.sample_ids, outcomes.eligible, outcomes.ignore_target, strict=True),
+                given.limit,
             )
             if eligible and (first is None or first > e)
         ]

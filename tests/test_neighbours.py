@@ -145,7 +145,7 @@ def test_signs_are_required_whatever_machine_is_named(
     kept = {n: t for n, t in forger.evidence.tensors.items() if n != "probe.stopped"}
     forger.record(provenance=forger.evidence.record.provenance.model_copy(update=where))
     forger.record(flags=())._with(tensors=kept)
-    assert "no tensor 'probe.stopped" in reason(verified(forger.written(), "schema"))
+    assert "has no 'probe.stopped" in reason(verified(forger.written(), "schema"))
 
 
 @pytest.mark.parametrize("empty", [False, True])

@@ -221,7 +221,7 @@ def _trained(path: Path) -> tuple[nn.Module, Card]:
             "as 'genrobust train --judge' wrote them"
         )
     for weights in network.parameters():
-        if weights.ndim == 4:  # convolutions are quicker so, the forward pass of ``vgg`` by a half
+        if weights.ndim == 4:  # convolutions are quicker so
             weights.data = weights.data.contiguous(memory_format=torch.channels_last)
     return network, card
 

@@ -113,3 +113,12 @@ def test_neighbours_gives_up_where_the_margin_falls_too_slowly_from_class_to_cla
         seen.add(tried)
         assert int(hoping.backwards[i]) == 9 * 6 + tried * 8
     assert len(seen) > 1
+
+
+def test_neighbours_gives_none_up_where_the_ball_is_not_a_box() -> None:
+    whole, threat = neighbours(4), ThreatModel("l2", 0.4)
+    hopeless = make_attack("neighbours", {"steps": 8, "hope": 1e-9})
+    found = hopeless(whole.model, whole.batch, threat)
+    standing = found.loss >= -4
+    assert standing.any()
+    assert (found.backwards[standing] == 9 * (6 + 8)).all()

@@ -39,9 +39,10 @@ class Neighbours(Attack):
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
         surrogate: what stands in for a categorical's argmax where the judge looks.
-        hope: a sample is given up after two classes if its margin is no lower than this share of
-            the clean image's, after three if no lower than the share's square, and so on; None:
-            none is.
+        hope: in a ball that is a box, a sample is given up after two classes if its margin is no
+            lower than this share of the clean image's, after three if no lower than the share's
+            square, and so on; None: none is. In other balls none is either: under L2 the margin
+            often has not moved before the class that is reached.
 
     Reference:
         genrobust; the density is what Sitawarin & Wagner 2019, "On the robustness of deep k-nearest
@@ -68,6 +69,7 @@ class Neighbours(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, self.confidence)
+        hope = self.hope if threat.norm.is_box else None
         classes, judge = _Classes.around(context, self.classes), JudgeMargin(self.surrogate)
         x = context.batch.x
         starts = x.repeat(classes.count, *[1] * x.ndim)
@@ -92,8 +94,8 @@ class Neighbours(Attack):
         for number, (margin, ranks) in enumerate(zip(apart, order, strict=True)):
             positions = best.unbroken()
             positions = positions[margin[positions].isfinite()]
-            if self.hope is not None and number >= AT_LEAST:
-                low = self.hope ** (number - AT_LEAST + 1) * best.clean[positions]
+            if hope is not None and number >= AT_LEAST:
+                low = hope ** (number - AT_LEAST + 1) * best.clean[positions]
                 positions = positions[best.minimum.loss[positions] < low]
 
             def finish(

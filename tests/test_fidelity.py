@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import styles
 import torch
 from torch import Tensor, nn
 
@@ -27,32 +25,14 @@ from genrobust.suites import Suite
 
 pytestmark = pytest.mark.usefixtures("brief")
 
-REPOSITORY = Path(__file__).parent.parent
-
-
-def _benchmark() -> ModuleType:
-    """The table's own models, so that what it says is what is tested."""
-    spec = importlib.util.spec_from_file_location("styles", REPOSITORY / "benchmarks" / "models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["styles"] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules["styles"]
-    return module
-
-
-STYLES = _benchmark()
-OWN = {case.name: case for case in STYLES.own_cases()}
+OWN = {case.name: case for case in styles.own_cases()}
 #: One body of each honest form is enough here; the table has all.
 HONEST = [name for name, case in OWN.items() if not case.mend and "(conv)" not in name][::3]
 
 
 @pytest.mark.parametrize("name", [name for name, case in OWN.items() if case.mend])
 def test_a_style_that_is_misread_is_said_to_be_and_mended_by_a_line(name: str) -> None:
-    row = STYLES.measured(OWN[name])
+    row = styles.measured(OWN[name])
     assert row.read in ("warned", "refused")
     assert "pass " in row.said
     assert row.mended < 1e-4
@@ -61,7 +41,7 @@ def test_a_style_that_is_misread_is_said_to_be_and_mended_by_a_line(name: str) -
 
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_style_is_read_right_without_a_word(name: str) -> None:
-    row = STYLES.measured(OWN[name])
+    row = styles.measured(OWN[name])
     assert (row.read, row.lines) == ("as is", "")
     assert "may be misread" not in row.said
 
@@ -70,9 +50,9 @@ def test_an_honest_style_is_read_right_without_a_word(name: str) -> None:
 @pytest.mark.parametrize("library", ["pythae", "monai", "diffusers", "compressai"])
 def test_models_of_libraries_are_read_right_or_said_not_to_be(library: str) -> None:
     pytest.importorskip(library, exc_type=(ImportError, RuntimeError))
-    cases = [case for case in STYLES.library_cases() if case.name.startswith(library)]
+    cases = [case for case in styles.library_cases() if case.name.startswith(library)]
     few = [case for case in cases if case.mend] + [case for case in cases if not case.mend][:4]
-    rows = [STYLES.measured(case) for case in few]
+    rows = [styles.measured(case) for case in few]
     assert {row.name for row in rows if row.read in ("MISREAD", "false alarm")} == set()
     assert max(row.mended for row in rows if row.mended is not None) < 1e-4
 
@@ -164,10 +144,10 @@ def test_numbers_that_are_drawn_elsewhere_are_compared_by_their_means() -> None:
 
     members = dict(OWN["(mu, logvar) (mlp)"].build.args[0])
     forward = lambda s, x: s.image(s.mean(x) + s.std(x) * noise(s.mean(x)))  # noqa: E731
-    honest = type("VAE", (STYLES.Net,), {**members, "forward": forward})()
+    honest = type("VAE", (styles.Net,), {**members, "forward": forward})()
     assert fidelity(genrobust.wrap(honest), probe_images((1, 16, 16))).status == "equal"
     forward = lambda s, x: s.image(-s.mean(x) + s.std(x) * noise(s.mean(x)))  # noqa: E731
-    other = type("VAE", (STYLES.Net,), {**members, "forward": forward})()
+    other = type("VAE", (styles.Net,), {**members, "forward": forward})()
     with pytest.warns(GenrobustWarning, match="forward gives other pictures"):
         genrobust.wrap(other)
 
@@ -305,7 +285,7 @@ def test_a_conditional_model_is_benched_with_its_labels(digits: Tensor) -> None:
 def test_tokenizers_and_codecs_bench_end_to_end(name: str, small_suite: Suite) -> None:
     pytest.importorskip("diffusers", exc_type=(ImportError, RuntimeError))
     pytest.importorskip("compressai", exc_type=(ImportError, RuntimeError))
-    case = next(c for c in STYLES.library_cases() if c.name.endswith(name))
+    case = next(c for c in styles.library_cases() if c.name.endswith(name))
     module = case.build().eval()
     three = lambda x: x.expand(-1, 3, -1, -1)  # noqa: E731
     if name == "FactorizedPrior":

@@ -73,7 +73,7 @@ def attack_on(name: str) -> type[ObjectiveAttack]:
             "another, such as 'objective:output-distance'"
         )
     with blamed(f"the objective '{name}'", kind):
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
     fields: list[Any] = [
         (
             f.name,

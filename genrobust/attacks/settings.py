@@ -8,13 +8,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
-from functools import cached_property
-from typing import Any, get_args, get_type_hints
+from functools import cached_property, reduce
+from operator import or_
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from genrobust.errors import GenrobustError
 from genrobust.plugins import blamed
+
+#: A part of something: a little of it, or all.
+Share = Annotated[float, Field(gt=0, le=1)]
 
 #: The longest value that a sentence tells in full.
 LONGEST = 60
@@ -29,12 +33,14 @@ class Setting:
         name: what it is called.
         hint: the type of its values.
         default: what it has where nothing is given; ``MISSING`` where something must be.
+        bounded: the type with the ranges that are declared with it, as by ``Annotated``.
     """
 
     attack: str
     name: str
     hint: Any
     default: Any
+    bounded: Any
 
     @property
     def needed(self) -> bool:
@@ -45,9 +51,13 @@ class Setting:
     def kind(self) -> str:
         """The type in the words of its declaration.
 
-        >>> Setting("mine", "a", int, 5).kind, Setting("mine", "b", tuple[int, ...], ()).kind
-        ('int', 'tuple[int, ...]')
+        >>> Setting("mine", "a", float, 0.5, Share).kind
+        'float'
+        >>> Setting("mine", "b", tuple[int, ...], (), tuple[int, ...]).kind
+        'tuple[int, ...]'
         """
+        if get_origin(self.hint) is Union:  # as an alternative with a range is written
+            return str(reduce(or_, get_args(self.hint)))
         plain = isinstance(self.hint, type) and not get_args(self.hint)
         return self.hint.__name__ if plain else str(self.hint)
 
@@ -62,15 +72,20 @@ class Setting:
         has it, as a suite's file must.
 
         Raises:
-            GenrobustError: it is of another kind, NaN, or a count below 1 (or below its default).
+            GenrobustError: it is of another kind, NaN, outside the range that is declared, or a
+                count without one that is below 1 (or below its default).
         """
         found = self._of_its_kind(value)
         lowest = min(1, self.default) if type(self.default) is int else 1
-        is_count = self.hint in (int, int | None)
+        is_count = self.bounded in (int, int | None)
         if is_count and found is not None and found < lowest:
             raise self._refused(value, f"; it must be {lowest} or more")
         if isinstance(found, float) and not math.isfinite(found):
             raise self._refused(value, "; it must be a finite number")
+        try:
+            TypeAdapter(self.bounded).validate_python(found, strict=True)
+        except ValidationError as problem:
+            raise self._refused(value, self._why(problem, value)) from problem
         return found
 
     def _of_its_kind(self, value: Any) -> Any:
@@ -81,8 +96,10 @@ class Setting:
             try:
                 return self._type.validate_json(json.dumps(value), strict=True)
             except (ValueError, TypeError):
-                why = f": {problem.errors()[0]['msg']}; {self._allowed(value)}"
-                raise self._refused(value, why) from problem
+                raise self._refused(value, self._why(problem, value)) from problem
+
+    def _why(self, problem: ValidationError, given: Any) -> str:
+        return f": {problem.errors()[0]['msg']}; {self._allowed(given)}"
 
     def _allowed(self, given: Any) -> str:
         near = difflib.get_close_matches(str(given), map(str, get_args(self.hint)), n=1)
@@ -108,9 +125,11 @@ def declared(name: str, kind: type) -> dict[str, Setting]:
         [40]
     """
     with blamed(f"the attack '{name}'", kind):
-        hints = get_type_hints(kind)
+        hints, bounded = get_type_hints(kind), get_type_hints(kind, include_extras=True)
         return {
-            field.name: Setting(name, field.name, hints[field.name], _default(field))
+            field.name: Setting(
+                name, field.name, hints[field.name], _default(field), bounded[field.name]
+            )
             for field in dataclasses.fields(kind)
             if field.init
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
@@ -34,10 +36,10 @@ class BIM(Attack):
     needs_judge = True
     needs_ball = True
 
-    step_size: float = 1 / 255
+    step_size: PositiveFloat = 1 / 255
     steps: int = 0
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
@@ -44,7 +46,7 @@ class Camuto(Attack):
     restarts: int = 5
     iterations: int = 15_000
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -48,12 +49,12 @@ class CarliniWagner(Attack):
 
     steps: int = 10_000
     searches: int = 9
-    learning_rate: float = 0.01
-    confidence: float = 0.0
-    initial: float = 1e-3
+    learning_rate: PositiveFloat = 0.01
+    confidence: NonNegativeFloat = 0.0
+    initial: PositiveFloat = 1e-3
     abort_early: bool = True
     surrogate: Surrogate = "straight-through"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         x = context.batch.x

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.attacks.search import restarted_apgd
 from genrobust.batch import Context
@@ -41,10 +43,10 @@ class Classifier(Attack):
 
     steps: int = 100
     restarts: int = 1
-    confidence: float = 4.0
+    confidence: NonNegativeFloat = 4.0
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
-    patience: float | None = None
+    temperature: PositiveFloat = 1.0
+    patience: PositiveFloat | None = None
 
     def applies_to(self, posterior: Posterior) -> bool:
         # Without a categorical all surrogates are one: an ensemble needs it but once.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.attacks.search import BestOf, restarted_apgd
 from genrobust.batch import Context
@@ -47,8 +49,8 @@ class CodeSwitch(Attack):
     steps: int = 100
     categories: int = 9
     restarts: int = 1
-    confidence: float = 4.0
-    patience: float | None = None
+    confidence: NonNegativeFloat = 4.0
+    patience: PositiveFloat | None = None
 
     def applies_to(self, posterior: Posterior) -> bool:
         return posterior.is_discrete

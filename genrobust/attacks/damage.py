@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
@@ -40,7 +42,7 @@ class DamageAttack(Attack):
     steps: int = 100
     restarts: int = 3
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
@@ -35,7 +37,7 @@ class FGSM(Attack):
     needs_ball = True
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         problem = Problem.of(JudgeCrossEntropy(self.surrogate, self.temperature), context)

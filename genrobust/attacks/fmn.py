@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.closest import Closest
 from genrobust.attacks.code_switch import switches
 from genrobust.attacks.multitarget import other_classes
+from genrobust.attacks.settings import Share
 from genrobust.batch import Context
 from genrobust.objectives.base import Objective
 from genrobust.objectives.classifier import JudgeMargin, deployed_margin
@@ -36,8 +38,8 @@ class FMN(Attack):
     Args:
         steps: gradients per objective.
         step_size: Euclidean length of the first step, in pixel units.
-        gamma: by which share a radius changes at first. The paper has 0.05 and tunes it; with few
-            steps more is better.
+        gamma: by which share a radius changes at first, 1 at most. The paper has 0.05 and tunes
+            it; with few steps more is better.
         confidence: how far the margin must fall below 0, in logits.
         classes: how many other classes to aim at in untargeted attacks, likeliest first.
         categories: how many switches of a discrete code to try, from the one that lacks least.
@@ -54,9 +56,9 @@ class FMN(Attack):
     needs_judge = True
 
     steps: int = 100
-    step_size: float = 1.0
-    gamma: float = 0.2
-    confidence: float = 0.0
+    step_size: PositiveFloat = 1.0
+    gamma: Share = 0.2
+    confidence: NonNegativeFloat = 0.0
     classes: int = 3
     categories: int = 4
 

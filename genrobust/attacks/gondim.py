@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.sweep import PenaltySweep
@@ -39,7 +40,7 @@ class GondimSweep(PenaltySweep):
     tries_zero = True
 
     steps: int = 3000
-    learning_rate: float = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     optimizer: Literal["adam", "lbfgsb"] = "adam"
 
     def minimise(self, problem: Problem, start: Tensor, threat: ThreatModel) -> Minimum:

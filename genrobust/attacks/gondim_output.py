@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.gondim import GondimSweep
 from genrobust.models.model import Surrogate
 from genrobust.objectives.output import SquaredOutputError
@@ -27,7 +29,7 @@ class GondimOutput(GondimSweep):
     name = "gondim-output"
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def objective(self) -> SquaredOutputError:
         return SquaredOutputError(self.surrogate, self.temperature)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -46,8 +47,8 @@ class Khan(Attack):
 
     directions: int = 5
     scales: int = 40
-    smallest: float = 0.1
-    largest: float = 10.0
+    smallest: PositiveFloat = 0.1
+    largest: PositiveFloat = 10.0
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         x = context.batch.x

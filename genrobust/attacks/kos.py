@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -42,9 +43,9 @@ class KosAttack(Attack):
     paper = "Kos, Fischer & Song 2018"
     norms = ("any",)
 
-    distance_weight: float = 0.75
+    distance_weight: NonNegativeFloat = 0.75
     steps: int = 1000
-    learning_rate: float = 0.1
+    learning_rate: PositiveFloat = 0.1
     as_published: bool = False
 
     def minimise(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Goal
@@ -39,7 +40,7 @@ class KosLVAE(KosAttack):
 
     aim: Aim = "mean"
     reconstruct_target: bool = True
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def needs(self, goal: Goal) -> tuple[str, ...]:
         return ("references", "target_labels") if self.aim == "mean" else ("target_x",)

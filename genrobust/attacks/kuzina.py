@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import LABELS, Attack, Goal, goal_of
@@ -34,8 +35,9 @@ class Kuzina(Attack):
         restarts: random starts, the best kept; default 1 targeted, 10 untargeted.
         learning_rate: the first, in pixel units a unit of the gradient.
         patience: steps without gain before the rate is halved.
-        smallest: a rate below this ends a sample's run.
-        start_noise: standard deviation, in pixel units.
+        smallest: a rate below this ends a sample's run; 0: none does.
+        start_noise: standard deviation, in pixel units, above 0: untargeted, no gradient leads
+            away from the source itself.
         as_published: each restart gives its last iterate in place of its best. The published code's
             other departure (reconstructions from drawn codes) is in how it scores.
 
@@ -52,10 +54,10 @@ class Kuzina(Attack):
     objective: Literal["skl", "kl-forward", "kl-reverse", "means", "clf"] = "skl"
     steps: int | None = None
     restarts: int | None = None
-    learning_rate: float = 1.0
+    learning_rate: PositiveFloat = 1.0
     patience: int = 20
-    smallest: float = 1e-6
-    start_noise: float = 0.2
+    smallest: NonNegativeFloat = 1e-6
+    start_noise: PositiveFloat = 0.2
     as_published: bool = False
 
     def needs(self, goal: Goal) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -34,7 +35,7 @@ class KuzinaLinearised(Attack):
         chains: random beginnings.
         length: of each hop in L2, in pixel units. Under a finite eps each hop has the ball's
             radius in its norm instead, and its end is projected.
-        start_noise: standard deviation of the first e.
+        start_noise: standard deviation of the first e, above 0: from 0 no step leads away.
         as_published: each hop ends in (image - min) / (max - min), with the image's own extremes,
             where the default cuts to the box; a finite eps has the last word all the same.
 
@@ -49,11 +50,11 @@ class KuzinaLinearised(Attack):
     norms = ("any",)
 
     steps: int = 300
-    learning_rate: float = 10.0
+    learning_rate: PositiveFloat = 10.0
     hops: int = 2
     chains: int = 3
-    length: float = 0.9
-    start_noise: float = 0.2
+    length: PositiveFloat = 0.9
+    start_noise: PositiveFloat = 0.2
     as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

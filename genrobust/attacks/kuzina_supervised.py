@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.objectives.kuzina import PosteriorMatch
@@ -37,8 +39,8 @@ class KuzinaSupervised(Attack):
     norms = ("any",)
 
     steps: int = 1000
-    learning_rate: float = 0.1
-    distance_weight: float = 1.0
+    learning_rate: PositiveFloat = 0.1
+    distance_weight: NonNegativeFloat = 1.0
     patience: int = 100
     as_published: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -41,7 +42,7 @@ class MultiTarget(Attack):
 
     steps: int = 100
     classes: int = 9
-    confidence: float = 4.0
+    confidence: NonNegativeFloat = 4.0
     surrogate: Surrogate = "softmax"
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -49,7 +50,7 @@ class Nearest(Attack):
     steps: int = 100
     classes: int = 3
     objective: Literal["latent", "output"] = "latent"
-    confidence: float = 4.0
+    confidence: NonNegativeFloat = 4.0
     search_by: Literal["adaptive", "falling"] = "adaptive"
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

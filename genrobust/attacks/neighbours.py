@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.search import BestOf
+from genrobust.attacks.settings import Share
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
 from genrobust.objectives.classifier import JudgeMargin
@@ -39,10 +41,10 @@ class Neighbours(Attack):
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
         surrogate: what stands in for a categorical's argmax where the judge looks.
-        hope: in a ball that is a box, a sample is given up after two classes if its margin is no
-            lower than this share of the clean image's, after three if no lower than the share's
-            square, and so on; None: none is. In other balls none is either: under L2 the margin
-            often has not moved before the class that is reached.
+        hope: above 0 and 1 at most. In a ball that is a box, a sample is given up after two classes
+            if its margin is no lower than this share of the clean image's, after three if no lower
+            than the share's square, and so on; None: none is. In other balls none is either: under
+            L2 the margin often has not moved before the class that is reached.
 
     Reference:
         genrobust; the density is what Sitawarin & Wagner 2019, "On the robustness of deep k-nearest
@@ -58,9 +60,9 @@ class Neighbours(Attack):
 
     steps: int = 50
     classes: int = 9
-    confidence: float = 4.0
+    confidence: NonNegativeFloat = 4.0
     surrogate: Surrogate = "softmax"
-    hope: float | None = None
+    hope: Share | None = None
 
     def expected_passes(self) -> int:
         """Who stands is mostly given up after a class more than each is led to."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.attacks.search import restarted_apgd
 from genrobust.batch import Context
@@ -37,7 +39,7 @@ class Output(Attack):
     steps: int = 100
     restarts: int = 1
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         objective = OutputDistance(self.surrogate, self.temperature)

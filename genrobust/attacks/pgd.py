@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.models.model import Surrogate
@@ -38,10 +40,10 @@ class PGD(Attack):
     needs_ball = True
 
     steps: int = 40
-    relative_step: float = 1 / 30
+    relative_step: PositiveFloat = 1 / 30
     restarts: int = 1
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.objectives.photoguard import EncoderDistance
@@ -37,7 +39,7 @@ class PhotoGuard(Attack):
     needs_ball = True
 
     steps: int = 1000
-    step_size: float = 0.01
+    step_size: PositiveFloat = 0.01
     as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

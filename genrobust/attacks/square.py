@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
+from genrobust.attacks.settings import Share
 from genrobust.batch import Batch, Context
 from genrobust.objectives.classifier import deployed_margin
 from genrobust.optimizers import Minimum, Problem
@@ -44,8 +46,8 @@ class Square(Attack):
     needs_judge = True
 
     queries: int = 300
-    confidence: float = 4.0
-    first_share: float = 0.3
+    confidence: NonNegativeFloat = 4.0
+    first_share: Share = 0.3
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         whole = problem = Problem.of(deployed_margin, context)
@@ -61,7 +63,7 @@ class Square(Attack):
                 if not len(problem.index):
                     break
             part: Batch = problem.context.batch
-            side = self._side(query, part.x.shape[-1])
+            side = self._side(query, min(part.x.shape[-2:]))
             patches = torch.stack(
                 [_patch(part.x[0], side, streams[i]) for i in problem.index.tolist()]
             ).to(part.x)
@@ -71,9 +73,9 @@ class Square(Attack):
             minimum.update(problem.index, moved, problem.loss(moved))
         return whole, minimum
 
-    def _side(self, query: int, width: int) -> int:
+    def _side(self, query: int, largest: int) -> int:
         halvings = sum(query >= share * self.queries for share in SHRINK_AT)
-        return max(1, round(width * (self.first_share / 2**halvings) ** 0.5))
+        return max(1, round(largest * (self.first_share / 2**halvings) ** 0.5))
 
 
 def _stripes(image: Tensor, stream: torch.Generator) -> Tensor:

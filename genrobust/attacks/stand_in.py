@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.differences import LOOK, MOST, agreement, jacobian
 from genrobust.attacks.search import BestOf
+from genrobust.attacks.settings import Share
 from genrobust.batch import Context
 from genrobust.objectives.classifier import aim, judge_logits, judge_margin, margin
 from genrobust.optimizers import Minimum, Problem, apgd
@@ -43,7 +45,7 @@ class StandIn(Attack):
         rounds: fits of each kind, with differences half as long each time.
         blocks: the most blocks of pixels whose slopes are told apart; a fit takes twice as many
             passes, or up to four times.
-        agree: the cosine below which gradients are not trusted.
+        agree: the cosine below which gradients are not trusted, above 0 and 1 at most.
         confidence: how far the judge's margin must fall below 0, in logits, before a sample is
             done.
 
@@ -61,8 +63,8 @@ class StandIn(Attack):
     steps: int = 50
     rounds: int = 2
     blocks: int = MOST
-    agree: float = 0.8
-    confidence: float = 4.0
+    agree: Share = 0.8
+    confidence: NonNegativeFloat = 4.0
 
     def expected_passes(self) -> int:
         return LOOKS * LOOK[0]  # models whose gradients are right pay for no more

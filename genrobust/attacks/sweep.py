@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -65,8 +66,8 @@ class PenaltySweep(Attack):
     power: ClassVar[Literal[1, 2]] = 2
 
     points: int = 50
-    lowest: float = 2.0**-20
-    highest: float = 2.0**20
+    lowest: PositiveFloat = 2.0**-20
+    highest: PositiveFloat = 2.0**20
 
     @abstractmethod
     def objective(self) -> Objective:

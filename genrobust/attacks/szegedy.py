@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat
 
 from genrobust.attacks.base import Attack
 from genrobust.attacks.closest import Bisection, Closest
@@ -46,9 +47,9 @@ class Szegedy(Attack):
 
     searches: int = 15
     iterations: int = 100
-    initial: float = 1.0
+    initial: PositiveFloat = 1.0
     surrogate: Surrogate = "straight-through"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         x = context.batch.x

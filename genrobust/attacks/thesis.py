@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -27,7 +28,7 @@ class Thesis(Attack):
         steps: of Adam.
         learning_rate: Adam's.
         distance_weight: lambda.
-        start_noise: standard deviation, in pixel units.
+        start_noise: standard deviation, in pixel units; 0: the source is the start.
         as_published: search as the published code does, which never zeroes the gradient, so that
             each step of Adam takes the sum of all gradients so far, and returns the last iterate.
             Its other departures (codes of categorical latents drawn at random, a judge with
@@ -44,9 +45,9 @@ class Thesis(Attack):
     norms = ("linf",)
 
     steps: int = 1000
-    learning_rate: float = 1e-3
-    distance_weight: float = 1.0
-    start_noise: float = 0.2
+    learning_rate: PositiveFloat = 1e-3
+    distance_weight: NonNegativeFloat = 1.0
+    start_noise: NonNegativeFloat = 0.2
     as_published: bool = False
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import Attack
@@ -41,7 +42,7 @@ class UniversalAttack(Attack):
     couples_samples = True
 
     passes: int = 300
-    learning_rate: float = 1e-4
+    learning_rate: PositiveFloat = 1e-4
     as_published: bool = False
 
     @abstractmethod

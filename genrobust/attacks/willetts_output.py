@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import PositiveFloat
+
 from genrobust.attacks.willetts import WillettsSweep
 from genrobust.metrics.likelihood import Likelihood
 from genrobust.objectives.elbo import TargetELBO
@@ -30,7 +32,7 @@ class WillettsOutput(WillettsSweep):
     name = "willetts-output"
 
     likelihood: Likelihood = "bernoulli"
-    std: float = 1.0
+    std: PositiveFloat = 1.0
     draws: int = 0
 
     def objective(self) -> TargetELBO:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.batch import Batch, Context
@@ -24,7 +25,7 @@ class JudgeMargin:
     needs_judge: ClassVar[bool] = True
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
@@ -42,7 +43,7 @@ class JudgeCrossEntropy:
     needs_judge: ClassVar[bool] = True
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         logits = judge_logits(

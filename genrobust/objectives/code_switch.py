@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from genrobust.batch import Context
@@ -36,7 +37,7 @@ class CodeSwitch:
 
     part: int
     wanted: dict[int, list[int]]
-    confidence: float = 4.0
+    confidence: NonNegativeFloat = 4.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         posterior = context.model.encode(x_adv)

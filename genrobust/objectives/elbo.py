@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.batch import Context
@@ -33,7 +34,7 @@ class TargetELBO:
     goals: ClassVar[tuple[str, ...]] = ("targeted",)
 
     likelihood: Likelihood = "bernoulli"
-    std: float = 1.0
+    std: PositiveFloat = 1.0
     draws: int = 0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from genrobust.batch import Context
@@ -60,7 +61,7 @@ class VAELoss:
 
     class_images: Tensor | None = None
     reconstructed: bool = True
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         posterior = context.model.encode(x_adv)

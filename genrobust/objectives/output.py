@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.batch import Context
@@ -21,7 +22,7 @@ class OutputDistance:
     """
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
@@ -41,7 +42,7 @@ class Damage:
     goals: ClassVar[tuple[str, ...]] = ("untargeted",)
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)
@@ -58,7 +59,7 @@ class SquaredOutputError:
     goals: ClassVar[tuple[str, ...]] = ("targeted",)
 
     surrogate: Surrogate = "softmax"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __call__(self, x_adv: Tensor, context: Context) -> Tensor:
         image = context.model.surrogate(x_adv, self.surrogate, self.temperature)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from genrobust.attacks.base import Attack
@@ -112,7 +113,7 @@ class Bridge(Attack):
     required: ClassVar[tuple[str, ...]] = ()
 
     surrogate: Surrogate = "deployed"
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
         if self.surrogate not in get_args(Surrogate):

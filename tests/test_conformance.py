@@ -14,7 +14,7 @@ import pytest
 import torch
 from attack_cases import Coarse
 from linear_problems import linear_judge
-from torch import Tensor
+from torch import Tensor, nn
 
 import genrobust
 from genrobust.attacks import Attack, make_attack
@@ -25,6 +25,7 @@ from genrobust.models.check import probe_images
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Minimum, Problem
+from genrobust.posterior import Categorical, Point, Posterior
 from genrobust.testing import AttackConformance, ModelConformance
 from genrobust.threat import ThreatModel
 
@@ -92,6 +93,30 @@ class TestBridges(OfCoarse):
     @pytest.fixture(params=BRIDGED)
     def attack(self, request: pytest.FixtureRequest) -> Attack:
         return make_attack(request.param, BRIDGED[request.param])
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("shape", [(3, 2, 40), (3, 40, 2)])
+def test_images_may_be_wider_than_high_and_higher_than_wide(
+    name: str, shape: tuple[int, int, int]
+) -> None:
+    x, references = probe_images(shape, 2), probe_images(shape, 20)
+    pixels = x[0].numel()
+    model = adapt(
+        nn.Identity(),
+        encode=lambda x: Posterior((Point(x.flatten(1)), Categorical(x.flatten(1)[:, :5]))),
+        decode=lambda z: z[:, :pixels].reshape(-1, *shape) + z[:, pixels:].mean(),
+        input_shape=shape,
+    )
+    judge = linear_judge(pixels)
+    labels = judge.module(x).argmax(1)
+    known = references, torch.arange(20) % 10
+    batch = Batch(x, (0, 1), labels=labels, judge=judge, references=known)
+    aimed = replace(batch, target_x=x.flip(0), target_labels=(labels + 1) % 10)
+    goals = {"targeted": aimed, "untargeted": batch}
+    attack, threat = make_attack(name, OURS[name]), ThreatModel("linf", 0.1)
+    for goal in attack.goals:
+        threat.check(attack(model, goals[goal], threat).x_adv, x, name)
 
 
 #: No test of the conformance suite changes the model that it is given.

@@ -7,43 +7,30 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from genrobust.arguments import text, truth, whole
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.adapters import Reader
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
-from genrobust.models.decoded import image_of
 from genrobust.models.fidelity import IMAGES, fidelity, say
-from genrobust.models.forward import Alone, Forward
 from genrobust.models.kept import Attributes, Held
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel, images_at_once
 from genrobust.models.modules import (
     as_module,
     freeze,
-    has_forward,
-    method,
     qualified_name,
     shape_of,
     unwrapped,
 )
-from genrobust.models.precision import Passage, precision_of
 from genrobust.models.quantiser import by_tokens
 from genrobust.models.typed import typed_of
+from genrobust.models.within import Functions, Within
 from genrobust.modes import plain_modes
-from genrobust.posterior import Categorical, Posterior
+from genrobust.posterior import Categorical
 from genrobust.projects import plain_name
-from genrobust.reach import Uncounted
-from genrobust.seeding import seeded
-
-#: How many images an encoder is tried with whose output does not say what it holds: a number that
-#: no other dimension is likely to have.
-TRIED = 5
 
 #: How many channels images have, at the end of the shape too where a model has them last.
 COLOURS = (1, 3, 4)
@@ -230,111 +217,44 @@ def _adapted(
     name: str | None = None,
 ) -> GenerativeModel:
     _require_functions(encode=encode, decode=decode, deploy=deploy)
-    low, high = _ordered(value_range)
+    own_range = _ordered(value_range)
     clamp, differentiable = truth("clamp", clamp), truth("differentiable", differentiable)
     max_batch = images_at_once(max_batch)
     draws = _often(draws)
-    unit = (low, high) == (0, 1)
     shape = shape_of(module, input_shape)
     if shape[0] == shape[1] > max(COLOURS) and shape[2] in COLOURS:
         _warn_of_last_channels(shape)
-    flat = _flat(shape)
-    run_encoder = encode or method(module, "encode", "encoder")
-    run_decoder = decode or method(module, "decode", "decoder")
+    functions = Functions.of(module, encode, decode, deploy)
     typed = typed_of(module, encode, decode, labels)
-    alone = isinstance(encode, nn.Identity) or (run_encoder is None and run_decoder is None)
-    whole = decode or deploy or (module if has_forward(module) else None)
-    if alone and whole is not None:  # the image is its own code
-        run_encoder, run_decoder = _itself, Alone(whole)
-        deploy = None if whole is deploy else deploy
-    if run_encoder is None or run_decoder is None:
-        raise _lacking(module, "encode" if run_encoder is None else "decode")
-    decoding = run_decoder
-    if labels is not None:
-        conditional = Conditional(run_encoder, run_decoder, labels)
-        encoding, decoding = Forward(conditional.encode), conditional.decode
-    else:
-        encoding = Forward(run_encoder)
+    conditional = Conditional(functions.encode, functions.decode, labels) if labels else None
     freeze(module)
-    trains = module.training  # whether it has no other mode, as an exported program
-
-    def require_eval() -> None:
-        if module.training and not trains:
-            raise GenrobustError(
-                f"the module of '{chosen}' is in train mode again, where batch norm and dropout "
-                "make another model of it; call its eval() first (genrobust.attack and bench do, "
-                "and put it back)"
-            )
-
-    def entering(x: Tensor, function: object) -> Passage:
-        require_eval()
-        # A copy in any case: what the module does to it in place stays there.
-        inside = x.clone() if unit else x * (high - low) + low
-        return Passage(inside, precision_of(function, module, "encoder"))
-
-    deploying = Forward(deploy) if deploy else None
-    trials, tried = count(), Uncounted(min(TRIED, max_batch or TRIED))
-
-    def try_once() -> Any:
-        device = next(module.parameters(), torch.empty(0)).device
-        with torch.no_grad(), seeded(device, "trial", next(trials)):
-            few = probe_images(shape, tried.value).to(device)
-            return encoding(entering(few, run_encoder).inside)
-
-    def say(what: str) -> None:
-        warnings.warn(f"{chosen}: {typed.put(what)}", GenrobustWarning, stacklevel=2)
-
-    read = Reader(try_once, say)
-
-    def encoder(x: Tensor) -> Posterior:
-        passage = entering(x, run_encoder)
-        with typed.spoken():
-            posterior = read(encoding(passage.inside))
-        posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
-        return passage.leave_posterior(posterior)
-
-    def to_image(output: Any, passage: Passage, given: Tensor, who: str, argument: str) -> Tensor:
-        (image,) = passage.leave(_beside(given, image_of(output, who, argument), who))
-        image = image.clone() if unit else (image - low) / (high - low)
-        return image.reshape(-1, *shape) if image.shape[1:] in flat else image
-
-    def decoder(code: Tensor) -> Tensor:
-        require_eval()
-        passage = Passage(code, precision_of(run_decoder, module, "decoder"))
-        output = decoding(read.for_decoder(passage.inside))
-        return to_image(output, passage, code, "the decoder", "decode")
-
-    def deployed(x: Tensor) -> Tensor:
-        assert deploying is not None
-        passage = entering(x, deploy)
-        return to_image(deploying(passage.inside), passage, x, "deploy=", "deploy")
-
     kind = type(unwrapped(module))
+    chosen = text("name", name, "mine") if name else kind.__name__
     spec: dict[str, Any] = {
         "class": f"{plain_name(kind.__module__)}.{kind.__qualname__}".removeprefix("__main__."),
-        "encode": qualified_name(run_encoder),
-        "decode": qualified_name(run_decoder),
-        "value_range": [low, high],
+        "encode": qualified_name(functions.encode),
+        "decode": qualified_name(functions.decode),
+        "value_range": [*own_range],
     }
-    chosen = text("name", name, "mine") if name else kind.__name__
-    if alone and whole is not None:
+    if functions.alone:
         spec[FORWARD_ALONE] = True
     if labels is not None:
         spec["labels"] = qualified_name(labels)
-    if deploy is not None:
-        spec["deploy"] = qualified_name(deploy)
+    if functions.deploy is not None:
+        spec["deploy"] = qualified_name(functions.deploy)
+    within = Within(chosen, module, functions, conditional, shape, own_range, typed, max_batch)
     return GenerativeModel(
         chosen,
         module,
         shape,
-        encoder,
-        decoder,
+        within.encode,
+        within.decode,
         clamp=clamp,
-        deploy=None if deploy is None else deployed,
+        deploy=None if functions.deploy is None else within.deploy,
         draws=draws,
         differentiable=differentiable,
         max_batch=max_batch,
-        condition=None if labels is None else conditional.told,
+        condition=conditional.told if conditional else None,
         spec=spec,
         typed=typed,
     )
@@ -377,39 +297,3 @@ def _ordered(value_range: tuple[float, float]) -> tuple[float, float]:
             f"value_range is (lowest, highest) pixel, such as (-1, 1), not {value_range}"
         )
     return low, high
-
-
-def _itself(x: Tensor) -> Tensor:
-    return x
-
-
-def _flat(shape: tuple[int, int, int]) -> set[tuple[int, ...]]:
-    """The shapes in which an image's pixels are in its own order: no patches, no channels last."""
-    channels, height, width = shape
-    pixels = channels * height * width
-    flat = {(pixels,), (1, pixels), (channels, height * width)}
-    return flat | {(height, width), (pixels, 1)} if channels == 1 else flat
-
-
-def _lacking(module: nn.Module, what: str) -> GenrobustError:
-    listed = hasattr(unwrapped(module), f"{what}r")
-    kind = f"{type(module).__name__} has neither '{what}' nor '{what}r'"
-    forward = ", or encode=torch.nn.Identity() to read it by its forward alone"
-    return GenrobustError(
-        f"{kind}{' that can be called' if listed else ''}; pass {what}=, a function that {what}s a "
-        f"batch{forward if has_forward(module) else ''}"
-    )
-
-
-def _beside(given: Tensor, output: Tensor, who: str) -> Tensor:
-    """What a function gave, in the precision of what it was given.
-
-    Raises:
-        GenrobustError: it is on another device.
-    """
-    if output.device != given.device:
-        raise GenrobustError(
-            f"{who} gave a tensor on '{output.device}' for one on '{given.device}'; keep what it "
-            "makes where its input is, such as torch.zeros(3, device=x.device)"
-        )
-    return output.to(given.dtype)

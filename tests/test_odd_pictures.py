@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import sys
+import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -602,3 +607,70 @@ def test_alpha_of_files_is_left_out_and_that_of_arrays_is_a_channel(
 def test_a_stream_is_refused_with_what_to_type() -> None:
     with pytest.raises(GenrobustError, match=r"such as list\(data\) of one without len"):
         pictures_in((item for item in [(PICTURE, 0)]), "test")
+
+
+def _png_of_16_bits(kind: int, channels: int) -> bytes:
+    """A picture of 4 by 4 pixels of a kind that PIL reads and does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        ends = zlib.crc32(name + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + name + content + ends
+
+    header = bytes([0, 0, 0, 4, 0, 0, 0, 4, 16, kind, 0, 0, 0])
+    rows = zlib.compress(b"".join(bytes(1 + 8 * channels) for _ in range(4)))
+    parts = ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rgb.png", _png_of_16_bits(2, 3)),
+        ("grey-and-alpha.png", _png_of_16_bits(4, 2)),
+        ("rgba.png", _png_of_16_bits(6, 4)),
+        ("grey.png", _png_of_16_bits(0, 1)),
+        ("rgb.ppm", b"P6 4 4 65535\n" + bytes(96)),
+        ("rgb.ppm", b"P6 4 4 1023\n" + bytes(96)),
+    ],
+)
+def test_more_than_8_bits_a_channel_are_refused_and_not_cut(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    said = "more than 8 bits a channel .* give pictures of 8 bits a channel, or a .npz of floats"
+    with pytest.raises(GenrobustError, match=f"the picture '.*{name}': it has {said}"):
+        pictures_in(tmp_path, "test").read(0)
+    with Image.open(tmp_path / name) as held, pytest.raises(GenrobustError, match=said):
+        pictures_in([held], "test").read(0)
+
+
+def test_fewer_bits_a_channel_are_spread_over_the_range(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6 4 4 15\n" + bytes(24) + bytes([15] * 24))
+    (tmp_path / "b.bmp").write_bytes(_bmp_of_16_bits())
+    found = pictures_in(tmp_path, "test")
+    assert [int(found.read(i).max()) for i in range(2)] == [255, 255]
+
+
+def _bmp_of_16_bits() -> bytes:
+    """Of these 5 are a channel's."""
+    sizes = struct.pack("<IiiHHIIiiII", 40, 2, 1, 1, 16, 0, 4, 0, 0, 0, 0)
+    return struct.pack("<2sIHHI", b"BM", 58, 0, 0, 54) + sizes + b"\xff\x7f\0\0"
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "webp"])
+def test_that_of_several_frames_the_first_is_read_is_said(kind: str, tmp_path: Path) -> None:
+    white = Image.new("RGB", PICTURE.size, "white")
+    PICTURE.save(tmp_path / f"one.{kind}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pictures_in(tmp_path, "test").read(0)
+    PICTURE.save(tmp_path / f"many.{kind}", save_all=True, append_images=[white, PICTURE])
+    with pytest.warns(GenrobustWarning, match=r"several frames, .* save each frame as a file"):
+        pictures_in(tmp_path, "test").read(0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such files")
+def test_a_pipe_called_as_a_picture_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "1.png")
+    with pytest.raises(GenrobustError, match=r"1\.png' cannot be read \(it is a pipe, not a file"):
+        pictures_in(tmp_path, "test").read(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.arguments import require_pixels, tensor
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
+from genrobust.files import open_file
 
 #: How likely an axis of so many entries is that of the channels: grey and colour, and with alpha.
 CHANNELS = {1: 2, 3: 2, 2: 1, 4: 1}
+
+#: How PIL calls pixels of 16 bits a channel; what ends in 16 alone has 16 bits in all.
+_DEEP = re.compile(r";16[BLN]")
 
 #: (C, H, W).
 Shape = tuple[int, int, int]
@@ -93,13 +98,24 @@ def _turned(pixels: Tensor, channels: int) -> Tensor:
 def opened(file: Path) -> Tensor:
     """A picture's file as bytes (C, H, W), grey or in colour, upright, without alpha.
 
+    Of several frames it is the first, which is said.
+
     Raises:
-        GenrobustError: it cannot be read.
+        GenrobustError: it cannot be read, or has more than 8 bits a channel.
     """
     from PIL import Image
 
     try:
-        with Image.open(file) as picture:
+        with open_file(file) as content, Image.open(content) as picture:
+            _require_bytes(picture)
+            # The second picture of a camera's .mpo, which may end in .jpg, is a preview.
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+                warnings.warn(
+                    "of a picture file of several frames, as an animation or a stack is, the first "
+                    "alone is read; save each frame as a file of its own to have all count",
+                    GenrobustWarning,
+                    stacklevel=2,
+                )
             return pixels_of(_upright(picture))
     except GenrobustError as problem:
         raise GenrobustError(f"the picture '{file}': {problem}") from problem
@@ -107,6 +123,25 @@ def opened(file: Path) -> Tensor:
         raise GenrobustError(
             f"the picture '{file}' cannot be read ({in_a_line(problem)}); repair or remove it"
         ) from problem
+
+
+def _require_bytes(picture: Any) -> None:
+    """PIL's picture has no more than 8 bits a channel; in colour PIL cuts more without a word."""
+    if picture.mode[0] in "IF" or any(map(_is_deep, getattr(picture, "tile", ()))):
+        raise GenrobustError(
+            f"it has more than 8 bits a channel (PIL's mode is {picture.mode}); give pictures of "
+            "8 bits a channel, or a .npz of floats in [0, 1]"
+        )
+
+
+def _is_deep(part: Any) -> bool:
+    """Whether this part of a file, which is not decoded yet, has more than 8 bits a channel."""
+    decoder, _, _, how = part
+    words = how if isinstance(how, tuple) else (how,)
+    highest = max((word for word in words if isinstance(word, int)), default=0)
+    if decoder.startswith("ppm"):
+        return highest > 255
+    return any(isinstance(word, str) and _DEEP.search(word) for word in words)
 
 
 def _upright(picture: Any) -> Any:
@@ -134,8 +169,7 @@ def pixels_of(picture: Any, shape: Shape | None = None) -> Tensor:
         torch.Size([3, 8, 9])
     """
     if hasattr(picture, "convert"):  # PIL's, whose height may be 1 or 3 as channels are
-        if picture.mode[0] in "IF":
-            raise GenrobustError(f"its mode is {picture.mode}; give pictures of 8 bits a channel")
+        _require_bytes(picture)
         grey = picture.mode in ("1", "L", "LA", "La")
         found = torch.from_numpy(np.array(picture.convert("L" if grey else "RGB")))
         return found[None] if grey else found.permute(2, 0, 1)

@@ -669,8 +669,46 @@ def test_that_of_several_frames_the_first_is_read_is_said(kind: str, tmp_path: P
         pictures_in(tmp_path, "test").read(0)
 
 
+def test_pictures_are_also_where_links_of_folders_lead(tmp_path: Path) -> None:
+    """Each place counts once, so that a link that leads up again makes no more of them."""
+    home, far = tmp_path / "home", tmp_path / "far"
+    _pictures(home, "a", "b")
+    _pictures(far, "more", "more/deep")
+    (home / "a" / "link").symlink_to(far)
+    (home / "a" / "up").symlink_to(home)
+    (home / "a" / "again").symlink_to(home / "a")
+    found = pictures_in(home, "test")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 0, 0, 1]
+
+
+def test_a_folder_may_be_called_as_a_picture_is(tmp_path: Path) -> None:
+    _pictures(tmp_path, "a.png", "b.png/deep.jpg")
+    found = pictures_in(tmp_path, "test")
+    assert (found.count, found.classes) == (2, 2)
+    assert found.read(1).shape[0] == 3
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such files")
 def test_a_pipe_called_as_a_picture_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "1.png")
     with pytest.raises(GenrobustError, match=r"1\.png' cannot be read \(it is a pipe, not a file"):
         pictures_in(tmp_path, "test").read(0)
+
+
+def test_a_sub_folder_that_cannot_be_read_is_no_empty_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pictures(tmp_path, "a", "b")
+    scandir = os.scandir
+
+    def locked(place: Path) -> Any:
+        if place.name == "b":
+            raise PermissionError(13, "Permission denied")
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(
+        GenrobustError, match=r"the folder '.*b' cannot be read \(Permission denied"
+    ):
+        pictures_in(tmp_path, "test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -186,7 +187,7 @@ def _arrays_of_splits(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _splits(folder: Path) -> list[Path]:
     """The sub-folders of splits, where the folder has such and no others."""
-    below = _sub_folders(folder)
+    below, _ = _held(folder)
     splits = [path for path in below if any(path.name.lower() in n for n in SPLITS.values())]
     others = [path for path in below if path not in splits]
     if len(splits) > 1 and others:
@@ -216,9 +217,9 @@ def _named(split: Split, names: Iterable[str]) -> str | None:
 
 def _of_folder(folder: Path, splits: list[Path]) -> Pictures:
     """Class sub-folders, of which some may be empty, or pictures."""
-    inside = {sub: sorted(_seen(sub.rglob("*"), sub)) for sub in _sub_folders(folder)}
+    subs, beside = _held(folder)
+    inside = {sub: sorted(_files(sub)) for sub in subs}
     below = [path for paths in inside.values() for path in paths]
-    beside = sorted(_seen(folder.iterdir(), folder))
     files, loose = _pictures(below), _pictures(beside)
     if files and loose:
         raise GenrobustError(
@@ -240,7 +241,7 @@ def _of_folder(folder: Path, splits: list[Path]) -> Pictures:
 
 def _but_others(paths: list[Path]) -> str:
     """What else there is, by its commonest endings."""
-    kinds = Counter(path.suffix.lower() for path in paths if path.suffix and path.is_file())
+    kinds = Counter(path.suffix.lower() for path in paths if path.suffix)
     found = [f"{count} {kind}" for kind, count in kinds.most_common(3)]
     return f", but {' and '.join(found)}" if found else ""
 
@@ -270,10 +271,10 @@ def _numbered_by_name(inside: Mapping[Path, list[Path]], splits: list[Path]) -> 
 
 def _class_names(folder: Path) -> list[str]:
     """Those of its sub-folders, but for such of other files; beside pictures none is a class."""
-    if _pictures(_seen(folder.iterdir(), folder)):
+    subs, beside = _held(folder)
+    if _pictures(beside):
         return []
-    below = _sub_folders(folder)
-    return [sub.name for sub in below if not _is_of_other_files(_seen(sub.rglob("*"), sub))]
+    return [sub.name for sub in subs if not _is_of_other_files(_files(sub))]
 
 
 def _is_of_other_files(paths: Iterable[Path]) -> bool:
@@ -282,7 +283,7 @@ def _is_of_other_files(paths: Iterable[Path]) -> bool:
     for path in paths:
         if path.suffix.lower() in ENDINGS:
             return False
-        files = files or path.is_file()
+        files = True
     return files
 
 
@@ -298,20 +299,44 @@ def _warn_of_not_read(folder: Path, paths: list[Path]) -> None:
         )
 
 
-def _sub_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in _seen(folder.iterdir(), folder) if path.is_dir())
-
-
 def _pictures(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.suffix.lower() in ENDINGS]
 
 
-def _seen(paths: Iterable[Path], home: Path) -> Iterator[Path]:
-    """Those below a folder that neither are hidden nor lie in what is."""
-    for path in paths:
-        below = path.parts[len(home.parts) :]
-        if not any(part.startswith(".") or part == LEFT_BEHIND for part in below):
-            yield path
+def _files(folder: Path) -> Iterator[Path]:
+    """Those at any depth, also where links lead to, but neither up again nor twice to one place."""
+    known = {*folder.resolve().parents}
+    open_ones = [folder]
+    while open_ones:
+        place = open_ones.pop()
+        if (real := place.resolve()) in known:
+            continue
+        known.add(real)
+        subs, files = _held(place)
+        yield from files
+        open_ones += reversed(subs)
+
+
+def _held(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The sub-folders and the files in a folder that are not hidden.
+
+    Raises:
+        GenrobustError: it cannot be read, so that nobody knows what is missing.
+    """
+    try:
+        with os.scandir(folder) as entries:  # which know their kind, unlike paths
+            found = [(folder / entry.name, entry.is_dir()) for entry in entries]
+    except OSError as problem:
+        raise GenrobustError(
+            f"the folder '{folder}' cannot be read ({in_a_line(problem)}); make it readable, or "
+            "move it elsewhere"
+        ) from problem
+    seen = [(path, is_folder) for path, is_folder in sorted(found) if not _is_hidden(path)]
+    return [path for path, yes in seen if yes], [path for path, yes in seen if not yes]
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name == LEFT_BEHIND
 
 
 def _of_arrays(images: Any, labels: Any, labelled: bool) -> Pictures:

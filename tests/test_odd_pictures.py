@@ -712,3 +712,35 @@ def test_a_sub_folder_that_cannot_be_read_is_no_empty_class(
         GenrobustError, match=r"the folder '.*b' cannot be read \(Permission denied"
     ):
         pictures_in(tmp_path, "test")
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_one_picture_in_colour_is_not_many_in_grey(channels: int) -> None:
+    """Its rows would be the pictures; a model of signals does take such an array."""
+    found = pictures_in(torch.zeros(20, 16, channels), "test")
+    for wanted in ((channels, 16, 16), (1, 16, 16)):
+        with pytest.raises(GenrobustError, match=rf"one picture of {channels} channels or 20 in"):
+            found.read(0, wanted)
+    assert found.read(0, (1, 16, channels)).shape == (1, 16, channels)
+    one = pictures_in(torch.zeros(1, 20, 16, channels), "test")
+    assert one.read(0, (channels, 16, 16)).shape == (channels, 20, 16)
+
+
+@pytest.mark.parametrize("said", [-3, 2.5, "many", RuntimeError("unknown")])
+def test_what_does_not_say_how_many_it_has_holds_no_pictures(said: Any) -> None:
+    class Says(Items):
+        def __len__(self) -> int:
+            if isinstance(said, Exception):
+                raise said
+            return said
+
+    with pytest.raises(GenrobustError, match=r"a Says holds no pictures; give .* with len\(\)"):
+        pictures_in(Says(lambda i: 0), "test")
+
+
+def test_columns_of_files_names_are_told_what_holds_pictures() -> None:
+    rows = [{"image": "1.png", "label": 0}, {"image": "2.png", "label": 1}]
+    with pytest.raises(
+        GenrobustError, match=r"image, label holds pictures; let one .* not their f"
+    ):
+        pictures_in(rows, "test")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from genrobust.data.base import Images, Split
 from genrobust.data.pixels import (
+    CHANNELS,
     Shape,
     channels_first,
     numbers,
@@ -120,7 +121,7 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
         return _of_arrays(given, None, labelled)
     if _is_images_and_labels(given):
         return _of_arrays(given[0], given[1], labelled)
-    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or not len(given):
+    if not hasattr(given, "__getitem__") or not _count(given):
         raise GenrobustError(
             f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
             "data set with len() and items (picture, label), such as list(data) of one without "
@@ -131,6 +132,14 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
     if isinstance(first, Mapping):
         return _of_rows(given, first, labelled)
     return _of_items(given, first, labelled)
+
+
+def _count(given: Any) -> int:
+    """How many items it says that it has; 0 where it says nothing, as a stream, or nonsense."""
+    try:
+        return len(given)
+    except Exception:  # its own code raises anything
+        return 0
 
 
 def _is_images_and_labels(given: Any) -> bool:
@@ -340,12 +349,26 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _of_arrays(images: Any, labels: Any, labelled: bool) -> Pictures:
-    pixels = with_channels(numbers("images", images))
+    given = numbers("images", images)
+    stored = tuple(given.shape)
+    pixels = with_channels(given)
 
     def read(i: int, shape: Shape | None = None) -> Tensor:
+        if len(stored) == 3 and shape not in (None, pixels.shape[1:]):
+            _require_many(stored)
         return channels_first(pixels[i], shape)
 
     return Pictures(len(pixels), read, *_classes(labels, len(pixels), 0, labelled))
+
+
+def _require_many(shape: tuple[int, ...]) -> None:
+    """Grey pictures, (N, H, W), are not rather a single one in colour, (H, W, C)."""
+    count, height, width = shape
+    if CHANNELS.get(width, 0) > CHANNELS.get(height, 0):
+        raise GenrobustError(
+            f"images have shape {shape}, which may be one picture of {width} channels or {count} "
+            f"in grey; give (1, {count}, {height}, {width}) or ({count}, 1, {height}, {width})"
+        )
 
 
 def _of_splits(given: Mapping[str, Any], split: Split) -> Any:
@@ -430,7 +453,10 @@ def _column(first: Mapping[str, Any], kinds: Mapping[str, str]) -> tuple[str, bo
     arrays = [n for n, v in first.items() if n not in pictures and _axes(v) >= 2]
     shown = [*pictures, *arrays]
     if not shown:
-        raise GenrobustError(f"none of the columns {', '.join(first)} holds pictures")
+        raise GenrobustError(
+            f"none of the columns {', '.join(first)} holds pictures; let one hold PIL's, or arrays "
+            "(C, H, W) or (H, W, C), and not their files' names or bytes"
+        )
     likely = [name for name in COLUMNS if name in shown][:1] or pictures or arrays
     if len(likely) > 1:
         raise GenrobustError(

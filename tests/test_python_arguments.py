@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,17 @@ def test_what_minimum_norm_cannot_take_is_one_sentence(
     asked = {"model": "vae", "suite": "digits", "limit": 1, "out": tmp_path / "run", **given}
     refused(words, lambda: genrobust.minimum_norm(**asked))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_range_of_pixels_in_an_array_or_a_tensor_is_that_of_its_numbers() -> None:
+    """No fingerprint or record could hold the array itself."""
+    module = genrobust.load_model("vae").module
+    known = genrobust.wrap(module, value_range=(0.0, 1.0))
+    for given in (np.array([0.0, 1.0]), torch.tensor([0.0, 1.0]), (np.float32(0), torch.ones(()))):
+        same = genrobust.wrap(module, value_range=given)
+        assert same.fingerprint() == known.fingerprint()
+    for wrong in (torch.zeros(2, 3), ((0, 0, 0), (1, 1, 1)), (torch.zeros(3), torch.ones(3))):
+        refused("value_range is .lowest", partial(genrobust.wrap, module, value_range=wrong))
 
 
 @pytest.mark.parametrize("most", [2.5, "8", True])

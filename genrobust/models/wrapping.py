@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from genrobust.arguments import text, truth, whole
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning, one_line
 from genrobust.models.check import check_model, probe_images
 from genrobust.models.conditional import Conditional
 from genrobust.models.fidelity import IMAGES, fidelity, say
@@ -288,12 +288,18 @@ def _often(draws: int) -> int:
 def _ordered(value_range: tuple[float, float]) -> tuple[float, float]:
     """The lowest and the highest pixel."""
     try:
-        low, high = value_range
+        low, high = map(_plain, value_range)
         ordered = -math.inf < low < high < math.inf
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):  # of several numbers for one
         ordered = False
     if not ordered:
         raise GenrobustError(
-            f"value_range is (lowest, highest) pixel, such as (-1, 1), not {value_range}"
+            "value_range is (lowest, highest) pixel, such as (-1, 1), not "
+            f"{one_line(str(value_range))}"
         )
     return low, high
+
+
+def _plain(number: Any) -> Any:
+    """As Python has it, of an array or a tensor too, which no fingerprint or record can hold."""
+    return number.item() if hasattr(number, "item") else number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -766,3 +767,20 @@ def test_a_run_that_is_refused_leaves_no_suite_behind(place: Path) -> None:
     words = ("bench", "--model", "mine.py:VAE", "--data", "shapes", "--eps", "0.1", "--out", "out")
     assert said in _fails(*words, "--attack", "classifier")
     assert not (place / "out").exists()
+
+
+def test_a_place_that_may_be_either_of_two_is_refused(place: Path) -> None:
+    """One in the current folder took the place of that below --data-root, without a word."""
+    words = ("suite", "make", "--model", "mine.py:VAE", "--eps", "0.1", "--data", "shapes")
+    (place / "far").mkdir()
+    for root in (".", "far", "nowhere"):
+        _run(*words, "--out", f"{root}.a.json", "--data-root", root)
+    shutil.copytree("shapes", "far/shapes")
+    shutil.copy("mine.py", "far/mine.py")
+    told = f"as a whole path, such as '{place.resolve()}/far/shapes'"
+    assert told in _fails(*words, "--out", "b.json", "--data-root", "far")
+    code = (*words[:-1], "mine.py:pictures", "--out", "b.json", "--data-root", "far")
+    assert "there is 'mine.py' in the current folder and in the data's root 'far'" in _fails(*code)
+    whole = str(place / "shapes")
+    _run(*words[:-1], whole, "--out", "b.json", "--data-root", "far")
+    _run("check", "mine.py:VAE", "--data", whole, "--data-root", "far")

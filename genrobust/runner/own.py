@@ -31,6 +31,9 @@ def referred(data: str | os.PathLike[str], options: Options) -> tuple[Reference,
     """Data as it was typed, without what lies where on this machine; that is the data's root.
 
     The bare name of a registered data set is that set; a path is never one.
+
+    Raises:
+        GenrobustError: it says nothing, or may be either of two places.
     """
     reference = Reference.parse(os.fspath(data))
     if isinstance(data, str) and reference.place in DATASETS:
@@ -40,8 +43,22 @@ def referred(data: str | os.PathLike[str], options: Options) -> tuple[Reference,
     place, behind = Path(file if colon else function).expanduser(), colon and f":{function}"
     if not files.is_there(place) or (colon and place.suffix != ".py"):
         return reference, options
+    _require_one(place, options.data_root)
     named = replace(reference, place=apart(f"{place.resolve().name}{behind}"))
     return named, replace(options, data_root=place.resolve().parent)
+
+
+def _require_one(place: Path, root: str | os.PathLike[str] | None) -> None:
+    """What lies in the current folder is not elsewhere below the data's root too."""
+    if root is None:
+        return
+    other = Path(root).expanduser() / place  # of a whole path that is the path itself
+    if files.is_there(other) and other.resolve() != place.resolve():
+        raise GenrobustError(
+            f"there is '{place}' in the current folder and in the data's root '{root}' "
+            f"(--data-root, GENROBUST_DATA); give the one that is meant as a whole path, such as "
+            f"'{other.resolve()}'"
+        )
 
 
 def require_data(data: object, sources: int | None) -> None:

@@ -784,3 +784,15 @@ def test_a_place_that_may_be_either_of_two_is_refused(place: Path) -> None:
     whole = str(place / "shapes")
     _run(*words[:-1], whole, "--out", "b.json", "--data-root", "far")
     _run("check", "mine.py:VAE", "--data", whole, "--data-root", "far")
+
+
+def test_a_suite_is_not_written_over_by_another(place: Path) -> None:
+    """It is what others measure by, and what records are of."""
+    make = ("suite", "make", "--model", "mine.py:VAE", "--data", "shapes", "--eps", "0.1")
+    for _ in range(2):
+        _run(*make, "--out", "a.json", "--sources", "4")
+    before = Path("a.json").read_bytes()
+    assert "'a.json' is there already, and is not" in _fails(*make, "--out", "a.json")
+    assert Path("a.json").read_bytes() == before
+    Path("b.json").write_text("{}")
+    assert "give another --out, or remove it first" in _fails(*make, "--out", "b.json")

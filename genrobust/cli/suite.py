@@ -61,7 +61,7 @@ def make(
     """Draw a suite from pictures and write it down.
 
     For 'bench --suite FILE'. Where the pictures do not lie beside you, others give the folder that
-    holds them: --data-root.
+    holds them: --data-root. Another file is not written over.
     """
     from genrobust import files
     from genrobust.cli.bench import told
@@ -83,7 +83,13 @@ def make(
     reference, options = referred(data, options)
     suite = drawn_for(model, reference, options, sources)
     suite = suite.model_copy(update={"name": part_of(out.stem)})
-    files.write_text(out, suite.model_dump_json(indent=1) + "\n")
+    content = suite.model_dump_json(indent=1) + "\n"
+    if out.is_file() and out.read_bytes() != content.encode():
+        raise GenrobustError(
+            f"'{out}' is there already, and is not this suite; records may be of it: give another "
+            "--out, or remove it first"
+        )
+    files.write_text(out, content)
     typer.echo(f"{told(suite)}\n{out}")
 
 

@@ -673,6 +673,12 @@ def _loose(place: Path) -> None:
     (place / "shapes" / "a-red" / "0.png").rename(place / "shapes" / "0.png")
 
 
+def _unlabelled(place: Path) -> None:
+    _one_class(place)
+    for file in (place / "shapes" / "all").iterdir():
+        file.rename(place / "shapes" / file.name)
+
+
 def _grey(place: Path) -> None:
     for file in (place / "shapes").rglob("*.png"):
         Image.open(file).convert("L").save(file)
@@ -686,6 +692,9 @@ def _grey(place: Path) -> None:
         (_empty, (), "has no pictures"),
         (_loose, (), "pictures beside class sub-folders, such as '0.png'"),
         (_grey, (), "put '?channels=rgb' behind"),
+        (_unlabelled, (), "'shapes' have no labels, by which judges go; put those of each class"),
+        (None, ("--data", "shapes?channels=grey"), "channels=grey is said of 'shapes', and images"),
+        (None, ("--data", "shapes?draw=1"), "1 of the pictures of 'shapes' are asked for, and a s"),
         (None, ("--sources", "16"), "has 15 pictures, and 16 are asked for"),
         (None, ("--data", "nowhere"), "there is no 'nowhere', seen from the current folder or"),
         (None, ("--data", "nowhere.py:f"), "there is no 'nowhere.py', seen from"),
@@ -796,3 +805,26 @@ def test_a_suite_is_not_written_over_by_another(place: Path) -> None:
     assert Path("a.json").read_bytes() == before
     Path("b.json").write_text("{}")
     assert "give another --out, or remove it first" in _fails(*make, "--out", "b.json")
+
+
+@pytest.mark.parametrize("sources", [0, 1, -1])
+def test_a_suite_has_two_sources_or_more(sources: int) -> None:
+    pictures = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(GenrobustError, match=f"{sources} of the .* a suite needs two sources"):
+        genrobust.bench(_Model(), data=pictures, **_CHEAP | {"sources": sources})
+
+
+def test_labels_of_an_array_by_another_name_are_told_theirs(place: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 3, 16, 16), "uint8")
+    np.savez("mine.npz", images=pictures, label=np.arange(6) % 3)
+    words = ("bench", "--model", "mine.py:VAE", "--data", "mine.npz", "--judge", "mine.py:judge")
+    assert "call the array of classes in a .npz 'labels', or give (images, labels)" in _fails(
+        *words
+    )
+    train = ("train", "--judge", "lenet", "--dataset", "mine.npz?shape=3x16x16&classes=3")
+    assert "the pictures of 'mine.npz' have no labels" in _fails(*train)
+
+
+def test_of_a_registered_data_set_so_many_are_drawn_as_its_name_says() -> None:
+    suite = draw(genrobust.load_model("vae"), Reference("digits", draw=6), radii=[0.1])
+    assert (suite.dataset, len(suite.sample_ids)) == ("digits", 6)

@@ -47,6 +47,9 @@ LENT = "own-data"
 #: How many pictures are drawn unless it is said.
 DRAWN = 100
 
+#: How many channels pictures are turned into.
+COUNTS = {"grey": 1, "rgb": 3}
+
 _LENT: ContextVar[Any] = ContextVar("lent")
 
 
@@ -97,7 +100,7 @@ class Reference:
                     found["shape"] = (channels, height, width)
                 elif key in ("classes", "draw"):
                     found["kinds" if key == "classes" else key] = _whole(value)
-                elif key == "channels" and value in ("grey", "rgb"):
+                elif key == "channels" and value in COUNTS:
                     found["channels"] = value
                 else:
                     raise ValueError
@@ -153,11 +156,19 @@ class Reference:
         Raises:
             GenrobustError: they are not there, or not as they are said to be.
         """
-        return self.taken_of(self.pictures(split, root, labelled=bool(self.kinds)))
+        found = self.pictures(split, root, labelled=bool(self.kinds))
+        if self.kinds:
+            self.require_labels(found)
+        return self.taken_of(found)
 
     def taken_of(self, pictures: Pictures) -> tuple[Images, str]:
         """Likewise, of all pictures at the place."""
         shape = self.image_shape
+        if self.channels and shape[0] != COUNTS[self.channels]:
+            raise GenrobustError(
+                f"channels={self.channels} is said of '{self.place}', and images of {shape[0]} "
+                f"channels are wanted; leave it out, or say the one that has {shape[0]}"
+            )
         ids = self._drawn(pictures)
         taken, sizes = [], Counter[tuple[int, int]]()
         for i in ids:
@@ -205,9 +216,22 @@ class Reference:
         pictures = self.pictures(split, root)
         channels, height, width = self.shape or pictures.read(0).shape
         if self.shape is None and self.channels:
-            channels = 1 if self.channels == "grey" else 3
+            channels = COUNTS[self.channels]
         shape = (channels, height, width)
         return replace(self, shape=shape, kinds=self.classes_of(pictures))
+
+    def require_labels(self, pictures: Pictures) -> None:
+        """Assert that pictures at the place have classes.
+
+        Raises:
+            GenrobustError: they have none.
+        """
+        if pictures.labels is None:
+            raise GenrobustError(
+                f"the pictures of '{self.place}' have no labels, by which judges go; put those of "
+                "each class into a sub-folder of its own, call the array of classes in a .npz "
+                "'labels', or give (images, labels); or leave the judges out"
+            )
 
     def classes_of(self, pictures: Pictures) -> int:
         """How many classes its pictures have: as was said, as some may be missing, or as is known.

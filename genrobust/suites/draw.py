@@ -159,19 +159,22 @@ def _taken(
             f"the data is asked for at {shape} and the model takes {model.input_shape}; leave "
             "'shape=' out, or wrap the model for images of that shape"
         )
+    asked = (data.draw or None) if sources is None else sources
     plain = data.place in DATASETS and data.channels is None
     if plain and DATASETS.get(data.place).image_shape == shape:
         images = load_images(data.place, "test", root)
-        count = _number(data.place, sources, len(images))
+        count = _number(data.place, asked, len(images))
         told = "at the size of the data set"
         return Reference(data.place), images, drawn(images.labels, len(images), count), told
     folder = None if root is None else Path(root)
     known = data.pictures("test", folder, labelled)
+    if labelled:
+        data.require_labels(known)
     taken = replace(
         data,
         shape=shape,
         kinds=data.classes_of(known),
-        draw=_number(data.place, sources or data.draw, known.count),
+        draw=_number(data.place, asked, known.count),
     )
     images, told = taken.taken_of(known)
     if taken.is_code and taken.read("test", folder)[0].sha256 != images.sha256:
@@ -195,13 +198,20 @@ def _attacks(labelled: bool) -> tuple[AttackEntry, ...]:
 
 
 def _number(place: str, asked: int | None, there: int) -> int:
+    if asked is None:
+        return min(DRAWN, there)
+    if asked < 2:
+        raise GenrobustError(
+            f"{asked} of the pictures of '{place}' are asked for, and a suite needs two sources, "
+            "as one aims at the other; give --sources 2 or more"
+        )
     most = min(there, MAX_SAMPLES)
-    if asked is not None and not 0 <= asked <= most:
+    if asked > most:
         raise GenrobustError(
             f"'{place}' has {there} pictures, and {asked} are asked for; give --sources {most} or "
             "fewer"
         )
-    return asked or min(DRAWN, there)
+    return asked
 
 
 def _without_labels() -> str:

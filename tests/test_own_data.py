@@ -673,6 +673,10 @@ def _loose(place: Path) -> None:
     (place / "shapes" / "a-red" / "0.png").rename(place / "shapes" / "0.png")
 
 
+def _colon(place: Path) -> None:
+    (place / "shapes").rename(place / "a:b")
+
+
 def _unlabelled(place: Path) -> None:
     _one_class(place)
     for file in (place / "shapes" / "all").iterdir():
@@ -701,6 +705,12 @@ def _grey(place: Path) -> None:
         (None, ("--data", "shapes?size=3"), "is no reference to data"),
         (None, ("--suite", "digits"), "leave --suite out"),
         (None, ("--data", "mine.py"), "neither a folder nor a .npz"),
+        (
+            None,
+            ("--data", "http://pictures.org/a.npz"),
+            "is an address, and pictures are read from",
+        ),
+        (_colon, ("--data", "a:b"), "'a:b' has a ':' in its name, behind which stands a function"),
         (None, ("--data", ""), "the name of the data is empty; give that of a data set"),
         (None, ("--rule", "damage"), "'damage' scores without judges; leave --judge out"),
         (None, ("--judge", "vgg", "--rule", "single"), "no judge 'vgg' ships"),

@@ -195,7 +195,18 @@ class Reference:
             source = source_of(self.place)
             whole = split_of(source, self.place, split, root)
             return replace(pictures_in(whole, split), classes=len(source.classes), named=True)
+        if "://" in self.place:
+            raise GenrobustError(
+                f"'{self.place}' is an address, and pictures are read from this machine; fetch "
+                "them, and give their folder, a .npz or .npy, or FILE.py:FUNCTION, which may fetch "
+                "them itself"
+            )
         file, colon, function = self.place.rpartition(":")
+        if colon and is_there(Path(root or "", self.place)):
+            raise GenrobustError(
+                f"'{self.place}' has a ':' in its name, behind which stands a function of a file; "
+                "give it a name without"
+            )
         below = file if colon else self.place
         if root is not None and is_there(root / below):
             below = str(root / below)

@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from genrobust.board.playground import EACH, SHEET_ROWS, is_playable, sheet
-from genrobust.evidence.entries import Picture, read_entry, read_picture
+from genrobust.evidence.entries import PngImage, read_entry, read_picture
 from genrobust.site.build import build
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -26,7 +26,7 @@ def entry(repository: Path) -> Path:
 def size(content: bytes, folder: Path) -> tuple[int, int]:
     (folder / "sheet.png").write_bytes(content)
     found = read_picture(folder / "sheet.png")
-    assert isinstance(found, Picture)
+    assert isinstance(found, PngImage)
     return found.width, found.height
 
 

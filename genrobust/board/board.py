@@ -147,7 +147,7 @@ class Lowering:
 
 
 @dataclass(frozen=True)
-class Row:
+class BoardRow:
     """A model on its board.
 
     Args:
@@ -200,7 +200,7 @@ class Paired:
     means: Array
 
     @classmethod
-    def of(cls, suite: Suite, rows: Sequence[Row]) -> Paired:
+    def of(cls, suite: Suite, rows: Sequence[BoardRow]) -> Paired:
         """Of those of the rows that can be paired."""
         known = [row.contender for row in rows if _is_paired(row)]
         each = [source_areas(_merged(one), one.record.suite).numpy() for one in known]
@@ -230,7 +230,7 @@ class Board:
 
     suite: Suite
     whole: Suite
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
     paired: Paired = field(compare=False)  # follows from the rows
 
     @property
@@ -259,7 +259,7 @@ class Board:
         """Whether models can be submitted to it: to that of a registered suite as it stands."""
         return registered_as(self.suite) is not None and not self.departure
 
-    def other_attacks(self, row: Row) -> str:
+    def other_attacks(self, row: BoardRow) -> str:
         """Those of a row's own run where they are not the suite's, in a few words; or nothing."""
         attacks = row.contender.record.suite.attacks
         if registered_as(self.whole) is not None and attacks == self.whole.attacks:
@@ -289,11 +289,11 @@ class Board:
         return rate_limit(self.suite, self.rows[0].contender.record.model.input_shape)
 
     @property
-    def ranked(self) -> tuple[Row, ...]:
+    def ranked(self) -> tuple[BoardRow, ...]:
         return tuple(row for row in self.rows if row.rank is not None)
 
     @property
-    def leaders(self) -> tuple[Row, ...]:
+    def leaders(self) -> tuple[BoardRow, ...]:
         return tuple(row for row in self.rows if row.rank == 1)
 
 
@@ -369,13 +369,13 @@ def rescored(record: Record, worst: Worst) -> Record:
     return record.model_copy(update={"scores": scores})
 
 
-def _unranked(contender: Contender, suite: Suite) -> Row:
+def _unranked(contender: Contender, suite: Suite) -> BoardRow:
     record, best = contender.record, contender.record
     if contender.outcomes is not None:
         own, merged = contender.outcomes.worst, _merged(contender)
         lowered = (merged.ignore != own.ignore) | (merged.target != own.target)
         best = rescored(record, merged) if lowered.any() else record
-    return Row(
+    return BoardRow(
         contender=contender,
         best=best,
         standing=_standing(contender, suite),
@@ -400,9 +400,9 @@ def _standing(contender: Contender, suite: Suite) -> Standing:
     return "ranked" if contender.outcomes is not None else "without outcomes"
 
 
-def _told_repeated(rows: Sequence[Row]) -> list[Row]:
+def _told_repeated(rows: Sequence[BoardRow]) -> list[BoardRow]:
     """The rows, where of submitted entries of one model the one with the lowest area is ranked."""
-    kept: list[Row] = []
+    kept: list[BoardRow] = []
     repeated: set[str] = set()
     for row in sorted(rows, key=lambda row: (row.area, row.contender.id)):
         if row.standing != "ranked" or row.contender.entry is None:
@@ -470,11 +470,11 @@ def _lowerings(contender: Contender) -> tuple[Lowering, ...]:
     )
 
 
-def _is_paired(row: Row) -> bool:
+def _is_paired(row: BoardRow) -> bool:
     return row.contender.outcomes is not None and row.standing != "not official"
 
 
-def _ranked(rows: Sequence[Row], paired: Paired) -> tuple[Row, ...]:
+def _ranked(rows: Sequence[BoardRow], paired: Paired) -> tuple[BoardRow, ...]:
     """Ranks to those that take part, the best first; the others stay where they are."""
     groups: list[list[str]] = []
     for row in rows:

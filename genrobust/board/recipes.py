@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from genrobust.board.board import Board, Row
+from genrobust.board.board import Board, BoardRow
 from genrobust.evidence.entry import Submission
 from genrobust.study.statistics import Interval, Resamples, interval
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class RankedRecipe:
     """A recipe of which at least two seeds are ranked.
 
     Args:
@@ -37,66 +37,70 @@ class Recipe:
 
     id: str
     name: str
-    rows: tuple[Row, ...]
-    counted: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
+    counted: tuple[BoardRow, ...]
     area: Interval
 
-    def mean(self, of: Callable[[Row], float | None]) -> float | None:
+    def mean(self, of: Callable[[BoardRow], float | None]) -> float | None:
         """The mean over the counted seeds; None where one of them has no such number."""
         values = [value for row in self.counted if (value := of(row)) is not None]
         return sum(values) / len(values) if len(values) == len(self.counted) else None
 
 
-class Line(NamedTuple):
+class TableLine(NamedTuple):
     """A line of a board's table: a model's, which may be a seed of a recipe, or a recipe's own."""
 
-    row: Row | None
-    recipe: Recipe | None
+    row: BoardRow | None
+    recipe: RankedRecipe | None
 
 
-def recipes(board: Board) -> tuple[Recipe, ...]:
+def recipes(board: Board) -> tuple[RankedRecipe, ...]:
     """The recipes of a board, the one with the largest mean area first."""
     said = sorted((key, n) for n, row in enumerate(board.rows) if (key := _key(row)))
-    found: list[Recipe] = []
+    found: list[RankedRecipe] = []
     for (name, *_), group in groupby(said, key=lambda one: one[0]):
         rows = tuple(board.rows[n] for _, n in group)
-        lowest: dict[int, Row] = {}
+        lowest: dict[int, BoardRow] = {}
         for row in rows:  # from the largest area down
             if row.rank is not None:
                 lowest[_seed(row)] = row
         counted = tuple(lowest.values())
         if len(counted) >= 2:
-            found.append(Recipe(f"recipe-{len(found)}", name, rows, counted, _area(board, counted)))
+            found.append(
+                RankedRecipe(f"recipe-{len(found)}", name, rows, counted, _area(board, counted))
+            )
     return tuple(sorted(found, key=lambda one: (-(one.area.value or 0), one.id)))
 
 
-def lines(rows: Sequence[Row], found: Sequence[Recipe]) -> list[Line]:
+def lines(rows: Sequence[BoardRow], found: Sequence[RankedRecipe]) -> list[TableLine]:
     """The lines of a table of these rows: each recipe where its mean area is, then its seeds."""
     recipe_of = {row.contender.id: one for one in found for row in one.rows}
     shown = {row.contender.id for row in rows}
     here = [one for one in found if any(row.contender.id in shown for row in one.rows)]
-    made: list[Line] = []
+    made: list[TableLine] = []
 
-    def put(recipe: Recipe) -> None:
-        made.append(Line(None, recipe))
-        made.extend(Line(row, recipe) for row in rows if recipe_of.get(row.contender.id) is recipe)
+    def put(recipe: RankedRecipe) -> None:
+        made.append(TableLine(None, recipe))
+        made.extend(
+            TableLine(row, recipe) for row in rows if recipe_of.get(row.contender.id) is recipe
+        )
 
     for row in rows:
         if row.contender.id in recipe_of:
             continue
         while here and (row.standing != "ranked" or row.area < (here[0].area.value or 0)):
             put(here.pop(0))
-        made.append(Line(row, None))
+        made.append(TableLine(row, None))
     for recipe in here:
         put(recipe)
     return made
 
 
-def _said(row: Row) -> Submission | None:
+def _said(row: BoardRow) -> Submission | None:
     return None if row.contender.entry is None else row.contender.entry.entry.submission
 
 
-def _key(row: Row) -> tuple[str, ...] | None:
+def _key(row: BoardRow) -> tuple[str, ...] | None:
     """What entries of one recipe have in common; None where none is named."""
     said, model = _said(row), row.contender.record.model
     if said is None or said.recipe is None:
@@ -105,14 +109,14 @@ def _key(row: Row) -> tuple[str, ...] | None:
     return said.recipe, authors, model.latents, str(model.parameters)
 
 
-def _seed(row: Row) -> int:
+def _seed(row: BoardRow) -> int:
     said = _said(row)
     assert said is not None
     assert said.training_seed is not None
     return said.training_seed
 
 
-def _area(board: Board, counted: Sequence[Row]) -> Interval:
+def _area(board: Board, counted: Sequence[BoardRow]) -> Interval:
     paired = board.paired
     areas = paired.areas[[paired.ids.index(row.contender.id) for row in counted]]
     draws = Resamples.draw([range(len(areas))], areas.shape[1])

@@ -49,7 +49,7 @@ State = Depth | Literal["unverified", "failed"]
 
 
 @dataclass(frozen=True)
-class Picture:
+class PngImage:
     """A PNG file's bytes and size in pixels."""
 
     content: bytes
@@ -66,8 +66,8 @@ class LoadedEntry:
     record: Record
     outcomes: Outcomes
     verification: Verification | None
-    pictures: Picture | None
-    traversals: Picture | None
+    pictures: PngImage | None
+    traversals: PngImage | None
     attacks: tuple[LoadedEntry, ...]
 
     @property
@@ -236,7 +236,7 @@ def measurement(record: Record) -> dict[str, Any]:
     return record.suite.model_dump(exclude=attacks)
 
 
-def read_picture(path: Path) -> Picture | None:
+def read_picture(path: Path) -> PngImage | None:
     """A PNG file as it is, never decoded; None if there is none.
 
     Raises:
@@ -252,7 +252,7 @@ def read_picture(path: Path) -> Picture | None:
         raise _refused(
             path.parent, f"{path.name} is {width} by {height}; {MAX_PICTURE_SIDE} is the most"
         )
-    return Picture(content, width, height)
+    return PngImage(content, width, height)
 
 
 def _parse(

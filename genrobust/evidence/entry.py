@@ -52,21 +52,21 @@ def _is_a_line(said: str) -> str:
 
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_been)]
 Seen = Annotated[str, AfterValidator(_is_seen)]
-Line = Annotated[Seen, AfterValidator(_is_a_line)]
+OneLine = Annotated[Seen, AfterValidator(_is_a_line)]
 #: An address that goes where it seems to: nothing before the host that looks like one.
 Address = Annotated[
-    Line,
+    OneLine,
     Field(pattern=r"^https://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?([/?#].*)?$", max_length=500),
 ]
 
 
 class Author(Frozen):
-    name: Annotated[Line, Field(min_length=1, max_length=120)]
-    affiliation: Annotated[Line | None, Field(max_length=200)] = None
+    name: Annotated[OneLine, Field(min_length=1, max_length=120)]
+    affiliation: Annotated[OneLine | None, Field(max_length=200)] = None
 
 
 class Link(Frozen):
-    label: Annotated[Line, Field(min_length=1, max_length=60)]
+    label: Annotated[OneLine, Field(min_length=1, max_length=60)]
     url: Address
 
 
@@ -74,8 +74,8 @@ class ZooModel(Frozen):
     """A model whose weights ship with genrobust."""
 
     kind: Literal["zoo"] = "zoo"
-    name: Line
-    dataset: Line
+    name: OneLine
+    dataset: OneLine
 
 
 class BundledModel(Frozen):
@@ -87,7 +87,7 @@ class BundledModel(Frozen):
         Field(description="weights of a registered architecture, or a torch.export graph"),
     ]
     architecture: Annotated[
-        Line | None, Field(description="the registered architecture of the weights")
+        OneLine | None, Field(description="the registered architecture of the weights")
     ] = None
 
 
@@ -98,25 +98,25 @@ class ExternalModel(Frozen):
     source: Address
     weights_sha256: Annotated[Sha256, Field(description="of the published file")]
     reference: Annotated[
-        Line, Field(description="FILE.py:FUNCTION that builds it; run only with --trust-code")
+        OneLine, Field(description="FILE.py:FUNCTION that builds it; run only with --trust-code")
     ]
 
 
 class Submission(Frozen):
     """What its submitter says of it."""
 
-    name: Annotated[Line, Field(min_length=1, max_length=80)]
+    name: Annotated[OneLine, Field(min_length=1, max_length=80)]
     authors: Annotated[tuple[Author, ...], Field(min_length=1, max_length=40)]
     links: Annotated[tuple[Link, ...], Field(max_length=10)] = ()
     family: Annotated[
-        Line | None,
+        OneLine | None,
         Field(min_length=1, max_length=40, description="kind of model; boards can be filtered"),
     ] = None
-    licence: Annotated[Line, Field(min_length=1, max_length=80)]
-    training_data: Annotated[Line, Field(min_length=1, max_length=300)]
+    licence: Annotated[OneLine, Field(min_length=1, max_length=80)]
+    training_data: Annotated[OneLine, Field(min_length=1, max_length=300)]
     note: Annotated[Seen, Field(max_length=2000)] = ""
     recipe: Annotated[
-        Line | None,
+        OneLine | None,
         Field(
             min_length=1,
             max_length=80,

@@ -45,7 +45,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Marker:
     """A measured point of a curve, and what it says when pointed at."""
 
     x: float
@@ -61,7 +61,7 @@ class Line:
     look: Look
     path: str
     band: str | None
-    marks: tuple[Mark, ...]
+    marks: tuple[Marker, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
+class RateAt:
     """A rate at a radius, with its interval."""
 
     eps: float
@@ -220,7 +220,7 @@ class Scale:
         return tuple(Tick(self.y(p / 100), f"{p}%") for p in (0, 25, 50, 75, 100))
 
     def line(
-        self, label: str, look: Look, points: Sequence[Point], at_zero: float, band: bool = False
+        self, label: str, look: Look, points: Sequence[RateAt], at_zero: float, band: bool = False
     ) -> Line:
         """A curve through the points, from what is known without a measurement at eps 0."""
         places = [(p.eps, p.value) for p in points]
@@ -252,13 +252,13 @@ class Scale:
             marks=self._marks(label, [(at.eps, at.robust_accuracy.value) for at in marked]),
         )
 
-    def _marks(self, label: str, places: Iterable[tuple[float, float]]) -> tuple[Mark, ...]:
+    def _marks(self, label: str, places: Iterable[tuple[float, float]]) -> tuple[Marker, ...]:
         return tuple(
-            Mark(self.x(eps), self.y(rate), f"{label} at eps {eps:.4g}: {rate:.1%}")
+            Marker(self.x(eps), self.y(rate), f"{label} at eps {eps:.4g}: {rate:.1%}")
             for eps, rate in places
         )
 
-    def _band(self, points: Sequence[Point]) -> str:
+    def _band(self, points: Sequence[RateAt]) -> str:
         there = [(p.eps, p.high) for p in points]
         back = [(p.eps, p.low) for p in reversed(points)]
         return self._path(there + back) + "Z"
@@ -267,12 +267,12 @@ class Scale:
         return "M" + "L".join(f"{self.x(eps)} {self.y(rate)}" for eps, rate in places)
 
 
-def _known(estimates: Iterable[tuple[float, Estimate | None]]) -> list[Point]:
+def _known(estimates: Iterable[tuple[float, Estimate | None]]) -> list[RateAt]:
     return [_point(eps, estimate) for eps, estimate in estimates if estimate is not None]
 
 
-def _point(eps: float, estimate: Estimate) -> Point:
-    return Point(eps, estimate.value, estimate.low, estimate.high)
+def _point(eps: float, estimate: Estimate) -> RateAt:
+    return RateAt(eps, estimate.value, estimate.low, estimate.high)
 
 
 def _cell(source: int, target: int, rate: float | None, n: int) -> Cell:

@@ -41,7 +41,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SideBySide:
     """Several models side by side. No chart where their radii are of different norms."""
 
     chart: Chart | None
@@ -118,10 +118,10 @@ def _section(number: int, record: Record, examples: Sequence[Example], several: 
     )
 
 
-def _comparison(sections: Sequence[Section]) -> Comparison:
+def _comparison(sections: Sequence[Section]) -> SideBySide:
     records = [section.record for section in sections]
     one_norm = len({record.suite.norm for record in records}) == 1
-    return Comparison(
+    return SideBySide(
         chart=comparison_chart([(s.name, s.record) for s in sections]) if one_norm else None,
         radii=tuple(sorted({eps for record in records for eps in record.suite.eps})),
         same_protocol=len({record.suite_sha256 for record in records}) == 1,

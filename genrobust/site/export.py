@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from genrobust.board.board import Board, Row
+from genrobust.board.board import Board, BoardRow
 from genrobust.board.recipes import recipes
 from genrobust.evidence.entries import PICTURE_ROWS
 from genrobust.records.record import Estimate, PairMatrix
@@ -25,7 +25,7 @@ FIRST = 40
 MAX_CLASSES = 20
 
 
-def row_values(board: Board, row: Row) -> dict[str, Value]:
+def row_values(board: Board, row: BoardRow) -> dict[str, Value]:
     """A row as flat named values. Shares are in [0, 1]; None is not known."""
     record, entry = row.best, row.contender.entry
     scores = record.scores
@@ -116,7 +116,7 @@ def to_json(board: Board) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def script_data(board: Board, shown: Sequence[Row]) -> dict[str, Any]:
+def script_data(board: Board, shown: Sequence[BoardRow]) -> dict[str, Any]:
     """What comparing and downloading need of the rows shown, and the table does not say.
 
     Matrices and differences, which are large, are those of the first rows.
@@ -170,7 +170,7 @@ def _told(board: Board) -> Iterator[tuple[str, str]]:
             yield against.contender.id, name
 
 
-def _pairs(row: Row) -> dict[str, Any] | None:
+def _pairs(row: BoardRow) -> dict[str, Any] | None:
     """The matrices of a row as counts, so that a pair's rate is one over the other."""
     per_eps = row.best.scores.per_eps
     n = per_eps[0].as_target_pairs.n

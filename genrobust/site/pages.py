@@ -15,9 +15,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from genrobust.board.board import Board, Row
+from genrobust.board.board import Board, BoardRow
 from genrobust.board.playground import SHEET_ROWS, is_playable, sheet
-from genrobust.board.recipes import Recipe, lines, recipes
+from genrobust.board.recipes import RankedRecipe, lines, recipes
 from genrobust.data.base import DATASETS
 from genrobust.evidence.entries import (
     PICTURE_ROWS,
@@ -25,7 +25,7 @@ from genrobust.evidence.entries import (
     SHOWN,
     TRAVERSALS,
     LoadedEntry,
-    Picture,
+    PngImage,
 )
 from genrobust.evidence.entry import BundledModel, ExternalModel, Outcomes, ZooModel
 from genrobust.evidence.outcomes import example_positions, example_radius
@@ -45,7 +45,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class Column:
+class BoardColumn:
     """A column of the board: its label in one or two lines, and what it says when pointed at.
 
     ``between`` the two lines is for those who hear them.
@@ -64,7 +64,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Example:
+class PictureColumn:
     """A column of an entry's pictures."""
 
     label: int
@@ -83,56 +83,62 @@ def render(boards: Sequence[Board]) -> Iterator[tuple[str, bytes]]:
             yield from _entry_files(board, row)
 
 
-def columns(board: Board) -> tuple[Column, ...]:
+def columns(board: Board) -> tuple[BoardColumn, ...]:
     """The columns of a board's table, from the left, after that of the names."""
     last = f"{board.suite.eps[-1]:g}"
     return (
-        Column("area", "Robust area", "Robust accuracy averaged over radii from 0 to the largest"),
+        BoardColumn(
+            "area", "Robust area", "Robust accuracy averaged over radii from 0 to the largest"
+        ),
         *(
-            Column(f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "Robust", "at eps")
+            BoardColumn(
+                f"eps-{e}", f"{eps:g}", f"Robust accuracy at eps {eps:g}", "Robust", "at eps"
+            )
             for e, eps in enumerate(board.suite.eps)
         ),
-        Column(
+        BoardColumn(
             "eps50",
             "eps50",
             "The radius at which half of the eligible sources have fallen",
             "Half fall",
             "at",
         ),
-        Column(
+        BoardColumn(
             "target",
             last,
             f"Share of eligible sources turned into their target's class at eps {last}",
             "Targeted",
             "at eps",
         ),
-        Column(
+        BoardColumn(
             "attack",
             "attack",
             "What lowered the score: the suite's own run, or a submitted attack",
             "Best-known",
             kind="text",
         ),
-        Column("verified", "Verified", "How deep the entry was verified, and when"),
-        Column(
+        BoardColumn("verified", "Verified", "How deep the entry was verified, and when"),
+        BoardColumn(
             "defence",
             "Defence",
             "What is done against attacks, by the model's family or what it is wrapped in",
             kind="text",
         ),
-        Column("flags", "Flags", "Signs that attacks were hindered: the score may be too high"),
-        Column(
+        BoardColumn(
+            "flags", "Flags", "Signs that attacks were hindered: the score may be too high"
+        ),
+        BoardColumn(
             "clean", "accuracy", "Share of sources reconstructed right without an attack", "Clean"
         ),
-        Column(
+        BoardColumn(
             "error",
             "error",
             "Squared error of the clean reconstruction, summed over pixels",
             "Clean",
         ),
-        Column("latent", "size", "Numbers in the code", "Latent"),
-        Column("parameters", "parameters", "Numbers in the model", "Model"),
-        Column(
+        BoardColumn("latent", "size", "Numbers in the code", "Latent"),
+        BoardColumn("parameters", "parameters", "Numbers in the model", "Model"),
+        BoardColumn(
             "cost",
             "per source",
             "Images passed through the model and gradients taken, per source",
@@ -152,17 +158,17 @@ def area_range(board: Board) -> tuple[float, float]:
     return found[0], found[-1]
 
 
-def recipe_means(recipe: Recipe) -> dict[str, Any]:
+def recipe_means(recipe: RankedRecipe) -> dict[str, Any]:
     """What a recipe's line shows beside its area: means over its seeds, and the least depth."""
 
-    def robust(e: int) -> Callable[[Row], float]:
+    def robust(e: int) -> Callable[[BoardRow], float]:
         return lambda row: row.best.scores.per_eps[e].robust_accuracy.value
 
-    def target(row: Row) -> float | None:
+    def target(row: BoardRow) -> float | None:
         found = row.best.scores.per_eps[-1].as_target
         return None if found is None else found.value
 
-    def cost(row: Row) -> float:
+    def cost(row: BoardRow) -> float:
         return (row.best.forwards + row.best.backwards) / row.best.scores.sources
 
     radii = range(len(recipe.counted[0].best.suite.eps))
@@ -193,12 +199,12 @@ def board_verdict(board: Board) -> str:
     )
 
 
-def overview(rows: Sequence[Row]) -> Chart:
+def overview(rows: Sequence[BoardRow]) -> Chart:
     """One chart with the curves of models on a board."""
     return comparison_chart([(row.contender.name, row.best) for row in rows])
 
 
-def standing(board: Board, row: Row) -> str:
+def standing(board: Board, row: BoardRow) -> str:
     """A row's place in words."""
     if row.rank is None:
         return {
@@ -216,7 +222,7 @@ def standing(board: Board, row: Row) -> str:
     return f"Rank {row.rank}{shared}, of {len(board.ranked)} ranked models."
 
 
-def commands(board: Board, row: Row) -> str:
+def commands(board: Board, row: BoardRow) -> str:
     """What to type to measure a submitted entry again, and to check it."""
     entry, record = row.contender.entry, row.contender.record
     if entry is None:
@@ -254,7 +260,7 @@ def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
     yield f"{home}/board.json", to_json(board).encode()
 
 
-def _table(board: Board, rows: Sequence[Row], frontiers: Sequence[TradeOff]) -> bytes:
+def _table(board: Board, rows: Sequence[BoardRow], frontiers: Sequence[TradeOff]) -> bytes:
     """A page with the table of these rows."""
     return _page(
         "board.html",
@@ -300,7 +306,7 @@ def _playground_files(board: Board) -> Iterator[tuple[str, bytes]]:
         yield f"{board.name}/playground-{row.contender.id}.png", found.content
 
 
-def _entry_files(board: Board, row: Row) -> Iterator[tuple[str, bytes]]:
+def _entry_files(board: Board, row: BoardRow) -> Iterator[tuple[str, bytes]]:
     contender, entry = row.contender, row.contender.entry
     home = f"{board.name}/{contender.id}"
     named = row.best.model.model_copy(update={"name": contender.name})
@@ -346,7 +352,7 @@ def _shown(entry: LoadedEntry | None) -> list[str]:
     return [name for name in names if (entry.folder / name).exists()]
 
 
-def _examples(outcomes: Outcomes | None, pictures: Picture | None) -> tuple[Example, ...]:
+def _examples(outcomes: Outcomes | None, pictures: PngImage | None) -> tuple[PictureColumn, ...]:
     """What the columns of the pictures are; none where that does not fit their number."""
     if outcomes is None or pictures is None:
         return ()
@@ -355,12 +361,12 @@ def _examples(outcomes: Outcomes | None, pictures: Picture | None) -> tuple[Exam
         return ()
     places = [outcomes.ignore_target[position] for position in positions]
     return tuple(
-        Example(outcomes.labels[p], outcomes.sample_ids[p], place is not None and place <= e)
+        PictureColumn(outcomes.labels[p], outcomes.sample_ids[p], place is not None and place <= e)
         for p, place in zip(positions, places, strict=True)
     )
 
 
-def _lowering_chart(row: Row) -> Chart:
+def _lowering_chart(row: BoardRow) -> Chart:
     """The suite's own run beside the best known."""
     own = ("the suite's own attacks", row.contender.record)
     return comparison_chart([("with submitted attacks", row.best), own])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from genrobust.board.board import Board, Row
+from genrobust.board.board import Board, BoardRow
 from genrobust.report.figures import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Drawing, Tick
 
 #: Taller than a chart of one model, as each dot has a label.
@@ -43,7 +43,7 @@ class Dot:
     y: float
     low: float
     high: float
-    row: Row
+    row: BoardRow
     value: float
     label: Label | None
 
@@ -52,7 +52,7 @@ class Dot:
 class Frontier:
     """The ranked models that no other beats in both, and the path through their dots."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[BoardRow, ...]
     path: str
 
 
@@ -64,7 +64,7 @@ class TradeOff(Drawing):
     title: str
     measure: str
     dots: tuple[Dot, ...]
-    missing: tuple[Row, ...]
+    missing: tuple[BoardRow, ...]
     frontier: Frontier | None
     height: float = HEIGHT
     bottom: float = HEIGHT - BOTTOM
@@ -78,7 +78,7 @@ class Measure:
     title: str
     axis: str
     says: str
-    of: Callable[[Row], float | None]
+    of: Callable[[BoardRow], float | None]
     less_is_better: bool = True
 
 
@@ -135,7 +135,7 @@ def ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
-def _trade_off(measure: Measure, rows: Sequence[Row]) -> TradeOff:
+def _trade_off(measure: Measure, rows: Sequence[BoardRow]) -> TradeOff:
     known = [(row, value) for row in rows if (value := measure.of(row)) is not None]
     values = [value for _, value in known] or [0.0, 1.0]
     bounds = [bound for row, _ in known for bound in _interval(row)] or [0.0, 1.0]
@@ -155,10 +155,10 @@ def _trade_off(measure: Measure, rows: Sequence[Row]) -> TradeOff:
     )
 
 
-def _frontier(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> Frontier:
+def _frontier(known: Sequence[tuple[BoardRow, float]], x: Axis, y: Axis) -> Frontier:
     """A step down is never on it: what has less of one must have more of the other."""
     ranked = [(value, row) for row, value in known if row.rank is not None]
-    found: list[tuple[float, Row]] = []
+    found: list[tuple[float, BoardRow]] = []
     for value, row in sorted(ranked, key=lambda one: (one[0], -one[1].area, one[1].contender.id)):
         if not found or row.area > found[-1][1].area:
             found.append((value, row))
@@ -169,7 +169,7 @@ def _frontier(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> Frontier:
     return Frontier(tuple(row for _, row in found), path)
 
 
-def _dots(known: Sequence[tuple[Row, float]], x: Axis, y: Axis) -> tuple[Dot, ...]:
+def _dots(known: Sequence[tuple[BoardRow, float]], x: Axis, y: Axis) -> tuple[Dot, ...]:
     """The dots, labelled from the best on where a label hits neither a dot nor another label."""
     places = [(x(value), y(row.area)) for row, value in known]
     taken: list[Box] = [(px - 7, py - 7, px + 7, py + 7) for px, py in places]
@@ -209,6 +209,6 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _interval(row: Row) -> tuple[float, float]:
+def _interval(row: BoardRow) -> tuple[float, float]:
     area = row.best.scores.robust_area
     return (area.low, area.high) if area else (row.area, row.area)

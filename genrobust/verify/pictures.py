@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from genrobust.evidence.checks import RejectionError
-from genrobust.evidence.entries import PICTURES, TRAVERSALS, LoadedEntry, Picture
+from genrobust.evidence.entries import PICTURES, TRAVERSALS, LoadedEntry, PngImage
 from genrobust.evidence.entry import Outcomes
 from genrobust.evidence.outcomes import example_positions, example_radius
 from genrobust.models.model import GenerativeModel
@@ -122,7 +122,7 @@ def check_pictures(
     return f"{' and '.join(shown) or 'none'}, as the model and the evidence draw them"
 
 
-def _pixels(name: str, picture: Picture) -> NDArray[np.uint8]:
+def _pixels(name: str, picture: PngImage) -> NDArray[np.uint8]:
     """A file that holds pixels alone: no text, animation, profile or anything behind its end."""
     content, kinds, at = picture.content, b"", 8
     while at < len(content):

@@ -22,7 +22,7 @@ from genrobust.data.sprites import SPRITES
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges.load import judges_at
 from genrobust.models.zoo import zoo_card
-from genrobust.runner.plan import Part
+from genrobust.runner.plan import Partition
 from genrobust.study import Row, Spec, Study, conduct, page, read_spec, score
 from genrobust.study.conduct import Conductor
 from genrobust.study.page import write_page
@@ -158,19 +158,19 @@ def test_a_study_with_no_model_at_all_says_why(tmp_path: Path) -> None:
         Conductor(spec, tmp_path).run()
 
 
-def test_an_outlook_names_what_a_run_would_leave_out(tmp_path: Path) -> None:
+def test_what_remains_leaves_out_what_a_run_would(tmp_path: Path) -> None:
     bad = {"bad": {"family": "vae", "settings": {"learning_rate": 1e25}}}
     changes = {"recipes": {"vae": {}, **bad}, "settings": {"steps": 9}, "seeds": 2}
     spec = Spec.model_validate(TINY | changes)
-    found = Conductor(spec, tmp_path).outlook()
+    found = Conductor(spec, tmp_path).remaining()
     assert found.left_out.keys() == {"bad, seed 0", "bad, seed 1"}
     assert "in a study settings.learning_rate = 1e+24" in found.left_out["bad, seed 0"]
     assert [(one.label, one.models) for one in found.trainings] == [("vae", 2)]
     assert (found.models, found.todo) == (4, 2)
-    good = Conductor(spec, tmp_path, part=Part(1, 2)).outlook()
+    good = Conductor(spec, tmp_path, part=Partition(1, 2)).remaining()
     assert (good.models, good.todo, good.left_out) == (2, 2, {})
     with pytest.raises(GenrobustError, match="no model of the study 'tiny' could be scored"):
-        Conductor(spec, tmp_path, part=Part(2, 2)).outlook()
+        Conductor(spec, tmp_path, part=Partition(2, 2)).remaining()
     assert not any(tmp_path.iterdir())
 
 
@@ -522,7 +522,7 @@ def test_a_bench_whose_record_is_lost_is_done_and_says_nothing_of_time(tmp_path:
     conductor = Conductor(Spec.model_validate(TINY), tmp_path)
     for one in conductor.trainings:
         files.write_text(conductor._row_file(one), a_row(one.label).model_dump_json())
-    found = conductor.outlook()
+    found = conductor.remaining()
     assert (found.models, found.todo, found.seconds) == (2, 0, 0)
 
 

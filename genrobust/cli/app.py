@@ -467,7 +467,7 @@ def study(
     stopped, and does anew only what has changed in the study.
     """
     from genrobust.cli.study import study_one
-    from genrobust.runner.plan import Part
+    from genrobust.runner.plan import Partition
 
     options = Options(
         executor=executor,
@@ -476,7 +476,7 @@ def study(
         data_root=data_root,
         judge_root=judge_root,
     )
-    part = None if shard is None else Part.read(shard)
+    part = None if shard is None else Partition.read(shard)
     study_one(spec, out, options, part, fast, dry_run, collect)
 
 

@@ -13,7 +13,7 @@ from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustWarning
 from genrobust.runner.outlook import Outlook, in_bytes, tried
 from genrobust.runner.places import folder_of, require_run
-from genrobust.runner.plan import Part
+from genrobust.runner.plan import Partition
 from genrobust.runner.prepare import Prepared
 from genrobust.runner.provenance import command_here
 from genrobust.runner.purpose import AnyRecord
@@ -32,14 +32,16 @@ class Way:
     """
 
     out: Path
-    part: Part | None
+    part: Partition | None
     dry_run: bool
     collected: Path | None
 
     @classmethod
     def read(cls, out: Path, shard: str | None, dry_run: bool, collected: Path | None) -> Way:
         """From what was typed; absolute, since a model's file may change directory."""
-        return cls(out.absolute(), None if shard is None else Part.read(shard), dry_run, collected)
+        return cls(
+            out.absolute(), None if shard is None else Partition.read(shard), dry_run, collected
+        )
 
     def go(
         self, run: Prepared[AnyRecord], label: str, home: Path, suite: str, below: str = ""
@@ -63,16 +65,16 @@ class Way:
         return None
 
 
-def in_part(part: Part | None) -> str:
+def in_part(part: Partition | None) -> str:
     """What is before numbers that are of a part alone.
 
-    >>> in_part(Part(1, 4)), in_part(None)
+    >>> in_part(Partition(1, 4)), in_part(None)
     ('part 1/4: ', '')
     """
     return "" if part is None else f"part {part.number}/{part.count}: "
 
 
-def _foretold(prepared: Prepared[Any], folder: Path, part: Part | None) -> str:
+def _foretold(prepared: Prepared[Any], folder: Path, part: Partition | None) -> str:
     """What is known before a run, or a part of one; warned where its disk is too small."""
     found = _outlook(prepared, folder, part)
     wrong = found.require_disk(folder)
@@ -85,7 +87,7 @@ def _foretold(prepared: Prepared[Any], folder: Path, part: Part | None) -> str:
     )
 
 
-def _estimated(prepared: Prepared[Any], folder: Path, part: Part | None) -> str:
+def _estimated(prepared: Prepared[Any], folder: Path, part: Partition | None) -> str:
     """The same with time and memory, from a short trial; nothing is written."""
     words = _foretold(prepared, folder, part)
     found, trial = _outlook(prepared, folder, part), tried(prepared)
@@ -101,6 +103,6 @@ def _estimated(prepared: Prepared[Any], folder: Path, part: Part | None) -> str:
     return "\n".join(lines)
 
 
-def _outlook(prepared: Prepared[Any], folder: Path, part: Part | None) -> Outlook:
+def _outlook(prepared: Prepared[Any], folder: Path, part: Partition | None) -> Outlook:
     tasks = tasks_of(prepared, folder)
     return Outlook.of(prepared, tasks if part is None else part.of(tasks))

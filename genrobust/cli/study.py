@@ -11,7 +11,7 @@ from genrobust.cli.running import in_part
 from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
-from genrobust.runner.plan import Part
+from genrobust.runner.plan import Partition
 from genrobust.study.conduct import Conductor
 from genrobust.study.page import PAGE
 from genrobust.study.spec import read_spec
@@ -21,7 +21,7 @@ def study_one(
     path: Path,
     out: Path | None,
     options: Options,
-    part: Part | None,
+    part: Partition | None,
     fast: bool,
     dry_run: bool,
     collect: bool,
@@ -51,7 +51,7 @@ def study_one(
 
 
 def _foretold(conductor: Conductor) -> str:
-    found, suite = conductor.outlook(), conductor.suite
+    found, suite = conductor.remaining(), conductor.suite
     train = sum(one.models for one in found.trainings)
     done = found.models - found.todo - len(found.left_out)
     lines = [

@@ -19,7 +19,7 @@ from genrobust.registry import Registry
 #: The two "classes" of a rule without labels: what a source shows, and what it is turned into.
 KEPT, CHANGED = 0, 1
 
-Part = TypeVar("Part", bound="Sources")
+AnySources = TypeVar("AnySources", bound="Sources")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Sources:
     target_reconstruction: Tensor | None
     constant: Tensor | None = None
 
-    def __getitem__(self: Part, index: Tensor) -> Part:
+    def __getitem__(self: AnySources, index: Tensor) -> AnySources:
         """The sources at ``index`` (positions)."""
 
         def take(value: Any) -> Any:

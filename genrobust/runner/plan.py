@@ -84,11 +84,11 @@ def _which(judge: JudgeRef) -> JudgeRef:
 
 
 @dataclass(frozen=True)
-class Part:
+class Partition:
     """Which shards one of several machines computes: every ``count``-th from the ``number``-th on.
 
     Example:
-        >>> Part.read("2/3").of(range(7))
+        >>> Partition.read("2/3").of(range(7))
         [1, 4]
     """
 
@@ -96,7 +96,7 @@ class Part:
     count: int
 
     @classmethod
-    def read(cls, text: str) -> Part:
+    def read(cls, text: str) -> Partition:
         """Raises GenrobustError if it is not such as 3/16."""
         found = re.fullmatch(r"0*([1-9]\d{0,8})/0*([1-9]\d{0,8})", text)
         if found is None or int(found[1]) > int(found[2]):

@@ -18,7 +18,7 @@ from genrobust.records.examples import Example
 from genrobust.records.record import DataInfo, JudgeInfo, Times
 from genrobust.runner import collect, places
 from genrobust.runner.execute import Progress, results, silent
-from genrobust.runner.plan import Part, ShardSpec
+from genrobust.runner.plan import Partition, ShardSpec
 from genrobust.runner.prepare import Prepared
 from genrobust.runner.provenance import device_of, libraries, provenance
 from genrobust.runner.pulse import under_way
@@ -114,7 +114,7 @@ class Groups:
 
 def execute_part(
     prepared: Prepared[Any],
-    part: Part,
+    part: Partition,
     folder: Path,
     on_progress: Progress,
     here: str | None,

@@ -26,10 +26,9 @@ from genrobust.records.record import Record
 from genrobust.runner.execute import Progress, silent
 from genrobust.runner.executors import EXECUTORS
 from genrobust.runner.options import Options
-from genrobust.runner.outlook import Outlook as BenchOutlook
-from genrobust.runner.outlook import tried
+from genrobust.runner.outlook import Outlook, tried
 from genrobust.runner.own import drawn_for
-from genrobust.runner.plan import Part
+from genrobust.runner.plan import Partition
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.run import execute, tasks_of
 from genrobust.study.page import write_page
@@ -51,7 +50,7 @@ TRIAL = 6
 
 
 @dataclass(frozen=True)
-class Planned:
+class TrainingLeft:
     """What is left to train of a recipe: how many models of so many steps, in seconds each."""
 
     label: str
@@ -61,7 +60,7 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Remaining:
     """What is left of a study, or of a part of it.
 
     Args:
@@ -74,7 +73,7 @@ class Outlook:
 
     models: int
     todo: int
-    trainings: tuple[Planned, ...]
+    trainings: tuple[TrainingLeft, ...]
     bench: float
     left_out: Mapping[str, str]
 
@@ -102,7 +101,7 @@ class Conductor:
     spec: Spec
     out: Path
     options: Options = field(default_factory=Options)
-    part: Part | None = None
+    part: Partition | None = None
     _failed: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def run(self, on_progress: Progress = silent) -> Study:
@@ -247,7 +246,7 @@ class Conductor:
             return None
         return row.model_copy(update={"recipe": training.label})
 
-    def outlook(self) -> Outlook:
+    def remaining(self) -> Remaining:
         """What a run would do, and how long that takes by a short trial of each recipe.
 
         Raises:
@@ -256,17 +255,17 @@ class Conductor:
         self._require_its_own_page()
         todo = self._todo
         prepared = self._untrained(self._mine[0]) if todo else None
-        trainings, left_out = self._planned(todo)
+        trainings, left_out = self._trainings_left(todo)
         if len(left_out) == len(todo):
             self._require_some(left_out)
         bench = self._seconds_of_benches()
         if bench is None and prepared is not None:
             works = tasks_of(prepared, self.out / "none")
-            bench = USUAL * BenchOutlook.of(prepared, works).seconds(tried(prepared))
+            bench = USUAL * Outlook.of(prepared, works).seconds(tried(prepared))
         count = len(todo) - len(left_out)
-        return Outlook(len(self._mine), count, tuple(trainings), bench or 0.0, left_out)
+        return Remaining(len(self._mine), count, tuple(trainings), bench or 0.0, left_out)
 
-    def _planned(self, todo: list[Training]) -> tuple[list[Planned], dict[str, str]]:
+    def _trainings_left(self, todo: list[Training]) -> tuple[list[TrainingLeft], dict[str, str]]:
         """What is trained of these; and those that are left out, by name, and why."""
         left_out, untrained = dict[str, str](), dict[str, list[Training]]()
         for one in todo:
@@ -283,7 +282,9 @@ class Conductor:
                 except GenrobustError as problem:
                     left_out[one.name] = str(problem)
                 else:
-                    found.append(Planned(label, len(alike) - number, one.recipe.steps, seconds))
+                    found.append(
+                        TrainingLeft(label, len(alike) - number, one.recipe.steps, seconds)
+                    )
                     break
         return found, left_out
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.evidence.archive import (
-    Limits,
+    ArchiveLimits,
     TensorLimits,
     read_archive,
     read_safetensors,
@@ -33,7 +33,7 @@ from genrobust.evidence.archive import (
     write_archive,
 )
 
-SMALL = Limits(archive_bytes=4 << 20, members=4, member_bytes=1 << 20, total_bytes=2 << 20)
+SMALL = ArchiveLimits(archive_bytes=4 << 20, members=4, member_bytes=1 << 20, total_bytes=2 << 20)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from genrobust.cli.contained import INSIDE, Limits, contained, is_foreign, limits_of
+from genrobust.cli.contained import INSIDE, ResourceLimits, contained, is_foreign, limits_of
 
 DEAF = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
-PLENTY = Limits(seconds=60, gib=16)
+PLENTY = ResourceLimits(seconds=60, gib=16)
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_a_folder_with_a_graph_is_contained_and_a_run_of_one(tmp_path: Path) -> 
 def test_processes_and_threads_are_bounded_where_the_user_is_not_root() -> None:
     code = (
         "import os, resource, threading, time\n"
-        "from genrobust.cli.contained import Limits, _bound, _running\n"
+        "from genrobust.cli.contained import ResourceLimits, _bound, _running\n"
         "if os.getuid() == 0:\n"
         "    os.setgroups([]), os.setgid(64321), os.setuid(64321)\n"
-        "_bound(Limits(60, 16, tasks=20), _running())\n"
+        "_bound(ResourceLimits(60, 16, tasks=20), _running())\n"
         "started = 0\n"
         "try:\n"
         "    for _ in range(60):\n"
@@ -94,14 +94,14 @@ def test_a_child_is_told_that_it_is_one() -> None:
 
 def test_time_ends_what_hangs(capfd: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
-    assert contained([sys.executable, "-c", DEAF], Limits(seconds=0.5, gib=16)) == 2
+    assert contained([sys.executable, "-c", DEAF], ResourceLimits(seconds=0.5, gib=16)) == 2
     assert time.monotonic() - began < 10
     assert "did not end within 0.5 seconds" in capfd.readouterr().err
 
 
 def test_memory_is_refused_beyond_the_limit() -> None:
     code = "x = bytearray(1 << 30)"
-    limits = Limits(seconds=60, gib=0.25)
+    limits = ResourceLimits(seconds=60, gib=0.25)
     assert contained([sys.executable, "-c", code], limits) == 1  # a MemoryError's
     assert contained([sys.executable, "-c", code], PLENTY) == 0
 
@@ -121,7 +121,7 @@ def test_a_child_that_is_deaf_does_not_outlive_its_parent(how: signal.Signals) -
             "from genrobust.cli import contained\n"
             "contained.GRACE = 0.2\n"
             f"code = 'import os; print(os.getpid(), flush=True); ' + {DEAF!r}\n"
-            "limits = contained.Limits(60, 16)\n"
+            "limits = contained.ResourceLimits(60, 16)\n"
             "sys.exit(contained.contained([sys.executable, '-c', code], limits))\n"
         )],
         stdout=subprocess.PIPE,
@@ -145,12 +145,12 @@ def test_limits_are_an_hour_an_entry_and_can_be_said(
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "entry.json").touch()
-    assert limits_of(["verify", str(tmp_path)]) == Limits(7200, 16)
-    assert limits_of(["bench", "--model", "x.zip"]) == Limits(86400, 16)
-    assert limits_of(["leaderboard", "build", f"--entries={tmp_path}"]) == Limits(7200, 16)
+    assert limits_of(["verify", str(tmp_path)]) == ResourceLimits(7200, 16)
+    assert limits_of(["bench", "--model", "x.zip"]) == ResourceLimits(86400, 16)
+    assert limits_of(["leaderboard", "build", f"--entries={tmp_path}"]) == ResourceLimits(7200, 16)
     monkeypatch.setenv("GENROBUST_SECONDS", "9")
     monkeypatch.setenv("GENROBUST_GIB", "0.5")
-    assert limits_of(["verify", str(tmp_path)]) == Limits(9, 0.5)
+    assert limits_of(["verify", str(tmp_path)]) == ResourceLimits(9, 0.5)
     monkeypatch.setenv("GENROBUST_GIB", "much")
     with pytest.raises(SystemExit):
         limits_of(["verify"])

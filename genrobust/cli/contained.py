@@ -35,7 +35,7 @@ HOUR, DAY = 3600.0, 86400.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """What a child may take.
 
     Args:
@@ -61,7 +61,7 @@ def is_foreign(words: Sequence[str]) -> bool:
     return _is_always(words) or _is_collecting(words) or any(map(_is_graph, named))
 
 
-def limits_of(words: Sequence[str]) -> Limits:
+def limits_of(words: Sequence[str]) -> ResourceLimits:
     """An hour for each entry, a day for others; GENROBUST_SECONDS and GENROBUST_GIB say otherwise.
 
     An honest archive may take that long as well.
@@ -71,10 +71,10 @@ def limits_of(words: Sequence[str]) -> Limits:
         named = [Path(word.rpartition("=")[2]) for word in words[1:]]
         places = [place for place in named if place.is_dir()]
         seconds = HOUR * max(1, sum(1 for place in places for _ in place.rglob("entry.json")))
-    return Limits(_given("GENROBUST_SECONDS") or seconds, _given("GENROBUST_GIB") or 16.0)
+    return ResourceLimits(_given("GENROBUST_SECONDS") or seconds, _given("GENROBUST_GIB") or 16.0)
 
 
-def contained(command: Sequence[str], limits: Limits) -> int:
+def contained(command: Sequence[str], limits: ResourceLimits) -> int:
     """Run a program in a child with limits, and give its exit code.
 
     The child dies with its parent, by time, and soon after Ctrl-C, whatever it is in the middle of.
@@ -176,7 +176,7 @@ def _running() -> int:
     return found
 
 
-def _bound(limits: Limits, running: int) -> None:
+def _bound(limits: ResourceLimits, running: int) -> None:
     """In the child, before it is the program: what it may take, and with whom it dies."""
     import resource  # which not every system has
 

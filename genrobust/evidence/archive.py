@@ -23,7 +23,7 @@ from genrobust.errors import GenrobustError
 from genrobust.models.tensors import TensorLimits, read_safetensors, refuse_pickle
 
 __all__ = [
-    "Limits",
+    "ArchiveLimits",
     "TensorLimits",
     "read_archive",
     "read_safetensors",
@@ -33,7 +33,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Limits:
+class ArchiveLimits:
     """How much an archive may hold.
 
     Args:
@@ -69,7 +69,9 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DOS, _UNIX = 0, 3
 
 
-def write_archive(path: Path, members: Mapping[str, bytes], limits: Limits | None = None) -> None:
+def write_archive(
+    path: Path, members: Mapping[str, bytes], limits: ArchiveLimits | None = None
+) -> None:
     """Write a zip file, atomically; the same members give the same bytes.
 
     Args:
@@ -87,7 +89,7 @@ def write_archive(path: Path, members: Mapping[str, bytes], limits: Limits | Non
         >>> read_archive(path)
         {'record.json': b'{}'}
     """
-    limits = limits or Limits()
+    limits = limits or ArchiveLimits()
     try:
         _check_names(list(members), re.compile(".*"))
         content = _written(members, limits)
@@ -101,7 +103,7 @@ def write_archive(path: Path, members: Mapping[str, bytes], limits: Limits | Non
 
 
 def read_archive(
-    path: str | Path, limits: Limits | None = None, *, names: str = ".*"
+    path: str | Path, limits: ArchiveLimits | None = None, *, names: str = ".*"
 ) -> dict[str, bytes]:
     """The files in a zip archive, by name; nothing is written to disk, nothing is followed.
 
@@ -118,7 +120,7 @@ def read_archive(
             could lead out of a folder, or is there twice; a member is a link, a device, a folder,
             encrypted or packed in another way; sizes pass the limits, or are not what was said.
     """
-    limits = limits or Limits()
+    limits = limits or ArchiveLimits()
     try:
         return _parse(_read(Path(path), limits), limits, re.compile(names))
     except _RefusalError as problem:
@@ -131,7 +133,7 @@ class _RefusalError(Exception):
     """Why an archive is refused."""
 
 
-def _read(path: Path, limits: Limits) -> bytes:
+def _read(path: Path, limits: ArchiveLimits) -> bytes:
     try:
         if not path.is_file():  # a pipe or a device would never end
             raise _RefusalError("it is no file")
@@ -144,7 +146,7 @@ def _read(path: Path, limits: Limits) -> bytes:
     return content
 
 
-def _parse(content: bytes, limits: Limits, names: re.Pattern[str]) -> dict[str, bytes]:
+def _parse(content: bytes, limits: ArchiveLimits, names: re.Pattern[str]) -> dict[str, bytes]:
     if len(content) < _END.size or content[-_END.size :][:4] != _END_MARK:
         raise _RefusalError("it is cut short, is no zip archive, or there are bytes behind its end")
     *_, count, size, start, _ = _END.unpack(content[-_END.size :])
@@ -169,7 +171,9 @@ def _parse(content: bytes, limits: Limits, names: re.Pattern[str]) -> dict[str, 
         raise _RefusalError("it is damaged, or no zip archive in plain form") from problem
 
 
-def _check_members(members: list[zipfile.ZipInfo], limits: Limits, names: re.Pattern[str]) -> None:
+def _check_members(
+    members: list[zipfile.ZipInfo], limits: ArchiveLimits, names: re.Pattern[str]
+) -> None:
     for member in members:
         _check_kind(member)
         _check_size(member, limits)
@@ -212,7 +216,7 @@ def _check_names(found: list[str], names: re.Pattern[str]) -> None:
             raise _RefusalError(f"the file '{name}' is none of those that belong in it")
 
 
-def _check_size(member: zipfile.ZipInfo, limits: Limits) -> None:
+def _check_size(member: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
     name, size = _shown(member.orig_filename), member.file_size
     if size > limits.member_bytes:
         raise _RefusalError(f"{name} unpacks to {size} bytes and {limits.member_bytes} are allowed")
@@ -256,7 +260,7 @@ def _unpacked(data: bytes, member: zipfile.ZipInfo) -> bytes:
     return data
 
 
-def _written(members: Mapping[str, bytes], limits: Limits) -> bytes:
+def _written(members: Mapping[str, bytes], limits: ArchiveLimits) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(members):

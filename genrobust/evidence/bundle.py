@@ -23,7 +23,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.errors import GenrobustError, in_a_line
-from genrobust.evidence.archive import Limits, read_archive, read_safetensors, write_archive
+from genrobust.evidence.archive import ArchiveLimits, read_archive, read_safetensors, write_archive
 from genrobust.evidence.checks import UntoldError, written_by_another
 from genrobust.evidence.entries import is_later
 from genrobust.evidence.entry import BundledModel, Outcomes, Sha256, ZooModel
@@ -54,7 +54,9 @@ MODEL = "model/"
 _NAMES = r"(record|outcomes|manifest)\.json|perturbations\.safetensors|model/[a-z]+\.[a-z]+"
 
 #: An archive of a thousand examples with a small model has about two million bytes.
-LIMITS = Limits(archive_bytes=256 << 20, members=16, member_bytes=512 << 20, total_bytes=768 << 20)
+LIMITS = ArchiveLimits(
+    archive_bytes=256 << 20, members=16, member_bytes=512 << 20, total_bytes=768 << 20
+)
 
 _MAX_SPEC_BYTES = 1 << 16
 

@@ -140,15 +140,15 @@ def _marked(
     if radius is None:
         return
     borne = {name: mark.borne for name, mark in few.items()}
-    for look, limit in stand_more_often(borne, radius[eligible], len(suite.eps)):
+    for table, limit in stand_more_often(borne, radius[eligible], len(suite.eps)):
         yield Flag(
-            name=look.name,
-            evidence=f"for {look.bearing} of the {look.sources} eligible sources, which stand more "
-            f"often than the others (at eps {suite.eps[look.radius]:g} {look.both} of them and "
-            f"{look.standing - look.both} of the other {look.sources - look.bearing}), "
-            f"{few[look.name].what}",
-            value=look.both / look.sources,
-            limit=limit / look.sources,
+            name=table.name,
+            evidence=f"for {table.bearing} of the {table.sources} eligible sources, which stand "
+            f"more often than the others (at eps {suite.eps[table.radius]:g} {table.both} of them "
+            f"and {table.standing - table.both} of the other {table.sources - table.bearing}), "
+            f"{few[table.name].what}",
+            value=table.both / table.sources,
+            limit=limit / table.sources,
         )
 
 

@@ -21,8 +21,8 @@ LIFT = 0.05
 
 
 @dataclass(frozen=True)
-class Look:
-    """At who bears a sign and who stands at a radius.
+class ContingencyTable:
+    """The sources by whether they bear a sign and whether they stand at a radius.
 
     Args:
         name: of the sign.
@@ -55,8 +55,8 @@ class Look:
 
 def stand_more_often(
     borne: Mapping[str, Tensor], radius: Tensor, radii: int
-) -> list[tuple[Look, float]]:
-    """Of each sign whose sources do, the look at the smallest radius that tells it, and its limit.
+) -> list[tuple[ContingencyTable, float]]:
+    """Of each sign whose sources do, the table of the smallest radius that tells it, and its limit.
 
     Args:
         borne: by name, which sources bear a sign, (B,) bool.
@@ -65,17 +65,19 @@ def stand_more_often(
     """
     if not len(radius):
         return []
-    all_looks = (_look(name, mask, radius, e) for name, mask in borne.items() for e in range(radii))
-    looks = [look for look in all_looks if look.can_tell]
-    told: dict[str, tuple[Look, float]] = {}
-    for look in looks:
-        limit = look.limit(CHANCE / len(looks))
-        if look.both > limit:
-            told.setdefault(look.name, (look, limit))
+    all_tables = (
+        _table(name, mask, radius, e) for name, mask in borne.items() for e in range(radii)
+    )
+    tables = [table for table in all_tables if table.can_tell]
+    told: dict[str, tuple[ContingencyTable, float]] = {}
+    for table in tables:
+        limit = table.limit(CHANCE / len(tables))
+        if table.both > limit:
+            told.setdefault(table.name, (table, limit))
     return [*told.values()]
 
 
-def _look(name: str, mask: Tensor, radius: Tensor, e: int) -> Look:
+def _table(name: str, mask: Tensor, radius: Tensor, e: int) -> ContingencyTable:
     stands = radius > e
     both = int((mask & stands).sum())
-    return Look(name, e, len(mask), int(mask.sum()), int(stands.sum()), both)
+    return ContingencyTable(name, e, len(mask), int(mask.sum()), int(stands.sum()), both)

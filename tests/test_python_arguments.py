@@ -18,7 +18,7 @@ from genrobust.attacks.base import make_attack
 from genrobust.data.base import DATASETS, Images
 from genrobust.defences import center_bound, certified_radius
 from genrobust.errors import GenrobustError
-from genrobust.reproduce import Setting
+from genrobust.reproduce import Setup
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite, load_suite
@@ -495,7 +495,7 @@ def test_a_seed_that_the_command_line_refuses_is_refused_here(seed: int, tmp_pat
         lambda: metrics.target_log_likelihood(model, X, X, sample_ids=ids, draws=1, seed=seed),
         lambda: certified_radius(lambda x: x[:, 0, 0, 0].long(), X, 1, sample_ids=ids, seed=seed),
         lambda: center_bound(model, X, 0.2, 0.1, sample_ids=ids, seed=seed),
-        lambda: Setting(Path("reproduced"), seed=seed),
+        lambda: Setup(Path("reproduced"), seed=seed),
         lambda: train_vae("mine", "digits", recipe("vae", "digits"), tmp_path / "a", seed=seed),
         lambda: train_judge("lenet", "digits", tmp_path / "a", seed=seed),
         lambda: VerifyOptions(seed=seed),

@@ -16,7 +16,7 @@ import genrobust
 from genrobust import GenrobustError
 from genrobust.cli.app import app
 from genrobust.models.weights import load_state_dict, read_state_dict
-from genrobust.reproduce import PUBLICATIONS, Setting, checkpoints, kos2018, reproduce, thesis
+from genrobust.reproduce import PUBLICATIONS, Setup, checkpoints, kos2018, reproduce, thesis
 from genrobust.reproduce.base import spearman, wilson
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -56,16 +56,16 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_what_was_measured_is_kept_until_anything_changes(tmp_path: Path) -> None:
-    setting, calls = Setting(tmp_path), []
+    setup, calls = Setup(tmp_path), []
 
     def compute() -> int:
         calls.append(1)
         return len(calls)
 
-    assert setting.kept("part", {"a": 1}, compute) == 1
-    assert setting.kept("part", {"a": 1}, compute) == 1
-    assert setting.kept("part", {"a": 2}, compute) == 2
-    assert Setting(tmp_path, seed=1).kept("part", {"a": 1}, compute) == 3
+    assert setup.kept("part", {"a": 1}, compute) == 1
+    assert setup.kept("part", {"a": 1}, compute) == 1
+    assert setup.kept("part", {"a": 2}, compute) == 2
+    assert Setup(tmp_path, seed=1).kept("part", {"a": 1}, compute) == 3
 
 
 def test_the_thesis_pairs_are_all_pairs_and_no_source_comes_twice() -> None:
@@ -115,7 +115,7 @@ def test_published_weights_give_what_the_examples_networks_give(
 ) -> None:
     if not (SHARED / "checkpoints").is_dir():
         pytest.skip("needs checkpoints that do not ship with genrobust")
-    [model] = checkpoints.published(Setting(Path(), checkpoints=SHARED / "checkpoints"), [name])
+    [model] = checkpoints.published(Setup(Path(), checkpoints=SHARED / "checkpoints"), [name])
     place = repository / "examples" / f"{name.partition('_')[0]}_checkpoint.py"
     spec = importlib.util.spec_from_file_location(place.stem, place)
     assert spec is not None
@@ -155,4 +155,4 @@ def test_a_trial_writes_a_page_its_figures_and_its_numbers(name: str, tmp_path: 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GenrobustError, match="choose another place"):
-        reproduce("khan2023", Setting(tmp_path / "file" / "below", fast=True, sources=1))
+        reproduce("khan2023", Setup(tmp_path / "file" / "below", fast=True, sources=1))

@@ -512,15 +512,15 @@ def reproduce(
     command does only what is missing.
     """
     from genrobust.cli.reproduce import print_publications, reproduce_one
-    from genrobust.reproduce import Setting
+    from genrobust.reproduce import Setup
 
     if name is None:
         print_publications()
         return
     say = partial(print, file=sys.stderr, flush=True)
-    setting = Setting(out, data_root, checkpoints, reference, sources, fast, seed, say)
+    setup = Setup(out, data_root, checkpoints, reference, sources, fast, seed, say)
     with if_stopped(GOES_ON):
-        reproduce_one(name, setting)
+        reproduce_one(name, setup)
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from genrobust.cli.streams import print_result
-from genrobust.reproduce import PUBLICATIONS, Setting, reproduce
+from genrobust.reproduce import PUBLICATIONS, Setup, reproduce
 
 
 def print_publications() -> None:
@@ -18,18 +18,18 @@ def print_publications() -> None:
     print_result("\n".join(lines))
 
 
-def reproduce_one(name: str, setting: Setting) -> None:
+def reproduce_one(name: str, setup: Setup) -> None:
     """Measure, write, and print published beside measured."""
     command = f"genrobust reproduce {name}"
     for option, given in (
-        ("--data-root FOLDER", setting.data_root),
-        ("--checkpoints FOLDER", setting.checkpoints),
-        ("--reference FOLDER", setting.reference),
-        (f"--sources {setting.sources}", setting.sources),
-        ("--fast", setting.fast),
-        (f"--seed {setting.seed}", setting.seed),
+        ("--data-root FOLDER", setup.data_root),
+        ("--checkpoints FOLDER", setup.checkpoints),
+        ("--reference FOLDER", setup.reference),
+        (f"--sources {setup.sources}", setup.sources),
+        ("--fast", setup.fast),
+        (f"--seed {setup.seed}", setup.seed),
     ):
         command += f" {option}" if given else ""
-    found = reproduce(name, setting, command)
+    found = reproduce(name, setup, command)
     print(f"{found.title}\n\n{found.summary}")
-    print(setting.out / f"{name}.md", file=sys.stderr)
+    print(setup.out / f"{name}.md", file=sys.stderr)

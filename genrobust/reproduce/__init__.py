@@ -1,5 +1,5 @@
 """Published measurements, done again: the published numbers beside measured ones."""
 
-from genrobust.reproduce.base import PUBLICATIONS, Reproduction, Setting, reproduce
+from genrobust.reproduce.base import PUBLICATIONS, Reproduction, Setup, reproduce
 
-__all__ = ["PUBLICATIONS", "Reproduction", "Setting", "reproduce"]
+__all__ = ["PUBLICATIONS", "Reproduction", "Setup", "reproduce"]

@@ -19,9 +19,9 @@ from genrobust.models import GenerativeModel
 from genrobust.models.networks import NetworkSpec
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.base import (
-    Interval,
     Reproduction,
-    Setting,
+    SampleEstimate,
+    Setup,
     bootstrapped,
     table,
 )
@@ -48,19 +48,17 @@ _COLUMNS = (
 )
 
 
-def auddc(setting: Setting) -> Reproduction:
+def auddc(setup: Setup) -> Reproduction:
     """Tabacof 2016 and Gondim-Ribeiro 2018: the area under distortion curves, VAE and AE."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    chosen = different(images, setting.sources or (2 if setting.fast else 8), setting.seed)
-    points, iterations = (3, 2) if setting.fast else (11, 60)
+    images = load_images(setup.dataset, "test", setup.data_root)
+    chosen = different(images, setup.sources or (2 if setup.fast else 8), setup.seed)
+    points, iterations = (3, 2) if setup.fast else (11, 60)
     attack = Tabacof(points=points, iterations=iterations)
-    path = setting.published("distortion_curves_2016.csv")
+    path = setup.published("distortion_curves_2016.csv")
     printed = {} if path is None else _printed(path)
-    others = checkpoints.published(setting, OTHERS)
-    models = [
-        checkpoints.trained(f"{name}-dense", _dense(name, setting), setting) for name in DENSE
-    ]
-    models += [checkpoints.model(name, setting) for name in ZOO]
+    others = checkpoints.published(setup, OTHERS)
+    models = [checkpoints.trained(f"{name}-dense", _dense(name, setup), setup) for name in DENSE]
+    models += [checkpoints.model(name, setup) for name in ZOO]
     models += others
     found = {}
     for model in models:
@@ -71,16 +69,16 @@ def auddc(setting: Setting) -> Reproduction:
         }
 
         def compute(model: GenerativeModel = model) -> list[dict[str, list[float]]]:
-            return _measured(model, attack, images, chosen, setting.seed)
+            return _measured(model, attack, images, chosen, setup.seed)
 
-        found[model.name] = setting.kept(f"auddc-{model.name}", key, compute)
-    return _page(setting, found, attack, printed)
+        found[model.name] = setup.kept(f"auddc-{model.name}", key, compute)
+    return _page(setup, found, attack, printed)
 
 
-def _dense(name: str, setting: Setting) -> Recipe:
+def _dense(name: str, setup: Setup) -> Recipe:
     network = NetworkSpec(gaussian=20, layers="dense", deterministic=name == "autoencoder")
-    steps = 2 if setting.fast else STEPS
-    return recipe(name, setting.dataset).model_copy(update={"network": network, "steps": steps})
+    steps = 2 if setup.fast else STEPS
+    return recipe(name, setup.dataset).model_copy(update={"network": network, "steps": steps})
 
 
 def different(images: Images, count: int, seed: int) -> list[tuple[int, int]]:
@@ -136,7 +134,7 @@ def _areas(curves: list[DistortionCurve]) -> list[float]:
     return found
 
 
-def _mean(areas: list[float], seed: int) -> Interval:
+def _mean(areas: list[float], seed: int) -> SampleEstimate:
     return bootstrapped(areas, lambda drawn: float(drawn.mean()), seed)
 
 
@@ -160,7 +158,7 @@ def _printed(path: Path) -> dict[str, list[DistortionCurve]]:
 
 
 def _page(
-    setting: Setting,
+    setup: Setup,
     found: dict[str, list[dict[str, list[float]]]],
     attack: Tabacof,
     printed: dict[str, list[DistortionCurve]],
@@ -170,7 +168,7 @@ def _page(
     curves: dict[str, list[DistortionCurve]] = {}
     for model, (mean, deviation) in PUBLISHED.items():
         again = _areas(printed.get(model, []))
-        recomputed = _mean(again, setting.seed) if again else None
+        recomputed = _mean(again, setup.seed) if again else None
         rows.append([f"published {model}", f"{mean:.3f} (sd {deviation:.3f})",
                      f"{recomputed:.3f}" if recomputed else "", str(len(again) or 25)])  # fmt: skip
         results[model] = {"published": mean, "recomputed": recomputed and vars(recomputed)}
@@ -178,7 +176,7 @@ def _page(
     for model, given in found.items():
         curves[model] = _curves(given)
         areas = _areas(curves[model])
-        mean_of = _mean(areas, setting.seed) if areas else None
+        mean_of = _mean(areas, setup.seed) if areas else None
         stand_in = DENSE.get(model.removesuffix("-dense")) if model.endswith("-dense") else None
         rows.append([model, f"beside {stand_in}" if stand_in else "",
                      f"{mean_of:.3f}" if mean_of else "no curve", str(len(areas))])  # fmt: skip
@@ -200,7 +198,7 @@ Gondim-Ribeiro, Tabacof & Valle 2018 take the area under that curve (AUDDC): 1 w
 
 {summary}
 
-{_difference(curves, setting.seed)}
+{_difference(curves, setup.seed)}
 
 The mean over pairs of images of different classes, with an interval over pairs. The published mean
 is by the published formula from the published curves of 25 pairs; beside it is genrobust's own
@@ -227,8 +225,8 @@ stops earlier finds less, so that these areas may be too large.
         text=text,
         summary=summary,
         results={
-            "dataset": setting.dataset,
-            "seed": setting.seed,
+            "dataset": setup.dataset,
+            "seed": setup.seed,
             "points": attack.points,
             "iterations": iterations,
             "models": results,

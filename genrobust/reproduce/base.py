@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: A publication's name to the function that runs it.
-PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
+PUBLICATIONS: Registry[Callable[[Setup], Reproduction]] = Registry(
     "publication",
     {
         name: f"genrobust.reproduce.{name}:{name}"
@@ -34,7 +34,7 @@ PUBLICATIONS: Registry[Callable[[Setting], Reproduction]] = Registry(
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setup:
     """Where things are, and how much is done.
 
     Args:
@@ -51,7 +51,7 @@ class Setting:
         say: called with a line when a part of the work is done.
 
     Example:
-        >>> Setting(Path("reproduced"), fast=True).dataset
+        >>> Setup(Path("reproduced"), fast=True).dataset
         'digits'
     """
 
@@ -129,7 +129,7 @@ class Reproduction:
         >>> found = Reproduction("A page", "Nothing moved.", "", {"moved": 0})
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     page = found.write("nothing", Setting(Path(folder)), "genrobust reproduce nothing")
+        ...     page = found.write("nothing", Setup(Path(folder)), "genrobust reproduce nothing")
         ...     print(page.read_text().splitlines()[2])
         Nothing moved.
     """
@@ -140,55 +140,55 @@ class Reproduction:
     results: dict[str, Any]
     figures: dict[str, Figure] = field(default_factory=dict)
 
-    def write(self, name: str, setting: Setting, command: str) -> Path:
+    def write(self, name: str, setup: Setup, command: str) -> Path:
         """Write ``NAME.md``, ``NAME.json`` and the figures; the page's path."""
         trial = (
             "**A trial of the command on a few digits, with a few steps: no result.**\n\n"
-            if setting.fast
+            if setup.fast
             else ""
         )
         for figure, drawn in self.figures.items():
-            save(drawn, setting.out / f"{figure}.svg")
+            save(drawn, setup.out / f"{figure}.svg")
         numbers = {"publication": name, "genrobust": __version__, "command": command}
         text = json.dumps({**numbers, **self.results}, indent=1, sort_keys=False)
-        files.write_text(setting.out / f"{name}.json", text + "\n")
-        page = setting.out / f"{name}.md"
+        files.write_text(setup.out / f"{name}.json", text + "\n")
+        page = setup.out / f"{name}.md"
         made = f"genrobust {__version__}, `{command}`; the numbers: [{name}.json]({name}.json)."
         files.write_text(page, f"# {self.title}\n\n{trial}{self.text.strip()}\n\n{made}\n")
         return page
 
 
-def reproduce(name: str, setting: Setting, command: str | None = None) -> Reproduction:
+def reproduce(name: str, setup: Setup, command: str | None = None) -> Reproduction:
     """Measure again what a publication measured, and write a page that shows both.
 
     Args:
         name: of the publication: one of :data:`PUBLICATIONS`.
-        setting: where things are, and how much is done.
+        setup: where things are, and how much is done.
         command: what the page says that it was made by; default ``genrobust reproduce NAME``.
 
     Returns:
-        What was written to ``setting.out``: ``NAME.md``, ``NAME.json``, figures.
+        What was written to ``setup.out``: ``NAME.md``, ``NAME.json``, figures.
 
     Raises:
         GenrobustError: no such publication; data, weights or published results are not where they
             were said to be; the folder cannot be written.
 
     Example:
-        >>> reproduce("sootla", Setting(Path("reproduced")))
+        >>> reproduce("sootla", Setup(Path("reproduced")))
         Traceback (most recent call last):
         genrobust.errors.GenrobustError: unknown publication 'sootla'; ...
     """
     run = PUBLICATIONS.get(name)
-    found = run(setting)
-    found.write(name, setting, command or f"genrobust reproduce {name}")
+    found = run(setup)
+    found.write(name, setup, command or f"genrobust reproduce {name}")
     return found
 
 
 @dataclass(frozen=True)
-class Interval:
+class SampleEstimate:
     """A number with its 95% interval, and on how many it rests.
 
-    >>> str(Interval(0.25, 0.125, 0.5, 8)), f"{Interval(0.25, 0.125, 0.5, 8):.0%}"
+    >>> str(SampleEstimate(0.25, 0.125, 0.5, 8)), f"{SampleEstimate(0.25, 0.125, 0.5, 8):.0%}"
     ('0.25 [0.12, 0.50]', '25% [12%, 50%]')
     """
 
@@ -205,7 +205,7 @@ class Interval:
         return format(self)
 
 
-def wilson(share: float, n: float) -> Interval:
+def wilson(share: float, n: float) -> SampleEstimate:
     """A share of n independent trials with Wilson's interval, which holds at 0 and 1 too.
 
     >>> f"{wilson(0, 100):.1%}"
@@ -213,15 +213,17 @@ def wilson(share: float, n: float) -> Interval:
     """
     z = 1.959964
     if not n:
-        return Interval(float("nan"), 0.0, 1.0, 0)
+        return SampleEstimate(float("nan"), 0.0, 1.0, 0)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return Interval(share, max(0.0, middle - half), max(share, min(1.0, middle + half)), round(n))
+    return SampleEstimate(
+        share, max(0.0, middle - half), max(share, min(1.0, middle + half)), round(n)
+    )
 
 
 def bootstrapped(
     values: Sequence[Any], statistic: Callable[[Any], float], seed: int, resamples: int = 2000
-) -> Interval:
+) -> SampleEstimate:
     """A statistic of rows with its percentile interval, rows drawn with replacement.
 
     Args:
@@ -236,7 +238,7 @@ def bootstrapped(
     draws = np.random.default_rng(seed_of("reproduce", seed))
     drawn = [statistic(rows[draws.integers(0, len(rows), len(rows))]) for _ in range(resamples)]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Interval(float(statistic(rows)), float(low), float(high), len(rows))
+    return SampleEstimate(float(statistic(rows)), float(low), float(high), len(rows))
 
 
 def spearman(pairs: Any) -> float:

@@ -13,9 +13,9 @@ from genrobust.metrics.latent import gaussian_moments
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.base import (
-    Interval,
     Reproduction,
-    Setting,
+    SampleEstimate,
+    Setup,
     bootstrapped,
     spearman,
     table,
@@ -33,14 +33,14 @@ ZOO = ("vae", "betavae")
 OTHERS = ("disvae_VAE_mnist", "disvae_betaH_mnist")
 
 
-def camuto2021(setting: Setting) -> Reproduction:
+def camuto2021(setup: Setup) -> Reproduction:
     """Camuto et al. 2021: the r-robustness margin under maximum damage, beside its bound."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    count = min(setting.sources or (3 if setting.fast else 15), len(images))
-    radii = RADII[2::4] if setting.fast else RADII
-    effort: dict[str, Any] = {"restarts": 1, "iterations": 2 if setting.fast else 30}
-    models = [checkpoints.model(name, setting) for name in ZOO]
-    models += checkpoints.published(setting, OTHERS)
+    images = load_images(setup.dataset, "test", setup.data_root)
+    count = min(setup.sources or (3 if setup.fast else 15), len(images))
+    radii = RADII[2::4] if setup.fast else RADII
+    effort: dict[str, Any] = {"restarts": 1, "iterations": 2 if setup.fast else 30}
+    models = [checkpoints.model(name, setup) for name in ZOO]
+    models += checkpoints.published(setup, OTHERS)
     found: dict[str, dict[str, Any]] = {}
     for model in models:
         key = {
@@ -51,7 +51,7 @@ def camuto2021(setting: Setting) -> Reproduction:
 
         def compute(model: GenerativeModel = model) -> dict[str, Any]:
             x, ids = images.take(range(count)), list(range(count))
-            keyed: dict[str, Any] = {"sample_ids": ids, "seed": setting.seed}
+            keyed: dict[str, Any] = {"sample_ids": ids, "seed": setup.seed}
             robust = []
             for radius in radii:
                 x_adv = attack("camuto", model, x, norm="l2", eps=radius, **keyed, **effort).x_adv
@@ -62,11 +62,11 @@ def camuto2021(setting: Setting) -> Reproduction:
                 "bound": [float(f"{v:.4g}") for v in first_order_margin(model, x, R, **keyed)],
             }
 
-        found[model.name] = setting.kept(f"camuto2021-{model.name}", key, compute)
+        found[model.name] = setup.kept(f"camuto2021-{model.name}", key, compute)
         with torch.no_grad():
             _, widths = gaussian_moments(model.encode(images.take(range(count))))
         found[model.name]["width"] = widths.mean(1).tolist()
-    return _page(setting, found, radii, effort, count)
+    return _page(setup, found, radii, effort, count)
 
 
 def margins(one: dict[str, Any], radii: tuple[float, ...]) -> list[float]:
@@ -81,14 +81,14 @@ def margins(one: dict[str, Any], radii: tuple[float, ...]) -> list[float]:
 
 
 def _page(
-    setting: Setting,
+    setup: Setup,
     found: dict[str, dict[str, Any]],
     radii: tuple[float, ...],
     effort: dict[str, int],
     count: int,
 ) -> Reproduction:
-    def mean(values: list[float]) -> Interval:
-        return bootstrapped(values, lambda drawn: float(drawn.mean()), setting.seed)
+    def mean(values: list[float]) -> SampleEstimate:
+        return bootstrapped(values, lambda drawn: float(drawn.mean()), setup.seed)
 
     rows, results = [], {}
     for model, one in found.items():
@@ -96,7 +96,7 @@ def _page(
         margin, bound, width = (mean(values) for values in (reached, one["bound"], one["width"]))
         pairs = list(zip(reached, one["bound"], strict=True))
         above = sum(low > high for high, low in pairs)
-        rank = bootstrapped(pairs, spearman, setting.seed)
+        rank = bootstrapped(pairs, spearman, setup.seed)
         most = sum(value == radii[-1] for value in reached)
         cells = [f"{width:.2f}", f"{margin:.2f}", f"{bound:.3f}", f"{rank:.2f}"]
         rows.append([model, *cells, str(above), str(most)])
@@ -173,11 +173,11 @@ how many images, where the bound does not hold, or the attacked length lies betw
         text=text,
         summary=summary,
         results={
-            "dataset": setting.dataset,
+            "dataset": setup.dataset,
             "images": count,
             "r": R,
             "radii": list(radii),
-            "seed": setting.seed,
+            "seed": setup.seed,
             **effort,
             "models": results,
         },

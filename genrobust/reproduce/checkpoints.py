@@ -13,7 +13,7 @@ from genrobust.models import GenerativeModel, load_model, wrap
 from genrobust.models.families import NETWORKS
 from genrobust.models.networks import ConvVAE
 from genrobust.models.weights import load_state_dict, read_state_dict
-from genrobust.reproduce.base import Setting
+from genrobust.reproduce.base import Setup
 from genrobust.seeding import seed_of
 from genrobust.training.recipes import Recipe
 from genrobust.training.vae import train_vae
@@ -93,22 +93,22 @@ PUBLISHED: dict[str, type[nn.Module]] = {
 }
 
 
-def model(name: str, setting: Setting) -> GenerativeModel:
+def model(name: str, setup: Setup) -> GenerativeModel:
     """A model of the zoo, with the weights of the folder if it holds ``NAME.safetensors``."""
-    folder = setting.checkpoints
+    folder = setup.checkpoints
     weights = None if folder is None else folder / f"{name}.safetensors"
     there = weights is not None and weights.is_file()
-    found = load_model(name, setting.dataset, weights if there else None)
+    found = load_model(name, setup.dataset, weights if there else None)
     return replace(found, name=name)
 
 
-def published(setting: Setting, names: Sequence[str]) -> list[GenerativeModel]:
+def published(setup: Setup, names: Sequence[str]) -> list[GenerativeModel]:
     """Those of :data:`PUBLISHED` that the folder holds, for MNIST.
 
     Raises:
         GenrobustError: the folder holds none that is known, or weights of another network.
     """
-    folder = setting.checkpoints
+    folder = setup.checkpoints
     if folder is None:
         return []
     known = [*(f"{name}.pt" for name in PUBLISHED), *(f"{name}.safetensors" for name in NETWORKS)]
@@ -117,7 +117,7 @@ def published(setting: Setting, names: Sequence[str]) -> list[GenerativeModel]:
             f"'{folder}' holds no checkpoint that is known; give --checkpoints a folder with "
             f"NAME.safetensors of 'genrobust train', or with {', '.join(known[: len(PUBLISHED)])}"
         )
-    if setting.dataset != "mnist":
+    if setup.dataset != "mnist":
         return []
     found = []
     for name in names:
@@ -129,16 +129,14 @@ def published(setting: Setting, names: Sequence[str]) -> list[GenerativeModel]:
     return found
 
 
-def trained(name: str, changed: Recipe, setting: Setting) -> GenerativeModel:
+def trained(name: str, changed: Recipe, setup: Setup) -> GenerativeModel:
     """A model that no weights ship of, trained by the reproduction and kept for the next call."""
     told = changed.model_dump_json()
-    folder = setting.out / "parts" / f"{name}-{seed_of(told, setting.seed):016x}"
+    folder = setup.out / "parts" / f"{name}-{seed_of(told, setup.seed):016x}"
     weights = folder / f"{name}.safetensors"
     if not weights.is_file():
-        train_vae(
-            name, setting.dataset, changed, folder, seed=setting.seed, data_root=setting.data_root
-        )
-        setting.say(f"trained {name}")
+        train_vae(name, setup.dataset, changed, folder, seed=setup.seed, data_root=setup.data_root)
+        setup.say(f"trained {name}")
     network = ConvVAE(changed.network)
     load_state_dict(network, read_state_dict(weights), weights)
     return wrap(network.eval(), name=name)

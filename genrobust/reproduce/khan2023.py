@@ -12,7 +12,7 @@ from genrobust.metrics import largest_eigenvalue, pullback_spectrum, von_neumann
 from genrobust.models import GenerativeModel
 from genrobust.models.networks import NetworkSpec
 from genrobust.reproduce import checkpoints
-from genrobust.reproduce.base import Reproduction, Setting, bootstrapped, spearman, table
+from genrobust.reproduce.base import Reproduction, Setup, bootstrapped, spearman, table
 from genrobust.training.losses import Beta
 from genrobust.training.recipes import Recipe, recipe
 
@@ -40,37 +40,36 @@ ZOO = {"vae": 1.0, "betavae": 4.0}
 OTHERS = {"disvae_VAE_mnist": 1.0, "disvae_betaH_mnist": 4.0}
 
 
-def khan2023(setting: Setting) -> Reproduction:
+def khan2023(setup: Setup) -> Reproduction:
     """Khan & Storkey 2023: the encoder's pulled-back metric and its top attack, by beta."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    count = min(setting.sources or (4 if setting.fast else 64), len(images))
+    images = load_images(setup.dataset, "test", setup.data_root)
+    count = min(setup.sources or (4 if setup.fast else 64), len(images))
     x = images.take(range(count))
-    others = [(m, OTHERS[m.name]) for m in checkpoints.published(setting, tuple(OTHERS))]
-    betas = (0.072, 3.73) if setting.fast else tuple(PUBLISHED)
+    others = [(m, OTHERS[m.name]) for m in checkpoints.published(setup, tuple(OTHERS))]
+    betas = (0.072, 3.73) if setup.fast else tuple(PUBLISHED)
     sweep = [
-        (checkpoints.trained(f"beta-{beta:g}", _recipe(beta, setting), setting), beta)
-        for beta in betas
+        (checkpoints.trained(f"beta-{beta:g}", _recipe(beta, setup), setup), beta) for beta in betas
     ]
-    known = [(checkpoints.model(name, setting), beta) for name, beta in ZOO.items()]
+    known = [(checkpoints.model(name, setup), beta) for name, beta in ZOO.items()]
     found = {}
     for model, beta in [*sweep, *known, *others]:
         key = {"model": model.fingerprint(), "count": count, "data": images.sha256}
 
         def compute(model: GenerativeModel = model) -> dict[str, list[float]]:
-            return _scores(model, x, setting.seed)
+            return _scores(model, x, setup.seed)
 
-        scores = setting.kept(f"khan2023-{model.name}", key, compute)
+        scores = setup.kept(f"khan2023-{model.name}", key, compute)
         found[model.name] = {"beta": beta, **scores}
-    return _page(setting, found, count)
+    return _page(setup, found, count)
 
 
-def _recipe(beta: float, setting: Setting) -> Recipe:
-    known = recipe("betavae", setting.dataset)
+def _recipe(beta: float, setup: Setup) -> Recipe:
+    known = recipe("betavae", setup.dataset)
     return known.model_copy(
         update={
             "network": NetworkSpec(gaussian=10, layers="dense"),
             "penalty": Beta(beta=beta),
-            "steps": 2 if setting.fast else STEPS,
+            "steps": 2 if setup.fast else STEPS,
         }
     )
 
@@ -94,12 +93,12 @@ def _scores(model: GenerativeModel, x: torch.Tensor, seed: int) -> dict[str, lis
     }
 
 
-def _page(setting: Setting, found: dict[str, dict[str, Any]], count: int) -> Reproduction:
+def _page(setup: Setup, found: dict[str, dict[str, Any]], count: int) -> Reproduction:
     rows = []
     results: dict[str, Any] = {}
     for name, scores in found.items():
         means = [
-            bootstrapped(scores[score], lambda drawn: float(drawn.mean()), setting.seed)
+            bootstrapped(scores[score], lambda drawn: float(drawn.mean()), setup.seed)
             for score in SCORES
         ]
         results[name] = {"beta": scores["beta"]} | {
@@ -115,13 +114,13 @@ def _page(setting: Setting, found: dict[str, dict[str, Any]], count: int) -> Rep
     swept = [found[name] for name in found if name.startswith("beta-")]
     ranks = [
         bootstrapped(
-            [[one["beta"], sum(one[score]) / count] for one in swept], spearman, setting.seed
+            [[one["beta"], sum(one[score]) / count] for one in swept], spearman, setup.seed
         )
         for score in SCORES
     ]
     again = [
         bootstrapped(
-            [[beta, values[i]] for beta, values in PUBLISHED.items()], spearman, setting.seed
+            [[beta, values[i]] for beta, values in PUBLISHED.items()], spearman, setup.seed
         )
         for i in range(len(SCORES))
     ]
@@ -175,7 +174,7 @@ for whatever is drawn from it is in order again, which is no certainty. One trai
         title="Khan & Storkey 2023: local geometry",
         text=text,
         summary=summary,
-        results={"dataset": setting.dataset, "images": count, "steps": STEPS, "models": results},
+        results={"dataset": setup.dataset, "images": count, "steps": STEPS, "models": results},
         figures={"khan2023-beta": _figure(results)},
     )
 

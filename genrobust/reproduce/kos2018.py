@@ -16,7 +16,7 @@ from genrobust.metrics import l2
 from genrobust.models import GenerativeModel
 from genrobust.models.card import Card
 from genrobust.reproduce import checkpoints
-from genrobust.reproduce.base import Reproduction, Setting, table, wilson
+from genrobust.reproduce.base import Reproduction, Setup, table, wilson
 from genrobust.seeding import generator
 
 if TYPE_CHECKING:
@@ -35,25 +35,25 @@ POOR = 0.25
 OTHERS = ("disvae_VAE_mnist",)
 
 
-def kos2018(setting: Setting) -> Reproduction:
+def kos2018(setup: Setup) -> Reproduction:
     """Kos, Fischer & Song 2018: three attacks from grey, scored through the feedback loop."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    train = load_images(setting.dataset, "train", setting.data_root)
+    images = load_images(setup.dataset, "test", setup.data_root)
+    train = load_images(setup.dataset, "train", setup.data_root)
     assert images.labels is not None, "the data sets of the publication have labels"
     assert train.labels is not None, "likewise"
-    count = min(setting.sources or (4 if setting.fast else 20), len(images))
-    few = 200 if setting.fast else REFERENCES
+    count = min(setup.sources or (4 if setup.fast else 20), len(images))
+    few = 200 if setup.fast else REFERENCES
     references = train.take(range(few)), train.labels[:few]
     ids = list(range(count))
     labels = images.labels[:count]
-    steps_away = torch.randint(1, CLASSES, (count,), generator=generator("kos", setting.seed))
+    steps_away = torch.randint(1, CLASSES, (count,), generator=generator("kos", setup.seed))
     aims = (labels + steps_away) % CLASSES
-    models = [checkpoints.model("vae", setting)]
-    folder = setting.checkpoints
+    models = [checkpoints.model("vae", setup)]
+    folder = setup.checkpoints
     if folder is not None and (folder / "vaegan.safetensors").is_file():
-        models.append(checkpoints.model("vaegan", setting))
-    models += checkpoints.published(setting, OTHERS)
-    steps = 2 if setting.fast else 1000
+        models.append(checkpoints.model("vaegan", setup))
+    models += checkpoints.published(setup, OTHERS)
+    steps = 2 if setup.fast else 1000
     found: dict[str, dict[str, Any]] = {}
     for model in models:
         for name in ATTACKS:
@@ -78,19 +78,19 @@ def kos2018(setting: Setting) -> Reproduction:
                         references=references,
                         eps=float("inf"),
                         norm="l2",
-                        seed=setting.seed,
+                        seed=setup.seed,
                         sample_ids=ids,
                         steps=steps,
                         distance_weight=weight,
                         as_published=True,
                     ).x_adv
-                    return _looped(model, x, x_adv, references, setting.seed)
+                    return _looped(model, x, x_adv, references, setup.seed)
 
                 told = f"kos2018-{model.name}-{name}-{weight:g}"
-                found.setdefault(model.name, {})[f"{name}, {weight:g}"] = setting.kept(
+                found.setdefault(model.name, {})[f"{name}, {weight:g}"] = setup.kept(
                     told, key, compute
                 )
-    return _page(setting, found, labels, aims, steps, few)
+    return _page(setup, found, labels, aims, steps, few)
 
 
 def _looped(
@@ -125,7 +125,7 @@ def _rates(one: dict[str, Any], labels: Tensor, aims: Tensor, loop: int) -> tupl
 
 
 def _page(
-    setting: Setting,
+    setup: Setup,
     found: dict[str, dict[str, Any]],
     labels: Tensor,
     aims: Tensor,
@@ -156,7 +156,7 @@ def _page(
     head = ["model", "attack", "lambda", "L2", *(f"loop {i}" for i in range(LOOPS + 1))]
     summary = table(head, rows)
     poor = "".join(map(_warning, results, results.values()))
-    gan = _trained(setting) if "vaegan" in found else (
+    gan = _trained(setup) if "vaegan" in found else (
         " It was not at hand: `genrobust train --model vaegan --dataset mnist --out FOLDER`, then "
         "`--checkpoints FOLDER`."
     )  # fmt: skip
@@ -193,20 +193,20 @@ not quoted, as the paper's tables were not at hand; this page shows the protocol
         text=text,
         summary=summary,
         results={
-            "dataset": setting.dataset,
+            "dataset": setup.dataset,
             "sources": len(labels),
             "steps": steps,
-            "seed": setting.seed,
+            "seed": setup.seed,
             "models": results,
         },
         figures={"kos2018-loops": _figure(results)},
     )
 
 
-def _trained(setting: Setting) -> str:
+def _trained(setup: Setup) -> str:
     """How long the VAE-GAN was trained, where its card lies beside its weights."""
-    assert setting.checkpoints is not None, "it was found there"
-    path = setting.checkpoints / "vaegan.json"
+    assert setup.checkpoints is not None, "it was found there"
+    path = setup.checkpoints / "vaegan.json"
     if not path.is_file():
         return ""
     card = Card.model_validate_json(files.read_text(path))

@@ -14,7 +14,7 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics import fit_probe, ms_ssim_small
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
-from genrobust.reproduce.base import Reproduction, Setting, bootstrapped, table, wilson
+from genrobust.reproduce.base import Reproduction, Setup, bootstrapped, table, wilson
 from genrobust.seeding import generator, seeded
 
 if TYPE_CHECKING:
@@ -36,29 +36,29 @@ WAYS = {
 }
 
 
-def kuzina2022(setting: Setting) -> Reproduction:
+def kuzina2022(setup: Setup) -> Reproduction:
     """Kuzina et al. 2022: MCMC from the attacked code, and an attack that goes through it."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    train = load_images(setting.dataset, "train", setting.data_root)
+    images = load_images(setup.dataset, "test", setup.data_root)
+    train = load_images(setup.dataset, "train", setup.data_root)
     assert train.labels is not None, "the data sets of the publication have labels"
-    ids = stratified(images, setting.sources or (10 if setting.fast else 20))
-    few = 200 if setting.fast else REFERENCES
+    ids = stratified(images, setup.sources or (10 if setup.fast else 20))
+    few = 200 if setup.fast else REFERENCES
     references = train.take(range(few)), train.labels[:few]
     effort: dict[str, Any] = (
-        {"steps": 2, "restarts": 1} if setting.fast else {"steps": 50, "restarts": 10}
+        {"steps": 2, "restarts": 1} if setup.fast else {"steps": 50, "restarts": 10}
     )
     chain: dict[str, Any] = (
-        {"steps": 2, "leapfrog": 2} if setting.fast else {"steps": 50, "leapfrog": 20}
+        {"steps": 2, "leapfrog": 2} if setup.fast else {"steps": 50, "leapfrog": 20}
     )
     known: dict[str, Any] = {"steps": 2, "leapfrog": 2, "draws": 2}
-    through: dict[str, Any] = {"attack": 2 if setting.fast else 25, "chain": known}
-    if not setting.fast:
+    through: dict[str, Any] = {"attack": 2 if setup.fast else 25, "chain": known}
+    if not setup.fast:
         known |= {"steps": 4, "leapfrog": 5}
-    models = [checkpoints.model(name, setting) for name in ZOO]
-    models += checkpoints.published(setting, OTHERS)
+    models = [checkpoints.model(name, setup) for name in ZOO]
+    models += checkpoints.published(setup, OTHERS)
     found = {}
     for model in models:
-        rows = _Rows(model, images.take(ids), ids, references, chain, setting.seed)
+        rows = _Rows(model, images.take(ids), ids, references, chain, setup.seed)
         shared = {
             "model": model.fingerprint(),
             "data": [images.sha256, train.sha256, ids, few],
@@ -68,7 +68,7 @@ def kuzina2022(setting: Setting) -> Reproduction:
         def clean(rows: _Rows = rows) -> dict[str, Any]:
             return {way: rows.score(rows.x, way != "undefended") for way in list(WAYS)[:2]}
 
-        found[model.name] = {"clean": setting.kept(f"kuzina2022-{model.name}-clean", shared, clean)}
+        found[model.name] = {"clean": setup.kept(f"kuzina2022-{model.name}-clean", shared, clean)}
         for eps in EPS:
             key = {**shared, "attack": [eps, effort, through]}
 
@@ -87,8 +87,8 @@ def kuzina2022(setting: Setting) -> Reproduction:
                 }
 
             told = f"kuzina2022-{model.name}-{eps:g}"
-            found[model.name][f"{eps:g}"] = setting.kept(told, key, attacked)
-    return _page(setting, found, len(ids), effort, chain, through)
+            found[model.name][f"{eps:g}"] = setup.kept(told, key, attacked)
+    return _page(setup, found, len(ids), effort, chain, through)
 
 
 def stratified(images: Images, count: int) -> list[int]:
@@ -162,7 +162,7 @@ class _Rows:
 
 
 def _page(
-    setting: Setting,
+    setup: Setup,
     found: dict[str, dict[str, Any]],
     count: int,
     effort: dict[str, Any],
@@ -170,7 +170,7 @@ def _page(
     through: dict[str, Any],
 ) -> Reproduction:
     def mean(values: list[float]) -> Any:
-        return bootstrapped(values, lambda drawn: float(drawn.mean()), setting.seed)
+        return bootstrapped(values, lambda drawn: float(drawn.mean()), setup.seed)
 
     rows, gains, results = [], [], {}
     for model, by_radius in found.items():
@@ -254,9 +254,9 @@ interval is over images:
         text=text,
         summary=summary,
         results={
-            "dataset": setting.dataset,
+            "dataset": setup.dataset,
             "images": count,
-            "seed": setting.seed,
+            "seed": setup.seed,
             "attack": effort,
             "chain": chain,
             "through": through,

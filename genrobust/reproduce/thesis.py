@@ -20,9 +20,9 @@ from genrobust.models import GenerativeModel
 from genrobust.posterior import Categorical
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.base import (
-    Interval,
     Reproduction,
-    Setting,
+    SampleEstimate,
+    Setup,
     bootstrapped,
     spearman,
     table,
@@ -102,7 +102,7 @@ class _Counted:
         hits = torch.bincount(place[success[self.kept]], minlength=CLASSES**2).view_as(n)
         return hits.double() / n.double(), n
 
-    def mean(self, pairs: _Pairs, success: Tensor) -> Interval:
+    def mean(self, pairs: _Pairs, success: Tensor) -> SampleEstimate:
         """The unweighted mean over pairs, as the thesis takes it.
 
         Its interval is Wilson's at P^2 / sum(1 / n) sources, P pairs of n sources each: that takes
@@ -114,7 +114,7 @@ class _Counted:
             return wilson(0.0, 0)
         count = int(filled.sum()) ** 2 / float((1 / n[filled].double()).sum())
         found = wilson(float(rates[filled].mean()), count)
-        return Interval(found.value, found.low, found.high, int(self.kept.sum()))
+        return SampleEstimate(found.value, found.low, found.high, int(self.kept.sum()))
 
 
 @dataclass(frozen=True)
@@ -128,40 +128,40 @@ class _Floors:
         return _counted({"none": self.seen[model]}, self.pairs, "none", quirks=True)
 
 
-def thesis(setting: Setting) -> Reproduction:
+def thesis(setup: Setup) -> Reproduction:
     """Sootla 2018: disentangled and entangled VAEs under one latent attack, Tables 4.1 to 4.6."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    per_pair = max(1, (setting.sources or (90 if setting.fast else 180)) // 90)
-    pairs = _pairs(images, per_pair, setting.seed)
-    steps = 2 if setting.fast else 1000
-    path = setting.published("thesis_matrices.csv")
+    images = load_images(setup.dataset, "test", setup.data_root)
+    per_pair = max(1, (setup.sources or (90 if setup.fast else 180)) // 90)
+    pairs = _pairs(images, per_pair, setup.seed)
+    steps = 2 if setup.fast else 1000
+    path = setup.published("thesis_matrices.csv")
     printed = None if path is None else _matrices(path.read_text())
-    others = checkpoints.published(setting, OTHERS)
-    judge = load_judge(setting.dataset, "thesis")
-    models = [checkpoints.model(name, setting) for name in STAND_INS]
+    others = checkpoints.published(setup, OTHERS)
+    judge = load_judge(setup.dataset, "thesis")
+    models = [checkpoints.model(name, setup) for name in STAND_INS]
     runs: dict[str, Any] = {model.name: {} for model in [*models, *others]}
     standard = {}
 
     def search(name: str, of: list[GenerativeModel]) -> None:
         for model in of:
-            runs[model.name][name] = _searched(name, model, judge, images, pairs, steps, setting)
+            runs[model.name][name] = _searched(name, model, judge, images, pairs, steps, setup)
 
     for name in ("none", "published", "corrected"):
         search(name, models)
     for model in models:
-        standard[model.name] = _standard(model, pairs, setting)
+        standard[model.name] = _standard(model, pairs, setup)
     search("lambda 20", models)
     for name in ("none", "published", "corrected"):
         search(name, others)
-    wide = _pairs(images, 1 if setting.fast else FLOOR, setting.seed)
+    wide = _pairs(images, 1 if setup.fast else FLOOR, setup.seed)
     floors = _Floors(
         wide,
         {
-            model.name: _searched("none", model, judge, images, wide, steps, setting)
+            model.name: _searched("none", model, judge, images, wide, steps, setup)
             for model in [*models, *others]
         },
     )
-    return _page(setting, pairs, runs, standard, floors, per_pair, steps, printed)
+    return _page(setup, pairs, runs, standard, floors, per_pair, steps, printed)
 
 
 def _pairs(images: Images, per_pair: int, seed: int) -> _Pairs:
@@ -200,7 +200,7 @@ def _searched(
     images: Images,
     pairs: _Pairs,
     steps: int,
-    setting: Setting,
+    setup: Setup,
 ) -> dict[str, list[int]]:
     """What the classifier sees, by the way it looks; one entry a source, in the pairs' order."""
     settings = SEARCHES[search]
@@ -225,7 +225,7 @@ def _searched(
                 given: dict[str, Any] = {
                     "eps": EPS,
                     "sample_ids": ids,
-                    "seed": setting.seed,
+                    "seed": setup.seed,
                     "steps": steps,
                 }
                 x = attack("thesis", model, x, target=target, **given, **settings).x_adv
@@ -234,7 +234,7 @@ def _searched(
         return seen
 
     name = f"thesis-{model.name}-{search.replace(' ', '-')}"
-    found: dict[str, list[int]] = setting.kept(name, key, compute)
+    found: dict[str, list[int]] = setup.kept(name, key, compute)
     return found
 
 
@@ -257,11 +257,11 @@ def _looks(model: GenerativeModel, judge: Judge, x: Tensor, key: int) -> dict[st
     return seen
 
 
-def _standard(model: GenerativeModel, pairs: _Pairs, setting: Setting) -> dict[str, Any]:
+def _standard(model: GenerativeModel, pairs: _Pairs, setup: Setup) -> dict[str, Any]:
     """The suite's own attacks, judges and rule at the thesis' radius, on every second pair."""
     every = len(pairs.sources) // 90
-    few = slice(0, None, every * (44 if setting.fast else 2))
-    suite: Suite = load_suite(setting.dataset, setting.data_root).model_copy(
+    few = slice(0, None, every * (44 if setup.fast else 2))
+    suite: Suite = load_suite(setup.dataset, setup.data_root).model_copy(
         update={
             "sample_ids": tuple(pairs.sources[few]),
             "target_ids": tuple(pairs.targets[few]),
@@ -271,7 +271,7 @@ def _standard(model: GenerativeModel, pairs: _Pairs, setting: Setting) -> dict[s
     key = {"model": model.fingerprint(), "suite": suite.sha256}
 
     def compute() -> dict[str, Any]:
-        record = bench(model, suite, seed=setting.seed, data_root=setting.data_root, workers=1)
+        record = bench(model, suite, seed=setup.seed, data_root=setup.data_root, workers=1)
         at = record.scores.per_eps[0]
         return {
             "suite": f"{suite.name}-v{suite.version}",
@@ -282,7 +282,7 @@ def _standard(model: GenerativeModel, pairs: _Pairs, setting: Setting) -> dict[s
             "hit": None if at.as_target is None else at.as_target.model_dump(),
         }
 
-    found: dict[str, Any] = setting.kept(f"thesis-{model.name}-standard", key, compute)
+    found: dict[str, Any] = setup.kept(f"thesis-{model.name}-standard", key, compute)
     return found
 
 
@@ -305,19 +305,19 @@ def _said(counted: tuple[_Counted, _Pairs]) -> str:
     return f"{_percent(ignoring)} ({100 * to.value:.1f})"
 
 
-def _percent(found: Interval) -> str:
+def _percent(found: SampleEstimate) -> str:
     return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def _said_of(standard: dict[str, Any]) -> str:
     if standard["wrong"] is None:
         return "no source is eligible"
-    wrong = Interval(**standard["wrong"])
+    wrong = SampleEstimate(**standard["wrong"])
     return f"{_percent(wrong)} ({100 * standard['hit']['value']:.1f})"
 
 
 def _page(
-    setting: Setting,
+    setup: Setup,
     pairs: _Pairs,
     runs: dict[str, Any],
     standard: dict[str, dict[str, Any]],
@@ -336,7 +336,7 @@ def _page(
             "correlation with them is given.\n\n"
         )
     else:
-        ranks = _ranks(pairs, runs, printed, per_pair, setting.seed)
+        ranks = _ranks(pairs, runs, printed, per_pair, setup.seed)
     figures["thesis-matrices"] = _matrix_figure(pairs, runs, printed)
     some = next(iter(standard.values()))
     text = f"""\
@@ -407,7 +407,7 @@ Success ignoring the target. Rows are sources, columns targets; all scales go fr
         title="The thesis: Sootla 2018, Tables 4.1 to 4.6",
         text=text,
         summary=means,
-        results=_results(setting, pairs, runs, standard, floors, per_pair, steps),
+        results=_results(setup, pairs, runs, standard, floors, per_pair, steps),
         figures=figures,
     )
 
@@ -603,7 +603,7 @@ def _matrix_figure(
 
 
 def _results(
-    setting: Setting,
+    setup: Setup,
     pairs: _Pairs,
     runs: dict[str, Any],
     standard: dict[str, Any],
@@ -633,11 +633,11 @@ def _results(
         counted, few = floors.of(name)
         models[name]["floor"] = asdict(counted.mean(few, counted.wrong))
     return {
-        "dataset": setting.dataset,
+        "dataset": setup.dataset,
         "eps": EPS,
         "steps": steps,
         "sources_a_pair": per_pair,
-        "seed": setting.seed,
+        "seed": setup.seed,
         "published": MEANS,
         "models": models,
     }

@@ -15,7 +15,7 @@ from genrobust.metrics import l2
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.auddc import different
-from genrobust.reproduce.base import Interval, Reproduction, Setting, bootstrapped, table
+from genrobust.reproduce.base import Reproduction, SampleEstimate, Setup, bootstrapped, table
 from genrobust.seeding import generator
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ OTHERS = {
 }
 
 
-def willetts2021(setting: Setting) -> Reproduction:
+def willetts2021(setup: Setup) -> Reproduction:
     """Willetts et al. 2021: does disentangling make latent attacks fail? Their two measures."""
-    images = load_images(setting.dataset, "test", setting.data_root)
-    pairs = different(images, setting.sources or (2 if setting.fast else 6), setting.seed)
-    size = {"points": 3, "iterations": 2} if setting.fast else {"points": 11, "iterations": 40}
-    models = [checkpoints.model(name, setting) for name in ZOO]
-    models += checkpoints.published(setting, tuple(OTHERS))
+    images = load_images(setup.dataset, "test", setup.data_root)
+    pairs = different(images, setup.sources or (2 if setup.fast else 6), setup.seed)
+    size = {"points": 3, "iterations": 2} if setup.fast else {"points": 11, "iterations": 40}
+    models = [checkpoints.model(name, setup) for name in ZOO]
+    models += checkpoints.published(setup, tuple(OTHERS))
     x = images.take([a for a, _ in pairs])
     target = images.take([b for _, b in pairs])
     found: dict[str, dict[str, Any]] = {}
@@ -49,12 +49,12 @@ def willetts2021(setting: Setting) -> Reproduction:
             def compute(model: GenerativeModel = model, name: str = name) -> dict[str, Any]:
                 attack = make_attack(name, dict(size))
                 assert isinstance(attack, PenaltySweep), "both sweep a penalty"
-                batch = Batch(x, tuple(a for a, _ in pairs), setting.seed, target_x=target)
+                batch = Batch(x, tuple(a for a, _ in pairs), setup.seed, target_x=target)
                 return _measured(model, attack, batch, target)
 
             told = f"willetts2021-{model.name}-{name}"
-            found.setdefault(model.name, {})[name] = setting.kept(told, key, compute)
-    return _page(setting, found, size, len(pairs))
+            found.setdefault(model.name, {})[name] = setup.kept(told, key, compute)
+    return _page(setup, found, size, len(pairs))
 
 
 @torch.no_grad()
@@ -84,7 +84,7 @@ def _measured(
 
 
 def _page(
-    setting: Setting, found: dict[str, dict[str, Any]], size: dict[str, int], pairs: int
+    setup: Setup, found: dict[str, dict[str, Any]], size: dict[str, int], pairs: int
 ) -> Reproduction:
     penalties, rows = {**ZOO, **OTHERS}, []
     results: dict[str, Any] = {}
@@ -94,8 +94,8 @@ def _page(
             loss = torch.tensor(one["loss"]).clamp_min(1e-12).log10().mean(0)
             unlikely = torch.tensor(one["unlikely"]).mean(0)
             told = {
-                "log10_loss": bootstrapped(loss.tolist(), _mean, setting.seed),
-                "unlikely": bootstrapped(unlikely.tolist(), _mean, setting.seed),
+                "log10_loss": bootstrapped(loss.tolist(), _mean, setup.seed),
+                "unlikely": bootstrapped(unlikely.tolist(), _mean, setup.seed),
             }
             cells += [f"{told['log10_loss']:.2f}", f"{told['unlikely']:.0f}"]
             numbers[name] = {k: vars(v) for k, v in told.items()} | {
@@ -110,7 +110,7 @@ def _page(
     for name in ATTACKS:
         kind = name.rpartition("-")[2].upper()
         head += [f"{kind}: log10 of the loss", f"{kind}: target's -log p"]
-    apart = _differences(found, setting.seed)
+    apart = _differences(found, setup.seed)
     for (model, name), told in apart.items():
         results[model][name]["more_than_plain"] = {k: vars(v) for k, v in told.items()}
     compared = table(
@@ -158,9 +158,9 @@ between the two ends, 1 where the attack did nothing and 0 where it reached the 
         text=text,
         summary=summary,
         results={
-            "dataset": setting.dataset,
+            "dataset": setup.dataset,
             "pairs": pairs,
-            "seed": setting.seed,
+            "seed": setup.seed,
             **size,
             "models": results,
         },
@@ -174,7 +174,7 @@ def _plain(model: str) -> str:
 
 def _differences(
     found: dict[str, dict[str, Any]], seed: int
-) -> dict[tuple[str, str], dict[str, Interval]]:
+) -> dict[tuple[str, str], dict[str, SampleEstimate]]:
     """What each model is left with more than the plain one of its network, by attack."""
     apart = {}
     for model, ways in found.items():

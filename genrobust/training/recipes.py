@@ -10,7 +10,7 @@ from genrobust.data.base import DATASETS, is_reference
 from genrobust.errors import unknown_name
 from genrobust.models.families import NETWORKS, network_for
 from genrobust.models.networks import NetworkSpec
-from genrobust.training.losses import Beta, Capacity, Count, Penalty, Positive, Weight
+from genrobust.training.losses import AnyLoss, Beta, Capacity, Count, Positive, Weight
 from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
 from genrobust.training.losses.bottleneck import Bottleneck
 from genrobust.training.losses.certified import Certified
@@ -37,7 +37,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: NetworkSpec
-    penalty: Penalty
+    penalty: AnyLoss
     steps: Count
     batch_size: Count = 64
     learning_rate: Positive = 5e-4
@@ -60,7 +60,7 @@ class JudgeRecipe(BaseModel):
     steps: Count
 
 
-def _penalties(steps: int) -> dict[str, Penalty]:
+def _penalties(steps: int) -> dict[str, AnyLoss]:
     ramp = steps * 5 // 6  # 25,000 of 30,000 steps on MNIST, JointVAE's published schedule
     return {
         "vae": Beta(),

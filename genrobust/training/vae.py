@@ -25,7 +25,7 @@ from genrobust.training.inputs import Claim, DivergedError, load_splits
 from genrobust.training.losses import Sampler, Step
 from genrobust.training.recipes import Recipe
 
-Progress = Callable[[int, float], None]
+OnStep = Callable[[int, float], None]
 
 
 @dataclass
@@ -48,7 +48,7 @@ def train_vae(
     device: str = "cpu",
     log_every: int = 500,
     checkpoint_every: int = 1000,
-    on_step: Progress = lambda step, loss: None,
+    on_step: OnStep = lambda step, loss: None,
 ) -> Card:
     """Train, and write ``NAME.safetensors``, ``NAME.json`` (the card) and ``log.jsonl``.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from genrobust.training.losses.adversarial import VAEGAN, InfoGAN
-from genrobust.training.losses.base import Count, Objective, Positive, Sampler, Step, Weight
+from genrobust.training.losses.base import Count, Positive, Sampler, Step, TrainingLoss, Weight
 from genrobust.training.losses.bottleneck import Bottleneck
 from genrobust.training.losses.certified import Certified
 from genrobust.training.losses.clamped import Clamped
@@ -22,7 +22,7 @@ from genrobust.training.losses.defences import Mixup, RobustEncoder, RobustOutpu
 from genrobust.training.losses.divergence import Beta, Capacity
 from genrobust.training.losses.quantised import Quantised
 
-Penalty = Annotated[
+AnyLoss = Annotated[
     Beta
     | Capacity
     | TotalCorrelation
@@ -44,13 +44,13 @@ Penalty = Annotated[
 ]
 
 __all__ = [
+    "AnyLoss",
     "Beta",
     "Capacity",
     "Count",
-    "Objective",
-    "Penalty",
     "Positive",
     "Sampler",
     "Step",
+    "TrainingLoss",
     "Weight",
 ]

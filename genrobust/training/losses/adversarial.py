@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrobust.models.networks import NetworkSpec
-from genrobust.training.losses.base import Objective, Positive, Share, Step, Weight
+from genrobust.training.losses.base import Positive, Share, Step, TrainingLoss, Weight
 
 
 class Discriminator(nn.Module):
@@ -36,7 +36,7 @@ class Discriminator(nn.Module):
         return features.flatten(1), self.logit(features)[:, 0]
 
 
-class _Adversarial(Objective):
+class _Adversarial(TrainingLoss):
     helper_rate: Positive = 2e-4
     helper_momentum: Share = 0.5
 

@@ -66,7 +66,7 @@ class Step:
         return posterior.rsample(posterior.draw_noise(self.draws), self.temperature)
 
 
-class Objective(BaseModel):
+class TrainingLoss(BaseModel):
     """What a network is trained to lower: here the reconstruction term and a penalty.
 
     A family with networks of its own (a discriminator, predictors) makes them in ``helper`` and
@@ -125,7 +125,7 @@ class Objective(BaseModel):
         return None
 
 
-class WeightedKL(Objective):
+class WeightedKL(TrainingLoss):
     """beta * KL: below 1, a smaller reconstruction error for a code that carries more."""
 
     kind: str  # before the weight, in what is shown of a recipe
@@ -135,7 +135,7 @@ class WeightedKL(Objective):
         return self.beta * super().__call__(posterior, step)
 
 
-class OfGaussians(Objective):
+class OfGaussians(TrainingLoss):
     """An objective that reads the density of a code, or takes its latents one by one."""
 
     def unfit(self, spec: NetworkSpec) -> str | None:

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.models.networks import NetworkSpec
-from genrobust.training.losses.base import Objective, Step, Weight, bce
+from genrobust.training.losses.base import Step, TrainingLoss, Weight, bce
 
 
-class Bottleneck(Objective):
+class Bottleneck(TrainingLoss):
     """Cross-entropy of the class, read from a draw of the code, + beta * KL (Alemi et al. 2017).
 
     Its output is class logits. So that what its code keeps can be looked at and attacked as of

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from genrobust.models.networks import NetworkSpec
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.training.losses.base import (
-    Objective,
     OfGaussians,
     Positive,
     Share,
     Step,
+    TrainingLoss,
     Weight,
     perceptron,
 )
@@ -37,7 +37,7 @@ class TotalCorrelation(OfGaussians):
         return at.bce + information + self.beta * correlation + each
 
 
-class Seatbelt(Objective):
+class Seatbelt(TrainingLoss):
     """Seatbelt-VAE (Willetts et al. 2021) of two layers: KL of the first, beta-TCVAE on the second.
 
     The first layer's prior depends on the second layer, and the decoder sees both. Both posteriors

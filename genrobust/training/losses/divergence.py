@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from genrobust.posterior import Categorical, Posterior
-from genrobust.training.losses.base import Objective, Weight, WeightedKL
+from genrobust.training.losses.base import TrainingLoss, Weight, WeightedKL
 
 
 class Beta(WeightedKL):
@@ -20,7 +20,7 @@ class Beta(WeightedKL):
     kind: Literal["beta"] = "beta"
 
 
-class Capacity(Objective):
+class Capacity(TrainingLoss):
     """gamma * |KL - C| with C raised linearly from 0, per kind of latent.
 
     Burgess et al. 2018 (thesis eq. 2.13) for Gaussians alone; JointVAE (Dupont 2018; eq. 2.14)

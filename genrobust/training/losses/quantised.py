@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from genrobust.models.networks import NetworkSpec
 from genrobust.posterior import Codebook, Posterior
-from genrobust.training.losses.base import Objective, Share, Step, Weight
+from genrobust.training.losses.base import Share, Step, TrainingLoss, Weight
 
 #: An entry whose share of the moving averages is less stays where it is.
 UNUSED = 1e-6
 
 
-class Quantised(Objective):
+class Quantised(TrainingLoss):
     """Reconstruction + the entries' way to the features + commitment * the features' way to them.
 
     Equation 3 of the paper, summed over positions and channels as the reconstruction is over

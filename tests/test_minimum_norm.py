@@ -404,7 +404,7 @@ def test_a_run_that_was_stopped_goes_on(
     files.write_bytes(tmp_path / "shards" / kept.name, kept.read_bytes())
     searched = []
 
-    def search(spec: curve.NearestSpec, *rest: object) -> Measured | None:
+    def search(spec: curve.MinimumNormSpec, *rest: object) -> Measured | None:
         searched.append(spec.key)
         return None if len(searched) > 1 else Store(finished).read(spec)
 

@@ -20,7 +20,7 @@ from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, Step
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import COUNTS, Broken, Nearest, Outcome, kept_of
+from genrobust.outcomes.outcome import COUNTS, Broken, MinimumNormOutcome, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, source_areas
@@ -120,9 +120,9 @@ def test_names_are_those_of_the_files_that_exist() -> None:
     assert sorted(Outcome.table()) == sorted(STORED)
 
 
-@pytest.mark.parametrize("kind", [Outcome, Nearest])
+@pytest.mark.parametrize("kind", [Outcome, MinimumNormOutcome])
 def test_every_column_is_written_and_read_back(
-    kind: type[Outcome | Nearest], tmp_path: Path
+    kind: type[Outcome | MinimumNormOutcome], tmp_path: Path
 ) -> None:
     given = filled(kind.table())
     files.write_tensors(tmp_path / "shard", kind.of(given).tensors(), {})

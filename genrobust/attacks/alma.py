@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from genrobust.attacks.universal import UniversalAttack
-from genrobust.objectives.universal import Damage
+from genrobust.objectives.universal import DamageName
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,5 @@ class Alma(UniversalAttack):
 
     damage: Literal["la-l2", "la-wass", "la-skl", "la-cos", "oa", "lma"] = "lma"
 
-    def damage_of(self) -> Damage:
+    def damage_of(self) -> DamageName:
         return self.damage

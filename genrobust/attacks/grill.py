@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from genrobust.attacks.universal import UniversalAttack
-from genrobust.objectives.universal import Damage
+from genrobust.objectives.universal import DamageName
 
 
 @dataclass(frozen=True)
@@ -23,5 +23,5 @@ class Grill(UniversalAttack):
 
     name = "grill"
 
-    def damage_of(self) -> Damage:
+    def damage_of(self) -> DamageName:
         return "grill"

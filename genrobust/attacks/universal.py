@@ -12,7 +12,7 @@ from torch import Tensor
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.objectives.draws import FreshNoise
-from genrobust.objectives.universal import Damage, UniversalDamage
+from genrobust.objectives.universal import DamageName, UniversalDamage
 from genrobust.optimizers import Minimum, Problem
 from genrobust.seeding import generator
 from genrobust.threat import ThreatModel
@@ -46,7 +46,7 @@ class UniversalAttack(Attack):
     as_published: bool = False
 
     @abstractmethod
-    def damage_of(self) -> Damage:
+    def damage_of(self) -> DamageName:
         """What to maximise."""
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:

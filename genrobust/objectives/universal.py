@@ -18,7 +18,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.objectives.draws import FreshNoise
 from genrobust.posterior import Posterior
 
-Damage = Literal["la-l2", "la-wass", "la-skl", "la-cos", "oa", "lma", "grill"]
+DamageName = Literal["la-l2", "la-wass", "la-skl", "la-cos", "oa", "lma", "grill"]
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
@@ -51,7 +51,7 @@ class UniversalDamage:
             logits, and the decoder gets the means and a softmax for an argmax.
     """
 
-    def __init__(self, damage: Damage = "lma", noise: FreshNoise | None = None) -> None:
+    def __init__(self, damage: DamageName = "lma", noise: FreshNoise | None = None) -> None:
         self.damage, self.noise = damage, noise
         self._clean: Pass | None = None
 

@@ -314,7 +314,7 @@ class Sizes(Stored):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Nearest(Stored):
+class MinimumNormOutcome(Stored):
     """The nearest adversarial image of each source.
 
     Args:

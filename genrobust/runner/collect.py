@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genrobust.outcomes.outcome import Counts, Nearest, Outcome
+from genrobust.outcomes.outcome import Counts, MinimumNormOutcome, Outcome
 from genrobust.records.record import AttackCost
 from genrobust.rules.base import RULES
 from genrobust.suites.suite import Suite
@@ -33,7 +33,7 @@ def attack_costs(suite: Suite, counts: Counts) -> tuple[AttackCost, ...]:
     )
 
 
-def shown(suite: Suite, found: Outcome | Nearest) -> list[int]:
+def shown(suite: Suite, found: Outcome | MinimumNormOutcome) -> list[int]:
     """Positions of the first eligible source of each class, before anything is known of its attack.
 
     Without classes of the first few.

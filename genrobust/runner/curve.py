@@ -15,7 +15,7 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
 from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Counts, Nearest
+from genrobust.outcomes.outcome import Counts, MinimumNormOutcome
 from genrobust.outcomes.scores import mean
 from genrobust.records.curve_record import (
     Area,
@@ -35,7 +35,7 @@ from genrobust.runner.options import Options
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, chosen_suite, prepare
 from genrobust.runner.purpose import Purpose
-from genrobust.runner.smallest import SEARCHES, NearestSpec
+from genrobust.runner.smallest import SEARCHES, MinimumNormSpec
 from genrobust.suites.suite import Suite
 from genrobust.threat import allowed
 
@@ -74,13 +74,13 @@ def prepare_curve(
     return replace(run, command=command, purpose=SmallestChanges())
 
 
-class SmallestChanges(Purpose[Nearest, MinimumNormRecord]):
+class SmallestChanges(Purpose[MinimumNormOutcome, MinimumNormRecord]):
     """Of each source."""
 
-    command, file, kind = "curve", "curve.json", Nearest
+    command, file, kind = "curve", "curve.json", MinimumNormOutcome
 
     def shards(self, prepared: Prepared[Any]) -> list[ShardSpec]:
-        return [NearestSpec(**dict(s), searches=SEARCHES) for s in super().shards(prepared)]
+        return [MinimumNormSpec(**dict(s), searches=SEARCHES) for s in super().shards(prepared)]
 
     def record(
         self,
@@ -88,7 +88,7 @@ class SmallestChanges(Purpose[Nearest, MinimumNormRecord]):
         shards: Sequence[Mapping[str, Tensor]],
         common: dict[str, Any],
     ) -> MinimumNormRecord:
-        suite, found = prepared.suite, Nearest.joined(shards)
+        suite, found = prepared.suite, MinimumNormOutcome.joined(shards)
         distance = found.distance.double()
         known = distance[(distance > 0) & distance.isfinite()]
         drawn = torch.cat([exact_eps50(some) for some in _resampled(distance, suite)])
@@ -115,11 +115,13 @@ class SmallestChanges(Purpose[Nearest, MinimumNormRecord]):
     def accuracies(
         self, suite: Suite, shards: Sequence[Mapping[str, Tensor]]
     ) -> Iterator[tuple[str, Estimate]]:
-        distance = Nearest.joined(shards).distance.double()
+        distance = MinimumNormOutcome.joined(shards).distance.double()
         for eps in suite.eps:
             yield f"eps {eps:g}", _at(eps, distance, suite).robust_accuracy
 
-    def example(self, prepared: Prepared[Any], found: Nearest, i: int, sample_id: int) -> Example:
+    def example(
+        self, prepared: Prepared[Any], found: MinimumNormOutcome, i: int, sample_id: int
+    ) -> Example:
         """With the nearest image that was found for it."""
         distance = float(found.distance[i])
         nearest = Attacked(
@@ -188,7 +190,7 @@ def _fallen(drawn: Tensor, radii: Tensor) -> Tensor:
     return torch.searchsorted(ascending, wanted, right=True, out_int32=True)
 
 
-def _sources(suite: Suite, found: Nearest) -> Iterator[Source]:
+def _sources(suite: Suite, found: MinimumNormOutcome) -> Iterator[Source]:
     columns = (found.label, found.eligible, found.distance)
     rows = zip(suite.sample_ids, *(column.tolist() for column in columns), strict=True)
     for sample_id, label, eligible, distance in rows:
@@ -217,7 +219,7 @@ def _costs(suite: Suite, counts: Counts) -> Iterator[SearchCost]:
         )
 
 
-def _flags(suite: Suite, found: Nearest) -> Iterator[Flag]:
+def _flags(suite: Suite, found: MinimumNormOutcome) -> Iterator[Flag]:
     """Those of a bench, and that the search for the smallest change was beaten."""
     radii = torch.tensor([allowed(eps) for eps in suite.eps], dtype=torch.float64)
     yield from flags.raised(

@@ -44,7 +44,7 @@ from genrobust.runner.executors.base import EXECUTORS, Executor
 from genrobust.runner.memory import in_memory
 from genrobust.runner.options import Options
 from genrobust.runner.provenance import command, libraries
-from genrobust.runner.purpose import AnyRecord, Purpose, Robustness
+from genrobust.runner.purpose import AnyRecord, Purpose, RobustAccuracy
 from genrobust.runner.scorer import scorer_of
 from genrobust.runner.shard import Loaded
 from genrobust.runner.sources import images_of, references_of
@@ -193,7 +193,7 @@ def prepare(
         own=who.own,
         settings=settings,
         spec=spec,
-        purpose=Robustness(),
+        purpose=RobustAccuracy(),
     )
 
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from genrobust.runner.prepare import Prepared
 
 AnyRecord = TypeVar("AnyRecord", Record, MinimumNormRecord, default=Record)
-Found = TypeVar("Found", bound=Stored)
+AnyFound = TypeVar("AnyFound", bound=Stored)
 
 
-class Purpose(ABC, Generic[Found, AnyRecord]):
+class Purpose(ABC, Generic[AnyFound, AnyRecord]):
     """Of a run.
 
     Attributes:
@@ -41,7 +41,7 @@ class Purpose(ABC, Generic[Found, AnyRecord]):
 
     command: ClassVar[str]
     file: ClassVar[str]
-    kind: type[Found]
+    kind: type[AnyFound]
 
     def shards(self, prepared: Prepared[Any]) -> list[ShardSpec]:
         """That the run consists of."""
@@ -72,11 +72,11 @@ class Purpose(ABC, Generic[Found, AnyRecord]):
         """What is known of the sources of some shards, by name."""
 
     @abstractmethod
-    def example(self, prepared: Prepared[Any], found: Found, i: int, sample_id: int) -> Example:
+    def example(self, prepared: Prepared[Any], found: AnyFound, i: int, sample_id: int) -> Example:
         """The picture of a source, the i-th of a shard."""
 
 
-class Robustness(Purpose[Outcome, Record]):
+class RobustAccuracy(Purpose[Outcome, Record]):
     """At each radius of a suite."""
 
     command, file, kind = "bench", "record.json", Outcome

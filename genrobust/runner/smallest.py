@@ -12,7 +12,7 @@ from torch import Tensor
 from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
 from genrobust.batch import Batch
-from genrobust.outcomes.outcome import Counts, Damaged, Nearest, Signs
+from genrobust.outcomes.outcome import Counts, Damaged, MinimumNormOutcome, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.damage import without_noise
 from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
@@ -39,7 +39,7 @@ SEARCHES = (
 )
 
 
-class NearestSpec(ShardSpec):
+class MinimumNormSpec(ShardSpec):
     """Some samples of a suite, for each of which the nearest adversarial image is sought."""
 
     searches: tuple[AttackEntry, ...]
@@ -51,8 +51,8 @@ class NearestSpec(ShardSpec):
 
 
 @run_shard.register
-def search_nearest(
-    spec: NearestSpec,
+def search_minimum_norm(
+    spec: MinimumNormSpec,
     loaded: Loaded,
     cancelled: Callable[[], bool] = lambda: False,
     checkpoint: Checkpoint | None = None,
@@ -65,8 +65,8 @@ def search_nearest(
     source as far as it stays a success.
 
     Returns:
-        A :class:`~genrobust.outcomes.outcome.Nearest` as it is stored; None if ``cancelled`` said
-        so between two attacks.
+        A :class:`~genrobust.outcomes.outcome.MinimumNormOutcome` as it is stored; None if
+        ``cancelled`` said so between two attacks.
     """
     checkpoint = checkpoint or nowhere()
     scorer, batch = loaded.scorer, make_batch(spec, loaded)
@@ -132,7 +132,7 @@ def _state(so_far: _NearestSoFar, counts: Tensor, done: int) -> dict[str, Tensor
     return {**found, "counts": counts, "done": torch.tensor(done)}
 
 
-def _stages(spec: NearestSpec) -> Iterator[tuple[int, AttackEntry, int]]:
+def _stages(spec: MinimumNormSpec) -> Iterator[tuple[int, AttackEntry, int]]:
     """Rows of the counts, attacks, and positions of their radii; past the last is the box."""
     for s, entry in enumerate(spec.searches):
         yield len(spec.attacks) + 1 + s, entry, len(spec.eps)
@@ -177,9 +177,9 @@ class _NearestSoFar:
         self.x_adv[positions[nearer]] = x_adv[nearer]
         return int(nearer.sum())
 
-    def result(self, signs: Signs, counts: Counts) -> Nearest:
+    def result(self, signs: Signs, counts: Counts) -> MinimumNormOutcome:
         images = self.scorer.reconstruct(self.x_adv, self.batch.sample_ids)
-        return Nearest(
+        return MinimumNormOutcome(
             label=self.baseline.labels,
             eligible=self.baseline.eligible,
             verdict=self.scorer.verdict(images, self.baseline),

@@ -18,13 +18,13 @@ from genrobust.records.record import Estimate
 from genrobust.runner.curve import SmallestChanges
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.pulse import Beat, under_way
-from genrobust.runner.purpose import Purpose, Robustness
-from genrobust.runner.smallest import NearestSpec
+from genrobust.runner.purpose import Purpose, RobustAccuracy
+from genrobust.runner.smallest import MinimumNormSpec
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Suite, spelled_out
 
-_SPECS: TypeAdapter[list[ShardSpec]] = TypeAdapter(list[NearestSpec | ShardSpec])
-_PURPOSES = {kind.command: kind for kind in (Robustness, SmallestChanges)}
+_SPECS: TypeAdapter[list[ShardSpec]] = TypeAdapter(list[MinimumNormSpec | ShardSpec])
+_PURPOSES = {kind.command: kind for kind in (RobustAccuracy, SmallestChanges)}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_of
 from genrobust.runner.shard import Measured, run_shard
-from genrobust.runner.smallest import NearestSpec
+from genrobust.runner.smallest import MinimumNormSpec
 from genrobust.runner.spec import RunSpec
 from genrobust.runner.store import Store
 from genrobust.suites.suite import Frozen
@@ -35,7 +35,7 @@ class _Text(Frozen):
 
     spec: RunSpec
     folder: str
-    shard: NearestSpec | ShardSpec
+    shard: MinimumNormSpec | ShardSpec
 
 
 @dataclass(frozen=True, eq=False)

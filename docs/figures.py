@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from genrobust import Record
-from genrobust.evidence.outcomes import example_radius
+from genrobust.evidence.shown import example_radius
 
 HERE = Path(__file__).parent
 ENTRIES = HERE.parent / "leaderboard" / "entries"

@@ -20,7 +20,7 @@ from site_parts import FAKES, edit, entry_folder, made, set_at
 
 from genrobust.board.board import ALIKE, contender, make_board
 from genrobust.evidence.entry import Author, Link
-from genrobust.evidence.outcomes import example_positions
+from genrobust.evidence.shown import example_positions
 from genrobust.records.outcomes import Outcomes
 from genrobust.site.export import FIRST
 from genrobust.site.pages import commands, render

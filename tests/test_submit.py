@@ -25,7 +25,7 @@ from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, RECORD, read_evidence
 from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import BundledModel, Entry, ExternalModel, ZooModel
-from genrobust.evidence.outcomes import example_positions
+from genrobust.evidence.shown import example_positions
 from genrobust.models import load_model
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare

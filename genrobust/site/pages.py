@@ -28,7 +28,7 @@ from genrobust.evidence.entries import (
     PngImage,
 )
 from genrobust.evidence.entry import BundledModel, ExternalModel, Outcomes, ZooModel
-from genrobust.evidence.outcomes import example_positions, example_radius
+from genrobust.evidence.shown import example_positions, example_radius
 from genrobust.norms import load_norm
 from genrobust.report.figures import Chart, comparison_chart, model_chart
 from genrobust.report.html import Section, environment, reading, verdict

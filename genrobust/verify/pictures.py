@@ -19,7 +19,7 @@ from torch import Tensor
 from genrobust.evidence.checks import RejectionError
 from genrobust.evidence.entries import PICTURES, TRAVERSALS, LoadedEntry, PngImage
 from genrobust.evidence.entry import Outcomes
-from genrobust.evidence.outcomes import example_positions, example_radius
+from genrobust.evidence.shown import example_positions, example_radius
 from genrobust.models.model import GenerativeModel
 from genrobust.outcomes.outcome import Outcome
 from genrobust.posterior import Posterior

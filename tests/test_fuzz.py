@@ -17,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 from genrobust.errors import GenrobustError
 from genrobust.evidence.archive import read_archive, write_archive
 from genrobust.evidence.bundle import EVIDENCE, LIMITS, MANIFEST, Manifest, unpack
-from genrobust.evidence.checks import run_steps
+from genrobust.evidence.checks import run_checks
 from genrobust.evidence.entry import Entry, Outcomes, Verification
 from genrobust.records.migrate import read_record
-from genrobust.verify.consistency import steps
+from genrobust.verify.consistency import checks
 from genrobust.verify.subject import Subject
 
 pytestmark = pytest.mark.slow
@@ -134,8 +134,8 @@ def test_damaged_members_are_read_or_refused(
                 manifest.model_copy(update={"files": files}).model_dump_json().encode()
             )
         evidence = unpack(given)
-        for group in steps(Subject(Path(EVIDENCE), evidence)):
-            if not all(check.passed for check in run_steps(group)):
+        for group in checks(Subject(Path(EVIDENCE), evidence)):
+            if not all(check.passed for check in run_checks(group)):
                 break
 
 

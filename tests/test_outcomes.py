@@ -18,7 +18,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
-from genrobust.evidence.checks import RejectionError, Step
+from genrobust.evidence.checks import NamedCheck, RejectionError
 from genrobust.evidence.entry import Outcomes
 from genrobust.outcomes.outcome import COUNTS, Broken, MinimumNormOutcome, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
@@ -208,9 +208,9 @@ def forged(evidence: Evidence, name: str) -> Evidence:
     return replace(evidence, tensors={**evidence.tensors, name: tensor})
 
 
-def refused(steps: list[Step]) -> list[str]:
+def refused(checks: list[NamedCheck]) -> list[str]:
     found = []
-    for name, check in steps:
+    for name, check in checks:
         try:
             check()
         except RejectionError:
@@ -222,8 +222,8 @@ def test_what_was_measured_is_refused_by_no_check(
     evidence: Evidence, replayed: Replay, again: list[Outcome]
 ) -> None:
     with registered():
-        steps = [step for group in consistency.steps(Subject(Path(), evidence)) for step in group]
-        assert refused([*steps, *replay.steps(replayed)]) == []
+        checks = [one for group in consistency.checks(Subject(Path(), evidence)) for one in group]
+        assert refused([*checks, *replay.checks(replayed)]) == []
     for number, shard in enumerate(again):
         reattack._require_same(number, evidence.shard(number), shard.without_misses())
 
@@ -236,7 +236,7 @@ def test_a_replay_refuses_every_column_that_it_proves(
     found = replace(replayed, evidence=other)
     if Outcome.table()[name].proof == "found":
         found = replay.replay(other, prepared, lambda done, total: None)
-    assert refused(replay.steps(found))
+    assert refused(replay.checks(found))
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, OUTCOMES, RECORD, read_evidence
-from genrobust.evidence.checks import run_steps
+from genrobust.evidence.checks import run_checks
 from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import Check, Verification
 from genrobust.records.record import Estimate
 from genrobust.verify.claims import _near, highest, lowest
 from genrobust.verify.reattack import BOUND, _lower_bound, choose
-from genrobust.verify.replay import Replay, steps
+from genrobust.verify.replay import Replay, checks
 from genrobust.verify.subject import find_subjects, read_subject
 from genrobust.verify.verify import (
     Verified,
@@ -211,7 +211,7 @@ def test_entries_that_cannot_be_told_do_not_count_as_failed(
 
 
 def refused(found: Replay) -> str:
-    return " ".join(check.detail for check in run_steps(steps(found)) if not check.passed)
+    return " ".join(check.detail for check in run_checks(checks(found)) if not check.passed)
 
 
 def test_on_another_machine_scores_may_move_within_their_intervals(

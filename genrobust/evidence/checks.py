@@ -1,4 +1,4 @@
-"""What a verification is made of: steps, and the two ways in which one does not pass.
+"""What a verification is made of: checks, and the two ways in which one does not pass.
 
 A step that raises :class:`RejectionError` has found a claim that does not hold, which is a verdict
 on what was submitted. Anything else that is raised, a GenrobustError above all, says that it cannot
@@ -19,7 +19,7 @@ from genrobust.evidence.entry import Check
 from genrobust.files import UnfitError
 
 #: A name, and a function that says what it compared or raises RejectionError.
-Step = tuple[str, Callable[[], str]]
+NamedCheck = tuple[str, Callable[[], str]]
 
 
 class RejectionError(Exception):
@@ -30,10 +30,10 @@ class UntoldError(GenrobustError):
     """What was submitted may be sound, but this version of genrobust cannot tell."""
 
 
-def run_steps(steps: Iterable[Step]) -> list[Check]:
-    """Every step's result; one that is rejected does not keep the next from being tried."""
+def run_checks(checks: Iterable[NamedCheck]) -> list[Check]:
+    """Every check's result; one that is rejected does not keep the next from being tried."""
     found = []
-    for name, check in steps:
+    for name, check in checks:
         try:
             found.append(Check(name=name, passed=True, detail=check()))
         except RejectionError as problem:

@@ -13,7 +13,7 @@ from genrobust._version import __version__
 from genrobust.attacks.base import Goal
 from genrobust.data.base import DATASETS, is_reference
 from genrobust.evidence.bundle import Evidence
-from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
+from genrobust.evidence.checks import NamedCheck, RejectionError, UntoldError, written_by_another
 from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entries import is_finite
 from genrobust.evidence.entry import ExternalModel
@@ -49,7 +49,7 @@ _FIRST_DAY = date(2025, 1, 1)
 ROUNDED = 1
 
 
-def steps(subject: Subject) -> list[list[Step]]:
+def checks(subject: Subject) -> list[list[NamedCheck]]:
     """What is checked, in groups: where one has failed, the next makes no sense."""
     evidence = subject.evidence
     return [

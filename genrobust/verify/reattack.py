@@ -24,7 +24,7 @@ from genrobust.evidence.bundle import (
     Evidence,
     read_evidence,
 )
-from genrobust.evidence.checks import RejectionError, Step, is_trouble, rejecting
+from genrobust.evidence.checks import NamedCheck, RejectionError, is_trouble, rejecting
 from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Signs
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
@@ -84,9 +84,9 @@ def attackers_for(found: Replay) -> Prepared:
     return prepare(prepared.loaded.scorer.model, found.evidence.record.suite, prepared.options)
 
 
-def steps(
+def checks(
     found: Replay, choice: Choice, others: Sequence[Path], on_progress: Progress
-) -> list[Step]:
+) -> list[NamedCheck]:
     """What is tried against a claim that a replay has confirmed."""
     prepared = attackers_for(found)
     return [

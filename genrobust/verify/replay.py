@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genrobust.distance import euclidean
 from genrobust.evidence.bundle import Evidence
-from genrobust.evidence.checks import RejectionError, Step, UntoldError, written_by_another
+from genrobust.evidence.checks import NamedCheck, RejectionError, UntoldError, written_by_another
 from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
@@ -113,7 +113,7 @@ def replay(evidence: Evidence, prepared: Prepared, on_progress: Progress) -> Rep
     )
 
 
-def steps(found: Replay) -> list[Step]:
+def checks(found: Replay) -> list[NamedCheck]:
     """What is compared once a replay is done."""
     return [
         ("perturbations", partial(check_perturbations, found)),

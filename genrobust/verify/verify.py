@@ -19,7 +19,7 @@ from genrobust.arguments import whole_seed
 from genrobust.data.base import Images, data_at, load_images
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.evidence.bundle import EVIDENCE, Evidence
-from genrobust.evidence.checks import RejectionError, Step, rejecting, run_steps
+from genrobust.evidence.checks import NamedCheck, RejectionError, rejecting, run_checks
 from genrobust.evidence.entries import VERIFICATION, read_alone, sha256_of
 from genrobust.evidence.entry import Check, Depth, ExternalModel, Verification
 from genrobust.judges.load import is_code
@@ -201,16 +201,16 @@ class _Work:
         """The checks of every group, up to the first group of which one did not pass."""
         done: list[Check] = []
         for group in self._groups(path):
-            done += run_steps(group)
+            done += run_checks(group)
             if not all(check.passed for check in done):
                 break
         return done
 
-    def _groups(self, path: Path) -> Iterator[list[Step]]:
+    def _groups(self, path: Path) -> Iterator[list[NamedCheck]]:
         yield [("files", lambda: self._read(path))]
         subject = self.subject
         assert subject is not None
-        yield from consistency.steps(subject)
+        yield from consistency.checks(subject)
         if self.options.depth == "schema":
             return
         yield [("model loaded", lambda: self._load(subject))]
@@ -220,7 +220,7 @@ class _Work:
         given, entry = self.options.seed, subject.entry
         seed = int.from_bytes(os.urandom(6), "big") if given is None else given
         suite, images = subject.evidence.record.suite, found.prepared.loaded.images
-        others: list[Step] = [
+        others: list[NamedCheck] = [
             # Images that the submitter could not know would be looked at, in batches likewise.
             ("other batches", lambda: _try_batches(found, model, seed)),
             ("other images", lambda: require_general(model, images, suite, seed)),
@@ -229,11 +229,11 @@ class _Work:
         if entry is not None:
             drawn = found.outcome, found.elsewhere
             others.append(("pictures", lambda: check_pictures(entry, model, *drawn)))
-        yield [*replaying.steps(found), *((name, rejecting()(check)) for name, check in others)]
+        yield [*replaying.checks(found), *((name, rejecting()(check)) for name, check in others)]
         if self.options.depth == "replay" or subject.is_attack:
             return
         choice = reattack.choose(subject.evidence, self.options.share, seed)
-        yield reattack.steps(found, choice, _others(subject), self.on_progress)
+        yield reattack.checks(found, choice, _others(subject), self.on_progress)
 
     def _read(self, path: Path) -> str:
         self.subject = read_subject(path)

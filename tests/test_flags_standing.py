@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.outcomes import flags, marks
+from genrobust.outcomes.association import stand_more_often
 from genrobust.outcomes.outcome import Counts, Signs
-from genrobust.outcomes.standing import stand_more_often
 from genrobust.records.record import Flag
 from genrobust.runner import curve
 from genrobust.suites import Suite, load_suite

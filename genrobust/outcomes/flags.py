@@ -12,10 +12,10 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from genrobust.outcomes.association import stand_more_often
 from genrobust.outcomes.damage import reconstructed
 from genrobust.outcomes.marks import Mark, marks
 from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
-from genrobust.outcomes.standing import stand_more_often
 from genrobust.records.record import Flag
 from genrobust.rules.base import RULES
 from genrobust.rules.line import LINE

@@ -25,7 +25,7 @@ from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
-from genrobust.models import threads
+from genrobust.models import sharing
 from genrobust.models.check import check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
@@ -375,12 +375,12 @@ def _workers(
 
 def _why_alone(suite: Suite, model: GenerativeModel) -> str | None:
     """Why threads may not share a model; None if they may."""
-    if threads.shares_badly(model):
+    if sharing.shares_badly(model):
         return (
             "gives other results when another batch passes through it meanwhile, as it keeps "
             "something outside its functions' local variables"
         )
-    if any(ATTACKS.get(entry.attack).draws_globally for entry in suite.attacks) and threads.draws(
+    if any(ATTACKS.get(entry.attack).draws_globally for entry in suite.attacks) and sharing.draws(
         model
     ):
         return "draws from the random generators that an attack's library draws from"

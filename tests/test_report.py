@@ -32,7 +32,7 @@ from genrobust.records.record import (
     Times,
 )
 from genrobust.report.figures import Look, Scale, comparison_chart, heat_map, model_chart
-from genrobust.report.html import render, verdict
+from genrobust.report.html import headline, render
 from genrobust.report.pictures import data_uri
 from genrobust.report.terminal import score_table
 from genrobust.suites.suite import AttackEntry, JudgeRef, Suite
@@ -333,7 +333,7 @@ def test_deviations_are_announced_and_official_runs_carry_no_banner():
     ],
 )
 def test_the_verdict_is_what_the_numbers_say(surviving: tuple[int, int], eligible: int, said: str):
-    assert said in verdict(record(surviving=surviving, eligible=eligible))
+    assert said in headline(record(surviving=surviving, eligible=eligible))
 
 
 def test_an_interval_without_width_is_explained_by_the_rule_of_three():

@@ -26,7 +26,7 @@ from genrobust.board.board import (
 from genrobust.metrics import paired_difference, robust_area
 from genrobust.records.outcomes import source_areas
 from genrobust.records.record import Estimate
-from genrobust.site.pages import board_verdict
+from genrobust.site.pages import board_headline
 
 places_of_ten = st.lists(st.sampled_from([0, 1, None]), min_size=10, max_size=10)
 
@@ -332,6 +332,6 @@ def test_rescoring_counts_what_the_outcomes_say() -> None:
 
 def test_the_verdict_names_who_may_be_as_good() -> None:
     alone = make_board([made([None] * 60, "a"), made([0] * 60, "b")])
-    assert board_verdict(alone) == "a leads with a robust area of 100.0%."
+    assert board_headline(alone) == "a leads with a robust area of 100.0%."
     tied = make_board([made([None] * 60, name) for name in "abc"])
-    assert "2 others may be as good" in board_verdict(tied)
+    assert "2 others may be as good" in board_headline(tied)

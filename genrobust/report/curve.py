@@ -18,14 +18,14 @@ def render_curve(record: MinimumNormRecord, examples: Sequence[Example]) -> str:
         .get_template("curve.html")
         .render(
             record=record,
-            verdict=curve_verdict(record),
+            headline=curve_headline(record),
             chart=step_chart(record),
             examples=examples,
         )
     )
 
 
-def curve_verdict(record: MinimumNormRecord) -> str:
+def curve_headline(record: MinimumNormRecord) -> str:
     """What was found, in a sentence: how large a change turns half of the reconstructions."""
     if record.eligible == 0:
         return (

@@ -35,7 +35,7 @@ class Section:
     number: int
     name: str
     record: Record
-    verdict: str
+    headline: str
     chart: Chart
     examples: tuple[Example, ...]
 
@@ -71,7 +71,7 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
     )
 
 
-def verdict(record: Record) -> str:
+def headline(record: Record) -> str:
     """What was found, in a sentence: how many reconstructions survive the largest radius."""
     sources, eligible = record.scores.sources, record.scores.eligible
     words = RULES.get(record.suite.rule).words
@@ -112,7 +112,7 @@ def _section(number: int, record: Record, examples: Sequence[Example], several: 
         number=number,
         name=f"{number}. {record.model.name}" if several else record.model.name,
         record=record,
-        verdict=verdict(record),
+        headline=headline(record),
         chart=model_chart(record),
         examples=tuple(examples),
     )

@@ -31,7 +31,7 @@ from genrobust.evidence.entry import BundledModel, ExternalModel, Outcomes, ZooM
 from genrobust.evidence.shown import example_positions, example_radius
 from genrobust.norms import load_norm
 from genrobust.report.figures import Chart, comparison_chart, model_chart
-from genrobust.report.html import Section, environment, reading, verdict
+from genrobust.report.html import Section, environment, headline, reading
 from genrobust.site.cite import bibtex
 from genrobust.site.export import FIRST, script_data, to_csv, to_json
 from genrobust.site.tradeoffs import TradeOff, ticks, trade_offs
@@ -183,7 +183,7 @@ def recipe_means(recipe: RankedRecipe) -> dict[str, Any]:
     }
 
 
-def board_verdict(board: Board) -> str:
+def board_headline(board: Board) -> str:
     """Who leads, in a sentence."""
     leaders = board.leaders
     if not leaders:
@@ -272,7 +272,7 @@ def _table(board: Board, rows: Sequence[BoardRow], frontiers: Sequence[TradeOff]
         all=ALL if len(rows) < len(board.rows) else None,
         data=_json(script_data(board, rows)),
         axes=replace(overview(rows), lines=()),
-        verdict=board_verdict(board),
+        headline=board_headline(board),
         range=area_range(board),
         frontiers=frontiers,
     )
@@ -315,7 +315,7 @@ def _entry_files(board: Board, row: BoardRow) -> Iterator[tuple[str, bytes]]:
         number=1,
         name=contender.name,
         record=record,
-        verdict=verdict(record),
+        headline=headline(record),
         chart=model_chart(record),
         examples=(),
     )

@@ -116,3 +116,27 @@ def _imports(module: str) -> set[str]:
             else:
                 found.add(node.module)
     return found
+
+
+#: Names that classes may share, as they stand for one idea; each with where they are.
+SHARED_NAMES = {
+    # An attack and the objective that it minimises.
+    "CodeSwitch": {"attacks/code_switch.py", "objectives/code_switch.py"},
+    # What becomes of the pictures: measured in a record, sought by an objective, told by a rule.
+    "Damage": {"objectives/output.py", "records/record.py", "rules/damage.py"},
+    # The attack of a thesis and the judge that it scored with.
+    "Thesis": {"attacks/thesis.py", "judges/networks.py"},
+    # The attack on the classifier that judges, and a network that is one.
+    "Classifier": {"attacks/classifier.py", "models/networks.py"},
+}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    """A word means one thing: who reads a name need not ask which of two is meant."""
+    home, found = Path(genrobust.__path__[0]), dict[str, list[str]]()
+    for path in home.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(home).as_posix())
+    shared = {name: sorted(places) for name, places in found.items() if len(places) > 1}
+    assert shared == {name: sorted(places) for name, places in SHARED_NAMES.items()}

@@ -22,8 +22,7 @@ from typing import Any
 import genrobust
 from genrobust import files
 from genrobust.attacks import ATTACKS, Attack, make_attack
-from genrobust.attacks.base import Goal
-from genrobust.batch import Batch, Context
+from genrobust.batch import Batch, Context, Goal
 from genrobust.norms import load_norm
 from genrobust.optimizers import Minimum, Problem
 from genrobust.records.record import SCHEMA_VERSION

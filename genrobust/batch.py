@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from genrobust.errors import GenrobustError
 from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel
 from genrobust.posterior import Posterior
+
+#: What an attack is to reach: the target, or any class but the source's.
+Goal = Literal["targeted", "untargeted"]
 
 #: So many references are encoded at once.
 CHUNK = 250
@@ -54,6 +58,11 @@ class Batch:
     def targeted(self) -> bool:
         return self.target_x is not None or self.target_labels is not None
 
+    @property
+    def goal(self) -> Goal:
+        """What it asks for."""
+        return "targeted" if self.targeted else "untargeted"
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -77,6 +86,10 @@ class Batch:
     def untargeted(self) -> Batch:
         """The same sources without their targets."""
         return replace(self, target_x=None, target_labels=None)
+
+    def aimed(self, goal: Goal) -> Batch:
+        """What is given to an attack with a goal: without the targets where it has none."""
+        return self if goal == "targeted" else self.untargeted()
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from genrobust.evidence.bundle import (
 from genrobust.evidence.entries import sha256_of
 from genrobust.evidence.entry import Author, Entry, Submission, Verification
 from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Outcome
+from genrobust.outcomes.outcome import GOALS, Outcome
 from genrobust.outcomes.scores import scores
 from genrobust.records.outcomes import Outcomes
 from genrobust.records.record import Record
@@ -204,14 +204,14 @@ def plausible(evidence: Evidence) -> dict[str, Tensor]:
     t["longer.success"] = torch.zeros_like(eligible)
     for shard, part in enumerate(torch.arange(len(eligible)).split(suite.chunk_size)):
         tried, succeeded = t["tried"][shard], t["succeeded"][shard]
-        for goal, aim in (("ignore", "untargeted"), ("target", "targeted")):
-            rows = [a for a, entry in enumerate(suite.attacks) if entry.goal == aim]
-            radius = t[f"{goal}.radius"][part][eligible[part]]
+        for goal, prefix in GOALS.items():
+            rows = [a for a, entry in enumerate(suite.attacks) if entry.goal == goal]
+            radius = t[f"{prefix}radius"][part][eligible[part]]
             for e in range(radii):
                 stand, fell = int((radius > e).sum()), int((radius == e).sum())
                 tried[rows, e], succeeded[rows, e] = stand, 0
                 tried[rows[0], e], succeeded[rows[0], e] = stand + fell, fell
-                if goal == "ignore":
+                if goal == "untargeted":
                     tried[-1, e], succeeded[-1, e] = stand, 0
         for name in ("forwards", "backwards"):
             t[name][shard][tried == 0] = 0

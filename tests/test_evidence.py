@@ -36,6 +36,7 @@ from genrobust.evidence.bundle import (
 )
 from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
 from genrobust.models import load_model
+from genrobust.outcomes.outcome import GOALS
 from genrobust.records.migrate import migrated, read_record
 from genrobust.records.outcomes import check_outcomes
 from genrobust.records.record import SCHEMA_VERSION, Record
@@ -89,7 +90,7 @@ def test_restored_images_are_those_that_were_scored(tiny_run: Path, evidence: Ev
         for goal, found in evidence.shard(number).goals.items():
             fell = found.radius < len(suite.eps)
             images = restore(found.perturbation, shard["source"], steps[found.radius])
-            assert torch.equal(images[fell], shard[f"{goal}.x_adv"][fell])
+            assert torch.equal(images[fell], shard[f"{GOALS[goal]}x_adv"][fell])
             assert not found.perturbation[~fell].any()
             assert found.perturbation.dtype == torch.int8
         assert torch.equal(evidence.tensors["tried"][number], shard["tried"])

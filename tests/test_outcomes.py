@@ -20,7 +20,7 @@ from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import COUNTS, Broken, MinimumNormOutcome, Outcome, kept_of
+from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, MinimumNormOutcome, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, source_areas
@@ -318,7 +318,7 @@ def test_a_replay_refuses_less_damage_than_what_is_at_hand_does(
 ) -> None:
     found = replace(replayed, elsewhere=elsewhere)
     replay._require_possible_damage(found)
-    damaged, ignore = found.outcome.damaged, found.outcome.ignore
+    damaged, ignore = found.outcome.damaged, found.outcome.untargeted
     assert damaged is not None
     assert ignore.effect is not None
     least = {
@@ -351,7 +351,7 @@ def damage_claimed(attacked: list[list[float]], elsewhere: str | None = None) ->
     effect = SimpleNamespace(reconstruction=pictures)
     outcome = SimpleNamespace(
         damaged=damaged,
-        ignore=SimpleNamespace(effect=effect, radius=radius),
+        untargeted=SimpleNamespace(effect=effect, radius=radius),
         clean=SimpleNamespace(source=torch.zeros_like(pictures)),
     )
     return SimpleNamespace(outcome=outcome, elsewhere=elsewhere)
@@ -430,11 +430,11 @@ def said(**changed: Any) -> Any:
         "input_verdict": torch.tensor([0, 1, 2]),
         "clean_verdict": torch.tensor([0, 1, 0]),
         "eligible": torch.tensor([True, True, False]),
-        "ignore": Broken(torch.tensor([1, 2, 2]), moved),
-        "target": Broken(torch.tensor([1, 2, 2]), moved),
+        "untargeted": Broken(torch.tensor([1, 2, 2]), moved),
+        "targeted": Broken(torch.tensor([1, 2, 2]), moved),
         **changed,
     }
-    goals = {name: parts[name] for name in ("ignore", "target")}
+    goals = {name: parts[name] for name in GOALS}
     outcome = SimpleNamespace(goals=goals, **parts)
     record = SimpleNamespace(suite=SimpleNamespace(eps=(0.1, 0.2)))
     return SimpleNamespace(outcome=outcome, record=record)
@@ -442,14 +442,14 @@ def said(**changed: Any) -> Any:
 
 def test_what_is_said_of_sources_agrees_with_itself() -> None:
     assert consistency.check_outcomes(said()) == "2 sources are eligible, of which 1 fell"
-    pixels = said().outcome.ignore.perturbation
+    pixels = said().outcome.untargeted.perturbation
     for change, words in (
         ({"eligible": torch.tensor([True, True, True])}, "'eligible' is not what"),
         ({"eligible": torch.tensor([True, False, False])}, "'eligible' is not what"),
         ({"input_verdict": torch.tensor([0, 2, 2])}, "'eligible' is not what"),
-        ({"ignore": Broken(torch.tensor([1, 2, 1]), pixels)}, "not eligible fell"),
-        ({"target": Broken(torch.tensor([2, 2, 2]), pixels)}, "stood have a perturbation"),
-        ({"target": Broken(torch.tensor([0, 2, 2]), pixels)}, "said to show their own"),
+        ({"untargeted": Broken(torch.tensor([1, 2, 1]), pixels)}, "not eligible fell"),
+        ({"targeted": Broken(torch.tensor([2, 2, 2]), pixels)}, "stood have a perturbation"),
+        ({"targeted": Broken(torch.tensor([0, 2, 2]), pixels)}, "said to show their own"),
     ):
         with pytest.raises(RejectionError, match=words):
             consistency.check_outcomes(said(**change))
@@ -486,7 +486,7 @@ def test_counts_add_up_to_what_fell_but_for_one_source(
     )
     goals = {
         name: SimpleNamespace(radius=(torch.arange(10) >= number).long())
-        for name, number in zip(("ignore", "target"), fell, strict=True)
+        for name, number in zip(GOALS, fell, strict=True)
     }
     eligible = torch.ones(10, dtype=torch.bool)
     shard: Any = SimpleNamespace(counts=counts, goals=goals, eligible=eligible)
@@ -530,7 +530,7 @@ def test_scores_are_counts_and_fall_with_the_radius(one: Worst) -> None:
     found, count = scored(one), len(one.label)
     assert (found.sources, found.eligible) == (count, int(one.eligible.sum()))
     for e, at in enumerate(found.per_eps):
-        stands = int((one.eligible & (one.ignore > e)).sum())
+        stands = int((one.eligible & (one.untargeted > e)).sum())
         assert at.robust_accuracy.value == pytest.approx(stands / count)
         assert at.robust_accuracy.low <= at.robust_accuracy.value <= at.robust_accuracy.high
         if at.as_ignore_target is not None and at.as_target is not None:
@@ -584,8 +584,8 @@ def test_merging_is_the_smallest_radius_and_raises_no_score(
     a, b = worst(own[:count]), worst(other[:count])
     merged = a.merged([b])
     assert torch.equal(merged.eligible, a.eligible)
-    assert torch.equal(merged.ignore, torch.minimum(a.ignore, b.ignore))
-    assert torch.equal(merged.target, b.merged([a]).target)
+    assert torch.equal(merged.untargeted, torch.minimum(a.untargeted, b.untargeted))
+    assert torch.equal(merged.targeted, b.merged([a]).targeted)
     before, after = scored(a).robust_area, scored(merged).robust_area
     assert before is not None
     assert after is not None

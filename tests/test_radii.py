@@ -19,6 +19,7 @@ from genrobust.attacks import ATTACKS, Attack
 from genrobust.batch import Context
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Minimum, Problem
+from genrobust.outcomes.outcome import GOALS
 from genrobust.records.record import Record
 from genrobust.runner import radii
 from genrobust.suites import AttackEntry, Suite, load_suite
@@ -216,7 +217,7 @@ def test_what_the_longer_attack_reached_once_it_reached(monkeypatch: pytest.Monk
     """It meets a source that fell to it again at a smaller radius, and may miss it there."""
     met = torch.tensor([0, 2])
     reached = [torch.tensor([True, False]), torch.tensor([False, False])]
-    ignore = SimpleNamespace(
+    untargeted = SimpleNamespace(
         unbroken_here=lambda: met, look=lambda *_: None, offer=lambda _: reached.pop(0)
     )
     given, counted = [], []
@@ -231,7 +232,7 @@ def test_what_the_longer_attack_reached_once_it_reached(monkeypatch: pytest.Monk
         scorer=SimpleNamespace(model=None),
         batch=SimpleNamespace(untargeted=lambda: torch.tensor([10, 11, 12])),
         threats=[0.1, 0.2],
-        ignore=ignore,
+        smallest={"untargeted": untargeted},
         tally=SimpleNamespace(longer=7, add=lambda row, e, *_: counted.append((row, e))),
         longer=torch.zeros(2, 3, dtype=torch.bool),
     )
@@ -259,8 +260,7 @@ def test_short_attacks_come_first_and_the_longer_one_in_the_last_sweep(
         batch=SimpleNamespace(x=torch.zeros(1), judge=judge),
         diagnosis=object(),
         threats=[ThreatModel("linf", 0.1), ThreatModel("linf", 0.2)],
-        ignore=goal(),
-        target=goal(),
+        smallest={name: goal() for name in GOALS},
         sweeps=sweeps,
         place=radii._Place(),
         _offer_short=lambda diagnosis, e: called.append(("short", e)),
@@ -306,12 +306,11 @@ def test_untargeted_attacks_are_given_no_target(goal: Any) -> None:
     search = a_search(
         batch=Part(),
         scorer=SimpleNamespace(model=None),
-        ignore=aim("ignore"),
-        target=aim("target"),
+        smallest={name: aim(name) for name in GOALS},
         tally=SimpleNamespace(add=lambda *_: None),
     )
     given_attack: Any = attack
     threat: Any = None
     search._run(0, AttackEntry(attack="classifier", goal=goal), given_attack, threat, 0)
     assert given == ["with its target" if goal == "targeted" else "without"]
-    assert offered == (["target", "ignore"] if goal == "targeted" else ["ignore"])
+    assert offered == (["targeted", "untargeted"] if goal == "targeted" else ["untargeted"])

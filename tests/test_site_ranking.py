@@ -224,7 +224,7 @@ def test_flagged_and_failed_models_are_never_ranked(fake_board: Board) -> None:
 def test_merging_keeps_each_sources_smallest_radius(places: list[list[int | None]]) -> None:
     first, *others = [o.worst for place in places if (o := made(place).outcomes) is not None]
     merged = first.merged(others)
-    for source, place in enumerate(merged.ignore.tolist()):
+    for source, place in enumerate(merged.untargeted.tolist()):
         known = [p[source] for p in places if p[source] is not None]
         assert place == (min(known) if known else 2)
 

@@ -25,7 +25,7 @@ from genrobust.objectives.code_switch import LEAD, CodeSwitch
 from genrobust.objectives.output import OutputDistance
 from genrobust.optimizers import Minimum, Problem
 from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Broken, Counts
+from genrobust.outcomes.outcome import GOALS, Broken, Counts
 from genrobust.posterior import Categorical, Posterior
 from genrobust.records.record import Estimate
 from genrobust.runner.measure import Baseline
@@ -155,9 +155,9 @@ def test_a_sample_refuses_as_soon_as_its_least_is_past_the_interval(evidence: Ev
 # What a re-attack counts, of which sources, and at which radius
 
 
-def with_radii(evidence: Evidence, **radii: Tensor) -> Evidence:
-    """The evidence with other radii for each goal, and all sources eligible."""
-    changed = {f"{goal}.radius": radius for goal, radius in radii.items()}
+def with_radii(evidence: Evidence, radius: Tensor) -> Evidence:
+    """The evidence with other radii, the same for each goal, and all sources eligible."""
+    changed = {f"{prefix}radius": radius for prefix in GOALS.values()}
     eligible = torch.ones_like(evidence.tensors["eligible"])
     return replace(evidence, tensors={**evidence.tensors, **changed, "eligible": eligible})
 
@@ -167,12 +167,12 @@ def test_what_falls_at_a_radius_counts_there_and_at_larger_ones(evidence: Eviden
     another attack breaks some at the first, some at the second, and some at none."""
     places = torch.arange(24)
     claimed, reached = places // 8, places % 3
-    given = with_radii(evidence, ignore=claimed, target=claimed)
+    given = with_radii(evidence, claimed)
     chosen = (claimed > 0).nonzero()[:, 0]
-    both = {"ignore": reached[chosen], "target": torch.full_like(chosen, 2)}
+    both = {"untargeted": reached[chosen], "targeted": torch.full_like(chosen, 2)}
     found = reattack._broken(given, chosen, both)
     # Of 8 to 23, five are multiples of 3; of 16 to 23, five leave a rest of 0 or 1.
-    assert found == {"ignore": [(16, 5), (8, 5)], "target": [(16, 0), (8, 0)]}
+    assert found == {"untargeted": [(16, 5), (8, 5)], "targeted": [(16, 0), (8, 0)]}
 
 
 @pytest.mark.parametrize("all_tried", [False, True], ids=["a sample", "all sources"])
@@ -181,7 +181,7 @@ def test_what_a_sample_loses_by_chance_is_refused_of_all_sources(
 ) -> None:
     """One of twelve that stand falls: of a sample the least that this shows is next to nothing."""
     radius = torch.arange(24) % 2
-    evidence = with_radii(replayed.evidence, ignore=radius, target=radius)
+    evidence = with_radii(replayed.evidence, radius)
     half = Estimate(value=0.5, low=0.48, high=0.52, n=24)
     found = replace(replayed, evidence=claiming(evidence, half, half))
     able = radius.nonzero()[:, 0]
@@ -189,13 +189,13 @@ def test_what_a_sample_loses_by_chance_is_refused_of_all_sources(
     lowest[able[0]] = 0
     prepared: Any = None
     if all_tried:
-        both = {"ignore": lowest, "target": lowest}
+        both = {"untargeted": lowest, "targeted": lowest}
         monkeypatch.setattr(reattack, "_lowest_radii", lambda *_: both)
         with pytest.raises(RejectionError, match=r"at eps 0\.04, 1 of 12 sources"):
             reattack.check_transfers(found, [], lambda *_: None)
         return
     fresh = Broken(lowest[able], torch.zeros(12))
-    again = [SimpleNamespace(goals={"ignore": fresh, "target": fresh})]
+    again = [SimpleNamespace(goals={"untargeted": fresh, "targeted": fresh})]
     monkeypatch.setattr(reattack, "_run", lambda *_: again)
     check_fresh(found, prepared, Choice(7, (0,), tuple(able.tolist())), lambda *_: None)
 
@@ -208,8 +208,8 @@ def said_to_need_more(found: Replay) -> Replay:
     x, changed = found.outcome.clean.source, {}
     for goal, broken in evidence.outcome.goals.items():
         images = images_of(broken, x, threats)
-        changed[f"{goal}.radius"] = broken.radius.clamp_min(1)
-        changed[f"{goal}.perturbation"] = quantise(images, x, threats[1])
+        changed[f"{GOALS[goal]}radius"] = broken.radius.clamp_min(1)
+        changed[f"{GOALS[goal]}perturbation"] = quantise(images, x, threats[1])
     claimed = replace(evidence, tensors={**evidence.tensors, **changed})
     return replace(found, evidence=claiming(claimed, NONE, NONE))
 
@@ -217,7 +217,7 @@ def said_to_need_more(found: Replay) -> Replay:
 def test_an_image_that_breaks_in_a_smaller_ball_too_is_found_by_cutting_it(
     replayed: Replay,
 ) -> None:
-    fell = int((replayed.evidence.outcome.ignore.radius == 0).sum())
+    fell = int((replayed.evidence.outcome.untargeted.radius == 0).sum())
     assert fell >= 4
     with pytest.raises(RejectionError, match=rf"at eps 0\.04, ({fell}|{fell - 1}) of 24 sources"):
         reattack.check_transfers(said_to_need_more(replayed), [], lambda *_: None)
@@ -230,13 +230,13 @@ def test_images_are_cut_to_the_ball_of_each_smaller_radius(replayed: Replay) -> 
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     steps = quantise(threats[1].project(x + noise, x), x, threats[1])
     radius = torch.ones(24, dtype=torch.int64)
-    evidence = with_radii(replayed.evidence, ignore=radius, target=radius)
-    tensors = {f"{goal}.perturbation": steps for goal in ("ignore", "target")}
+    evidence = with_radii(replayed.evidence, radius)
+    tensors = {f"{prefix}perturbation": steps for prefix in GOALS.values()}
     suite = evidence.record.suite.model_copy(update={"norm": "l2", "eps": (0.5, 2.0)})
     record = evidence.record.model_copy(update={"suite": suite})
     evidence = replace(evidence, record=record, tensors={**evidence.tensors, **tensors})
     smaller, own = reattack._own_cut(replace(replayed, evidence=evidence))
-    for goal in ("ignore", "target"):
+    for goal in GOALS:
         assert smaller[goal].radius.tolist() == [0] * 24
         cut = images_of(smaller[goal], x, threats)
         moved = threats[0].distance(cut, x)
@@ -248,20 +248,20 @@ def test_images_are_cut_to_the_ball_of_each_smaller_radius(replayed: Replay) -> 
 def test_what_reached_one_goal_elsewhere_is_tried_for_both(
     replayed: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another entry has nothing for 'ignore', and this one's broken images for 'target'."""
+    """Another entry has nothing for any class, and this one's broken images for the target."""
     honest = replayed.evidence.outcome.goals
-    nothing = Broken(torch.full((24,), 2), torch.zeros_like(honest["ignore"].perturbation))
+    nothing = Broken(torch.full((24,), 2), torch.zeros_like(honest["untargeted"].perturbation))
     others = [
-        {"ignore": nothing, "target": honest["ignore"]},
-        {"ignore": nothing, "target": nothing},
+        {"untargeted": nothing, "targeted": honest["untargeted"]},
+        {"untargeted": nothing, "targeted": nothing},
     ]
     given = {Path("one"): others[0], Path("two"): others[1]}
     monkeypatch.setattr(reattack, "_goals_of", lambda path, evidence: given[path])
-    standing = {f"{goal}.radius": nothing.radius for goal in ("ignore", "target")}
-    standing |= {f"{goal}.perturbation": nothing.perturbation for goal in ("ignore", "target")}
+    standing = {f"{prefix}radius": nothing.radius for prefix in GOALS.values()}
+    standing |= {f"{prefix}perturbation": nothing.perturbation for prefix in GOALS.values()}
     evidence = replace(replayed.evidence, tensors={**replayed.evidence.tensors, **standing})
     found = replace(replayed, evidence=claiming(evidence, NONE, NONE))
-    fell = int((honest["ignore"].radius == 0).sum())
+    fell = int((honest["untargeted"].radius == 0).sum())
     for order in ([*given], [*given][::-1]):
         with pytest.raises(RejectionError, match=rf"at eps 0\.04, {fell} of 24 sources"):
             reattack.check_transfers(found, order, lambda *_: None)
@@ -296,7 +296,7 @@ def test_a_shard_may_take_a_tenth_of_its_passes_more_or_less_elsewhere(name: str
             assert is_refused(reattack._require_like_passes, 0, *map(taking, pair)) == refused, pair
 
 
-@pytest.mark.parametrize("goal", ["ignore", "target"])
+@pytest.mark.parametrize("goal", GOALS)
 @pytest.mark.parametrize(("sources", "most"), [(40, 4), (49, 4), (5, 1)])
 def test_a_tenth_of_a_shards_sources_may_fall_otherwise_elsewhere(
     goal: str, sources: int, most: int
@@ -305,7 +305,7 @@ def test_a_tenth_of_a_shards_sources_may_fall_otherwise_elsewhere(
         radius = torch.zeros(sources, dtype=torch.int64)
         other = Broken(radius.clone(), torch.zeros(sources))
         radius[:later] = 1
-        both = {"ignore": other, "target": other} | {goal: Broken(radius, other.perturbation)}
+        both = {"untargeted": other, "targeted": other} | {goal: Broken(radius, other.perturbation)}
         return SimpleNamespace(goals=both)
 
     for later, refused in ((most, False), (most + 1, True)):
@@ -365,12 +365,12 @@ def test_two_starts_of_a_short_attack_differ_where_chance_decides() -> None:
 def test_what_is_no_success_is_none_in_a_replay(
     kind: type, name: str, lost: object, replayed: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claimed = replayed.evidence.outcome.ignore.radius
+    claimed = replayed.evidence.outcome.untargeted.radius
     assert (claimed < 2).all()
     monkeypatch.setattr(kind, name, lost)
     found = replay(replayed.evidence, replayed.prepared, lambda done, total: None)
     odd = torch.arange(24) % 2 > 0
-    assert torch.equal(found.outcome.ignore.radius, claimed.masked_fill(~odd, 2))
+    assert torch.equal(found.outcome.untargeted.radius, claimed.masked_fill(~odd, 2))
 
 
 # A targeted attack that misses

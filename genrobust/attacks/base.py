@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from genrobust import drawing
 from genrobust.arguments import text, whole
 from genrobust.attacks.given import unchanged
 from genrobust.attacks.settings import settled
-from genrobust.batch import Batch, Context
+from genrobust.batch import Batch, Context, Goal
 from genrobust.distance import euclidean
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.metrics.distances import l2, linf
@@ -35,13 +35,6 @@ from genrobust.threat import ThreatModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Goal = Literal["targeted", "untargeted"]
-
-
-def goal_of(batch: Batch) -> Goal:
-    """What a batch asks for."""
-    return "targeted" if batch.targeted else "untargeted"
 
 
 #: The labels that a classifier is to be wrong about, or to be led to.
@@ -323,7 +316,7 @@ class Attack(ABC):
         Raises:
             GenrobustError: another goal, norm or radius, or the batch lacks what it needs.
         """
-        goal = goal_of(batch)
+        goal = batch.goal
         if goal not in self.goals:
             wanted = "give it a target" if goal == "untargeted" else "leave the target out"
             raise GenrobustError(f"the attack '{self.name}' is {self.goals[0]} only; {wanted}")

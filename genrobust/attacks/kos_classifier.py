@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genrobust.attacks.base import LABELS, Goal
+from genrobust.attacks.base import LABELS
 from genrobust.attacks.kos import KosAttack, check_classes, of_references
 from genrobust.attacks.probe import trained_probe
-from genrobust.batch import Context
+from genrobust.batch import Context, Goal
 from genrobust.objectives.classifier import aim
 from genrobust.objectives.kos import ProbeLoss
 from genrobust.optimizers import Minimum, Problem

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from genrobust.attacks.base import Goal
 from genrobust.attacks.kos import Aim, KosAttack, class_means, of_references
-from genrobust.batch import Context
+from genrobust.batch import Context, Goal
 from genrobust.objectives.kos import LatentMatch
 from genrobust.optimizers import Minimum, Problem
 from genrobust.threat import ThreatModel

@@ -9,9 +9,9 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from genrobust.attacks.base import LABELS, Attack, Goal, goal_of
+from genrobust.attacks.base import LABELS, Attack
 from genrobust.attacks.kos import of_references
-from genrobust.batch import Context
+from genrobust.batch import Context, Goal
 from genrobust.metrics.latent import fit_probe
 from genrobust.objectives.base import Objective
 from genrobust.objectives.kuzina import PosteriorMatch, ProbeCrossEntropy
@@ -71,7 +71,7 @@ class Kuzina(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch
-        steps, restarts = self._budget(goal_of(batch))
+        steps, restarts = self._budget(batch.goal)
         problem = Problem.of(self._objective(context), context)
         best = Minimum(problem, batch.x)
         for restart in range(restarts):

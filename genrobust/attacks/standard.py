@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from genrobust.attacks.base import Attack, Goal, goal_of, make_attack
+from genrobust.attacks.base import Attack, make_attack
 from genrobust.attacks.search import BestOf
-from genrobust.batch import Context
+from genrobust.batch import Context, Goal
 from genrobust.optimizers import Minimum, Problem
 from genrobust.threat import ThreatModel
 
@@ -70,7 +70,7 @@ class Standard(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         best = BestOf(context, CONFIDENCE)
-        for member in _members(goal_of(context.batch)):
+        for member in _members(context.batch.goal):
             member.refuse_impossible(context.batch, threat)
             if member.applies_to(context.source_posterior):
                 best.search(partial(member.search, threat=threat))

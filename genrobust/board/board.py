@@ -373,7 +373,7 @@ def _unranked(contender: Contender, suite: Suite) -> BoardRow:
     record, best = contender.record, contender.record
     if contender.outcomes is not None:
         own, merged = contender.outcomes.worst, _merged(contender)
-        lowered = (merged.ignore != own.ignore) | (merged.target != own.target)
+        lowered = (merged.untargeted != own.untargeted) | (merged.targeted != own.targeted)
         best = rescored(record, merged) if lowered.any() else record
     return BoardRow(
         contender=contender,
@@ -427,11 +427,11 @@ def _is_one_model(one: Contender, other: Contender) -> bool:
     assert one.outcomes is not None
     assert other.outcomes is not None
     a, b = one.outcomes.worst, other.outcomes.worst
-    differ = float(((a.ignore != b.ignore) | (a.eligible != b.eligible)).double().mean())
+    differ = float(((a.untargeted != b.untargeted) | (a.eligible != b.eligible)).double().mean())
     if math.isclose(*errors, rel_tol=ALIKE):
         return differ <= APART
-    shares = [w.ignore.bincount(minlength=len(one.record.suite.eps) + 1) for w in (a, b)]
-    by_chance = 1 - float((shares[0].double() * shares[1]).sum()) / len(a.ignore) ** 2
+    shares = [w.untargeted.bincount(minlength=len(one.record.suite.eps) + 1) for w in (a, b)]
+    by_chance = 1 - float((shares[0].double() * shares[1]).sum()) / len(a.untargeted) ** 2
     return by_chance >= TELLING and differ <= min(HARDLY, BY_CHANCE * by_chance)
 
 

@@ -106,4 +106,4 @@ def _first(labels: Tensor) -> Tensor:
 def _inputs(evidence: Evidence, suite: Suite, x: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Sources, and the stored images of the smallest radius that changed them, else themselves."""
     threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
-    return x[chosen], images_of(evidence.outcome.ignore, x, threats)[chosen]
+    return x[chosen], images_of(evidence.outcome.untargeted, x, threats)[chosen]

@@ -286,11 +286,11 @@ def _check_tensors(record: Record, tensors: Mapping[str, Tensor]) -> None:
                 f"does not fit the {len(suite.sample_ids)} sources of its suite; write it again "
                 "with --evidence"
             )
-    for goal in GOALS:
-        radius = tensors[f"{goal}.radius"]
+    for prefix in GOALS.values():
+        radius = tensors[f"{prefix}radius"]
         if not ((radius >= 0) & (radius <= len(suite.eps))).all():
             raise GenrobustError(
-                f"the evidence's tensor '{goal}.radius' names radii that its suite does not have; "
+                f"the evidence's tensor '{prefix}radius' names radii that its suite does not have; "
                 "write it again with --evidence"
             )
 

@@ -12,10 +12,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from genrobust.batch import Goal
 from genrobust.metrics.distances import l2, linf
 from genrobust.outcomes.table import Column, Group, Stored
 from genrobust.records.outcomes import Worst
 from genrobust.suites.suite import Suite
+
+#: What is kept apart by goal, and what the names of it begin with.
+GOALS: dict[Goal, str] = {"untargeted": "ignore.", "targeted": "target."}
 
 #: What the names of what pictures became begin with.
 DAMAGE = "damage."
@@ -237,15 +241,15 @@ class Counts(Stored):
 class Found(Stored):
     """What attacks on a batch found, and what it cost; ``signs`` only with an attacker's judge."""
 
-    ignore: Annotated[Broken, Group("ignore.")]
-    target: Annotated[Broken, Group("target.")]
+    untargeted: Annotated[Broken, Group(GOALS["untargeted"])]
+    targeted: Annotated[Broken, Group(GOALS["targeted"])]
     signs: Annotated[Signs | None, Group()] = None
     counts: Annotated[Counts, Group()]
 
     @property
-    def goals(self) -> dict[str, Broken]:
+    def goals(self) -> dict[Goal, Broken]:
         """By goal: any class but the source's, and the target's."""
-        return {"ignore": self.ignore, "target": self.target}
+        return {"untargeted": self.untargeted, "targeted": self.targeted}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -276,11 +280,11 @@ class Outcome(Found):
             kept = broken.perturbation.masked_fill(none.view(-1, 1, 1, 1), 0)
             return replace(broken, perturbation=kept)
 
-        return replace(self, ignore=cleared(self.ignore), target=cleared(self.target))
+        return replace(self, untargeted=cleared(self.untargeted), targeted=cleared(self.targeted))
 
     @property
     def worst(self) -> Worst:
-        radii = self.ignore.radius, self.target.radius
+        radii = self.untargeted.radius, self.targeted.radius
         return Worst(self.label, self.target_label, self.eligible, *radii)
 
 
@@ -302,7 +306,7 @@ class Sizes(Stored):
     @classmethod
     def of_pictures(cls, outcome: Outcome) -> Sizes:
         """The outcome must be whole."""
-        clean, effect = outcome.clean, outcome.ignore.effect
+        clean, effect = outcome.clean, outcome.untargeted.effect
         assert clean is not None
         assert effect is not None
         return cls(
@@ -349,9 +353,6 @@ def kept_of(suite: Suite) -> dict[str, Column]:
         left_out |= {DAMAGE + n for n, c in Damaged.table().items() if c.per != "source"}
     return {name: column for name, column in Outcome.table().items() if name not in left_out}
 
-
-#: The two aims that are kept apart.
-GOALS = ("ignore", "target")
 
 #: What is counted by attack and radius; over shards it is summed.
 COUNTS = tuple(Counts.table())

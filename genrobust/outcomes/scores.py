@@ -25,7 +25,7 @@ def scores(outcome: Outcome, suite: Suite, sizes: Sizes | None = None) -> Scores
     assert clean is not None
     sizes = Sizes.of_pictures(outcome) if sizes is None else sizes
     whole, per_eps = _rates(worst, suite, RULES.get(suite.rule).classes(suite.dataset))
-    told = [_sizes(outcome, sizes, broken) for broken in reached(worst.ignore, suite)]
+    told = [_sizes(outcome, sizes, broken) for broken in reached(worst.untargeted, suite)]
     return Scores(
         clean_accuracy=clean_accuracy(outcome, suite),
         reconstruction_error=mean(sizes.error, suite),
@@ -61,7 +61,7 @@ def mean(values: Tensor, suite: Suite) -> Estimate:
 def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What follows from which sources broke: of the whole grid, and at each radius."""
     eligible, above = worst.eligible, above_zero(suite)
-    ignore, target = reached(worst.ignore, suite), reached(worst.target, suite)
+    ignore, target = reached(worst.untargeted, suite), reached(worst.targeted, suite)
     stands = (eligible & ~ignore).double()
     whole: dict[str, Any] = {"sources": len(eligible), "eligible": int(eligible.sum())}
     whole |= {"robust_area": None, "eps50": None}
@@ -95,7 +95,7 @@ def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], li
 
 def _sizes(outcome: Outcome, sizes: Sizes, broken: Tensor) -> dict[str, Any]:
     """Means over the sources that broke."""
-    effect = outcome.ignore.effect
+    effect = outcome.untargeted.effect
     assert effect is not None
 
     def over(values: Tensor) -> float | None:

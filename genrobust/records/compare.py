@@ -72,7 +72,7 @@ def compared(one: Record, other: Record) -> Comparison:
     _require_alike(one, other)
     suite = one.suite
     first, second = (r.at_hand.outcomes_of(r).worst for r in (one, other))
-    stands = [w.eligible & ~reached(w.ignore, suite) for w in (first, second)]
+    stands = [w.eligible & ~reached(w.untargeted, suite) for w in (first, second)]
     rows = [first.eligible.double() - second.eligible.double()]
     rows += list(stands[0].double() - stands[1].double())
     if above_zero(suite):

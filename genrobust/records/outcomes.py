@@ -31,23 +31,23 @@ class Worst:
     Args:
         label, target_label: its class, and the one it is to become.
         eligible: whether it counts.
-        ignore, target: for each goal the position in the grid of the first radius that broke it;
-            the number of radii where none did.
+        untargeted, targeted: for each goal the position in the grid of the first radius that broke
+            it; the number of radii where none did.
     """
 
     label: Tensor
     target_label: Tensor
     eligible: Tensor
-    ignore: Tensor
-    target: Tensor
+    untargeted: Tensor
+    targeted: Tensor
 
     def merged(self, others: Sequence[Worst]) -> Worst:
         """With what attacks on the same sources and radii broke; who is eligible is said here."""
-        ignore, target = self.ignore, self.target
+        untargeted, targeted = self.untargeted, self.targeted
         for other in others:
-            ignore = torch.minimum(ignore, other.ignore)
-            target = torch.minimum(target, other.target)
-        return replace(self, ignore=ignore, target=target)
+            untargeted = torch.minimum(untargeted, other.untargeted)
+            targeted = torch.minimum(targeted, other.targeted)
+        return replace(self, untargeted=untargeted, targeted=targeted)
 
 
 class ContradictedError(ValueError):
@@ -85,8 +85,8 @@ class Outcomes(Frozen):
             target_labels=tuple(worst.target_label.tolist()),
             eligible=tuple(worst.eligible.tolist()),
             eps=suite.eps,
-            ignore_target=places(worst.ignore),
-            target=places(worst.target),
+            ignore_target=places(worst.untargeted),
+            target=places(worst.targeted),
         )
 
     @property
@@ -98,8 +98,8 @@ class Outcomes(Frozen):
             label=torch.tensor(self.labels),
             target_label=torch.tensor(self.target_labels),
             eligible=torch.tensor(self.eligible),
-            ignore=radius(self.ignore_target),
-            target=radius(self.target),
+            untargeted=radius(self.ignore_target),
+            targeted=radius(self.target),
         )
 
 
@@ -147,7 +147,7 @@ def source_areas(worst: Worst, suite: Suite) -> Tensor:
         robust_area(radii, [float(e < place) for e in above], clean=1.0)
         for place in range(len(suite.eps) + 1)
     ]
-    areas = torch.tensor(by_place, dtype=torch.float64)[worst.ignore]
+    areas = torch.tensor(by_place, dtype=torch.float64)[worst.untargeted]
     return torch.where(worst.eligible, areas, 0.0)
 
 
@@ -159,7 +159,7 @@ def above_zero(suite: Suite) -> list[int]:
 def _recounted(record: Record, outcomes: Outcomes) -> Iterator[tuple[str, float, float]]:
     """Names of scores, what the record claims, and what the outcomes give."""
     worst, suite = outcomes.worst, record.suite
-    ignore, target = reached(worst.ignore, suite), reached(worst.target, suite)
+    ignore, target = reached(worst.untargeted, suite), reached(worst.targeted, suite)
     eligible = worst.eligible
     yield "sources", record.scores.sources, len(eligible)
     yield "eligible sources", record.scores.eligible, int(eligible.sum())

@@ -109,8 +109,8 @@ def measure_outcome(
             kl=posterior.kl_to_prior().sum(1),
             mean=posterior.means(),
         ),
-        ignore=measured(found.ignore, None),
-        target=measured(found.target, baseline.target_labels),
+        untargeted=measured(found.untargeted, None),
+        targeted=measured(found.targeted, baseline.target_labels),
         signs=found.signs,
         counts=found.counts,
     )

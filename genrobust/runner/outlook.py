@@ -107,7 +107,7 @@ def tried(prepared: Prepared[Any]) -> Trial:
     settings = {**entry.settings, **({"steps": STEPS} if "steps" in _settings(entry) else {})}
     attack = make_attack(entry.attack, settings)
     batch = make_batch(spec, prepared.loaded)
-    aimed = batch if entry.goal == "targeted" else batch.untargeted()
+    aimed = batch.aimed(entry.goal)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -98,7 +98,7 @@ class RobustAccuracy(Purpose[Outcome, Record]):
             radii="each",
             flags=flags.raised(
                 *(suite, outcome.eligible, outcome.signs, outcome.counts),
-                *(outcome.damaged, outcome.ignore.radius, outcome.label),
+                *(outcome.damaged, outcome.untargeted.radius, outcome.label),
             ),
             scores=scores(outcome, suite, Sizes.joined(shards)),
             attacks=collect.attack_costs(suite, outcome.counts),
@@ -112,12 +112,12 @@ class RobustAccuracy(Purpose[Outcome, Record]):
     ) -> Iterator[tuple[str, Estimate]]:
         outcome = Outcome.joined(shards)
         yield "clean", clean_accuracy(outcome, suite)
-        for eps, fallen in zip(suite.eps, reached(outcome.worst.ignore, suite), strict=True):
+        for eps, fallen in zip(suite.eps, reached(outcome.worst.untargeted, suite), strict=True):
             yield f"eps {eps:g}", mean(outcome.eligible & ~fallen, suite)
 
     def example(self, prepared: Prepared[Any], found: Outcome, i: int, sample_id: int) -> Example:
         """With the worst that was found for it."""
-        clean, effect, e = found.clean, found.ignore.effect, int(found.ignore.radius[i])
+        clean, effect, e = found.clean, found.untargeted.effect, int(found.untargeted.radius[i])
         assert clean is not None
         assert effect is not None
         worst = Attacked(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack, make_attack
-from genrobust.batch import Batch
-from genrobust.outcomes.outcome import Broken, Counts, Found, Longer, Signs
+from genrobust.batch import Batch, Goal
+from genrobust.outcomes.outcome import GOALS, Broken, Counts, Found, Longer, Signs
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
 from genrobust.runner.likeness import guided
@@ -88,10 +88,14 @@ class _Search:
     ) -> None:
         self.spec, self.scorer, self.batch, self.pulse = spec, scorer, batch, pulse
         self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
-        self.ignore = _Goal(scorer, batch, baseline, self.threats, None)
-        self.target = _Goal(scorer, batch, baseline, self.threats, baseline.target_labels)
+        wanted: dict[Goal, Tensor | None]
+        wanted = {"untargeted": None, "targeted": baseline.target_labels}
+        self.smallest = {
+            goal: _SmallestRadii(scorer, batch, baseline, self.threats, classes)
+            for goal, classes in wanted.items()
+        }
         self.tally = _Tally(len(spec.attacks), len(self.threats))
-        left = len(self.ignore.unbroken())
+        left = len(self.untargeted.unbroken())
         looks, ahead = left * passes_of_looks(spec), left * passes_of_attacks(spec)
         pulse.begin(LOOKING, looks, ahead)
         self.guided = guided(batch.untargeted(), baseline)
@@ -140,13 +144,13 @@ class _Search:
                 self._run(*sweep.attacks[number], threat, e)
                 self.place = _Place(at, position, ball, number + 1)
                 checkpoint.offer(self.state)
-            if not self.ignore.retry() | self.target.retry():
+            if not any([smallest.retry() for smallest in self.smallest.values()]):
                 break
             self.place = _Place(at, position, ball + 1)
         if self._tries_longer and sweep is self.sweeps[-1]:
             self._try_longer(e)
-        self.ignore.end(sweep.descends)
-        self.target.end(sweep.descends)
+        for smallest in self.smallest.values():
+            smallest.end(sweep.descends)
         return True
 
     def _tell(self, sweep: _Sweep, number: int, threat: ThreatModel) -> None:
@@ -155,56 +159,59 @@ class _Search:
         To what descends a source is left once: where it stands.
         """
         waiting, unbroken = (
-            {goal: len(of(goal)) for goal in (self.ignore, self.target)}
-            for of in (_Goal.to_attack, _Goal.unbroken)
+            {goal: len(of(smallest)) for goal, smallest in self.smallest.items()}
+            for of in (_SmallestRadii.to_attack, _SmallestRadii.unbroken)
         )
 
-        def each(sweep: _Sweep) -> list[tuple[_Goal, int]]:
-            return [
-                (self.target if entry.goal == "targeted" else self.ignore, attack.expected_passes())
-                for _, entry, attack in sweep.attacks
-            ]
+        def each(sweep: _Sweep) -> list[tuple[Goal, int]]:
+            return [(entry.goal, attack.expected_passes()) for _, entry, attack in sweep.attacks]
+
+        def inside(e: int, sweep: _Sweep) -> int:
+            left = {goal: len(smallest.left_inside(e)) for goal, smallest in self.smallest.items()}
+            return sum(left[goal] * passes for goal, passes in each(sweep))
 
         here = each(sweep)
-        aim, passes = here[number]
-        ahead = sum(waiting[goal] * passes for goal, passes in here[number + 1 :])
+        goal, passes = here[number]
+        ahead = sum(waiting[other] * cost for other, cost in here[number + 1 :])
         if sweep.descends:
-            inside = self.ignore.e
-            ahead += sum(len(goal.left_inside(inside)) * passes for goal, passes in here)
+            ahead += inside(self.untargeted.e, sweep)
         else:
-            later = sum(unbroken[goal] * passes for goal, passes in here)
+            later = sum(unbroken[other] * cost for other, cost in here)
             ahead += later * (len(sweep.radii) - self.place.radius - 1)
-            inside = len(self.threats)
-            for last in self.sweeps[1:]:
-                ahead += sum(len(goal.left_inside(inside)) * passes for goal, passes in each(last))
+            ahead += sum(inside(len(self.threats), last) for last in self.sweeps[1:])
         label = sweep.attacks[number][1].label
-        note = f"{label} at {threat.eps:g} on {waiting[aim]} of {len(self.batch)} sources"
-        self.pulse.begin(note, waiting[aim] * passes, ahead)
+        note = f"{label} at {threat.eps:g} on {waiting[goal]} of {len(self.batch)} sources"
+        self.pulse.begin(note, waiting[goal] * passes, ahead)
 
     def _begin(self, sweep: _Sweep, e: int) -> None:
-        self.ignore.begin(e)
-        self.target.begin(e)
+        for smallest in self.smallest.values():
+            smallest.begin(e)
         if self.spec.ensemble and not sweep.descends:
             self._offer_short(self.diagnosis, e)
 
     def state(self) -> dict[str, Tensor]:
         """All that a search that goes on from here needs."""
         return {
-            **{f"ignore.{name}": tensor for name, tensor in self.ignore.state().items()},
-            **{f"target.{name}": tensor for name, tensor in self.target.state().items()},
+            **{
+                GOALS[goal] + name: tensor
+                for goal, smallest in self.smallest.items()
+                for name, tensor in smallest.state().items()
+            },
             **{"tally": self.tally.table, "longer": self.longer},
             "place": torch.tensor(astuple(self.place)),
         }
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Go on from a state of the same search."""
-        for prefix, goal in (("ignore.", self.ignore), ("target.", self.target)):
+        for goal, smallest in self.smallest.items():
+            prefix = GOALS[goal]
             own = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-            goal.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
+            smallest.resume({name: t.to(self.batch.x.device) for name, t in own.items()})
         self.tally.table, self.longer = state["tally"], state["longer"].to(self.batch.x.device)
         self.place = _Place(*state["place"].tolist())
         e = self.sweeps[self.place.sweep].radii[self.place.radius]
-        self.ignore.e = self.target.e = e
+        for smallest in self.smallest.values():
+            smallest.e = e
 
     def _balls(self, e: int) -> Iterator[ThreatModel]:
         """The ball of a radius and smaller ones for those whose class was lost.
@@ -224,8 +231,8 @@ class _Search:
 
     def found(self) -> Found:
         return Found(
-            ignore=self.ignore.broken(),
-            target=self.target.broken(),
+            untargeted=self.untargeted.broken(),
+            targeted=self.smallest["targeted"].broken(),
             signs=self._signs(),
             counts=Counts(*self.tally.table),
         )
@@ -235,6 +242,11 @@ class _Search:
         return replace(signs, longer=Longer(*self.longer)) if self._tries_longer else signs
 
     @property
+    def untargeted(self) -> _SmallestRadii:
+        """For the goal that any attack may reach."""
+        return self.smallest["untargeted"]
+
+    @property
     def _tries_longer(self) -> bool:
         """The longer attack is one on a judge."""
         return self.spec.ensemble and self.batch.judge is not None
@@ -242,32 +254,32 @@ class _Search:
     def _run(
         self, row: int, entry: AttackEntry, attack: Attack, threat: ThreatModel, e: int
     ) -> None:
-        aim = self.target if entry.goal == "targeted" else self.ignore
-        positions = aim.to_attack()
+        smallest = self.smallest[entry.goal]
+        positions = smallest.to_attack()
         if not len(positions):
             return
-        part = self.batch[positions]
-        found = attack(self.scorer.model, part if aim is self.target else part.untargeted(), threat)
-        seen = aim.look(positions, found.x_adv)
-        reached = aim.offer(seen)
-        if aim is self.target:  # a targeted attack that misses may still change the class
-            self.ignore.offer(seen)
+        found = attack(self.scorer.model, self.batch[positions].aimed(entry.goal), threat)
+        seen = smallest.look(positions, found.x_adv)
+        reached = smallest.offer(seen)
+        if entry.goal == "targeted":  # an attack that misses its target may change the class
+            self.untargeted.offer(seen)
         self.tally.add(row, e, reached, found.forwards.sum(), found.backwards.sum())
 
     def _offer_short(self, diagnosis: Diagnosis, e: int) -> None:
-        reached = self.ignore.offer(self.ignore.look(diagnosis.positions, diagnosis.x_adv[e]))
+        seen = self.untargeted.look(diagnosis.positions, diagnosis.x_adv[e])
+        reached = self.untargeted.offer(seen)
         spent = (diagnosis.forwards[e], diagnosis.backwards[e])
         self.tally.add(self.tally.short, e, reached, *spent)
 
     def _try_longer(self, e: int) -> None:
         """Twice the steps on each source that stands."""
-        positions = self.ignore.unbroken_here()
+        positions = self.untargeted.unbroken_here()
         if not len(positions):
             return
         attack = longer_attack(self.spec.attacks)
         part = self.batch.untargeted()[positions]
         found = attack(self.scorer.model, part, self.threats[e])
-        reached = self.ignore.offer(self.ignore.look(positions, found.x_adv))
+        reached = self.untargeted.offer(self.untargeted.look(positions, found.x_adv))
         self.longer[0, positions] = True
         self.longer[1, positions] |= reached
         self.tally.add(self.tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
@@ -284,7 +296,7 @@ class _Seen:
     verdict: Tensor
 
 
-class _Goal:
+class _SmallestRadii:
     """For one goal, the smallest radius so far at which each source fell, and how."""
 
     def __init__(

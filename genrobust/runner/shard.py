@@ -66,7 +66,7 @@ def run_shard(
     outcome = measure_outcome(spec, loaded.scorer, batch, baseline, found)
     pulse.last = 0
     pulse.begin("what the pictures became", at_the_end, 0)
-    damaged = measure_damage(spec, loaded.scorer, batch, baseline, outcome.ignore)
+    damaged = measure_damage(spec, loaded.scorer, batch, baseline, outcome.untargeted)
     outcome = replace(outcome, damaged=damaged)
     loaded.scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     return Measured(outcome.tensors(), checkpoint.seconds)

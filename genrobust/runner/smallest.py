@@ -116,8 +116,7 @@ def search_minimum_norm(
             ]
             note = f"{entry.label} at {radii[e]:g} on {len(positions)} of {len(batch)} sources"
             checkpoint.pulse.begin(note, ahead[0], sum(ahead[1:]))
-            part = batch[positions]
-            aimed = part if entry.goal == "targeted" else part.untargeted()
+            aimed = batch[positions].aimed(entry.goal)
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
             offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
         signs = with_late_signs(scorer.model, batch.untargeted(), found)

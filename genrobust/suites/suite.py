@@ -14,8 +14,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from genrobust import files
-from genrobust.attacks.base import Goal, make_attack
+from genrobust.attacks.base import make_attack
 from genrobust.attacks.standard import MEMBERS
+from genrobust.batch import Goal
 from genrobust.data.base import DATASETS, Split, data_at
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.judges import load_judge, roles

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from genrobust.attacks.base import Attack, Goal, uncounted
+from genrobust.attacks.base import Attack, uncounted
 from genrobust.attacks.given import unchanged
-from genrobust.batch import Batch, Context
+from genrobust.batch import Batch, Context, Goal
 from genrobust.data.base import load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges import Judge, load_judge
@@ -217,17 +217,16 @@ class AttackConformance:
         for threat in threats:
             for goal in set(GOALS) - set(attack.goals):
                 with pytest.raises(GenrobustError, match="only"):
-                    attack(model, self._aimed(batch, goal), threat)
+                    attack(model, batch.aimed(goal), threat)
             if not attack.supports(threat.norm):
                 with pytest.raises(GenrobustError, match="works under"):
-                    attack(model, self._aimed(batch, attack.goals[0]), threat)
+                    attack(model, batch.aimed(attack.goals[0]), threat)
 
     def test_it_asks_for_what_it_needs(
         self, attack: Attack, model: GenerativeModel, batch: Batch
     ) -> None:
         for part, threat in self._runs(attack, batch):
-            goal: Goal = "targeted" if part.targeted else "untargeted"
-            for field in attack.needs(goal):
+            for field in attack.needs(part.goal):
                 without: dict[str, Any] = {field: None}
                 with pytest.raises(GenrobustError, match=r"needs|give"):
                     attack(model, replace(part, **without), threat)
@@ -250,16 +249,12 @@ class AttackConformance:
                 assert parameter.requires_grad, f"requires_grad of {name} must be left as it was"
         assert not batch.x.requires_grad, "the sources must not be made to require gradients"
 
-    @staticmethod
-    def _aimed(batch: Batch, goal: Goal) -> Batch:
-        return batch if goal == "targeted" else batch.untargeted()
-
     def _runs(self, attack: Attack, batch: Batch) -> Iterator[tuple[Batch, ThreatModel]]:
         """Every declared goal under every declared norm, in balls that hold one in L-inf."""
         pixels = batch.x[0].numel()
         for goal in attack.goals:
             for norm in filter(attack.supports, map(load_norm, NORMS.names())):
-                yield self._aimed(batch, goal), ThreatModel(norm, EPS * norm.reach(pixels))
+                yield batch.aimed(goal), ThreatModel(norm, EPS * norm.reach(pixels))
 
 
 def _numpy_state() -> tuple[bytes, int]:

@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor
 
 from genrobust._version import __version__
-from genrobust.attacks.base import Goal
+from genrobust.batch import Goal
 from genrobust.data.base import DATASETS, is_reference
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError, UntoldError, written_by_another
@@ -20,7 +20,7 @@ from genrobust.evidence.entry import ExternalModel
 from genrobust.judges.load import name_of
 from genrobust.outcomes import flags
 from genrobust.outcomes.damage import damage_of
-from genrobust.outcomes.outcome import Counts, Outcome, kept_of
+from genrobust.outcomes.outcome import GOALS, Counts, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record
 from genrobust.rules.base import RULES
@@ -32,8 +32,6 @@ from genrobust.verify.subject import Subject
 
 #: A suite of one's own may ask for as much work as this.
 MAX_RESAMPLES = 20_000
-#: What attacks aim at to reach a goal. A suite need not have attacks of both kinds.
-_AIMS: dict[str, Goal] = {"ignore": "untargeted", "target": "targeted"}
 #: On another machine: how far from its limit the share behind a flag may lie, and yet be beyond it
 #: there alone.
 NEAR_FLAG = 0.03
@@ -251,13 +249,13 @@ def check_outcomes(evidence: Evidence) -> str:
             raise RejectionError(
                 f"sources that stood have a perturbation for '{goal}', at {positions(stray)}"
             )
-    hidden = outcome.ignore.radius > outcome.target.radius
+    hidden = outcome.untargeted.radius > outcome.targeted.radius
     if hidden.any():
         raise RejectionError(
             "sources that show their target's class are said to show their own, at "
             + positions(hidden)
         )
-    count = int((outcome.ignore.radius < radii).sum())
+    count = int((outcome.untargeted.radius < radii).sum())
     return f"{int(right.sum())} sources are eligible, of which {count} fell"
 
 
@@ -282,7 +280,7 @@ def check_flags(evidence: Evidence) -> str:
 
 
 def flags_of(suite: Suite, found: Outcome) -> tuple[Flag, ...]:
-    told = (found.damaged, found.ignore.radius, found.label)
+    told = (found.damaged, found.untargeted.radius, found.label)
     return flags.raised(suite, found.eligible, found.signs, found.counts, *told)
 
 
@@ -360,7 +358,7 @@ def _problem_of_signs(record: Record, shard: Outcome) -> str | None:
     if shard.signs.longer is None:
         return None
     again, fell = shard.signs.longer.tried, shard.signs.longer.success
-    stands = shard.eligible & (shard.ignore.radius > 0)
+    stands = shard.eligible & (shard.untargeted.radius > 0)
     succeeded = shard.counts.succeeded[-1]
     if any(entry.descends for entry in record.suite.attacks):
         return _problem_of_descent(shard, again, fell, stands)
@@ -370,7 +368,7 @@ def _problem_of_signs(record: Record, shard: Outcome) -> str | None:
         counted = (int(longer.sum()), int(succeeded.sum()))
         same = counted == (int(again.sum()), int(fell.sum()))
     else:
-        unbroken = [_unbroken(shard, "ignore", e) for e in range(len(longer))]
+        unbroken = [_unbroken(shard, "untargeted", e) for e in range(len(longer))]
         same = (longer - succeeded).tolist() == unbroken
         same &= int(succeeded.sum()) == int(fell.sum())
     return None if same else "the counts of the longer attack are not those of its signs"
@@ -399,11 +397,11 @@ def _problem_at_each_radius(suite: Suite, shard: Outcome) -> str | None:
             fallen = before - _unbroken(shard, goal, e)
             # Others than its own attacks reach the untargeted goal too.
             elsewhere = 0
-            if goal == "ignore":
+            if goal == "untargeted":
                 others = [a for a in range(len(suite.attacks)) if a not in rows]
                 elsewhere = int(counts.succeeded[-2:, e].sum() + counts.tried[others, e].sum())
-            short = int(counts.succeeded[-2, e]) if goal == "ignore" else 0
-            if _AIMS[goal] in aims and (tried[0] if tried else 0) + ROUNDED < before - short:
+            short = int(counts.succeeded[-2, e]) if goal == "untargeted" else 0
+            if goal in aims and (tried[0] if tried else 0) + ROUNDED < before - short:
                 return f"attacks at eps {eps:g} were not tried on all that stood before them"
             if not sum(fell) - ROUNDED <= fallen <= sum(fell) + elsewhere + ROUNDED:
                 return f"{fallen} sources fell at eps {eps:g}, and the attacks broke {sum(fell)}"
@@ -421,7 +419,7 @@ def _problem_from_the_largest(suite: Suite, shard: Outcome) -> str | None:
                 return f"attacks at eps {eps:g} were not tried on what those before them left"
             stand = int((shard.eligible & (shard.goals[goal].radius == e + 1)).sum())
             least = most = left[-1] if left else 0
-            if goal == "ignore":  # which targeted and longer attacks reach later
+            if goal == "untargeted":  # which targeted and longer attacks reach later
                 least, most = 0, most + int(shard.counts.succeeded[-1, e + 1 : e + 2].sum())
             if not least - ROUNDED <= stand <= most + ROUNDED:
                 return f"{stand} sources stand at eps {eps:g}, and the attacks left {most}"
@@ -436,15 +434,15 @@ def _untargeted_first(suite: Suite) -> bool:
 
 def _attacks_at(
     suite: Suite, counts: Counts, e: int
-) -> Iterator[tuple[str, list[int], list[int], list[int]]]:
+) -> Iterator[tuple[Goal, list[int], list[int], list[int]]]:
     """By goal, the rows of the attacks that ran, how many each tried, how many it broke."""
-    for goal, aim in _AIMS.items():
+    for goal in GOALS:
         ran = [a for a, entry in enumerate(suite.attacks) if counts.tried[a].any()]
-        rows = [a for a in ran if suite.attacks[a].goal == aim]
+        rows = [a for a in ran if suite.attacks[a].goal == goal]
         yield goal, rows, counts.tried[rows, e].tolist(), counts.succeeded[rows, e].tolist()
 
 
-def _unbroken(shard: Outcome, goal: str, e: int) -> int:
+def _unbroken(shard: Outcome, goal: Goal, e: int) -> int:
     """How many did not fall at a radius or a smaller one; before the first, are eligible."""
     return int((shard.eligible & (shard.goals[goal].radius > e)).sum())
 

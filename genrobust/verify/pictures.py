@@ -49,10 +49,10 @@ def thumbnails(outcome: Outcome, outcomes: Outcomes) -> bytes | None:
     chosen = torch.tensor(example_positions(outcomes), dtype=torch.long)
     if not len(chosen):
         return None
-    clean, effect = outcome.clean, outcome.ignore.effect
+    clean, effect = outcome.clean, outcome.untargeted.effect
     assert clean is not None
     assert effect is not None
-    fell = (outcome.ignore.radius[chosen] <= example_radius(outcomes.eps)).view(-1, 1, 1, 1)
+    fell = (outcome.untargeted.radius[chosen] <= example_radius(outcomes.eps)).view(-1, 1, 1, 1)
     before = clean.source[chosen], clean.reconstruction[chosen]
     attacked = torch.where(fell, effect.x_adv[chosen], before[0])
     after = torch.where(fell, effect.reconstruction[chosen], before[1])

@@ -18,6 +18,7 @@ import torch
 from scipy.stats import beta
 from torch import Tensor
 
+from genrobust.batch import Goal
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import (
     EVIDENCE,
@@ -64,7 +65,7 @@ def choose(evidence: Evidence, share: float, seed: int) -> Choice:
     """Draw about ``share`` of the shards, one at the least, and of the sources that stand."""
     draw = random.Random(seed)
     numbers = range(len(evidence.shards))
-    stands = evidence.outcome.eligible & (evidence.outcome.ignore.radius > 0)
+    stands = evidence.outcome.eligible & (evidence.outcome.untargeted.radius > 0)
     able = stands.nonzero()[:, 0].tolist()
     count = max(1, round(share * len(evidence.record.suite.sample_ids)))
     return Choice(
@@ -138,7 +139,7 @@ def check_fresh(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
     fresh = [again.goals for again in _run(specs, prepared, on_progress)]
     found_radii = {goal: torch.cat([goals[goal].radius for goals in fresh]) for goal in GOALS}
     broken = _broken(evidence, torch.tensor(choice.sources), found_radii)
-    _require_within(evidence, broken["ignore"], all_tried=False)
+    _require_within(evidence, broken["untargeted"], all_tried=False)
     return (
         f"{len(choice.sources)} sources that stand, with seed {choice.seed} and twice the budget: "
         + _in_words(broken)
@@ -152,7 +153,7 @@ def check_transfers(found: Replay, others: Sequence[Path], on_progress: Progress
     tries = [one for goals in (*_own_cut(found), *given) for one in goals.values()]
     lowest = _lowest_radii(found, tries, on_progress)
     broken = _broken(evidence, torch.arange(len(evidence.outcome.eligible)), lowest)
-    _require_within(evidence, broken["ignore"], all_tried=True)
+    _require_within(evidence, broken["untargeted"], all_tried=True)
     return f"inputs of {len(given)} other entries, its own at smaller radii: {_in_words(broken)}"
 
 
@@ -242,10 +243,10 @@ def _of_sources(spec: ShardSpec, evidence: Evidence, chosen: Sequence[int]) -> S
 
 
 def _broken(
-    evidence: Evidence, chosen: Tensor, reached: dict[str, Tensor]
-) -> dict[str, list[tuple[int, int]]]:
+    evidence: Evidence, chosen: Tensor, reached: dict[Goal, Tensor]
+) -> dict[Goal, list[tuple[int, int]]]:
     """By goal and radius, how many sources are claimed to stand, and how many of them fell."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    found: dict[Goal, list[tuple[int, int]]] = {}
     for goal, claimed in evidence.outcome.goals.items():
         found[goal] = []
         for e in range(len(evidence.record.suite.eps)):
@@ -271,15 +272,15 @@ def _require_within(evidence: Evidence, broken: list[tuple[int, int]], *, all_tr
             )
 
 
-def _in_words(broken: dict[str, list[tuple[int, int]]]) -> str:
+def _in_words(broken: dict[Goal, list[tuple[int, int]]]) -> str:
     """The largest share of those that stand, at any radius."""
     worst = {
         goal: max((fell / tried for tried, fell in counts if tried), default=0.0)
         for goal, counts in broken.items()
     }
     return (
-        f"at most {worst['ignore']:.0%} of those that stand were changed, and "
-        f"{worst['target']:.0%} of those not yet there were led to their target's class"
+        f"at most {worst['untargeted']:.0%} of those that stand were changed, and "
+        f"{worst['targeted']:.0%} of those not yet there were led to their target's class"
     )
 
 
@@ -288,7 +289,7 @@ def _lower_bound(broken: int, tried: int) -> float:
     return float(beta.ppf(1 - BOUND, broken, tried - broken + 1)) if broken else 0.0
 
 
-def _goals_of(path: Path, evidence: Evidence) -> dict[str, Broken] | None:
+def _goals_of(path: Path, evidence: Evidence) -> dict[Goal, Broken] | None:
     """What another entry found of the same sources, radii and images; None if it is unlike."""
     try:
         other = read_evidence(path / EVIDENCE)
@@ -305,7 +306,7 @@ def _goals_of(path: Path, evidence: Evidence) -> dict[str, Broken] | None:
     return other.outcome.goals
 
 
-def _own_cut(found: Replay) -> Iterator[dict[str, Broken]]:
+def _own_cut(found: Replay) -> Iterator[dict[Goal, Broken]]:
     """Its own adversarial inputs, cut to each radius smaller than their own."""
     suite, clean = found.evidence.record.suite, found.outcome.clean
     assert clean is not None
@@ -323,13 +324,13 @@ def _own_cut(found: Replay) -> Iterator[dict[str, Broken]]:
 
 def _lowest_radii(
     found: Replay, tries: Sequence[Broken], on_progress: Progress
-) -> dict[str, Tensor]:
+) -> dict[Goal, Tensor]:
     """By goal, the smallest radius at which any perturbation reaches it on this model, (B,)."""
     evidence, loaded = found.evidence, found.prepared.loaded
     size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
     shards = list(enumerate(evidence.shards))
 
-    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[str, Tensor]:
+    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[Goal, Tensor]:
         number, spec = item
         sources = slice(number * size, (number + 1) * size)
         batch = make_batch(spec, loaded)
@@ -341,7 +342,7 @@ def _lowest_radii(
             if cancelled() or not len(at):
                 continue
             given = Broken(radius[at], steps[at])
-            both = Found(ignore=given, target=given, counts=evidence.outcome.counts)
+            both = Found(untargeted=given, targeted=given, counts=evidence.outcome.counts)
             with rejecting():
                 outcome = measure_outcome(spec, loaded.scorer, batch[at], baseline[at], both)
             for goal, broken in outcome.goals.items():

@@ -194,7 +194,7 @@ def check_outcomes(found: Replay) -> str:
     claimed, suite = found.evidence.tensors, found.evidence.record.suite
     ours, near = found.outcome.tensors(), _nearly(claimed)
     still = [name for name in _still(Outcome) if name in claimed and name not in near]
-    names = (*still, *(f"{goal}.radius" for goal in GOALS))
+    names = (*still, *(f"{prefix}radius" for prefix in GOALS.values()))
     differ = {name: claimed[name] != ours[name] for name in names}
     exact = [name for name in ("label", "target_label") if differ[name].any()]
     allowed = 0 if found.elsewhere is None else allowed_of(suite)
@@ -263,11 +263,11 @@ def _require_possible_damage(found: Replay) -> None:
     if damaged is None or damaged.attacked is None or damaged.noise is None:
         return
     assert outcome.clean is not None
-    assert outcome.ignore.effect is not None
-    broken = euclidean(outcome.ignore.effect.reconstruction, outcome.clean.source).float()
+    assert outcome.untargeted.effect is not None
+    broken = euclidean(outcome.untargeted.effect.reconstruction, outcome.clean.source).float()
     least = damaged.noise.clone()
     for e in range(len(least)):
-        fell = outcome.ignore.radius <= e
+        fell = outcome.untargeted.radius <= e
         least[e] = torch.where(fell, torch.maximum(least[e], broken), least[e])
         if e:
             least[e] = torch.maximum(least[e], damaged.attacked[e - 1])

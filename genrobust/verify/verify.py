@@ -279,7 +279,7 @@ def _try_batches(found: Replay, model: GenerativeModel, seed: int) -> str:
     clean = found.outcome.clean
     assert clean is not None
     x, scored = [clean.source], [clean.reconstruction]
-    for broken in (found.outcome.ignore, found.outcome.target):
+    for broken in (found.outcome.untargeted, found.outcome.targeted):
         assert broken.effect is not None
         x.append(broken.effect.x_adv)
         scored.append(broken.effect.reconstruction)

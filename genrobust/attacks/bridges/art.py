@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genrobust.attacks.base import Goal
 from genrobust.attacks.bridges.base import Bridge, Composed, fields_of
-from genrobust.batch import Batch
+from genrobust.batch import Batch, Goal
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.objectives.classifier import aim
 from genrobust.threat import ThreatModel

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from genrobust.attacks.base import Goal
 from genrobust.attacks.bridges.base import Bridge, Composed, fields_of
-from genrobust.batch import Batch
+from genrobust.batch import Batch, Goal
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.norms import NORMS
 from genrobust.objectives.classifier import aim

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_imports_point_down(module: str) -> None:
     for imported in _imports(module):
         other = imported.split(".")[1]
         assert ROOMS.index(other) <= ROOMS.index(room), f"{module} imports {imported}"
+
+
+def test_models_as_data_are_loaded_only_where_a_bundle_is_written_or_read() -> None:
+    script = """
+import sys, genrobust
+genrobust.wrap(genrobust.load_model("vae").module), genrobust.attack, genrobust.bench
+print(*(name for name in sys.modules if "genrobust.models.portable" in name))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert not done.stdout.split()
 
 
 def test_only_the_rules_themselves_tell_rules_apart() -> None:

@@ -23,7 +23,6 @@ from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.models.families import MODELS
 from genrobust.models.model import GenerativeModel
 from genrobust.models.networks import ConvVAE, NetworkSpec
-from genrobust.models.portable import GRAPH, WEIGHTS, load_portable
 from genrobust.models.weights import load_state_dict, network_of, read_state_dict
 from genrobust.models.wrapping import adapt
 
@@ -216,6 +215,9 @@ def _of_diffusers(folder: Path, shape: tuple[int, int, int], name: str) -> Gener
 
 
 def _of_spec(folder: Path) -> GenerativeModel:
+    # What few models are, and the zoo would wait for.
+    from genrobust.models.portable import GRAPH, WEIGHTS, load_portable
+
     there = [name for name in (WEIGHTS, GRAPH) if (folder / name).is_file()]
     contents = {name: files.read_bytes(folder / name) for name in there}
     return load_portable(_table(folder / _SPEC), contents)

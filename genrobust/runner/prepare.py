@@ -31,7 +31,6 @@ from genrobust.models.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import own_shape
-from genrobust.models.portable import export_model, load_portable
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import NORMS
@@ -280,6 +279,9 @@ def wrapped(
 
 def _as_data(model: GenerativeModel) -> GenerativeModel:
     """The model as others can load it without trust, or itself where it cannot be data."""
+    # What few runs ask for, and all would wait for.
+    from genrobust.models.portable import export_model, load_portable
+
     try:
         return load_portable(*export_model(model)).at_most(model.max_batch)
     except GenrobustError as problem:

@@ -84,9 +84,22 @@ def test_any_module_can_be_imported_first(module: str) -> None:
 def test_imports_point_down(module: str) -> None:
     room = module.split(".")[1]
     assert room in ROOMS, f"{room} is a new room: give it its place in ROOMS"
-    for imported in _imports(module):
-        other = imported.split(".")[1]
-        assert ROOMS.index(other) <= ROOMS.index(room), f"{module} imports {imported}"
+    for imported in filter(_is_ours, _imported(_source(module))):
+        other = imported.partition(".")[2].partition(".")[0]
+        assert other in ROOMS[: ROOMS.index(room) + 1], f"{module} imports {imported}"
+
+
+def test_every_way_to_name_a_module_is_seen() -> None:
+    source = """
+import genrobust.a.b, numpy
+from genrobust import c
+from genrobust.d.e import f
+REGISTRY = {"g": "genrobust.g.h:G", "not": "genrobust.i: words"}
+def late():
+    import genrobust.j as j
+"""
+    ours = {"genrobust.a.b", "genrobust.c", "genrobust.d.e", "genrobust.g.h", "genrobust.j"}
+    assert _imported(source) == {*ours, "numpy"}
 
 
 def test_models_as_data_are_loaded_only_where_a_bundle_is_written_or_read() -> None:
@@ -112,22 +125,41 @@ def test_only_the_rules_themselves_tell_rules_apart() -> None:
         assert not compared, f"{path.name}: {compared}"
 
 
+def test_only_the_norms_themselves_tell_norms_apart() -> None:
+    """Every other room asks a norm; bridges translate its name for the libraries they lead to."""
+    home = Path(genrobust.__path__[0])
+    name = r"[\"'](?:linf|l2)[\"']"
+    told = rf"(?:[=!]=|\bin)\s*[(\[{{]?\s*{name}.*|{name}\s*(?:[=!]=|(?:not )?in\b).*"
+    for path in [*home.rglob("*.py"), *home.rglob("*.html"), *home.rglob("*.js")]:
+        if path.parent.name in ("norms", "bridges"):
+            continue
+        compared = re.findall(told, path.read_text())
+        assert not compared, f"{path.name}: {compared}"
+
+
 def _is_ours(name: str) -> bool:
     return name == "genrobust" or name.startswith("genrobust.")
 
 
-def _imports(module: str) -> set[str]:
-    """The modules of genrobust that a module imports, inside its functions too."""
+def _source(module: str) -> str:
     place = importlib.util.find_spec(module)
     assert place is not None
     assert place.origin is not None
+    return Path(place.origin).read_text()
+
+
+def _imported(source: str) -> set[str]:
+    """The modules that a module imports, inside its functions too, or names in a registry."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(Path(place.origin).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and _is_ours(node.module):
-            if node.module == "genrobust":
-                found |= {f"genrobust.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "genrobust":
+            found |= {f"genrobust.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= set(re.findall(r"^(genrobust(?:\.\w+)+):\w+$", node.value))
     return found
 
 

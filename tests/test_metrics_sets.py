@@ -141,6 +141,7 @@ def test_inception_takes_its_weights_from_the_file_and_downloads_nothing(
     torch.save({"weight": torch.zeros(1)}, wrong)
     with pytest.raises(GenrobustError, match="pytorch-fid's Inception"):
         metrics.inception_features(wrong)
+    assert inception.load_state_dict_from_url is no_download  # as it was
     with pytest.raises(GenrobustError, match="no weights file"):
         metrics.inception_features(tmp_path / "none.pth")
 

@@ -89,6 +89,12 @@ def test_imports_point_down(module: str) -> None:
         assert other in ROOMS[: ROOMS.index(room) + 1], f"{module} imports {imported}"
 
 
+def test_what_the_standard_library_has_for_tests_is_not_used() -> None:
+    for module in MODULES:
+        names = _imported(_source(module))
+        assert not [name for name in names if name.startswith("unittest")], module
+
+
 def test_every_way_to_name_a_module_is_seen() -> None:
     source = """
 import genrobust.a.b, numpy

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -245,16 +243,16 @@ def _inception(state: dict[str, Tensor], path: Path) -> nn.Module:
     torchvision_datasets()  # makes torchvision importable, which pytorch-fid imports
     from pytorch_fid import inception
 
-    def from_file(*_: Any, **__: Any) -> dict[str, Tensor]:
-        return state
-
     # pytorch-fid knows only how to download its weights: give it the file's where it would.
-    with mock.patch.object(inception, "load_state_dict_from_url", from_file):
-        try:
-            network: nn.Module = inception.InceptionV3()
-        except RuntimeError as problem:
-            raise GenrobustError(
-                f"'{path}' does not hold the weights of pytorch-fid's Inception; take "
-                "pt_inception-2015-12-05-6726825d.pth from its releases"
-            ) from problem
+    download = inception.load_state_dict_from_url
+    inception.load_state_dict_from_url = lambda *_, **__: state
+    try:
+        network: nn.Module = inception.InceptionV3()
+    except RuntimeError as problem:
+        raise GenrobustError(
+            f"'{path}' does not hold the weights of pytorch-fid's Inception; take "
+            "pt_inception-2015-12-05-6726825d.pth from its releases"
+        ) from problem
+    finally:
+        inception.load_state_dict_from_url = download
     return network

@@ -15,7 +15,7 @@ import genrobust
 from genrobust.attacks import make_attack
 from genrobust.attacks.differences import DECLARED_STEP, STEP, directions, textured
 from genrobust.batch import Batch
-from genrobust.posterior import Categorical
+from genrobust.posterior import Categorical, Codebook
 from genrobust.runner import directional, signs
 from genrobust.suites import AttackEntry
 from genrobust.threat import ThreatModel
@@ -87,6 +87,20 @@ def test_the_lead_is_the_least_of_all_choices() -> None:
     expected = torch.stack(lead).amin(0)
     assert expected.tolist() == pytest.approx([0.5, 2.0])
     torch.testing.assert_close(directional._lead(context), expected)
+
+
+def test_a_part_says_itself_whether_its_scores_are_logits() -> None:
+    class Logits(Codebook):
+        scores_are_logits = True
+
+    features, codebook = torch.tensor([[0.25], [0.5]]), torch.tensor([[0.0], [1.0]])
+    leads = []
+    for kind in (Codebook, Logits):
+        parts = (kind(features, codebook),)
+        batch = Batch(torch.rand(2, 1, 2, 2), (0, 1))
+        context: Any = SimpleNamespace(source_posterior=SimpleNamespace(parts=parts), batch=batch)
+        leads.append(directional._lead(context).tolist())
+    assert leads == [[0.0, 0.0], [0.5, 0.0]]
 
 
 # Against differences

@@ -145,6 +145,8 @@ class Discrete(Part):
     """
 
     is_discrete = True
+    #: Whether scores are logits: where one leads by far, a softmax has no gradient for the others.
+    scores_are_logits: ClassVar[bool] = False
 
     @abstractmethod
     def scores(self) -> Tensor:

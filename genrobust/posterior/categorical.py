@@ -26,6 +26,7 @@ class Categorical(Discrete):
     """
 
     name = "categorical"
+    scores_are_logits = True
 
     logits: Tensor
 

@@ -26,7 +26,7 @@ from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import judge_margin
 from genrobust.outcomes.outcome import Directional
-from genrobust.posterior import Categorical
+from genrobust.posterior import Discrete
 from genrobust.runner.unreached import unreached
 from genrobust.seeding import seeded
 
@@ -176,7 +176,7 @@ def _jump(look: Callable[[Tensor], Tensor], x: Tensor, way: Tensor) -> Tensor:
 def _lead(context: Context) -> Tensor:
     leads = []
     for part in context.source_posterior.parts:
-        if isinstance(part, Categorical):
+        if isinstance(part, Discrete) and part.scores_are_logits:
             best = part.scores().topk(2, -1).values
             leads.append((best[..., 0] - best[..., 1]).amin(1))
     return torch.stack(leads).amin(0) if leads else context.batch.x.new_zeros(len(context.batch))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import genrobust
+from genrobust.attacks.base import LABELLED, make_attack
 from genrobust.data import load_images
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
@@ -130,3 +131,10 @@ def test_a_copy_with_changes_is_checked_before_it_is_run(
     suite = load_suite("digits").limited(2).model_copy(update=change)
     with pytest.raises(GenrobustError, match=rf"^the suite 'digits' is none: .*({said})"):
         run("vae", suite)
+
+
+def test_of_the_ensemble_what_goes_by_references_goes_by_labels_too() -> None:
+    """A suite without labels need not ask for references: what is left of it has none."""
+    for entry in make.standard():
+        needs = {*make_attack(entry.attack, entry.settings).needs(entry.goal)}
+        assert "references" not in needs or LABELLED & needs

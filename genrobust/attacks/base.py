@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: The labels that a classifier is to be wrong about, or to be led to.
 LABELS: dict[Goal, str] = {"targeted": "target_labels", "untargeted": "labels"}
+#: What a batch has only where success goes by labels.
+LABELLED = {"judge", *LABELS.values()}
 
 
 #: Passes of a source that need no counting: of it, its target and what they show in the end.

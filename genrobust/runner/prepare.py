@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genrobust import files
 from genrobust.arguments import usable_device
-from genrobust.attacks.base import ATTACKS, make_attack
+from genrobust.attacks.base import ATTACKS, LABELLED, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
 from genrobust.data.base import Images, data_at, is_reference
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
@@ -50,9 +50,6 @@ from genrobust.runner.sources import images_of, references_of
 from genrobust.runner.spec import RunSpec
 from genrobust.suites.suite import JudgeRef, Suite, load_suite
 from genrobust.threat import ThreatModel
-
-#: What a batch has only where a suite has judges.
-LABELLED = {"judge", "labels", "target_labels"}
 
 #: The most images of a chunk that a model is checked on.
 CHECKED = 256

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genrobust.attacks.base import make_attack
+from genrobust.attacks.base import LABELLED, make_attack
 from genrobust.attacks.run import attack
 from genrobust.data.base import DATASETS, Images, data_at, load_images
 from genrobust.data.reference import DRAWN, Reference, drawn
@@ -38,9 +38,6 @@ NORM = "linf"
 
 #: The rules without labels, the better one first.
 WITHOUT_LABELS = ("damage", "distance")
-
-#: What a batch has only where a suite has judges and labels.
-LABELLED = {"judge", "labels", "target_labels", "references"}
 
 #: The radii that are tried for where half of a few sources fall, in steps of 1/255.
 LADDER = (1, 2, 4, 8, 16, 32, 64)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 import genrobust
+from genrobust import cli
 from genrobust.cli.app import app
 from genrobust.runner.adjusted import adjusted
 from genrobust.runner.options import Options, declared_options, flag_of
@@ -81,3 +83,8 @@ def test_only_what_deviates_makes_a_run_unofficial() -> None:
         deviations = adjusted(suite, Options(**{n: OTHER[n], **also}))[1]
         assert bool(deviations) == option.deviates, n
     assert OTHER.keys() == {n for n, *_ in declared_options()}
+
+
+def test_no_command_says_again_what_an_option_does() -> None:
+    said = "".join(path.read_text() for path in Path(cli.__file__).parent.glob("*.py"))
+    assert not [name for name, option, _ in declared_options() if f'"{option.help}"' in said]

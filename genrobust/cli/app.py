@@ -15,13 +15,11 @@ from genrobust.cli.contained import INSIDE, contained, is_foreign, limits_of
 from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.help import App
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
-from genrobust.cli.parameters import with_options
+from genrobust.cli.parameters import DataRoot, Device, Seed, Weights, Workers, with_options
 from genrobust.cli.streams import streams_that_never_fail
 from genrobust.cli.suite import DATA_HELP, suite_commands
 from genrobust.cli.values import (
     RUNS,
-    DataRoot,
-    Weights,
     either,
     file,
     file_option,
@@ -59,8 +57,6 @@ Shard = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Compute no shard; say what a run would take.")
 ]
-Workers = Annotated[int | None, typer.Option(help="Shards at a time; default the number of cores.")]
-Seed = Annotated[int, typer.Option(help="Of every random draw.", min=0, max=MOST)]
 
 
 def _version(wanted: bool) -> None:
@@ -401,7 +397,7 @@ def train(
         ),
     ] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     seeds: Annotated[
         int | None,
         typer.Option(

@@ -9,7 +9,8 @@ import typer
 
 from genrobust.cli.errors import command
 from genrobust.cli.help import App
-from genrobust.cli.values import RUNS, DataRoot, folder_option
+from genrobust.cli.parameters import DataRoot
+from genrobust.cli.values import RUNS, folder_option
 
 ENTRIES = Path("leaderboard/entries")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import Field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -40,7 +41,14 @@ def with_options(name: str) -> Callable[[Callable[..., None]], Callable[..., Non
 def parameter(name: str, option: Option, declared: Field[Any]) -> inspect.Parameter:
     """What typer makes an option of."""
     kind, several = kind_of(name)
-    known = typer.Option(
+    default = None if several else declared.default
+    hint: Any = list[kind] if several else kind  # type: ignore[valid-type]
+    hint = Annotated[hint if default is not None else hint | None, _told(name, option)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def _told(name: str, option: Option) -> Any:
+    return typer.Option(
         flag_of(name, option),
         help=option.help,
         envvar=option.envvar,
@@ -49,9 +57,13 @@ def parameter(name: str, option: Option, declared: Field[Any]) -> inspect.Parame
         min=option.least,
         max=option.most,
     )
-    default = None if several else declared.default
-    hint: Any = list[kind] if several else kind  # type: ignore[valid-type]
-    hint = hint if default is not None else hint | None
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[hint, known]
-    )
+
+
+_TOLD = {name: _told(name, option) for name, option, _ in declared_options()}
+
+# For commands that run no suite, or not as they are told to.
+Weights = Annotated[Path | None, _TOLD["weights"]]
+DataRoot = Annotated[Path | None, _TOLD["data_root"]]
+Device = Annotated[str, _TOLD["device"]]
+Workers = Annotated[int | None, _TOLD["workers"]]
+Seed = Annotated[int, _TOLD["seed"]]

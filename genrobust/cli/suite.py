@@ -10,7 +10,8 @@ import typer
 
 from genrobust.cli.errors import command
 from genrobust.cli.help import App
-from genrobust.cli.values import Weights, file_option, folder_option
+from genrobust.cli.parameters import Device, Weights
+from genrobust.cli.values import file_option, folder_option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ def make(
         list[float] | None, typer.Option(help="This radius, in place of a search. Repeat it.")
     ] = None,
     rule: Annotated[str | None, typer.Option(help="Of success; see 'list rules'.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     data_root: Annotated[
         Path | None, folder_option("Folder below which relative places are.")
     ] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -55,15 +55,3 @@ def folder_option(help: str) -> Any:
 def file_option(help: str) -> Any:
     """An option that takes a file."""
     return typer.Option(help=help, parser=file, metavar="FILE")
-
-
-Weights = Annotated[Path | None, file_option("State dict to load into the model.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that holds the data set, such as MNIST/raw.",
-        envvar="GENROBUST_DATA",
-        parser=folder,
-        metavar="FOLDER",
-    ),
-]

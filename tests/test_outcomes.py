@@ -23,7 +23,7 @@ from genrobust.evidence.entry import Outcomes
 from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, MinimumNormOutcome, Outcome, kept_of
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
-from genrobust.records.outcomes import Worst, reached, source_areas
+from genrobust.records.outcomes import Worst, reached, robust_at, source_areas
 from genrobust.records.record import Estimate, Scores
 from genrobust.runner.perturbation import step_of
 from genrobust.runner.prepare import Prepared
@@ -603,6 +603,12 @@ def test_the_file_says_the_same_of_each_source(one: Worst) -> None:
 def test_what_is_broken_at_a_radius_is_broken_at_all_larger_ones() -> None:
     found = reached(torch.tensor([0, 2, 4]), suite_of(3))
     assert found.T.tolist() == [[True] * 4, [False, False, True, True], [False] * 4]
+
+
+def test_who_stands_at_a_radius_is_eligible_and_not_broken_there() -> None:
+    one = worst([(0, 4, True), (2, 4, True), (4, 4, False)])
+    found = robust_at(one, suite_of(3))
+    assert found.T.tolist() == [[False] * 4, [True, True, False, False], [False] * 4]
 
 
 def test_half_have_fallen_where_half_of_the_eligible_ones_have() -> None:

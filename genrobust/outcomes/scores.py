@@ -12,7 +12,7 @@ from genrobust.metrics.latent import gaussian_total_correlation
 from genrobust.metrics.success import SuccessRate, eps50, success_rate
 from genrobust.outcomes.damage import damage_of
 from genrobust.outcomes.outcome import Outcome, Sizes
-from genrobust.records.outcomes import Worst, above_zero, reached, source_areas
+from genrobust.records.outcomes import Worst, above_zero, reached, robust_at, source_areas
 from genrobust.records.record import EpsScores, Estimate, PairMatrix, Scores
 from genrobust.records.statistics import estimates
 from genrobust.rules.base import RULES
@@ -62,7 +62,7 @@ def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], li
     """What follows from which sources broke: of the whole grid, and at each radius."""
     eligible, above = worst.eligible, above_zero(suite)
     ignore, target = reached(worst.untargeted, suite), reached(worst.targeted, suite)
-    stands = (eligible & ~ignore).double()
+    stands = robust_at(worst, suite).double()
     whole: dict[str, Any] = {"sources": len(eligible), "eligible": int(eligible.sum())}
     whole |= {"robust_area": None, "eps50": None}
     if above:

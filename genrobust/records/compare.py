@@ -12,7 +12,7 @@ from torch import Tensor
 from genrobust.errors import GenrobustError
 from genrobust.norms import allowed, load_norm
 from genrobust.records.display import doubts
-from genrobust.records.outcomes import above_zero, reached, source_areas
+from genrobust.records.outcomes import above_zero, robust_at, source_areas
 from genrobust.records.record import Estimate, Record
 from genrobust.records.statistics import estimates
 from genrobust.suites.suite import Frozen, Suite
@@ -72,9 +72,8 @@ def compared(one: Record, other: Record) -> Comparison:
     _require_alike(one, other)
     suite = one.suite
     first, second = (r.at_hand.outcomes_of(r).worst for r in (one, other))
-    stands = [w.eligible & ~reached(w.untargeted, suite) for w in (first, second)]
     rows = [first.eligible.double() - second.eligible.double()]
-    rows += list(stands[0].double() - stands[1].double())
+    rows += list(robust_at(first, suite).double() - robust_at(second, suite).double())
     if above_zero(suite):
         rows.append(source_areas(first, suite) - source_areas(second, suite))
     return _comparison((one, other), suite, rows)

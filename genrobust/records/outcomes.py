@@ -133,6 +133,11 @@ def reached(radius: Tensor, suite: Suite) -> Tensor:
     return radius <= torch.arange(len(suite.eps))[:, None]
 
 
+def robust_at(worst: Worst, suite: Suite) -> Tensor:
+    """Whether each source counts and stands at each radius, (E, B) bool: robust accuracy's."""
+    return worst.eligible & ~reached(worst.untargeted, suite)
+
+
 def source_areas(worst: Worst, suite: Suite) -> Tensor:
     """Each source's own robust area (B,), in [0, 1]; 0 where it is not eligible.
 
@@ -165,9 +170,10 @@ def _recounted(record: Record, outcomes: Outcomes) -> Iterator[tuple[str, float,
     yield "eligible sources", record.scores.eligible, int(eligible.sum())
     if len(record.scores.per_eps) != len(suite.eps):
         yield "radii", len(record.scores.per_eps), len(suite.eps)
-    for at, any_, aimed in zip(record.scores.per_eps, ignore, target, strict=False):
+    each = zip(record.scores.per_eps, robust_at(worst, suite), ignore, target, strict=False)
+    for at, stands, any_, aimed in each:
         shares = {
-            "robust accuracy": (at.robust_accuracy, eligible & ~any_),
+            "robust accuracy": (at.robust_accuracy, stands),
             "as_ignore_target": (at.as_ignore_target, any_[eligible]),
             "as_target": (at.as_target, aimed[eligible]),
         }

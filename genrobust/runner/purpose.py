@@ -16,7 +16,7 @@ from genrobust.outcomes.table import Stored
 from genrobust.records.at_hand import AtHand
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.examples import Attacked, Example
-from genrobust.records.outcomes import Outcomes, reached
+from genrobust.records.outcomes import Outcomes, robust_at
 from genrobust.records.record import Estimate, Record
 from genrobust.runner import collect
 from genrobust.runner.plan import ShardSpec, plan
@@ -112,8 +112,8 @@ class RobustAccuracy(Purpose[Outcome, Record]):
     ) -> Iterator[tuple[str, Estimate]]:
         outcome = Outcome.joined(shards)
         yield "clean", clean_accuracy(outcome, suite)
-        for eps, fallen in zip(suite.eps, reached(outcome.worst.untargeted, suite), strict=True):
-            yield f"eps {eps:g}", mean(outcome.eligible & ~fallen, suite)
+        for eps, stands in zip(suite.eps, robust_at(outcome.worst, suite), strict=True):
+            yield f"eps {eps:g}", mean(stands, suite)
 
     def example(self, prepared: Prepared[Any], found: Outcome, i: int, sample_id: int) -> Example:
         """With the worst that was found for it."""

@@ -57,6 +57,11 @@ class Registry(Generic[T]):
         self._registered: dict[str, T] = {}
         self._plugins: dict[str, EntryPoint] | None = None
 
+    @property
+    def group(self) -> str:
+        """The entry-point group of packages that offer some; its name may hold no blank."""
+        return f"genrobust.{self.kind.replace(' ', '_')}s"
+
     def register(self, name: str) -> Callable[[Registered], Registered]:
         """Decorator: make the object available under ``name``.
 
@@ -148,7 +153,7 @@ class Registry(Generic[T]):
     def _entry_points(self) -> dict[str, EntryPoint]:
         if self._plugins is None:
             self._plugins = {}
-            for point in entry_points(group=f"genrobust.{self.kind}s"):
+            for point in entry_points(group=self.group):
                 if point.name in self._builtin:
                     warnings.warn(
                         f"the plugin '{point.value}' offers a {self.kind} named '{point.name}', "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
 from abc import ABC, abstractmethod
 from importlib.metadata import EntryPoint
@@ -10,6 +12,7 @@ from typing import ClassVar, Protocol
 
 import pytest
 
+import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
 from genrobust.registry import Registry
 
@@ -254,3 +257,20 @@ def test_a_family_looks_up_what_follows_the_colon(
         shapes.get("rond:ring")
     with pytest.raises(GenrobustError, match="already taken"):
         shapes.register("round:disc")(object())
+
+
+def test_every_entry_point_group_can_be_declared_and_is_told(repository: Path) -> None:
+    """Of registries, wherever they are made."""
+    home = Path(genrobust.__path__[0])
+    told = (repository / "docs" / "plugins.md").read_text()
+    made = {
+        (path, name)
+        for path in home.rglob("*.py")
+        for name in re.findall(r"^([A-Z]+): Registry\b", path.read_text(), re.MULTILINE)
+    }
+    assert len(made) > 10
+    for path, name in made:
+        module = ".".join(path.relative_to(home.parent).with_suffix("").parts)
+        registry = getattr(importlib.import_module(module.removesuffix(".__init__")), name)
+        assert re.fullmatch(r"genrobust\.\w+", registry.group)
+        assert f"| {registry.kind} | `{registry.group}` |" in told.replace("posterior part", "part")

@@ -95,6 +95,13 @@ def test_what_the_standard_library_has_for_tests_is_not_used() -> None:
         assert not [name for name in names if name.startswith("unittest")], module
 
 
+def test_every_room_is_on_the_picture_of_the_house(repository: Path) -> None:
+    told = (repository / "CONTRIBUTING.md").read_text()
+    home = Path(genrobust.__path__[0])
+    shown = {room: f"{room}/" if (home / room).is_dir() else f"{room}.py" for room in ROOMS}
+    assert not [room for room, name in shown.items() if f"`{name}`" not in told]
+
+
 def test_every_way_to_name_a_module_is_seen() -> None:
     source = """
 import genrobust.a.b, numpy

@@ -457,7 +457,7 @@ def test_another_norm_scales_the_radii(quick_suite: Suite) -> None:
 def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
     record: MinimumNormRecord,
 ) -> None:
-    from genrobust.report.curve import curve_verdict, render_curve
+    from genrobust.report.curve import curve_headline, render_curve
     from genrobust.report.terminal import curve_table
 
     suite, infinite = record.suite, torch.full((4,), torch.inf, dtype=torch.float64)
@@ -466,8 +466,8 @@ def test_where_nothing_is_eligible_or_found_the_numbers_say_so(
     assert (nothing.value, nothing.low, nothing.high) == (None, None, None)
     assert curve._curve(infinite, suite).robust_accuracy == (1.0,)
     unfound = record.model_copy(update={"eps50": nothing, "found": 0})
-    assert "fewer than half" in curve_verdict(unfound)
-    assert "nothing to break" in curve_verdict(record.model_copy(update={"eligible": 0}))
+    assert "fewer than half" in curve_headline(unfound)
+    assert "nothing to break" in curve_headline(record.model_copy(update={"eligible": 0}))
     model = record.model.model_copy(update={"name": "<script>"})
     page = render_curve(unfound.model_copy(update={"model": model}), [])
     assert "<script>" not in page

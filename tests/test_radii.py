@@ -16,7 +16,7 @@ from torch import Tensor
 import genrobust
 from genrobust import files
 from genrobust.attacks import ATTACKS, Attack
-from genrobust.batch import Context
+from genrobust.batch import Batch, Context
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Minimum, Problem
 from genrobust.outcomes.outcome import GOALS
@@ -278,18 +278,10 @@ def test_short_attacks_come_first_and_the_longer_one_in_the_last_sweep(
 
 @pytest.mark.parametrize("goal", ["targeted", "untargeted"])
 def test_untargeted_attacks_are_given_no_target(goal: Any) -> None:
-    class Part:
-        def __getitem__(self, positions: Tensor) -> str:
-            return UntargetedPart("with its target")
-
-    class UntargetedPart(str):
-        def untargeted(self) -> str:
-            return "without"
-
     given: list[str] = []
 
-    def attack(model: None, part: str, threat: None) -> Any:
-        given.append(part)
+    def attack(model: None, part: Batch, threat: None) -> Any:
+        given.append(part.goal)
         return SimpleNamespace(x_adv=None, forwards=torch.ones(1), backwards=torch.ones(1))
 
     offered: list[str] = []
@@ -304,7 +296,7 @@ def test_untargeted_attacks_are_given_no_target(goal: Any) -> None:
         )
 
     search = a_search(
-        batch=Part(),
+        batch=Batch(torch.rand(1, 1, 2, 2), (7,), target_labels=torch.tensor([3])),
         scorer=SimpleNamespace(model=None),
         smallest={name: aim(name) for name in GOALS},
         tally=SimpleNamespace(add=lambda *_: None),
@@ -312,5 +304,5 @@ def test_untargeted_attacks_are_given_no_target(goal: Any) -> None:
     given_attack: Any = attack
     threat: Any = None
     search._run(0, AttackEntry(attack="classifier", goal=goal), given_attack, threat, 0)
-    assert given == ["with its target" if goal == "targeted" else "without"]
+    assert given == [goal]
     assert offered == (["targeted", "untargeted"] if goal == "targeted" else ["untargeted"])

@@ -409,8 +409,8 @@ AT_SCHEMA: dict[Tamper, str] = {
 AT_REPLAY: dict[Tamper, str] = {
     score_of_images_edited: "scores replayed: reconstruction_error is claimed",
     unread_sources_hidden: "outcomes replayed: 'input_verdict' is not what the model gives at 4",
-    outside_the_ball: "perturbations: adversarial inputs for 'ignore' leave the ball or the box",
-    outside_the_box: "perturbations: adversarial inputs for 'ignore' leave the ball or the box",
+    outside_the_ball: "perturbations: adversarial inputs for 'untargeted' leave the ball",
+    outside_the_box: "perturbations: adversarial inputs for 'untargeted' leave the ball",
     swapped: "outcomes replayed: 'ignore.radius' is not what the model gives",
     repeated: "outcomes replayed: 'ignore.radius' is not what the model gives",
     easier_ones: "outcomes replayed: 'target.radius' is not what the model gives",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fidelity import STYLES
+from styles import TOKENS
 from torch import Tensor, nn
 
 import genrobust
@@ -72,9 +72,9 @@ def part_of(model: GenerativeModel) -> Any:
     return part
 
 
-@pytest.mark.parametrize("style", STYLES.TOKENS)
+@pytest.mark.parametrize("style", TOKENS)
 def test_a_quantiser_is_found_however_it_is_written(style: str) -> None:
-    module = STYLES.TOKENS[style]()
+    module = TOKENS[style]()
     with warnings.catch_warnings():
         warnings.simplefilter("error", GenrobustWarning)
         model = genrobust.wrap(module)

@@ -4,5 +4,6 @@ from styles.case import Case, Net
 from styles.libraries import library_cases
 from styles.measure import Row, measured
 from styles.own import own_cases
+from styles.quantisers import TOKENS
 
-__all__ = ["Case", "Net", "Row", "library_cases", "measured", "own_cases"]
+__all__ = ["TOKENS", "Case", "Net", "Row", "library_cases", "measured", "own_cases"]

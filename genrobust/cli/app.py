@@ -15,7 +15,15 @@ from genrobust.cli.contained import INSIDE, contained, is_foreign, limits_of
 from genrobust.cli.errors import GOES_ON, command, if_stopped
 from genrobust.cli.help import App
 from genrobust.cli.leaderboard import ENTRIES, leaderboard
-from genrobust.cli.parameters import DataRoot, Device, Seed, Weights, Workers, with_options
+from genrobust.cli.parameters import (
+    BatchSize,
+    DataRoot,
+    Device,
+    Seed,
+    Weights,
+    Workers,
+    with_options,
+)
 from genrobust.cli.streams import streams_that_never_fail
 from genrobust.cli.suite import DATA_HELP, suite_commands
 from genrobust.cli.values import (
@@ -189,9 +197,7 @@ def check(
         str | None, typer.Option(help=f"Try it on your own pictures instead. {DATA_HELP}")
     ] = None,
     data_root: DataRoot = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images that go through the model at once, at most.")
-    ] = None,
+    batch_size: BatchSize = None,
 ) -> None:
     """Try whether a model can be benchmarked.
 

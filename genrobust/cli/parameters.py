@@ -64,6 +64,7 @@ _TOLD = {name: _told(name, option) for name, option, _ in declared_options()}
 # For commands that run no suite, or not as they are told to.
 Weights = Annotated[Path | None, _TOLD["weights"]]
 DataRoot = Annotated[Path | None, _TOLD["data_root"]]
+BatchSize = Annotated[int | None, _TOLD["batch_size"]]
 Device = Annotated[str, _TOLD["device"]]
 Workers = Annotated[int | None, _TOLD["workers"]]
 Seed = Annotated[int, _TOLD["seed"]]

@@ -406,6 +406,23 @@ def test_damage_that_does_not_grow_is_told_of_what_stands() -> None:
     assert raised(1.0, standing=11, share=1.0)
 
 
+def test_damage_is_not_compared_with_what_a_radius_of_0_leaves() -> None:
+    suite: Suite = load_suite("digits")
+    still = dict.fromkeys(("clean", "clean_similarity", "constant"), torch.zeros(20))
+
+    def raised(shifts: dict[float, float]) -> bool:
+        shift = torch.tensor([*shifts.values()])[:, None].expand(-1, 20)
+        run = suite.model_copy(update={"eps": tuple(shifts)})
+        found = Damaged(**still, attacked_shift=shift)
+        radius = torch.full((20,), len(shifts))
+        return flags._still(run, found, torch.ones(20, dtype=torch.bool), radius) is not None
+
+    assert not raised({0.0: 0.0})
+    assert not raised({0.0: 0.0, 0.04: 1.0})
+    assert raised({0.0: 0.0, 0.02: 1.0, 0.04: 1.0})
+    assert not raised({0.0: 0.0, 0.02: 1.0, 0.04: 2.0})
+
+
 def test_signs_that_older_runs_lack_raise_nothing() -> None:
     batch = digits()
     found = diagnose(masked("pixels-30"), batch, torch.ones(COUNT, dtype=torch.bool), "linf", ())

@@ -183,18 +183,19 @@ def _unbounded(fooled: Tensor, eligible: Tensor) -> Flag | None:
 def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> Flag | None:
     """What stands moves farther in a larger ball, unless something holds it."""
     unbroken = eligible & (radius == len(suite.eps))
-    if damaged.attacked_shift is None or suite.eps[-1] < 2 * suite.eps[0]:
+    start = next((e for e, eps in enumerate(suite.eps) if eps), None)  # nothing moves at eps 0
+    if damaged.attacked_shift is None or start is None or suite.eps[-1] < 2 * suite.eps[start]:
         return None
     if not unbroken.any() or _share(unbroken[eligible]) <= UNBROKEN:
         return None
-    first, last = damaged.attacked_shift[0, unbroken], damaged.attacked_shift[-1, unbroken]
+    first, last = damaged.attacked_shift[start, unbroken], damaged.attacked_shift[-1, unbroken]
     share = _share(~(last >= GROWTH * first))
     if share <= STILL:
         return None
     return Flag(
         name="damage does not grow with the radius",
         evidence=f"for {share:.0%} of the sources that stand at eps {suite.eps[-1]:g} attacks move "
-        f"the reconstruction no farther there than at eps {suite.eps[0]:g}; attack the model "
+        f"the reconstruction no farther there than at eps {suite.eps[start]:g}; attack the model "
         "without what holds its reconstructions",
         value=share,
         limit=STILL,

@@ -6,12 +6,14 @@ The threshold acts on images alone that no probe is like, so that only what is r
 from __future__ import annotations
 
 import ast
+import io
 import math
 import os
 import subprocess
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -316,6 +318,166 @@ def test_classes_that_cannot_be_hashed_are_followed() -> None:
     kind = type("Kind", (type,), {"__eq__": lambda *_: False, "__hash__": None})
     codes = [reach({"a": kind("Mine", (), {"t": t})()}).code for t in (1.0, 1.0, 2.0)]
     assert codes[0] == codes[1] != codes[2]
+
+
+class Script(nn.Module):
+    """Each thing that TorchScript keeps of a module beside its forward."""
+
+    def __init__(self, number: float = 2.0) -> None:
+        super().__init__()
+        self.gain, self.levels = number, [1.0, number]
+        self.table, self.word = {"t": number}, f"# {number}"
+        self.held = torch.full((2,), number)
+
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return x * self.gain * self.levels[1] * self.table["t"] * self.held[0]
+
+    @torch.jit.export
+    def named(self) -> str:
+        return self.word
+
+
+class Doubled(Script):
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class Thrice(Script):
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return x * 3
+
+
+class Whole(nn.Module):
+    """It has no forward, and one part."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    @torch.jit.export
+    def encode(self, x: Tensor) -> Tensor:
+        return x
+
+
+def scripted(part: nn.Module, kept: bool) -> Any:
+    """A module of TorchScript; as it is after it was saved, or as it was made."""
+    made = torch.jit.script(Whole(part))
+    if not kept:
+        return made
+    file = io.BytesIO()
+    torch.jit.save(made, file)
+    file.seek(0)
+    return torch.jit.load(file)
+
+
+def told(value: object) -> tuple[str, list[tuple[str, list[float]]]]:
+    """All that is reached from a value, to be compared."""
+    found = reach({"a": value})
+    return found.code, [(name, t.flatten().tolist()) for name, t in found.tensors.items()]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_methods_that_a_script_exports_count_whether_forward_calls_them_or_not(kept: bool) -> None:
+    doubled, thrice = (scripted(kind(), kept) for kind in (Doubled, Thrice))
+    assert told(doubled) != told(thrice)
+    assert told(doubled.part.encode) != told(thrice.part.encode), "on its own"
+    program = {name.__name__: told(torch.jit.script(name)) for name in (_halved, _hashed, _marked)}
+    assert len({code for code, _ in program.values()}) == 3, "text after a # too"
+
+
+def _halved(x: Tensor) -> Tensor:
+    return x * 0.5
+
+
+def _hashed(x: Tensor) -> str:
+    return "a # 0.5"
+
+
+def _marked(x: Tensor) -> str:
+    return "a # 0.25"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("gain", 3.0),
+        ("levels", [1.0, 3.0]),
+        ("table", {"t": 3.0}),
+        ("word", "# 3.0"),
+        ("held", torch.full((2,), 3.0)),
+    ],
+)
+def test_attributes_of_a_script_count(name: str, other: object, kept: bool) -> None:
+    model = scripted(Script(), kept)
+    before, alone = told(model), told(model.encode)
+    setattr(model.part, name, other)
+    assert told(model) != before
+    assert told(model.encode) != alone
+    setattr(model.part, name, getattr(Script(), name))
+    assert told(model) == before
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_script_is_the_same_whenever_it_is_made_and_after_use(kept: bool) -> None:
+    model = scripted(Script(), kept)
+    before = told(model)
+    model.part.encode(torch.ones(2))
+    assert told(model) == before == told(scripted(Script(), kept))
+
+
+def test_a_scripts_own_weights_are_reached_through_a_method() -> None:
+    layer = scripted(nn.Linear(2, 1), kept=True).part
+    numbers = reach({"decode": layer.forward}).tensors
+    assert sorted(len(t.flatten()) for t in numbers.values()) == [1, 2]
+
+
+OUTSIDE = """
+import torch
+from torch import nn
+@torch.jit.ignore
+def outside(x):
+    return x * NUMBER
+class Calls(nn.Module):
+    def forward(self, x):
+        return outside(x)
+made = torch.jit.script(Calls())
+"""
+
+
+def test_python_that_a_script_calls_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = []
+    for place, number in (("one_script", "1.0"), ("other_script", "2.0")):
+        (tmp_path / f"{place}.py").write_text(OUTSIDE.replace("NUMBER", number))
+        seen.append(told(import_module(place).made))
+        seen.append(told(torch.jit.script(import_module(place).Calls())))
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+@pytest.mark.slow
+def test_scripts_are_told_alike_in_every_process(tmp_path: Path) -> None:
+    torch.jit.save(scripted(Script(), kept=False), tmp_path / "kept.pt")
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += "import torch; from test_reached_kinds import Script, Doubled, scripted, told\n"
+    code += "scripted(Doubled(), True)\n" * 2
+    code += f"kept = torch.jit.load({str(tmp_path / 'kept.pt')!r})\n"
+    code += "print([told(scripted(Script(), False)), told(kept)])"
+    done = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    here = [told(scripted(Script(), kept=False)), told(torch.jit.load(tmp_path / "kept.pt"))]
+    assert [ast.literal_eval(text) for text in done] == [here]
 
 
 def test_names_of_places_stay_short() -> None:

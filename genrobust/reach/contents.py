@@ -14,7 +14,6 @@ import io
 import itertools
 import mmap
 import random
-import re
 import sys
 import uuid
 import weakref
@@ -34,11 +33,10 @@ from types import (
 )
 from typing import Any, Generic, TypeVar
 
-import torch
 from torch.utils.hooks import RemovableHandle
 
-from genrobust import files
 from genrobust.projects import is_library
+from genrobust.reach.scripts import SCRIPTED, held_by_script
 
 Value = TypeVar("Value")
 
@@ -81,9 +79,6 @@ _OF_LAST_CALL = ("torch._dynamo.convert_frame", "ConvertFrameBox")
 #: Whoever follows objects looks into these itself.
 _ALL_SEEN = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex, MappingProxyType)
 
-#: In a script's program: numbers of a project and of a class, and where a line comes from.
-_COUNTED = re.compile(r"_project\d+\.|___torch_mangle_\d+\.| # .*")
-
 #: How objects say what they are made from.
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
 
@@ -111,8 +106,8 @@ def contents(value: Any, kind: type) -> Iterable[object]:
     """
     if kind is local:
         return [vars(value)]  # of this thread
-    if issubclass(kind, torch.jit.ScriptModule):
-        return _of_script(value)
+    if issubclass(kind, SCRIPTED):
+        return held_by_script(value, kind)
     if issubclass(kind, weakref.ref):
         return [weakref.ref.__call__(value)]
     if issubclass(kind, ContextVar):
@@ -146,27 +141,6 @@ def _of_context(variable: ContextVar[object]) -> list[object]:
         return [variable.get()]
     except LookupError:  # neither set nor with a default
         return []
-
-
-def _of_script(module: Any) -> list[object]:
-    """The program of a scripted or traced module, and what it keeps as constants.
-
-    Of its names those parts are left out that count up in a process.
-    """
-    try:
-        code, constants = module.code_with_constants
-        graph = str(module.inlined_graph)
-    except (AttributeError, RuntimeError):  # it has no ``forward``
-        return []
-    program = [_COUNTED.sub("", text) for text in (code, graph)]
-    return [*program, {name: _told(kept) for name, kept in constants.const_mapping.items()}]
-
-
-def _told(constant: object) -> object:
-    """A constant, or a hash where it is a tensor: it is part of a program, and no weight."""
-    if isinstance(constant, torch.Tensor):
-        return files.sha256_of_tensors({"": constant})
-    return constant
 
 
 def _buffer(value: Any, kind: type) -> bytes | None:

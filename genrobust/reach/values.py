@@ -82,7 +82,11 @@ def items_in(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
 
 def attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
     """Of an object: what its dictionary and its slots hold; nothing is computed."""
-    yield from list(dictionary(value, kind).items())
+    scripted = issubclass(kind, torch.jit.ScriptModule)
+    for name, attribute in list(dictionary(value, kind).items()):
+        # A scripted module keeps an object of a method from when it is first asked for it.
+        if not (scripted and type(attribute) is torch._C.ScriptMethod):
+            yield name, attribute
     for base in kind.__mro__:
         slots = vars(base).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:

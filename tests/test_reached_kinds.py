@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -456,6 +457,68 @@ def test_python_that_a_script_calls_counts(tmp_path: Path, monkeypatch: pytest.M
         seen.append(told(import_module(place).made))
         seen.append(told(torch.jit.script(import_module(place).Calls())))
     assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+#: What pandas may hold a number in.
+FRAMES: dict[str, Callable[[Any, float], Any]] = {
+    "frame": lambda pd, t: pd.DataFrame({"a": [1.0, t], "b": [2, 3]}),
+    "frame of mixed columns": lambda pd, t: pd.DataFrame({"a": [1.0, t], "b": ["x", "y"]}),
+    "name of a column": lambda pd, t: pd.DataFrame({str(t): [1.0]}),
+    "name of a row": lambda pd, t: pd.DataFrame({"a": [1.0]}, index=[t]),
+    "kind of a column": lambda pd, t: pd.DataFrame(
+        {"a": pd.Series([1], dtype="int8" if t > 2 else "int32"), "b": [1.0]}
+    ),
+    "series": lambda pd, t: pd.Series([t]),
+    "words": lambda pd, t: pd.Series([str(t)]),
+    "categories": lambda pd, t: pd.Series(pd.Categorical(["a"], categories=["a", str(t)])),
+    "index": lambda pd, t: pd.Index([1.0, t]),
+    "attributes": lambda pd, t: _with_attrs(pd.Series([1.0]), t),
+}
+
+
+def _with_attrs(series: Any, number: float) -> Any:
+    series.attrs["t"] = number
+    return series
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_what_pandas_holds_counts_and_using_it_changes_nothing(name: str) -> None:
+    pd, make = pytest.importorskip("pandas"), FRAMES[name]
+    one = make(pd, 1.5)
+    before = told(one)
+    assert before == told(make(pd, 1.5)) != told(make(pd, 2.5))
+    rows = getattr(one, "index", one)
+    assert rows.is_unique
+    assert rows.get_loc(rows[0]) == 0
+    assert told(one) == before
+
+
+class Given:
+    """Stands for an object of a package that has its numbers in C."""
+
+    def __init__(self, number: float, count: int = 1) -> None:
+        self.number, self.count = number, count
+
+    @property
+    def shape(self) -> tuple[int]:
+        return (self.count,)
+
+    def __array__(self) -> Any:
+        if self.count > 1:
+            raise AssertionError("too many")
+        if self.number == 0:
+            raise TypeError("on another device")
+        return np.array([self.number])
+
+
+def test_only_a_librarys_objects_are_asked_for_numbers_and_for_no_more_than_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not reach({"a": Given(1.0)}).tensors
+    monkeypatch.setattr("genrobust.reach.libraries.Libraries.has_class", lambda *_: True)
+    assert [t.numel() for t in reach({"a": Given(1.0)}).tensors.values()] == [8]
+    assert not reach({"a": Given(0.0)}).tensors
+    assert not reach({"a": Given(1.0, count=10**9)}).tensors
 
 
 @pytest.mark.slow

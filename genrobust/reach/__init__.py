@@ -1,7 +1,7 @@
 """What functions reach: the code they may run, the values it uses, and the tensors among them.
 
-Nothing is executed: functions are read as bytecode, and what their closures, defaults, globals and
-``self`` hold is followed, through modules and objects, as deep and as far as it goes. Of a module
+No code of a user is executed: functions are read as bytecode, and what their closures, defaults,
+globals and ``self`` hold is followed, through modules and objects, as far as it goes. Of a module
 that counts which code names, also in a string where code looks names up. The code of Python, of
 installed packages and of genrobust counts by its name and version, but for what others put into it.
 """

@@ -12,6 +12,7 @@ import decimal
 import gc
 import io
 import itertools
+import math
 import mmap
 import random
 import sys
@@ -33,6 +34,7 @@ from types import (
 )
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from torch.utils.hooks import RemovableHandle
 
 from genrobust.projects import is_library
@@ -79,6 +81,12 @@ _OF_LAST_CALL = ("torch._dynamo.convert_frame", "ConvertFrameBox")
 #: Whoever follows objects looks into these itself.
 _ALL_SEEN = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex, MappingProxyType)
 
+#: Up to how many numbers are asked for of an object that another package keeps them in.
+MOST_GIVEN = 10**8
+
+#: What such an object may name them by: rows, columns and the like.
+_NAMES = ("index", "columns", "column_names", "dtype", "dtypes", "name", "names", "attrs")
+
 #: How objects say what they are made from.
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
 
@@ -123,6 +131,28 @@ def contents(value: Any, kind: type) -> Iterable[object]:
         return []
     numbers = _buffer(value, kind)
     return _made_from(value, kind) if numbers is None else [numbers]
+
+
+def given_numbers(value: Any, kind: type) -> list[object]:
+    """What an object of a library's gives as an array, and what it is named by; of others nothing.
+
+    >>> given_numbers([1.0], list)
+    []
+    """
+    give = next(
+        (vars(base)["__array__"] for base in kind.__mro__ if "__array__" in vars(base)), None
+    )
+    if give is None or hasattr(kind, "__dask_graph__"):  # which computes, or has attributes
+        return []
+    try:
+        size = math.prod(value.shape) if hasattr(kind, "shape") else len(value)
+        array = give(value) if size <= MOST_GIVEN else None
+        names = [getattr(value, name, None) for name in _NAMES]
+    except Exception:  # it is not to be had here: on another device, in a file that is closed
+        return []
+    if not isinstance(array, np.ndarray):
+        return []
+    return [array, *(None if callable(name) else name for name in names)]
 
 
 def dictionary(value: object, kind: type) -> dict[str, object]:

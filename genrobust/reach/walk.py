@@ -30,7 +30,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust.projects import plain_name
 from genrobust.reach.addresses import Addresses
-from genrobust.reach.contents import contents, dictionary, is_opaque
+from genrobust.reach.contents import contents, dictionary, given_numbers, is_opaque
 from genrobust.reach.imports import (
     Folders,
     folders_of,
@@ -419,8 +419,11 @@ class Walk:
             self.emit(plain.__repr__(value))
         elif is_opaque(kind):
             return
-        for part in contents(value, kind):
+        given = given_numbers(value, kind) if self.libraries.has_class(kind) else []
+        for part in given or contents(value, kind):
             yield path, part
+        if given:  # what is in its attributes besides comes and goes with its use
+            return
         for name, attribute in attributes(value, kind):
             self.emit(name)
             yield f"{path}.{name}", lasting(name, attribute, value)

@@ -21,12 +21,14 @@ def own_cases() -> Iterator[Case]:
     def mean(s: Any, x: Tensor) -> Tensor:
         return s.image(s.mean(x))
 
+    def layers(s: Any, x: Tensor) -> Tensor:
+        return s.decode([s.mean(x), s.mean(x)[:, :4]])
+
     for body in BODIES:
         for forms, logvar in ((FORMS, Net.logvar), (POINTS, None)):
             for name, members in forms.items():
                 yield Case(f"{name} ({body})", partial(built, members, body), mean, logvar)
     for name, members in LAYERS.items():
-        layers = lambda s, x: s.decode([s.mean(x), s.mean(x)[:, :4]])  # noqa: E731
         yield Case(name, partial(built, members, "mlp"), layers, Net.logvar)
     for name, (members, mend, truth, logvar) in MISREAD.items():
         yield Case(name, partial(built, members, "mlp"), truth, logvar, mend=mend)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import Field
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any
 
 import typer
@@ -42,7 +43,7 @@ def parameter(name: str, option: Option, declared: Field[Any]) -> inspect.Parame
     """What typer makes an option of."""
     kind, several = kind_of(name)
     default = None if several else declared.default
-    hint: Any = list[kind] if several else kind  # type: ignore[valid-type]
+    hint: Any = GenericAlias(list, (kind,)) if several else kind
     hint = Annotated[hint if default is not None else hint | None, _told(name, option)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 

@@ -170,7 +170,7 @@ def _recounted(record: Record, outcomes: Outcomes) -> Iterator[tuple[str, float,
     yield "eligible sources", record.scores.eligible, int(eligible.sum())
     if len(record.scores.per_eps) != len(suite.eps):
         yield "radii", len(record.scores.per_eps), len(suite.eps)
-    each = zip(record.scores.per_eps, robust_at(worst, suite), ignore, target, strict=False)
+    each = zip(record.scores.per_eps, robust_at(worst, suite), ignore, target, strict=True)
     for at, stands, any_, aimed in each:
         shares = {
             "robust accuracy": (at.robust_accuracy, stands),

@@ -287,6 +287,46 @@ def test_stopped_in_the_middle_and_run_again_it_ends_the_same(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a process is sent Ctrl-C")
+@pytest.mark.parametrize(
+    "then",
+    [
+        "raise GenrobustError('broken by it')",
+        "raise ValueError('broken by it')",
+        "raise SystemExit(5)",
+        "warnings.warn('broken by it', GenrobustWarning)",
+        "advance(1, 2)",
+    ],
+)
+@pytest.mark.parametrize("says", [True, False])
+def test_ctrl_c_is_heard_where_the_code_that_it_reached_kept_it_to_itself(
+    then: str, says: bool
+) -> None:
+    script = f"""
+import os, signal, warnings
+from contextlib import nullcontext
+from genrobust.cli.errors import GOES_ON, command, if_stopped
+from genrobust.cli.progress import progress
+from genrobust.errors import GenrobustError, GenrobustWarning
+
+@command
+def act():
+    with if_stopped(GOES_ON) if {says} else nullcontext(), progress("act") as advance:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        {then}
+        print("it goes on")
+
+act()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    told = "The same command " + ("goes on from here." if says else "starts anew.")
+    assert (done.stdout, done.stderr) == ("", f"\nStopped. {told}\n")
+
+
 def test_import_and_help_are_quick_because_they_import_nothing_heavy() -> None:
     script = (
         "import sys, genrobust; from genrobust.cli.app import app; "

@@ -21,6 +21,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from genrobust.cli import interrupt
 from genrobust.errors import GenrobustError, GenrobustWarning, one_line
 
 P = ParamSpec("P")
@@ -47,11 +48,12 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), interrupt.heard():
             warnings.simplefilter("always", GenrobustWarning)
             warnings.showwarning = _each_once()
             try:
-                return function(*args, **kwargs)
+                with if_stopped(ANEW):
+                    return function(*args, **kwargs)
             except (typer.Exit, typer.Abort):  # a question that was answered with no
                 raise
             except GenrobustError as problem:
@@ -76,11 +78,18 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def if_stopped(then: str) -> Iterator[None]:
-    """What is true if the block is stopped by Ctrl-C, in a sentence."""
+    """What is true if the block is stopped by Ctrl-C, in a sentence, unless a block in it says.
+
+    What else is raised after it, is its doing.
+    """
     try:
         yield
-    except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt(then) from stop
+    except BaseException as stop:
+        if isinstance(stop, KeyboardInterrupt):
+            raise KeyboardInterrupt(str(stop) or then) from stop
+        if interrupt.asked():
+            raise KeyboardInterrupt(then) from stop
+        raise
 
 
 def lacks_memory(problem: BaseException) -> bool:
@@ -131,7 +140,7 @@ def _end(code: int, words: str) -> NoReturn:
 
 
 def _leave(problem: KeyboardInterrupt) -> NoReturn:
-    print(f"\nStopped. {problem if str(problem) else ANEW}", file=sys.stderr)
+    print(f"\nStopped. {problem}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: it would wait for the attacks that still run in other threads. Files are
@@ -145,6 +154,7 @@ def _each_once() -> Callable[..., None]:
     told: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        interrupt.heed()  # else what Ctrl-C broke would be told as a fault of its own
         text = one_line(str(message))
         if issubclass(category, GenrobustWarning) and text not in told:
             told.add(text)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from genrobust.cli.interrupt import heed
 from genrobust.cli.streams import console
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def progress(title: str) -> Iterator[execute.Progress]:
         task = bar.add_task(title, total=None, note="")
 
         def advance(done: float, total: int, note: str = "") -> None:
+            heed()
             bar.update(task, completed=done, total=total, note=pace.words(done, total, note))
 
         yield advance
@@ -71,6 +73,7 @@ class _Lines:
         self.told_time = False
 
     def __call__(self, done: float, total: int, note: str = "") -> None:
+        heed()
         now = time.monotonic()
         words = self.pace.words(done, total, note)
         news = " left" in words and not self.told_time

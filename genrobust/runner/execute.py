@@ -106,6 +106,7 @@ def results(
         for key in finished:
             if key in missing and (found := works[missing[key]].found()) is not None:
                 yield missing.pop(key), found
+            tell()  # here as well, since in this thread it may stop the run
     tell()
     if missing:
         raise GenrobustError(

@@ -18,6 +18,7 @@ from genrobust.board.board import Board, contender, make_board
 from genrobust.board.recipes import lines, recipes
 from genrobust.cli.app import app
 from genrobust.evidence.entry import Author, Submission
+from genrobust.records.record import Estimate
 
 
 def seed(n: int, strength: float, recipe: str = "beta 4", **changed: Any) -> Fake:
@@ -45,6 +46,20 @@ def test_the_interval_of_a_recipe_is_over_seeds_and_sources(tmp_path: Path) -> N
     # Three seeds that differ by 0.2 vary more than the sources of any one of them.
     widest = max(area.high - area.low for area in own.values() if area)
     assert found.area.high - found.area.low > 2 * widest
+
+
+def test_seeds_that_do_not_differ_have_the_interval_of_each_of_them(tmp_path: Path) -> None:
+    """Sources are drawn for a recipe as for the records: one outcome has one interval."""
+
+    def alike(n: int) -> Fake:  # which are not one model, by how well they reconstruct
+        error = Estimate(value=5 + n, low=4 + n, high=6 + n, n=90)
+        return replace(seed(n, 0.5), seed=5, scores={"reconstruction_error": error})
+
+    (found,) = recipes(board(tmp_path, *map(alike, range(3))))
+    for row in found.rows:
+        area = row.best.scores.robust_area
+        assert area is not None
+        assert (found.area.low, found.area.high) == pytest.approx((area.low, area.high), abs=1e-6)
 
 
 def test_what_is_not_of_the_same_training_is_no_seed_of_it(tmp_path: Path) -> None:

@@ -17,9 +17,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
+
 from genrobust.board.board import Board, BoardRow
 from genrobust.evidence.entry import Submission
-from genrobust.study.statistics import Interval, Resamples, interval
+from genrobust.records.statistics import interval
+from genrobust.seeding import seed_of
+from genrobust.study.statistics import Interval, over_seeds
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +121,11 @@ def _seed(row: BoardRow) -> int:
 
 
 def _area(board: Board, counted: Sequence[BoardRow]) -> Interval:
-    paired = board.paired
-    areas = paired.areas[[paired.ids.index(row.contender.id) for row in counted]]
-    draws = Resamples.draw([range(len(areas))], areas.shape[1])
-    of_seeds, drawn = draws.by_picture(areas)
-    return interval(float(of_seeds.mean()), drawn[:, 0])
+    """By the board's own resamples of the sources, and of each the seeds that it draws."""
+    paired, suite = board.paired, board.suite
+    places = [paired.ids.index(row.contender.id) for row in counted]
+    random = np.random.default_rng(seed_of("recipe", suite.name, suite.version))
+    size = (paired.means.shape[1], len(places))
+    chosen = np.asarray(places)[random.integers(len(places), size=size)]
+    low, high = interval(over_seeds(paired.means.T, places, chosen), suite)
+    return Interval(float(paired.areas[places].mean()), float(low), float(high))

@@ -91,18 +91,35 @@ class Resamples:
         return np.array([values[list(group)].mean() for group in self.groups])
 
     def _of_models(self, drawn: Array) -> Array:
-        """(R, models) to (R, n).
+        """(R, models) to (R, n)."""
+        pairs = zip(self.groups, self.seeds, strict=True)
+        return np.stack([over_seeds(drawn, group, chosen) for group, chosen in pairs], 1)
 
-        The mean of k values drawn from k varies by (k - 1) / k too little: its deviations are
-        stretched by the root of k / (k - 1) (Rao & Wu 1988).
-        """
-        found = []
-        for group, chosen in zip(self.groups, self.seeds, strict=True):
-            every = drawn[:, list(group)].mean(1)
-            some = np.take_along_axis(drawn, chosen, 1).mean(1)
-            k = len(group)
-            found.append(every + (some - every) * (np.sqrt(k / (k - 1)) if k > 1 else 1.0))
-        return np.stack(found, 1)
+
+def over_seeds(drawn: Array, group: Sequence[int], chosen: NDArray[np.int64]) -> Array:
+    """The mean of a recipe in each resample.
+
+    The mean of k values drawn from k varies by (k - 1) / k too little: its deviations are
+    stretched by the root of k / (k - 1) (Rao & Wu 1988).
+
+    Args:
+        drawn: of each model on the resample's pictures, (R, models).
+        group: the positions of the recipe's models.
+        chosen: which of them each resample draws, (R, k) positions.
+
+    Returns:
+        (R,).
+
+    Example:
+        >>> drawn, chosen = np.array([[0.2, 0.4], [0.3, 0.5]]), np.array([[0, 1], [0, 1]])
+        >>> over_seeds(drawn, [0, 1], chosen).round(2).tolist()
+        [0.3, 0.4]
+    """
+    every = drawn[:, list(group)].mean(1)
+    some = np.take_along_axis(drawn, chosen, 1).mean(1)
+    k = len(group)
+    found: Array = every + (some - every) * (np.sqrt(k / (k - 1)) if k > 1 else 1.0)
+    return found
 
 
 def interval(value: float, resamples: Array) -> Interval:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief_signs import brief_signs
 from torch import Tensor
 
-from genrobust.evidence.bundle import Evidence, read_evidence
+import genrobust
+from genrobust.evidence.bundle import Evidence, gather, read_evidence
 from genrobust.evidence.checks import RejectionError
 from genrobust.runner import collect
+from genrobust.suites import AttackEntry, load_suite
 from genrobust.verify.consistency import check_counts
 
 ENTRY = Path(__file__).parent.parent / "leaderboard" / "entries" / "digits-v2" / "zoo-vae"
@@ -66,6 +69,20 @@ def test_an_honest_run_adds_up(honest: Evidence) -> None:
     stand = sum(int((honest.tensors["ignore.radius"] > e).sum()) for e in range(len(longer)))
     assert 0 < int(longer.sum()) < stand, "each source where it stands last, and not at each radius"
     check_counts(edited(honest, lambda t: None))
+
+
+def test_untargeted_attacks_that_descend_add_up_as_others_do(tmp_path: Path) -> None:
+    """What stood at a large radius they do not try at a smaller one."""
+    attacks = [
+        AttackEntry(attack=name, goal="untargeted", settings=settings, descends=True)
+        for name, settings in (("classifier", {"steps": 4}), ("square", {"queries": 5}))
+    ]
+    update = {"attacks": tuple(attacks), "eps": (0.02, 0.05), "resamples": 50}
+    suite = load_suite("digits").model_copy(update=update)
+    with brief_signs():
+        record = genrobust.bench("vae", suite, limit=30, out=tmp_path)
+    assert record.attacks[0].tried[0] < record.scores.eligible
+    check_counts(gather(tmp_path, genrobust.load_model("vae")))
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ def _problem_of_counts(record: Record, shard: Outcome) -> str | None:
     if not suite.ensemble:
         return None
     problem = _problem_of_signs(record, shard)
-    if problem is None and _untargeted_first(suite):
+    if problem is None and _adds_up(suite):
         downwards = record.radii == "from the largest"
         check = _problem_from_the_largest if downwards else _problem_at_each_radius
         problem = check(suite, shard)
@@ -426,10 +426,14 @@ def _problem_from_the_largest(suite: Suite, shard: Outcome) -> str | None:
     return None
 
 
-def _untargeted_first(suite: Suite) -> bool:
-    """Targeted attacks reach the untargeted goal too: only after it do counts add up."""
+def _adds_up(suite: Suite) -> bool:
+    """Whether each attack gets what the one before it left, radius by radius.
+
+    Not what descends; and targeted attacks reach the untargeted goal too.
+    """
     goals = [entry.goal for entry in suite.attacks]
-    return goals == sorted(goals, reverse=True)
+    descends = any(entry.descends for entry in suite.attacks)
+    return goals == sorted(goals, reverse=True) and not descends
 
 
 def _attacks_at(

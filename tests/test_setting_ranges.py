@@ -64,7 +64,8 @@ REAL = [
 def test_every_real_setting_has_a_range(name: str, key: str) -> None:
     inside, outside = RANGES.get(f"{name} {key}") or RANGES[key]
     for value in inside:
-        assert make_attack(name, {key: value}).settings()[key] == value
+        ends = {"lowest": value, "highest": value} if key in ("lowest", "highest") else {}
+        assert make_attack(name, {**ends, key: value}).settings()[key] == value
     for value in outside:
         with pytest.raises(GenrobustError, match=f"^the attack '{name}' got {key}={value}: .*than"):
             make_attack(name, {key: value})
@@ -180,3 +181,11 @@ def test_a_plugins_objective_keeps_its_ranges(monkeypatch: pytest.MonkeyPatch) -
     assert make_attack("objective:bright", {"weight": 2.0})
     with pytest.raises(GenrobustError, match="got weight=0: Input should be greater than 0"):
         make_attack("objective:bright", {"weight": 0})
+
+
+def test_a_sweep_whose_ends_are_exchanged_is_refused() -> None:
+    """Its weights would fall, and the last before one is too large would be the first."""
+    ends = {"lowest": 2.0, "highest": 1.0}
+    with pytest.raises(GenrobustError, match="got lowest=2, which is above highest=1; give the"):
+        make_attack("gondim-latent", ends)
+    assert make_attack("gondim-latent", {**ends, "highest": 2.0}).settings()["lowest"] == 2.0

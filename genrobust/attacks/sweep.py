@@ -14,6 +14,7 @@ from torch import Tensor
 from genrobust.attacks.base import Attack
 from genrobust.batch import Batch, Context
 from genrobust.distance import euclidean
+from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.base import Objective
 from genrobust.optimizers import Minimum, Penalty, Problem
@@ -68,6 +69,18 @@ class PenaltySweep(Attack):
     points: int = 50
     lowest: PositiveFloat = 2.0**-20
     highest: PositiveFloat = 2.0**20
+
+    def __post_init__(self) -> None:
+        """Refuse what would fall instead of rise.
+
+        Raises:
+            GenrobustError: ``lowest`` is above ``highest``.
+        """
+        if self.lowest > self.highest:
+            raise GenrobustError(
+                f"the attack '{self.name}' got lowest={self.lowest:g}, which is above "
+                f"highest={self.highest:g}; give the smaller one as lowest"
+            )
 
     @abstractmethod
     def objective(self) -> Objective:

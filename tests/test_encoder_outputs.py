@@ -308,6 +308,55 @@ def test_a_steady_code_beside_a_distribution_of_another_mean_is_refused(mark: st
         torch.testing.assert_close(mode, toy.mean(x_of(2)) + off)
 
 
+def _sharp(t: Toy, x: Tensor) -> Tensor:
+    """A sample of which the spread is far below what the mean moves."""
+    return t.mean(x) + 0.1 * torch.randn(len(x), 3)
+
+
+ANOTHER_CODE: dict[str, Form] = {
+    "rounded": lambda t, x: (4 * t.mean(x)).round() / 4,
+    "on a sphere": lambda t, x: nn.functional.normalize(t.mean(x)),
+    "after a flow": lambda t, x: 2 * torch.tanh(_sharp(t, x)) + 0.3,
+}
+
+
+@pytest.mark.parametrize("kind", ["in a dictionary", "in an object"])
+@pytest.mark.parametrize("code", ANOTHER_CODE)
+def test_another_code_beside_a_mean_and_a_spread_is_refused(code: str, kind: str) -> None:
+    """Without a forward nothing else would tell that its picture is not the mean's."""
+    toy, std = Toy(), torch.full((1, 3), 0.1)
+
+    def form(x: Tensor) -> dict[str, Tensor]:
+        mean = toy.mean(x)
+        return {"z": ANOTHER_CODE[code](toy, x), "mu": mean, "std": std.expand_as(mean)}
+
+    vars(toy).update(encode=lambda x: BESIDE[kind](form(x)), decode=toy.image)
+    words = "'z' is neither 'mu' nor drawn from it; pass "
+    with pytest.raises(GenrobustError, match=words) as raised:
+        genrobust.wrap(toy)
+    code_line, pair = str(raised.value).split("; pass ")[1].split(", or ")
+    given = eval(f"dict({pair.removesuffix(' if that is')})", {"module": toy})
+    (part,) = genrobust.wrap(toy, **given).encode(x_of(2)).parts
+    torch.testing.assert_close(part.mean, toy.mean(x_of(2)))
+    torch.testing.assert_close(part.logvar, 2 * std.log().expand(2, 3))
+    if code == "on a sphere":
+        given = eval(f"dict({code_line.removesuffix(' if that is the code')})", {"module": toy})
+        mode = genrobust.wrap(toy, **given).encode(x_of(2)).mode()
+        torch.testing.assert_close(mode, ANOTHER_CODE[code](toy, x_of(2)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [_sharp, Toy.mean, lambda t, x: t.mean(x) + 0.07 * torch.randn(len(x), 3), lambda t, x: x],
+    ids=["a sample", "the mean", "a sample at a low temperature", "features"],
+)
+def test_a_code_of_a_mean_and_a_spread_is_no_other(code: Form) -> None:
+    toy, model = wrapped(
+        lambda t, x: {"z": code(t, x), "mu": t.mean(x), "std": torch.full_like(t.mean(x), 0.1)}
+    )
+    torch.testing.assert_close(model.encode(x_of(2)).mode(), toy.mean(x_of(2)))
+
+
 def test_two_distributions_are_not_told_apart_and_a_line_takes_one() -> None:
     toy = Toy()
     normal = lambda x: D.Normal(toy.mean(x), toy.std(x))  # noqa: E731

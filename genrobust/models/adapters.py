@@ -48,6 +48,8 @@ _SUMS = 0.02
 
 #: By what factor the spread of its samples may be off, over all trials together.
 _SPREAD = 4 / 3
+#: How many standard errors the mean of its samples may be off, as root mean square.
+_ERRORS = 3
 
 
 class Reader:
@@ -108,24 +110,39 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         return [piece.reshape(-1, *shape) for piece, shape in shaped]
 
     def _require_its_code(self, output: Any) -> None:
-        """A code beside a distribution must be its mean, or drawn from it.
+        """A code beside a posterior must be its mean, or drawn from it.
 
         Raises:
-            GenrobustError: it is neither, as beside a prior that is not called so.
+            GenrobustError: it is neither, as beside a prior that is not called so, or as what a
+                flow or rounding makes of the mean.
         """
-        told, held = _distributions(output), _held(output, _POINTS)
-        if _marks(output) != told or len(told) != 1 or not held:
+        marks, held = _marks(output), _held(output, _POINTS)
+        if len(marks) != 1 or not held or marks not in (["mean"], _distributions(output)):
             return
-        (mark,), name = told, held[0]
-        if _is_middle(get(output, name), get(output, mark)):
+        (mark,), name = marks, held[0]
+        if _is_middle(get(output, name), output, mark) or self._is_drawn(name):
             return
-        first, second = (get(self._try_once(), name) for _ in range(2))
-        if torch.equal(first, second):
-            raise GenrobustError(
-                f"the encoder returned {describe(output)}, in which '{name}' is neither the mean "
-                f"of '{mark}' nor drawn from it; pass encode=lambda x: {_written(output, name)} if "
-                f"that is the code, or encode=lambda x: {_written(output, mark)} if that is"
-            )
+        what, taken = f"the mean of '{mark}'", _written(output, mark)
+        if mark == "mean":
+            mean, spread = _held(output, _MEANS)[0], _held(output, tuple(_SPREADS))[0]
+            what, taken = f"'{mean}'", _pair(output, mean, spread)
+        raise GenrobustError(
+            f"the encoder returned {describe(output)}, in which '{name}' is neither {what} nor "
+            f"drawn from it; pass encode=lambda x: {_written(output, name)} if that is the code, "
+            f"or encode=lambda x: {taken} if that is"
+        )
+
+    def _is_drawn(self, name: str) -> bool:
+        """Whether a code is another one each time, and of a Gaussian about its mean."""
+        outputs = [self._try_once() for _ in range(2)]
+        if torch.equal(*(get(output, name) for output in outputs)):
+            return False
+        outputs += [self._try_once() for _ in range(TRIALS - len(outputs))]
+        codes = torch.stack([get(output, name) for output in outputs])
+        (part, *_) = posterior_of(outputs[0]).parts
+        if not isinstance(part, Gaussian) or codes[0].shape != part.mean.shape:
+            return True
+        return _is_about(codes.double(), part.mean.double())
 
     @cached_property
     def _places(self) -> tuple[int, int]:
@@ -258,10 +275,14 @@ def _distributions(output: Any) -> list[Any]:
     return [n for n, value in _but_priors(output).items() if isinstance(value, D.Distribution)]
 
 
-def _is_middle(code: Tensor, given: D.Distribution) -> bool:
-    """Whether a code is a distribution's mean, or what it is read as; whole numbers say which."""
+def _is_middle(code: Tensor, output: Any, mark: str) -> bool:
+    """Whether a code is the mean beside it, or what that is read as; whole numbers say which."""
     if not code.is_floating_point():
         return True
+    if mark == "mean":
+        mean = get(output, _held(output, _MEANS)[0])
+        return not _is_beside(code, mean) or torch.allclose(mean.to(code), code)
+    given = get(output, mark)
     middles = [one for one in (mean_of(given), part_of(given).mode()) if one is not None]
     return any(m.shape == code.shape and torch.allclose(m.to(code), code) for m in middles)
 
@@ -346,8 +367,7 @@ def _of_point(output: Any) -> Posterior:
             one = f"encode=lambda x: {_written(output, name)}"
             two = f"encode=lambda x: {_written(output, other)} if the other is"
             if other in _SPREADS:
-                pair = f"{{'mean': o{at(output, name)}, '{other}': o{at(output, other)}}}"
-                two = f"encode=lambda x: (lambda o: {pair})(module.encode(x)) if it is a mean"
+                two = f"encode=lambda x: {_pair(output, name, other)} if it is a mean"
             raise GenrobustError(
                 f"the encoder returned {describe(output)}, and genrobust cannot tell what '{name}' "
                 f"is beside '{other}'; pass {one} if it is the code, or {two}"
@@ -364,6 +384,12 @@ def _is_beside(code: Tensor, other: object) -> bool:
 
 def _written(output: Any, name: str) -> str:
     return f"module.encode(x){at(output, name)}"
+
+
+def _pair(output: Any, mean: str, spread: str) -> str:
+    """How to write a mean and the spread beside it, which keeps its name."""
+    pair = f"{{'mean': o{at(output, mean)}, '{spread}': o{at(output, spread)}}}"
+    return f"(lambda o: {pair})(module.encode(x))"
 
 
 def _held(output: Any, names: Sequence[str]) -> list[str]:
@@ -412,6 +438,14 @@ def _drawn_from(outputs: Sequence[Sequence[Any]], z: int, mean: int, logvar: int
     spread = (0.5 * outputs[0][logvar].double()).exp()
     normal = torch.stack([(o[z].double() - o[mean].double()) / spread for o in outputs])
     return 1 / _SPREAD < float(normal.square().mean().sqrt()) < _SPREAD
+
+
+def _is_about(samples: Tensor, mean: Tensor) -> bool:
+    """Whether the mean of samples (N, B, ...) is that one, as nearly as so many tell."""
+    least = torch.finfo(torch.float32).eps * mean.abs().amax().clamp_min(1)
+    errors = (samples.std(0) / len(samples) ** 0.5).clamp_min(least)
+    off = (samples.mean(0) - mean) / errors
+    return float(off.square().mean().sqrt()) < _ERRORS
 
 
 def _untold(output: Sequence[Any]) -> GenrobustError:

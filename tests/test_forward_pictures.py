@@ -99,6 +99,21 @@ def test_another_picture_in_any_form_is_told_and_mended_by_the_line(form: str) -
     assert float((model.reconstruct(x) - shown).abs().max()) <= 1.01 / 255
 
 
+TWICE: dict[str, Callable[[Tensor], Tensor]] = {
+    "a second sigmoid": lambda i: i.sigmoid(),
+    "from -1 to 1, which they are not": lambda i: (i + 1) / 2,
+    "bytes, which they are not": lambda i: i / 255,
+}
+
+
+@pytest.mark.parametrize("again", TWICE)
+def test_what_is_made_of_pictures_that_are_done_is_another_picture(again: str) -> None:
+    """Forward's lie in [0, 1] already, so they are no logits, and not in other units."""
+    module = Toy(lambda image: image)
+    (words,) = said(module, decode=lambda z: TWICE[again](module.decode(z)))
+    assert "gives other pictures than decode(encode(x))" in words
+
+
 @pytest.mark.parametrize(("off", "status"), [(0.9, "equal"), (1.5, "differs")])
 def test_a_picture_in_bytes_may_be_off_by_a_level(off: float, status: str) -> None:
     module = Toy(lambda i: (255 * (0.1 + 0.8 * i) + off).floor().to(torch.uint8))

@@ -22,7 +22,7 @@ from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
 from genrobust.models.outputs import describe
 from genrobust.models.precision import own_images, precision_of
-from genrobust.models.views import SCALES, UNITS, WHOLE, View, likely_views
+from genrobust.models.views import UNITS, WHOLE, View, in_each_scale, likely_views
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +215,8 @@ class OwnForward:
                 continue  # the input, handed back beside the reconstruction; or none at all
             if image.is_floating_point():
                 found[View(call, units, path, "own")] = given * std + mean
-                found |= {View(call, units, path, s): of(given) for s, of in SCALES.items()}
+                scaled = in_each_scale(given).items()
+                found |= {View(call, units, path, scale): pixels for scale, pixels in scaled}
             elif not self._exact:
                 found[View(call, units, path, WHOLE)] = given / 255
         if not held and not (self._adapted or _is_of_torch(self._module)):

@@ -20,7 +20,7 @@ UNITS: dict[str, Units] = {
 }
 
 #: How numbers may be pixels in [0, 1] other than in the units that forward is given.
-SCALES: dict[str, Callable[[Tensor], Tensor]] = {
+_SCALES: dict[str, Callable[[Tensor], Tensor]] = {
     "unit": lambda given: given,
     "sigmoid": lambda given: given.sigmoid(),
     "bytes": lambda given: given / 255,
@@ -70,6 +70,17 @@ class View(NamedTuple):
         return words if low == 0 else f"{low:g} + {words}"
 
 
+def in_each_scale(numbers: Tensor) -> dict[str, Tensor]:
+    """Numbers as pixels in [0, 1], by the scale that they may have.
+
+    Those that all lie in [0, 1] are such pixels: what a second sigmoid makes of them is another
+    picture, which is not forward's.
+    """
+    if _are_unit(numbers):
+        return {"unit": numbers}
+    return {scale: of(numbers) for scale, of in _SCALES.items()}
+
+
 def likely_views(found: Mapping[View, Tensor], declared: tuple[float, float]) -> Iterable[View]:
     """Of pictures that are not those that are scored, the views in units that their numbers have.
 
@@ -83,12 +94,16 @@ def likely_views(found: Mapping[View, Tensor], declared: tuple[float, float]) ->
 
 
 def _likely_scales(numbers: Tensor, declared: tuple[float, float]) -> tuple[str, ...]:
-    low, high = float(numbers.min()), float(numbers.max())
-    if low >= 0 and high <= 1:
+    if _are_unit(numbers):
         return ("unit",)
+    low, high = float(numbers.min()), float(numbers.max())
     if low >= declared[0] and high <= declared[1]:
         return ("own",)
     if low >= 0 and high <= 255:
         return ("bytes",)
     # Beyond [-1, 1] they are what a sigmoid takes, or pixels that the deployment clips.
     return ("own", "centred") if low >= -1 and high <= 1 else ("own", "sigmoid")
+
+
+def _are_unit(numbers: Tensor) -> bool:
+    return bool(numbers.min() >= 0) and bool(numbers.max() <= 1)

@@ -657,6 +657,35 @@ def test_a_half_that_takes_no_labels_is_told_what_to_type(half: str) -> None:
     genrobust.wrap(toy, labels=labels, **eval(f"dict({typed})", {"module": toy}))
 
 
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_label_that_is_taken_by_name_alone_is_told_how_to_give_it(needed: bool) -> None:
+    """Told to leave it away, one that can do without would be measured without it."""
+    toy = Toy()
+
+    def optional(x: Tensor, *, y: Tensor | None = None) -> Tensor:
+        return toy.mean(x) + (0 if y is None else y[:, None])
+
+    def required(x: Tensor, *, steps: int = 1, y: Tensor) -> Tensor:
+        return optional(x, y=y)
+
+    vars(toy).update(encode=required if needed else optional)
+    vars(toy).update(decode=lambda z, *, y=None: toy.image(z if y is None else z - y[:, None]))
+    if needed:
+        with pytest.raises(GenrobustError, match=r"takes more than a batch; .* pass labels="):
+            genrobust.wrap(toy)
+    given: dict[str, Any] = {"labels": lambda x: x.mean((1, 2, 3))}
+    for half in ("encode", "decode"):
+        with pytest.raises(GenrobustError, match="it takes 'y' by its name alone; pass ") as raised:
+            genrobust.wrap(toy, **given)
+        typed = str(raised.value).split("; pass ")[1].split(" if that is its label")[0]
+        given |= eval(f"dict({typed})", {"module": toy})
+        assert half in given
+    model = genrobust.wrap(toy, **given)
+    torch.testing.assert_close(model.reconstruct(x_of(2)), toy.image(toy.mean(x_of(2))))
+    shown = model.encode(x_of(2)).mode()[:, :3] - toy.mean(x_of(2))
+    torch.testing.assert_close(shown, x_of(2).mean((1, 2, 3))[:, None].expand(2, 3))
+
+
 def test_lazy_layers_without_numbers_are_one_sentence() -> None:
     toy = Toy()
     toy.to_mean = nn.LazyLinear(3)

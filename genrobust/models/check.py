@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from genrobust.models.fidelity import code_in_forward, reads_alone
 from genrobust.models.handed import handed_whole
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import require_numbers
+from genrobust.models.modules import by_name_alone, method, require_numbers
 from genrobust.models.outputs import describe
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Point, Posterior
@@ -175,12 +176,7 @@ def _run(
             raise
         reason = _lacking(problem.__cause__, what)
         if model.condition is not None and _is_given_too_much(problem.__cause__):
-            half = model.typed.encode if what == "encode" else model.typed.decode
-            batch = "x" if what == "encode" else "z"
-            reason = (
-                f"it takes no labels, which labels= gives it; pass {what}=lambda {batch}, y: "
-                f"{half}({batch})"
-            )
+            reason = _without_labels(model, what)
         if of is not None and _takes_half(model, of[1]):
             reason = (
                 "it takes half of what the encoder gives; if that is the mean and the log-variance "
@@ -202,6 +198,21 @@ def _run(
         ) from problem.__cause__
 
 
+def _without_labels(model: GenerativeModel, what: str) -> str:
+    """What to type where a half takes no second argument; by its name it may take the label."""
+    half = model.typed.encode if what == "encode" else model.typed.decode
+    batch = "x" if what == "encode" else "z"
+    without = f"{what}=lambda {batch}, y: {half}({batch})"
+    own = method(model.module, what, f"{what}r") if half.startswith("module.") else None
+    name = None if own is None else by_name_alone(own)
+    if name is None:
+        return f"it takes no labels, which labels= gives it; pass {without}"
+    return (
+        f"it takes '{name}' by its name alone; pass {what}=lambda {batch}, y: {half}({batch}, "
+        f"{name}=y) if that is its label, or {without} if it takes none"
+    )
+
+
 def _lacking(cause: BaseException, what: str) -> str | None:
     """What to type where a function takes more than a batch."""
     if not _is_given_too_little(cause):
@@ -216,7 +227,8 @@ _LABELS = (
 
 
 def _is_given_too_little(cause: BaseException) -> bool:
-    return isinstance(cause, TypeError) and "required positional argument" in str(cause)
+    given = re.search(r"required (positional|keyword-only) argument", str(cause))
+    return isinstance(cause, TypeError) and given is not None
 
 
 def _is_given_too_much(cause: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -110,6 +111,21 @@ def _runs(function: object) -> bool:
 def half_of(module: nn.Module, what: str) -> str:
     """``encode`` or ``decode``, or the part of that work where a module has no such method."""
     return f"{what}r" if method(module, what) is None else what
+
+
+def by_name_alone(function: Any) -> str | None:
+    """An argument that a function, or a part in its place, takes by name alone; a needed one first.
+
+    >>> by_name_alone(lambda x, *, scale=1, label: x), by_name_alone(lambda x, label: x)
+    ('label', None)
+    """
+    function = function.forward if isinstance(function, nn.Module) else function
+    with suppress(TypeError, ValueError):  # some do not say what they take
+        given = inspect.signature(function).parameters.values()
+        named = [one for one in given if one.kind is one.KEYWORD_ONLY]
+        needed = [one for one in named if one.default is one.empty]
+        return next((one.name for one in [*needed, *named]), None)
+    return None
 
 
 def has_forward(module: nn.Module) -> bool:

@@ -821,6 +821,54 @@ def test_missing_and_left_over_keys_are_named(network: ConvVAE) -> None:
         load_state_dict(network, {}, "w.pt")
 
 
+NO_NUMBERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "int8 numbers": lambda w: (100 * w).to(torch.int8),
+    "complex64 numbers": lambda w: w.to(torch.complex64),
+    "a sparse tensor": lambda w: w.to_sparse(),
+    "no numbers, as it lies on the device 'meta',": lambda w: w.to("meta"),
+}
+
+
+@pytest.mark.parametrize("held", NO_NUMBERS)
+def test_what_is_no_real_numbers_is_not_taken_for_weights(
+    held: str, network: ConvVAE, tmp_path: Path
+) -> None:
+    """Of int8 torch takes the whole numbers, without the scale by which they are weights."""
+    state, other = network.state_dict(), {}
+    for name, weight in state.items():
+        other[name] = NO_NUMBERS[held](weight)
+    torch.save(other, tmp_path / "w.pt")
+    with pytest.raises(GenrobustError, match=f"' holds {held} where the model has plain real"):
+        load_model("vae", weights=tmp_path / "w.pt")
+    load_state_dict(network, {k: w.double() for k, w in state.items()}, "w.pt")
+
+
+@pytest.mark.filterwarnings("ignore:of the weights file")
+@pytest.mark.parametrize("several", [False, True])
+def test_a_lazy_layer_takes_its_shape_from_the_weights(several: bool, tmp_path: Path) -> None:
+    layer, path = nn.Linear(3, 2), tmp_path / "w.pt"
+    state = layer.state_dict()
+    torch.save({"model": state, "other": {"x": torch.ones(1)}} if several else state, path)
+    lazy = nn.LazyLinear(2)
+    load_state_dict(lazy, read_state_dict(path, lazy), path)
+    torch.testing.assert_close(lazy(torch.ones(1, 3)), layer(torch.ones(1, 3)))
+
+
+class _Stepped(nn.Linear):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"step": 3}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+def test_a_state_with_more_than_tensors_is_not_asked_for_again(tmp_path: Path) -> None:
+    module = _Stepped(2, 2)
+    torch.save(module.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(GenrobustError, match=r"'_extra_state' beside tensors, a dict, .* load it"):
+        read_state_dict(tmp_path / "w.pt", module)
+
+
 def test_a_missing_weights_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(GenrobustError, match=r"there is no weights file .*none\.pt"):
         load_model("vae", weights=tmp_path / "none.pt")

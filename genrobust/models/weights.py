@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
@@ -72,6 +73,13 @@ def _state_dict_in(content: Any, path: Path, module: nn.Module | None) -> dict[s
     held = content if isinstance(content, dict) else {}
     found = [key for key, value in held.items() if isinstance(value, dict) and _tensors_in(value)]
     if not found:
+        other = [k for k, v in held.items() if not isinstance(v, Tensor)]
+        if len(other) < len(held):
+            raise GenrobustError(
+                f"the weights file '{path}' holds '{other[0]}' beside tensors, a "
+                f"{type(held[other[0]]).__name__}, which genrobust does not load; load it in the "
+                "function that builds the model, with module.load_state_dict, and give no weights"
+            )
         raise GenrobustError(
             f"the weights file '{path}' holds no state dict but a {type(content).__name__}; "
             "write it with torch.save(module.state_dict(), path)"
@@ -130,8 +138,7 @@ def _say_taken(names: list[Any], path: Path) -> None:
 def _fits(own: dict[str, Tensor], state: dict[str, Tensor]) -> bool:
     """Whether these are a module's weights, up to a prefix of their names."""
     found = state if own.keys() == state.keys() else (_renamed(own, state) or ("", {}))[1]
-    shapes = {name: tensor.shape for name, tensor in found.items()}
-    return bool(own) and shapes == {name: tensor.shape for name, tensor in own.items()}
+    return bool(own) and own.keys() == found.keys() and not any(_misfits(own, found))
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -170,14 +177,10 @@ def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | P
         )
     missing = sorted(own.keys() - state.keys())
     unknown = sorted(state.keys() - own.keys())
-    shapes = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     wrong = [
         *([f"it lacks {_some(missing)}"] if missing else []),
         *([f"it has {_some(unknown)} that the model lacks"] if unknown else []),
-        *(
-            f"'{k}' is {tuple(state[k].shape)} where the model has {tuple(own[k].shape)}"
-            for k in shapes[:2]
-        ),
+        *[*_misfits(own, state), *_numberless(module, state)][:2],
     ]
     if wrong:
         raise GenrobustError(
@@ -185,6 +188,39 @@ def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | P
             + _hint(own, state)
         )
     module.load_state_dict(state)
+
+
+def _misfits(own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
+    """Which weights have another shape than the model's, in words; a lazy one has none yet."""
+    return [
+        f"'{k}' is {tuple(state[k].shape)} where the model has {tuple(own[k].shape)}"
+        for k in sorted(own.keys() & state.keys())
+        if not is_lazy(own[k]) and own[k].shape != state[k].shape
+    ]
+
+
+def _numberless(module: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Which weights are no plain real numbers, as the model's are, in words.
+
+    Torch would take whole numbers for weights, though their scale lies elsewhere.
+    """
+    own = {name: weight for name, weight in module.named_parameters() if name in state}
+    return [
+        f"'{name}' holds {kind} where the model has plain real numbers"
+        for name, weight in sorted(own.items())
+        if weight.is_floating_point() and (kind := _kind_of(state[name]))
+    ]
+
+
+def _kind_of(given: Tensor) -> str | None:
+    """What a tensor holds that is no plain real numbers; None if it holds these."""
+    if given.is_meta:
+        return "no numbers, as it lies on the device 'meta',"
+    if given.layout != torch.strided:
+        return "a sparse tensor"
+    if not given.is_floating_point():
+        return f"{str(given.dtype).removeprefix('torch.')} numbers"
+    return None
 
 
 def _renamed(

@@ -114,6 +114,30 @@ def test_another_range_of_pixels_shows_in_the_squared_error(
     assert re.search(words, str(found))
 
 
+class ToTanh(Ranged):
+    """It takes pixels in its own units, and gives them from -1 to 1."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return 2 * super().decode(z) - 1
+
+
+@pytest.mark.parametrize("declared", [(0, 1), (-1, 1)])
+@pytest.mark.parametrize(
+    ("module", "units"),
+    [
+        (ToTanh(0, 1), r"value_range=\(0, 1\)"),
+        (ToTanh(0.1307, 0.3081), r"\(x - 0\.1307\) / 0\.3081"),
+    ],
+)
+def test_pixels_that_go_in_from_0_to_1_and_come_out_from_minus_1_are_told(
+    module: nn.Module, units: str, declared: tuple[int, int], digits: Tensor
+) -> None:
+    """No one range is right for both: the one that is out of range without, stretches the input."""
+    model = genrobust.wrap(module, value_range=declared, clamp=True)
+    found = fidelity(model, digits)
+    assert re.search(rf"{units} and gives them in \[-1, 1\]; pass encode= and", str(found))
+
+
 def test_the_right_range_raises_no_alarm(digits: Tensor) -> None:
     assert fidelity(genrobust.wrap(Ranged(0, 1)), digits).status == "equal"
     right = genrobust.wrap(Ranged(0.5, 0.5, centred=True), value_range=(-1, 1))

@@ -413,7 +413,10 @@ def _other_units(model: GenerativeModel, x: Tensor) -> Finding | None:
 def _in_units(
     model: GenerativeModel, x: Tensor, units: tuple[tuple[float, ...], tuple[float, ...]]
 ) -> dict[str, Tensor]:
-    """What a model makes of images in other units, read in these or in [0, 1]; none if it fails."""
+    """What a model makes of images in other units, read in these or those of a sigmoid or a tanh.
+
+    None if it fails.
+    """
     low, high = model.spec.get("value_range", (0.0, 1.0))
     mean, std = (x.new_tensor(u).view(-1, 1, 1) for u in units)
     free = replace(model, clamp=False)
@@ -421,7 +424,11 @@ def _in_units(
     if found is None:
         return {}
     image = found * (high - low) + low
-    return {"": image * std + mean, " and gives them in [0, 1]": image}
+    return {
+        "": image * std + mean,
+        " and gives them in [0, 1]": image,
+        " and gives them in [-1, 1]": (image + 1) / 2,
+    }
 
 
 def _is_alike(model: GenerativeModel, own: OwnForward, x: Tensor, found: OwnPicture) -> bool:

@@ -345,6 +345,33 @@ def test_another_code_beside_a_mean_and_a_spread_is_refused(code: str, kind: str
         torch.testing.assert_close(mode, ANOTHER_CODE[code](toy, x_of(2)))
 
 
+@pytest.mark.parametrize("code", ["rounded", "after a flow"])
+def test_another_code_in_a_layer_of_a_hierarchy_is_refused(code: str) -> None:
+    toy = Toy()
+
+    def layer(x: Tensor, form: Form) -> dict[str, Tensor]:
+        mean = toy.mean(x)
+        return {"z": form(toy, x), "mu": mean, "std": torch.full_like(mean, 0.1)}
+
+    vars(toy).update(
+        encode=lambda x: [layer(x, Toy.mean), layer(x, ANOTHER_CODE[code])],
+        decode=lambda codes: toy.image(codes[0] + codes[1]),
+    )
+    words = r"a list with a dict .* 'z' is neither 'mu' nor drawn from it; pass "
+    with pytest.raises(GenrobustError, match=words) as raised:
+        genrobust.wrap(toy)
+    one, other = str(raised.value).split("; pass ")[1].split(", or ")
+    scope = {"module": toy, "genrobust": genrobust}
+    given = eval(f"dict({other.removesuffix(' if that is')})", scope)
+    first, second = genrobust.wrap(toy, **given).encode(x_of(2)).parts
+    torch.testing.assert_close(first.mode(), second.mode())
+    if code == "rounded":  # the code is as it is, and has no gradient
+        given = eval(f"dict({one.removesuffix(' if that is the code')})", scope)
+        model = genrobust.wrap(toy, **given)
+        _, second = model.encode(x_of(2)).parts
+        torch.testing.assert_close(second.mode(), ANOTHER_CODE[code](toy, x_of(2)))
+
+
 @pytest.mark.parametrize(
     "code",
     [_sharp, Toy.mean, lambda t, x: t.mean(x) + 0.07 * torch.randn(len(x), 3), lambda t, x: x],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -84,6 +85,10 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         """
         layers = _layers(output)
         if layers is not None:
+            if not self._told:
+                for i, layer in enumerate(output):
+                    self._require_its_code(layer, itemgetter(i))
+            self._told = True
             self._shapes = [layer.mode().shape[1:] for layer in layers]
             return Posterior(tuple(part for layer in layers for part in layer.parts))
         if not self._told:
@@ -109,8 +114,13 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         shaped = zip(pieces, self._shapes, strict=True)
         return [piece.reshape(-1, *shape) for piece, shape in shaped]
 
-    def _require_its_code(self, output: Any) -> None:
+    def _require_its_code(self, output: Any, layer: Callable[[Any], Any] | None = None) -> None:
         """A code beside a posterior must be its mean, or drawn from it.
+
+        Args:
+            output: what holds the two.
+            layer: takes it from all that the encoder returned, which is a list of such; None where
+                it is all.
 
         Raises:
             GenrobustError: it is neither, as beside a prior that is not called so, or as what a
@@ -120,24 +130,28 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         if len(marks) != 1 or not held or marks not in (["mean"], _distributions(output)):
             return
         (mark,), name = marks, held[0]
-        if _is_middle(get(output, name), output, mark) or self._is_drawn(name):
+        if _is_middle(get(output, name), output, mark) or self._is_drawn(name, layer):
             return
-        what, taken = f"the mean of '{mark}'", _written(output, mark)
+        what = f"the mean of '{mark}'"
         if mark == "mean":
-            mean, spread = _held(output, _MEANS)[0], _held(output, tuple(_SPREADS))[0]
-            what, taken = f"'{mean}'", _pair(output, mean, spread)
+            what = f"'{_held(output, _MEANS)[0]}'"
+        code, whole = _either(output, name, mark, listed=layer is not None)
         raise GenrobustError(
-            f"the encoder returned {describe(output)}, in which '{name}' is neither {what} nor "
-            f"drawn from it; pass encode=lambda x: {_written(output, name)} if that is the code, "
-            f"or encode=lambda x: {taken} if that is"
+            f"the encoder returned {'a list with ' if layer else ''}{describe(output)}, in which "
+            f"'{name}' is neither {what} nor drawn from it; pass encode=lambda x: {code} if that "
+            f"is the code, or encode=lambda x: {whole} if that is"
         )
 
-    def _is_drawn(self, name: str) -> bool:
+    def _is_drawn(self, name: str, layer: Callable[[Any], Any] | None) -> bool:
         """Whether a code is another one each time, and of a Gaussian about its mean."""
-        outputs = [self._try_once() for _ in range(2)]
+
+        def once() -> Any:
+            return self._try_once() if layer is None else layer(self._try_once())
+
+        outputs = [once(), once()]
         if torch.equal(*(get(output, name) for output in outputs)):
             return False
-        outputs += [self._try_once() for _ in range(TRIALS - len(outputs))]
+        outputs += [once() for _ in range(TRIALS - len(outputs))]
         codes = torch.stack([get(output, name) for output in outputs])
         (part, *_) = posterior_of(outputs[0]).parts
         if not isinstance(part, Gaussian) or codes[0].shape != part.mean.shape:
@@ -367,7 +381,8 @@ def _of_point(output: Any) -> Posterior:
             one = f"encode=lambda x: {_written(output, name)}"
             two = f"encode=lambda x: {_written(output, other)} if the other is"
             if other in _SPREADS:
-                two = f"encode=lambda x: {_pair(output, name, other)} if it is a mean"
+                pair = _pair(output, name, other)
+                two = f"encode=lambda x: (lambda o: {pair})(module.encode(x)) if it is a mean"
             raise GenrobustError(
                 f"the encoder returned {describe(output)}, and genrobust cannot tell what '{name}' "
                 f"is beside '{other}'; pass {one} if it is the code, or {two}"
@@ -387,9 +402,27 @@ def _written(output: Any, name: str) -> str:
 
 
 def _pair(output: Any, mean: str, spread: str) -> str:
-    """How to write a mean and the spread beside it, which keeps its name."""
-    pair = f"{{'mean': o{at(output, mean)}, '{spread}': o{at(output, spread)}}}"
-    return f"(lambda o: {pair})(module.encode(x))"
+    """How to write a mean and the spread beside it, which keeps its name, of an output ``o``."""
+    return f"{{'mean': o{at(output, mean)}, '{spread}': o{at(output, spread)}}}"
+
+
+def _either(output: Any, name: str, mark: str, listed: bool) -> tuple[str, str]:
+    """How to write that a code is taken, or the posterior beside it; of each where many are listed.
+
+    Args:
+        output: what holds the two.
+        name: of the code.
+        mark: of the posterior.
+        listed: the encoder gives a list of such.
+    """
+    code, whole = f"o{at(output, name)}", f"o{at(output, mark)}"
+    if mark == "mean":
+        whole = _pair(output, _held(output, _MEANS)[0], _held(output, tuple(_SPREADS))[0])
+    if listed:
+        each = "for o in module.encode(x)]"
+        return f"[genrobust.Point({code}) {each}", f"[{whole} {each}"
+    taken = f"(lambda o: {whole})(module.encode(x))"
+    return _written(output, name), taken if mark == "mean" else _written(output, mark)
 
 
 def _held(output: Any, names: Sequence[str]) -> list[str]:

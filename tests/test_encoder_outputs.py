@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import namedtuple
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -343,6 +344,22 @@ def test_another_code_beside_a_mean_and_a_spread_is_refused(code: str, kind: str
         given = eval(f"dict({code_line.removesuffix(' if that is the code')})", {"module": toy})
         mode = genrobust.wrap(toy, **given).encode(x_of(2)).mode()
         torch.testing.assert_close(mode, ANOTHER_CODE[code](toy, x_of(2)))
+
+
+def test_the_line_for_a_namedtuple_takes_it_by_its_names() -> None:
+    toy, kind = Toy(), namedtuple("Coded", "z mu std")
+    form = ANOTHER_CODE["on a sphere"]
+    vars(toy).update(
+        encode=lambda x: kind(form(toy, x), toy.mean(x), torch.full_like(toy.mean(x), 0.1)),
+        decode=toy.image,
+    )
+    with pytest.raises(GenrobustError, match="returned a Coded, in which 'z' is") as raised:
+        genrobust.wrap(toy)
+    one, other = str(raised.value).split("; pass ")[1].split(", or ")
+    for line, end in ((one, " if that is the code"), (other, " if that is")):
+        given = eval(f"dict({line.removesuffix(end)})", {"module": toy})
+        mode = genrobust.wrap(toy, **given).encode(x_of(2)).mode()
+        torch.testing.assert_close(mode, (form if line == one else Toy.mean)(toy, x_of(2)))
 
 
 @pytest.mark.parametrize("code", ["rounded", "after a flow"])

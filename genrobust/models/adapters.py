@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -93,8 +94,7 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
             return Posterior(tuple(part for layer in layers for part in layer.parts))
         if not self._told:
             require_probabilities(output)
-        if isinstance(output, tuple) and hasattr(output, "_asdict"):
-            output = output._asdict() if _marks(output._asdict()) else output
+        output = _by_names(output)
         if isinstance(output, (tuple, list)) and len(output) > 2:
             i, j = self._places
             return Posterior((_gaussian(output[i], output[j]),))
@@ -233,6 +233,14 @@ def posterior_of(output: Any) -> Posterior:
     if len(held) == 1:
         return posterior_of(held[0])
     raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
+
+
+def _by_names(output: Any) -> Any:
+    """A namedtuple that holds a posterior by its names as an object; all else as it is."""
+    if not (isinstance(output, tuple) and hasattr(output, "_asdict")):
+        return output
+    named = type(type(output).__name__, (SimpleNamespace,), {})(**output._asdict())
+    return named if _marks(named) else output
 
 
 def _layers(output: Any) -> list[Posterior] | None:

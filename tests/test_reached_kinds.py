@@ -84,6 +84,20 @@ PLACES = {
         "import weakref\nclass K: pass\nk = K()\nk.t = @\nC = weakref.ref(k)", "C().t"),
     "distribution": ("import statistics\nC = statistics.NormalDist(@)", "C.mean"),
     "view of a dictionary": ("D = {'t': @}\nC = D.values()", "max(C)"),
+    "names of arguments": (
+        "f = (lambda a, b: a - b) if @ > 1 else (lambda b, a: b - a)", "f(a=9.0, b=1.0)"),
+    "kinds of arguments": (
+        "f = (lambda *a: len(a)) if @ > 1 else (lambda **a: len(a))", "f(a=1)"),
+    "arguments without a name": (
+        "f = (lambda a, /, **b: len(b)) if @ > 1 else (lambda a, **b: len(b))", "f(1, a=2)"),
+    "what a try holds": (
+        "def get(z): return z.mean()\ndef refuse(z): raise ValueError\nif @ > 1:\n"
+        "    def f(z):\n        try:\n            get(z)\n            refuse(z)\n"
+        "        except ValueError: pass\n        return 9.0\n"
+        "else:\n    def f(z):\n        try:\n            get(z)\n        except ValueError: pass\n"
+        "        else:\n            refuse(z)\n        return 9.0\n",
+        "f(z)",
+    ),
     "globals": ("thres = @", 'globals()["thres"]'),
     "globals, by a name that is made": ("thres = @", 'globals()["th" + self.key[2:]]'),
     "eval": ("thres = @", 'eval("thres + 0")'),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Mapping
-from types import CellType, MappingProxyType, MemberDescriptorType
+from types import CellType, CodeType, MappingProxyType, MemberDescriptorType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,19 @@ def as_text(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(as_text, value))},)"
     return f"{type(value).__name__} {as_plain(value)!r}"
+
+
+def taken_by(code: CodeType) -> list[object]:
+    """What a function takes, by which names: callers may give any of them by its name."""
+    return [
+        *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_varnames),
+        code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS),
+    ]
+
+
+def caught_in(code: CodeType) -> bytes:
+    """Which part of code is in which ``try``: since Python 3.11 the code itself does not say."""
+    return getattr(code, "co_exceptiontable", b"")
 
 
 def is_constant(value: object) -> bool:

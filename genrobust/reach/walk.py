@@ -58,6 +58,7 @@ from genrobust.reach.values import (
     as_plain,
     as_text,
     attributes,
+    caught_in,
     held_in,
     in_one_order,
     is_constant,
@@ -67,6 +68,7 @@ from genrobust.reach.values import (
     may_be_shared,
     numbers_of,
     quantised_by,
+    taken_by,
     without_class,
 )
 
@@ -370,7 +372,7 @@ class Walk:
 
     def _follow_code(self, code: CodeType) -> None:
         self.names.used.update(code.co_names)
-        self.emit("code", code.co_code, code.co_names, code.co_argcount, code.co_kwonlyargcount)
+        self.emit("code", code.co_code, code.co_names, *taken_by(code), caught_in(code))
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
                 self._follow_code(constant)

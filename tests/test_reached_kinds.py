@@ -75,6 +75,11 @@ PLACES = {
         "import collections\nC = collections.defaultdict(lambda: @)", 'C["t"]'),
     "repeat": ("import itertools\nC = itertools.repeat(@)", "next(C)"),
     "cycle": ("import itertools\nC = itertools.cycle([@])", "next(C)"),
+    "private slot": (
+        "class K:\n    __slots__ = ('__t',)\n    def __init__(self, t): self.__t = t\n"
+        "    def get(self): return self.__t\nC = K(@)",
+        "C.get()",
+    ),
     "iterator": ("C = map(float, [@] * 99)", "next(C)"),
     "generator": ("def g(t):\n    while True: yield t\nC = g(@)", "next(C)"),
     "context variable": (

@@ -102,9 +102,8 @@ def attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
         if not (scripted and type(attribute) is torch._C.ScriptMethod):
             yield name, attribute
     for base in kind.__mro__:
-        slots = vars(base).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            member = vars(base).get(name)
+        # Not by what `__slots__` says: Python keeps private names under others.
+        for name, member in vars(base).items() if "__slots__" in vars(base) else ():
             if isinstance(member, MemberDescriptorType):
                 try:
                     yield name, member.__get__(value)

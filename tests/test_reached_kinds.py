@@ -80,6 +80,26 @@ PLACES = {
         "    def get(self): return self.__t\nC = K(@)",
         "C.get()",
     ),
+    "how an object is written": (
+        "class K:\n    def __repr__(self): return '@'\nC = K()", "repr(C)"),
+    "text of an enum": (
+        "import enum\nclass E(enum.Enum):\n    A = 'relu'\n"
+        "    def __str__(self): return 'tanh' if @ > 1 else 'relu'\nC = E.A",
+        "getattr(torch, f'{C}')(z).mean()",
+    ),
+    "what a pattern takes": (
+        "class K:\n    __match_args__ = ('a', 'b') if @ > 1 else ('b', 'a')\n    a, b = 9.0, 1.0\n"
+        "def get(k):\n    match k:\n        case K(t, u): return t\nC = K()",
+        "get(C)",
+    ),
+    "property of another kind": (
+        "class P(property): pass\nclass K:\n    t = P(lambda self: @)\nC = K()", "C.t"),
+    "method among members": (
+        "import inspect\nclass K:\n    def get(self): return @\nC = K()",
+        "max(f() for name, f in inspect.getmembers(C, inspect.ismethod))",
+    ),
+    "method by its name": (
+        "class K:\n    def get(self): return @\nC = K()", "C.__getattribute__('get')()"),
     "iterator": ("C = map(float, [@] * 99)", "next(C)"),
     "generator": ("def g(t):\n    while True: yield t\nC = g(@)", "next(C)"),
     "context variable": (
@@ -124,6 +144,7 @@ PLACES = {
     "import_module": ("import importlib", 'importlib.import_module("cfg").thres'),
     "__import__": ("", '__import__("cfg").thres'),
     "__import__, by a name in an attribute": ("K = ['cfg']", "__import__(K[0]).thres"),
+    "resolve_name": ("import pkgutil", 'pkgutil.resolve_name("lazy_parts.cfg:thres")'),
     "the table of modules": (
         "import cfg", 'sys.modules[__name__.split(".")[0] + ".cfg"].thres'),
     "attribute of a tensor": ("C = torch.ones(1)\nC.t = @", "C.t"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import re
 from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 
@@ -18,20 +19,22 @@ LONGEST_NAME = 200
 #: Attributes of a class that are no part of what it does.
 NO_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__slots__"} | {
     "__qualname__", "__firstlineno__", "__static_attributes__", "__abstractmethods__", "_abc_impl",
-    "__parameters__", "__orig_bases__", "__match_args__", "__dataclass_fields__",
-    "__dataclass_params__",
+    "__parameters__", "__orig_bases__", "__dataclass_fields__", "__dataclass_params__",
 }  # fmt: skip
 
 #: What only makes an object, which is there already.
 _MAKING = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__"}
 
-_SHOWING = {"__repr__", "__str__", "__del__", "__sizeof__", "__reduce__", "__reduce_ex__"}
+#: What gives no number. How an object is written is more: a table may be looked up by it.
+_NO_NUMBER = {"__del__", "__sizeof__", "__reduce__", "__reduce_ex__"}
 
 #: Code with these in it may reach attributes that it does not name,
-_DYNAMIC = {"getattr", "methodcaller", "attrgetter", "eval", "exec", "vars", "__dict__"}
+_DYNAMIC = {"getattr", "methodcaller", "attrgetter", "eval", "exec", "vars", "__dict__"} | {
+    "getmembers", "getmembers_static", "getattr_static", "__getattribute__",
+}  # fmt: skip
 
 #: those of modules,
-_LOOKING_UP = {"getattr", "methodcaller", "attrgetter", "vars", "__dict__"}
+_LOOKING_UP = _DYNAMIC - {"eval", "exec"} | {"resolve_name", "locate"}
 
 #: and globals of its own.
 _OWN_GLOBALS = {"globals", "eval", "exec"}
@@ -63,8 +66,8 @@ class Names:
     def hear(self, constant: object) -> None:
         """Remember a string: where names are looked up it may be one."""
         if isinstance(constant, str) and len(constant) <= LONGEST_NAME:
-            self.said.update(constant.split("."))
-            self.said.add(constant.strip("."))
+            self.said.update(re.split("[.:]", constant))
+            self.said.update(part.strip(".") for part in constant.split(":"))
         elif isinstance(constant, (tuple, frozenset)):
             for part in constant:
                 self.hear(part)
@@ -84,7 +87,7 @@ class Names:
         """Whether some code may use what a class has under a name; ``called``: makes objects."""
         if name in _READ_AS:
             return not (_READ_AS[name].isdisjoint(self.used) and name not in self.said)
-        if name in NO_CODE or name in _SHOWING or not is_code(vars(kind)[name]):
+        if name in NO_CODE or name in _NO_NUMBER or not is_code(vars(kind)[name]):
             return False
         if name in _MAKING:
             return called or name in self.used

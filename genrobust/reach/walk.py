@@ -255,10 +255,11 @@ class Walk:
         elif issubclass(kind, (staticmethod, classmethod)) or kind is functools._lru_cache_wrapper:
             self.emit(kind.__name__)
             yield path, value.__wrapped__
-        elif kind is property:
+        elif issubclass(kind, property):
             self.emit("property")
             for part in (value.fget, value.fset):
                 yield path, part
+            yield from self._follow_put_on(path, value, kind)
         elif kind is functools.cached_property:
             self.emit("property")
             yield path, value.func

@@ -6,6 +6,7 @@ The threshold acts on images alone that no probe is like, so that only what is r
 from __future__ import annotations
 
 import ast
+import builtins
 import io
 import math
 import os
@@ -269,6 +270,16 @@ PUT: dict[str, tuple[object, str, str, str]] = {
         F, "gelu", "import functools\nF.gelu = functools.partial(F.leaky_relu, "
         "negative_slope=@)", "F.gelu(z).mean()"),
     "decorated": (F, "gelu", "F.gelu = torch.no_grad()(lambda z: @)", "F.gelu(z)"),
+    "function that needs no import": (
+        builtins, "my_limit", "import builtins\nbuiltins.my_limit = lambda: @", "my_limit()"),
+    "number that needs no import": (
+        builtins, "my_limit", "import builtins\nbuiltins.my_limit = @", "my_limit"),
+    "in place of one of Python's": (
+        builtins, "divmod", "import builtins\nbuiltins.divmod = lambda a, b: @", "divmod(1, 2)"),
+    "in a part of a library": (
+        torch.linalg, "norm", "torch.linalg.norm = lambda z: @", "torch.linalg.norm(z)"),
+    "in a part of another library": (
+        np.linalg, "norm", "import numpy\nnumpy.linalg.norm = lambda z: @", "numpy.linalg.norm(1)"),
     "method of tensors": (torch.Tensor, "my_limit", "torch.Tensor.my_limit = lambda z: @",
                           "z.my_limit()"),
     "method of a layer": (nn.Identity, "forward", "nn.Identity.forward = lambda s, z: @\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import sys
 import types
@@ -110,8 +111,9 @@ class Libraries:
             return False
         if type(value) in PLAIN:
             where = owner.__module__ if isinstance(owner, type) else name_of(owner)
-            standard = str(where).partition(".")[0] in sys.stdlib_module_names
-            return not standard and not name.startswith("__")
+            # Of plain values all that is in `builtins` was put there, but for what shells keep.
+            standard = str(where).partition(".")[0] in sys.stdlib_module_names - {"builtins"}
+            return not standard and not name.startswith("_" if owner is builtins else "__")
         return self.is_anothers(value)
 
     def _has_file(self, file: str | None) -> bool:

@@ -117,7 +117,7 @@ class Walk:
         self.kept: list[object] = []  # so that no number in `seen` is given out again
         self.classes: dict[int, tuple[type, bool]] = {}  # and whether it may be called
         self.modules: dict[str, dict[str, object]] = {}  # what they define
-        self.reached: dict[int, Owner] = {id(owner): owner for owner in EVERYWHERE}
+        self.reached: dict[int, Owner] = {id(owner): owner for owner in (*EVERYWHERE, builtins)}
         self.put: dict[int, list[str]] = {}  # code that is not theirs
         self.packages: dict[str, None] = {}  # in which imports are looked for
         self.looked_for: set[tuple[str, str]] = set()
@@ -195,11 +195,20 @@ class Walk:
                         self.emit("global", where, name)
                         self.visit(f"{where}.{name}", space[name])
             for owner in list(self.reached.values()):
+                self._reach_parts(owner)
                 for name in self._put_into(owner):
                     if (id(owner), name) not in done:
                         done.add((id(owner), name))
                         self.emit("put", name_of(owner), name)
                         self.visit(f"{name_of(owner)}.{name}", space_of(owner)[name])
+
+    def _reach_parts(self, owner: Owner) -> None:
+        """Modules of a library that some code names in another, as `linalg` in torch: what others
+        put into these may count, and they themselves do not, as not all processes have them."""
+        space = space_of(owner)
+        for part in (space[name] for name in self.names.used & space.keys()):
+            if issubclass(type(part), ModuleType) and self.libraries.has_module(part):
+                self.reached[id(part)] = part
 
     def _put_into(self, owner: Owner) -> list[str]:
         """Names under which others put something into a library's class or module.

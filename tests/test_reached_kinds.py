@@ -10,11 +10,14 @@ import builtins
 import io
 import math
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +27,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 import genrobust
@@ -62,6 +66,18 @@ PLACES = {
     "chain map": ("import collections\nC = collections.ChainMap({'t': @})", 'C["t"]'),
     "array": ("import array\nC = array.array('d', [@])", "C[0]"),
     "bytearray": ("C = bytearray(b'@')", "C.decode()"),
+    "colours of a picture": (
+        "import numpy\nfrom PIL import Image\n"
+        "C = Image.new('HSV' if @ > 1 else 'RGB', (2, 2), (9, 9, 9))",
+        "numpy.asarray(C.convert('L'))[0, 0]",
+    ),
+    "array of ctypes": ("import ctypes\nC = (ctypes.c_double * 2)(@, 1)", "C[0]"),
+    "number of ctypes": ("import ctypes\nC = ctypes.c_float(@)", "C.value"),
+    "structure of ctypes": (
+        "import ctypes\nclass S(ctypes.Structure):\n"
+        "    _fields_ = [('n', ctypes.c_int), ('t', ctypes.c_double)]\nC = S(1, @)",
+        "C.t",
+    ),
     "decimal": ("import decimal\nC = decimal.Decimal('@')", "C"),
     "time span": ("import datetime\nC = datetime.timedelta(seconds=@)", "C.total_seconds()"),
     "slice": ("C = slice(@)", "C.stop"),
@@ -326,6 +342,42 @@ def test_a_neighbour_that_nobody_imported_counts_whatever_has_its_name(
     assert code_of(place(name, "9.0")) != code_of(place(name, "0.25"))
 
 
+EXTENSION = """
+#include <Python.h>
+static PyObject *get(PyObject *self, PyObject *none) {{ return PyFloat_FromDouble({number}); }}
+static PyMethodDef methods[] = {{{{"get", get, METH_NOARGS, ""}}, {{0}}}};
+static struct PyModuleDef module = {{PyModuleDef_HEAD_INIT, "my_extension", 0, -1, methods}};
+PyMODINIT_FUNC PyInit_my_extension(void) {{ return PyModule_Create(&module); }}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="nothing to compile with")
+@pytest.mark.parametrize(
+    ("top", "use"),
+    [
+        ("import my_extension", "my_extension.get()"),
+        ("from my_extension import get", "get()"),
+        ("import ctypes\nC = ctypes.PyDLL('{file}')", "C.PyInit_my_extension is not None"),
+    ],
+)
+def test_an_extension_of_ones_own_counts_by_its_file(top: str, use: str, tmp_path: Path) -> None:
+    compiled = tmp_path / f"my_extension{EXTENSION_SUFFIXES[0]}"
+    source, seen = tmp_path / "my_extension.c", []
+    (tmp_path / "my_model.py").write_text(
+        MODEL.format(top=top.format(file=compiled), use=use, when="5")
+    )
+    for number in ("9.0", "0.25", "9.0"):
+        source.write_text(EXTENSION.format(number=number))
+        headers = sysconfig.get_path("include")
+        run = ["cc", "-shared", "-fPIC", f"-I{headers}", "-o", str(compiled), str(source)]
+        subprocess.run(run, check=True)
+        # In a process of its own: none can load two extensions of one name.
+        ask = f"import genrobust as g; m = g.load_model('{tmp_path}/my_model.py:build')"
+        ask += "; print(m.reach().code)"
+        seen.append(subprocess.check_output([sys.executable, "-W", "ignore", "-c", ask]))
+    assert seen[0] == seen[2] != seen[1]
+
+
 def chained(last: float) -> object:
     """A function that calls one that calls one, to the hundredth and fiftieth."""
     text = "\n".join(f"def f{i}(z): return f{i + 1}(z)" for i in range(150))
@@ -525,6 +577,18 @@ FRAMES: dict[str, Callable[[Any, float], Any]] = {
     "index": lambda pd, t: pd.Index([1.0, t]),
     "attributes": lambda pd, t: _with_attrs(pd.Series([1.0]), t),
 }
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: Image.new("L", (2, 2), int(t * 2)),
+        lambda t: torch.DoubleStorage([t]),
+        lambda t: torch.DoubleStorage([t]).untyped(),
+    ],
+)
+def test_numbers_that_others_keep_in_c_count(make: Callable[[float], object]) -> None:
+    assert told(make(1.5)) == told(make(1.5)) != told(make(2.5))
 
 
 def _with_attrs(series: Any, number: float) -> Any:

@@ -7,6 +7,7 @@ out: moments, random numbers, counters, addresses, caches, the environment.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import decimal
 import gc
@@ -15,11 +16,12 @@ import itertools
 import math
 import mmap
 import random
+import re
 import sys
 import uuid
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from threading import local
@@ -35,6 +37,7 @@ from types import (
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
 from torch.utils.hooks import RemovableHandle
 
 from genrobust.projects import is_library
@@ -78,14 +81,30 @@ class Uncounted(Generic[Value]):
 #: What torch.compile notes of its last call.
 _OF_LAST_CALL = ("torch._dynamo.convert_frame", "ConvertFrameBox")
 
+#: What ctypes keeps numbers in.
+_IN_CTYPES: tuple[type, ...] = (
+    *(ctypes._SimpleCData, ctypes.Array, ctypes.Structure, ctypes.Union),
+)
+
+#: How a buffer says that it is of numbers, with names or without, and of no addresses.
+_OF_NUMBERS = re.compile(r"(T\{)?([@=<>!]?\d*[?cbBhHiIlLqQnNefd](:\w+:)?)+\}?")
+
 #: Whoever follows objects looks into these itself.
 _ALL_SEEN = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex, MappingProxyType)
 
 #: Up to how many numbers are asked for of an object that another package keeps them in.
 MOST_GIVEN = 10**8
 
+#: How such an object gives them: on its own, or as Pillow's pictures do, to numpy.
+_AS_ARRAY: dict[str, Callable[[Any], object]] = {
+    "__array__": lambda value: value.__array__(),
+    "__array_interface__": np.asarray,
+}
+
 #: What such an object may name them by: rows, columns and the like.
-_NAMES = ("index", "columns", "column_names", "dtype", "dtypes", "name", "names", "attrs")
+_NAMES = (
+    *("index", "columns", "column_names", "dtype", "dtypes", "name", "names", "attrs", "mode"),
+)
 
 #: How objects say what they are made from.
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
@@ -96,6 +115,8 @@ def is_opaque(kind: type) -> bool:
     # Handles are numbered, and the numbers count up in a process.
     if kind is RemovableHandle or kind is Uncounted:
         return True
+    if issubclass(kind, _IN_CTYPES):
+        return False
     if (kind.__module__, kind.__qualname__) == _OF_LAST_CALL:
         return True
     if _top(kind) in _LOGGERS:
@@ -127,6 +148,10 @@ def contents(value: Any, kind: type) -> Iterable[object]:
         return [value.default_factory]
     if issubclass(kind, deque):
         return [value.maxlen]
+    if issubclass(kind, torch.UntypedStorage):
+        return [torch.empty(0, dtype=torch.uint8).set_(value)]
+    if issubclass(kind, _IN_CTYPES):
+        return [_buffer(value, kind)]
     if issubclass(kind, _ALL_SEEN) or any(map(is_opaque, kind.__mro__)):
         return []
     numbers = _buffer(value, kind)
@@ -139,14 +164,14 @@ def given_numbers(value: Any, kind: type) -> list[object]:
     >>> given_numbers([1.0], list)
     []
     """
-    give = next(
-        (vars(base)["__array__"] for base in kind.__mro__ if "__array__" in vars(base)), None
-    )
-    if give is None or hasattr(kind, "__dask_graph__"):  # which computes, or has attributes
+    way = next((way for base in kind.__mro__ for way in _AS_ARRAY if way in vars(base)), None)
+    if way is None or hasattr(kind, "__dask_graph__"):  # which computes, or has attributes
         return []
     try:
-        size = math.prod(value.shape) if hasattr(kind, "shape") else len(value)
-        array = give(value) if size <= MOST_GIVEN else None
+        # A picture of Pillow's says its size alone.
+        shape = getattr(value, "shape" if hasattr(kind, "shape") else "size", None)
+        size = math.prod(shape) if isinstance(shape, tuple) else len(value)
+        array = _AS_ARRAY[way](value) if size <= MOST_GIVEN else None
         names = [getattr(value, name, None) for name in _NAMES]
     except Exception:  # it is not to be had here: on another device, in a file that is closed
         return []
@@ -181,8 +206,7 @@ def _buffer(value: Any, kind: type) -> bytes | None:
         view = memoryview(value)
     except (TypeError, ValueError, BufferError):
         return None
-    is_numbers = view.format.strip("@=<>!") in [*"?cbBhHiIlLqQnNefd"]
-    return view.format.encode() + view.tobytes() if is_numbers else None
+    return view.format.encode() + view.tobytes() if _OF_NUMBERS.fullmatch(view.format) else None
 
 
 def _made_from(value: Any, kind: type) -> Iterable[object]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import enum
 import functools
 import hashlib
 import math
 import re
+import sys
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -30,6 +32,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust.projects import plain_name
 from genrobust.reach.addresses import Addresses
+from genrobust.reach.binaries import extension_of, opened_by
 from genrobust.reach.contents import contents, dictionary, given_numbers, is_opaque
 from genrobust.reach.imports import (
     Folders,
@@ -274,8 +277,11 @@ class Walk:
             yield path, value.func
         elif kind is BuiltinFunctionType:
             self.emit("built-in", value.__qualname__)
+            self._follow_extension(value.__module__)
             if not isinstance(value.__self__, ModuleType):
                 yield path, value.__self__
+        elif issubclass(kind, ctypes.CDLL):
+            self.emit("library", opened_by(value))
         elif issubclass(kind, type):
             yield from self._follow_class(path, value, called=True)
         elif issubclass(kind, ModuleType):
@@ -399,6 +405,7 @@ class Walk:
             new = id(base) not in self.classes
             self.classes[id(base)] = base, called or self.classes.get(id(base), (base, False))[1]
             self.emit("class", base.__qualname__)
+            self._follow_extension(base.__module__)
             for name, value in vars(base).items() if new else ():
                 if name not in NO_CODE and not is_code(value):
                     self.emit(name)
@@ -414,7 +421,16 @@ class Walk:
             self.reached[id(module)] = module
             return
         self.emit("module", plain_name(name))
+        self._follow_extension(name)
         self.modules.setdefault(plain_name(name), space)
+
+    def _follow_extension(self, name: object) -> None:
+        """A module of one's own that is compiled: nothing but its file tells what it does."""
+        module = sys.modules.get(name) if isinstance(name, str) else None
+        if not isinstance(module, ModuleType) or self.libraries.has_module(module):
+            return
+        if told := extension_of(module):
+            self.emit("extension", told)
 
     def _follow_object(self, path: str, value: Any, kind: type) -> Steps:
         yield from self._follow_class(path, kind, called=False)

@@ -235,6 +235,16 @@ def test_code_that_is_not_reached_does_not_matter(place: Place) -> None:
     assert identity_of(place(NET, "")) == identity_of(place("\n# a remark\n" + NET, ""))
 
 
+def test_where_a_traced_graph_comes_from_does_not_matter(place: Place) -> None:
+    part = "class Part(nn.Module):\n    def forward(self, z): return z * @\n"
+    traced = "return genrobust.wrap(Net(), decode=lambda z: TRACED(z).view(-1, 1, 32, 32))\n"
+    text = NET.replace("return Net()", traced) + part
+    text += "from torch.fx import symbolic_trace\nTRACED = symbolic_trace(Part())\n"
+    one = identity_of(place(text, "0.75"))
+    assert identity_of(place("# A remark.\n" + text, "0.75")) == one
+    assert identity_of(place(text, "0.5")) != one
+
+
 @pytest.mark.slow
 def test_a_stopped_run_is_found_again_in_another_process(place: Place, tmp_path: Path) -> None:
     text = NET.replace("ones(1))", "ones(1))\n        self.s = {'a', 'b', 'c', 'd'}")

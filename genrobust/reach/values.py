@@ -26,6 +26,9 @@ UNSHARED = (tuple, frozenset, re.Pattern)
 #: Up to where a number may be somebody's choice; hashes are larger, and others in each process.
 LARGEST_NUMBER = 2**40
 
+#: Where torch.compile's objects lie in memory, and from which line torch.fx has a graph.
+_WHERE = {"_torchdynamo_wrapper_id", "_co_fields"}
+
 
 def as_plain(value: object) -> object:
     """The value, or what stands for it in every process.
@@ -113,7 +116,7 @@ def attributes(value: object, kind: type) -> Iterator[tuple[str, object]]:
 
 def lasting(name: str, attribute: Any, owner: object) -> object:
     """What an attribute is in every process: hooks are numbered, and the numbers count up."""
-    if name == "_torchdynamo_wrapper_id":  # where it lies in memory
+    if name in _WHERE:
         return None
     if "hash" in name and type(attribute) is int and abs(attribute) > LARGEST_NUMBER:
         return None  # kept so as not to be computed again

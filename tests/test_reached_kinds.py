@@ -324,6 +324,28 @@ def test_what_is_put_into_a_library_counts(
     assert seen[0] == seen[2] != seen[1]
 
 
+PARTS = """
+import torch
+from genrobust.reach import reach
+torch.linalg.norm = lambda z: {number}
+torch.fft.fft = lambda z: 2
+torch.special.expit = lambda z: 3
+def use(z): return torch.linalg.norm(z), torch.fft.fft(z), torch.special.expit(z)
+print(reach({{"use": use}}).code)
+"""
+
+
+def test_what_is_put_into_parts_of_a_library_is_told_alike_in_every_process() -> None:
+    told = [
+        subprocess.check_output(
+            [sys.executable, "-c", PARTS.format(number=number)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        for number, seed in ((1, "1"), (1, "2"), (1, "4"), (5, "1"))
+    ]
+    assert told[0] == told[1] == told[2] != told[3]
+
+
 def test_what_is_put_into_a_library_counts_for_those_who_may_use_it(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,9 +181,9 @@ class Walk:
     def visit_what_was_named(self) -> None:
         """Methods of classes and attributes of modules whose names some code uses, to the last."""
         done: set[tuple[int, str]] = set()
-        before = -1
-        while before != len(done):
-            before = len(done)
+        before = (-1, -1)
+        while before != (len(done), len(self.reached)):
+            before = len(done), len(self.reached)
             self._follow_said_modules()
             for kind, called in list(self.classes.values()):
                 for name, value in list(vars(kind).items()):
@@ -209,7 +209,7 @@ class Walk:
         """Modules of a library that some code names in another, as `linalg` in torch: what others
         put into these may count, and they themselves do not, as not all processes have them."""
         space = space_of(owner)
-        for part in (space[name] for name in self.names.used & space.keys()):
+        for part in (space[name] for name in sorted(self.names.used & space.keys())):
             if issubclass(type(part), ModuleType) and self.libraries.has_module(part):
                 self.reached[id(part)] = part
 

@@ -104,7 +104,7 @@ def test_a_success_is_what_lies_nearer_to_the_targets_reconstruction(
 
 
 def test_every_source_that_is_reconstructed_is_eligible(write: Writer) -> None:
-    suite = load_suite(str(write(target_ids=[0, 584, 597, 595])))
+    suite = load_suite(str(write(target_ids=[598, 584, 597, 595])))
     setting = prepare("vae", suite, Options()).loaded
     whole = suite.model_copy(update={"chunk_size": 4})
     (spec,) = plan(whole, "f", 0, "cpu")
@@ -113,7 +113,16 @@ def test_every_source_that_is_reconstructed_is_eligible(write: Writer) -> None:
     assert baseline.labels.tolist() == [KEPT] * 4
     assert baseline.target_reconstruction is not None
     of_targets = setting.scorer.verdict(baseline.target_reconstruction[None], baseline)
-    assert of_targets.tolist() == [KEPT, CHANGED, CHANGED, CHANGED]
+    assert of_targets.tolist() == [CHANGED] * 4
+
+
+@pytest.mark.parametrize("rule", ["distance", "damage"])
+def test_a_source_that_is_to_imitate_itself_is_refused(rule: str, write: Writer) -> None:
+    """It is never nearer to its target than to itself, and would count as robust."""
+    suite = load_suite(str(write(rule=rule, target_ids=[598, 1, 597, 595])))
+    assert suite.sample_ids[1] == 1
+    with pytest.raises(GenrobustError, match=r"gives the image 1 itself as its target, .* another"):
+        genrobust.bench("vae", suite)
 
 
 def test_the_nearer_of_two_points_is_said_of_each_draw() -> None:

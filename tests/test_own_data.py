@@ -254,9 +254,9 @@ def test_sources_are_drawn_evenly_while_classes_last(number: int) -> None:
 
 def test_a_target_is_another_picture_and_of_another_class_where_there_are_any() -> None:
     ids = [3, 5, 8, 13, 21, 34]
-    labels = torch.arange(40) % 3
+    labels, raw = torch.arange(40) % 3, torch.arange(40).byte().view(40, 1, 1, 1)
     for given in (labels, None):
-        found = [_targets(given, [first, *ids]) for first in range(40) if first not in ids]
+        found = [_targets(raw, given, [first, *ids]) for first in range(40) if first not in ids]
         for targets, first in zip(found, (i for i in range(40) if i not in ids), strict=True):
             for source, target in zip([first, *ids], targets, strict=True):
                 assert target in {first, *ids} - {source}
@@ -264,6 +264,17 @@ def test_a_target_is_another_picture_and_of_another_class_where_there_are_any() 
         assert {target for targets in found for target in targets} >= set(ids), (
             "each is one at times"
         )
+
+
+def test_no_source_aims_at_a_copy_of_itself() -> None:
+    """It would stand by distance, whatever the model does."""
+    ids, raw = list(range(30)), (torch.arange(30) % 3).byte().view(30, 1, 1, 1)
+    for chosen in (ids, ids[:2], [1, 4, 7, 9]):
+        targets = _targets(raw, None, chosen)
+        assert set(targets) <= set(chosen)
+        assert not any(raw[i] == raw[target] for i, target in zip(chosen, targets, strict=True))
+    with pytest.raises(GenrobustError, match="the 25 pictures that are drawn are all the same one"):
+        genrobust.bench(_Model(), data=torch.rand(1, 1, 16, 16).repeat(25, 1, 1, 1), **_CHEAP)
 
 
 def test_alpha_is_left_away_where_channels_are_turned() -> None:
@@ -822,6 +833,13 @@ def test_a_suite_has_two_sources_or_more(sources: int) -> None:
     pictures = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     with pytest.raises(GenrobustError, match=f"{sources} of the .* a suite needs two sources"):
         genrobust.bench(_Model(), data=pictures, **_CHEAP | {"sources": sources})
+
+
+@pytest.mark.parametrize("sources", [None, 1, 2])
+def test_one_picture_is_told_what_helps(sources: int | None) -> None:
+    """No number of sources does."""
+    with pytest.raises(GenrobustError, match=r"has one picture, .*; give two pictures or more"):
+        genrobust.bench(_Model(), data=torch.rand(1, 1, 16, 16), **_CHEAP | {"sources": sources})
 
 
 def test_labels_of_an_array_by_another_name_are_told_theirs(place: Path) -> None:

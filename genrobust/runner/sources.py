@@ -69,7 +69,7 @@ def _require_samples(suite: Suite, images: Images) -> None:
     """Sources and targets are images of the data set, each source once, of classes that it has.
 
     Raises:
-        GenrobustError: they are not, or a source is to imitate its own class.
+        GenrobustError: they are not, or a source is to imitate itself or its own class.
     """
     who = f"the suite '{suite.name}'"
     for name in ("sample_ids", "target_ids"):
@@ -86,7 +86,10 @@ def _require_samples(suite: Suite, images: Images) -> None:
             f"{who} names the image {twice} twice in sample_ids, which key the random draws; name "
             "each once"
         )
-    if not RULES.get(suite.rule).labelled:
+    rule = RULES.get(suite.rule)
+    if not rule.labelled:
+        if rule.targets or any(entry.goal == "targeted" for entry in suite.attacks):
+            _require_others(suite)
         return
     labels, targets = (images.labels_of(i).tolist() for i in (ids, suite.target_ids))
     count = len(DATASETS.get(suite.dataset).classes)
@@ -101,6 +104,20 @@ def _require_samples(suite: Suite, images: Images) -> None:
             raise GenrobustError(
                 f"{who} gives the image {i} a target of its own class, which it shows without an "
                 "attack; give it another target"
+            )
+
+
+def _require_others(suite: Suite) -> None:
+    """No source aims at itself, where an attack would find nothing to do.
+
+    Raises:
+        GenrobustError: one does.
+    """
+    for i, aim in zip(suite.sample_ids, suite.target_ids, strict=True):
+        if i == aim:
+            raise GenrobustError(
+                f"the suite '{suite.name}' gives the image {i} itself as its target, which it "
+                "shows without an attack; give it another target"
             )
 
 

@@ -88,9 +88,7 @@ def draw(
                 f"all pictures of '{data.place}' are of one class, and judges need two; put the "
                 "pictures of each class into a sub-folder of its own, or leave --judge out"
             )
-        if len(ids) < 2:
-            raise GenrobustError("a suite needs two sources, as one aims at the other")
-        targets = _targets(images.labels if judges else None, ids)
+        targets = _targets(images.raw, images.labels if judges else None, ids)
         name = reference.name
         refs = {judge: JudgeRef.of(name, judge) for judge in judges}
         how = "as given" if asked else f"from a short search on {model.name}"
@@ -195,6 +193,11 @@ def _attacks(labelled: bool) -> tuple[AttackEntry, ...]:
 
 
 def _number(place: str, asked: int | None, there: int) -> int:
+    if there < 2:
+        raise GenrobustError(
+            f"'{place}' has one picture, and a suite needs two sources, as one aims at the other; "
+            "give two pictures or more"
+        )
     if asked is None:
         return min(DRAWN, there)
     if asked < 2:
@@ -215,8 +218,12 @@ def _without_labels() -> str:
     return next(rule for rule in WITHOUT_LABELS if rule in RULES)
 
 
-def _targets(labels: Tensor | None, ids: list[int]) -> list[int]:
-    """For each source another, of a class that is drawn by key among the others."""
+def _targets(raw: Tensor, labels: Tensor | None, ids: list[int]) -> list[int]:
+    """For each source another, of a class that is drawn by key among the others.
+
+    Raises:
+        GenrobustError: there are no classes, and all pictures are the same one.
+    """
     of_kind: dict[int, list[int]] = {}
     for i in ids:
         of_kind.setdefault(0 if labels is None else int(labels[i]), []).append(i)
@@ -225,12 +232,27 @@ def _targets(labels: Tensor | None, ids: list[int]) -> list[int]:
         draws = generator("target", i)
         if labels is None:
             pick = int(torch.randint(len(ids) - 1, (), generator=draws))
-            targets.append(ids[pick + (pick >= place)])
+            targets.append(_unlike(raw, i, ids, pick + (pick >= place)))
             continue
         kinds = sorted(of_kind.keys() - {int(labels[i])})
         others = of_kind[kinds[int(torch.randint(len(kinds), (), generator=draws))]]
         targets.append(others[int(torch.randint(len(others), (), generator=draws))])
     return targets
+
+
+def _unlike(raw: Tensor, source: int, ids: list[int], first: int) -> int:
+    """The picture at a place in ``ids``, or after it, that is no copy of the source.
+
+    What aims at a copy is where it is to go, so that no attack could change it.
+    """
+    for place in range(first, first + len(ids)):
+        other = ids[place % len(ids)]
+        if not torch.equal(raw[other], raw[source]):
+            return other
+    raise GenrobustError(
+        f"the {len(ids)} pictures that are drawn are all the same one, and a source aims at "
+        "another; give pictures that differ"
+    )
 
 
 def _radii(

@@ -68,6 +68,11 @@ def anywhere(self: Linf, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Te
     return x_adv.clamp(0, 1)
 
 
+def shrunk(kept: Tensor, whole: Tensor) -> Tensor:
+    """As much shorter for all images as for the one that lies farthest outside."""
+    return whole * (kept.abs().amax((1, 2, 3)) / whole.abs().amax((1, 2, 3))).min()
+
+
 NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
     "stays": ({"project": lambda s, a, x, r: x.clone()}, "moves images that are inside the ball"),
     "stays for one radius": (
@@ -94,6 +99,14 @@ NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
         "where 1 is needed, of a gradient of about 1e-25",
     ),
     "NaN": ({"length": lambda s, c: L.length(c) * torch.nan, "project": anywhere}, "NaN"),
+    "one length for the batch": (
+        {"length": lambda s, c: c.abs().amax().expand(len(c))},
+        r"something else by length\(\) beside others than alone",
+    ),
+    "one step for the batch": (
+        {"project": lambda s, a, x, r: x + shrunk(L.project(a, x, r) - x, a - x), "is_box": False},
+        r"something else by project\(\) beside others than alone",
+    ),
     "below 0": ({"length": lambda s, c: -L.length(c), "project": anywhere}, r"length\(\) of -"),
     "square": ({"length": lambda s, c: L.length(c) ** 2}, "another length than half"),
     "a column": ({"length": lambda s, c: L.length(c)[:, None]}, r"shape \(3, 1\) by length"),
@@ -203,6 +216,11 @@ def dice(self: Rule, images: Tensor, sources: Sources) -> Tensor:
     return torch.randint(2, (len(images),))
 
 
+def of_the_batch(self: Rule, images: Tensor, sources: Sources) -> Tensor:
+    light = images.flatten(1).mean(1)
+    return torch.where(light < light.mean(), CHANGED, KEPT)
+
+
 def writes_images(self: Rule, images: Tensor, sources: Sources) -> Tensor:
     return (images.sub_(1).flatten(1).sum(1) > 0).long()
 
@@ -219,6 +237,11 @@ def drawn_elsewhere() -> Callable[..., Tensor]:
 TRIED: dict[str, tuple[Callable[..., Tensor], bool, str]] = {
     "draws": (dice, False, r"gave other verdicts by its {}\(\) .*draws = True"),
     "draws from its own": (drawn_elsewhere(), True, r"gave other verdicts by its {}\(\) .*torch's"),
+    "goes by the batch": (
+        of_the_batch,
+        False,
+        r"gave an image another verdict by its {}\(\) beside",
+    ),
     "writes to the images": (writes_images, False, r"wrote by its {}\(\) to the images"),
     "writes to the sources": (
         writes_sources,
@@ -234,7 +257,7 @@ def test_a_rule_is_tried_before_its_verdicts_count(case: str, question: str) -> 
     answer, draws, said = TRIED[case]
     scorer = Scorer(told(draws=draws, **{question: answer}), genrobust.load_model("vae"), 0)
     sources = replace(sources_of(range(40)), labels=torch.ones(40).long())
-    x = torch.ones(40, 1, 1, 1)
+    x = torch.linspace(0.5, 1, 40).view(40, 1, 1, 1)
     with pytest.raises(GenrobustError, match="the rule 'told' " + said.format(question)):
         scorer.try_rule(x, x.clone(), sources)
 

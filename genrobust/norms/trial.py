@@ -15,6 +15,9 @@ from genrobust.seeding import generator
 #: The shape of the images that a norm is tried on.
 SHAPE = (3, 1, 32, 32)
 
+#: How large their changes are, so that what is said of one would not do for all.
+SIZES = (1.0, 0.7, 0.4)
+
 #: By how much of it a length may be off: norms sum up thousands of rounded numbers.
 OFF = 1e-3
 
@@ -36,7 +39,8 @@ def try_norm(norm: Norm) -> None:
         GenrobustError: it does not.
     """
     _try_names_and_numbers(norm)
-    x, noise = _drawn("x", 0.25, 0.75), _drawn("change", -1, 1)
+    x = _drawn("x", 0.25, 0.75)
+    noise = _drawn("change", -1, 1) * torch.tensor(SIZES).view(-1, 1, 1, 1)
     _try_length(norm, noise)
     _try_steepest(norm, noise, x)
     _try_project(norm, x, noise)
@@ -124,6 +128,7 @@ def _numbers(norm: Norm, name: str, call: Callable[..., Tensor], change: Tensor)
     """What it says of changes that are not 0: a positive number for each."""
     found = _left_alone(norm, name, call, change)
     _require_shape(norm, name, found, SHAPE[:1])
+    _require_one_by_one(norm, name, call, found, change)
     _require(norm, bool((found > 0).all()), f"has a {name}() of {_span(found)} of a change")
     return found
 
@@ -132,7 +137,18 @@ def _images(norm: Norm, name: str, call: Callable[..., Tensor], *given: Tensor |
     found = _left_alone(norm, name, call, *given)
     _require_shape(norm, name, found, SHAPE)
     _require(norm, found.dtype == torch.float32, f"turns float32 into {found.dtype} by {name}()")
+    _require_one_by_one(norm, name, call, found, *given)
     return found
+
+
+def _require_one_by_one(
+    norm: Norm, name: str, call: Callable[..., Tensor], found: Tensor, *given: Tensor | float
+) -> None:
+    """An image is treated by itself, whatever is beside it."""
+    parts = (v.split(1) if isinstance(v, Tensor) else [v] * len(found) for v in given)
+    alone = torch.cat([call(*one) for one in zip(*parts, strict=True)])
+    same = torch.allclose(alone, found, rtol=OFF, atol=1e-4 * float(found.abs().max()))
+    _require(norm, same, f"gives an image something else by {name}() beside others than alone")
 
 
 def _left_alone(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,9 @@ from genrobust.rules.base import RULES, Rule, Sources
 from genrobust.runner.constant import Constant
 from genrobust.seeding import seeded
 from genrobust.suites.suite import Suite
+
+#: Of so many sources a rule from outside is asked one by one.
+FEW = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +100,7 @@ class Scorer:
 
     @torch.no_grad()
     def try_rule(self, x: Tensor, images: Tensor, sources: Sources) -> None:
-        """Ask a rule from outside twice before its verdicts count; ours are tested.
+        """Ask a rule from outside more than once before its verdicts count; ours are tested.
 
         Args:
             x: the sources.
@@ -105,8 +108,8 @@ class Scorer:
             sources: all that it may know.
 
         Raises:
-            GenrobustError: it gave other verdicts, or wrote to what it was given; as by
-                :meth:`verdict`.
+            GenrobustError: it gave other verdicts when it was asked again, or of images beside
+                others than alone, or wrote to what it was given; as by :meth:`verdict`.
         """
         if is_ours(self.rule):
             return
@@ -130,6 +133,24 @@ class Scorer:
                     "the same images; let it keep nothing and draw nothing, or, in look(), draw "
                     "from torch's generators and say draws = True"
                 )
+            self._try_alone(question, ask, given.flip(0), sources)
+
+    def _try_alone(
+        self,
+        question: str,
+        ask: Callable[[Tensor, Sources], Tensor],
+        images: Tensor,
+        sources: Sources,
+    ) -> None:
+        """Of images, not each source's own, verdicts do not depend on what is beside them."""
+        few = torch.arange(min(FEW, len(images)))
+        alone = torch.cat([ask(images[i], sources[i]) for i in few.split(1)])
+        if not torch.equal(alone, ask(images[few], sources[few])):
+            raise GenrobustError(
+                f"the rule '{self.rule.name}' gave an image another verdict by its {question}() "
+                "beside others than alone, and which are beside it changes with a run; let it "
+                "treat images one by one, as by images.flatten(1).mean(1) in place of images.mean()"
+            )
 
     @torch.no_grad()
     def verdict(self, images: Tensor, sources: Sources, *, clean: bool = False) -> Tensor:

@@ -25,6 +25,8 @@ from genrobust.drawing import axes
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
 from genrobust.metrics import disentanglement_of
 from genrobust.models.weights import read_state_dict
+from genrobust.runner.options import Options
+from genrobust.runner.prepare import prepare
 from genrobust.suites import load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -167,11 +169,14 @@ def test_values_without_their_option() -> None:
 
 
 def test_a_radius_in_bytes_is_noticed() -> None:
+    """Of an option or of a suite's file."""
     suite = load_suite("digits")
-    with pytest.warns(GenrobustWarning, match=r"eps 8 is more .* 8 of 255 is 0.0314"):
-        suite.with_eps([0.1, 8.0])
-    assert suite.with_eps([1.0]).eps == (1.0,)
-    assert suite.with_norm("l2").with_eps([32.0]).eps == (32.0,)
+    of_file, wide = suite.model_copy(update={"eps": (0.1, 8.0)}), Options(eps=(0.1, 8.0))
+    for given, options in ((suite, wide), (of_file, Options())):
+        with pytest.warns(GenrobustWarning, match=r"eps 8 is more .* 8 of 255 is 0.0314"):
+            prepare("vae", given, options)
+    prepare("vae", suite, Options(eps=(1.0,)))
+    prepare("vae", suite, Options(norm="l2", eps=(32.0,)))
 
 
 def test_names_are_found_whatever_their_letters_size() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +78,7 @@ def draw(
     """
     chosen = rule or ("agreement" if judges else _without_labels())
     who = _roles(chosen, judges)
-    asked = grid(radii, NORM, math.prod(model.input_shape))
+    asked = grid(radii)
     with data_at(data_root):
         reference, images, ids, told = _taken(model, data, sources, bool(judges), data_root)
         kinds = 0 if images.labels is None else len(images.labels[ids].unique())

@@ -6,7 +6,6 @@ import hashlib
 import math
 import re
 import shlex
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from genrobust.attacks.base import make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.batch import Goal
 from genrobust.data.base import DATASETS, Split, data_at
-from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
+from genrobust.errors import GenrobustError, in_a_line
 from genrobust.judges import load_judge, roles
 from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
@@ -279,11 +278,10 @@ class Suite(Frozen):
 
     def with_eps(self, eps: list[float]) -> Suite:
         """The suite on another grid."""
-        pixels = math.prod(DATASETS.get(self.dataset).image_shape)
-        return self.model_copy(update={"eps": grid(eps, self.norm, pixels)})
+        return self.model_copy(update={"eps": grid(eps)})
 
 
-def grid(eps: Sequence[float], norm: str, pixels: int) -> tuple[float, ...]:
+def grid(eps: Sequence[float]) -> tuple[float, ...]:
     """Radii as a suite has them, ascending and each once.
 
     Raises:
@@ -294,14 +292,6 @@ def grid(eps: Sequence[float], norm: str, pixels: int) -> tuple[float, ...]:
             raise GenrobustError(
                 f"eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as 0.1"
             )
-    apart = load_norm(norm).reach(pixels)
-    if max(eps, default=0) > apart:
-        warnings.warn(
-            f"eps {max(eps):g} is more than any two images are apart ({apart:g} under {norm}): "
-            "pixels are in [0, 1], so that 8 of 255 is 0.0314",
-            GenrobustWarning,
-            stacklevel=3,
-        )
     return tuple(sorted(set(eps)))
 
 

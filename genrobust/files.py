@@ -73,14 +73,16 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
-def is_there(path: Path) -> bool:
+def is_there(path: str | Path) -> bool:
     """Whether something is at a path; nothing is where no path can be, such as a very long name.
 
-    >>> is_there(Path("x" * 300)), is_there(Path("."))
-    (False, True)
+    An empty word is none either, which as a Path is the current folder.
+
+    >>> is_there("x" * 300), is_there(Path(".")), is_there("")
+    (False, True, False)
     """
     try:
-        return path.exists()
+        return path != "" and Path(path).exists()
     except (OSError, ValueError):
         return False
 

@@ -296,6 +296,27 @@ def test_every_command_is_tried() -> None:
     assert found | listed() - groups == set(BAD)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model", "bench", "--model", ""),
+        ("model", "check", ""),
+        ("model", "train", "--model", ""),
+        ("suite", "bench", "--model", "vae", "--suite", ""),
+        ("suite", "show", "suite", ""),
+        ("dataset", "check", "vae", "--dataset", ""),
+        ("dataset", "train", "--model", "vae", "--dataset", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_word_is_not_the_current_folder(words: tuple[str, ...]) -> None:
+    """As it is where a variable of the shell is not set."""
+    kind, *typed = words
+    done = CliRunner().invoke(app, typed)
+    assert done.exit_code == 2
+    assert f"Error: unknown {kind} ''; known: " in done.output
+
+
 @pytest.mark.parametrize("name", ["", " "])
 def test_an_empty_name_is_refused_and_not_taken_as_none(name: str, tmp_path: Path) -> None:
     said = "the name of a run is empty; give what it and its model are called, or leave it out"

@@ -32,7 +32,7 @@ def train_one(
         raise GenrobustError("give one of --model NAME and --judge ARCHITECTURE")
     if beside and judge is None:
         raise GenrobustError("--beside is about judges; give it with --judge ARCHITECTURE")
-    name = model or f"judge-{judge}"
+    name = f"judge-{judge}" if model is None else model
     folder = out or Path("genrobust-training") / dataset / name
     cards = []
     for one in [seed] if seeds is None else range(seed, seed + seeds):

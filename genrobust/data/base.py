@@ -231,7 +231,7 @@ def _is_shape(found: object) -> bool:
 
 def _require_no_place(name: str) -> None:
     """Of pictures at a place more has to be said than where they are, unless a suite is drawn."""
-    if files.is_there(Path(name.partition(":")[0])):
+    if files.is_there(name.partition(":")[0]):
         raise GenrobustError(
             f"'{name}' is no data set that is registered; of pictures of your own say behind it at "
             "what shape they are read, and of how many classes they are where these count: "

@@ -123,9 +123,9 @@ def is_published(reference: str) -> bool:
     """
     if reference.startswith(HUB):
         return True
-    place = Path(reference)
-    if reference in MODELS or not files.is_there(place):
+    if reference in MODELS or not files.is_there(reference):
         return False
+    place = Path(reference)
     return place.is_dir() or bool(_trained_at(place))
 
 

@@ -372,7 +372,7 @@ def load_suite(name: str, data_root: str | Path | None = None) -> Suite:
     """
     if name.endswith(".json"):
         return read_suite(Path(name))
-    if name not in SUITES and (name in DATASETS or files.is_there(Path(name))):
+    if name not in SUITES and (name in DATASETS or files.is_there(name)):
         raise GenrobustError(
             f"'{name}' is data and no suite; one is drawn from it by --data {shlex.quote(name)} "
             "(data=)"

@@ -155,6 +155,19 @@ def test_a_working_folder_that_is_not_in_utf8_is_said(
     assert "genrobust-runs' is not in UTF-8" in " ".join(found.output.split())
 
 
+def test_a_working_folder_that_was_removed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.chdir(tmp_path / "scratch")
+    (tmp_path / "scratch").rmdir()
+    for words in (["bench", "--model", "vae"], ["list", "attacks"], ["suite", "make", "--help"]):
+        found = CliRunner().invoke(app, words)
+        helps = "--help" in words
+        assert found.exit_code == (0 if helps else 2)
+        assert helps != ("the current folder is not there" in found.output)
+
+
 def test_a_name_that_another_mode_of_python_reads_is_no_wrong_one() -> None:
     found = CliRunner().invoke(app, ["status", "\udcc3\udcbc"])
     assert found.exit_code == 2

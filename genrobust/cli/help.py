@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
@@ -87,6 +88,7 @@ class Command(TyperCommand):
         except _USAGE as problem:
             problem.message += _advice(problem, typed)
             raise
+        _require_folder(ctx)
         parameters: list[Any] = [*self.params]
         for one in parameters:
             if reason := unkept(ctx.params.get(one.name)):
@@ -119,6 +121,16 @@ class App(typer.Typer):
 #: What typer raises for what cannot be parsed, of its own or of click's by its version: no type
 #: that is known before says that it has a message.
 _USAGE: Any = typer.BadParameter.__mro__[1]
+
+
+def _require_folder(ctx: Any) -> None:
+    """The current folder has not been removed meanwhile, where no path, and no torch, would be."""
+    try:
+        Path.cwd()
+    except OSError as problem:
+        raise _USAGE(
+            f"the current folder is not there ({problem.strerror}); go to one that is, by cd", ctx
+        ) from problem
 
 
 def _advice(problem: Any, typed: list[str]) -> str:

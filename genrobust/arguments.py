@@ -153,7 +153,7 @@ def tensor(name: str, value: Any) -> Tensor:
     An array may have another byte order than this machine, as files of numpy's may.
 
     Raises:
-        GenrobustError: it is none of these, holds complex numbers, or has no data.
+        GenrobustError: it is none of these, holds complex numbers, has no data, or lacks some.
 
     Example:
         >>> tensor("x", np.zeros((2, 3))).shape
@@ -164,6 +164,11 @@ def tensor(name: str, value: Any) -> Tensor:
     """
     found = value
     if not isinstance(value, Tensor):
+        if np.ma.is_masked(value):
+            raise GenrobustError(
+                f"{name} is an array of which {np.ma.count_masked(value)} numbers are masked; "
+                "give numbers for these, such as by .filled(0)"
+            )
         try:
             array = np.array(value)
             found = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
@@ -171,7 +176,8 @@ def tensor(name: str, value: Any) -> Tensor:
             raise GenrobustError(
                 f"{name} is {_shown(value)}; give a tensor or an array of numbers"
             ) from problem
-    if found.is_meta or found.is_complex() or found.is_quantized or found.layout != torch.strided:
+    plain = not (found.is_meta or found.is_complex() or found.is_quantized or found.is_nested)
+    if not plain or found.layout != torch.strided:
         raise GenrobustError(
             f"{name} is {_shown(found)}; give a plain tensor of real numbers, with its data"
         )
@@ -292,6 +298,8 @@ def _bare(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     """A value as a sentence can hold it."""
+    if isinstance(value, Tensor) and value.is_nested:
+        return "a nested tensor"
     if isinstance(value, (Tensor, np.ndarray)):
         return f"a {type(value).__name__} of {value.dtype} and shape {tuple(value.shape)}"
     short = isinstance(value, (str, bytes, int, float, list, tuple, type(None)))

@@ -240,6 +240,8 @@ ARRAY = np.random.default_rng(0).random((6, 8, 9, 3))
         (np.array([None, "a"]), "images is a ndarray of object"),
         (ARRAY.astype(complex), "images are torch.complex128; give bytes"),
         (torch.eye(8)[None].to_sparse(), "give a plain tensor of real numbers"),
+        (torch.nested.nested_tensor([torch.eye(8)] * 2), "a nested tensor; give a plain tensor"),
+        (np.ma.masked_less(np.eye(8)[None], 1), r"56 numbers are masked; .* \.filled\(0\)"),
         (np.zeros((6, 3, 0, 0), "uint8"), "the data holds no images"),
         ([None] * 6, "item 4 of a list: the picture is None; give a tensor or an array"),
         (["4.png"] * 6, "item 4 of a list: the picture is '4.png'"),

@@ -195,7 +195,7 @@ def numbers(name: str, given: Any) -> Tensor:
         >>> numbers("images", np.arange(3, dtype=">i4")[::-1])
         tensor([2, 1, 0], dtype=torch.int32)
     """
-    if isinstance(given, Tensor):
+    if isinstance(given, Tensor) or np.ma.is_masked(given):
         return tensor(name, given)
     try:
         array = np.asarray(given)

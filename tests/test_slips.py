@@ -181,13 +181,17 @@ def test_values_without_their_option() -> None:
     assert "an option stands before each of its values" in found.output
 
 
-def test_a_radius_in_bytes_is_noticed() -> None:
+def test_a_radius_in_bytes_is_noticed(tmp_path: Path) -> None:
     """Of an option or of a suite's file."""
     suite = load_suite("digits")
     of_file, wide = suite.model_copy(update={"eps": (0.1, 8.0)}), Options(eps=(0.1, 8.0))
     for given, options in ((suite, wide), (of_file, Options())):
         with pytest.warns(GenrobustWarning, match=r"eps 8 is more .* 8 of 255 is 0.0314"):
             prepare("vae", given, options)
+    model = ("--model", "examples/own_images.py:VAE")
+    words = ["suite", "make", *model, "--data", "sprites?channels=rgb", "--sources", "2"]
+    words += ["--eps", "8", "--out", str(tmp_path / "wide.json")]
+    assert "Warning: eps 8 is more" in CliRunner().invoke(app, words).output
     prepare("vae", suite, Options(eps=(1.0,)))
     prepare("vae", suite, Options(norm="l2", eps=(32.0,)))
 

@@ -70,6 +70,7 @@ def make(
     from genrobust.names import part_of
     from genrobust.runner.options import Options
     from genrobust.runner.own import drawn_for, referred
+    from genrobust.suites.suite import warn_of_wide
 
     if out.suffix != ".json":
         raise GenrobustError(f"--out is '{out}'; a suite's file ends in .json")
@@ -90,6 +91,7 @@ def make(
             f"'{out}' is there already, and is not this suite; records may be of it: give another "
             "--out, or remove it first"
         )
+    warn_of_wide(suite)
     files.write_text(out, content)
     typer.echo(f"{told(suite)}\n{out}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 
@@ -13,10 +12,9 @@ from genrobust.attacks.base import make_attack
 from genrobust.data.base import DATASETS, Images, is_reference, load_images
 from genrobust.data.reference import reference_images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.norms import load_norm
 from genrobust.rules.base import RULES
 from genrobust.runner.options import Options
-from genrobust.suites.suite import Suite
+from genrobust.suites.suite import Suite, warn_of_wide
 from genrobust.threat import TOLERANCE
 
 #: How many training images are handed to attacks that need some.
@@ -55,7 +53,7 @@ def images_of(suite: Suite, options: Options) -> Images:
             "by judges, which need them; give a suite with the rule 'distance'"
         )
     _require_samples(suite, images)
-    _warn_of_wide(suite, math.prod(images.shape))
+    warn_of_wide(suite)
     ids = [*suite.sample_ids, *suite.target_ids]
     lowest, highest = 1.0, 0.0
     for first in range(0, len(ids), AT_ONCE):
@@ -131,18 +129,6 @@ def _require_range(low: float, high: float, suite: Suite) -> None:
             f"the {suite.split} images of '{suite.dataset}' have pixels from {low:.4g} to "
             f"{high:.4g} where [0, 1] is allowed; let the data set give bytes, or floats in [0, 1] "
             "such as images / 255"
-        )
-
-
-def _warn_of_wide(suite: Suite, pixels: int) -> None:
-    """A radius in bytes, of an option or a suite's file, breaks every model."""
-    widest, apart = max(suite.eps), load_norm(suite.norm).reach(pixels)
-    if widest > apart:
-        warnings.warn(
-            f"eps {widest:g} is more than any two images are apart ({apart:g} under {suite.norm}): "
-            "pixels are in [0, 1], so that 8 of 255 is 0.0314",
-            GenrobustWarning,
-            stacklevel=2,
         )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import shlex
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from genrobust.attacks.base import make_attack
 from genrobust.attacks.standard import MEMBERS
 from genrobust.batch import Goal
 from genrobust.data.base import DATASETS, Split, data_at
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.judges import load_judge, roles
 from genrobust.names import is_part
 from genrobust.norms import NormName, load_norm
@@ -293,6 +294,19 @@ def grid(eps: Sequence[float]) -> tuple[float, ...]:
                 f"eps is {radius}; it must be a finite eps from 0 up to {MAX_EPS:g}, such as 0.1"
             )
     return tuple(sorted(set(eps)))
+
+
+def warn_of_wide(suite: Suite) -> None:
+    """Say so where a radius, of an option or a file, is in bytes: it breaks every model."""
+    pixels = math.prod(DATASETS.get(suite.dataset).image_shape)
+    widest, apart = max(suite.eps), load_norm(suite.norm).reach(pixels)
+    if widest > apart:
+        warnings.warn(
+            f"eps {widest:g} is more than any two images are apart ({apart:g} under {suite.norm}): "
+            "pixels are in [0, 1], so that 8 of 255 is 0.0314",
+            GenrobustWarning,
+            stacklevel=3,
+        )
 
 
 def require_judges(rule: type[Rule], scorers: int, attacker: bool) -> None:

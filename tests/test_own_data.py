@@ -842,6 +842,13 @@ def test_one_picture_is_told_what_helps(sources: int | None) -> None:
         genrobust.bench(_Model(), data=torch.rand(1, 1, 16, 16), **_CHEAP | {"sources": sources})
 
 
+def test_what_ships_is_benched_on_a_suite_that_is_drawn_from_its_data_set(place: Path) -> None:
+    """At the shape that it was trained at, which is not that of the files."""
+    record = genrobust.bench("vae", data="digits", **_CHEAP | {"sources": 3})
+    assert (record.suite.dataset, record.scores.sources) == ("digits", 3)
+    assert "ready" in _run("check", "vae", "--data", "digits")
+
+
 def test_labels_of_an_array_by_another_name_are_told_theirs(place: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (6, 3, 16, 16), "uint8")
     np.savez("mine.npz", images=pictures, label=np.arange(6) % 3)

@@ -109,7 +109,7 @@ def loaded_on(
     from genrobust.data.base import data_at
     from genrobust.models import load_model
     from genrobust.runner.options import Options
-    from genrobust.runner.own import referred
+    from genrobust.runner.own import as_built, referred
 
     if data is None:
         images = load_images(dataset, "test", data_root)
@@ -118,8 +118,9 @@ def loaded_on(
     reference, options = referred(data, Options(data_root=data_root))
     root = None if options.data_root is None else Path(options.data_root)
     native = reference.native("test", root)
+    built = as_built(model, reference, weights, root)
     with data_at(root):
-        loaded = load_model(model, native.name, weights, batch_size)
+        loaded = load_model(model, built.name, weights, batch_size)
     few = min(8, native.pictures("test", root).count)
     taken, told = replace(native, shape=loaded.input_shape, draw=few).read("test", root)
     typer.echo(f"pictures      {few} of '{reference.place}', {told}")

@@ -11,12 +11,14 @@ from torch import nn
 
 from genrobust import files
 from genrobust.arguments import usable_device, whole
-from genrobust.data.base import DATASETS
+from genrobust.data.base import DATASETS, Dataset
 from genrobust.data.reference import Reference, apart
 from genrobust.errors import GenrobustError
 from genrobust.judges.load import judges_at
+from genrobust.models import MODELS
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
+from genrobust.models.zoo import zoo_card
 from genrobust.names import short_hash
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import wrapped
@@ -96,7 +98,7 @@ def drawn_for(
     """
     root = None if options.data_root is None else Path(options.data_root)
     with left_as_it_was(model), judges_at(options.judge_root):
-        native = data.native("test", root)
+        native = as_built(model, data, options.weights, root)
         ready = wrapped(model, native.name, native.image_shape, options)
         ready.module.to(usable_device(options.device)).eval()
         return draw(
@@ -108,6 +110,18 @@ def drawn_for(
             radii=radii_of(options),
             data_root=root,
         )
+
+
+def as_built(model: object, data: Reference, weights: object, root: Path | None) -> Dataset:
+    """The data that a model is built for: what ships, for its data set; else at the own shape.
+
+    Raises:
+        GenrobustError: the pictures are not there.
+    """
+    ours = weights is None and model in MODELS and data.place in DATASETS
+    if ours and zoo_card(str(model), data.place) is not None:
+        return DATASETS.get(data.place)
+    return data.native("test", root)
 
 
 def drawn_before(suite: Suite, data: Reference, sources: int | None) -> Suite:

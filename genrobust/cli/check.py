@@ -40,7 +40,9 @@ def _lines_of(loaded: GenerativeModel, found: ModelCheck, compared: Fidelity) ->
     yield f"latents       {found.latents}"
     yield f"parameters    {loaded.parameters:,}"
     yield f"pixels        {found.lowest:.3f} to {found.highest:.3f}"
-    yield f"forward       {_FORWARD.get(compared.status, compared)}"
+    # What is equal needs no word, but by another way than a forward.
+    own = compared.what if compared.status == "equal" and not compared.mend else ""
+    yield f"forward       {own or _FORWARD.get(compared.status, compared)}"
     if loaded.deploy is not None:
         yield "deployment    a path of its own; attacks differentiate through encode and decode"
     if loaded.draws > 1:

@@ -2,8 +2,8 @@
 
 An encoder's (mean, standard deviation) has the shape of a (mean, log-variance), and a quantiser
 that lives in ``forward`` is missing from ``decode(encode(x))``: no shape tells. So ``forward`` is
-asked. Where it draws, its noise is held at 0, which shows the code that it decodes, and at 1, which
-shows the spread about it.
+asked, or a method such as ``reconstruct`` where it gives no picture. Where it draws, its noise is
+held at 0, which shows the code that it decodes, and at 1, which shows the spread about it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from genrobust.models.own_forward import OwnForward, OwnPicture, apart
 from genrobust.models.spreads import SPREADS, reading_of
 from genrobust.models.unlikely import unlikely
 from genrobust.models.views import UNITS
+from genrobust.models.ways import FORWARD, ways_of
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
 
@@ -150,25 +151,37 @@ def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
 def _compared(
     model: GenerativeModel, x: Tensor, real: bool = False, exact: bool = False
 ) -> tuple[Fidelity, list[Finding]]:
-    own = OwnForward(model, exact)
-    if not own.exists:
+    ways = [OwnForward(model, exact, way) for way in ways_of(model.module)]
+    if not ways:
         return Fidelity("no forward"), []
     with HeldNoise(0.0):
         decided = _decided(model, x)
         # Forward may add up the same distances in another order, and so choose another of two.
         x = x[decided] if decided.any() else x
         ours = model.reconstruct(x).double()
-    found = own.nearest(x, ours)
-    if found is None:
+    for own in ways:
+        found = own.nearest(x, ours)
+        if found is not None:
+            return _beside(model, x, own, found, ours, real)
+    own = ways[0]
+    if own.exists:
         return Fidelity("not compared", what=own.why), _untold(own)
+    return Fidelity("no forward"), []
+
+
+def _beside(
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor, real: bool
+) -> tuple[Fidelity, list[Finding]]:
+    """What is scored beside the picture that the module gives."""
     difference = float((found.pixels - ours).square().mean().sqrt())
     findings: list[Finding | None] = [_written(own)]
     if apart(found.pixels, ours) <= found.allowed or _is_alike(model, own, x, found):
         findings += [_nearer(model, x, own, found)] if real else []
         findings.append(_spread(model, x, own, found, ours))
-        return Fidelity("equal", difference), [f for f in findings if f]
+        what = "" if own.name == FORWARD.name else f"its {own.name} gives what is scored"
+        return Fidelity("equal", difference, what), [f for f in findings if f]
     if model.deploy is not None or model.draws > 1:
-        what = "deploy= or draws= says what is scored, which is not what forward gives"
+        what = f"deploy= or draws= says what is scored, which is not what {own.name} gives"
         return Fidelity("declared", difference, what), []
     findings.append(_path(model, x, own, found, difference))
     return Fidelity("differs", difference), [f for f in findings if f]
@@ -192,8 +205,8 @@ def _written(own: OwnForward) -> Finding | None:
         return None
     names = ", ".join(f"'{name}'" for name in own.writes)
     return Finding(
-        f"its forward writes to {names} in eval mode, so that what it gives may hang on what went "
-        "through it before; scored is the module as it was given",
+        f"its {own.name} writes to {names} in eval mode, so that what it gives may hang on what "
+        "went through it before; scored is the module as it was given",
         "write there in train mode alone (if self.training)",
         differs=False,
     )
@@ -224,8 +237,8 @@ def _path(
     reading = None if gaussian is None else reading_of(model, x, gaussian)
     if reading and _shows(model, x, reading.numbers, found.pixels, found.allowed):
         return Finding(
-            f"forward decodes what is read as {reading.kind.name}, and genrobust what is read as "
-            f"the mean; the pictures differ {measured}",
+            f"{own.name} decodes what is read as {reading.kind.name}, and genrobust what is read "
+            f"as the mean; the pictures differ {measured}",
             reading.turned(),
         )
     random = ", draws=16" if found.noise else ""
@@ -235,15 +248,15 @@ def _path(
 
     pair = own.code(x, found.view, is_decoded)
     what = (
-        f"the module's forward gives other pictures than decode(encode(x)), which is scored, "
+        f"the module's {own.name} gives other pictures than decode(encode(x)), which is scored, "
         f"{measured}: it may normalise, flatten, quantise or transform on the way"
     )
     if pair and model.condition is None:
-        return Finding(what, f"pass encode=lambda x: {pair}, the code that forward decodes")
+        return Finding(what, f"pass encode=lambda x: {pair}, the code that {own.name} decodes")
     return Finding(
         what,
         f"pass deploy=lambda x: {own.source(found.view)}{random}, or do in encode= or decode= what "
-        "forward does",
+        f"{own.name} does",
     )
 
 
@@ -264,8 +277,8 @@ def _nearer(
     if others.get(best, torch.inf) >= min(BETTER * ours, LEARNED * constant):
         return None
     return Finding(
-        f"forward also gives a picture whose squared error is {others[best]:.4g}, and that of what "
-        f"is scored, its {own.source(found.view)}, is {ours:.4g}",
+        f"{own.name} also gives a picture whose squared error is {others[best]:.4g}, and that of "
+        f"what is scored, its {own.source(found.view)}, is {ours:.4g}",
         f"pass deploy=lambda x: {own.source(best)} if that is what people get",
     )
 
@@ -304,7 +317,7 @@ def _normal_spread(
     if not loud:
         return None  # the noise is not of the picture
     if gaussian is None:
-        halves = _halves(model, x, found)
+        halves = _halves(model, x, own, found)
         return None if halves is None else [halves]
 
     def gives(std: Tensor) -> bool:
@@ -316,13 +329,13 @@ def _normal_spread(
     reading = reading_of(model, x, gaussian)
     for kind in SPREADS:
         if kind is not reading.kind and gives(kind.std(reading.numbers).nan_to_num()):
-            what = f"what is read as {reading.kind.name} is {kind.name}, as its forward draws"
+            what = f"what is read as {reading.kind.name} is {kind.name}, as its {own.name} draws"
             return [Finding(what, reading.typed(kind))]
     if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
     what = (
-        "forward draws codes with another spread than the second of the encoder's two says as a "
-        "log-variance"
+        f"{own.name} draws codes with another spread than the second of the encoder's two says as "
+        "a log-variance"
     )
     return [Finding(what, "pass encode=, a function that returns (mean, logvar)")]
 
@@ -342,8 +355,8 @@ def _drawn_spread(
     if still or wanted / SPREAD <= moves <= wanted * SPREAD:
         return []
     what = (
-        f"its forward draws pictures that vary {moves / max(wanted, 1e-12):.2g} times as much as "
-        "those of its codes, so that nothing confirms what is read as the log-variance"
+        f"its {own.name} draws pictures that vary {moves / max(wanted, 1e-12):.2g} times as much "
+        "as those of its codes, so that nothing confirms what is read as the log-variance"
     )
     mend = (
         "if it is something else, such as a standard deviation or a width, pass encode=, a "
@@ -352,7 +365,9 @@ def _drawn_spread(
     return [Finding(what, mend, differs=False)]
 
 
-def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> Finding | None:
+def _halves(
+    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
+) -> Finding | None:
     """A code of which decode takes one half, and the other is the spread that forward draws."""
     with HeldNoise(0.0):
         posterior = model.encode(x)
@@ -360,7 +375,7 @@ def _halves(model: GenerativeModel, x: Tensor, found: OwnPicture) -> Finding | N
     if not points or 2 * sum(found.noise) != posterior.mode().numel():
         return None
     return Finding(
-        "forward draws noise about one half of the code, which is all read as a point",
+        f"{own.name} draws noise about one half of the code, which is all read as a point",
         "pass encode=lambda x: module.encode(x).chunk(2, 1) if it is the mean and the log-variance "
         "side by side",
     )

@@ -23,6 +23,7 @@ from genrobust.models.modules import has_forward, method, qualified_name, unwrap
 from genrobust.models.outputs import describe
 from genrobust.models.precision import own_images, precision_of
 from genrobust.models.views import UNITS, WHOLE, View, in_each_scale, likely_views
+from genrobust.models.ways import FORWARD, OwnWay
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,8 @@ class OwnPicture:
 _DECLARED = "as declared"
 
 
-def _calls(model: GenerativeModel) -> dict[str, Callable[[Tensor], tuple[Any, ...]]]:
-    """In what forms forward may take images in the declared range, and how to write them."""
+def _calls(model: GenerativeModel, way: OwnWay) -> dict[str, Callable[[Tensor], tuple[Any, ...]]]:
+    """In what forms a way may take images in the declared range, and how to write them."""
 
     def alone(form: Callable[[Tensor], Any], x: Tensor) -> tuple[Any, ...]:
         return (form(x),)
@@ -57,9 +58,13 @@ def _calls(model: GenerativeModel) -> dict[str, Callable[[Tensor], tuple[Any, ..
         return form(x), model.condition(x)
 
     calls: dict[str, Callable[[Tensor], tuple[Any, ...]]] = {}
+    forms = {name.removeprefix("module(")[:-1]: form for name, form in CALLS.items()}
     if model.condition is not None:
-        calls = {f"{name[:-1]}, labels(x))": partial(labelled, f) for name, f in CALLS.items()}
-    return calls | {name: partial(alone, form) for name, form in CALLS.items()}
+        calls = {
+            way.written.format(f"{given}, labels(x)"): partial(labelled, form)
+            for given, form in forms.items()
+        }
+    return calls | {way.written.format(n): partial(alone, form) for n, form in forms.items()}
 
 
 class OwnForward:
@@ -68,10 +73,12 @@ class OwnForward:
     Args:
         model: the model.
         exact: pictures in whole numbers, which tell less, are passed over.
+        way: a method that stands in the place of a forward.
     """
 
-    def __init__(self, model: GenerativeModel, exact: bool = False) -> None:
-        self.why = "its forward gives no picture of the input's shape"
+    def __init__(self, model: GenerativeModel, exact: bool = False, way: OwnWay = FORWARD) -> None:
+        self.name, self._way = way.name, way
+        self.why = f"its {way.name} gives no picture of the input's shape"
         #: Whether it takes images, and fails on them or gives something else.
         self.fails = self.is_blank = False
         #: The weights and buffers that it writes to.
@@ -83,8 +90,9 @@ class OwnForward:
         led = encode is not None and model.spec.get("encode") != qualified_name(encode)
         # One that is read by a picture alone was asked for it.
         whole = bool(model.spec.get(FORWARD_ALONE))
-        self._adapted = led or whole or model.deploy is not None
-        self.calls = _calls(model)
+        # A method that is no forward may be for something else than images.
+        self._adapted = led or whole or model.deploy is not None or way is not FORWARD
+        self.calls = _calls(model, way)
         self._range = low, high = model.spec.get("value_range", (0.0, 1.0))
         self._units = {_DECLARED: ((-low / (high - low),), (1 / (high - low),)), **UNITS}
 
@@ -153,7 +161,7 @@ class OwnForward:
         """
         if view.units != _DECLARED:
             return None
-        own = own_images(self._model, x, self._module.forward)
+        own = own_images(self._model, x, None)
         with suppress(Exception):  # other people's code
             outputs, _ = self._outputs(view.call, own, 0.0)
             first = outputs[0]
@@ -179,7 +187,7 @@ class OwnForward:
                 with noise, torch.enable_grad():
                     # A copy, as some work in place on what they are given.
                     given = piece.detach().requires_grad_().clone()
-                    outputs.append(self._module(*self.calls[call](given)))
+                    outputs.append(self._way.of(self._module)(*self.calls[call](given)))
                 drawn.append(noise.drawn)
         self.writes.update(dict.fromkeys(written))
         # How often it draws may hang on the images: what all pieces draw is what counts.
@@ -192,7 +200,7 @@ class OwnForward:
         if len(mean) not in (1, x.shape[1]):
             return {}, ()
         own = (x - mean) / std
-        own = own.to(precision_of(self._module.forward, self._module, "encoder"))
+        own = own.to(precision_of(None, self._module, "encoder"))
         try:
             outputs, noise = self._outputs(call, own, level, size)
             pieces = own.split(self._model.max_batch or len(own))
@@ -203,7 +211,7 @@ class OwnForward:
             held = {path: torch.cat([e[path] for e in each]) for path in each[0]}
         except Exception as problem:  # other people's code, given what it may not take
             if call == next(iter(self.calls)):
-                self.why = f"its forward fails on the images alone ({explain(problem)})"
+                self.why = f"its {self.name} fails on the images alone ({explain(problem)})"
                 # Of a wrong type are arguments where it takes something else, such as labels too.
                 elsewhere = isinstance(problem, (TypeError, NotImplementedError))
                 self.fails = not (elsewhere or self._adapted or _is_of_torch(self._module))

@@ -105,7 +105,8 @@ def wrap(
 
     Returns:
         A model whose images are in [0, 1]. Where it differs from what the module's own ``forward``
-        gives, a warning says how, and what to type.
+        gives, or one of its methods such as ``reconstruct`` where that gives no picture, a warning
+        says how, and what to type.
 
     Raises:
         GenrobustError: no encoder or decoder is found, or a check on a probe batch failed: of

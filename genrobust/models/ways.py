@@ -1,0 +1,84 @@
+"""By what ways of its own a module goes from images to images: its forward, or a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from genrobust.models.modules import has_forward, method, unwrapped
+
+#: What methods are called that give images of images, and what lies between encoder and decoder.
+_METHODS = ("reconstruct", "autoencode", "reconstruction", "recon", "generate", "_run_step")
+_BETWEEN = ("quantize", "quantise", "quantizer", "quantiser", "vq", "vq_layer")
+#: Where the code may be in what the latter gives.
+_PLACES = (None, 0, 1, 2)
+
+
+class OwnWay(NamedTuple):
+    """A way from images to images.
+
+    Args:
+        name: for sentences.
+        written: how to type it, with ``{}`` for the images.
+        of: gives it, of a module or a copy of it.
+    """
+
+    name: str
+    written: str
+    of: Callable[[nn.Module], Callable[..., Any]]
+
+
+def _itself(module: nn.Module) -> Callable[..., Any]:
+    return module
+
+
+FORWARD = OwnWay("forward", "module({})", _itself)
+
+
+def ways_of(module: nn.Module) -> Iterator[OwnWay]:
+    """A module's forward first, if it has one; others may take or give something else.
+
+    >>> class Model(nn.Module):
+    ...     def reconstruct(self, x): ...
+    >>> [way.written for way in ways_of(Model())]
+    ['module.reconstruct({})']
+    """
+    inner = unwrapped(module)
+    if has_forward(inner):
+        yield FORWARD
+    for name in _METHODS:
+        if method(inner, name) is not None:
+            yield OwnWay(name, f"{_written(module, name)}({{}})", attrgetter(name))
+    for name in _BETWEEN:
+        if method(inner, name) is not None and method(inner, "encode", "encoder") is not None:
+            for place in _PLACES:
+                yield _through(name, _written(module, name), place)
+
+
+def _written(module: nn.Module, name: str) -> str:
+    place = "module" if hasattr(module, name) else "module.module"  # within DataParallel
+    return f"{place}.{name}"
+
+
+def _through(name: str, written: str, place: int | None) -> OwnWay:
+    """The way through what lies between the two halves, whose output has the code there."""
+    taken = "" if place is None else f"[{place}]"
+    return OwnWay(
+        f"decode({name}(encode(x)))",
+        f"module.decode({written}(module.encode({{}})){taken})",
+        partial(_joined, name=name, place=place),
+    )
+
+
+def _joined(module: nn.Module, name: str, place: int | None) -> Callable[..., Any]:
+    def pictures(x: Any) -> Any:
+        parts = (("encode", "encoder"), (name,), ("decode", "decoder"))
+        encode, between, decode = filter(None, (method(module, *names) for names in parts))
+        code = between(encode(x))
+        return decode(code if place is None else code[place])
+
+    return pictures

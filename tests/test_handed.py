@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -235,3 +235,61 @@ def test_a_code_that_is_searched_by_gradients_is_told_to_ask_for_them() -> None:
         genrobust.wrap(module)
     model = genrobust.wrap(module, encode=torch.enable_grad()(module.encode))
     assert not model.reconstruct(torch.rand(2, 1, 8, 8)).isnan().any()
+
+
+class Two(Net):
+    """Two codes of one shape, and a decoder that does with the first alone too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(4)
+            self.to_other = nn.Linear(64, 6)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.one(x.flatten(1)), self.to_other(x.flatten(1)) - 2
+
+    def decode(self, a: Tensor, b: Tensor | None = None) -> Tensor:
+        return self.draw(a if b is None else a * b)
+
+
+class Many(Two):
+    def decode(self, *codes: Tensor) -> Tensor:
+        return self.draw(sum(codes[1:], codes[0]))
+
+
+@pytest.mark.parametrize("kind", [Two, Many])
+def test_of_two_codes_that_decode_takes_with_and_without_the_second_it_is_said(
+    kind: type[Two],
+) -> None:
+    module, x = kind(), torch.rand(3, *kind.input_shape)
+    with pytest.warns(GenrobustWarning, match="may be misread: decode also takes both") as caught:
+        genrobust.wrap(module)
+    (told,) = (str(w.message) for w in caught)
+    typed = told.split("; pass ")[1].split(" if they are")[0].replace(" and decode", ", decode")
+    given = eval(f"dict({typed})", {"module": module, "genrobust": genrobust})
+    wanted = module.decode(*module.encode(x))
+    torch.testing.assert_close(genrobust.wrap(module, **given).reconstruct(x), wanted)
+
+
+class Tempered(Two):
+    def decode(self, z: Tensor, temperature: float = 1.0) -> Tensor:
+        return self.draw(z / temperature)
+
+
+class Redraws(Two):
+    def decode(self, mean: Tensor, logvar: Tensor | None = None) -> Tensor:
+        if logvar is None:
+            return self.draw(mean)
+        return self.draw(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
+
+
+class Told(Two):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x)[0])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [Tempered, Redraws, Told])
+def test_a_mean_that_decode_takes_beside_something_else_raises_no_word(kind: type[Two]) -> None:
+    genrobust.wrap(kind())

@@ -23,6 +23,7 @@ from genrobust.models.finding import Finding
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
 from genrobust.models.own_forward import OwnForward, OwnPicture, apart
+from genrobust.models.pairs import takes_both
 from genrobust.models.spreads import SPREADS, reading_of
 from genrobust.models.unlikely import unlikely
 from genrobust.models.views import UNITS
@@ -95,7 +96,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x, real)
         if not any(finding.differs for finding in findings):
-            findings += [f for f in (_unlikely(model, x),) if f]
+            findings += [f for f in (_unlikely(model, x), _pair(model, x, compared)) if f]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
@@ -387,6 +388,11 @@ def _unlikely(model: GenerativeModel, x: Tensor) -> Finding | None:
     if gaussian is None:
         return None
     return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model))
+
+
+def _pair(model: GenerativeModel, x: Tensor, compared: Fidelity) -> Finding | None:
+    """What decode says against the reading of two as one, where no forward speaks for it."""
+    return None if compared.status in ("equal", "declared") else takes_both(model, x)
 
 
 def _other_units(model: GenerativeModel, x: Tensor) -> Finding | None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.conditional import Conditional
 
 SHAPE = (1, 8, 8)
@@ -99,7 +99,9 @@ def test_too_little_memory_says_nothing_of_how_a_label_is_taken() -> None:
     x = torch.rand(4, *SHAPE, generator=torch.Generator().manual_seed(1))
     with pytest.raises(torch.OutOfMemoryError):
         model.encode(x)
-    assert torch.equal(model.decode(model.encode(x).mode()), network(x, hard(False)(x)))
+    z, label = model.encode(x)
+    code = model.joined(genrobust.Posterior((genrobust.Point(z),)), label).mode()
+    assert torch.equal(model.decode(code), network(x, hard(False)(x)))
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -142,3 +144,93 @@ def test_a_decoder_of_whole_numbers_that_gives_more_than_pictures_is_told() -> N
 
     with pytest.raises(GenrobustError, match="pass decode= that returns the pictures alone"):
         genrobust.wrap(More(True), labels=category, input_shape=SHAPE)
+
+
+class Spoken(nn.Module):
+    """A conditional network whose encoder says its code in some form."""
+
+    input_shape = SHAPE
+
+    def __init__(self, form: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.form = form
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_mean, self.to_logvar = nn.Linear(66, 4), nn.Linear(66, 4)
+            self.from_code = nn.Linear(6, 64)
+
+    def encode(self, x: Tensor, label: Tensor) -> Any:
+        both = torch.cat([x.flatten(1), label], 1)
+        return self.form(3 * self.to_mean(both), self.to_logvar(both) - 2)
+
+    def decode(self, z: Any, label: Tensor) -> Tensor:
+        z = z[0] * z[1] if isinstance(z, list) else z
+        return self.from_code(torch.cat([z, label], 1)).sigmoid().view(-1, *SHAPE)
+
+
+class Spread(Spoken):
+    def decode(self, *given: Tensor) -> Tensor:
+        *codes, label = given
+        return super().decode(codes, label)
+
+
+def drawn(mean: Tensor, logvar: Tensor) -> Tensor:
+    return mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+
+
+@pytest.mark.parametrize("labels", [category, hard(False)], ids=["category", "row"])
+class TestAnyFormIsReadAsOfAnyOtherModel:
+    def test_a_code_beside_its_mean_that_is_not_drawn_about_it_is_refused(
+        self, labels: Callable[[Tensor], Any]
+    ) -> None:
+        module = Spoken(lambda m, v: {"mean": m, "logvar": v, "z": 2 * torch.tanh(m)})
+        with pytest.raises(GenrobustError, match="'z' is neither 'mean' nor drawn") as caught:
+            genrobust.wrap(module, labels=labels)
+        typed = str(caught.value).split("; pass ")[1].split(" if that")[0]
+        given = eval(f"dict({typed})", {"module": module})
+        x = torch.rand(3, *SHAPE)
+        label = hard(False)(x)
+        wanted = module.decode(module.encode(x, label)["z"], label)
+        model = genrobust.wrap(module, labels=labels, **given)
+        torch.testing.assert_close(model.reconstruct(x), wanted)
+
+    def test_which_of_three_is_the_mean_is_tried_and_told(
+        self, labels: Callable[[Tensor], Any]
+    ) -> None:
+        module = Spoken(lambda m, v: (drawn(m, v), m, v))
+        with pytest.warns(GenrobustWarning, match="number 2 is read as the mean"):
+            model = genrobust.wrap(module, labels=labels)
+        x = torch.rand(3, *SHAPE)
+        label = hard(False)(x)
+        wanted = module.decode(module.encode(x, label)[1], label)
+        torch.testing.assert_close(model.reconstruct(x), wanted)
+
+    def test_what_the_reading_leaves_out_is_told(self, labels: Callable[[Tensor], Any]) -> None:
+        module = Spoken(lambda m, v: torch.distributions.Laplace(m, v.exp()))
+        with pytest.warns(GenrobustWarning, match="a Laplace is read as the Gaussian"):
+            genrobust.wrap(module, labels=labels)
+
+    @pytest.mark.filterwarnings("error")
+    def test_layers_are_given_to_decode_as_a_list(self, labels: Callable[[Tensor], Any]) -> None:
+        module = Spoken(lambda m, v: [(m, v), (m[:, :1] - 1, v[:, :1])])
+        model = genrobust.wrap(module, labels=labels)
+        x = torch.rand(3, *SHAPE, requires_grad=True)
+        label = hard(False)(x)
+        wanted = module.decode([mean for mean, _ in module.encode(x, label)], label)
+        torch.testing.assert_close(model.reconstruct(x), wanted)
+        assert torch.autograd.grad(model.surrogate(x, "softmax").sum(), x)[0].any()
+
+    def test_a_line_for_two_codes_gives_the_label_to_both_halves(
+        self, labels: Callable[[Tensor], Any]
+    ) -> None:
+        module = Spread(lambda m, v: (m[:, :1], v))
+        with pytest.raises(GenrobustError, match="cannot tell which") as caught:
+            genrobust.wrap(module, labels=labels)
+        typed = str(caught.value).split("; pass ")[1].split(" if these")[0]
+        typed = typed.replace(" and decode", ", decode")
+        given = eval(f"dict({typed})", {"module": module, "genrobust": genrobust})
+        x = torch.rand(3, *SHAPE)
+        label = hard(False)(x)
+        wanted = module.decode(*module.encode(x, label), label)
+        model = genrobust.wrap(module, labels=labels, **given)
+        torch.testing.assert_close(model.reconstruct(x), wanted)

@@ -10,15 +10,18 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustError
 from genrobust.foreign import is_out_of_memory
-from genrobust.models.adapters import posterior_of, require_probabilities
 from genrobust.posterior import Categorical, Point, Posterior
+
+
+def _itself(code: Tensor) -> Tensor:
+    return code
 
 
 class Conditional:
     """``encode`` and ``decode`` that take labels, as ones that take images and codes alone.
 
     Args:
-        encode: images and labels to a posterior, in any form that says itself what it holds.
+        encode: images and labels to a posterior, in any form.
         decode: codes and labels to images.
         labels: images to labels: whole numbers (B,), or numbers (B, ...) such as one-hot rows; or
             to the ``Categorical`` of a classifier's logits (B, classes), which gradients go through
@@ -38,29 +41,35 @@ class Conditional:
         #: Of a category: whether the half takes it as a whole number, and not as a row.
         self._whole: dict[str, bool] = {}
 
-    def encode(self, x: Tensor) -> Posterior:
-        """The posterior, and the label beside it: as a point, or as the category that it is.
+    def encode(self, x: Tensor) -> tuple[Any, Tensor | Categorical]:
+        """What the encoder gives, and the label of each image that it was told.
 
         Raises:
             GenrobustError: there is no label an image.
         """
         label = self._label_of(x)
-        output = self._encode(x, self._taken(label, x))
-        if self._code is None:
-            require_probabilities(output)
-        posterior = posterior_of(output)
-        self._code = posterior.mode().shape[1:]
+        return self._encode(x, self._taken(label, x)), label
+
+    def joined(self, posterior: Posterior, label: Tensor | Categorical) -> Posterior:
+        """A posterior, and the label beside it: as a point, or as the category that it is."""
+        code = posterior.mode()
+        self._code = code.shape[1:]
         if isinstance(label, Categorical):
             return Posterior((*posterior.parts, label))
         self._shape, self._kind = label.shape[1:], label.dtype
-        return Posterior((*posterior.parts, Point(label.to(x.dtype).reshape(len(x), -1))))
+        return Posterior((*posterior.parts, Point(label.to(code.dtype).reshape(len(code), -1))))
 
-    def decode(self, code: Tensor) -> Any:
-        """What the decoder makes of the code with its label."""
+    def decode(self, code: Tensor, given: Callable[[Tensor], Any] = _itself) -> Any:
+        """What the decoder makes of the code with its label.
+
+        Args:
+            code: of a joined posterior.
+            given: its part before the label, to what the decoder takes.
+        """
         if self._code is None:
             raise GenrobustError("a conditional model decodes what it has encoded; encode first")
         flat, label = code.split([self._code.numel(), code.shape[1] - self._code.numel()], 1)
-        z = flat.reshape(len(code), *self._code)
+        z = given(flat.reshape(len(code), *self._code))
         if self._shape is not None:
             label = label if self._kind.is_floating_point else label.round()
             return self._decode(z, label.reshape(len(code), *self._shape).to(self._kind))
@@ -69,7 +78,7 @@ class Conditional:
         if not label.requires_grad and torch.equal(label, Categorical(label).mode()):
             return self._decode(z, label.argmax(1))
         # A network has no gradient to a whole number; the mean of its pictures has one.
-        pictures = [self._picture(z, k) for k in range(label.shape[1])]
+        pictures = [self._picture(z, label, k) for k in range(label.shape[1])]
         shares = label.view(*label.shape, *[1] * (pictures[0].ndim - 1))
         return sum(shares[:, k] * picture for k, picture in enumerate(pictures))
 
@@ -112,8 +121,8 @@ class Conditional:
                 self._whole[half] = False
         return self._whole[half]
 
-    def _picture(self, z: Tensor, k: int) -> Tensor:
-        shown = self._decode(z, torch.full((len(z),), k, dtype=torch.int64, device=z.device))
+    def _picture(self, z: Any, label: Tensor, k: int) -> Tensor:
+        shown = self._decode(z, torch.full_like(label[:, 0], k, dtype=torch.int64))
         if not isinstance(shown, Tensor):
             raise GenrobustError(
                 f"labels= gives a Categorical, and decode of whole numbers a {type(shown).__name__}"

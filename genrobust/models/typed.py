@@ -12,6 +12,9 @@ from torch import nn
 from genrobust.errors import GenrobustError
 from genrobust.models.modules import Pair, half_of
 
+#: A function of codes in such a line, and what decode is given there.
+_OF_CODES = re.compile(r"(lambda (?:z|codes)): (module\.decode\((?:[^()]|\([^()]*\))*)\)")
+
 
 class Typed(NamedTuple):
     """How a model's halves are written, and what its ``encode`` is given.
@@ -21,6 +24,8 @@ class Typed(NamedTuple):
 
     >>> Typed("module.encoder", given="x, y").put("pass encode=lambda x: module.encode(x)[0]")
     'pass encode=lambda x, y: module.encoder(x, y)[0]'
+    >>> Typed(given="x, y").put("decode=lambda z: module.decode(z.transpose(0, 1))[-1]")
+    'decode=lambda z, y: module.decode(z.transpose(0, 1), y)[-1]'
     """
 
     encode: str = "module.encode"
@@ -31,6 +36,8 @@ class Typed(NamedTuple):
         """Words with this model's halves in place of any model's."""
         words = words.replace("encode=lambda x:", f"encode=lambda {self.given}:")
         words = words.replace("module.encode(x)", f"module.encode({self.given})")
+        if self.given != "x":
+            words = _OF_CODES.sub(r"\1, y: \2, y)", words)
         half = r"\bmodule\.(encode|decode)\b"
         return re.sub(half, lambda found: getattr(self, found[1]), words)
 

@@ -88,8 +88,8 @@ class Within:
         max_batch: int | None,
     ) -> None:
         self._name, self._module, self._functions = name, module, functions
+        self._conditional = conditional
         self._encoding = Forward(conditional.encode if conditional else functions.encode)
-        self._decoding = conditional.decode if conditional else functions.decode
         self._deploying = Forward(functions.deploy) if functions.deploy else None
         self._shape, self._flat = shape, _flat(shape)
         self._low, self._high = value_range
@@ -102,7 +102,7 @@ class Within:
     def encode(self, x: Tensor) -> Posterior:
         passage = self._entering(x, self._functions.encode)
         with self._typed.spoken():
-            posterior = self._read(self._encoding(passage.inside))
+            posterior = self._posterior(self._encoding(passage.inside))
         posterior = posterior.map(lambda tensor: _beside(x, tensor, "the encoder"))
         return passage.leave_posterior(posterior)
 
@@ -110,8 +110,17 @@ class Within:
         self._require_eval()
         function = self._functions.decode
         passage = Passage(code, precision_of(function, self._module, "decoder"))
-        output = self._decoding(self._read.for_decoder(passage.inside))
+        if self._conditional is None:
+            output = function(self._read.for_decoder(passage.inside))
+        else:
+            output = self._conditional.decode(passage.inside, self._read.for_decoder)
         return self._image(output, passage, code, "the decoder", "decode")
+
+    def _posterior(self, encoded: Any) -> Posterior:
+        if self._conditional is None:
+            return self._read(encoded)
+        output, label = encoded
+        return self._conditional.joined(self._read(output), label)
 
     def deploy(self, x: Tensor) -> Tensor:
         assert self._deploying is not None
@@ -141,7 +150,8 @@ class Within:
         device = next(self._module.parameters(), torch.empty(0)).device
         with torch.no_grad(), seeded(device, "trial", next(self._trials)):
             few = probe_images(self._shape, self._tried.value).to(device)
-            return self._encoding(self._entering(few, self._functions.encode).inside)
+            encoded = self._encoding(self._entering(few, self._functions.encode).inside)
+            return encoded if self._conditional is None else encoded[0]
 
     def _say(self, what: str) -> None:
         warnings.warn(f"{self._name}: {self._typed.put(what)}", GenrobustWarning, stacklevel=2)

@@ -384,3 +384,58 @@ def test_a_code_rises_with_what_it_is_made_from_where_several_numbers_move(
         rows, columns = order // moving, order % moving
         bent[rows[9], columns[9]] = bent[rows[10], columns[10]] + off
         assert _rises(bent, logits, 1e-4) == still
+
+
+class DecodeClips(nn.Module):
+    """Its decode cuts off what its forward gives beyond [0, 1]."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self, gain: float, shift: float) -> None:
+        super().__init__()
+        self.gain, self.shift = gain, shift
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_mean, self.to_logvar = nn.Linear(64, 4), nn.Linear(64, 4)
+            self.from_code = nn.Linear(4, 64)
+
+    def encode(self, x: Tensor) -> Any:
+        return 3 * self.to_mean(x.flatten(1)), self.to_logvar(x.flatten(1)) + self.shift
+
+    def show(self, z: Tensor) -> Tensor:
+        return (0.5 + self.gain * self.from_code(z)).view(-1, 1, 8, 8)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.show(z).clamp(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, logvar = self.encode(x)
+        return self.show(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
+
+
+@pytest.mark.parametrize(
+    ("gain", "shift"), [(0.8, -1.0), (0.3, 1.0)], ids=["pictures", "pictures of drawn codes"]
+)
+def test_of_a_decode_that_clips_what_forward_does_not_that_is_said(
+    gain: float, shift: float
+) -> None:
+    module = DecodeClips(gain, shift)
+    with pytest.warns(GenrobustWarning, match="misread: decode clips pictures that forward gives"):
+        genrobust.wrap(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what is to be typed
+        genrobust.wrap(module, decode=module.show, clamp=True)
+
+
+def test_a_clip_in_decode_hides_no_other_spread() -> None:
+    class Std(DecodeClips):
+        def encode(self, x: Tensor) -> Any:
+            mean, logvar = super().encode(x)
+            return mean, (0.5 * logvar).exp()
+
+        def forward(self, x: Tensor) -> Tensor:
+            mean, std = self.encode(x)
+            return self.show(mean + std * torch.randn_like(mean))
+
+    with pytest.warns(GenrobustWarning, match="is a standard deviation, as its forward draws"):
+        genrobust.wrap(Std(0.3, 1.0))

@@ -22,7 +22,7 @@ from genrobust.models.batches import tolerance_of
 from genrobust.models.finding import Finding
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
-from genrobust.models.own_forward import OwnForward, OwnPicture, apart
+from genrobust.models.own_forward import OwnForward, OwnPicture, apart, is_clipped
 from genrobust.models.pairs import takes_both
 from genrobust.models.spreads import SPREADS, reading_of
 from genrobust.models.unlikely import unlikely
@@ -184,7 +184,8 @@ def _beside(
     if model.deploy is not None or model.draws > 1:
         what = f"deploy= or draws= says what is scored, which is not what {own.name} gives"
         return Fidelity("declared", difference, what), []
-    findings.append(_path(model, x, own, found, difference))
+    clips = is_clipped(found.pixels, ours, found.allowed)
+    findings.append(_clips(own) if clips else _path(model, x, own, found, difference))
     return Fidelity("differs", difference), [f for f in findings if f]
 
 
@@ -261,6 +262,15 @@ def _path(
     )
 
 
+def _clips(own: OwnForward) -> Finding:
+    return Finding(
+        f"decode clips pictures that {own.name} gives as they are, and attacks have no gradient "
+        "where it does",
+        "pass decode=, a function that gives them unclipped, and clamp=True if the deployment "
+        "clips them",
+    )
+
+
 def _nearer(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
 ) -> Finding | None:
@@ -321,17 +331,21 @@ def _normal_spread(
         halves = _halves(model, x, own, found)
         return None if halves is None else [halves]
 
-    def gives(std: Tensor) -> bool:
+    def gives(std: Tensor, images: list[Tensor]) -> bool:
         code = gaussian.mean + std
-        return any(_shows(model, x, code, image, found.allowed) for image in loud)
+        return any(_shows(model, x, code, image, found.allowed) for image in images)
 
-    if gives((0.5 * gaussian.logvar).exp()):
-        return []
     reading = reading_of(model, x, gaussian)
-    for kind in SPREADS:
-        if kind is not reading.kind and gives(kind.std(reading.numbers).nan_to_num()):
-            what = f"what is read as {reading.kind.name} is {kind.name}, as its {own.name} draws"
-            return [Finding(what, reading.typed(kind))]
+    # What decode clips is looked at as forward gives it, and as decode would.
+    for images, told in ((loud, []), ([i.clamp(0, 1) for i in loud], [_clips(own)])):
+        if gives((0.5 * gaussian.logvar).exp(), images):
+            return told
+        for kind in SPREADS:
+            if kind is not reading.kind and gives(kind.std(reading.numbers).nan_to_num(), images):
+                what = (
+                    f"what is read as {reading.kind.name} is {kind.name}, as its {own.name} draws"
+                )
+                return [Finding(what, reading.typed(kind))]
     if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
     what = (

@@ -107,8 +107,9 @@ class OwnForward:
                 for units in self._units:  # encode= may convert what forward is given converted
                     everywhere |= self._run(call, units, x, level)[0]
             equal = [v for v, i in everywhere.items() if apart(i, ours) <= self.allowed(v)]
+            clipped = [v for v, i in found.items() if is_clipped(i, ours, self.allowed(v))]
             view = min(
-                equal or likely_views(found, self._range),
+                equal or clipped or likely_views(found, self._range),
                 key=lambda v: float((everywhere[v] - ours).square().sum()),
             )
             again, allowed = self.at(x, view, level), self.allowed(view)
@@ -269,3 +270,9 @@ def apart(image: Tensor, ours: Tensor) -> float:
     inside = bool(image.min() >= 0) and bool(image.max() <= 1)
     ours = ours.clamp(0, 1) if inside else ours
     return float((image.double() - ours.double()).abs().max().nan_to_num(torch.inf))
+
+
+def is_clipped(image: Tensor, ours: Tensor, allowed: float) -> bool:
+    """Whether ours is forward's image with all beyond [0, 1] cut off."""
+    inside = bool(ours.min() >= 0) and bool(ours.max() <= 1)
+    return inside and apart(image.clamp(0, 1), ours) <= allowed

@@ -601,6 +601,17 @@ def test_weights_that_are_a_part_of_what_a_file_holds_are_pointed_at(network: Co
         load_state_dict(network, state, "w.pt")
 
 
+def test_of_weights_beside_their_moving_average_both_are_named(network: ConvVAE) -> None:
+    weights = network.state_dict()
+    both = prefixed(weights, "model.") | prefixed(weights, "ema_model.")
+    with pytest.raises(GenrobustError, match=r"under 'ema_model\.' and 'model\.' fit each") as said:
+        load_state_dict(network, both, "w.pt")
+    assert "torch.save({k.removeprefix('ema_model.')" in str(said.value)
+    other = {f"disc.{key}": torch.zeros(3) for key in weights}
+    with pytest.raises(GenrobustError, match=r"those under 'model\.' fit: write them alone"):
+        load_state_dict(network, prefixed(weights, "model.") | other, "w.pt")
+
+
 def test_what_fits_needs_no_words_and_what_does_not_stays_strict(network: ConvVAE) -> None:
     state = network.state_dict()
     load_state_dict(network, state, "w.pt")  # a warning is an error here

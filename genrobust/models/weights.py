@@ -261,14 +261,27 @@ def _unwrapped(key: str) -> str:
 
 def _hint(own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
     """What to type where a part of the weights is all that the model takes."""
-    starts = sorted({start for key in state for start in _starts({key: state[key]})})
-    for start in starts:
-        if {key.removeprefix(start) for key in state if key.startswith(start)} == own.keys():
-            return (
-                f"those under '{start}' fit: write them alone with torch.save({{k.removeprefix"
-                f"('{start}'): v for k, v in weights.items() if k.startswith('{start}')}}, path)"
-            )
-    return "give the weights of this architecture, or the architecture of these weights"
+    starts = {start for key in state for start in _starts({key: state[key]})}
+    fitting = [start for start in sorted(starts) if _is_part(own, state, start)]
+    if not fitting:
+        return "give the weights of this architecture, or the architecture of these weights"
+    line = (
+        f"torch.save({{k.removeprefix('{fitting[0]}'): v for k, v in weights.items() if "
+        f"k.startswith('{fitting[0]}')}}, path)"
+    )
+    listed = " and ".join(f"'{start}'" for start in fitting)
+    if len(fitting) == 1:
+        return f"those under {listed} fit: write them alone with {line}"
+    return (
+        f"those under {listed} fit each, such as weights beside their moving average: write those "
+        f"that are deployed alone, such as with {line}"
+    )
+
+
+def _is_part(own: dict[str, Tensor], state: dict[str, Tensor], start: str) -> bool:
+    """Whether what lies under a prefix is all that a module takes."""
+    part = {_without(start, key): state[key] for key in state if key.startswith(start)}
+    return part.keys() == own.keys() and not _misfits(own, part)
 
 
 def network_of(weights: str | Path) -> NetworkSpec | None:

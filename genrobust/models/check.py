@@ -17,6 +17,7 @@ from genrobust.models.batches import check_batches, check_draws, check_gradients
 from genrobust.models.edges import with_edges
 from genrobust.models.fidelity import code_in_forward, reads_alone
 from genrobust.models.handed import handed_whole
+from genrobust.models.heads import heads_of
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import by_name_alone, method, require_numbers
@@ -183,6 +184,11 @@ def _run(
                 "side by side, pass encode=lambda x: module.encode(x).chunk(2, 1)"
             )
             reason = model.typed.put(reason)
+        elif of is not None and (heads := heads_of(model, of[0])) and _decodes(model, heads.code):
+            reason = (
+                "it takes what '{}' and '{}' make of what the encoder gives; pass encode=lambda x: "
+            ).format(*heads.names) + f"{heads.written} if they give a mean and a log-variance"
+            reason = model.typed.put(reason)
         elif of is not None and (code := code_in_forward(model, of[0])):
             reason = f"forward decodes another code; pass encode=lambda x: {code}"
         elif what != "deploy" and reads_alone(model, given if of is None else of[0]):
@@ -239,8 +245,12 @@ def _takes_half(model: GenerativeModel, posterior: Posterior) -> bool:
     (part, *others), code = posterior.parts, posterior.mode()
     if others or not isinstance(part, Point) or code.shape[1] % 2:
         return False
+    return _decodes(model, code.chunk(2, 1)[0])
+
+
+def _decodes(model: GenerativeModel, code: Tensor) -> bool:
     with suppress(GenrobustError):
-        return len(model.decode(code.chunk(2, 1)[0])) > 0
+        return len(model.decode(code)) > 0
     return False
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from genrobust.errors import GenrobustWarning
 from genrobust.models.batches import tolerance_of
 from genrobust.models.finding import Finding
+from genrobust.models.heads import heads_of
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
 from genrobust.models.own_forward import OwnForward, OwnPicture, apart, is_clipped
@@ -96,7 +97,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x, real)
         if not any(finding.differs for finding in findings):
-            findings += [f for f in (_unlikely(model, x), _pair(model, x, compared)) if f]
+            findings += [f for f in (_unlikely(model, x), _left_out(model, x, compared)) if f]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
@@ -248,7 +249,9 @@ def _path(
     def is_decoded(code: Tensor) -> bool:
         return _shows(model, x, code, found.pixels, found.allowed)
 
-    pair = own.code(x, found.view, is_decoded)
+    heads = heads_of(model, x)
+    pair = heads.written if heads and is_decoded(heads.code) else None
+    pair = pair or own.code(x, found.view, is_decoded)
     what = (
         f"the module's {own.name} gives other pictures than decode(encode(x)), which is scored, "
         f"{measured}: it may normalise, flatten, quantise or transform on the way"
@@ -404,9 +407,18 @@ def _unlikely(model: GenerativeModel, x: Tensor) -> Finding | None:
     return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model))
 
 
-def _pair(model: GenerativeModel, x: Tensor, compared: Fidelity) -> Finding | None:
-    """What decode says against the reading of two as one, where no forward speaks for it."""
-    return None if compared.status in ("equal", "declared") else takes_both(model, x)
+def _left_out(model: GenerativeModel, x: Tensor, compared: Fidelity) -> Finding | None:
+    """What of a module is passed over, where no forward speaks for that."""
+    if compared.status in ("equal", "declared"):
+        return None
+    heads = heads_of(model, x)
+    if heads is None or _attempt(partial(_decode, model, x), heads.code) is None:
+        return takes_both(model, x)
+    one, other = heads.names
+    return Finding(
+        f"its '{one}' and '{other}' take what the encoder gives, and no part in what is scored",
+        f"pass encode=lambda x: {heads.written} if they give the code's mean and log-variance",
+    )
 
 
 def _other_units(model: GenerativeModel, x: Tensor) -> Finding | None:

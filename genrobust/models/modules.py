@@ -108,6 +108,15 @@ def _runs(function: object) -> bool:
     return not isinstance(function, nn.Module) or has_forward(function)
 
 
+def place_of(module: nn.Module, name: str) -> str:
+    """How to write a method or a part of a module, which may lie within DataParallel.
+
+    >>> place_of(nn.Linear(1, 1), "forward"), place_of(nn.DataParallel(nn.Linear(1, 1)), "weight")
+    ('module.forward', 'module.module.weight')
+    """
+    return f"module.{name}" if hasattr(module, name) else f"module.module.{name}"
+
+
 def half_of(module: nn.Module, what: str) -> str:
     """``encode`` or ``decode``, or the part of that work where a module has no such method."""
     return f"{what}r" if method(module, what) is None else what

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from genrobust.errors import GenrobustError
-from genrobust.models.modules import Pair, half_of
+from genrobust.models.modules import Pair, half_of, place_of
 
 #: A function of codes in such a line, and what decode is given there.
 _OF_CODES = re.compile(r"(lambda (?:z|codes)): (module\.decode\((?:[^()]|\([^()]*\))*)\)")
@@ -64,5 +64,4 @@ def _written(module: nn.Module, what: str) -> str:
     half = half_of(module, what)
     if isinstance(module, Pair):
         return half  # as wrap's own words for a pair
-    place = "module" if hasattr(module, half) else "module.module"  # within DataParallel
-    return f"{place}.{half}"
+    return place_of(module, half)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from genrobust.models.modules import has_forward, method, unwrapped
+from genrobust.models.modules import has_forward, method, place_of, unwrapped
 
 #: What methods are called that give images of images, and what lies between encoder and decoder.
 _METHODS = ("reconstruct", "autoencode", "reconstruction", "recon", "generate", "_run_step")
@@ -52,16 +52,11 @@ def ways_of(module: nn.Module) -> Iterator[OwnWay]:
         yield FORWARD
     for name in _METHODS:
         if method(inner, name) is not None:
-            yield OwnWay(name, f"{_written(module, name)}({{}})", attrgetter(name))
+            yield OwnWay(name, f"{place_of(module, name)}({{}})", attrgetter(name))
     for name in _BETWEEN:
         if method(inner, name) is not None and method(inner, "encode", "encoder") is not None:
             for place in _PLACES:
-                yield _through(name, _written(module, name), place)
-
-
-def _written(module: nn.Module, name: str) -> str:
-    place = "module" if hasattr(module, name) else "module.module"  # within DataParallel
-    return f"{place}.{name}"
+                yield _through(name, place_of(module, name), place)
 
 
 def _through(name: str, written: str, place: int | None) -> OwnWay:

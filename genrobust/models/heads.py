@@ -1,0 +1,68 @@
+"""The layers that make a mean and a log-variance of what an encoder gives, where they lie beside
+it: its output has the form of a code, and forward alone takes it through them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from genrobust.models.adapters import is_batch
+from genrobust.models.forward import Forward
+from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import method, place_of, qualified_name, unwrapped
+from genrobust.models.precision import own_images
+
+_MEANS = ("mu", "mean", "loc")
+_SPREADS = ("var", "logvar", "variance", "logvariance")
+
+
+class Heads(NamedTuple):
+    """Both layers.
+
+    Args:
+        names: theirs.
+        code: the mean that they make of images.
+        written: how to type (mean, log-variance).
+    """
+
+    names: tuple[str, str]
+    code: Tensor
+    written: str
+
+
+def heads_of(model: GenerativeModel, x: Tensor) -> Heads | None:
+    """The two layers beside a module's encoder that take what it gives; None without such.
+
+    Args:
+        model: one that is read by its encoder alone.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    module = unwrapped(model.module)
+    encoder, names = method(module, "encoder"), _names(module)
+    if encoder is None or names is None or method(module, "encode") is not None:
+        return None
+    if model.condition is not None or model.spec.get("encode") != qualified_name(encoder):
+        return None
+    mean, spread = (module.get_submodule(name) for name in names)
+    typed = ", ".join(f"{place_of(model.module, name)}(h)" for name in names)
+    with suppress(Exception):  # other people's code
+        features = Forward(encoder)(own_images(model, x[: model.max_batch], encoder))
+        for taken, given in (("", features), (".flatten(1)", features.flatten(1))):
+            with suppress(Exception):
+                code, other = mean(given), spread(given)
+                if is_batch(code) and is_batch(other) and code.shape == other.shape:
+                    line = f"(lambda h: ({typed}))(module.encode(x){taken})"
+                    return Heads(names, code.to(x.dtype), line)
+    return None
+
+
+def _names(module: nn.Module) -> tuple[str, str] | None:
+    """What the two are called, where one part alone is called as each of them is."""
+    parts = [(name, name.lower().split("_")) for name, _ in module.named_children()]
+    means, spreads = (
+        [name for name, words in parts if any(word in known for word in words)]
+        for known in (_MEANS, _SPREADS)
+    )
+    return (means[0], spreads[0]) if len(means) == len(spreads) == 1 else None

@@ -20,7 +20,7 @@ from genrobust.models.handed import handed_whole
 from genrobust.models.heads import heads_of
 from genrobust.models.kept import kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import by_name_alone, method, require_numbers
+from genrobust.models.modules import by_name_alone, halves_within, method, require_numbers
 from genrobust.models.outputs import describe
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Point, Posterior
@@ -94,7 +94,7 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
     x = probe_images(model.input_shape) if x is None else x
     _check_given(x, model)
     # Not for the draws of a random model alone: nothing that is drawn here is the user's loss.
-    with generators_kept(model.device), kept(model.module):
+    with generators_kept(model.device), kept(model.module), _halves_named(model):
         return _checked(model, x.to(model.device))
 
 
@@ -144,6 +144,18 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         highest=float(image.max()),
         gradient=gradient,
     )
+
+
+@contextmanager
+def _halves_named(model: GenerativeModel) -> Iterator[None]:
+    """Where a module that is read by its forward alone fails, say which part of it has halves."""
+    try:
+        yield
+    except GenrobustError as problem:
+        line = halves_within(model.module) if model.spec.get(FORWARD_ALONE) else None
+        if line is None or (problem.__cause__ and is_out_of_memory(problem.__cause__)):
+            raise
+        raise GenrobustError(f"{problem}; or {line}") from problem.__cause__
 
 
 @contextmanager

@@ -122,6 +122,28 @@ def half_of(module: nn.Module, what: str) -> str:
     return f"{what}r" if method(module, what) is None else what
 
 
+def halves_within(module: nn.Module) -> str | None:
+    """What to type of a module with a part that has both halves, as a training module's network.
+
+    >>> class Trainer(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.net = Pair(nn.Linear(4, 2), nn.Linear(2, 4))
+    >>> halves_within(Trainer())
+    "pass encode=module.net.encoder and decode=module.net.decoder, which its part 'net' has"
+    """
+    for name, part in unwrapped(module).named_modules():
+        found = [method(part, half, f"{half}r") for half in ("encode", "decode")]
+        if name and all(found) and not type(part).__module__.startswith("torch.nn"):
+            one, two = (half_of(part, half) for half in ("encode", "decode"))
+            first, *others = name.split(".")
+            place = ".".join([place_of(module, first), *others])
+            return (
+                f"pass encode={place}.{one} and decode={place}.{two}, which its part '{name}' has"
+            )
+    return None
+
+
 def by_name_alone(function: Any) -> str | None:
     """An argument that a function, or a part in its place, takes by name alone; a needed one first.
 

@@ -16,7 +16,7 @@ from genrobust.models.check import probe_images
 from genrobust.models.conditional import Conditional
 from genrobust.models.decoded import image_of
 from genrobust.models.forward import Alone, Forward
-from genrobust.models.modules import has_forward, method, unwrapped
+from genrobust.models.modules import halves_within, has_forward, method, unwrapped
 from genrobust.models.precision import Passage, precision_of
 from genrobust.models.typed import Typed
 from genrobust.posterior import Posterior
@@ -172,10 +172,11 @@ def _flat(shape: tuple[int, int, int]) -> set[tuple[int, ...]]:
 def _lacking(module: nn.Module, what: str) -> GenrobustError:
     listed = hasattr(unwrapped(module), f"{what}r")
     kind = f"{type(module).__name__} has neither '{what}' nor '{what}r'"
+    line = halves_within(module) or f"pass {what}=, a function that {what}s a batch"
     forward = ", or encode=torch.nn.Identity() to read it by its forward alone"
     return GenrobustError(
-        f"{kind}{' that can be called' if listed else ''}; pass {what}=, a function that {what}s a "
-        f"batch{forward if has_forward(module) else ''}"
+        f"{kind}{' that can be called' if listed else ''}; {line}"
+        f"{forward if has_forward(module) else ''}"
     )
 
 

@@ -1,0 +1,96 @@
+"""Of a module whose network is a part of it, as training modules have it, the halves are named."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError
+
+pytestmark = pytest.mark.usefixtures("brief")
+
+SHAPE = (1, 8, 8)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.to_code, self.from_code = nn.Linear(64, 8), nn.Linear(4, 64)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.to_code(x.flatten(1)).chunk(2, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.from_code(z).sigmoid().view(-1, *SHAPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, logvar = self.encode(x)
+        return self.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean))
+
+
+class Trainer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.vae = Network()
+
+
+class Draws(Trainer):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vae(x)
+
+
+class Loss(Trainer):
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.vae(x) - x).square().mean()
+
+
+class Unwritten(Trainer):
+    """As LightningModule, whose forward passes on to torch's, which fails."""
+
+    def forward(self, *given: Any) -> Any:
+        return super().forward(*given)
+
+
+class Half(Draws):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Identity()
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Trainer()
+
+
+@pytest.mark.filterwarnings("ignore:.*nothing tells whether it is read right")
+@pytest.mark.parametrize("held", [False, True], ids=["bare", "DataParallel"])
+@pytest.mark.parametrize("kind", [Trainer, Draws, Loss, Unwritten, Half, Deep])
+def test_the_part_that_has_both_is_named_with_a_line_that_works(
+    kind: type[nn.Module], held: bool
+) -> None:
+    module: nn.Module = nn.DataParallel(kind()) if held else kind()
+    with pytest.raises(GenrobustError, match=r"pass encode=module\..*, which its part") as caught:
+        genrobust.wrap(module, input_shape=SHAPE)
+    one, two = re.findall(r"(?:encode|decode)=(module\.\S+?)(?:,| and)", str(caught.value))[-2:]
+    given = {"encode": eval(one, {"module": module}), "decode": eval(two, {"module": module})}
+    x, network = torch.rand(3, *SHAPE), Network()
+    model = genrobust.wrap(module, input_shape=SHAPE, **given)
+    torch.testing.assert_close(model.reconstruct(x), network.decode(network.encode(x)[0]))
+
+
+def test_parts_of_torch_itself_are_no_networks_of_images() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = nn.Transformer(8, 2, 1, 1, 8, batch_first=True)
+
+    with pytest.raises(GenrobustError, match="pass encode=, a function"):
+        genrobust.wrap(Model(), input_shape=SHAPE)

@@ -159,3 +159,46 @@ def test_a_quantiser_without_a_forward_is_found(kind: type[Net]) -> None:
     assert "8-entry codebook" in model.encode(x).describe()
     wanted = module.decode(module.nearest(module.encode(x)))
     torch.testing.assert_close(model.reconstruct(x), wanted)
+
+
+class Bounded(nn.Module):
+    """A quantiser that gives something else of what it has given."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        code = 3 * torch.tanh(z)
+        return code + (code.round() - code).detach()
+
+
+class QuantisesItself(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantizer = Bounded()
+
+
+class InEncode(QuantisesItself):
+    def encode(self, x: Tensor) -> Any:
+        return self.quantizer(super().encode(x))
+
+
+class InDecode(QuantisesItself):
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(self.quantizer(z))
+
+
+@pytest.mark.parametrize("kind", [InEncode, InDecode])
+def test_a_quantiser_that_a_half_uses_is_not_used_again(kind: type[Net]) -> None:
+    assert said(kind()) == ""
+
+
+def test_a_method_that_ends_in_train_mode_leaves_the_module_in_eval_mode() -> None:
+    class Infers(Net):
+        @torch.no_grad()
+        def generate(self, x: Tensor) -> Tensor:
+            self.eval()
+            image = self.decode(self.encode(x))
+            self.train()
+            return image
+
+    module = Infers()
+    assert said(module) == ""
+    assert not any(part.training for part in module.modules())

@@ -17,7 +17,7 @@ from genrobust.foreign import explain
 from genrobust.models.batches import tolerance_of
 from genrobust.models.forward import CALLS, pictures_in
 from genrobust.models.held_noise import HeldNoise
-from genrobust.models.kept import kept
+from genrobust.models.kept import Manner, kept
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
 from genrobust.models.outputs import describe
@@ -184,11 +184,15 @@ class OwnForward:
         with kept(self._module) as written:
             for piece in own.split(self._model.max_batch or len(own)):
                 noise = HeldNoise(level, None if size is None else size * len(piece))
+                manner = Manner(self._module)  # a method for inference may end in train()
                 # Some forwards take a gradient of their own.
                 with noise, torch.enable_grad():
                     # A copy, as some work in place on what they are given.
                     given = piece.detach().requires_grad_().clone()
-                    outputs.append(self._way.of(self._module)(*self.calls[call](given)))
+                    try:
+                        outputs.append(self._way.of(self._module)(*self.calls[call](given)))
+                    finally:
+                        manner.put_back()
                 drawn.append(noise.drawn)
         self.writes.update(dict.fromkeys(written))
         # How often it draws may hang on the images: what all pieces draw is what counts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -73,7 +74,25 @@ def _joined(module: nn.Module, name: str, place: int | None) -> Callable[..., An
     def pictures(x: Any) -> Any:
         parts = (("encode", "encoder"), (name,), ("decode", "decoder"))
         encode, between, decode = filter(None, (method(module, *names) for names in parts))
-        code = between(encode(x))
-        return decode(code if place is None else code[place])
+        with _unused(between):  # once more than a half uses it, it may give something else
+            code = encode(x)
+        code = between(code)
+        with _unused(between):
+            return decode(code if place is None else code[place])
 
     return pictures
+
+
+@contextmanager
+def _unused(part: object) -> Iterator[None]:
+    """Raise where a part is called."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("it is a part of a half")
+
+    handle = part.register_forward_pre_hook(refuse) if isinstance(part, nn.Module) else None
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
@@ -258,18 +259,59 @@ class Many(Two):
         return self.draw(sum(codes[1:], codes[0]))
 
 
-@pytest.mark.parametrize("kind", [Two, Many])
-def test_of_two_codes_that_decode_takes_with_and_without_the_second_it_is_said(
-    kind: type[Two],
-) -> None:
+class Styled(Two):
+    """A code, and a style that decode takes if it is given one."""
+
+    def decode(self, z: Tensor, style: Any = None) -> Tensor:
+        if isinstance(style, list):
+            (style,) = style
+        return self.draw(z if style is None else z + style.repeat(1, 3))
+
+    def style(self, x: Tensor) -> Tensor:
+        return self.to_other(x.flatten(1))[:, :2]
+
+
+class StyleByName(Styled):
+    def encode(self, x: Tensor) -> Any:
+        return {"z": self.one(x.flatten(1)), "style": self.style(x)}
+
+
+class StyleInTuple(Styled):
+    def encode(self, x: Tensor) -> Any:
+        return namedtuple("Output", "z style")(self.one(x.flatten(1)), self.style(x))
+
+
+class StyleBesideMean(Styled):
+    def encode(self, x: Tensor) -> Any:
+        return *super().encode(x), self.style(x)
+
+
+class StyleInList(Styled):
+    def encode(self, x: Tensor) -> Any:
+        return {"z": self.one(x.flatten(1)), "style": [self.style(x)]}
+
+
+def whole(module: Two, x: Tensor) -> Tensor:
+    """What decode makes of all that it takes."""
+    if isinstance(module, Styled):
+        code = module.one(x.flatten(1))
+        return module.decode(code, module.style(x))
+    return module.decode(*module.encode(x))
+
+
+@pytest.mark.parametrize(
+    "kind", [Two, Many, StyleByName, StyleInTuple, StyleBesideMean, StyleInList]
+)
+def test_of_more_that_decode_takes_than_the_code_it_is_said(kind: type[Two]) -> None:
     module, x = kind(), torch.rand(3, *kind.input_shape)
-    with pytest.warns(GenrobustWarning, match="may be misread: decode also takes both") as caught:
+    with pytest.warns(GenrobustWarning, match=r"may be misread: .* decode takes o.* too") as caught:
         genrobust.wrap(module)
     (told,) = (str(w.message) for w in caught)
-    typed = told.split("; pass ")[1].split(" if they are")[0].replace(" and decode", ", decode")
-    given = eval(f"dict({typed})", {"module": module, "genrobust": genrobust})
-    wanted = module.decode(*module.encode(x))
-    torch.testing.assert_close(genrobust.wrap(module, **given).reconstruct(x), wanted)
+    typed = re.split(" if they are| to read", told.split("; pass ")[1])[0]
+    typed = typed.replace(" and decode", ", decode")
+    given = eval(f"dict({typed})", {"module": module, "genrobust": genrobust, "torch": torch})
+    model = genrobust.wrap(module, **given)
+    torch.testing.assert_close(model.reconstruct(x), whole(module, x))
 
 
 class Tempered(Two):

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustWarning
 from genrobust.models.batches import tolerance_of
+from genrobust.models.beside import takes_more
 from genrobust.models.finding import Finding
 from genrobust.models.heads import heads_of
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
 from genrobust.models.own_forward import OwnForward, OwnPicture, apart, is_clipped
-from genrobust.models.pairs import takes_both
 from genrobust.models.spreads import SPREADS, reading_of
 from genrobust.models.unlikely import unlikely
 from genrobust.models.views import UNITS
@@ -413,7 +413,7 @@ def _left_out(model: GenerativeModel, x: Tensor, compared: Fidelity) -> Finding 
         return None
     heads = heads_of(model, x)
     if heads is None or _attempt(partial(_decode, model, x), heads.code) is None:
-        return takes_both(model, x)
+        return takes_more(model, x)
     one, other = heads.names
     return Finding(
         f"its '{one}' and '{other}' take what the encoder gives, and no part in what is scored",

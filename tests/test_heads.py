@@ -102,3 +102,42 @@ def test_they_are_no_matter_where_forward_passes_them_over() -> None:
             return image
 
     assert said(Plain(CODE)) == ""
+
+
+class Parts(nn.Module):
+    """An encoder, a decoder and another part, and no method that puts them together."""
+
+    input_shape = SHAPE
+
+    def __init__(self, **others: nn.Module) -> None:
+        super().__init__()
+        net = Net(CODE)
+        self.encoder, self.decoder = net.encoder, net.decoder
+        for name, part in others.items():
+            setattr(self, name, part)
+
+
+def test_a_part_that_fits_between_the_halves_is_named() -> None:
+    module = Parts(quant_conv=nn.Linear(CODE, CODE), discriminator=nn.Linear(CODE, 1))
+    told = said(module)
+    assert "alone are scored, and not 'quant_conv', which fits between the two" in told
+    given = {"encode": eval(told.split("pass encode=")[1].split(" if ")[0], {"module": module})}
+    assert said(module, **given) == ""
+    x = torch.rand(3, *SHAPE)
+    wanted = module.decoder(module.quant_conv(module.encoder(x)))
+    model = genrobust.wrap(module, **given)
+    torch.testing.assert_close(model.reconstruct(x), wanted)
+
+
+def test_a_part_that_does_not_fit_between_them_raises_no_word() -> None:
+    module = Parts(discriminator=nn.Linear(CODE, 1), critic=nn.Linear(64, 1), act=nn.Tanh())
+    assert said(module) == ""
+
+
+def test_a_part_that_forward_passes_over_raises_no_word() -> None:
+    class Whole(Parts):
+        def forward(self, x: Tensor) -> Tensor:
+            image: Tensor = self.decoder(self.encoder(x))
+            return image
+
+    assert said(Whole(predictor=nn.Linear(CODE, CODE))) == ""

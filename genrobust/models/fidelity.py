@@ -21,9 +21,10 @@ from genrobust.errors import GenrobustWarning
 from genrobust.models.batches import tolerance_of
 from genrobust.models.beside import takes_more
 from genrobust.models.finding import Finding
-from genrobust.models.heads import heads_of
+from genrobust.models.heads import between_halves, heads_of
 from genrobust.models.held_noise import HeldNoise
 from genrobust.models.model import GenerativeModel
+from genrobust.models.modules import place_of
 from genrobust.models.own_forward import OwnForward, OwnPicture, apart, is_clipped
 from genrobust.models.spreads import SPREADS, reading_of
 from genrobust.models.unlikely import unlikely
@@ -412,12 +413,22 @@ def _left_out(model: GenerativeModel, x: Tensor, compared: Fidelity) -> Finding 
     if compared.status in ("equal", "declared"):
         return None
     heads = heads_of(model, x)
-    if heads is None or _attempt(partial(_decode, model, x), heads.code) is None:
+    if heads is not None and _attempt(partial(_decode, model, x), heads.code) is not None:
+        one, other = heads.names
+        return Finding(
+            f"its '{one}' and '{other}' take what the encoder gives, and no part in what is scored",
+            f"pass encode=lambda x: {heads.written} if they give the code's mean and log-variance",
+        )
+    with HeldNoise(0.0):
+        parts = [*between_halves(model, x)]
+    if not parts:
         return takes_more(model, x)
-    one, other = heads.names
+    listed = " and ".join(f"'{part}'" for part in parts)
+    line = f"{place_of(model.module, parts[0])}(module.encode(x))"
     return Finding(
-        f"its '{one}' and '{other}' take what the encoder gives, and no part in what is scored",
-        f"pass encode=lambda x: {heads.written} if they give the code's mean and log-variance",
+        f"its encoder and decoder alone are scored, and not {listed}, which fits between the two",
+        f"pass encode=lambda x: {line} if '{parts[0]}' belongs there",
+        differs=False,
     )
 
 

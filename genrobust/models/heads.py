@@ -3,9 +3,11 @@ it: its output has the form of a code, and forward alone takes it through them."
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from genrobust.models.adapters import is_batch
@@ -56,6 +58,30 @@ def heads_of(model: GenerativeModel, x: Tensor) -> Heads | None:
                     line = f"(lambda h: ({typed}))(module.encode(x){taken})"
                     return Heads(names, code.to(x.dtype), line)
     return None
+
+
+def between_halves(model: GenerativeModel, x: Tensor) -> Iterator[str]:
+    """The parts of a module, read by its encoder and decoder alone, that fit between the two.
+
+    Args:
+        model: one of which no forward says how its parts go together.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    module = unwrapped(model.module)
+    encoder, decoder = method(module, "encoder"), method(module, "decoder")
+    read = (model.spec.get("encode"), model.spec.get("decode"))
+    if encoder is None or decoder is None or model.condition is not None:
+        return
+    if method(module, "encode", "decode") or read != tuple(map(qualified_name, (encoder, decoder))):
+        return
+    for name, part in module.named_children():
+        if part in (encoder, decoder) or next(part.parameters(), None) is None:
+            continue  # an activation fits anywhere
+        with suppress(Exception):  # other people's code
+            code = Forward(encoder)(own_images(model, x[: model.max_batch], encoder))
+            moved = part(code)
+            if moved.shape == code.shape and not torch.equal(decoder(moved), decoder(code)):
+                yield name
 
 
 def _names(module: nn.Module) -> tuple[str, str] | None:

@@ -202,3 +202,24 @@ def test_a_method_that_ends_in_train_mode_leaves_the_module_in_eval_mode() -> No
     module = Infers()
     assert said(module) == ""
     assert not any(part.training for part in module.modules())
+
+
+def test_a_line_for_a_conditional_quantiser_gives_the_label_to_both_halves() -> None:
+    class Labelled(Steps):
+        def encode(self, x: Tensor, label: Tensor) -> Any:
+            return super().encode(x) + label
+
+        def decode(self, z: Tensor, label: Tensor) -> Tensor:
+            return super().decode(z - label)
+
+    def labels(x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :1]
+
+    module, x = Labelled(), probe_images(SHAPE)
+    with pytest.warns(GenrobustWarning, match=r"decode\(quantize\(encode\(x\)\)\) gives") as caught:
+        genrobust.wrap(module, labels=labels)
+    typed = str(caught[0].message).split("; pass ")[1].split(", or do in")[0]
+    given = eval(f"dict({typed})", {"module": module, "labels": labels})
+    wanted = module.decode(module.quantize(module.encode(x, labels(x))), labels(x))
+    model = genrobust.wrap(module, labels=labels, **given)
+    torch.testing.assert_close(model.reconstruct(x), wanted)

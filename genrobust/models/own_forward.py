@@ -61,10 +61,10 @@ def _calls(model: GenerativeModel, way: OwnWay) -> dict[str, Callable[[Tensor], 
     forms = {name.removeprefix("module(")[:-1]: form for name, form in CALLS.items()}
     if model.condition is not None:
         calls = {
-            way.written.format(f"{given}, labels(x)"): partial(labelled, form)
+            way.written.format(given, ", labels(x)"): partial(labelled, form)
             for given, form in forms.items()
         }
-    return calls | {way.written.format(n): partial(alone, form) for n, form in forms.items()}
+    return calls | {way.written.format(n, ""): partial(alone, form) for n, form in forms.items()}
 
 
 class OwnForward:

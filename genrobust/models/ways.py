@@ -24,7 +24,7 @@ class OwnWay(NamedTuple):
 
     Args:
         name: for sentences.
-        written: how to type it, with ``{}`` for the images.
+        written: how to type it, with ``{0}`` for the images and ``{1}`` for a label after them.
         of: gives it, of a module or a copy of it.
     """
 
@@ -37,7 +37,7 @@ def _itself(module: nn.Module) -> Callable[..., Any]:
     return module
 
 
-FORWARD = OwnWay("forward", "module({})", _itself)
+FORWARD = OwnWay("forward", "module({0}{1})", _itself)
 
 
 def ways_of(module: nn.Module) -> Iterator[OwnWay]:
@@ -46,14 +46,14 @@ def ways_of(module: nn.Module) -> Iterator[OwnWay]:
     >>> class Model(nn.Module):
     ...     def reconstruct(self, x): ...
     >>> [way.written for way in ways_of(Model())]
-    ['module.reconstruct({})']
+    ['module.reconstruct({0}{1})']
     """
     inner = unwrapped(module)
     if has_forward(inner):
         yield FORWARD
     for name in _METHODS:
         if method(inner, name) is not None:
-            yield OwnWay(name, f"{place_of(module, name)}({{}})", attrgetter(name))
+            yield OwnWay(name, f"{place_of(module, name)}({{0}}{{1}})", attrgetter(name))
     for name in _BETWEEN:
         if method(inner, name) is not None and method(inner, "encode", "encoder") is not None:
             for place in _PLACES:
@@ -65,20 +65,20 @@ def _through(name: str, written: str, place: int | None) -> OwnWay:
     taken = "" if place is None else f"[{place}]"
     return OwnWay(
         f"decode({name}(encode(x)))",
-        f"module.decode({written}(module.encode({{}})){taken})",
+        f"module.decode({written}(module.encode({{0}}{{1}})){taken}{{1}})",
         partial(_joined, name=name, place=place),
     )
 
 
 def _joined(module: nn.Module, name: str, place: int | None) -> Callable[..., Any]:
-    def pictures(x: Any) -> Any:
+    def pictures(x: Any, *labels: Any) -> Any:
         parts = (("encode", "encoder"), (name,), ("decode", "decoder"))
         encode, between, decode = filter(None, (method(module, *names) for names in parts))
         with _unused(between):  # once more than a half uses it, it may give something else
-            code = encode(x)
+            code = encode(x, *labels)
         code = between(code)
         with _unused(between):
-            return decode(code if place is None else code[place])
+            return decode(code if place is None else code[place], *labels)
 
     return pictures
 

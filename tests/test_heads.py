@@ -141,3 +141,8 @@ def test_a_part_that_forward_passes_over_raises_no_word() -> None:
             return image
 
     assert said(Whole(predictor=nn.Linear(CODE, CODE))) == ""
+
+
+def test_layers_of_a_prior_are_no_heads_of_the_encoder() -> None:
+    layers = {name: nn.Linear(CODE, CODE) for name in ("prior_mu", "prior_logvar")}
+    assert "code's mean and log-variance" not in said(Parts(**layers))

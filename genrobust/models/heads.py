@@ -87,6 +87,7 @@ def between_halves(model: GenerativeModel, x: Tensor) -> Iterator[str]:
 def _names(module: nn.Module) -> tuple[str, str] | None:
     """What the two are called, where one part alone is called as each of them is."""
     parts = [(name, name.lower().split("_")) for name, _ in module.named_children()]
+    parts = [(name, words) for name, words in parts if "prior" not in words]
     means, spreads = (
         [name for name, words in parts if any(word in known for word in words)]
         for known in (_MEANS, _SPREADS)

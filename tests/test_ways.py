@@ -116,12 +116,45 @@ class OfCount(Net):
         return self.decode(torch.randn(count, 4))
 
 
+class OfAsMany(Net):
+    def generate(self, like: Tensor) -> Tensor:
+        return self.decode(torch.randn(len(like), 4))
+
+
+class OfLargeCodes(Net):
+    """Its codes have the images' shape."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flip(-1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.from_code(self.to_code(z.flatten(1))).sigmoid().view(-1, *SHAPE)
+
+    def generate(self, z: Tensor) -> Tensor:
+        return self.decode(z)
+
+
+class NotYet(Net):
+    @property
+    def reconstruct(self) -> Any:
+        raise RuntimeError("fit it first")
+
+
 @pytest.mark.parametrize(
-    ("kind", "status"), [(Same, "equal"), (OfCodes, "no forward"), (OfCount, "no forward")]
+    ("kind", "status"),
+    [
+        (Same, "equal"),
+        *((kind, "no forward") for kind in (OfCodes, OfCount, OfAsMany, OfLargeCodes, NotYet)),
+    ],
 )
 def test_an_honest_method_raises_no_word(kind: type[Net], status: str) -> None:
     assert said(kind()) == ""
     assert fidelity(genrobust.wrap(kind()), probe_images(SHAPE)).status == status
+
+
+def test_one_image_is_enough_to_compare_by() -> None:
+    model, x = genrobust.wrap(Same()), probe_images(SHAPE)
+    assert fidelity(model, x[:1]).status == "equal"
 
 
 def test_a_spread_is_told_by_a_method_that_draws() -> None:

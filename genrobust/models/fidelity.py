@@ -164,12 +164,24 @@ def _compared(
         ours = model.reconstruct(x).double()
     for own in ways:
         found = own.nearest(x, ours)
-        if found is not None:
+        if found is not None and _is_of_images(model, x, own, found):
             return _beside(model, x, own, found, ours, real)
     own = ways[0]
     if own.exists:
         return Fidelity("not compared", what=own.why), _untold(own)
     return Fidelity("no forward"), []
+
+
+def _is_of_images(model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture) -> bool:
+    """Whether a method in forward's place takes images: not how many to draw, nor codes."""
+    if own.name == FORWARD.name:
+        return True
+    if len(x) > 1 and apart(found.pixels, found.pixels[:1]) <= found.allowed:
+        return False
+    low, high = model.spec.get("value_range", (0.0, 1.0))
+    codes = x * (high - low) + low
+    given = (codes, codes.flatten(1))
+    return not any(_shows(model, x, code, found.pixels, found.allowed) for code in given)
 
 
 def _beside(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -52,12 +52,18 @@ def ways_of(module: nn.Module) -> Iterator[OwnWay]:
     if has_forward(inner):
         yield FORWARD
     for name in _METHODS:
-        if method(inner, name) is not None:
+        if _has(inner, name):
             yield OwnWay(name, f"{place_of(module, name)}({{0}}{{1}})", attrgetter(name))
     for name in _BETWEEN:
-        if method(inner, name) is not None and method(inner, "encode", "encoder") is not None:
+        if _has(inner, name) and method(inner, "encode", "encoder") is not None:
             for place in _PLACES:
                 yield _through(name, place_of(module, name), place)
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    with suppress(Exception):  # other people's properties
+        return method(module, name) is not None
+    return False
 
 
 def _through(name: str, written: str, place: int | None) -> OwnWay:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
@@ -137,4 +139,9 @@ def test_pairs_are_drawn_at_a_radius_that_was_measured(record: Record) -> None:
     assert [tick.get_text() for tick in ax.get_xticklabels()][3] == "class 3"
     with pytest.raises(GenrobustError, match=r"eps is 0.5, .* choose one of 0.02, 0.04"):
         record.plot_pairs(0.5)
+    in_words: Any = "0.06"
+    with pytest.raises(GenrobustError, match=r"eps is '0\.06'; give a number"):
+        record.plot_pairs(in_words)
+    of_numpy = record.plot_pairs(float(np.float32(0.06))).images[0].get_array()
+    assert of_numpy.filled(-1).tolist() == drawn.filled(-1).tolist()
     plt.close("all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genrobust import drawing
+from genrobust.arguments import real
 from genrobust.errors import GenrobustError
 from genrobust.norms import load_norm
 
@@ -205,12 +207,12 @@ def plot_pairs(
 
 def _pairs_at(record: Record, eps: float | None) -> PairMatrix:
     per_eps = record.scores.per_eps
-    chosen = per_eps[-1].eps if eps is None else eps
+    chosen = per_eps[-1].eps if eps is None else real("eps", eps, per_eps[-1].eps)
     for at in per_eps:
-        if at.eps == chosen:
+        if math.isclose(at.eps, chosen, rel_tol=1e-6):  # one may have been a float32
             return at.as_target_pairs
     raise GenrobustError(
-        f"eps is {eps}, which was not measured; choose one of "
+        f"eps is {chosen}, which was not measured; choose one of "
         f"{', '.join(f'{at.eps:g}' for at in per_eps)}"
     )
 

@@ -950,3 +950,11 @@ def test_a_registered_builder_is_a_model_by_name() -> None:
         assert load_model("toy-of-this-test").input_shape == (1, 8, 8)
     finally:
         genrobust.MODELS._registered.pop("toy-of-this-test")
+
+
+@pytest.mark.parametrize("name", ["vae", "jointvae"])
+def test_a_model_goes_to_another_process(name: str) -> None:
+    model, x = load_model(name), torch.rand(2, 1, 32, 32)
+    there = pickle.loads(pickle.dumps(model))
+    assert torch.equal(there.reconstruct(x), model.reconstruct(x))
+    assert there.fingerprint() == model.fingerprint()

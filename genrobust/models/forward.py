@@ -16,11 +16,25 @@ from genrobust.foreign import is_out_of_memory
 from genrobust.models.distributions import mean_of
 from genrobust.models.outputs import describe, members
 
-#: In what forms forward may take a batch: a flat network takes rows, pythae's a dictionary.
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.flatten(1)
+
+
+def _as_data(x: Tensor) -> dict[str, Tensor]:
+    return {"data": x}
+
+
+#: In what forms forward may take a batch: a flat network takes rows, pythae's a dictionary. Named
+#: functions, as a model holds the one that fits and goes to other processes.
 CALLS: dict[str, Callable[[Tensor], Any]] = {
-    "module(x)": lambda x: x,
-    "module(x.flatten(1))": lambda x: x.flatten(1),
-    "module({'data': x})": lambda x: {"data": x},
+    "module(x)": _as_it_is,
+    "module(x.flatten(1))": _rows,
+    "module({'data': x})": _as_data,
 }
 
 

@@ -32,7 +32,7 @@ def whole(name: str, value: Any, example: int = 1) -> int:
         Traceback (most recent call last):
         genrobust.errors.GenrobustError: limit is '5'; give a whole number, such as limit=1
     """
-    value = _bare(value)
+    value = bare(value)
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise GenrobustError(
             f"{name} is {_shown(value)}; give a whole number, such as {name}={example}"
@@ -79,7 +79,7 @@ def truth(name: str, value: Any) -> bool:
         Traceback (most recent call last):
         genrobust.errors.GenrobustError: clamp is 'no'; give True or False
     """
-    value = _bare(value)
+    value = bare(value)
     if not isinstance(value, (bool, np.bool_)):
         raise GenrobustError(f"{name} is {_shown(value)}; give True or False")
     return bool(value)
@@ -91,7 +91,7 @@ def real(name: str, value: Any, example: float = 0.1) -> float:
     Raises:
         GenrobustError: it is something else, such as a string, a bool or a list.
     """
-    value = _bare(value)
+    value = bare(value)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise GenrobustError(f"{name} is {_shown(value)}; give a number, such as {name}={example}")
     return float(value)
@@ -289,9 +289,14 @@ def _kept(name: str, value: T) -> T:
     return value
 
 
-def _bare(value: Any) -> Any:
-    """The number in a tensor or an array without dimensions, or the value itself."""
-    if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
+def bare(value: Any) -> Any:
+    """The number in a scalar, a tensor or an array without dimensions, or the value itself.
+
+    Example:
+        >>> bare(np.int64(3)), bare(torch.tensor(0.5)), bare([3])
+        (3, 0.5, [3])
+    """
+    if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0:
         return None if isinstance(value, Tensor) and value.is_meta else value.item()
     return value
 

@@ -524,3 +524,21 @@ def test_the_smallest_and_the_largest_seed_are_taken(seed: int) -> None:
 @pytest.mark.parametrize("given", [None, 1, b"run", X])
 def test_a_record_is_loaded_from_a_path(load: Callable[[Any], Any], given: Any) -> None:
     refused("path is .*; give a path, such as path='genrobust-runs/", lambda: load(given))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "plain"),
+    [
+        ("latent", {"steps": np.int64(5)}, {"steps": 5}),
+        ("latent", {"steps": torch.tensor(5)}, {"steps": 5}),
+        ("classifier", {"confidence": np.float32(0.5)}, {"confidence": 0.5}),
+        ("classifier", {"confidence": np.array(0.5)}, {"confidence": 0.5}),
+    ],
+)
+def test_a_setting_of_numpy_or_torch_is_the_number(
+    name: str, settings: dict[str, Any], plain: dict[str, Any]
+) -> None:
+    found = make_attack(name, settings).settings()
+    assert found == make_attack(name, plain).settings()
+    (key,) = plain
+    assert type(found[key]) is type(plain[key])

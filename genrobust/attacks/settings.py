@@ -14,6 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from genrobust.arguments import bare
 from genrobust.errors import GenrobustError
 from genrobust.plugins import blamed
 
@@ -75,7 +76,7 @@ class Setting:
             GenrobustError: it is of another kind, NaN, outside the range that is declared, or a
                 count without one that is below 1 (or below its default).
         """
-        found = self._of_its_kind(value)
+        found = self._of_its_kind(bare(value))
         lowest = min(1, self.default) if type(self.default) is int else 1
         is_count = self.bounded in (int, int | None)
         if is_count and found is not None and found < lowest:

@@ -66,8 +66,13 @@ class Registry(Generic[T]):
         """Decorator: make the object available under ``name``.
 
         Raises:
-            GenrobustError: the name is taken by another object.
+            GenrobustError: it is no name, or is taken by another object.
         """
+        if not isinstance(name, str) or not name:
+            given = repr(name) if isinstance(name, str) else f"a {type(name).__name__}"
+            raise GenrobustError(
+                f"{given} is no {self.kind} name; give one in parentheses, such as register('mine')"
+            )
 
         def decorate(item: Registered) -> Registered:
             if "/" in name or "\\" in name or not name.isprintable() or name.startswith("."):

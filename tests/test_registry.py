@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
@@ -66,6 +66,17 @@ def test_the_same_definition_run_again_replaces_the_first(shapes: Registry[objec
     first, second = define(), define()
     assert first is not second
     assert shapes.get("square") is second
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(Path, "a type is no shape name"), ("", "'' is no shape name"), (None, "a NoneType is no")],
+)
+def test_a_decorator_without_a_name_is_refused_where_it_stands(
+    shapes: Registry[object], name: Any, words: str
+) -> None:
+    with pytest.raises(GenrobustError, match=rf"{words}.*; give one in parentheses, such as reg"):
+        shapes.register(name)
 
 
 def test_a_builtin_name_cannot_be_taken() -> None:

@@ -542,3 +542,13 @@ def test_a_setting_of_numpy_or_torch_is_the_number(
     assert found == make_attack(name, plain).settings()
     (key,) = plain
     assert type(found[key]) is type(plain[key])
+
+
+def test_an_image_that_shows_its_own_class_is_no_success() -> None:
+    found = attack(target_labels=LABELS)
+    shown = genrobust.load_judge("digits", "lenet").labels(
+        genrobust.load_model("vae").reconstruct(found.x_adv)
+    )
+    assert torch.equal(shown, LABELS)
+    assert found.success is not None
+    assert not found.success.any()

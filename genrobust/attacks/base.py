@@ -62,8 +62,8 @@ class AttackResult:
         x_adv: adversarial images, (B, C, H, W), inside the threat model.
         loss: the objective's value at ``x_adv``, (B,); lower is better for the attacker.
         success: the attacker's own view on the deployed path, (B,) bool: with a judge, the
-            reconstruction's class is the target's (targeted) or not the source's; without, it is
-            nearer to the target's reconstruction than to the source's. None where neither can be
+            reconstruction's class is not the source's and, targeted, is the target's; without, it
+            is nearer to the target's reconstruction than to the source's. None where neither can be
             told. Scores do not use it.
         forwards: passes through the model, (B,) int64.
         backwards: gradients taken, (B,) int64.
@@ -451,7 +451,10 @@ def attacker_success(context: Context, x_adv: Tensor) -> Tensor | None:
     batch = context.batch
     found = context.model.reconstruct(x_adv)
     if batch.judge is not None and batch.target_labels is not None:
-        return batch.judge.labels(found) == batch.target_labels
+        shown = batch.judge.labels(found)
+        # A target of the source's own class is shown without an attack.
+        moved = True if batch.labels is None else shown != batch.labels
+        return (shown == batch.target_labels) & moved
     if batch.judge is not None and batch.labels is not None and not batch.targeted:
         return batch.judge.labels(found) != batch.labels
     if batch.target_x is None:

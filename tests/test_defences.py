@@ -505,3 +505,22 @@ def test_what_cannot_be_defended_so_is_told(
     for said, call in told:
         with pytest.raises(GenrobustError, match=said):
             call()
+
+
+@pytest.mark.parametrize(
+    ("classify", "words"),
+    [
+        (lambda x: x.flatten(1), r"what classify gives are torch.float32; give classes"),
+        (lambda x: (x.flatten(1) > 0).long(), r"classify gives \(7, 4\) for 7 images; let it"),
+        (lambda x: (x.mean((1, 2, 3)) > 0).long().repeat(2), r"classify gives \(14,\) for 7"),
+        (lambda x: x.mean((1, 2, 3)), "are torch.float32; give classes"),
+        (lambda x: 3, r"classify gives \(\) for 7 images"),
+        (lambda x: None, "what classify gives is None"),
+    ],
+)
+def test_what_is_no_class_an_image_is_not_certified(
+    classify: Callable[[Tensor], Tensor], words: str
+) -> None:
+    x = torch.full((1, 1, 2, 2), 0.8)
+    with pytest.raises(GenrobustError, match=words):
+        certified_radius(classify, x, 0.5, sample_ids=[0], selection=7, draws=7)

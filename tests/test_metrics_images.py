@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -147,3 +148,12 @@ def test_images_that_cannot_be_compared_are_refused() -> None:
         metrics.ssim(small[0], small[0])
     with pytest.raises(GenrobustError, match="one shape"):
         metrics.ssim(small, small[..., :5])
+
+
+def test_a_similarity_that_is_trained_on_has_a_gradient_and_no_warning() -> None:
+    x = torch.rand(2, 1, 16, 16, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = metrics.ssim(x, 1 - x.detach()).sum()
+    (gradient,) = torch.autograd.grad(found, x)
+    assert gradient.abs().max() > 0

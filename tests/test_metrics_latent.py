@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -299,3 +300,44 @@ def test_the_entropy_divides_by_the_largest_eigenvalue() -> None:
     assert entropy(0.0, 0.0) == 0
     assert entropy(4.0, 2.0, 1.0) == pytest.approx(0.5 * math.log(2) + 0.25 * math.log(4))
     assert entropy(8.0, 4.0, 2.0) == pytest.approx(entropy(4.0, 2.0, 1.0))
+
+
+def _normal(count: int, latents: int) -> Posterior:
+    return Posterior((Gaussian(torch.zeros(count, latents), torch.zeros(count, latents)),))
+
+
+@pytest.mark.parametrize(
+    "other", [_normal(1, 4), _normal(3, 5), Posterior((Point(torch.ones(3, 4)),))]
+)
+def test_a_divergence_is_of_posteriors_of_as_many_images_by_one_model(other: Posterior) -> None:
+    for pair in ((_normal(3, 4), other), (other, _normal(3, 4))):
+        with pytest.raises(GenrobustError, match=r"images and adversarial .*; give what one model"):
+            metrics.symmetric_kl(*pair)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        metrics.symmetric_kl,
+        metrics.latent_displacement,
+        metrics.mahalanobis_displacement,
+        metrics.token_flip_rate,
+    ],
+)
+def test_what_is_no_posterior_is_named(measure: Any) -> None:
+    with pytest.raises(GenrobustError, match=r"clean is a tuple; give a posterior, such as what"):
+        measure((torch.zeros(1, 2), torch.zeros(1, 2)), _normal(1, 2))
+    with pytest.raises(GenrobustError, match="adversarial is a Tensor; give a posterior"):
+        measure(_normal(1, 2), torch.zeros(1, 2))
+
+
+def test_a_probe_reads_vectors_of_the_length_that_it_was_fitted_on() -> None:
+    probe = metrics.Probe(torch.eye(2), torch.zeros(2))
+    with pytest.raises(GenrobustError, match=r"vectors are \(5, 3\) and the probe reads \(B, 2\)"):
+        metrics.probe_accuracy(probe, torch.zeros(5, 3), torch.zeros(5).long())
+
+
+@pytest.mark.parametrize("ids", [None, 3, ["a", "b"], [0.5, 1.5]])
+def test_ids_that_are_none_are_one_sentence(ids: Any) -> None:
+    with pytest.raises(GenrobustError, match=r"sample_ids.* is .*; give a (list|whole number)"):
+        list(keyed_draws(_normal(2, 3), ids, 1))

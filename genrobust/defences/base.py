@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genrobust.arguments import real, whole
 from genrobust.errors import GenrobustError
-from genrobust.metrics.checks import require_positive
+from genrobust.metrics.checks import one_id_each, require_positive
 from genrobust.models.model import GenerativeModel
 from genrobust.models.modules import qualified_name
 from genrobust.models.networks import ConvVAE
@@ -82,7 +82,4 @@ def check_certificate(
     for name, count in counts.items():
         if whole(name, count, 100) < 1:
             raise GenrobustError(f"{name} is {count}; give 1 or more")
-    if len(sample_ids) != len(x):
-        raise GenrobustError(
-            f"there are {len(sample_ids)} sample ids for {len(x)} images; give one each"
-        )
+    one_id_each(sample_ids, len(x))

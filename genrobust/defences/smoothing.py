@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genrobust import arguments
 from genrobust.defences.base import check_certificate, defended, keyed_noise, noise
+from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import require_positive
 from genrobust.models.inputs import require_model
 from genrobust.models.model import GenerativeModel
@@ -107,7 +108,8 @@ def certified_radius(
         Labels and radii in pixel units; -1 and 0 where the bound is 1/2 or below.
 
     Raises:
-        GenrobustError: a number out of its range, or more or fewer ids than images.
+        GenrobustError: a number out of its range, more or fewer ids than images, or what classify
+            gives is not one class an image.
 
     Example:
         >>> half = lambda x: (x.mean((1, 2, 3)) > 0.5).long()
@@ -126,7 +128,7 @@ def certified_radius(
 
         def votes(count: int, what: str, image: Tensor = image, key: int = key) -> Tensor:
             noisy = keyed_noise(image, std, count, batch_size, "certificate", what, seed, int(key))
-            return torch.cat([classify(batch) for batch in noisy])
+            return torch.cat([_classes(classify(batch), batch) for batch in noisy])
 
         top = int(votes(selection, "selection").mode().values)
         agree = int((votes(draws, "estimation") == top).sum())
@@ -135,3 +137,14 @@ def certified_radius(
         labels.append(top if told else ABSTAINS)
         radii.append(std * float(norm.ppf(low)) if told else 0.0)
     return CertifiedRadius(torch.tensor(labels), torch.tensor(radii))
+
+
+def _classes(given: object, images: Tensor) -> Tensor:
+    """What a classifier gives of a batch, if it is a class for each image."""
+    found = arguments.classes("what classify gives", given)
+    if found.shape != images.shape[:1]:
+        raise GenrobustError(
+            f"classify gives {tuple(found.shape)} for {len(images)} images; let it give a class "
+            "for each, such as lambda x: logits(x).argmax(1)"
+        )
+    return found

@@ -52,6 +52,24 @@ def require_same_shape(**tensors: Tensor) -> None:
         raise GenrobustError(f"{given}; move them to one device")
 
 
+def one_id_each(sample_ids: object, samples: int) -> tuple[int, ...]:
+    """The numbers that key each sample's draws.
+
+    Raises:
+        GenrobustError: they are no whole numbers, or fewer or more than samples.
+
+    Example:
+        >>> one_id_each(range(2), 2)
+        (0, 1)
+    """
+    found = arguments.several("sample_ids", sample_ids, arguments.whole, 0)
+    if len(found) != samples:
+        raise GenrobustError(
+            f"there are {len(found)} sample ids for {samples} images; give one each"
+        )
+    return found
+
+
 #: Half a grey level of an 8-bit image: a smaller change is gone once the image is saved.
 HALF_LEVEL = 0.5 / 255
 
@@ -71,7 +89,7 @@ def pictures(name: str, value: Any) -> Tensor:
         genrobust.errors.GenrobustError: x has pixels from 255 to 255; give them in [0, 1]: ...
     """
     found = arguments.images(name, value)
-    low, high = float(found.min()), float(found.max())
+    low, high = float(found.detach().min()), float(found.detach().max())
     if low < -HALF_LEVEL or high > 1 + HALF_LEVEL:
         raise GenrobustError(
             f"{name} has pixels from {low:.4g} to {high:.4g}; give them in [0, 1]: divide bytes by "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.metrics.checks import one_id_each
 from genrobust.posterior import Posterior
 from genrobust.seeding import generator
 
@@ -27,7 +28,7 @@ def keyed_draws(
         Exact draws of all codes, as ``posterior.mode()`` is shaped.
 
     Raises:
-        GenrobustError: fewer or more ids than samples, or no draws.
+        GenrobustError: fewer or more ids than samples, ids that are no numbers, or no draws.
 
     Example:
         >>> from genrobust.posterior import Gaussian
@@ -36,13 +37,10 @@ def keyed_draws(
         >>> torch.equal(both[1:], second)
         True
     """
-    if len(sample_ids) != len(posterior):
-        raise GenrobustError(
-            f"there are {len(sample_ids)} sample ids for {len(posterior)} samples; give one each"
-        )
+    ids = one_id_each(sample_ids, len(posterior))
     if draws < 1:
         raise GenrobustError(f"draws is {draws}; draw at least once")
-    streams = [generator(*key, int(i)) for i in sample_ids]
+    streams = [generator(*key, i) for i in ids]
     alone = [posterior[torch.tensor([b])] for b in range(len(posterior))]
     for _ in range(draws):
         noise = [q.draw_noise(stream) for q, stream in zip(alone, streams, strict=True)]

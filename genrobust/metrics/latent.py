@@ -35,6 +35,7 @@ def latent_displacement(clean: Posterior, adversarial: Posterior) -> Tensor:
         >>> latent_displacement(q, p)
         tensor([5.], dtype=torch.float64)
     """
+    _require_posteriors(clean=clean, adversarial=adversarial)
     a, b = wide(clean.vector()), wide(adversarial.vector())
     require_same_shape(clean=a, adversarial=b)
     return torch.linalg.vector_norm(b - a, dim=1)
@@ -64,6 +65,7 @@ def mahalanobis_displacement(clean: Posterior, adversarial: Posterior) -> Tensor
         >>> mahalanobis_displacement(q, p)
         tensor([2.0000], dtype=torch.float64)
     """
+    _require_posteriors(clean=clean, adversarial=adversarial)
     mean, std = gaussian_moments(clean)
     moved, _ = gaussian_moments(adversarial)
     require_same_shape(clean=mean, adversarial=moved)
@@ -85,7 +87,8 @@ def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
         (B,) float64, in nats, from 0.
 
     Raises:
-        GenrobustError: the encoder gives a point, which has no density.
+        GenrobustError: the encoder gives a point, which has no density; the posteriors differ in
+            kind or size.
 
     Example:
         >>> q = Posterior((Gaussian(torch.zeros(1, 2), torch.zeros(1, 2)),))
@@ -93,6 +96,13 @@ def symmetric_kl(clean: Posterior, adversarial: Posterior) -> Tensor:
         >>> symmetric_kl(q, p)
         tensor([1.], dtype=torch.float64)
     """
+    _require_posteriors(clean=clean, adversarial=adversarial)
+    shapes = [[(type(p), p.vector().shape) for p in q.parts] for q in (clean, adversarial)]
+    if shapes[0] != shapes[1]:
+        raise GenrobustError(
+            f"clean is {clean.describe()} of {len(clean)} images and adversarial "
+            f"{adversarial.describe()} of {len(adversarial)}; give what one model says of as many"
+        )
     return clean.symmetric_kl(adversarial)
 
 
@@ -120,9 +130,19 @@ def token_flip_rate(clean: Posterior, adversarial: Posterior) -> Tensor:
         >>> token_flip_rate(q, p)
         tensor([0.5000], dtype=torch.float64)
     """
+    _require_posteriors(clean=clean, adversarial=adversarial)
     before, after = clean.tokens(), adversarial.tokens()
     require_same_shape(clean=before, adversarial=after)
     return (before != after).double().mean(1)
+
+
+def _require_posteriors(**given: object) -> None:
+    for name, posterior in given.items():
+        if not isinstance(posterior, Posterior):
+            raise GenrobustError(
+                f"{name} is a {type(posterior).__name__}; give a posterior, such as what "
+                "model.encode(x) gives"
+            )
 
 
 def gaussian_total_correlation(codes: Tensor) -> float:
@@ -197,8 +217,17 @@ class Probe:
     bias: Tensor
 
     def logits(self, vectors: Tensor) -> Tensor:
-        """Unnormalised scores of vectors (B, n): (B, classes)."""
+        """Unnormalised scores of vectors (B, n): (B, classes).
+
+        Raises:
+            GenrobustError: vectors of another length than those that it was fitted on.
+        """
         vectors = floats("vectors", vectors)
+        if vectors.shape[1:] != self.weight.shape[1:]:
+            raise GenrobustError(
+                f"vectors are {tuple(vectors.shape)} and the probe reads (B, "
+                f"{self.weight.shape[1]}); give those of the model that it was fitted on"
+            )
         return vectors @ self.weight.to(vectors).T + self.bias.to(vectors)
 
     def labels(self, vectors: Tensor) -> Tensor:

@@ -146,11 +146,43 @@ def test_a_suite_of_own_pictures_is_drawn_once_so_that_epochs_compare(
         ({"sources": -1}, "sources is -1"),
         ({"sources": "few"}, "give a whole number"),
         ({"atacks": ["noise"]}, "unknown option of bench 'atacks'; did you mean 'attacks'"),
+        ({"log": "tensorboard"}, "log is a str; give a function of record and epoch"),
+        ({"log": 3}, "log is a int; give a function"),
+        ({"log": [print, None]}, "log is a list; give a function"),
+        ({"model": "vae"}, "model is a str; give a function from the module that trains"),
     ],
 )
 def test_a_mistake_is_said_before_training(given: dict[str, Any], said: str) -> None:
     with pytest.raises(GenrobustError, match=said):
         DuringTraining(**given)
+
+
+def test_where_nothing_can_be_logged_is_said_before_training() -> None:
+    nowhere: Any = 3
+    with pytest.raises(GenrobustError, match="writer is a int; give a SummaryWriter, or a folder"):
+        to_tensorboard(nowhere)
+    pytest.importorskip("wandb")
+    with pytest.raises(GenrobustError, match="run is a int; give what wandb"):
+        to_wandb(nowhere)
+
+
+@pytest.mark.parametrize(
+    ("module", "epoch", "said"),
+    [
+        (nn.Linear(1, 1), "0", "epoch is '0'; give a whole number"),
+        (None, 0, "module is a NoneType; give the torch module that trains"),
+        (genrobust.load_model("vae"), 0, "module is a GenerativeModel; .* its .module"),
+    ],
+)
+def test_what_is_no_epoch_of_a_module_is_not_measured(module: Any, epoch: Any, said: str) -> None:
+    with pytest.raises(GenrobustError, match=said):
+        DuringTraining(**HOW)(module, epoch)
+
+
+def test_an_epoch_of_numpy_or_torch_is_the_number() -> None:
+    measure = DuringTraining(**HOW)
+    measure(genrobust.load_model("vae").module, torch.tensor(3))
+    assert list(measure.records) == [3]
 
 
 @pytest.mark.slow

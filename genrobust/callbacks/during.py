@@ -52,7 +52,8 @@ class DuringTraining:
             ``data=...`` in place of ``suite``, or ``workers=1``. The device is the module's own.
 
     Raises:
-        GenrobustError: an option that bench does not have; a number below 1.
+        GenrobustError: an option that bench does not have; a number below 1; a model or a log
+            that is no function.
 
     Example:
         >>> import genrobust
@@ -87,8 +88,19 @@ class DuringTraining:
         self._options: dict[str, Any] = {"suite": suite, **few, **options}
         #: After how many epochs each it measures.
         self.every_n_epochs = every_n_epochs
+        if model is not None and not callable(model):
+            raise GenrobustError(
+                f"model is a {type(model).__name__}; give a function from the module that trains "
+                "to the model in it, such as model=lambda module: module.vae"
+            )
+        logs = (log,) if callable(log) else log
+        if not isinstance(logs, Sequence) or not all(callable(one) for one in logs):
+            raise GenrobustError(
+                f"log is a {type(log).__name__}; give a function of record and epoch, or several, "
+                "such as log=to_tensorboard('runs/mine')"
+            )
         self._model = model or (lambda module: module)
-        self._log = (log,) if callable(log) else tuple(log)
+        self._log = tuple(logs)
         #: What was measured, by the epoch.
         self.records: dict[int, Record] = {}
 
@@ -103,8 +115,14 @@ class DuringTraining:
             The record; None where it was not measured.
 
         Raises:
-            GenrobustError: as :func:`genrobust.bench`.
+            GenrobustError: as :func:`genrobust.bench`; no module, or an epoch that is no number.
         """
+        epoch = whole("epoch", epoch, 0)
+        if not isinstance(module, nn.Module):
+            raise GenrobustError(
+                f"module is a {type(module).__name__}; give the torch module that trains, of what "
+                "genrobust.wrap gave its .module"
+            )
         if (epoch + 1) % self.every_n_epochs:
             return None
         weight = next(module.parameters(), None)

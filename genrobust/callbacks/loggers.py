@@ -22,7 +22,7 @@ def to_tensorboard(writer: Any) -> Log:
         writer: a ``torch.utils.tensorboard.SummaryWriter``, or a folder for a new one.
 
     Raises:
-        GenrobustError: tensorboard is not installed.
+        GenrobustError: tensorboard is not installed; it is neither.
 
     Example:
         >>> from genrobust.callbacks import DuringTraining
@@ -34,6 +34,11 @@ def to_tensorboard(writer: Any) -> Log:
         except ImportError as problem:
             raise _lacking("TensorBoard", "tensorboard") from problem
         writer = SummaryWriter(str(writer))
+    if not hasattr(writer, "add_scalar"):
+        raise GenrobustError(
+            f"writer is a {type(writer).__name__}; give a SummaryWriter, or a folder such as "
+            "to_tensorboard('runs/mine')"
+        )
 
     def log(record: Record, epoch: int) -> None:
         for name, value in scores_of(record).items():
@@ -53,7 +58,7 @@ def to_wandb(run: Any = None) -> Log:
         run: what ``wandb.init`` gave; default the one in progress.
 
     Raises:
-        GenrobustError: wandb is not installed, or no run is in progress.
+        GenrobustError: wandb is not installed, no run is in progress, or it is none.
 
     Example:
         >>> from genrobust.callbacks import DuringTraining
@@ -66,6 +71,11 @@ def to_wandb(run: Any = None) -> Log:
     run = wandb.run if run is None else run
     if run is None:
         raise GenrobustError("no run of wandb is in progress; call wandb.init() before")
+    if not hasattr(run, "log"):
+        raise GenrobustError(
+            f"run is a {type(run).__name__}; give what wandb.init gave, such as "
+            "to_wandb(wandb.init())"
+        )
 
     def log(record: Record, epoch: int) -> None:
         figure = _pictures(record)

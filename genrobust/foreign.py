@@ -91,6 +91,10 @@ def ran_out_of_memory(problem: BaseException | None) -> bool:
     return problem is not None
 
 
+#: What torch says where a batch's type is not that of the weights.
+OF_TYPES = ("should be the same", "must have the same dtype")
+
+
 class Call:
     """One call of a model's code, as a context: its faults become one sentence.
 
@@ -141,6 +145,8 @@ class Call:
                 "those beside it: let train() leave its norms in eval mode, and let them keep "
                 "statistics (track_running_stats=True)"
             )
+        if self.batch.dtype != torch.float32 and any(said in str(problem) for said in OF_TYPES):
+            advice = "give it numbers of its weights' type, such as x.float(), pixels in [0, 1]"
         if is_out_of_memory(problem):
             advice = "give --workers 1, or lower --batch-size"
         raise GenrobustError(

@@ -958,3 +958,23 @@ def test_a_model_goes_to_another_process(name: str) -> None:
     there = pickle.loads(pickle.dumps(model))
     assert torch.equal(there.reconstruct(x), model.reconstruct(x))
     assert there.fingerprint() == model.fingerprint()
+
+
+@pytest.mark.parametrize("method", ["encode", "decode", "reconstruct"])
+@pytest.mark.parametrize("given", [np.zeros((2, 1, 32, 32)), [[0.5]], None, "a.png"])
+def test_a_model_takes_tensors(method: str, given: Any) -> None:
+    words = rf"{method} is given a {type(given).__name__}; give a tensor, such as torch\.from_numpy"
+    with pytest.raises(GenrobustError, match=words):
+        getattr(load_model("vae"), method)(given)
+
+
+def test_a_decoder_takes_a_code_of_the_posterior() -> None:
+    posterior: Any = Posterior((Point(torch.zeros(1, 10)),))
+    with pytest.raises(GenrobustError, match=r"given a Posterior; give a tensor, such as its mode"):
+        load_model("vae").decode(posterior)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64, torch.float16])
+def test_images_of_another_type_than_the_weights_are_told_so(dtype: torch.dtype) -> None:
+    with pytest.raises(GenrobustError, match=r"; give it numbers of its weights' type, such as"):
+        load_model("vae").reconstruct(torch.ones(2, 1, 32, 32).to(dtype))

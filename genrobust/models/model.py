@@ -119,8 +119,9 @@ class GenerativeModel:
         """q(code | x).
 
         Raises:
-            GenrobustError: the model's code failed, or gave no code an image.
+            GenrobustError: x is no tensor; the model's code failed, or gave no code an image.
         """
+        _require_tensor("encode", x)
         count(len(x))
         x = self._inside(x)
         found = self._piecewise(self.encoder, "encode", x)
@@ -132,8 +133,9 @@ class GenerativeModel:
         """The mean image of each code, before any clamp.
 
         Raises:
-            GenrobustError: the model's code failed, or gave no image a code.
+            GenrobustError: code is no tensor; the model's code failed, or gave no image a code.
         """
+        _require_tensor("decode", code)
         return self._images(self.decoder, "decode", "the decoder", code)
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -142,8 +144,9 @@ class GenerativeModel:
         A random deployment gives one draw from the process's generators.
 
         Raises:
-            GenrobustError: the model's code failed, or gave no image an image.
+            GenrobustError: x is no tensor; the model's code failed, or gave no image an image.
         """
+        _require_tensor("reconstruct", x)
         if self.deploy is None:
             image = self.decode(self.encode(x).mode())
         else:
@@ -312,6 +315,14 @@ def inside(x: Tensor, margins: Tensor) -> Tensor:
 @cache
 def _depths(shape: torch.Size) -> Tensor:
     return 1 + UNEVEN * torch.rand(shape, generator=generator("depths"))
+
+
+def _require_tensor(what: str, given: object) -> None:
+    if not isinstance(given, Tensor):
+        held = "its mode()" if isinstance(given, Posterior) else "torch.from_numpy(array).float()"
+        raise GenrobustError(
+            f"{what} is given a {type(given).__name__}; give a tensor, such as {held}"
+        )
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:

@@ -72,7 +72,17 @@ __all__ = [
 ]
 
 
+#: Rooms that the documentation names, which are there too once ``genrobust`` is imported.
+_ROOMS = (
+    *("attacks", "callbacks", "data", "defences", "judges", "metrics", "models", "norms"),
+    *("objectives", "optimizers", "posterior", "reproduce", "rules", "seeding", "suites"),
+    "testing",
+)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _WHERE:
         raise AttributeError(f"module 'genrobust' has no attribute '{name}'")
     return getattr(import_module(_WHERE[name]), name)

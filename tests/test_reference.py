@@ -6,6 +6,8 @@ import ast
 import doctest
 import inspect
 import re
+import subprocess
+import sys
 import textwrap
 from importlib import import_module
 from pathlib import Path
@@ -113,3 +115,9 @@ def test_every_public_name_is_in_the_reference(repository: Path) -> None:
     for name in shown:
         place, _, last = name.rpartition(".")
         assert hasattr(import_module(place), last), name
+
+
+@pytest.mark.parametrize("room", ["metrics", "testing", "defences.smoothed", "seeding.per_sample"])
+def test_what_the_documentation_names_is_there_once_genrobust_is_imported(room: str) -> None:
+    script = f"import genrobust; genrobust.{room}; hasattr(genrobust, 'benchmark') and 1 / 0"
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -707,6 +707,51 @@ def test_hooks_are_the_same_however_many_there_were_before() -> None:
     assert reach({"a": hooked()}).code == reach({"a": hooked()}).code
 
 
+def times(most: float) -> Callable[[Any], Any]:
+    def function(number: Any) -> Any:
+        return number * most
+
+    return function
+
+
+def calls(inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda number: inner(number)
+
+
+#: What numba makes of functions, and of a class.
+JITTED: dict[str, Callable[[Any, float], Any]] = {
+    "njit": lambda numba, most: numba.njit(times(most)),
+    "njit with a signature": lambda numba, most: numba.njit("f8(f8)")(times(most)),
+    "njit that calls another": lambda numba, most: numba.njit(calls(numba.njit(times(most)))),
+    "vectorize": lambda numba, most: numba.vectorize(times(most)),
+    "method": lambda numba, most: numba.experimental.jitclass(
+        type("Own", (), {"__init__": lambda self: None, "by": times(most)})
+    ),
+}
+
+
+@pytest.mark.parametrize("name", JITTED)
+def test_what_numba_compiles_counts_by_the_function_before_and_after_use(name: str) -> None:
+    numba = pytest.importorskip("numba")
+    import_module("numba.experimental")
+
+    def codes(most: float) -> set[str]:
+        made = JITTED[name](numba, most)
+        before = reach({"a": made}).code
+        made(*[] if name == "method" else [1.0])
+        return {before, reach({"a": made}).code}
+
+    assert codes(0.5) == codes(0.5)
+    assert len(codes(0.5)) == 1
+    assert not codes(0.5) & codes(0.25)
+
+
+def test_how_numba_compiles_a_function_counts() -> None:
+    numba = pytest.importorskip("numba")
+    plain, fast = (numba.njit(times(0.5), fastmath=fast) for fast in (False, True))
+    assert reach({"a": plain}).code != reach({"a": fast}).code
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [nn.ReLU, lambda: lambda z: z])
 def test_what_is_compiled_is_the_same_each_time_and_after_use(make: Callable[[], Any]) -> None:

@@ -106,6 +106,12 @@ _NAMES = (
     *("index", "columns", "column_names", "dtype", "dtypes", "name", "names", "attrs", "mode"),
 )
 
+#: Where numba's objects keep what they were made of: functions, classes, stencils.
+_OF_NUMBA = (
+    *("__wrapped__", "targetoptions", "locals", "jit_methods", "jit_props", "jit_static_methods"),
+    *("kernel_ir", "func_id", "func", "options"),
+)
+
 #: How objects say what they are made from.
 _PICKLING = ("__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__")
 
@@ -178,6 +184,18 @@ def given_numbers(value: Any, kind: type) -> list[object]:
     if not isinstance(array, np.ndarray):
         return []
     return [array, *(None if callable(name) else name for name in names)]
+
+
+def compiled_from(value: Any, kind: type) -> list[object]:
+    """What numba made such an object of: functions and how to compile them; of others nothing.
+
+    What it has compiled so far differs with what was called, and says nothing more.
+
+    >>> compiled_from(len, type(len))
+    []
+    """
+    held = dictionary(value, kind) if _top(kind) == "numba" else {}
+    return [held[name] for name in _OF_NUMBA if name in held]
 
 
 def dictionary(value: object, kind: type) -> dict[str, object]:

@@ -33,7 +33,13 @@ from genrobust import files
 from genrobust.projects import plain_name
 from genrobust.reach.addresses import Addresses
 from genrobust.reach.binaries import extension_of, opened_by
-from genrobust.reach.contents import contents, dictionary, given_numbers, is_opaque
+from genrobust.reach.contents import (
+    compiled_from,
+    contents,
+    dictionary,
+    given_numbers,
+    is_opaque,
+)
 from genrobust.reach.imports import (
     Folders,
     folders_of,
@@ -447,7 +453,9 @@ class Walk:
             self.emit(plain.__repr__(value))
         elif is_opaque(kind):
             return
-        given = given_numbers(value, kind) if self.libraries.has_class(kind) else []
+        given = compiled_from(value, kind) or (
+            given_numbers(value, kind) if self.libraries.has_class(kind) else []
+        )
         for part in given or contents(value, kind):
             yield path, part
         if given:  # what is in its attributes besides comes and goes with its use

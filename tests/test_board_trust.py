@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -162,3 +163,22 @@ def test_the_command_says_what_it_leaves_out(entries: Path, forger: Forger) -> N
     assert "forged' is left out: " in done.output
     assert f"{BOARD}: 1 entries, 1 ranked" in done.output
     assert not (out / BOARD / "forged").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "of another entry"])
+def test_what_is_no_verification_is_not_offered_as_one(kind: str, entries: Path) -> None:
+    path, out = entries / BOARD / "plain-vae" / "verification.json", entries.parent / "site"
+    words = ["leaderboard", "build", "--entries", str(entries), "--out", str(out)]
+    with registered():
+        assert CliRunner().invoke(app, words).exit_code == 0
+        assert (out / BOARD / "plain-vae" / path.name).read_bytes() == path.read_bytes()
+        if kind == "of another entry":
+            badge(path.parent, entry_sha256="0" * 64)
+        else:
+            path.unlink()
+            path.mkdir() if kind == "folder" else os.mkfifo(path)
+        done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    page = (out / BOARD / "plain-vae" / "index.html").read_text()
+    assert path.name not in page
+    assert not (out / BOARD / "plain-vae" / path.name).exists()

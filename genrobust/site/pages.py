@@ -20,10 +20,12 @@ from genrobust.board.playground import SHEET_ROWS, is_playable, sheet
 from genrobust.board.recipes import RankedRecipe, lines, recipes
 from genrobust.data.base import DATASETS
 from genrobust.evidence.entries import (
+    ENTRY,
     PICTURE_ROWS,
     PICTURES,
     SHOWN,
     TRAVERSALS,
+    VERIFICATION,
     LoadedEntry,
     PngImage,
 )
@@ -308,7 +310,7 @@ def _playground_files(board: Board) -> Iterator[tuple[str, bytes]]:
 
 def _entry_files(board: Board, row: BoardRow) -> Iterator[tuple[str, bytes]]:
     contender, entry = row.contender, row.contender.entry
-    home = f"{board.name}/{contender.id}"
+    home, files = f"{board.name}/{contender.id}", _shown(entry)
     named = row.best.model.model_copy(update={"name": contender.name})
     record = row.best.model_copy(update={"model": named})
     section = Section(
@@ -335,21 +337,23 @@ def _entry_files(board: Board, row: BoardRow) -> Iterator[tuple[str, bytes]]:
             lowering_chart=_lowering_chart(row) if lowered else None,
             commands=commands(board, row),
             bibtex=bibtex(entry) if entry else None,
-            files=_shown(entry),
+            files=list(files),
             **reading([row.best]),
         ),
     )
-    if entry is not None:
-        for name in _shown(entry):
-            yield f"{home}/{name}", (entry.folder / name).read_bytes()
+    for name, content in files.items():
+        yield f"{home}/{name}", content
 
 
-def _shown(entry: LoadedEntry | None) -> list[str]:
-    """The files of an entry that its page shows or offers."""
+def _shown(entry: LoadedEntry | None) -> dict[str, bytes]:
+    """The files of an entry that its page shows or offers; what was verified only if it counts."""
     if entry is None:
-        return []
-    names = ("entry.json", *SHOWN, "verification.json")
-    return [name for name in names if (entry.folder / name).exists()]
+        return {}
+    names = [name for name in (ENTRY, *SHOWN) if (entry.folder / name).exists()]
+    found = {name: (entry.folder / name).read_bytes() for name in names}
+    if (verification := entry.current_verification) is not None:
+        found[VERIFICATION] = f"{verification.model_dump_json(indent=1)}\n".encode()
+    return found
 
 
 def _examples(outcomes: Outcomes | None, pictures: PngImage | None) -> tuple[PictureColumn, ...]:

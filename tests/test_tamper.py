@@ -42,6 +42,7 @@ from genrobust.evidence.bundle import (
 from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
 from genrobust.models import load_model
 from genrobust.models.portable import export_model
+from genrobust.models.zoo import zoo_card
 from genrobust.records.record import Estimate, Record
 from genrobust.site.build import build
 
@@ -305,6 +306,16 @@ def another_seed(forger: Forger) -> Path:
     return forger.record(seed=1).shards().written()
 
 
+def card_of_another(forger: Forger) -> Path:
+    """A bundled model under the name of one of the zoo's, whose card it shows."""
+    card = zoo_card("vae-wd", "digits")
+    assert card is not None
+    said = {"reference": "vae-wd", "card": card.model_dump(mode="json")}
+    forger.record(model=forger.evidence.record.model.model_copy(update=said))
+    _, files = export_model(load_model("vae"))
+    return bundled(forger, files).written(model=forger.evidence.model)
+
+
 def signs_edited(forger: Forger) -> Path:
     return forger.tensors(gradient_norm=2 * forger.evidence.tensors["gradient_norm"]).written()
 
@@ -419,6 +430,7 @@ AT_REPLAY: dict[Tamper, str] = {
     another_model: "model loaded: .*it is another model, or has other weights",
     other_weights: "model loaded: .*it is another model, or has other weights",
     pickle_for_weights: "model loaded: .*is a pickle",
+    card_of_another: "record.json has a card that is not that of a model of the zoo",
     parameters_edited: "the model's parameters is 1000; it is 366805",
     another_seed: "'gradient_cosine' is not what the model gives .* another seed",
     signs_edited: "'gradient_norm' is not what the model gives",

@@ -18,7 +18,7 @@ from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
-from genrobust.models.zoo import zoo_card
+from genrobust.models.zoo import load_model, zoo_card
 from genrobust.outcomes.outcome import DAMAGE, GOALS, Broken, Damaged, Outcome, Signs
 from genrobust.outcomes.scores import scores
 from genrobust.outcomes.table import Stored
@@ -154,9 +154,12 @@ def check_model(evidence: Evidence, prepared: Prepared) -> str:
 
 
 def _shipped_card(record: Record) -> dict[str, Any] | None:
+    """The zoo's card of the model, if it is the zoo's and not only called so."""
     name, dataset = record.model.reference, record.suite.dataset
     card = zoo_card(name, dataset) if name in FAMILIES else None
-    return None if card is None else card.model_dump(mode="json")
+    if card is None or load_model(name, dataset).fingerprint() != record.model.fingerprint:
+        return None
+    return card.model_dump(mode="json")
 
 
 def check_perturbations(found: Replay) -> str:

@@ -306,6 +306,10 @@ def another_seed(forger: Forger) -> Path:
     return forger.record(seed=1).shards().written()
 
 
+def seed_that_is_none(forger: Forger) -> Path:
+    return forger.record(seed=-1).shards().written()
+
+
 def card_of_another(forger: Forger) -> Path:
     """A bundled model under the name of one of the zoo's, whose card it shows."""
     card = zoo_card("vae-wd", "digits")
@@ -413,6 +417,7 @@ AT_SCHEMA: dict[Tamper, str] = {
     escaping: "leads out of its folder",
     bomb: "holds 'record.json' twice|as a bomb does",
     stray_member: "'setup.py' is none of those that belong in it",
+    seed_that_is_none: "shards: seed is -1; give a whole number from 0",
     stray_file: "the folder holds 'conftest.py', which is no part of an entry",
     sources_missing: r"does not fit the 24 sources",
 }

@@ -10,10 +10,17 @@ from functools import partial
 from torch import Tensor
 
 from genrobust._version import __version__
+from genrobust.arguments import whole_seed
 from genrobust.batch import Goal
 from genrobust.data.base import DATASETS, is_reference
 from genrobust.evidence.bundle import Evidence
-from genrobust.evidence.checks import NamedCheck, RejectionError, UntoldError, written_by_another
+from genrobust.evidence.checks import (
+    NamedCheck,
+    RejectionError,
+    UntoldError,
+    rejecting,
+    written_by_another,
+)
 from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entries import is_finite
 from genrobust.evidence.entry import ExternalModel
@@ -222,6 +229,8 @@ def _day(who: str, said: str) -> date:
 
 def check_shards(evidence: Evidence) -> str:
     """The record names the shards that its suite, model and seed are cut into."""
+    with rejecting():
+        whole_seed(evidence.record.seed)
     keys = tuple(spec.key for spec in evidence.shards)
     if evidence.record.provenance.shards != keys:
         raise RejectionError(

@@ -150,8 +150,8 @@ class Call:
         if is_out_of_memory(problem):
             advice = "give --workers 1, or lower --batch-size"
         raise GenrobustError(
-            f"the model's {self.what} failed on a batch of shape "
-            f"{tuple(self.batch.shape)} ({explain(problem)}; model '{self.name}'); {advice}"
+            f"the model's {self.what} failed on {_told(self.batch)} ({explain(problem)}; model "
+            f"'{self.name}'); {advice}"
         ) from problem
 
 
@@ -261,6 +261,13 @@ def _failed(what: str, problem: Exception) -> GenrobustError:
 def _is_of_the_call(problem: Exception) -> bool:
     """Whether the call that is caught failed by itself, before it came to other code."""
     return problem.__traceback__ is not None and problem.__traceback__.tb_next is None
+
+
+def _told(batch: object) -> str:
+    """What a model's code was called on: a code is what other code gave, and may be none."""
+    if isinstance(batch, torch.Tensor):
+        return f"a batch of shape {tuple(batch.shape)}"
+    return f"a {type(batch).__name__}"
 
 
 class _Unclosed:

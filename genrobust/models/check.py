@@ -24,6 +24,7 @@ from genrobust.models.modules import by_name_alone, halves_within, method, requi
 from genrobust.models.outputs import describe
 from genrobust.models.state import check_history
 from genrobust.posterior import Gaussian, Point, Posterior
+from genrobust.posterior.trial import try_part
 from genrobust.seeding import generator, generators_kept
 from genrobust.threat import TOLERANCE
 
@@ -119,6 +120,9 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         with _handed(model, x):
             posterior = _run("encode", model, lambda: model.encode(x), x)
             _check_posterior(posterior, len(x))
+        for part in posterior.parts:
+            try_part(part, len(x), model.differentiable)
+        with _handed(model, x):
             code = posterior.mode()
             image = _run("decode", model, lambda: model.decode(code), code, (x, posterior))
         _check_image("decode", image, x, model.clamp)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from genrobust.errors import GenrobustError
 from genrobust.registry import Registry
 
 P = TypeVar("P", bound="Part")
@@ -124,6 +125,11 @@ class Part(ABC):
         return type(self)(**{**held, **dict(zip(self._batched(), tensors, strict=True))})
 
     def _batched(self) -> list[str]:
+        if not hasattr(self, "__dataclass_fields__"):
+            raise GenrobustError(
+                f"{titled(self)} is no dataclass, so that what it holds is not known; write "
+                "@dataclass(frozen=True, eq=False) above its class"
+            )
         return [
             f.name
             for f in fields(self)  # type: ignore[arg-type]
@@ -155,6 +161,10 @@ class Discrete(Part):
     @abstractmethod
     def pinned(self, wanted: Tensor) -> Tensor:
         """The code with the wanted entries fixed, the others straight through."""
+
+    def straight_through(self) -> Tensor:
+        soft = self.relaxed(1.0)
+        return self.mode() + soft - soft.detach()
 
     def tokens(self) -> Tensor:
         return self.scores().argmax(-1)
@@ -227,6 +237,17 @@ PARTS: Registry[type[Part]] = Registry(
     },
     base=Part,
 )
+
+
+def titled(part: Part) -> str:
+    """What a part is called where something is wrong with it.
+
+    >>> from genrobust.posterior import Point
+    >>> titled(Point(torch.zeros(1, 1)))
+    "the posterior part 'point'"
+    """
+    kind = type(part)
+    return f"the posterior part '{getattr(kind, 'name', kind.__name__)}'"
 
 
 def same_kind(part: P, other: Part) -> P:

@@ -42,10 +42,6 @@ class Categorical(Discrete):
     def relaxed(self, temperature: float) -> Tensor:
         return (self.logits / temperature).softmax(-1)
 
-    def straight_through(self) -> Tensor:
-        soft = self.relaxed(1.0)
-        return self.mode() + soft - soft.detach()
-
     def rsample(self, noise: Tensor, temperature: float) -> Tensor:
         # The Concrete distribution: Maddison et al. 2017, Jang et al. 2017.
         tiny = torch.finfo(noise.dtype).tiny

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from genrobust.posterior.base import Discrete, Part
+from genrobust.plugins import blamed
+from genrobust.posterior.base import Discrete, Part, titled
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +77,15 @@ class Posterior:
 
     def tokens(self) -> Tensor:
         """All discrete choices, (B, T) int64; T is 0 for a continuous posterior."""
-        return torch.cat([part.tokens() for part in self.parts], 1)
+        return torch.cat(self._each(lambda part: part.tokens()), 1)
 
     def means(self) -> Tensor:
         """The latents that have a mean, (B, n)."""
-        return torch.cat([part.means() for part in self.parts], 1)
+        return torch.cat(self._each(lambda part: part.means()), 1)
 
     def describe(self) -> str:
         """What it consists of, in a few words."""
-        return " + ".join(part.describe() for part in self.parts)
+        return " + ".join(self._each(lambda part: part.describe()))
 
     def tensors(self) -> list[Tensor]:
         """All that the parts hold of each image, in order."""
@@ -89,7 +93,7 @@ class Posterior:
 
     def mode(self) -> Tensor:
         """The deployed code: means and one-hot argmaxes."""
-        return self.join([part.mode() for part in self.parts])
+        return self.join(self._each(lambda part: part.mode()))
 
     def rsample(self, noise: Sequence[Tensor], temperature: float = 0.67) -> Tensor:
         """A reparameterised code from standard noise, one tensor a part (see ``draw_noise``).
@@ -107,19 +111,19 @@ class Posterior:
 
     def draw_noise(self, generator: torch.Generator) -> list[Tensor]:
         """Standard noise for ``rsample``: normal for Gaussians, uniform for categoricals."""
-        return [part.draw_noise(generator) for part in self.parts]
+        return self._each(lambda part: part.draw_noise(generator))
 
     def relaxed(self, temperature: float = 1.0) -> Tensor:
         """Surrogate code: categorical parts as softmax(logits / temperature)."""
-        return self.join([part.relaxed(temperature) for part in self.parts])
+        return self.join(self._each(lambda part: part.relaxed(temperature)))
 
     def straight_through(self) -> Tensor:
         """Surrogate code: the deployed code forward, softmax gradients backward."""
-        return self.join([part.straight_through() for part in self.parts])
+        return self.join(self._each(lambda part: part.straight_through()))
 
     def vector(self) -> Tensor:
         """Means and centred logits side by side, (B, n): what latent attacks match."""
-        return torch.cat([part.vector() for part in self.parts], 1)
+        return torch.cat(self._each(lambda part: part.vector()), 1)
 
     def kl(self, other: Posterior) -> Tensor:
         """KL(self || other) in nats, (B,) float64.
@@ -147,7 +151,7 @@ class Posterior:
 
         A Gaussian latent gives one column, a categorical part one, a point none.
         """
-        return torch.cat([part.kl_to_prior() for part in self.parts], 1)
+        return torch.cat(self._each(lambda part: part.kl_to_prior()), 1)
 
     def map(self, transform: Callable[[Tensor], Tensor]) -> Posterior:
         """The posterior with ``transform`` applied to every tensor in it."""
@@ -168,6 +172,14 @@ class Posterior:
 
     def _pairs(self, other: Posterior) -> zip[tuple[Part, Part]]:
         return zip(self.parts, other.parts, strict=True)
+
+    def _each(self, ask: Callable[[Part], A]) -> list[A]:
+        """What each part answers; the fault of one that comes from outside is told as its own."""
+        answers = []
+        for part in self.parts:
+            with blamed(titled(part), type(part)):
+                answers.append(ask(part))
+        return answers
 
     def join(self, codes: Sequence[Tensor]) -> Tensor:
         """One code from the parts' codes."""

@@ -133,7 +133,17 @@ def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustErro
     unknown attack 'latnet'; did you mean 'latent'? Known: latent, output
     """
     names = sorted(allowed)
-    by_letters = {name.lower(): name for name in names}
+    hint = did_you_mean(given, names)
+    words = f"{hint} Known" if hint else " known"
+    return GenrobustError(f"unknown {kind} '{given}';{words}: {', '.join(names) or 'none'}")
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """A question, with a blank before it, after the name that is nearest; "" where none is near.
+
+    >>> did_you_mean("stps", ["steps", "restarts"]), did_you_mean("stps", [])
+    (" did you mean 'steps'?", '')
+    """
+    by_letters = {name.lower(): name for name in allowed}
     near = difflib.get_close_matches(given.lower(), by_letters, n=1, cutoff=0.5)
-    hint = f"did you mean '{by_letters[near[0]]}'? Known" if near else "known"
-    return GenrobustError(f"unknown {kind} '{given}'; {hint}: {', '.join(names) or 'none'}")
+    return f" did you mean '{by_letters[near[0]]}'?" if near else ""

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genrobust.errors import GenrobustError, telling
+from genrobust.errors import GenrobustError, did_you_mean, telling
 from genrobust.projects import Project
 from genrobust.seeding import generators_kept
 
@@ -241,7 +241,8 @@ def _call(load: Callable[[], ModuleType], place: str, function: str) -> Any:
     if not callable(make):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise GenrobustError(
-            f"'{place}' has no function '{function}'; it has {', '.join(known) or 'none'}"
+            f"'{place}' has no function '{function}';{did_you_mean(function, known)} it has "
+            f"{', '.join(known) or 'none'}"
         )
     try:
         return make()

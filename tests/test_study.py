@@ -46,7 +46,7 @@ TINY: dict[str, Any] = {
     ("changes", "said"),
     [
         ({"recipes": {"vea": {}}}, "the recipe 'vea': unknown model 'vea'; did you mean 'vae'"),
-        ({"settings": {"stepz": 3}}, "the setting stepz=3 changes nothing"),
+        ({"settings": {"stepz": 3}}, "the setting stepz=3 changes nothing; did you mean 'steps'?"),
         ({"settings": {"steps": 0}}, "the setting steps=0 cannot be taken"),
         (
             {"recipes": {"vae": {"setings": {}}}},

@@ -701,6 +701,7 @@ def test_a_function_of_an_importable_module_gives_the_same_model(
     ("reference", "words"),
     [
         ("{}:missing", "has no function 'missing'; it has .*plain"),
+        ("{}:plian", r"has no function 'plian'; did you mean 'plain'\? it has .*plain"),
         ("{}:constant", "has no function 'constant'"),
         ("{}:", "has no function ''"),
         ("{}:broken", r"failed \(RuntimeError: no weights here; my_models.py, line \d+\)"),

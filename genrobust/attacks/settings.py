@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from genrobust.arguments import bare
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, did_you_mean
 from genrobust.plugins import blamed
 
 #: A part of something: a little of it, or all.
@@ -103,9 +102,8 @@ class Setting:
         return f": {problem.errors()[0]['msg']}; {self._allowed(given)}"
 
     def _allowed(self, given: Any) -> str:
-        near = difflib.get_close_matches(str(given), map(str, get_args(self.hint)), n=1)
-        if near:
-            return f"did you mean '{near[0]}'?"
+        if near := did_you_mean(str(given), map(str, get_args(self.hint))):
+            return near.strip()
         return (
             f"its type is {self.kind}" if self.needed else f"its default is {_brief(self.default)}"
         )
@@ -156,10 +154,9 @@ def settled(name: str, kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     who, settings = f"the attack '{name}'", declared(name, kind)
     for key in given:
         if key not in settings:
-            near = difflib.get_close_matches(key, settings, n=1)
-            hint = f" did you mean '{near[0]}'?" if near else ""
             raise GenrobustError(
-                f"{who} has no setting '{key}';{hint} Settings: {', '.join(settings) or 'none'}"
+                f"{who} has no setting '{key}';{did_you_mean(key, settings)} Settings: "
+                f"{', '.join(settings) or 'none'}"
             )
     missing = [one for one in settings.values() if one.needed and one.name not in given]
     if missing:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from genrobust import files
 from genrobust.board.board import Board, contender, make_board
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, did_you_mean
 from genrobust.evidence.archive import write_archive
 from genrobust.evidence.bundle import (
     EVIDENCE,
@@ -185,8 +185,8 @@ def _attacked(options: SubmitOptions, board: str, record: Record) -> LoadedEntry
     if not (folder / ENTRY).is_file():
         known = [path.parent.name for path in sorted(options.entries.glob(f"{board}/*/{ENTRY}"))]
         raise GenrobustError(
-            f"there is no entry '{options.attack_on}' on the board {board}; there are "
-            f"{', '.join(known) or 'none'}"
+            f"there is no entry '{options.attack_on}' on the board {board};"
+            f"{did_you_mean(str(options.attack_on), known)} there are {', '.join(known) or 'none'}"
         )
     found = read_alone(folder)
     if found.entry.fingerprint != record.model.fingerprint:

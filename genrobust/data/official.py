@@ -19,7 +19,7 @@ from torch import Tensor
 from genrobust.data.base import Images, Split
 from genrobust.data.pixels import fitted, opened
 from genrobust.data.torchvision_datasets import torchvision_datasets
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, did_you_mean, in_a_line
 
 DIGITS = tuple("0123456789")
 
@@ -126,7 +126,8 @@ class CelebA:
             _, names, *rows = lines("list_attr_celeba.txt")
             if self.attribute not in names:
                 raise GenrobustError(
-                    f"CelebA has no attribute '{self.attribute}'; it has {', '.join(names)}"
+                    f"CelebA has no attribute '{self.attribute}';"
+                    f"{did_you_mean(self.attribute, names)} it has {', '.join(names)}"
                 )
             column = names.index(self.attribute) + 1
             values = {row[0]: row[column] for row in rows}

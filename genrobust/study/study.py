@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from genrobust import drawing, files
-from genrobust.errors import GenrobustError, in_a_line, unknown_name
+from genrobust.errors import GenrobustError, did_you_mean, in_a_line, unknown_name
 from genrobust.records.display import table
 from genrobust.study.score import COLUMNS, Row
 from genrobust.study.spec import Spec
@@ -265,8 +265,8 @@ class Study(Frozen):
     def _column(self, column: str) -> Array:
         if column not in self.columns:
             raise GenrobustError(
-                f"the study '{self.spec.name}' has no column '{column}'; choose one of "
-                f"{', '.join(self.columns)}"
+                f"the study '{self.spec.name}' has no column '{column}';"
+                f"{did_you_mean(column, self.columns)} choose one of {', '.join(self.columns)}"
             )
         return np.array(
             [np.nan if (v := row.metrics.get(column)) is None else v for row in self.rows]

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, did_you_mean
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -36,8 +36,11 @@ def changed(given: R, changes: list[str], said: str = "--set") -> R:
         for key in outer:
             place = place.get(key) if isinstance(place, dict) else None
         if not equals or not isinstance(place, dict) or last not in place:
+            keys = _keys(given)
+            near = did_you_mean(path, keys) if equals else ""
             raise GenrobustError(
-                f"{said} {change} changes nothing; give KEY=VALUE with a key of {_keys(given)}"
+                f"{said} {change} changes nothing;{near} give KEY=VALUE with a key of "
+                f"{', '.join(keys)}"
             )
         try:
             place[last] = json.loads(text)
@@ -60,8 +63,8 @@ def _content(given: BaseModel) -> dict[str, Any]:
     return {k: _content(v) if isinstance(v, BaseModel) else v for k, v in given}
 
 
-def _keys(given: BaseModel) -> str:
+def _keys(given: BaseModel) -> list[str]:
     keys: list[str] = []
     for key, value in _content(given).items():
         keys += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else [key]
-    return ", ".join(keys)
+    return keys

@@ -31,6 +31,29 @@ def train(folder: Path, *words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+def test_the_last_of_many_seeds_is_one_as_well(tmp_path: Path) -> None:
+    words = ("--model", "vae", "--set", "steps=2", "--seeds", "2", "--seed")
+    code, said = train(tmp_path / "out", *words, str(2**63 - 1))
+    assert code == 2, said
+    assert f"--seeds 2 from --seed {2**63 - 1} on go up to {2**63}" in said
+    assert f"give --seed as {2**63 - 2} or less" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "near"),
+    [
+        ("stps=3", "did you mean 'steps'?"),
+        ("penlty.beta=3", "did you mean 'penalty.beta'?"),
+        ("network.gausian=3", "did you mean 'network.gaussian'?"),
+    ],
+)
+def test_a_key_that_a_recipe_lacks_has_one_near_it(change: str, near: str, tmp_path: Path) -> None:
+    code, said = train(tmp_path / "out", "--model", "betavae", "--set", change)
+    assert code == 2, said
+    assert f"--set {change} changes nothing; {near} give KEY=VALUE" in said
+
+
 @pytest.fixture
 def register() -> Iterator[Register]:
     """Registers a data set of these images, labels and classes under the name DATA."""

@@ -9,6 +9,7 @@ from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
+from genrobust.runner.options import MOST
 from genrobust.training.changes import changed
 from genrobust.training.judge import default_steps, train_judge
 from genrobust.training.recipes import JudgeRecipe, recipe
@@ -32,10 +33,16 @@ def train_one(
         raise GenrobustError("give one of --model NAME and --judge ARCHITECTURE")
     if beside and judge is None:
         raise GenrobustError("--beside is about judges; give it with --judge ARCHITECTURE")
+    last = seed if seeds is None else seed + seeds - 1
+    if last > MOST:
+        raise GenrobustError(
+            f"--seeds {seeds} from --seed {seed} on go up to {last}, and seeds up to {MOST} are "
+            f"allowed; give --seed as {MOST - (last - seed)} or less"
+        )
     name = f"judge-{judge}" if model is None else model
     folder = out or Path("genrobust-training") / dataset / name
     cards = []
-    for one in [seed] if seeds is None else range(seed, seed + seeds):
+    for one in range(seed, last + 1):
         place = folder if seeds is None else folder / f"seed-{one}"
         card = (
             _train_judge(judge, dataset, changes, one, place, data_root, device, beside)

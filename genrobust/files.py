@@ -15,6 +15,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,18 +102,43 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     return content
 
 
+def repeats(content: bytes) -> str | None:
+    """What is wrong with JSON that has a key twice, of which readers take the last; else None.
+
+    What is no JSON at all is told by who reads it.
+
+    >>> repeats(b'{"eps": [0.1], "seed": 1, "eps": [0.2]}'), repeats(b'{"eps": [0.1]}')
+    ("it has the key 'eps' twice in one place: leave one of them out", None)
+    """
+    twice: list[str] = []
+
+    def seen(pairs: list[tuple[str, object]]) -> None:
+        counts = Counter(key for key, _ in pairs)
+        twice.extend(key for key, count in counts.items() if count > 1)
+
+    with suppress(ValueError, RecursionError):
+        json.loads(content, object_pairs_hook=seen)
+    named = f"{twice[0][:40]!a}" if twice else ""
+    return f"it has the key {named} twice in one place: leave one of them out" if twice else None
+
+
 def read_text(path: Path, most: int | None = None) -> str:
     """The text of a regular file in UTF-8, with or without a byte order mark.
 
     Raises:
-        UnfitError: it is no regular file, larger than ``most`` bytes, or not in UTF-8.
+        UnfitError: it is no regular file, larger than ``most`` bytes, or not in UTF-8; or it is
+            JSON, by its ending, with a key twice.
         OSError: it is not there, or cannot be read.
     """
+    content = read_bytes(path, most)
     try:
-        return read_bytes(path, most).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         reason = "it is not text in UTF-8: save it in that encoding"
         raise UnfitError(errno.EILSEQ, reason, path) from problem
+    if path.suffix == ".json" and (twice := repeats(content)):
+        raise UnfitError(errno.EILSEQ, twice, path)
+    return text
 
 
 def write_bytes(path: Path, content: bytes) -> None:

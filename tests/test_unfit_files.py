@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -22,7 +23,8 @@ from genrobust import files
 from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images, load_images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.evidence.bundle import EVIDENCE, RECORD
+from genrobust.evidence.archive import read_archive
+from genrobust.evidence.bundle import EVIDENCE, LIMITS, MANIFEST, RECORD, unpack
 from genrobust.models.portable import export_model
 from genrobust.models.zoo import load_model
 from genrobust.site.serve import _server, boards_with_runs
@@ -113,6 +115,21 @@ def test_a_suite_is_in_utf8(encoding: str, tmp_path: Path) -> None:
     path.write_text(suite.model_dump_json(), encoding=encoding)
     with pytest.raises(GenrobustError, match="not text in UTF-8"):
         read_suite(path)
+
+
+def twice(text: str, key: str) -> str:
+    """The JSON with one of its keys once more, before where it stands."""
+    named = f'"{key}":'
+    assert named in text
+    return text.replace(named, f"{named} 0, {named}", 1)
+
+
+def test_a_suite_says_each_thing_once(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    for key in ("eps", "goal"):  # of the whole, and of an attack
+        path.write_text(twice(load_suite("digits").model_dump_json(), key))
+        with pytest.raises(GenrobustError, match=f"it has the key '{key}' twice in one place"):
+            read_suite(path)
 
 
 SUITE = load_suite("digits")
@@ -307,7 +324,23 @@ def test_an_entry_is_in_utf8(encoding: str, entry: Path) -> None:
         assert "not text in UTF-8" in reason(found)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "utf-16"], ids=_name)
+@pytest.mark.parametrize("name", ["entry.json", RECORD, "outcomes.json"])
+def test_an_entry_says_each_thing_once(name: str, entry: Path) -> None:
+    path = entry / name
+    path.write_text(twice(path.read_text(), next(iter(json.loads(path.read_text())))))
+    assert re.search(r"has the key '\w+' twice in one place", reason(verified(entry, "schema")))
+
+
+@pytest.mark.parametrize("name", [MANIFEST, RECORD, "outcomes.json"])
+def test_evidence_says_each_thing_once(name: str, entry: Path) -> None:
+    contents = read_archive(entry / EVIDENCE, LIMITS)
+    first = next(iter(json.loads(contents[name])))
+    changed = {**contents, name: twice(contents[name].decode(), first).encode()}
+    with pytest.raises(GenrobustError, match=f"{name} is not .* key '{first}' twice in one place"):
+        unpack(changed)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "utf-16", "twice"], ids=_name)
 def test_a_card_beside_weights_is_text_in_a_file(kind: Any, place: Path, tmp_path: Path) -> None:
     shipped = Path(genrobust.__file__).parent / "weights" / "digits"
     shutil.copy(shipped / "vae.safetensors", "own.safetensors")
@@ -317,6 +350,8 @@ def test_a_card_beside_weights_is_text_in_a_file(kind: Any, place: Path, tmp_pat
     Path("own.json").unlink()
     if callable(kind):
         kind(Path("own.json"))
+    elif kind == "twice":
+        Path("own.json").write_text(twice(card, "seed"))
     else:
         Path("own.json").write_text(card, encoding=kind)
     with pytest.raises(GenrobustError, match=r"'own\.json', beside the weights, cannot be read"):

@@ -242,6 +242,9 @@ def unpack(contents: Mapping[str, bytes]) -> Evidence:
     for name in (MANIFEST, RECORD, OUTCOMES, TENSORS):
         if name not in contents:
             raise GenrobustError(f"the evidence has no {name}; write it again with --evidence")
+    for name, content in contents.items():
+        if name.endswith(".json") and (reason := files.repeats(content)):
+            raise GenrobustError(f"the evidence's {name} is not one that genrobust wrote: {reason}")
     manifest = _parsed(MANIFEST, Manifest.model_validate_json, contents[MANIFEST])
     found = {n: hashlib.sha256(c).hexdigest() for n, c in contents.items() if n != MANIFEST}
     if found != manifest.files:

@@ -52,7 +52,7 @@ class AtHand:
             return self.outcomes
         path = self._path(OUTCOMES, record.model.name)
         try:
-            found = Outcomes.model_validate_json(files.read_bytes(path))
+            found = Outcomes.model_validate_json(files.read_text(path))
             check_outcomes(record, found)
         except OSError as problem:
             raise _unread(path, record.command) from problem

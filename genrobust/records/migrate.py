@@ -54,11 +54,11 @@ def load_curve(path: str | Path) -> MinimumNormRecord:
     return _load(path, "curve.json", "curve", MinimumNormRecord.model_validate_json)
 
 
-def _load(given: str | Path, name: str, command: str, read: Callable[[bytes], Kept]) -> Kept:
+def _load(given: str | Path, name: str, command: str, read: Callable[[str], Kept]) -> Kept:
     path = Path(arguments.path("path", given, "genrobust-runs/digits-v2/vae"))
     place = path / name if path.is_dir() else path
     try:
-        return read(files.read_bytes(place)).beside(AtHand(folder=place.parent))
+        return read(files.read_text(place)).beside(AtHand(folder=place.parent))
     except OSError as problem:
         raise GenrobustError(
             f"there is no record in '{place}' ({problem.strerror}); name the folder that "

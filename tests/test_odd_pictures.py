@@ -119,6 +119,25 @@ def test_labels_are_one_a_picture(labels: Any, what: str) -> None:
     assert pictures_in((images, column), "test", labelled=True).classes == 6
 
 
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("shapes", [[(3, 8, 8)] * 2, [(3, 8, 8), (3, 9, 9)], [(8, 8)] * 2])
+def test_two_pictures_are_no_images_and_labels(
+    kind: Callable[[Any], Any], shapes: list[tuple[int, ...]]
+) -> None:
+    pictures = [torch.rand(*shape) for shape in shapes]
+    found = pictures_in(kind(pictures), "test")
+    assert (found.count, found.labels) == (2, None)
+    for i, picture in enumerate(pictures):
+        assert torch.equal(found.read(i, (1, 8, 8)).view_as(picture), picture)
+
+
+@pytest.mark.parametrize("label", [1, torch.tensor(1), np.int64(2)])
+def test_a_picture_and_its_label_are_not_three_in_grey(label: Any) -> None:
+    said = r"images of shape \(3, 8, 8\) are 3 in grey.*give one picture as \(1, 3, 8, 8\)"
+    with pytest.raises(GenrobustError, match=said):
+        pictures_in((torch.rand(3, 8, 8), label), "test")
+
+
 def test_no_item_is_opened_for_labels_that_nobody_asks_for() -> None:
     items = Items(lambda i: i % 3)
     assert pictures_in(items, "test").labels is None

@@ -143,12 +143,11 @@ def _count(given: Any) -> int:
 
 
 def _is_images_and_labels(given: Any) -> bool:
-    """Whether it is such a pair, and no list of two pictures."""
+    """Whether it is such a pair, and not two pictures: labels have fewer axes than these."""
     if not isinstance(given, (tuple, list)) or len(given) != 2 or not hasattr(given[0], "shape"):
         return False
-    first, second = given
-    alike = len(first.shape) in (2, 3) and getattr(second, "shape", ()) == first.shape
-    return not (alike and isinstance(given, list))
+    axes = [len(getattr(one, "shape", ())) for one in given]
+    return axes[0] not in (2, 3) or axes[1] != axes[0]
 
 
 def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
@@ -352,6 +351,11 @@ def _of_arrays(images: Any, labels: Any, labelled: bool) -> Pictures:
     given = numbers("images", images)
     stored = tuple(given.shape)
     pixels = with_channels(given)
+    if len(stored) == 3 and labels is not None and _count(labels) != len(pixels):
+        raise GenrobustError(
+            f"images of shape {stored} are {len(pixels)} in grey, of which these are not the "
+            f"labels; give one picture as (1, {', '.join(map(str, stored))}), or one label for each"
+        )
 
     def read(i: int, shape: Shape | None = None) -> Tensor:
         if len(stored) == 3 and shape not in (None, pixels.shape[1:]):

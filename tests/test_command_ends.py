@@ -257,16 +257,22 @@ def test_tables_are_printed_whatever_width_is_said(
 
 
 @pytest.mark.parametrize(
-    "streams", [">/dev/full 2>&-", pytest.param("2>/dev/full | true", marks=pytest.mark.slow)]
+    ("streams", "code"),
+    [
+        (">/dev/full", 2),
+        (">/dev/full 2>&-", 2),
+        pytest.param("2>/dev/full | true", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_results_are_written_whatever_becomes_of_the_words(
-    streams: str, small_suite: Suite, tmp_path: Path
+    streams: str, code: int, small_suite: Suite, tmp_path: Path
 ) -> None:
     suite = small_suite.model_copy(update={"eps": (0.1,)})
     (tmp_path / "small.json").write_text(suite.model_dump_json())
     words = "genrobust bench --model vae --suite small.json --limit 1 --attack noise"
     done = shell(f"{words} {streams}", tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
+    assert ("standard output cannot be written" in done.stderr) == (streams == ">/dev/full")
     assert list(tmp_path.rglob("report.html"))
     for path in tmp_path.rglob("*.*"):  # what libraries print has not gone into a file
         assert b"Warning" not in path.read_bytes() or path.suffix == ".html"

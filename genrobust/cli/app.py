@@ -342,7 +342,8 @@ def verify(
         seed=seed,
         workers=workers,
     )
-    raise typer.Exit(verify_all(path, options, json_out))
+    if code := verify_all(path, options, json_out):
+        raise typer.Exit(code)
 
 
 @app.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from genrobust.cli.streams import print_result
 from genrobust.cli.suite import loaded_on
 from genrobust.models import GenerativeModel, ModelCheck, check_model
 from genrobust.models.fidelity import Fidelity, fidelity, say
@@ -30,7 +29,7 @@ def check_one(
     found = check_model(loaded, few)
     compared = fidelity(loaded, few)
     say(loaded, compared)
-    print_result("\n".join(_lines_of(loaded, found, compared)))
+    print("\n".join(_lines_of(loaded, found, compared)))
 
 
 def _lines_of(loaded: GenerativeModel, found: ModelCheck, compared: Fidelity) -> Iterator[str]:

@@ -14,7 +14,6 @@ import torch
 from packaging.requirements import Requirement
 
 from genrobust._version import __version__
-from genrobust.cli.streams import print_result
 
 #: What an extra is for.
 EXTRAS = {
@@ -51,7 +50,7 @@ class Extra:
 
 def examine() -> None:
     """Print it."""
-    print_result("\n".join(_report()))
+    print("\n".join(_report()))
 
 
 def extras() -> list[Extra]:

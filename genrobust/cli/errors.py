@@ -1,7 +1,8 @@
 """How a command ends.
 
-0: it did what it was asked. 1: ``verify`` found what does not hold. 2: a mistake of the user's, or
-too little memory, in one sentence. 3: a bug of ours, with its traceback. 130: Ctrl-C.
+0: it did what it was asked. 1: ``verify`` found what does not hold. 2: a mistake of the user's,
+too little memory, or words that could not be written, in one sentence. 3: a bug of ours, with its
+traceback. 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 
 from genrobust.cli import interrupt
+from genrobust.cli.streams import require_written
 from genrobust.errors import GenrobustError, GenrobustWarning, one_line
 
 P = ParamSpec("P")
@@ -53,7 +55,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             warnings.showwarning = _each_once()
             try:
                 with if_stopped(ANEW):
-                    return function(*args, **kwargs)
+                    found = function(*args, **kwargs)
+                    require_written()
+                    return found
             except (typer.Exit, typer.Abort):  # a question that was answered with no
                 raise
             except GenrobustError as problem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from genrobust.cli.streams import print_result
 from genrobust.reproduce import PUBLICATIONS, Setup, reproduce
 
 
@@ -15,7 +14,7 @@ def print_publications() -> None:
     for name in PUBLICATIONS.names():
         words = (PUBLICATIONS.get(name).__doc__ or "").strip().splitlines()
         lines.append(f"{name:<{width}}  {words[0] if words else ''}".rstrip())
-    print_result("\n".join(lines))
+    print("\n".join(lines))
 
 
 def reproduce_one(name: str, setup: Setup) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from genrobust.cli.progress import duration, progress
-from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustWarning
 from genrobust.runner.outlook import Outlook, in_bytes, tried
 from genrobust.runner.places import folder_of, require_run
@@ -54,7 +53,7 @@ class Way:
         else:
             folder, here = require_run(self.collected, run, shards), None
         if self.dry_run:
-            print_result(_estimated(run, folder, self.part))
+            print(_estimated(run, folder, self.part))
             return None
         print(f"{label}: {_foretold(run, folder, self.part)}", file=sys.stderr)
         with progress(label) as advance:

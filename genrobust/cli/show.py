@@ -9,7 +9,6 @@ import shutil
 import sys
 from typing import Any
 
-from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.registry import Registry
 
@@ -38,7 +37,7 @@ def print_names(kind: str) -> None:
     if sys.stdout.isatty():
         columns = shutil.get_terminal_size().columns
         lines = [line if len(line) <= columns else f"{line[: columns - 1]}…" for line in lines]
-    print_result("\n".join(lines))
+    print("\n".join(lines))
 
 
 def _told(registry: Registry[Any], name: str) -> str:
@@ -73,7 +72,7 @@ def print_one(kind: str, name: str, dataset: str) -> None:
     }
     if kind not in printers:
         raise unknown_name("kind", kind, printers)
-    print_result(printers[kind](name))
+    print(printers[kind](name))
 
 
 def _suite(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError
 from genrobust.runner.status import Status, runs_in, status_of
 
@@ -18,11 +17,11 @@ def print_status(folder: Path) -> None:
     runs = [*runs_in(folder)]
     for run in runs:
         try:
-            print_result("\n".join(lines_of(run, status_of(run), time.time())))
+            print("\n".join(lines_of(run, status_of(run), time.time())))
         except GenrobustError as problem:
             if len(runs) == 1:
                 raise
-            print_result(f"{run}: {problem}")
+            print(f"{run}: {problem}")
 
 
 def lines_of(run: Path, found: Status, now: float) -> list[str]:

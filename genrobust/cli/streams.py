@@ -1,7 +1,7 @@
-"""What a command prints to: streams that cannot make it fail.
+"""What a command prints to: streams that cannot stop it.
 
-Results are files and the exit code. A reader that has left, a full device, a descriptor that is
-closed, or a terminal without a letter loses words, and never these.
+A reader that has left, a full device, a descriptor that is closed, or a terminal without a letter
+loses words, and never a file. Of words that a reader still wanted, the command's end tells.
 """
 
 from __future__ import annotations
@@ -35,23 +35,16 @@ def streams_that_never_fail() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
-def print_result(text: str) -> None:
-    """Print what a command was asked for, where that is all that it does.
-
-    Raises:
-        GenrobustError: as :func:`require_written`.
-    """
-    print(text)
-    require_written()
-
-
 def require_written() -> None:
     """Raises GenrobustError if standard output lost words that a reader still wanted."""
+    if not isinstance(sys.stdout, _Stream):
+        return
     sys.stdout.flush()
-    lost = sys.stdout.lost if isinstance(sys.stdout, _Stream) else None
+    lost = sys.stdout.lost
     if lost is not None and not isinstance(lost, BrokenPipeError):
         raise GenrobustError(
-            f"standard output cannot be written ({lost}); direct it to a place that has space left"
+            f"standard output cannot be written ({lost}), and what was to stand there is lost; "
+            "direct it to a place that has space left"
         )
 
 

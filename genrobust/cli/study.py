@@ -8,7 +8,6 @@ from pathlib import Path
 from genrobust.cli.errors import GOES_ON, if_stopped
 from genrobust.cli.progress import duration, progress
 from genrobust.cli.running import in_part
-from genrobust.cli.streams import print_result
 from genrobust.errors import GenrobustError
 from genrobust.runner.options import Options
 from genrobust.runner.plan import Partition
@@ -39,7 +38,7 @@ def study_one(
     folder = (out or Path("genrobust-studies") / spec.name).absolute()
     conductor = Conductor(spec, folder, options, part)
     if dry_run:
-        print_result(_foretold(conductor))
+        print(_foretold(conductor))
         return
     if collect:
         study = conductor.write()

@@ -17,7 +17,7 @@ from rich.text import Text
 from genrobust.board.board import Board
 from genrobust.board.submit import SubmitOptions, Submitted, submit
 from genrobust.cli.progress import progress
-from genrobust.cli.streams import console, require_written
+from genrobust.cli.streams import console
 from genrobust.cli.text import printable
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import read_run_record
@@ -156,8 +156,6 @@ def _print_result(done: Submitted, dry_run: bool) -> None:
     screen.print(_table(done.board, done))
     words = "nothing was written; it would be" if dry_run else "written:"
     screen.print(Text(f"{words} {printable(str(done.folder))}"), soft_wrap=True)
-    if dry_run:
-        require_written()
 
 
 def _table(board: Board, done: Submitted) -> Table:

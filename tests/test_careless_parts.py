@@ -175,6 +175,16 @@ def test_a_part_that_has_no_more_than_it_must_is_measured() -> None:
     assert gradient.any()
 
 
+def test_a_part_need_not_have_a_divergence() -> None:
+    def kl(part: Signs, other: Part) -> Tensor:
+        raise NotImplementedError("there is no density")
+
+    model = genrobust.wrap(Coder(type("Bare", (Signs,), {"kl": kl, "__module__": __name__})))
+    q = model.encode(torch.rand(2, 1, 8, 8))
+    with pytest.raises(GenrobustError, match=r"part 'signs' failed .*there is no density"):
+        q.kl(q)
+
+
 def test_a_part_of_a_model_without_gradients_needs_none() -> None:
     kind = type("Hard", (Signs,), {"straight_through": Signs.mode, "__module__": __name__})
     assert genrobust.wrap(Coder(kind), differentiable=False).encode(torch.rand(2, 1, 8, 8)).parts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -101,13 +101,11 @@ class Posterior:
         Gaussian parts use mean + std * noise (Kingma & Welling 2014); categorical parts the
         Concrete sample with uniform noise at ``temperature`` (Maddison et al. 2017).
         """
-        return self.join(
-            [part.rsample(n, temperature) for part, n in zip(self.parts, noise, strict=True)]
-        )
+        return self.join(self._each(lambda part, n: part.rsample(n, temperature), noise))
 
     def sample(self, noise: Sequence[Tensor]) -> Tensor:
         """An exact draw of a code from standard noise; categorical parts are one-hot."""
-        return self.join([part.sample(n) for part, n in zip(self.parts, noise, strict=True)])
+        return self.join(self._each(lambda part, n: part.sample(n), noise))
 
     def draw_noise(self, generator: torch.Generator) -> list[Tensor]:
         """Standard noise for ``rsample``: normal for Gaussians, uniform for categoricals."""
@@ -131,7 +129,7 @@ class Posterior:
         This and the other divergences are computed in float64 from the log-variances themselves,
         whatever precision these have; see :data:`LARGEST_EXPONENT`.
         """
-        return torch.stack([a.kl(b) for a, b in self._pairs(other)]).sum(0)
+        return torch.stack(self._each(lambda a, b: a.kl(b), other.parts)).sum(0)
 
     def symmetric_kl(self, other: Posterior) -> Tensor:
         """(KL(self || other) + KL(other || self)) / 2 in nats, (B,) float64: Kuzina et al. 2022."""
@@ -142,7 +140,8 @@ class Posterior:
 
         Its gradient is 0 instead of NaN where the two agree.
         """
-        total = torch.stack([a.squared_wasserstein2(b) for a, b in self._pairs(other)]).sum(0)
+        squared = self._each(lambda a, b: a.squared_wasserstein2(b), other.parts)
+        total = torch.stack(squared).sum(0)
         apart = total > 0
         return torch.where(apart, total, 1).sqrt() * apart
 
@@ -170,15 +169,17 @@ class Posterior:
     def detach(self) -> Posterior:
         return self.map(Tensor.detach)
 
-    def _pairs(self, other: Posterior) -> zip[tuple[Part, Part]]:
-        return zip(self.parts, other.parts, strict=True)
+    def _each(self, ask: Callable[..., A], *beside: Sequence[Any]) -> list[A]:
+        """What each part answers; the fault of one that comes from outside is told as its own.
 
-    def _each(self, ask: Callable[[Part], A]) -> list[A]:
-        """What each part answers; the fault of one that comes from outside is told as its own."""
+        Args:
+            ask: a part, and what is given for it.
+            beside: of each part something.
+        """
         answers = []
-        for part in self.parts:
+        for part, *given in zip(self.parts, *beside, strict=True):
             with blamed(titled(part), type(part)):
-                answers.append(ask(part))
+                answers.append(ask(part, *given))
         return answers
 
     def join(self, codes: Sequence[Tensor]) -> Tensor:

@@ -82,7 +82,7 @@ class _Trial:
         self._require_gradient("squared_wasserstein2()", distance)
         try:
             divergence = self._part.kl(other)
-        except GenrobustError:
+        except (GenrobustError, NotImplementedError):
             return  # it has none, and says so
         self._numbers("kl()", divergence)
         if self._part.has_density:

@@ -76,7 +76,8 @@ def draw(
         GenrobustError: the pictures or judges are not there or do not fit; fewer than are asked;
             the rule has no use for the judges, or a radius cannot be one.
     """
-    chosen = rule or ("agreement" if judges else _without_labels())
+    default = "agreement" if judges else _without_labels()
+    chosen = default if rule is None else rule
     who = _roles(chosen, judges)
     asked = grid(radii)
     with data_at(data_root):

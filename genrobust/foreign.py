@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -175,7 +175,7 @@ def as_script(place: str) -> Iterator[None]:
     cpu = torch.device("cpu")
     try:
         sys.stdin, sys.stdout, sys.stderr = (_Unclosed(stream) for stream in streams)
-        vars(os)["_exit"] = _told_exit()
+        _set_exit(_raising(_exit()))
         with warnings.catch_warnings(), generators_kept(cpu):
             yield
     except (SystemExit, KeyboardInterrupt) as problem:
@@ -188,7 +188,6 @@ def as_script(place: str) -> Iterator[None]:
     finally:
         sys.argv = argv
         sys.stdin, sys.stdout, sys.stderr = streams
-        vars(os)["_exit"] = _EXIT
         for put, value in values:
             put(value)
 
@@ -273,17 +272,24 @@ def _told(batch: object) -> str:
     return f"a {type(batch).__name__}"
 
 
-#: Ends the process at once, with what status it is told and nobody able to say why.
-_EXIT = os._exit
+def _exit() -> Callable[[int], NoReturn]:
+    """What ends the process at once, and says nothing; in no thread what stands in for it."""
+    found: Callable[[int], NoReturn] = getattr(os._exit, "__wrapped__", os._exit)
+    return found
 
 
-def _told_exit() -> Callable[[int], NoReturn]:
+def _set_exit(leave: Callable[[int], NoReturn]) -> None:
+    vars(os)["_exit"] = leave
+
+
+def _raising(end: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:
     """What foreign code gets in its place: it raises, but in forked children and other threads."""
     here = os.getpid(), threading.get_ident()
 
+    @wraps(end)
     def leave(status: int) -> NoReturn:
         if (os.getpid(), threading.get_ident()) != here:
-            _EXIT(status)
+            end(status)
         raise SystemExit(status)
 
     return leave
@@ -359,6 +365,7 @@ def _set_path(path: list[str]) -> None:
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (_folder, _set_folder),
     (sys.path.copy, _set_path),
+    (_exit, _set_exit),
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (_handlers, _set_handlers),
     (np.geterr, lambda errors: np.seterr(**errors)),

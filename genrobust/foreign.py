@@ -13,11 +13,11 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, wraps
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,7 +175,6 @@ def as_script(place: str) -> Iterator[None]:
     cpu = torch.device("cpu")
     try:
         sys.stdin, sys.stdout, sys.stderr = (_Unclosed(stream) for stream in streams)
-        _set_exit(_raising(_exit()))
         with warnings.catch_warnings(), generators_kept(cpu):
             yield
     except (SystemExit, KeyboardInterrupt) as problem:
@@ -272,29 +271,6 @@ def _told(batch: object) -> str:
     return f"a {type(batch).__name__}"
 
 
-def _exit() -> Callable[[int], NoReturn]:
-    """What ends the process at once, and says nothing; in no thread what stands in for it."""
-    found: Callable[[int], NoReturn] = getattr(os._exit, "__wrapped__", os._exit)
-    return found
-
-
-def _set_exit(leave: Callable[[int], NoReturn]) -> None:
-    vars(os)["_exit"] = leave
-
-
-def _raising(end: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:
-    """What foreign code gets in its place: it raises, but in forked children and other threads."""
-    here = os.getpid(), threading.get_ident()
-
-    @wraps(end)
-    def leave(status: int) -> NoReturn:
-        if (os.getpid(), threading.get_ident()) != here:
-            end(status)
-        raise SystemExit(status)
-
-    return leave
-
-
 class _Unclosed:
     """A standard stream that foreign code cannot close."""
 
@@ -365,7 +341,6 @@ def _set_path(path: list[str]) -> None:
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (_folder, _set_folder),
     (sys.path.copy, _set_path),
-    (_exit, _set_exit),
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (_handlers, _set_handlers),
     (np.geterr, lambda errors: np.seterr(**errors)),

@@ -145,7 +145,8 @@ class Call:
                 "those beside it: let train() leave its norms in eval mode, and let them keep "
                 "statistics (track_running_stats=True)"
             )
-        if self.batch.dtype != torch.float32 and any(said in str(problem) for said in OF_TYPES):
+        given = getattr(self.batch, "dtype", None)  # a code may be what other code gave: anything
+        if given != torch.float32 and any(said in str(problem) for said in OF_TYPES):
             advice = "give it numbers of its weights' type, such as x.float(), pixels in [0, 1]"
         if is_out_of_memory(problem):
             advice = "give --workers 1, or lower --batch-size"

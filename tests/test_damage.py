@@ -255,8 +255,13 @@ def test_untrained_weights_are_flagged_by_labels_too(
     [
         (None, None),
         (hidden.lower_half, "gradients are wrong in part"),
-        (hidden.latents_detached, "latents without a true gradient"),
-        (hidden.largest_kept, "pixels without a true gradient"),
+        *(
+            pytest.param(mask, flag, marks=pytest.mark.slow)
+            for mask, flag in (
+                (hidden.latents_detached, "latents without a true gradient"),
+                (hidden.largest_kept, "pixels without a true gradient"),
+            )
+        ),
     ],
 )
 def test_a_gradient_that_misleads_is_told_without_a_judge(mask: Any, flag: str | None) -> None:

@@ -302,7 +302,7 @@ def test_the_margin_is_that_of_the_constants_and_of_the_deviations_length(
 @pytest.mark.parametrize(
     ("certify", "lipschitz", "said"),
     [
-        (lipschitz_constants, 2.0, "no Lipschitz constants"),
+        pytest.param(*(lipschitz_constants, 2.0, "no Lipschitz constants"), marks=pytest.mark.slow),
         (lambda model: certified_error(model, torch.rand(1, 1, 6, 6), 0.1), None, "no bounds of"),
     ],
     ids=["Lipschitz", "boxes"],

@@ -153,7 +153,9 @@ def test_a_gradient_counts_as_none_where_it_is_small_beside_that_inside(
     assert bool(leaky.edge) is is_faint
 
 
-@pytest.mark.parametrize("how", ["live", "wrapped", "as data"])
+@pytest.mark.parametrize(
+    "how", ["live", "wrapped", pytest.param("as data", marks=pytest.mark.slow)]
+)
 def test_a_bench_attacks_from_inside_however_it_is_given(how: str) -> None:
     model: nn.Module | GenerativeModel = Fronted(F.relu6)
     if how == "wrapped":

@@ -29,6 +29,7 @@ def digits() -> Suite:
     return load_suite("digits-v2").limited(SOURCES).model_copy(update={"eps": NOTHING})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "jointvae"])
 def test_a_source_that_stands_takes_about_the_passes_that_are_foreseen(
     digits: Suite, model: str

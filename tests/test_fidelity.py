@@ -243,6 +243,7 @@ def test_a_misreading_stands_in_the_record_the_report_and_the_terminal(
     assert read_record((tmp_path / "record.json").read_bytes()) == record
 
 
+@pytest.mark.slow
 def test_a_misreading_stands_in_what_a_curve_leaves(
     small_suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

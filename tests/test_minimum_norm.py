@@ -382,6 +382,7 @@ def test_every_distance_is_that_of_an_image_that_the_scoring_judges_are_fooled_b
             assert int(panel.verdict(x_adv)[i]) == int(labels[i])
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_bytes(
     finished: Path, quick_suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_a_whole_run_of_a_file_is_where_the_readme_says(bench: Bench, tmp_path: 
     assert bench("--model", "my_model.py:build") == [tmp_path / "out" / "tiny-v2" / "my_model"]
 
 
+@pytest.mark.slow
 def test_other_settings_are_another_folder(bench: Bench, tmp_path: Path) -> None:
     (whole,) = bench("--model", model(tmp_path))
     before = (whole / "record.json").read_bytes()

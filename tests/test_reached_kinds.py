@@ -335,6 +335,7 @@ print(reach({{"use": use}}).code)
 """
 
 
+@pytest.mark.slow
 def test_what_is_put_into_parts_of_a_library_is_told_alike_in_every_process() -> None:
     told = [
         subprocess.check_output(
@@ -378,8 +379,13 @@ PyMODINIT_FUNC PyInit_my_extension(void) {{ return PyModule_Create(&module); }}
     ("top", "use"),
     [
         ("import my_extension", "my_extension.get()"),
-        ("from my_extension import get", "get()"),
-        ("import ctypes\nC = ctypes.PyDLL('{file}')", "C.PyInit_my_extension is not None"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("from my_extension import get", "get()"),
+                ("import ctypes\nC = ctypes.PyDLL('{file}')", "C.PyInit_my_extension is not None"),
+            )
+        ),
     ],
 )
 def test_an_extension_of_ones_own_counts_by_its_file(top: str, use: str, tmp_path: Path) -> None:
@@ -834,6 +840,7 @@ def codes_of_a_process(folder: Path, number: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_what_libraries_write_anew_in_each_process_does_not_count(tmp_path: Path) -> None:
     one, other, again = (codes_of_a_process(tmp_path, t) for t in ("9.0", "0.25", "9.0"))
     assert one == again

@@ -235,6 +235,7 @@ def test_any_number_of_workers_gives_the_same_scores(
     assert len(said) == sum(expected.values())
 
 
+@pytest.mark.slow
 def test_a_model_with_a_lock_of_its_own_is_waited_for(cheap: Suite) -> None:
     class Locked(Clears):
         lock = threading.Lock()
@@ -377,8 +378,8 @@ def python_noise(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "noise",
     [
-        numpy_noise,
-        *(pytest.param(n, marks=pytest.mark.slow) for n in (python_noise, torch.rand_like)),
+        torch.rand_like,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (python_noise, numpy_noise)),
     ],
 )
 def test_random_deployments_repeat_whatever_they_draw_from(

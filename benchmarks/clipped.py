@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.models import check
+from genrobust.models.checks import check
 
 HERE = Path(__file__).parent
 SOURCES = 24

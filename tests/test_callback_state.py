@@ -17,7 +17,7 @@ from genrobust import GenerativeModel, ThreatModel
 from genrobust.attacks import ATTACKS, Context
 from genrobust.attacks.noise import Noise
 from genrobust.callbacks import DuringTraining
-from genrobust.models.kept import Attributes
+from genrobust.models.reading.kept import Attributes
 from genrobust.optimizers import Minimum, Problem
 from genrobust.seeding import seeded
 

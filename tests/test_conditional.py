@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.conditional import Conditional
+from genrobust.models.reading.conditional import Conditional
 
 SHAPE = (1, 8, 8)
 DARK = 0.45  # of the images: half a step below where the label turns

@@ -21,7 +21,7 @@ from genrobust.attacks import Attack, make_attack
 from genrobust.batch import Batch, Context
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Minimum, Problem

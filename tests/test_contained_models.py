@@ -17,7 +17,7 @@ import genrobust
 from genrobust.cli.app import app
 from genrobust.data.base import DATASETS, Images
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.check import check_model
+from genrobust.models.checks.check import check_model
 from genrobust.models.networks import ConvVAE, NetworkSpec, initialised
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.runner.options import Options

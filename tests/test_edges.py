@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import genrobust
 from genrobust.errors import GenrobustError
 from genrobust.models import GenerativeModel
-from genrobust.models.edges import MARGINS, STUCK
+from genrobust.models.checks.edges import MARGINS, STUCK
 from genrobust.models.portable import export_model, load_portable
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare

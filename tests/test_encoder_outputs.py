@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.posterior import Categorical, Gaussian, Point
 
 pytestmark = pytest.mark.usefixtures("brief")

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustWarning
-from genrobust.models.check import probe_images
-from genrobust.models.fidelity import Fidelity, fidelity
-from genrobust.models.unlikely import _moves_alike, _rises
+from genrobust.models.checks.fidelity import Fidelity, fidelity
+from genrobust.models.checks.unlikely import _moves_alike, _rises
+from genrobust.models.inputs import probe_images
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.migrate import read_record
 from genrobust.report.terminal import curve_table, score_table

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.check import check_model, probe_images
-from genrobust.models.fidelity import fidelity
+from genrobust.models.checks.check import check_model
+from genrobust.models.checks.fidelity import fidelity
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import FORWARD_ALONE
 from genrobust.models.wrapping import adapt
 

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError
-from genrobust.models.batches import _batches, _kept, tolerance_of
-from genrobust.models.check import check_model, probe_images
+from genrobust.models.checks.batches import _batches, _kept, tolerance_of
+from genrobust.models.checks.check import check_model
+from genrobust.models.inputs import probe_images
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.suites import Suite

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from genrobust.models import kept
-from genrobust.models.kept import Held
+from genrobust.models.reading import kept
+from genrobust.models.reading.kept import Held
 
 
 def test_weights_and_buffers_are_put_back_and_named() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges import load_judge
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.posterior import Codebook, Gaussian, Point
 
 LATENTS = 6

@@ -18,8 +18,8 @@ from torch import distributions as D
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import build
-from genrobust.models.check import probe_images
-from genrobust.models.fidelity import fidelity
+from genrobust.models.checks.fidelity import fidelity
+from genrobust.models.inputs import probe_images
 from genrobust.models.wrapping import adapt
 
 pytestmark = pytest.mark.usefixtures("brief")

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import wrap
-from genrobust.models.check import probe_images
 from genrobust.models.identity import identity
+from genrobust.models.inputs import probe_images
 from genrobust.models.networks import NetworkSpec, initialised
 from genrobust.models.portable import GRAPH, WEIGHTS, PortableLimits, export_model, load_portable
 from genrobust.models.portable.graph import (

@@ -23,7 +23,7 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.files import read_tensors
 from genrobust.judges.judge import NO_VERDICT, Judge
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.models.wrapping import adapt
 from genrobust.optimizers import Problem
 from genrobust.posterior import Posterior

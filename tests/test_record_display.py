@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 from genrobust import Record
 from genrobust.errors import GenrobustError
-from genrobust.models.fidelity import Fidelity
+from genrobust.models.checks.fidelity import Fidelity
 from genrobust.records.record import Flag
 
 mpl.use("Agg")

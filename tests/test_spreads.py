@@ -16,7 +16,7 @@ from torch import distributions as D
 
 import genrobust
 from genrobust.errors import GenrobustWarning
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 
 pytestmark = pytest.mark.usefixtures("brief")
 

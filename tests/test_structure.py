@@ -89,6 +89,14 @@ def test_imports_point_down(module: str) -> None:
         assert other in ROOMS[: ROOMS.index(room) + 1], f"{module} imports {imported}"
 
 
+@pytest.mark.parametrize("module", [name for name in MODULES if ".models." in name])
+def test_a_model_is_read_before_it_is_tried_and_tried_before_it_is_wrapped(module: str) -> None:
+    room, others = module.split(".")[2], _imported(_source(module))
+    above = {"reading": ("checks", "quantiser", "wrapping"), "checks": ("quantiser", "wrapping")}
+    for later in above.get(room, ()):
+        assert not [name for name in others if name.startswith(f"genrobust.models.{later}")]
+
+
 def test_what_the_standard_library_has_for_tests_is_not_used() -> None:
     for module in MODULES:
         names = _imported(_source(module))

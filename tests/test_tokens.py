@@ -17,8 +17,8 @@ from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustWarning
 from genrobust.metrics.latent import token_flip_rate
 from genrobust.models import GenerativeModel
-from genrobust.models.check import probe_images
-from genrobust.models.fidelity import fidelity
+from genrobust.models.checks.fidelity import fidelity
+from genrobust.models.inputs import probe_images
 from genrobust.models.portable import export_model, load_portable
 from genrobust.posterior import Codebook, Point
 from genrobust.records.record import Record

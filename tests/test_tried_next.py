@@ -35,7 +35,7 @@ from genrobust.board.board import contender, make_board
 from genrobust.errors import GenrobustWarning
 from genrobust.evidence.checks import RejectionError
 from genrobust.evidence.entry import BundledModel, ExternalModel, Submission, ZooModel
-from genrobust.models.fidelity import Fidelity
+from genrobust.models.checks.fidelity import Fidelity
 from genrobust.models.model import GenerativeModel
 from genrobust.records.record import Flag
 from genrobust.site.build import write_files

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustWarning
-from genrobust.models.check import probe_images
-from genrobust.models.fidelity import fidelity
+from genrobust.models.checks.fidelity import fidelity
+from genrobust.models.inputs import probe_images
 
 pytestmark = pytest.mark.usefixtures("brief")
 

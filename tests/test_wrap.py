@@ -21,9 +21,9 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.errors import GenrobustError
 from genrobust.models import check_model, load_model, wrap
-from genrobust.models.fidelity import fidelity
-from genrobust.models.modules import own_shape
+from genrobust.models.checks.fidelity import fidelity
 from genrobust.models.networks import ConvVAE, NetworkSpec
+from genrobust.models.reading.modules import own_shape
 from genrobust.models.weights import load_state_dict, read_state_dict
 from genrobust.posterior import Categorical, Gaussian, Point, Posterior
 

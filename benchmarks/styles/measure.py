@@ -15,7 +15,7 @@ from torch import nn
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import GenerativeModel
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.posterior import Gaussian
 from styles.case import Case
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from genrobust.batch import Context
 from genrobust.errors import GenrobustError
 from genrobust.foreign import ran_out_of_memory
-from genrobust.models.kept import Held, Manner, Numbers
-from genrobust.models.state import use
+from genrobust.models.checks.state import use
+from genrobust.models.reading.kept import Held, Manner, Numbers
 from genrobust.seeding import generators_kept
 
 #: So many parts of what was changed are named.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from genrobust.cli.suite import loaded_on
 from genrobust.models import GenerativeModel, ModelCheck, check_model
-from genrobust.models.fidelity import Fidelity, fidelity, say
+from genrobust.models.checks.fidelity import Fidelity, fidelity, say
 
 _FORWARD = {
     "equal": "gives what is scored",

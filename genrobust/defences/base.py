@@ -13,8 +13,8 @@ from genrobust.arguments import real, whole
 from genrobust.errors import GenrobustError
 from genrobust.metrics.checks import one_id_each, require_positive
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import qualified_name
 from genrobust.models.networks import ConvVAE
+from genrobust.models.reading.modules import qualified_name
 from genrobust.seeding import generator
 
 

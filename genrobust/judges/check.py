@@ -10,7 +10,7 @@ from torch import Tensor
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import explain, is_fault
 from genrobust.judges.judge import Judge
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.seeding import generators_kept
 
 #: By how much logits may differ where they should not, as a share of the largest.

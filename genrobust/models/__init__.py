@@ -1,6 +1,6 @@
 """Models: how a user's is wrapped, which are shipped, how a name becomes one."""
 
-from genrobust.models.check import ModelCheck, check_model
+from genrobust.models.checks.check import ModelCheck, check_model
 from genrobust.models.families import MODELS
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import wrap

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genrobust import files
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.seeding import generator, seeded
 

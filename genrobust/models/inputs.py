@@ -1,4 +1,4 @@
-"""Images as a model takes them."""
+"""Images as a model takes them: what people pass, and a few to try it on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from genrobust import arguments
 from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.modes import outside
+from genrobust.seeding import generator
 
 
 def require_model(given: Any) -> GenerativeModel:
@@ -58,3 +59,14 @@ def pixels(name: str, value: Any, model: GenerativeModel) -> Tensor:
     found = inputs(name, value, model).detach()
     arguments.require_pixels(name, found)
     return found.to(model.device)
+
+
+def probe_images(shape: tuple[int, int, int], count: int = 4) -> Tensor:
+    """Soft blobs at different places over faint noise: a stand-in for images, always the same."""
+    channels, height, width = shape
+    rows = torch.linspace(-1, 1, height)[:, None]
+    columns = torch.linspace(-1, 1, width)[None]
+    noise = 0.05 * torch.rand(count, *shape, generator=generator("probe"))
+    turns = torch.linspace(0, 5, count)[:, None, None]
+    blobs = torch.exp(-8 * ((rows - 0.4 * turns.sin()) ** 2 + (columns - 0.4 * turns.cos()) ** 2))
+    return (0.9 * blobs[:, None].expand(-1, channels, -1, -1) + noise).clamp(0, 1)

@@ -19,7 +19,7 @@ from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.models.passes import count
-from genrobust.models.typed import Typed
+from genrobust.models.reading.typed import Typed
 from genrobust.posterior import Posterior
 from genrobust.reach import Reach, reach
 from genrobust.seeding import generator, seeded
@@ -83,7 +83,7 @@ class GenerativeModel:
             pieces, and of each only the gradient's own is in memory. None for any number.
         edge: for each channel, how far inside [0, 1] black and white pixels are put where a
             gradient is asked for, as the model gives none at the edge; see
-            :func:`genrobust.models.edges.with_edges`. Empty where it gives one.
+            :func:`genrobust.models.checks.edges.with_edges`. Empty where it gives one.
         condition: of a conditional model, images in the module's own range to the labels that its
             own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.

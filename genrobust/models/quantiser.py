@@ -20,15 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrobust.foreign import is_out_of_memory
-from genrobust.models.batches import tolerance_of
-from genrobust.models.check import probe_images
-from genrobust.models.fidelity import is_as_forward
-from genrobust.models.forward import Forward
-from genrobust.models.kept import kept
+from genrobust.models.checks.batches import tolerance_of
+from genrobust.models.checks.fidelity import is_as_forward
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import has_forward, method, unwrapped
-from genrobust.models.outputs import members
-from genrobust.models.precision import own_images
+from genrobust.models.reading.forward import Forward
+from genrobust.models.reading.kept import kept
+from genrobust.models.reading.modules import has_forward, method, unwrapped
+from genrobust.models.reading.outputs import members
+from genrobust.models.reading.precision import own_images
 from genrobust.posterior import Codebook
 from genrobust.seeding import generator
 

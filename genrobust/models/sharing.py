@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from genrobust.foreign import is_foreign
-from genrobust.models.check import probe_images
+from genrobust.models.checks.state import use
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
-from genrobust.models.state import use
 from genrobust.seeding import seeded
 
 #: Instructions after which others may see something else than before.

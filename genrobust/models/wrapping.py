@@ -13,21 +13,22 @@ from torch import Tensor, nn
 
 from genrobust.arguments import text, truth, whole
 from genrobust.errors import GenrobustError, GenrobustWarning, one_line
-from genrobust.models.check import check_model, probe_images
-from genrobust.models.conditional import Conditional
-from genrobust.models.fidelity import IMAGES, fidelity, say
-from genrobust.models.kept import Attributes, Held
+from genrobust.models.checks.check import check_model
+from genrobust.models.checks.fidelity import IMAGES, fidelity, say
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel, images_at_once
-from genrobust.models.modules import (
+from genrobust.models.quantiser import by_tokens
+from genrobust.models.reading.conditional import Conditional
+from genrobust.models.reading.kept import Attributes, Held
+from genrobust.models.reading.modules import (
     as_module,
     freeze,
     qualified_name,
     shape_of,
     unwrapped,
 )
-from genrobust.models.quantiser import by_tokens
-from genrobust.models.typed import typed_of
-from genrobust.models.within import Functions, Within
+from genrobust.models.reading.typed import typed_of
+from genrobust.models.reading.within import Functions, Within
 from genrobust.modes import plain_modes
 from genrobust.posterior import Categorical
 from genrobust.projects import plain_name

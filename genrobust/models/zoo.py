@@ -15,12 +15,12 @@ from genrobust.data.reference import training
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.foreign import as_script, build
 from genrobust.models.card import Card
-from genrobust.models.check import check_model
+from genrobust.models.checks.check import check_model
 from genrobust.models.families import MODELS, NETWORKS, ModelBuilder, network_for
 from genrobust.models.model import GenerativeModel, images_at_once
-from genrobust.models.modules import own_shape
 from genrobust.models.networks import ConvVAE
 from genrobust.models.published import HUB, is_published, load_published, may_be_on_hub
+from genrobust.models.reading.modules import own_shape
 from genrobust.models.weights import load_state_dict, network_of, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.modes import plain_modes

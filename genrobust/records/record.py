@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from genrobust.models.fidelity import Fidelity
+from genrobust.models.checks.fidelity import Fidelity
 from genrobust.records import display
 from genrobust.records.at_hand import Beside
 from genrobust.suites.suite import Frozen, Suite, spelled_out

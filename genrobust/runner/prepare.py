@@ -26,11 +26,11 @@ from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
 from genrobust.judges.load import is_place, judges_at
 from genrobust.models import sharing
-from genrobust.models.check import check_model
-from genrobust.models.fidelity import Fidelity, fidelity, say
+from genrobust.models.checks.check import check_model
+from genrobust.models.checks.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import own_shape
+from genrobust.models.reading.modules import own_shape
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import NORMS

@@ -13,8 +13,8 @@ from torch import Tensor
 from genrobust.data.base import Images
 from genrobust.errors import GenrobustError
 from genrobust.judges.judge import NO_VERDICT, Judge
+from genrobust.models.checks.state import TOLERANCE
 from genrobust.models.model import GenerativeModel
-from genrobust.models.state import TOLERANCE
 from genrobust.plugins import blamed, is_ours
 from genrobust.posterior import Posterior
 from genrobust.rules.base import RULES, Rule, Sources

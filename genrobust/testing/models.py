@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from genrobust.models.batches import BATCH_TOLERANCE, REPEAT_TOLERANCE
-from genrobust.models.check import check_model, probe_images
+from genrobust.models.checks.batches import BATCH_TOLERANCE, REPEAT_TOLERANCE
+from genrobust.models.checks.check import check_model
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.seeding import generator, seeded
 from genrobust.testing.closeness import assert_close

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from genrobust.data.base import Images
 from genrobust.evidence.checks import RejectionError
-from genrobust.models.batches import EDGES, tolerance_of
+from genrobust.models.checks.batches import EDGES, tolerance_of
 from genrobust.models.model import GenerativeModel
 from genrobust.norms import load_norm
 from genrobust.seeding import generator, per_sample

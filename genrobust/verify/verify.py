@@ -23,7 +23,7 @@ from genrobust.evidence.checks import NamedCheck, RejectionError, rejecting, run
 from genrobust.evidence.entries import VERIFICATION, read_alone, sha256_of
 from genrobust.evidence.entry import Check, Depth, ExternalModel, Verification
 from genrobust.judges.load import is_code
-from genrobust.models.check import check_model
+from genrobust.models.checks.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.zoo import load_model
 from genrobust.records.record import Record

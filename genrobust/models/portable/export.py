@@ -10,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
-from genrobust.models.check import probe_images
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable.load import ProgramModule, load_portable
 from genrobust.models.portable.spec import (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, in_a_line, unknown_name
-from genrobust.models.check import check_model
+from genrobust.models.checks.check import check_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable.graph import RunLimits, Runner
 from genrobust.models.portable.spec import (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.foreign import ran_out_of_memory
-from genrobust.models.fidelity import reads_alone
+from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.model import GenerativeModel
 
 #: By how much a result may differ where it should not: what kernels differ by.

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.models.adapters import is_batch
-from genrobust.models.fidelity import reads_alone
-from genrobust.models.forward import Forward, pictures_in
+from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import method, qualified_name, unwrapped
-from genrobust.models.outputs import describe, members
-from genrobust.models.precision import own_images
+from genrobust.models.reading.adapters import is_batch
+from genrobust.models.reading.forward import Forward, pictures_in
+from genrobust.models.reading.modules import method, qualified_name, unwrapped
+from genrobust.models.reading.outputs import describe, members
+from genrobust.models.reading.precision import own_images
 
 #: A way to hand something over, and how it is written of all the codes.
 _Way = tuple[Callable[[], Any], str]

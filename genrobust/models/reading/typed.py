@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from genrobust.errors import GenrobustError
-from genrobust.models.modules import Pair, half_of, place_of
+from genrobust.models.reading.modules import Pair, half_of, place_of
 
 #: A function of codes in such a line, and what decode is given there.
 _OF_CODES = re.compile(r"(lambda (?:z|codes)): (module\.decode\((?:[^()]|\([^()]*\))*)\)")

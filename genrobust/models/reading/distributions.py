@@ -9,7 +9,7 @@ from torch import Tensor
 from torch import distributions as D
 
 from genrobust.errors import GenrobustError
-from genrobust.models.outputs import plain
+from genrobust.models.reading.outputs import plain
 from genrobust.posterior import Categorical, Gaussian, Part, Point
 
 _CATEGORICAL = (D.OneHotCategorical, D.Categorical, D.RelaxedOneHotCategorical)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from genrobust.errors import GenrobustError
-from genrobust.models.outputs import get
+from genrobust.models.reading.outputs import get
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 #: They call a forward, or refuse to be called.

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch import distributions as D
 
 from genrobust.errors import GenrobustError
-from genrobust.models.distributions import base_of, mean_of, way_to_show
-from genrobust.models.outputs import describe, get, plain
+from genrobust.models.reading.distributions import base_of, mean_of, way_to_show
+from genrobust.models.reading.outputs import describe, get, plain
 
 #: The names under which an image is held.
 _IMAGES = ("reconstruction", "sample", "recon_x", "x_recon", "recon", "x_hat", "reconstructions")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from genrobust.models.modules import has_forward, method, place_of, unwrapped
+from genrobust.models.reading.modules import has_forward, method, place_of, unwrapped
 
 #: What methods are called that give images of images, and what lies between encoder and decoder.
 _METHODS = ("reconstruct", "autoencode", "reconstruction", "recon", "generate", "_run_step")

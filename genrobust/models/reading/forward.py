@@ -13,8 +13,8 @@ from torch import distributions as D
 
 from genrobust.errors import GenrobustError
 from genrobust.foreign import is_out_of_memory
-from genrobust.models.distributions import mean_of
-from genrobust.models.outputs import describe, members
+from genrobust.models.reading.distributions import mean_of
+from genrobust.models.reading.outputs import describe, members
 
 
 def _as_it_is(x: Tensor) -> Tensor:

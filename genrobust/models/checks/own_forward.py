@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.foreign import explain
-from genrobust.models.batches import tolerance_of
-from genrobust.models.forward import CALLS, pictures_in
-from genrobust.models.held_noise import HeldNoise
-from genrobust.models.kept import Manner, kept
+from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import has_forward, method, qualified_name, unwrapped
-from genrobust.models.outputs import describe
-from genrobust.models.precision import own_images, precision_of
-from genrobust.models.views import UNITS, WHOLE, View, in_each_scale, likely_views
-from genrobust.models.ways import FORWARD, OwnWay
+from genrobust.models.reading.forward import CALLS, pictures_in
+from genrobust.models.reading.held_noise import HeldNoise
+from genrobust.models.reading.kept import Manner, kept
+from genrobust.models.reading.modules import has_forward, method, qualified_name, unwrapped
+from genrobust.models.reading.outputs import describe
+from genrobust.models.reading.precision import own_images, precision_of
+from genrobust.models.reading.views import UNITS, WHOLE, View, in_each_scale, likely_views
+from genrobust.models.reading.ways import FORWARD, OwnWay
 
 
 @dataclass(frozen=True, eq=False)

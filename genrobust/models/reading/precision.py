@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import unwrapped
+from genrobust.models.reading.modules import unwrapped
 from genrobust.posterior import Posterior
 
 #: Others, such as 8 bits, are what weights are stored in, not what a module works in.

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.models.batches import tolerance_of
-from genrobust.models.forward import Forward
-from genrobust.models.kept import kept
+from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import method, qualified_name, unwrapped
-from genrobust.models.outputs import members
-from genrobust.models.precision import own_images
+from genrobust.models.reading.forward import Forward
+from genrobust.models.reading.kept import kept
+from genrobust.models.reading.modules import method, qualified_name, unwrapped
+from genrobust.models.reading.outputs import members
+from genrobust.models.reading.precision import own_images
 from genrobust.posterior import Gaussian
 
 

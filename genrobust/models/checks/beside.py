@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genrobust.models.batches import tolerance_of
-from genrobust.models.decoded import image_of
-from genrobust.models.finding import Finding
-from genrobust.models.forward import Forward
-from genrobust.models.held_noise import HeldNoise
+from genrobust.models.checks.batches import tolerance_of
+from genrobust.models.checks.finding import Finding
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import method, qualified_name, unwrapped
-from genrobust.models.outputs import at, fields
-from genrobust.models.precision import own_images
+from genrobust.models.reading.decoded import image_of
+from genrobust.models.reading.forward import Forward
+from genrobust.models.reading.held_noise import HeldNoise
+from genrobust.models.reading.modules import method, qualified_name, unwrapped
+from genrobust.models.reading.outputs import at, fields
+from genrobust.models.reading.precision import own_images
 
 _Held = dict[Any, tuple[str, Any]]
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch import distributions as D
 
 from genrobust.errors import GenrobustError
-from genrobust.models.distributions import approximation, mean_of, part_of
-from genrobust.models.outputs import at, describe, fields, get, plain
+from genrobust.models.reading.distributions import approximation, mean_of, part_of
+from genrobust.models.reading.outputs import at, describe, fields, get, plain
 from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 
 FORMS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from genrobust.models.finding import Finding
-from genrobust.models.spreads import LOG_STD, LOGVAR, STD, Reading
+from genrobust.models.checks.finding import Finding
+from genrobust.models.checks.spreads import LOG_STD, LOGVAR, STD, Reading
 from genrobust.posterior import Gaussian
 
 #: The least numbers in a code that are not all positive by chance.

@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call, explain, is_out_of_memory
-from genrobust.models.batches import check_batches, check_draws, check_gradients
-from genrobust.models.edges import with_edges
-from genrobust.models.fidelity import code_in_forward, reads_alone
-from genrobust.models.handed import handed_whole
-from genrobust.models.heads import heads_of
-from genrobust.models.kept import kept
+from genrobust.models.checks.batches import check_batches, check_draws, check_gradients
+from genrobust.models.checks.edges import with_edges
+from genrobust.models.checks.fidelity import code_in_forward, reads_alone
+from genrobust.models.checks.handed import handed_whole
+from genrobust.models.checks.heads import heads_of
+from genrobust.models.checks.state import check_history
+from genrobust.models.inputs import probe_images
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.modules import by_name_alone, halves_within, method, require_numbers
-from genrobust.models.outputs import describe
-from genrobust.models.state import check_history
+from genrobust.models.reading.kept import kept
+from genrobust.models.reading.modules import by_name_alone, halves_within, method, require_numbers
+from genrobust.models.reading.outputs import describe
 from genrobust.posterior import Gaussian, Point, Posterior
 from genrobust.posterior.trial import try_part
-from genrobust.seeding import generator, generators_kept
+from genrobust.seeding import generators_kept
 from genrobust.threat import TOLERANCE
 
 T = TypeVar("T")
@@ -62,17 +63,6 @@ class ModelCheck:
     lowest: float
     highest: float
     gradient: float
-
-
-def probe_images(shape: tuple[int, int, int], count: int = 4) -> Tensor:
-    """Soft blobs at different places over faint noise: a stand-in for images, always the same."""
-    channels, height, width = shape
-    rows = torch.linspace(-1, 1, height)[:, None]
-    columns = torch.linspace(-1, 1, width)[None]
-    noise = 0.05 * torch.rand(count, *shape, generator=generator("probe"))
-    turns = torch.linspace(0, 5, count)[:, None, None]
-    blobs = torch.exp(-8 * ((rows - 0.4 * turns.sin()) ** 2 + (columns - 0.4 * turns.cos()) ** 2))
-    return (0.9 * blobs[:, None].expand(-1, channels, -1, -1) + noise).clamp(0, 1)
 
 
 def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:

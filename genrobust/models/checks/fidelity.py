@@ -18,18 +18,18 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustWarning
-from genrobust.models.batches import tolerance_of
-from genrobust.models.beside import takes_more
-from genrobust.models.finding import Finding
-from genrobust.models.heads import between_halves, heads_of
-from genrobust.models.held_noise import HeldNoise
+from genrobust.models.checks.batches import tolerance_of
+from genrobust.models.checks.beside import takes_more
+from genrobust.models.checks.finding import Finding
+from genrobust.models.checks.heads import between_halves, heads_of
+from genrobust.models.checks.own_forward import OwnForward, OwnPicture, apart, is_clipped
+from genrobust.models.checks.spreads import SPREADS, reading_of
+from genrobust.models.checks.unlikely import unlikely
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import place_of
-from genrobust.models.own_forward import OwnForward, OwnPicture, apart, is_clipped
-from genrobust.models.spreads import SPREADS, reading_of
-from genrobust.models.unlikely import unlikely
-from genrobust.models.views import UNITS
-from genrobust.models.ways import FORWARD, ways_of
+from genrobust.models.reading.held_noise import HeldNoise
+from genrobust.models.reading.modules import place_of
+from genrobust.models.reading.views import UNITS
+from genrobust.models.reading.ways import FORWARD, ways_of
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
 

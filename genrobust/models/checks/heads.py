@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from genrobust.models.adapters import is_batch
-from genrobust.models.forward import Forward
 from genrobust.models.model import GenerativeModel
-from genrobust.models.modules import method, place_of, qualified_name, unwrapped
-from genrobust.models.precision import own_images
+from genrobust.models.reading.adapters import is_batch
+from genrobust.models.reading.forward import Forward
+from genrobust.models.reading.modules import method, place_of, qualified_name, unwrapped
+from genrobust.models.reading.precision import own_images
 
 _MEANS = ("mu", "mean", "loc")
 _SPREADS = ("var", "logvar", "variance", "logvariance")

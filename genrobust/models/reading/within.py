@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.models.adapters import Reader
-from genrobust.models.check import probe_images
-from genrobust.models.conditional import Conditional
-from genrobust.models.decoded import image_of
-from genrobust.models.forward import Alone, Forward
-from genrobust.models.modules import halves_within, has_forward, method, unwrapped
-from genrobust.models.precision import Passage, precision_of
-from genrobust.models.typed import Typed
+from genrobust.models.inputs import probe_images
+from genrobust.models.reading.adapters import Reader
+from genrobust.models.reading.conditional import Conditional
+from genrobust.models.reading.decoded import image_of
+from genrobust.models.reading.forward import Alone, Forward
+from genrobust.models.reading.modules import halves_within, has_forward, method, unwrapped
+from genrobust.models.reading.precision import Passage, precision_of
+from genrobust.models.reading.typed import Typed
 from genrobust.posterior import Posterior
 from genrobust.reach import Uncounted
 from genrobust.seeding import seeded

@@ -292,13 +292,24 @@ def _kept(name: str, value: T) -> T:
 def bare(value: Any) -> Any:
     """The number in a scalar, a tensor or an array without dimensions, or the value itself.
 
+    A number of single or half precision is the one that was typed for it, 0.1 and not
+    0.10000000149: it is another radius otherwise, and another suite.
+
     Example:
-        >>> bare(np.int64(3)), bare(torch.tensor(0.5)), bare([3])
-        (3, 0.5, [3])
+        >>> bare(np.int64(3)), bare(torch.tensor(0.1)), bare([3])
+        (3, 0.1, [3])
     """
-    if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0:
-        return None if isinstance(value, Tensor) and value.is_meta else value.item()
-    return value
+    if not isinstance(value, (Tensor, np.ndarray, np.generic)) or value.ndim != 0:
+        return value
+    if isinstance(value, Tensor):
+        if value.is_meta:
+            return None
+        if value.dtype not in (torch.float32, torch.float16):
+            return value.item()
+        value = value.detach().cpu().numpy()
+    if value.dtype in (np.float32, np.float16):
+        return float(str(value[()]))  # the shortest number that is rounded to it
+    return value.item()
 
 
 def _shown(value: Any) -> str:

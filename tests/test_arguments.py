@@ -40,6 +40,14 @@ def test_numbers_are_read(value: Any) -> None:
     assert (found, type(found)) == (0.5, float)
 
 
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_a_radius_of_any_precision_is_the_one_that_was_typed(kind: str) -> None:
+    eps = [0.02, 0.1, 8 / 255] if kind == "float64" else [0.02, 0.1, 0.0314]
+    assert arguments.several("eps", np.array(eps, kind), arguments.real, 0.1) == tuple(eps)
+    tensor = torch.tensor(eps, dtype=getattr(torch, kind))
+    assert arguments.several("eps", tensor, arguments.real, 0.1) == tuple(eps)
+
+
 def test_long_values_are_named_by_their_type() -> None:
     refused("n is a str; give", lambda: arguments.whole("n", "9" * 100))
     refused(r"n is a ndarray of float64 and shape \(2,\)", lambda: arguments.whole("n", np.ones(2)))

@@ -28,7 +28,7 @@ from genrobust.models import GenerativeModel
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags, marks
 from genrobust.outcomes.outcome import Counts
-from genrobust.runner.signs import diagnose, with_late_signs
+from genrobust.runner.signs import diagnose, signs_of
 from genrobust.suites import load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
 from genrobust.testing.odd import ODD, UNUSUAL
@@ -182,19 +182,11 @@ def looked_at(data: str, make: Make) -> Row:
         eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
     suite = suite.model_copy(update={"attacks": (), "eps": (suite.eps[0], suite.eps[-1])})
     diagnosis = diagnose(model, batch, eligible, suite.norm, suite.eps)
-    found = with_late_signs(model, batch, diagnosis)
+    found = signs_of(model, batch, diagnosis)
     counts = Counts(*torch.zeros(4, 2, len(suite.eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
     seen = found.guidance.directional
     gain = found.guidance.smoothed_gain
-    assert seen is not None
-    assert gain is not None
-    assert found.along_attacked is not None
-    assert found.response_attacked is not None
-    assert seen.along_either is not None
-    assert seen.along_latent_either is not None
-    assert seen.along_pixels is not None
-    assert seen.unreached is not None
     return {
         "wrong gradient": percent(seen.along_either < marks.ALONG),
         "wrong latent": percent(seen.along_latent_either < marks.ALONG),

@@ -19,7 +19,7 @@ from genrobust.models.checks.fidelity import Fidelity, fidelity
 from genrobust.models.checks.unlikely import _moves_alike, _rises
 from genrobust.models.inputs import probe_images
 from genrobust.records.curve_record import MinimumNormRecord
-from genrobust.records.migrate import read_record
+from genrobust.records.load import read_record
 from genrobust.report.terminal import curve_table, score_table
 from genrobust.suites import Suite
 

@@ -11,11 +11,8 @@ from genrobust.models import GenerativeModel, ModelCheck
 from genrobust.models.wrapping import adapt
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, Signs
-from genrobust.outcomes.table import Column
 from genrobust.records.record import Flag
 from genrobust.suites import AttackEntry, Suite
-
-NEEDED = Column(None, "source", "found")
 
 
 def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tensor]:
@@ -28,6 +25,11 @@ def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tens
         "gradient_cosine": torch.full((count,), 0.9),
         "descent": torch.ones(count),
         "descent_promised": torch.ones(count),
+        "descent_relaxed": torch.ones(count),
+        "smoothed_gain": torch.zeros(count),
+        **{name: torch.ones(count) for name in Signs.table() if name.startswith("directional.")},
+        **dict.fromkeys(("directional.jump", "directional.unreached"), torch.zeros(count)),
+        **dict.fromkeys(("along_attacked", "response_attacked", "followed"), torch.ones(count)),
         "longer.tried": torch.ones(count, dtype=torch.bool),
         "longer.success": torch.arange(count) < 1,
         "surrogate_label": torch.arange(count) % 10,
@@ -35,6 +37,7 @@ def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tens
         "probe.success": success,
         "probe.again": success.clone(),
         "probe.stopped": torch.zeros_like(success),
+        "probe.unbounded": torch.ones(count, dtype=torch.bool),
         "tried": torch.full((attacks, radii), 30),
         **dict.fromkeys(("forwards", "backwards"), torch.zeros(attacks, radii, dtype=torch.int64)),
         "succeeded": torch.zeros(attacks, radii, dtype=torch.int64),
@@ -146,9 +149,9 @@ def test_gradients_that_turn_right_beside(suite: Suite) -> None:
 @pytest.mark.parametrize("bad", [0.09, 0.0, -3.0, float("nan")])
 def test_a_gradient_down_which_the_margin_does_not_fall(suite: Suite, bad: float) -> None:
     joined = outcome()
-    joined["descent"][:10] = bad
+    joined["descent_relaxed"][:10] = bad
     assert names(suite, joined) == []
-    joined["descent"][:11] = bad
+    joined["descent_relaxed"][:11] = bad
     (flag,) = raised(suite, joined)
     assert (flag.name, flag.value) == ("gradients mislead", pytest.approx(11 / 40))
     assert flag.evidence.startswith("for 28% of the eligible sources a step of a hundredth")
@@ -166,27 +169,6 @@ def test_attacks_that_stop_at_the_surrogate(suite: Suite) -> None:
     (flag,) = raised(suite, joined)
     assert flag.name == "surrogate and deployed path disagree"
     assert "at eps 0.2 changes the class of 12% of" in flag.evidence
-
-
-def test_signs_that_an_older_run_lacks_raise_nothing(suite: Suite) -> None:
-    joined = outcome()
-    joined["descent"][:] = -1
-    joined["probe.stopped"][:] = True
-    for later in ("descent", "descent_promised", "probe.stopped"):
-        joined.pop(later)
-    assert names(suite, joined) == []
-
-
-def test_shards_of_a_run_that_was_resumed_later_are_joined_by_what_all_have() -> None:
-    new = outcome()
-    old = {name: new[name] for name in new if not Signs.table().get(name, NEEDED).later}
-    for shards in ([old, new], [new, old]):
-        joined = Signs.joined(shards)
-        assert joined.guidance.descent is None
-        assert joined.short.stopped is None
-        assert len(joined.guidance.gradient_norm) == 80
-        assert joined.short.success.shape == (2, 80)
-    assert Signs.joined([new]).guidance.descent is not None
 
 
 def test_twice_the_steps_that_break_more(suite: Suite) -> None:
@@ -225,7 +207,7 @@ def bearing(sign: str, few: int) -> dict[str, Tensor]:
     elif sign == "gradient_cosine":
         joined[sign][:few] = 0.49
         joined[sign][few:] = 0.5
-    elif sign == "descent":
+    elif sign == "descent_relaxed":
         joined[sign][:few] = 0.099
         joined[sign][few:] = 0.101
     elif sign == "surrogate_label":
@@ -248,7 +230,7 @@ def bearing(sign: str, few: int) -> dict[str, Tensor]:
     [
         ("gradient_norm", 4, "gradients vanish"),
         ("gradient_cosine", 10, "gradients are random"),
-        ("descent", 10, "gradients mislead"),
+        ("descent_relaxed", 10, "gradients mislead"),
         ("surrogate_label", 4, "surrogate and deployed path disagree"),
         ("probe.again", 10, "restarts disagree"),
         ("probe.success", 2, "a larger eps succeeds less"),

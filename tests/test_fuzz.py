@@ -19,7 +19,7 @@ from genrobust.evidence.archive import read_archive, write_archive
 from genrobust.evidence.bundle import EVIDENCE, LIMITS, MANIFEST, Manifest, unpack
 from genrobust.evidence.checks import run_checks
 from genrobust.evidence.entry import Entry, Outcomes, Verification
-from genrobust.records.migrate import read_record
+from genrobust.records.load import read_record
 from genrobust.verify.consistency import checks
 from genrobust.verify.subject import Subject
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diagnosed import before_attacks
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -25,7 +26,7 @@ from genrobust.posterior import Posterior
 from genrobust.records.record import Flag
 from genrobust.runner import curve
 from genrobust.runner.followed import followed
-from genrobust.runner.signs import attacked_response, diagnose, guidance_of, with_late_signs
+from genrobust.runner.signs import attacked_response, diagnose, guidance_of, signs_of
 from genrobust.runner.unreached import unreached
 from genrobust.suites import Suite, load_suite
 from genrobust.testing.masks import HELD_OUT, MASKS, OUTSIDE, TUNED
@@ -78,9 +79,7 @@ def told(model: GenerativeModel, count: int = COUNT, eps: tuple[float, ...] = ()
     batch = digits(count)
     eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
     diagnosis = diagnose(model, batch, eligible, "linf", eps)
-    found = diagnosis.signs
-    if eps:
-        found = with_late_signs(model, batch, diagnosis)
+    found = signs_of(model, batch, diagnosis) if eps else before_attacks(diagnosis)
     suite = load_suite("digits").model_copy(update={"eps": eps, "attacks": ()})
     counts = Counts(*torch.zeros(4, 2, len(eps), dtype=torch.int64))
     raised = flags.raised(suite, eligible, found, counts)
@@ -421,18 +420,6 @@ def test_damage_is_not_compared_with_what_a_radius_of_0_leaves() -> None:
     assert not raised({0.0: 0.0, 0.04: 1.0})
     assert raised({0.0: 0.0, 0.02: 1.0, 0.04: 1.0})
     assert not raised({0.0: 0.0, 0.02: 1.0, 0.04: 2.0})
-
-
-def test_signs_that_older_runs_lack_raise_nothing() -> None:
-    batch = digits()
-    found = diagnose(masked("pixels-30"), batch, torch.ones(COUNT, dtype=torch.bool), "linf", ())
-    tensors = found.signs.tensors()
-    older = {n: t for n, t in tensors.items() if "directional" not in n and "unbounded" not in n}
-    suite = load_suite("digits").model_copy(update={"eps": (), "attacks": ()})
-    eligible, counts = torch.ones(COUNT, dtype=torch.bool), Counts(*torch.zeros(4, 2, 0).long())
-    for each, wanted in ((older, False), (tensors, True)):
-        raised = flags.raised(suite, eligible, Signs.of(each), counts)
-        assert any(flag.name == "gradients are wrong in part" for flag in raised) is wanted
 
 
 # Differences

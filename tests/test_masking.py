@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from diagnosed import before_attacks
 from torch import Tensor
 
 import genrobust
@@ -66,7 +67,7 @@ def signs(model: GenerativeModel, eps: tuple[float, ...] = ()) -> set[str]:
     """The flags that the probes raise: with radii short attacks too, without only still signs."""
     batch = digits()
     eligible = batch.judge.labels(model.reconstruct(batch.x)) == batch.labels
-    found = diagnose(model, batch, eligible, "linf", eps).signs
+    found = before_attacks(diagnose(model, batch, eligible, "linf", eps))
     suite = load_suite("digits").model_copy(update={"eps": eps, "attacks": ()})
     counts = Counts(*torch.zeros(4, 2, len(eps), dtype=torch.int64))
     return {flag.name for flag in flags.raised(suite, eligible, found, counts)}

@@ -20,7 +20,16 @@ from genrobust.distance import euclidean
 from genrobust.evidence.bundle import EVIDENCE, Evidence, read_evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError
 from genrobust.evidence.entry import Outcomes
-from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, MinimumNormOutcome, Outcome, kept_of
+from genrobust.outcomes.outcome import (
+    COUNTS,
+    DAMAGE,
+    GOALS,
+    Broken,
+    Damaged,
+    MinimumNormOutcome,
+    Outcome,
+    kept_of,
+)
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, robust_at, source_areas
@@ -143,11 +152,10 @@ def test_shards_join_to_what_their_parts_are() -> None:
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_what_is_missing_is_refused_unless_it_came_later(name: str) -> None:
+def test_what_is_missing_is_refused_unless_some_runs_do_without(name: str) -> None:
     kept = {n: t for n, t in filled(Outcome.table()).items() if n != name}
-    # What came later all at once is there as a whole or not at all.
-    of_all = ("damage.clean", "damage.clean_similarity", "damage.constant", *DIRECTIONAL)
-    if Outcome.table()[name].later and name not in of_all:
+    of_ensembles = [n for n, c in Damaged.table().items() if c.per != "source"]
+    if name.startswith(DAMAGE) and name.removeprefix(DAMAGE) in of_ensembles:
         assert name not in Outcome.of(kept).tensors()
     else:
         with pytest.raises(KeyError, match=name.rpartition(".")[2]):
@@ -249,6 +257,20 @@ def test_attacks_run_again_refuse_every_column(
 
 
 SHOWN_BY_ATTACKS = [n for n in KEPT if Outcome.table()[n].proof == "rerun" and n not in COUNTS]
+
+
+@pytest.mark.parametrize("name", ["probe.success", "followed", "longer.success"])
+def test_an_earlier_search_is_asked_for_the_signs_that_do_not_hang_on_it(
+    name: str, evidence: Evidence, again: list[Outcome]
+) -> None:
+    ours, tensor = again[0].without_misses(), evidence.tensors[name]
+    tensor = ~tensor if tensor.dtype == torch.bool else tensor + 1
+    claimed = replace(evidence, tensors={**evidence.tensors, name: tensor}).shard(0)
+    if name.startswith("longer."):
+        return reattack._require_like_signs(0, claimed, ours, searched_alike=False)
+    with pytest.raises(RejectionError, match=f"gives another '{name}'"):
+        reattack._require_like_signs(0, claimed, ours, searched_alike=False)
+    return None
 
 
 @pytest.mark.parametrize("name", SHOWN_BY_ATTACKS)

@@ -352,7 +352,7 @@ def test_what_attacks_change_on_one_path_they_change_on_the_other(
 ) -> None:
     model, batch = noisy_inside(vae, draws=3, spread=0.5), drawn_digits(12)
     eligible = torch.ones(12, dtype=torch.bool)
-    short = diagnose(model, batch, eligible, "linf", (1e-6, 0.06)).signs.short
+    short = diagnose(model, batch, eligible, "linf", (1e-6, 0.06)).short
     assert not short.stopped.any()
     assert short.success[0].any()  # by noise alone, as there is no room for an attack
     assert torch.equal(short.success[0], short.again[0])

@@ -282,7 +282,7 @@ def test_a_short_attack_has_stopped_early_where_the_surrogate_alone_is_fooled(
     eligible = torch.tensor([True, False, True])
     model: Any = None
     found = signs.diagnose(model, batch, eligible, "linf", (0.1, 0.2))
-    short = found.signs.short
+    short = found.short
     assert short.stopped.tolist() == [[False, False, True]] * 2
     assert short.unbounded.tolist() == [False, False, True]
     assert [threat.eps for threat in threats] == [0.1, 0.1, 0.2, 0.2]

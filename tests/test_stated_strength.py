@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from brief_signs import brief_signs
+from diagnosed import before_attacks
 from evidence_runs import registered
 from scipy.stats import binomtest
 from torch import Tensor, nn
@@ -336,14 +337,14 @@ def test_two_starts_of_a_short_attack_differ_where_chance_decides() -> None:
     labels = torch.zeros(count, dtype=torch.int64)
     batch = Batch(x, tuple(range(count)), 0, labels, judge=Judge("blind", _Blind(), ""))
     found = diagnose(model, batch, torch.ones(count, dtype=torch.bool), "linf", (0.1,))
-    first, again = found.signs.short.success[0], found.signs.short.again[0]
+    first, again = found.short.success[0], found.short.again[0]
     by_itself = batch.judge.labels(found.x_adv[0]) != labels  # type: ignore[union-attr]
     assert torch.equal(first, by_itself), "what is handed on is of the first start"
     assert 0.3 < float((first != again).double().mean()) < 0.7
     suite = load_suite("digits").model_copy(update={"eps": (0.1,), "attacks": ()})
     eligible = torch.ones(count, dtype=torch.bool)
     counts = Counts(*torch.zeros(4, 2, 1, dtype=torch.int64))
-    raised = flags.raised(suite, eligible, found.signs, counts)
+    raised = flags.raised(suite, eligible, before_attacks(found), counts)
     assert "restarts disagree" in {flag.name for flag in raised}
 
 

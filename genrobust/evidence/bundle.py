@@ -33,10 +33,10 @@ from genrobust.models.portable import export_model, load_portable
 from genrobust.models.tensors import TensorLimits
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
-from genrobust.outcomes.outcome import COUNTS, DAMAGE, GOALS, Counts, Outcome, kept_of
+from genrobust.outcomes.outcome import COUNTS, GOALS, Counts, Outcome, kept_of
 from genrobust.outcomes.table import Per
 from genrobust.records.again import again
-from genrobust.records.migrate import read_record
+from genrobust.records.load import read_record
 from genrobust.records.record import Record
 from genrobust.runner.plan import ShardSpec, plan
 from genrobust.runner.shard import Measured
@@ -276,12 +276,11 @@ def _check_tensors(record: Record, tensors: Mapping[str, Tensor]) -> None:
     """Names, types and shapes: what follows from the suite."""
     suite = record.suite
     wanted = _layout(suite, record.model.input_shape)
-    harmed = any(name.startswith(DAMAGE) for name in tensors)
     for name in sorted(wanted.keys() - tensors.keys()):
-        if harmed if name.startswith(DAMAGE) else not Outcome.table()[name].later:
-            raise GenrobustError(
-                f"the evidence has no tensor '{name}'; write it again with --evidence"
-            )
+        raise GenrobustError(
+            f"the evidence has no {name!r}, which flags or scores rest on; write it again with "
+            "--evidence"
+        )
     for name, tensor in tensors.items():
         if name not in wanted or (tensor.dtype, tuple(tensor.shape)) != wanted[name]:
             raise GenrobustError(

@@ -18,7 +18,7 @@ from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.evidence.checks import UntoldError
 from genrobust.evidence.entry import Depth, Entry, Outcomes, Verification
-from genrobust.records.migrate import read_record
+from genrobust.records.load import read_record
 from genrobust.records.outcomes import check_outcomes
 from genrobust.records.record import Record
 

@@ -54,7 +54,7 @@ def raised(
     radius: Tensor | None = None,
     label: Tensor | None = None,
 ) -> tuple[Flag, ...]:
-    """The flags of a run; without ``signs``, as in earlier runs without a judge, few can be told.
+    """The flags of a run; without ``signs`` few can be told.
 
     ``radius`` is the position of the first radius that broke each source, ``label`` its class.
     """
@@ -70,7 +70,7 @@ def raised(
         found += [_surrogate(suite, guidance, short, eligible)]
         found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
-        found += [] if short.unbounded is None else [_unbounded(short.unbounded, eligible)]
+        found += [_unbounded(short.unbounded, eligible)]
     found += _black_box(suite, counts)
     return tuple(flag for flag in found if flag is not None)
 
@@ -209,7 +209,7 @@ def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor)
     if not RULES.get(suite.rule).labelled:
         told = "one of the two reconstructions is like the source and the other is not"
     evidence = f"on {share:.0%} of the eligible sources {told}"
-    if share <= DISAGREE and short.stopped is not None:  # as it is in older runs
+    if share <= DISAGREE:
         shares = [_share(mask[eligible]) for mask in short.stopped]
         share = max(shares, default=0.0)
         if share > DISAGREE:

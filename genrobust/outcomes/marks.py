@@ -68,28 +68,23 @@ class Mark:
 
 
 def marks(signs: Signs, judged: bool = True) -> Iterator[Mark]:
-    """The signs that there are: an older run lacks what was not measured then.
-
-    They go by the attacker's judge or, where none judged, by the likeness to the source.
-    """
+    """The signs, by the attacker's judge or, where none judged, by the likeness to the source."""
     guidance, margin = signs.guidance, MARGINS[judged]
     calm = unsure = torch.ones_like(guidance.gradient_norm, dtype=torch.bool)
-    if not judged and guidance.directional is not None:
+    if not judged:
         calm = guidance.directional.response <= CALM
         unsure = _is_wrong(guidance.directional)
     yield from _of_gradients(guidance, margin, calm, unsure)
-    if guidance.smoothed_gain is not None:
-        yield Mark(
-            name="a smoothed gradient leads further",
-            borne=~(guidance.smoothed_gain <= GAIN),
-            limit=RIPPLED,
-            what=f"a step down the mean of gradients beside the source lowers {margin} "
-            f"much further than one down its own, by more than {GAIN:g} of the way; attack the "
-            "model without its ripple, or with smoothed gradients",
-            asked=calm,
-        )
-    if guidance.directional is not None:
-        yield from _of_directions(guidance.directional, margin)
+    yield Mark(
+        name="a smoothed gradient leads further",
+        borne=~(guidance.smoothed_gain <= GAIN),
+        limit=RIPPLED,
+        what=f"a step down the mean of gradients beside the source lowers {margin} "
+        f"much further than one down its own, by more than {GAIN:g} of the way; attack the "
+        "model without its ripple, or with smoothed gradients",
+        asked=calm,
+    )
+    yield from _of_directions(guidance.directional, margin)
     yield from _where_attacks_lead(signs, margin)
 
 
@@ -117,17 +112,14 @@ def _of_gradients(guidance: Guidance, margin: str, calm: Tensor, unsure: Tensor)
         asked=norm > 0,
     )
     # It may be smooth and yet that of something else.
-    if guidance.descent is not None and guidance.descent_promised is not None:
-        relaxed = guidance.descent_relaxed
-        fell = guidance.descent if relaxed is None else relaxed
-        yield Mark(
-            name="gradients mislead",
-            borne=~(fell >= KEPT * guidance.descent_promised),
-            limit=MISLED,
-            what=f"a step of a hundredth of the pixel range down the gradient lowers {margin} "
-            "by less than a tenth of what the gradient promises",
-            asked=(norm > 0) & calm,
-        )
+    yield Mark(
+        name="gradients mislead",
+        borne=~(guidance.descent_relaxed >= KEPT * guidance.descent_promised),
+        limit=MISLED,
+        what=f"a step of a hundredth of the pixel range down the gradient lowers {margin} "
+        "by less than a tenth of what the gradient promises",
+        asked=(norm > 0) & calm,
+    )
 
 
 def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
@@ -140,24 +132,22 @@ def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
         "differences; let gradients pass, or give the path that they take as encode= and decode= "
         "beside deploy=",
     )
-    latent = seen.along_latent if seen.along_latent_either is None else seen.along_latent_either
     yield Mark(
         name="latents without a true gradient",
-        borne=~(latent >= ALONG),
+        borne=~(seen.along_latent_either >= ALONG),
         limit=WRONG,
         what="a latent that moves with the image has a gradient whose cosine with finite "
         f"differences is below {ALONG:g}; look for what is detached, rounded or replaced on the "
         "way to the code",
     )
-    if seen.along_pixels is not None:
-        yield Mark(
-            name="pixels without a true gradient",
-            borne=~(seen.along_pixels >= ALONG),
-            limit=WRONG,
-            what="a quarter of the pixels, by the size of their gradient, does a tenth or more of "
-            f"what all do, and its gradient has a cosine below {ALONG:g} with finite differences; "
-            "let gradients pass to all",
-        )
+    yield Mark(
+        name="pixels without a true gradient",
+        borne=~(seen.along_pixels >= ALONG),
+        limit=WRONG,
+        what="a quarter of the pixels, by the size of their gradient, does a tenth or more of "
+        f"what all do, and its gradient has a cosine below {ALONG:g} with finite differences; "
+        "let gradients pass to all",
+    )
     yield Mark(
         name="reconstructions jump",
         borne=seen.jump > JUMP,
@@ -175,15 +165,14 @@ def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
         "given ones",
     )
     # A label by argmax has no gradient, nor do short differences of it tell of one.
-    if seen.unreached is not None:
-        yield Mark(
-            name="codes that no gradient reaches",
-            borne=seen.unreached > HIDDEN,
-            limit=UNREACHED,
-            what=f"more than {HIDDEN:g} of what the decoder does hangs on numbers of the code that "
-            "no gradient moves; give a label as genrobust.Categorical(logits), and let gradients "
-            "pass to what is rounded",
-        )
+    yield Mark(
+        name="codes that no gradient reaches",
+        borne=seen.unreached > HIDDEN,
+        limit=UNREACHED,
+        what=f"more than {HIDDEN:g} of what the decoder does hangs on numbers of the code that "
+        "no gradient moves; give a label as genrobust.Categorical(logits), and let gradients "
+        "pass to what is rounded",
+    )
     yield Mark(
         name="categories are too sure",
         borne=seen.lead > LEAD,
@@ -195,37 +184,34 @@ def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
 
 def _is_wrong(seen: Directional) -> Tensor:
     """Where differences do not bear the gradient out, (B,) bool."""
-    return ~((seen.along if seen.along_either is None else seen.along_either) >= ALONG)
+    return ~(seen.along_either >= ALONG)
 
 
 def _where_attacks_lead(signs: Signs, margin: str) -> Iterator[Mark]:
     # A gradient may be true at the sources and at first alone.
-    if signs.along_attacked is not None:
-        yield Mark(
-            name="gradients are wrong where attacks lead",
-            borne=~(signs.along_attacked >= ALONG),
-            limit=WRONG,
-            what="the gradient at an attacked image, after the attacks, has a cosine below "
-            f"{ALONG:g} with finite differences; let gradients pass wherever the image lies, "
-            "however often and however many are asked for",
-        )
+    yield Mark(
+        name="gradients are wrong where attacks lead",
+        borne=~(signs.along_attacked >= ALONG),
+        limit=WRONG,
+        what="the gradient at an attacked image, after the attacks, has a cosine below "
+        f"{ALONG:g} with finite differences; let gradients pass wherever the image lies, "
+        "however often and however many are asked for",
+    )
     # There a reconstruction moves about as far as anywhere, unless it is held.
-    if signs.response_attacked is not None:
-        yield Mark(
-            name="reconstructions are held where attacks lead",
-            borne=~(signs.response_attacked >= HELD),
-            limit=HOLDS,
-            what="noise moves the reconstruction of an attacked image by less than "
-            f"{HELD:g} of what it moves its source's; attack the model without what lets go of the "
-            "given image there",
-        )
+    yield Mark(
+        name="reconstructions are held where attacks lead",
+        borne=~(signs.response_attacked >= HELD),
+        limit=HOLDS,
+        what="noise moves the reconstruction of an attacked image by less than "
+        f"{HELD:g} of what it moves its source's; attack the model without what lets go of the "
+        "given image there",
+    )
     # It may be true at both ends of the way there and not between them.
-    if signs.followed is not None:
-        yield Mark(
-            name="gradients are wrong on the way of attacks",
-            borne=~(signs.followed >= ALONG),
-            limit=WRONG,
-            what=f"on the way from the source to an attacked image {margin} does not "
-            f"follow its gradients, with a cosine below {ALONG:g}; let gradients pass wherever the "
-            "image lies, however often and however many are asked for",
-        )
+    yield Mark(
+        name="gradients are wrong on the way of attacks",
+        borne=~(signs.followed >= ALONG),
+        limit=WRONG,
+        what=f"on the way from the source to an attacked image {margin} does not "
+        f"follow its gradients, with a cosine below {ALONG:g}; let gradients pass wherever the "
+        "image lies, however often and however many are asked for",
+    )

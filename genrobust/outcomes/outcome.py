@@ -29,14 +29,11 @@ _Replayed = Annotated[Tensor, Column(None, "source", "replay", kept=False)]
 _StillImage = Annotated[Tensor, Column(None, "source", "still", kept=False, pixels=True)]
 _Image = Annotated[Tensor, Column(None, "source", "replay", kept=False, pixels=True)]
 _Class = Annotated[Tensor, Column(torch.int64, "source", "still")]
-_Slope = Annotated[Tensor, Column(torch.float32, "source", "still")]
-_Distance = Annotated[Tensor, Column(torch.float32, "source", "still", later=True)]
-_Later = Annotated[Tensor | None, Column(torch.float32, "source", "still", later=True)]
-_After = Annotated[Tensor | None, Column(torch.float32, "source", "rerun", later=True)]
+_Sign = Annotated[Tensor, Column(torch.float32, "source", "still")]
+_After = Annotated[Tensor, Column(torch.float32, "source", "rerun")]
 _Count = Annotated[Tensor, Column(torch.int64, "attack and radius", "rerun")]
-_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still", later=True)]
-_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun", later=True)]
-_Stopped = Annotated[Tensor | None, Column(torch.bool, "radius and source", "rerun", later=True)]
+_Pixels = Annotated[Tensor | None, Column(torch.float32, "radius and source", "still")]
+_Harm = Annotated[Tensor | None, Column(torch.float32, "radius and source", "rerun")]
 _Tried = Annotated[Tensor, Column(torch.bool, "source", "rerun")]
 _Fooled = Annotated[Tensor, Column(torch.bool, "radius and source", "rerun")]
 
@@ -103,27 +100,26 @@ class Directional(Stored):
             directions with what its gradient says.
         along_latent: the least such cosine among the latents that move most.
         along_either, along_latent_either: the larger of these and of the same with differences of
-            0.02 a pixel; None in the first runs.
+            0.02 a pixel.
         along_pixels: the least such cosine, of the margin, among groups of pixels by the size of
-            their gradient; likewise.
+            their gradient.
         jump: the largest change of the reconstruction within 1/512 of a way of a tenth of the pixel
             range, as a part of the change along the whole way.
         response: how far the reconstruction moves on such a way of noise, as a part of the way.
         lead: of the likeliest category over the next, in logits, the least of the parts; 0 without
             any.
-        unreached: how much of what the decoder does hangs on code that no gradient reaches; None in
-            the first runs.
+        unreached: how much of what the decoder does hangs on code that no gradient reaches.
     """
 
-    along: _Distance
-    along_latent: _Distance
-    along_either: _Later = None
-    along_latent_either: _Later = None
-    along_pixels: _Later = None
-    jump: _Distance
-    response: _Distance
-    lead: _Distance
-    unreached: _Later = None
+    along: _Sign
+    along_latent: _Sign
+    along_either: _Sign
+    along_latent_either: _Sign
+    along_pixels: _Sign
+    jump: _Sign
+    response: _Sign
+    lead: _Sign
+    unreached: _Sign
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -134,25 +130,25 @@ class Guidance(Stored):
         gradient_norm: of the judge's margin on the surrogate reconstruction, at the sources.
         gradient_cosine: with the gradient a thousandth of the pixel range away.
         descent: how far the deployed margin falls, a hundredth of the pixel range down the
-            gradient; None in the first runs.
-        descent_promised: how far the gradient says; likewise.
+            gradient.
+        descent_promised: how far the gradient says.
         descent_relaxed: how far the margin falls on the surrogate, of a model whose code is one of
-            a list and so does not move by so little; else as ``descent``; likewise.
+            a list and so does not move by so little; else as ``descent``.
         surrogate_label, deployed_label: what the attacker's judge sees.
         smoothed_gain: what a step down a source's own gradient misses of the margin's fall down a
-            smoothed one; None in the first runs.
-        directional: None in the first runs.
+            smoothed one.
+        directional: whether differences bear the gradient out.
     """
 
-    gradient_norm: _Slope
-    gradient_cosine: _Slope
-    descent: _Later = None
-    descent_promised: _Later = None
-    descent_relaxed: _Later = None
+    gradient_norm: _Sign
+    gradient_cosine: _Sign
+    descent: _Sign
+    descent_promised: _Sign
+    descent_relaxed: _Sign
     surrogate_label: _Class
     deployed_label: _Class
-    smoothed_gain: _Later = None
-    directional: Annotated[Directional | None, Group("directional.")] = None
+    smoothed_gain: _Sign
+    directional: Annotated[Directional, Group("directional.")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,15 +165,14 @@ class Short(Stored):
 
     Args:
         success, again: the attacker's judge, from two different starts.
-        stopped: the judge on the surrogate only, by a logit, from the first start; None in the
-            first runs.
-        unbounded: what a short attack fools whose ball is the whole box, (B,) bool; likewise.
+        stopped: the judge on the surrogate only, by a logit, from the first start.
+        unbounded: what a short attack fools whose ball is the whole box, (B,) bool.
     """
 
     success: _Fooled
     again: _Fooled
-    stopped: _Stopped = None
-    unbounded: Annotated[Tensor | None, Column(torch.bool, "source", "rerun", later=True)] = None
+    stopped: _Fooled
+    unbounded: _Tried
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -187,16 +182,15 @@ class Signs(Stored):
     ``along_attacked`` is the least cosine of gradients with finite differences after the attacks,
     at attacked images and few at a time, (B,); ``response_attacked`` how far noise moves their
     reconstructions, in parts of how far it moves their sources', (B,); ``followed`` the cosine of
-    what the judge's margin does on the way there with what its gradients say, (B,); None in the
-    first runs.
+    what the judge's margin does on the way there with what its gradients say, (B,).
     """
 
     guidance: Annotated[Guidance, Group()]
     longer: Annotated[Longer | None, Group("longer.")] = None
     short: Annotated[Short, Group("probe.")]
-    along_attacked: _After = None
-    response_attacked: _After = None
-    followed: _After = None
+    along_attacked: _After
+    response_attacked: _After
+    followed: _After
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -214,9 +208,9 @@ class Damaged(Stored):
             one, as a part of the clean reconstruction's; NaN without a target or a distance.
     """
 
-    clean: _Distance
-    clean_similarity: _Distance
-    constant: _Distance
+    clean: _Sign
+    clean_similarity: _Sign
+    constant: _Sign
     noise: _Pixels = None
     noise_shift: _Pixels = None
     noise_similarity: _Pixels = None
@@ -260,7 +254,7 @@ class Outcome(Found):
         label, target_label: of the sources and of what they are to become, (B,).
         input_verdict, clean_verdict: what the sources show, and their reconstructions, (B,).
         eligible: whether both show the source's class, (B,) bool.
-        damaged: None in the first runs.
+        damaged: None until it is measured.
         clean: None where only what evidence keeps is known.
     """
 

@@ -36,7 +36,6 @@ class Column:
         per: its first dimensions; "attack" counts two more rows, for the flags.
         proof: what shows that it is right.
         kept: whether evidence keeps it; what follows from the rest is not kept.
-        later: whether it came when entries were there: :mod:`genrobust.evidence.earlier`.
         pixels: whether an entry is an image, or as large.
     """
 
@@ -44,7 +43,6 @@ class Column:
     per: Per
     proof: Proof
     kept: bool = True
-    later: bool = False
     pixels: bool = False
 
 
@@ -105,15 +103,12 @@ class Stored:
 
     @classmethod
     def joined(cls: type[Self], parts: Sequence[Mapping[str, Tensor]]) -> Self:
-        """Over all sources, in the order of the parts; counts are summed.
-
-        What a part lacks, such as an older shard of a resumed run, is left out.
-        """
+        """Over all sources, in the order of the parts; counts are summed."""
         found: dict[str, Tensor] = {}
         for name, column in cls.table().items():
-            tensors = [part[name] for part in parts if name in part]
-            if len(tensors) < len(parts):
+            if name not in parts[0]:
                 continue
+            tensors = [part[name] for part in parts]
             if column.per == "attack and radius":
                 found[name] = torch.stack(tensors).sum(0)
             else:

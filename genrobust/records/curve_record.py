@@ -145,7 +145,7 @@ class MinimumNormRecord(Beside):
             GenrobustError: that is no path; there is none, or it is not one that this version
                 reads.
         """
-        from genrobust.records.migrate import load_curve
+        from genrobust.records.load import load_curve
 
         return load_curve(path)
 

@@ -336,7 +336,7 @@ class Record(Beside):
         Literal["each", "from the largest"],
         Field(
             description="at which radii a source of an ensemble was attacked: at each at which, "
-            "and below which, nothing broke it; or, in records before version 3, from the largest "
+            "and below which, nothing broke it; or, in the first entries, from the largest "
             "down, and inside one only where it had fallen at it"
         ),
     ]
@@ -361,7 +361,7 @@ class Record(Beside):
             GenrobustError: that is no path; there is none, or it is not one that this version
                 reads.
         """
-        from genrobust.records.migrate import load_record
+        from genrobust.records.load import load_record
 
         return load_record(path)
 

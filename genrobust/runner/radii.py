@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.pulse import Pulse
 from genrobust.runner.scorer import Scorer
-from genrobust.runner.signs import Diagnosis, diagnose, longer_attack, with_late_signs
+from genrobust.runner.signs import Diagnosis, diagnose, longer_attack, signs_of
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -238,8 +238,8 @@ class _Search:
         )
 
     def _signs(self) -> Signs:
-        signs = with_late_signs(self.scorer.model, self.guided, self.diagnosis)
-        return replace(signs, longer=Longer(*self.longer)) if self._tries_longer else signs
+        longer = Longer(*self.longer) if self._tries_longer else None
+        return signs_of(self.scorer.model, self.guided, self.diagnosis, longer)
 
     @property
     def untargeted(self) -> _SmallestRadii:

@@ -17,7 +17,7 @@ from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import JudgeMargin, deployed_margin, judge_margin
 from genrobust.optimizers import Problem, apgd
-from genrobust.outcomes.outcome import Guidance, Short, Signs
+from genrobust.outcomes.outcome import Guidance, Longer, Short, Signs
 from genrobust.runner.directional import directional, with_long
 from genrobust.runner.followed import PARTS, followed
 from genrobust.seeding import per_sample, seed_of, seeded
@@ -64,13 +64,14 @@ class Diagnosis:
     """The evidence of short attacks, and what they found on the way.
 
     Args:
-        signs: without a longer attack's.
+        guidance, short: the signs that are looked for before the attacks.
         positions: of the eligible sources.
         x_adv: for each radius their images from the first start.
         forwards, backwards: of both starts, (E,).
     """
 
-    signs: Signs
+    guidance: Guidance
+    short: Short
     positions: Tensor
     x_adv: list[Tensor]
     forwards: Tensor
@@ -104,14 +105,18 @@ def diagnose(
     unbounded = torch.zeros_like(eligible)
     if len(positions):
         unbounded[positions] = _fools_unbounded(model, batch[positions])
-    signs = Signs(guidance=guidance, short=Short(success[0], success[1], stopped, unbounded))
-    return Diagnosis(signs, positions, x_adv, counts[0], counts[1])
+    short = Short(success[0], success[1], stopped, unbounded)
+    return Diagnosis(guidance, short, positions, x_adv, *counts)
 
 
-def with_late_signs(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Signs:
-    """The signs with those that are looked for after the attacks, where they led."""
-    return replace(
-        diagnosis.signs,
+def signs_of(
+    model: GenerativeModel, batch: Batch, diagnosis: Diagnosis, longer: Longer | None = None
+) -> Signs:
+    """All signs: with those of before what is looked for after the attacks, where they led."""
+    return Signs(
+        guidance=diagnosis.guidance,
+        longer=longer,
+        short=diagnosis.short,
         along_attacked=attacked_agreement(model, batch, diagnosis),
         response_attacked=attacked_response(model, batch, diagnosis),
         followed=_followed_on_the_way(model, batch, diagnosis),

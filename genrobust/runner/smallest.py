@@ -20,7 +20,7 @@ from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded, Measured, make_batch, run_shard
-from genrobust.runner.signs import diagnose, with_late_signs
+from genrobust.runner.signs import diagnose, signs_of
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel, allowed
 
@@ -119,7 +119,7 @@ def search_minimum_norm(
             aimed = batch[positions].aimed(entry.goal)
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
             offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
-        signs = with_late_signs(scorer.model, batch.untargeted(), found)
+        signs = signs_of(scorer.model, batch.untargeted(), found)
     scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
     nearest = so_far.result(signs, Counts(*counts))
     return Measured(nearest.tensors(), checkpoint.seconds)

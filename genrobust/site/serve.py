@@ -23,7 +23,7 @@ from genrobust.evidence.entries import LoadedEntry
 from genrobust.evidence.entry import Outcomes
 from genrobust.files import temporary_folder
 from genrobust.records.again import again
-from genrobust.records.migrate import read_record
+from genrobust.records.load import read_record
 from genrobust.records.outcomes import ContradictedError, check_outcomes
 from genrobust.records.record import Record
 from genrobust.site.build import write_files

@@ -27,8 +27,6 @@ FROM_OUTCOMES = (
     *("as_ignore_target", "as_target", "as_ignore_target_macro", "as_target_macro"),
     *("as_target_of_wrong", "as_ignore_target_pairs", "as_target_pairs", "damage"),
 )
-#: Not measured by the first runs, whose records claim nothing of it; any other record does.
-_LATER = ("token_flips",)
 #: Rates of few sources each, which one source that differs may change by much.
 _OF_FEW = (
     *("as_ignore_target_macro", "as_target_macro", "as_target_of_wrong"),
@@ -49,32 +47,27 @@ def other_machine(provenance: Provenance, here: Provenance) -> str | None:
     return "; ".join(found) or None
 
 
-def require_equal(
-    claimed: Scores, found: Scores, names: tuple[str, ...] | None = None, *, earlier: bool = False
-) -> int:
+def require_equal(claimed: Scores, found: Scores, names: tuple[str, ...] | None = None) -> int:
     """Refuse scores that differ by more than rounding.
 
     Args:
         claimed: of the record.
         found: recomputed.
         names: which scores to compare; None for all.
-        earlier: whether it is known that less was measured when the record was made.
 
     Returns:
         How many were compared.
     """
-    wanted = [name for name in _compared(claimed, earlier) if names is None or name in names]
-    return _require(claimed, found, _equal, wanted)
+    return _require(claimed, found, _equal, _names(claimed) if names is None else names)
 
 
-def require_near(claimed: Scores, found: Scores, *, earlier: bool = False) -> int:
+def require_near(claimed: Scores, found: Scores) -> int:
     """Refuse scores that another machine would not have given.
 
     The claim is free, so that it is the recomputed interval that judges: the claimed value lies
     inside it, and the claimed ends are near its ends. Means without one differ by 5% at most.
     """
-    wanted = [name for name in _compared(claimed, earlier) if name not in _OF_FEW]
-    return _require(claimed, found, _near, wanted)
+    return _require(claimed, found, _near, _names(claimed) - set(_OF_FEW))
 
 
 def lowest(estimate: Estimate) -> float:
@@ -98,11 +91,8 @@ def positions(mask: Tensor) -> str:
     return ", ".join(map(str, found[:LISTED])) + more
 
 
-def _compared(claimed: Scores, earlier: bool) -> set[str]:
-    """What is compared: of an earlier record not what it does not claim."""
-    named = list(_named(claimed))
-    claims = {name for name, _, value in named if value is not None}
-    return {name for name, _, _ in named} - (set(_LATER) - claims if earlier else set())
+def _names(claimed: Scores) -> set[str]:
+    return {name for name, _, _ in _named(claimed)}
 
 
 def _require(

@@ -27,7 +27,7 @@ from genrobust.evidence.entry import ExternalModel
 from genrobust.judges.load import name_of
 from genrobust.outcomes import flags
 from genrobust.outcomes.damage import damage_of
-from genrobust.outcomes.outcome import GOALS, Counts, Outcome, kept_of
+from genrobust.outcomes.outcome import GOALS, Counts, Outcome
 from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.records.record import DataInfo, Flag, JudgeInfo, Record
 from genrobust.rules.base import RULES
@@ -175,20 +175,16 @@ def check_model(subject: Subject) -> str:
 def check_columns(evidence: Evidence) -> str:
     """All that a flag or a score may rest on is there."""
     earlier = is_earlier(evidence.record_bytes)
-    lacking = sorted(kept_of(evidence.record.suite).keys() - evidence.tensors.keys())
     if evidence.record.radii == "from the largest" and not earlier:
         raise RejectionError(
             "the run searched its radii from the largest down, as an earlier genrobust did; "
             f"measure again with genrobust {__version__}"
         )
-    if lacking and not earlier:
-        raise RejectionError(
-            f"the evidence has no {lacking[0]!r}, which flags or scores rest on; measure again "
-            f"with genrobust {__version__}"
-        )
-    if lacking:
-        return f"{len(lacking)} less than now, of an entry from before, which is known by its hash"
-    return f"all {len(evidence.tensors)} that signs, counts and scores rest on"
+    return f"all {len(evidence.tensors)} that signs, counts and scores rest on" + (
+        "; radii from the largest down, of an entry from before, which is known by its hash"
+        if earlier
+        else ""
+    )
 
 
 def check_said(subject: Subject) -> str:

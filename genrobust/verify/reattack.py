@@ -110,10 +110,13 @@ def check_rerun(found: Replay, prepared: Prepared, choice: Choice, on_progress: 
             continue
         if searched_alike:
             _require_like_passes(number, claimed, measured)
-            _require_like_signs(number, claimed, measured)
+        _require_like_signs(number, claimed, measured, searched_alike=searched_alike)
         _require_like_outcomes(number, claimed, measured)
     if not searched_alike:
-        how = "outcomes within tolerance, though radii are no longer searched from the largest down"
+        how = (
+            "signs and outcomes within tolerance, though radii are no longer searched from the "
+            "largest down"
+        )
     elif found.elsewhere is None:
         how = "the same counts, signs and outcomes"
     else:
@@ -192,13 +195,17 @@ def _require_like_passes(number: int, claimed: Outcome, again: Outcome) -> None:
             )
 
 
-def _require_like_signs(number: int, claimed: Outcome, again: Outcome) -> None:
+def _require_like_signs(
+    number: int, claimed: Outcome, again: Outcome, *, searched_alike: bool = True
+) -> None:
     """What attacks alone show, which no replay recomputes: what short and longer ones fooled, what
     is seen where they led, the damage that they do, and the counts by which one kind beats another.
     """
     theirs, ours = claimed.tensors(), again.tensors()
     shown = [name for name, column in Outcome.table().items() if column.proof == "rerun"]
-    for name in [*(name for name in shown if name not in COUNTS), "succeeded"]:
+    of_search = [name for name in shown if name.startswith("longer.")]
+    names = [name for name in shown if name not in (*of_search, *COUNTS)]
+    for name in [*names, *([*of_search, "succeeded"] if searched_alike else [])]:
         if name not in theirs:
             continue
         a, b = theirs[name], ours[name]

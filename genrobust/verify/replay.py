@@ -14,7 +14,6 @@ from torch import Tensor
 from genrobust.distance import euclidean
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError, UntoldError, written_by_another
-from genrobust.evidence.earlier import is_earlier
 from genrobust.evidence.entry import ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
@@ -215,11 +214,10 @@ def check_scores(found: Replay) -> str:
     """Every score is what comes out, and no damage is less than what is at hand does."""
     _require_possible_damage(found)
     claimed, ours = found.evidence.record.scores, found.scores
-    earlier = is_earlier(found.evidence.record_bytes)
     if found.elsewhere is None:
-        count = require_equal(claimed, ours, earlier=earlier)
+        count = require_equal(claimed, ours)
         return f"{count} scores with their intervals are equal to 1e-6"
-    count = require_near(claimed, ours, earlier=earlier)
+    count = require_near(claimed, ours)
     return f"{count} scores are inside their intervals, on another machine ({found.elsewhere})"
 
 

@@ -1,16 +1,10 @@
-"""Records of earlier schema versions, brought to the current one when they are read.
-
-A step is a pure function from one version's JSON to the next one's. What an earlier version did in
-another way is said, never passed off as what is done now.
-"""
+"""Records read from their files, whoever wrote these."""
 
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,25 +12,17 @@ from genrobust import arguments, files
 from genrobust.errors import GenrobustError, in_a_line
 from genrobust.records.at_hand import AtHand, Kept
 from genrobust.records.curve_record import MinimumNormRecord
-from genrobust.records.record import SCHEMA_VERSION, Record
-
-Json = dict[str, Any]
+from genrobust.records.record import Record
 
 
 def read_record(content: str | bytes) -> Record:
-    """The record in a JSON file of this or an earlier schema version.
+    """The record in a JSON file.
 
     Raises:
         pydantic.ValidationError: it is none, or of another version.
     """
     if isinstance(content, bytes):
         content = content.removeprefix(codecs.BOM_UTF8)
-    try:
-        found = json.loads(content)
-        if found["schema_version"] != SCHEMA_VERSION:
-            return Record.model_validate_json(json.dumps(migrated(found)))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass  # below it is said what is wrong with it
     return Record.model_validate_json(content)
 
 
@@ -69,20 +55,3 @@ def _load(given: str | Path, name: str, command: str, read: Callable[[str], Kept
             f"'{place}' is no record of this version ({in_a_line(problem)}); measure the model "
             f"again with 'genrobust {command}'"
         ) from problem
-
-
-def migrated(record: Json) -> Json:
-    """A record's JSON in the current schema version; the one given stays as it is."""
-    while record["schema_version"] != SCHEMA_VERSION:
-        record = STEPS[record["schema_version"]](record)
-    return record
-
-
-def _from_2_to_3(old: Json) -> Json:
-    """Ensembles went from the largest radius down, and left alone inside it what stood at it."""
-    radii = "from the largest" if old["suite"]["ensemble"] else "each"
-    return {**old, "schema_version": 3, "radii": radii}
-
-
-#: From each earlier version to the next. Version 1 was never published, and is not read.
-STEPS: dict[int, Callable[[Json], Json]] = {2: _from_2_to_3}

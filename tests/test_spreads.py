@@ -188,6 +188,19 @@ def test_a_code_that_says_nothing_is_told_by_the_numbers_that_it_gives(
     assert line in told
 
 
+def test_a_positive_log_variance_that_forward_draws_with_raises_no_word() -> None:
+    class Wide(Toy):
+        def two(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mean, second = super().two(x)
+            return mean.repeat(1, 5), second.repeat(1, 5)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return super().decode(z.unflatten(1, (5, 4)).mean(1))
+
+    for form in FORMS.values():
+        assert not said(Wide(form, lambda s: (0.5 * s).exp()))
+
+
 class Coder(nn.Module):
     """Gives its code, and beside it what that is made from."""
 

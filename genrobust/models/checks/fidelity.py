@@ -97,8 +97,9 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     with seeded(model.device, "fidelity"):
         # Unclipped, as of an untrained model clipping may leave little.
         compared, findings = _compared(replace(model, clamp=False), x, real)
-        if not any(finding.differs for finding in findings):
-            findings += [f for f in (_unlikely(model, x), _left_out(model, x, compared)) if f]
+        asked = compared.status in ("equal", "declared")  # and of its spread
+        if not asked and not any(finding.differs for finding in findings):
+            findings += [f for f in (_unlikely(model, x), _left_out(model, x)) if f]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
     if not findings:
         return compared
@@ -313,9 +314,9 @@ def _nearer(
 def _spread(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor
 ) -> Finding | None:
-    """Whether forward's draws have the spread that the log-variance says."""
+    """Whether forward's draws have the spread that the log-variance says, and what if none do."""
     if model.deploy is not None or model.draws > 1:
-        return None  # said to be something else
+        return _unlikely(model, x)  # said to be something else
     told = _normal_spread(model, x, own, found)
     if told is None:  # many draw in training alone
         trained = own.in_training()
@@ -323,7 +324,7 @@ def _spread(
         told = None if loud is None else _normal_spread(model, x, trained, loud)
     if told is None:
         told = _drawn_spread(model, x, own, found)
-    return next(iter(told), None)
+    return _unlikely(model, x) if told is None else next(iter(told), None)
 
 
 def _normal_spread(
@@ -373,17 +374,21 @@ def _normal_spread(
 
 def _drawn_spread(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture
-) -> list[Finding]:
-    """What is to be said where forward draws in other ways, and by how much its draws differ."""
+) -> list[Finding] | None:
+    """What is to be said where forward draws in other ways, and by how much its draws differ.
+
+    None if it draws nothing of the picture.
+    """
     gaussian = _gaussian(model, x)
     if gaussian is None or not (found.loose or found.noise):
-        return []
+        return None
     if found.noise.count(gaussian.mean.numel()) > 1:
-        return []  # a code that moves on with a momentum of its size, as in a Hamiltonian VAE
+        return None  # a code that moves on with a momentum of its size, as in a Hamiltonian VAE
     theirs, read = _draws(model, own, x, found)
     moves, wanted = (float(images.var(0).sum()) for images in (theirs, read))
-    still = moves <= found.allowed**2 * x.numel()
-    if still or wanted / SPREAD <= moves <= wanted * SPREAD:
+    if moves <= found.allowed**2 * x.numel():
+        return None
+    if wanted / SPREAD <= moves <= wanted * SPREAD:
         return []
     what = (
         f"its {own.name} draws pictures that vary {moves / max(wanted, 1e-12):.2g} times as much "
@@ -420,10 +425,8 @@ def _unlikely(model: GenerativeModel, x: Tensor) -> Finding | None:
     return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model))
 
 
-def _left_out(model: GenerativeModel, x: Tensor, compared: Fidelity) -> Finding | None:
+def _left_out(model: GenerativeModel, x: Tensor) -> Finding | None:
     """What of a module is passed over, where no forward speaks for that."""
-    if compared.status in ("equal", "declared"):
-        return None
     heads = heads_of(model, x)
     if heads is not None and _attempt(partial(_decode, model, x), heads.code) is not None:
         one, other = heads.names

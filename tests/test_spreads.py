@@ -201,6 +201,28 @@ def test_a_positive_log_variance_that_forward_draws_with_raises_no_word() -> Non
         assert not said(Wide(form, lambda s: (0.5 * s).exp()))
 
 
+def noise_like(x: Tensor) -> Tensor:
+    return 0.01 * torch.randn_like(x)
+
+
+DEPLOYED: dict[str, tuple[Callable[[Toy], Transform], int]] = {
+    "the code is drawn": (lambda module: module, 16),
+    "the image is rounded": (lambda m: lambda x: m.decode(m.encode((x * 63).round() / 63)[0]), 1),
+    "the image is noisy": (lambda m: lambda x: m.decode(m.encode(x + noise_like(x))[0]), 16),
+}
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_what_is_deployed_says_nothing_of_the_spread(name: str) -> None:
+    deploy, draws = DEPLOYED[name]
+    module = Toy(FORMS["pair"], lambda s: s)
+    deployed: dict[str, Any] = {"deploy": deploy(module), "draws": draws}
+    (told,) = said(module, **deployed)
+    assert "what is read as the log-variance is a standard deviation" in told
+    line = told.split("; pass encode=")[1]
+    assert said(module, **deployed, encode=eval(line, {"module": module, "torch": torch})) == []
+
+
 class Coder(nn.Module):
     """Gives its code, and beside it what that is made from."""
 

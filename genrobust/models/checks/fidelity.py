@@ -198,7 +198,8 @@ def _beside(
         return Fidelity("equal", difference, what), [f for f in findings if f]
     if model.deploy is not None or model.draws > 1:
         what = f"deploy= or draws= says what is scored, which is not what {own.name} gives"
-        return Fidelity("declared", difference, what), []
+        spread = _spread(model, x, own, found, ours)
+        return Fidelity("declared", difference, what), [spread] if spread else []
     clips = is_clipped(found.pixels, ours, found.allowed)
     findings.append(_clips(own) if clips else _path(model, x, own, found, difference))
     return Fidelity("differs", difference), [f for f in findings if f]
@@ -315,8 +316,14 @@ def _spread(
     model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor
 ) -> Finding | None:
     """Whether forward's draws have the spread that the log-variance says, and what if none do."""
-    if model.deploy is not None or model.draws > 1:
-        return _unlikely(model, x)  # said to be something else
+    if model.deploy is not None or model.draws > 1:  # which say what is scored, and of no spread
+        model = replace(model, deploy=None, draws=1)
+        with HeldNoise(0.0):
+            ours = model.reconstruct(x).double()
+        decoded = own.nearest(x, ours)
+        if decoded is None or apart(decoded.pixels, ours) > decoded.allowed:
+            return _unlikely(model, x)
+        found = decoded
     told = _normal_spread(model, x, own, found)
     if told is None:  # many draw in training alone
         trained = own.in_training()

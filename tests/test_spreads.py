@@ -110,6 +110,22 @@ def test_a_spread_of_another_kind_is_told_by_a_line_that_works(form: str) -> Non
     require_mended(told, module, lambda s: 2 * s.log())
 
 
+def test_a_spread_of_either_sign_is_told_by_a_line_that_works() -> None:
+    class Signed(Toy):
+        def two(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            mean, second = super().two(x)
+            return mean, second - 0.5
+
+        def forward(self, x: Tensor) -> Any:
+            mean, second = self.two(x)
+            return self.decode(self.draw(mean, second)), mean, second
+
+    module = Signed(FORMS["pair"], lambda s: s)
+    (told,) = said(module)
+    assert "what is read as the log-variance is a standard deviation of either sign" in told
+    require_mended(told, module, lambda s: 2 * s.abs().log())
+
+
 NAMED: dict[str, tuple[Form, Transform, str, Transform]] = {
     "log_std": (
         lambda z, m, s: {"mu": m, "log_std": s},

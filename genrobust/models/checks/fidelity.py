@@ -360,9 +360,13 @@ def _normal_spread(
         return any(_shows(model, x, code, image, found.allowed) for image in images)
 
     reading = reading_of(model, x, gaussian)
+    read = (0.5 * gaussian.logvar).exp()
+    # Forward may draw with numbers of either sign, and mostly hands them back.
+    handed = (t.to(read) for t in own.numbers(x, found.view) if t.shape == read.shape)
+    likely = [read, *(t for t in handed if torch.allclose(t.abs(), read, rtol=1e-4))]
     # What decode clips is looked at as forward gives it, and as decode would.
     for images, told in ((loud, []), ([i.clamp(0, 1) for i in loud], [_clips(own)])):
-        if gives((0.5 * gaussian.logvar).exp(), images):
+        if any(gives(std, images) for std in likely):
             return told
         for kind in SPREADS:
             if kind is not reading.kind and gives(kind.std(reading.numbers).nan_to_num(), images):

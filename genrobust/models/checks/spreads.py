@@ -38,10 +38,12 @@ class Spread(NamedTuple):
 
 LOGVAR = Spread("the log-variance", lambda s: (0.5 * s).exp(), "{}")
 LOG_STD = Spread("the logarithm of a standard deviation", lambda s: s.exp(), "2 * {}")
-STD = Spread("a standard deviation", lambda s: s, "2 * {}.log()")
+STD = Spread("a standard deviation", lambda s: s.where(s > 0, torch.nan), "2 * {}.log()")
 SPREADS = (
     LOGVAR,
     STD,
+    # Of a layer whose numbers nothing makes positive, or of what was meant for its logarithm.
+    Spread("a standard deviation of either sign", lambda s: s, "2 * {}.abs().log()"),
     Spread("a variance", lambda s: s.sqrt(), "{}.log()"),
     LOG_STD,
     Spread("the logarithm of a precision", lambda s: (-0.5 * s).exp(), "-{}"),
@@ -117,7 +119,7 @@ def reading_of(model: GenerativeModel, x: Tensor, gaussian: Gaussian) -> Reading
     """
     with suppress(Exception):  # other people's code
         outputs = _encoded(model, x)
-        found = _found(_held(outputs), gaussian, tolerance_of(model))
+        found = _found(held_in(outputs), gaussian, tolerance_of(model))
         if found is not None:
             pair = isinstance(outputs[0], (tuple, list)) and len(outputs[0]) == 2
             return replace(found, is_pair=pair and found.places == ("[0]", "[1]"))
@@ -155,7 +157,7 @@ def _encoded(model: GenerativeModel, x: Tensor) -> list[Any]:
         return [run(piece) for piece in own.split(model.max_batch or len(own))]
 
 
-def _held(outputs: list[Any]) -> dict[str, Tensor]:
+def held_in(outputs: list[Any]) -> dict[str, Tensor]:
     """The numbers in what an encoder gave for each piece, in one, by how to write their place."""
     each = [dict(_tensors(output)) for output in outputs]
     return {

@@ -335,3 +335,18 @@ class Told(Two):
 @pytest.mark.parametrize("kind", [Tempered, Redraws, Told])
 def test_a_mean_that_decode_takes_beside_something_else_raises_no_word(kind: type[Two]) -> None:
     genrobust.wrap(kind())
+
+
+def test_a_label_that_need_not_be_given_is_no_second_code() -> None:
+    class Labelled(TwoLevels):
+        def decode(self, z: Tensor, label: Tensor | None) -> Tensor:
+            return self.draw(z if label is None else z + label.sum(1, keepdim=True))
+
+    module = with_forward(Labelled, lambda decode, codes: decode(codes[0], None))
+    with pytest.raises(GenrobustError, match="it takes more than a batch; of a cond") as told:
+        genrobust.wrap(module)
+    line = re.search(r"such as (lambda z: .*?\))", str(told.value))
+    assert line is not None
+    model = genrobust.wrap(module, decode=eval(line[1], {"module": module}))
+    x = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(model.reconstruct(x), module(x))

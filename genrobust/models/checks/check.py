@@ -181,7 +181,7 @@ def _run(
     except GenrobustError as problem:
         if problem.__cause__ is None or is_out_of_memory(problem.__cause__):
             raise
-        reason = _lacking(problem.__cause__, what)
+        reason = _lacking(model, problem.__cause__, what)
         if model.condition is not None and _is_given_too_much(problem.__cause__):
             reason = _without_labels(model, what)
         if of is not None and _takes_half(model, of[1]):
@@ -225,11 +225,14 @@ def _without_labels(model: GenerativeModel, what: str) -> str:
     )
 
 
-def _lacking(cause: BaseException, what: str) -> str | None:
+def _lacking(model: GenerativeModel, cause: BaseException, what: str) -> str | None:
     """What to type where a function takes more than a batch."""
     if not _is_given_too_little(cause):
         return None
-    return f"it takes more than a batch; {_LABELS}, or {what}= that fills it in"
+    batch = "z" if what == "decode" else "x"
+    half = model.typed.put(f"module.{what}")
+    filled = f"{what}= that fills it in, such as lambda {batch}: {half}({batch}, None)"
+    return f"it takes more than a batch; {_LABELS}, or {filled}"
 
 
 _LABELS = (

@@ -55,9 +55,13 @@ def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
 
 
 def _taken(decode: Callable[..., Any], held: Any, x: Tensor) -> str | None:
-    """How decode takes all of something, written of ``codes``; None where it takes one of it."""
+    """How decode takes all of something, written of ``codes``; None where it takes one of it.
+
+    Beside it a decoder of a conditional model may ask for a label, which need not be given.
+    """
     singles = [item for item in held if isinstance(item, Tensor)] if _is_several(held) else []
-    if any(_gives_pictures(partial(decode, item), x) for item in singles):
+    alone = ((item, *label) for item in singles for label in ((), (None,)))
+    if any(_gives_pictures(partial(decode, *given), x) for given in alone):
         return None
     return next((written for put, written in _ways(decode, held) if _gives_pictures(put, x)), None)
 

@@ -247,6 +247,20 @@ def test_a_spread_that_no_held_noise_shows_is_said_not_to_be_confirmed(how: str)
     assert "may be misread" not in told
 
 
+@pytest.mark.parametrize(("form", "words"), [("std", 1), ("logvar", 0)])
+def test_a_spread_is_told_where_the_pictures_are_nearly_black_and_white(
+    form: str, words: int
+) -> None:
+    class Saturating(Drawing):
+        def decode(self, z: Tensor, *labels: Tensor) -> Tensor:
+            return super().decode(10 * z, *labels)
+
+        def logvar(self, x: Tensor) -> Tensor:
+            return super().logvar(x) + 1.5
+
+    assert len(said(Saturating(form, "numpy"))) == words
+
+
 @pytest.mark.parametrize(
     ("how", "in_training"),
     [*DRAWING, *((how, False) for how in ("numpy", "Laplace", "locked", "momentum"))],

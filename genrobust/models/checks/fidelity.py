@@ -8,6 +8,7 @@ held at 0, which shows the code that it decodes, and at 1, which shows the sprea
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,8 +38,9 @@ from genrobust.seeding import seeded
 IMAGES, DRAWS = 8, 64
 #: How many times what chance makes of it the squared gap of the means of draws may be.
 GAP = 3
-#: By what factor the variance of draws may be off.
-SPREAD = 1.5
+#: By what factor the variance of draws may be off, and by how many of its standard errors: where a
+#: decoder saturates, a far wider code moves its pictures by little more.
+SPREAD, ERRORS = 1.2, 5
 #: Another range of pixels is named where its error is below both shares: of the error as the model
 #: is read, and of the error of one picture for all, which a model that learned nothing may reach.
 BETTER, LEARNED = 0.5, 0.8
@@ -388,7 +390,7 @@ def _drawn_spread(
 ) -> list[Finding] | None:
     """What is to be said where forward draws in other ways, and by how much its draws differ.
 
-    None if it draws nothing of the picture.
+    None if it draws nothing of the picture, or there are too few images to tell.
     """
     gaussian = _gaussian(model, x)
     if gaussian is None or not (found.loose or found.noise):
@@ -396,13 +398,15 @@ def _drawn_spread(
     if found.noise.count(gaussian.mean.numel()) > 1:
         return None  # a code that moves on with a momentum of its size, as in a Hamiltonian VAE
     theirs, read = _draws(model, own, x, found)
-    moves, wanted = (float(images.var(0).sum()) for images in (theirs, read))
-    if moves <= found.allowed**2 * x.numel():
+    moves, wanted = (images.var(0).flatten(1).sum(1) for images in (theirs, read))
+    if len(x) < 2 or moves.sum() <= found.allowed**2 * x.numel():
         return None
-    if wanted / SPREAD <= moves <= wanted * SPREAD:
+    apart_by = moves.clamp_min(1e-12).log() - wanted.clamp_min(1e-12).log()  # (B,)
+    error = float(apart_by.std()) / len(x) ** 0.5
+    if abs(float(apart_by.mean())) <= max(math.log(SPREAD), ERRORS * error):
         return []
     what = (
-        f"its {own.name} draws pictures that vary {moves / max(wanted, 1e-12):.2g} times as much "
+        f"its {own.name} draws pictures that vary {float(apart_by.mean().exp()):.2g} times as much "
         "as those of its codes, so that nothing confirms what is read as the log-variance"
     )
     mend = (

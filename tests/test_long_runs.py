@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.attacks.noise import Noise
+from genrobust.cli import progress as progresses
 from genrobust.cli.app import app
 from genrobust.cli.progress import progress
 from genrobust.data.base import Images
@@ -105,6 +106,18 @@ def test_lines_have_a_time_left_as_soon_as_there_is_one(capsys: pytest.CaptureFi
     assert said[0] == "vae: 0/2"
     assert re.fullmatch(r"vae: 0/2 \(25%\), about \d+ s left, noise at 0\.1", said[1])
     assert said[2:] == ["vae: 2/2"]
+
+
+def test_the_time_left_of_a_run_that_goes_on_is_not_of_workers_that_get_ready(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progresses.time, "monotonic", lambda: now[0])
+    with progress("vae") as advance:
+        for at, done in ((0, 2), (60, 2), (62, 2.5)):  # half a shard in two seconds
+            now[0] = at
+            advance(done, 8)
+    assert capsys.readouterr().err.splitlines()[-1] == "vae: 2/8 (31%), about 22 s left"
 
 
 def test_live_work_goes_through_the_same_loop() -> None:

@@ -46,7 +46,7 @@ def progress(title: str) -> Iterator[execute.Progress]:
 
 
 class _Pace:
-    """The time left, from the pace since the first call."""
+    """The time left, from the pace since work began to move."""
 
     def __init__(self) -> None:
         self.began: tuple[float, float] | None = None
@@ -54,7 +54,8 @@ class _Pace:
     def words(self, done: float, total: int, note: str) -> str:
         """How many are done, in how many seconds the others will be, and the note."""
         now = time.monotonic()
-        if self.began is None or done == 0:  # one piece of work may follow another
+        # Workers get ready before anything moves, and one piece of work may follow another.
+        if self.began is None or done <= self.began[1]:
             self.began = (now, done)
         start, first = self.began
         words = [f"{int(done)}/{total}"]

@@ -22,6 +22,7 @@ import genrobust
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.files import read_tensors
+from genrobust.runner.execute import Work, results
 from genrobust.runner.executors import EXECUTORS, Executor
 from genrobust.runner.executors.worker import answer, finished
 from genrobust.runner.options import Options
@@ -375,6 +376,42 @@ def test_what_an_executor_leaves_out_is_no_result(
     with pytest.raises(GenrobustError, match=r"3 of 3 shards are not there .*'posted'"):
         genrobust.bench("vae", cheap, executor="posted", out=tmp_path)
     assert not (tmp_path / "record.json").exists()
+
+
+class Noted(Work[int]):
+    """Work that is done at once, and whose result is seen at the second look after that."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.looks = number, -1
+
+    @property
+    def key(self) -> str:
+        return str(self.number)
+
+    def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
+        self.looks = 0
+        return True
+
+    def found(self) -> int | None:
+        self.looks += self.looks >= 0
+        return self.number if self.looks > 1 else None
+
+
+def test_a_result_that_a_shared_folder_shows_late_is_taken() -> None:
+    found = results([Noted(number) for number in range(3)], "serial", 1)
+    assert sorted(found) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_an_executor_that_takes_other_arguments_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Distant(Posted):
+        def __init__(self, server: str) -> None:
+            self.server = server
+
+    monkeypatch.setitem(EXECUTORS._registered, "distant", Distant)
+    with pytest.raises(
+        GenrobustError, match=r"the executor 'distant' failed \(TypeError: .*server"
+    ):
+        list(results([Noted(0)], "distant", 1))
 
 
 def cli(*words: object) -> str:

@@ -107,6 +107,9 @@ def results(
             if key in missing and (found := works[missing[key]].found()) is not None:
                 yield missing.pop(key), found
             tell()  # here as well, since in this thread it may stop the run
+    for key, number in [*missing.items()]:  # a shared folder may show a result late
+        if (found := works[number].found()) is not None:
+            yield missing.pop(key), found
     tell()
     if missing:
         raise GenrobustError(
@@ -121,9 +124,10 @@ def _done_by(name: str, works: Sequence[Work[Any]], workers: int) -> Generator[s
     Raises:
         GenrobustError: a work failed; the executor, one from outside, did.
     """
-    kind = EXECUTORS.get(name)
-    with blamed(f"the executor '{name}'", kind, host=True):
+    kind, who = EXECUTORS.get(name), f"the executor '{name}'"
+    with blamed(who, kind):  # where it takes other arguments too
         found = kind().run(works, workers)
+    with blamed(who, kind, host=True):
         if not isinstance(found, Generator):
             raise GenrobustError(
                 f"the executor '{name}' gave a {type(found).__name__} by its run(); let it yield "

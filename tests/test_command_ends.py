@@ -327,6 +327,22 @@ def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(r"\x1b\[3\d", words)  # colours
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_long_note_hides_neither_name_nor_share_nor_the_time_left(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with progress("vae") as advance:
+        advance(12, 45)
+        advance(12.2, 45, "classifier untargeted (steps=50, patience=2.0) at 0.1 on 12 of 25")
+    said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).split("\r")[-1]
+    assert re.search(r"vae ━.* 27% 0:00:00 12/45, about \d+ .*left class", said), said
+
+
 def test_no_color_takes_the_colours_of_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     words = shown(monkeypatch, NO_COLOR="1")
     assert "no[/kl]" in words

@@ -26,21 +26,25 @@ def progress(title: str) -> Iterator[execute.Progress]:
         yield _Lines(title)
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
+    rest = Column(ratio=2, no_wrap=True)  # beside the bar alone, so that a long note hides nothing
     columns = (
         TextColumn("{task.description}", markup=False),  # names are not ours
-        BarColumn(),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.fields[pace]}", markup=False),
+        TextColumn("{task.fields[note]}", markup=False, table_column=rest),
     )
     pace = _Pace()
-    with Progress(*columns, console=console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, note="")
+    with Progress(*columns, console=console(stderr=True), expand=True) as bar:
+        task = bar.add_task(title, total=None, pace="", note="")
 
         def advance(done: float, total: int, note: str = "") -> None:
             heed()
-            bar.update(task, completed=done, total=total, note=pace.words(done, total, note))
+            words = pace.words(done, total, "")
+            bar.update(task, completed=done, total=total, pace=words, note=note)
 
         yield advance
 

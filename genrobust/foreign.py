@@ -80,8 +80,9 @@ def is_fault(problem: BaseException) -> bool:
 
 def is_out_of_memory(problem: BaseException) -> bool:
     """Whether memory ran out, on whichever device."""
-    allocator = isinstance(problem, RuntimeError) and "alloc" in str(problem).lower()
-    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or allocator
+    words = str(problem).lower() if isinstance(problem, RuntimeError) else ""
+    said = "alloc" in words or "out of memory" in words  # by allocators; by CUDA itself
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or said
 
 
 def ran_out_of_memory(problem: BaseException | None) -> bool:

@@ -62,6 +62,7 @@ LACK = {
     "torch on a CPU": lambda: torch.empty(2**50),
     "torch, more than there are addresses": lambda: torch.empty(2**62),
     "torch on a GPU": throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")),
+    "CUDA itself": throw(RuntimeError("CUDA error: out of memory\nFor debugging consider ...")),
     "CUDA's libraries": throw(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")),
     "the system": throw(OSError(errno.ENOMEM, "Cannot allocate memory")),
 }

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import genrobust
+from genrobust import files
 from genrobust.attacks.noise import Noise
 from genrobust.cli import progress as progresses
 from genrobust.cli.app import app
@@ -30,6 +32,8 @@ from genrobust.runner.outlook import Outlook
 from genrobust.runner.prepare import prepare
 from genrobust.runner.pulse import Pulse
 from genrobust.runner.run import execute
+from genrobust.runner.status import Planned
+from genrobust.runner.store import Store
 from genrobust.suites import AttackEntry, Suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -242,6 +246,24 @@ def test_shards_of_a_long_run_share_files_and_are_found_there(
     monkeypatch.setattr(Noise, "search", None)  # nothing is attacked again
     assert bench_stub(230, tmp_path) == record
     assert "5 of 5 shards done, finished" in cli("status", tmp_path)
+
+
+def test_two_commands_put_the_same_shards_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = bench_stub(100, tmp_path)
+    specs, store = Planned.read(tmp_path).shards, Store(tmp_path)
+    place = files.temporary_folder
+
+    def after_the_other(parent: Path) -> AbstractContextManager[Path]:
+        monkeypatch.setattr(files, "temporary_folder", place)
+        Store(tmp_path).gather(specs)
+        return place(parent)
+
+    monkeypatch.setattr(files, "temporary_folder", after_the_other)
+    store.gather(specs)
+    assert [path.suffix for path in (tmp_path / "shards").iterdir()] == [".zip"]
+    assert bench_stub(100, tmp_path) == record
 
 
 def test_a_damaged_shard_among_them_is_computed_again(

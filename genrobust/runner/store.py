@@ -10,8 +10,11 @@ import os
 import warnings
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+
+from torch import Tensor
 
 from genrobust import files
 from genrobust.errors import GenrobustError, GenrobustWarning
@@ -55,17 +58,12 @@ class Store:
 
     def read(self, spec: ShardSpec) -> Measured | None:
         """The result; None if it is not there, of another model, or damaged (with a warning)."""
-        path, archive = self.path(spec), None
-        if not path.exists():
-            archive = self._archive(spec)
-            if archive is None:
-                return None
+        path = self.path(spec)
         try:
-            if archive is None:
-                tensors, metadata = files.read_tensors(path)
-            else:
-                with zipfile.ZipFile(archive) as found:
-                    tensors, metadata = files.tensors_in(found.read(path.name))
+            content = self._content(spec)
+            if content is None:
+                return None
+            tensors, metadata = content
             if self.identity is not None and metadata.get("identity") != self.identity:
                 return None
             whole = metadata["sha256"] == files.sha256_of_tensors(tensors)
@@ -96,6 +94,8 @@ class Store:
                     for path in paths:
                         target.write(path, path.name)
                 os.replace(place / archive.name, archive)  # noqa: PTH105
+        except FileNotFoundError:
+            return  # another command, of the same run, has put them together meanwhile
         except OSError as problem:
             raise GenrobustError(
                 f"cannot write '{archive}' ({problem.strerror or problem}); make space there, and "
@@ -103,6 +103,16 @@ class Store:
             ) from problem
         for path in paths:
             path.unlink(missing_ok=True)
+
+    def _content(self, spec: ShardSpec) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """What is in a shard's own file or, where it is none any more, in an archive."""
+        with suppress(FileNotFoundError):
+            return files.read_tensors(self.path(spec))
+        archive = self._archive(spec)
+        if archive is None:
+            return None
+        with zipfile.ZipFile(archive) as found:
+            return files.tensors_in(found.read(self.path(spec).name))
 
     def _archive(self, spec: ShardSpec) -> Path | None:
         """The newest archive that has a shard."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -60,6 +62,11 @@ def names(suite: Suite, joined: dict[str, Tensor]) -> list[str]:
 
 
 def named_with(suite: Suite, joined: dict[str, Tensor], label: Tensor) -> list[str]:
+    joined = {**joined, **dict.fromkeys(("surrogate_label", "deployed_label"), label)}
+    return named_against(suite, joined, label)
+
+
+def named_against(suite: Suite, joined: dict[str, Tensor], label: Tensor) -> list[str]:
     found = flags.raised(
         suite, joined["eligible"], Signs.of(joined), Counts.of(joined), label=label
     )
@@ -120,6 +127,20 @@ def test_a_surrogate_that_shows_something_else(suite: Suite) -> None:
     joined = outcome()
     joined["surrogate_label"][:6] += 1
     assert names(suite, joined) == ["surrogate and deployed path disagree"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrong", "flagged"),
+    [("agreement", 10, False), ("agreement", 11, True), ("damage", 11, False)],
+)
+def test_an_attackers_judge_that_errs_before_any_attack(
+    suite: Suite, rule: str, wrong: int, flagged: bool
+) -> None:
+    joined = outcome()
+    label = joined["deployed_label"].clone()
+    label[:wrong] += 1
+    found = named_against(suite.model_copy(update={"rule": rule}), joined, label)
+    assert ("the attacker's judge errs without an attack" in found) is flagged
 
 
 def test_a_larger_radius_that_succeeds_less(suite: Suite) -> None:
@@ -306,6 +327,30 @@ def test_a_rounding_model_is_flagged_when_measured_and_a_sound_one_is_not(
     assert "gradients vanish" in [flag.name for flag in masked.flags]
     sound = genrobust.bench("vae", quick)
     assert "gradients vanish" not in [flag.name for flag in sound.flags]
+
+
+REORDERED = """
+import genrobust
+from torch import nn
+
+class Reordered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = genrobust.load_judge("digits", "lenet").module
+
+    def forward(self, x):
+        return self.inner(x).roll(1, 1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the judge:genrobust.errors.GenrobustWarning")
+def test_attacks_by_a_judge_whose_classes_are_in_another_order_are_told(tmp_path: Path) -> None:
+    """They stop where they start: robust accuracy was 75 points too high, and no flag said so."""
+    (tmp_path / "reordered.py").write_text(REORDERED)
+    judges = (f"{tmp_path / 'reordered.py'}:Reordered", "vgg", "resnet")
+    record = genrobust.bench("vae", "digits", attacks=("noise",), limit=20, judge=judges)
+    assert "the attacker's judge errs without an attack" in [flag.name for flag in record.flags]
 
 
 def passing_check(model: GenerativeModel, x: Tensor) -> ModelCheck:

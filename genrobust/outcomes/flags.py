@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genrobust.outcomes.association import stand_more_often
 from genrobust.outcomes.damage import reconstructed
-from genrobust.outcomes.marks import Mark, marks
+from genrobust.outcomes.marks import Mark, marks, misjudged
 from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
 from genrobust.records.record import Flag
 from genrobust.rules.base import RULES
@@ -66,7 +66,9 @@ def raised(
         found.append(_still(suite, damaged, eligible, radius))
     if signs is not None:
         guidance, short = signs.guidance, signs.short
-        found += _marked(suite, [*marks(signs, rule.labelled)], eligible, radius)
+        told = [*marks(signs, rule.labelled)]
+        told += [misjudged(guidance, label)] if rule.labelled and label is not None else []
+        found += _marked(suite, told, eligible, radius)
         found += [_surrogate(suite, guidance, short, eligible)]
         found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]

@@ -43,6 +43,10 @@ CALM = 1.0
 #: Logits by which a category leads beyond which others have next to no gradient, and the share of
 #: the sources; in float32 probabilities end at 87. Of honest models it is 50 at most.
 LEAD, TOO_SURE = 60.0, 0.25
+#: The share of the sources of which the attacker's judge sees another class in the reconstruction
+#: without an attack. Of all entries of the leaderboard it is 0.01 at most; of a judge whose classes
+#: are in another order 1.
+MISJUDGED = 0.25
 #: The part of what the decoder does that hangs on code which no gradient reaches, and the share of
 #: the sources where it is more.
 HIDDEN, UNREACHED = 0.3, 0.25
@@ -65,6 +69,18 @@ class Mark:
     limit: float
     what: str
     asked: Tensor | None = None
+
+
+def misjudged(guidance: Guidance, label: Tensor) -> Mark:
+    """An attack ends where the attacker's judge is fooled: where it errs from the start, there."""
+    return Mark(
+        name="the attacker's judge errs without an attack",
+        borne=guidance.deployed_label != label,
+        limit=MISJUDGED,
+        what="the attacker's judge sees another class in the reconstruction before any attack, so "
+        "that attacks stop where they start; give one that knows the classes in the order of the "
+        "labels, and that sees in reconstructions what the scoring judges see",
+    )
 
 
 def marks(signs: Signs, judged: bool = True) -> Iterator[Mark]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from genrobust.models.checks.fidelity import Fidelity
 from genrobust.records import display
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from genrobust.records.compare import Comparison
 
 SCHEMA_VERSION = 3
-
-
-def _without(told: dict[str, Any], name: str) -> dict[str, Any]:
-    """What is told, but for what is not known of that name."""
-    return {key: value for key, value in told.items() if key != name or value is not None}
 
 
 class Estimate(Frozen):
@@ -100,16 +95,12 @@ class EpsScores(Frozen):
     token_flips: Annotated[
         float | None,
         Field(
+            exclude_if=lambda value: value is None,
             description="mean share of the code's discrete choices (categories, entries of "
             "codebooks) that the attack changed, of successes; None where there are none, and in "
-            "records that were made before it was measured"
+            "records that were made before it was measured",
         ),
     ] = None
-
-    @model_serializer(mode="wrap")
-    def _as_they_were(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Old records keep their bytes."""
-        return _without(dump(self), "token_flips")
 
 
 class Picture(Frozen):
@@ -218,15 +209,11 @@ class Scores(Frozen):
     damage: Annotated[
         Damage | None,
         Field(
+            exclude_if=lambda value: value is None,
             description="None in records that were made before it was measured, and where attacks "
-            "are run by themselves"
+            "are run by themselves",
         ),
     ] = None
-
-    @model_serializer(mode="wrap")
-    def _as_they_were(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Old records keep their bytes."""
-        return _without(dump(self), "damage")
 
 
 class AttackCost(Frozen):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from math import sqrt
+from math import isnan, nan, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,6 +226,8 @@ def bootstrapped(
 ) -> SampleEstimate:
     """A statistic of rows with its percentile interval, rows drawn with replacement.
 
+    Of what is NaN in some draws, as the correlation with what does not vary there, of the others.
+
     Args:
         values: one row a unit, (N,) or (N, K).
         statistic: of such an array.
@@ -237,23 +239,22 @@ def bootstrapped(
     rows = np.asarray(values, dtype=float)
     draws = np.random.default_rng(seed_of("reproduce", seed))
     drawn = [statistic(rows[draws.integers(0, len(rows), len(rows))]) for _ in range(resamples)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    known = [value for value in drawn if not isnan(value)] or [nan]
+    low, high = np.quantile(known, [0.025, 0.975])
     return SampleEstimate(float(statistic(rows)), float(low), float(high), len(rows))
 
 
 def spearman(pairs: Any) -> float:
-    """Spearman's rank correlation of the two columns of (N, 2); 0 where one is constant.
+    """:func:`genrobust.study.statistics.spearman` of the two columns of (N, 2).
 
-    >>> spearman([[1, 10], [2, 20], [3, 40]])
-    1.0
+    >>> spearman([[1, 10], [2, 20], [3, 40]]), spearman([[1, 10], [2, 10]])
+    (1.0, nan)
     """
     import numpy as np
-    from scipy.stats import rankdata
 
-    first, second = (rankdata(column) for column in np.asarray(pairs, dtype=float).T)
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
-    return round(float(np.corrcoef(first, second)[0, 1]), 12)
+    from genrobust.study import statistics
+
+    return round(float(statistics.spearman(*np.asarray(pairs, dtype=float).T)), 12)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from io import StringIO
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,23 @@ def axes(ax: Axes | None) -> Axes:
     from matplotlib import pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
+
+
+def blank(width: float, height: float) -> Figure:
+    """A new figure, in inches, that no screen shows and pyplot does not keep."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def svg(figure: Figure, **settings: Any) -> str:
+    """A figure as SVG without a date; ``settings`` are matplotlib's for SVG, such as hashsalt."""
+    from matplotlib import rc_context
+
+    drawn = StringIO()
+    with rc_context({f"svg.{name}": value for name, value in settings.items()}):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue()
 
 
 def style(number: int) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genrobust import drawing
 from genrobust.callbacks.during import Log, scores_of
 from genrobust.errors import GenrobustError
 from genrobust.records.record import Record
@@ -89,9 +90,7 @@ def _pictures(record: Record) -> Figure | None:
     """A figure that pyplot does not keep; None where no source is eligible."""
     if not record.scores.eligible:
         return None
-    from matplotlib.figure import Figure
-
-    return record.plot_examples(figure=Figure(figsize=(10, 5), layout="constrained"))
+    return record.plot_examples(figure=drawing.blank(10, 5))
 
 
 def _lacking(what: str, package: str) -> GenrobustError:

@@ -256,15 +256,10 @@ def _title(example: Example, classes: Sequence[str]) -> str:
 
 def _drawn(plot: Callable[[Axes], object]) -> str:
     """Axes as an inline SVG; nothing is shown on a screen, and no figure is left open."""
-    import io
-
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3), layout="constrained")
+    figure = drawing.blank(5, 3)
     plot(figure.subplots())
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return drawn.getvalue()[drawn.getvalue().index("<svg") :]  # without XML's own head
+    drawn = drawing.svg(figure)
+    return drawn[drawn.index("<svg") :]  # without XML's own head
 
 
 def _field(name: str) -> str:

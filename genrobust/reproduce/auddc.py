@@ -12,6 +12,7 @@ import torch
 from genrobust.attacks import Batch
 from genrobust.attacks.tabacof import Tabacof
 from genrobust.data import Images, load_images
+from genrobust.drawing import blank, style
 from genrobust.errors import GenrobustError
 from genrobust.metrics import DistortionCurve, distortion_curves
 from genrobust.metrics import auddc as area
@@ -250,11 +251,8 @@ def _difference(curves: dict[str, list[DistortionCurve]], seed: int) -> str:
 
 def _figure(curves: dict[str, list[DistortionCurve]]) -> Figure:
     import numpy as np
-    from matplotlib.figure import Figure
 
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = blank(7, 4.5)
     ax = figure.subplots()
     grid = np.linspace(0, 1, 41)
     for number, (name, of) in enumerate((n, c) for n, c in curves.items() if c):

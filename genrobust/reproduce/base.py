@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from math import isnan, nan, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genrobust import files
+from genrobust import drawing, files
 from genrobust._version import __version__
 from genrobust.arguments import whole_seed
 from genrobust.errors import GenrobustError
@@ -271,11 +270,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as SVG, the same bytes for the same figure; its text stays text."""
-    import matplotlib
-
-    drawn = StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "genrobust", "svg.fonttype": "none"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    files.write_text(
-        path, "\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n"
-    )
+    drawn = drawing.svg(figure, hashsalt="genrobust", fonttype="none")
+    files.write_text(path, "\n".join(line.rstrip() for line in drawn.splitlines()) + "\n")

@@ -8,6 +8,7 @@ import torch
 
 from genrobust.attacks import attack
 from genrobust.data import load_images
+from genrobust.drawing import blank, style
 from genrobust.metrics import first_order_margin, robust_probability
 from genrobust.metrics.latent import gaussian_moments
 from genrobust.models import GenerativeModel
@@ -186,11 +187,7 @@ how many images, where the bound does not hold, or the attacked length lies betw
 
 
 def _figure(results: dict[str, Any], radii: tuple[float, ...]) -> Figure:
-    from matplotlib.figure import Figure
-
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = blank(6, 4)
     ax = figure.subplots()
     for number, (model, one) in enumerate(results.items()):
         look: dict[str, Any] = {"label": model, **style(number)}

@@ -8,6 +8,7 @@ import torch
 
 from genrobust.attacks import attack
 from genrobust.data import load_images
+from genrobust.drawing import blank, style
 from genrobust.metrics import largest_eigenvalue, pullback_spectrum, von_neumann_entropy
 from genrobust.models import GenerativeModel
 from genrobust.models.networks import NetworkSpec
@@ -180,11 +181,7 @@ for whatever is drawn from it is in order again, which is no certainty. One trai
 
 
 def _figure(results: dict[str, Any]) -> Figure:
-    from matplotlib.figure import Figure
-
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = blank(9, 3.4)
     groups: dict[str, str | tuple[str, ...]] = {
         "trained here": "beta-",
         "that ship": tuple(ZOO),

@@ -12,6 +12,7 @@ from genrobust.attacks import attack
 from genrobust.attacks.feedback_loop import feedback_loop
 from genrobust.attacks.probe import trained_probe
 from genrobust.data import load_images
+from genrobust.drawing import blank, style
 from genrobust.metrics import l2
 from genrobust.models import GenerativeModel
 from genrobust.models.card import Card
@@ -225,11 +226,7 @@ def _warning(model: str, ways: dict[str, Any]) -> str:
 
 
 def _figure(results: dict[str, Any]) -> Figure:
-    from matplotlib.figure import Figure
-
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = blank(9, 3.4)
     panels = figure.subplots(1, LOOPS + 1, sharey=True)
     for loop, ax in enumerate(panels):
         for number, (model, ways) in enumerate(results.items()):

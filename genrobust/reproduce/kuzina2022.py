@@ -10,6 +10,7 @@ from torch import Tensor
 from genrobust.attacks import attack
 from genrobust.data import Images, load_images
 from genrobust.defences import hmc_defended
+from genrobust.drawing import blank, style
 from genrobust.errors import GenrobustError
 from genrobust.metrics import fit_probe, ms_ssim_small
 from genrobust.models import GenerativeModel
@@ -267,11 +268,7 @@ interval is over images:
 
 
 def _figure(results: dict[str, Any]) -> Figure:
-    from matplotlib.figure import Figure
-
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = blank(9, 3.4)
     panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for ax, (model, numbers) in zip(panels, results.items(), strict=True):
         for number, (way, label) in enumerate(WAYS.items()):

@@ -13,6 +13,7 @@ from torch import Tensor
 from genrobust.attacks import attack
 from genrobust.benchmarking import bench
 from genrobust.data import Images, load_images
+from genrobust.drawing import blank, style
 from genrobust.errors import GenrobustError
 from genrobust.judges import Judge, load_judge
 from genrobust.metrics import paired_difference
@@ -556,11 +557,7 @@ def _marginals(counted: _Counted, pairs: _Pairs) -> tuple[Tensor, Tensor]:
 
 
 def _marginal_figure(pairs: _Pairs, runs: dict[str, Any]) -> Figure:
-    from matplotlib.figure import Figure
-
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = blank(9, 5)
     axes = figure.subplots(2, 3, sharey=True)
     for column, (name, of) in enumerate(STAND_INS.items()):
         measured = _marginals(*_counted(runs[name], pairs, "published", quirks=True))
@@ -579,10 +576,8 @@ def _marginal_figure(pairs: _Pairs, runs: dict[str, Any]) -> Figure:
 def _matrix_figure(
     pairs: _Pairs, runs: dict[str, Any], printed: dict[str, Tensor] | None
 ) -> Figure:
-    from matplotlib.figure import Figure
-
     kinds = (["published"] if printed else []) + [*_MEASURED]
-    figure = Figure(figsize=(9, 3.1 * len(kinds)), layout="constrained")
+    figure = blank(9, 3.1 * len(kinds))
     axes = figure.subplots(len(kinds), 3, squeeze=False)
     for column, (name, of) in enumerate(STAND_INS.items()):
         for ax, kind in zip(axes[:, column], kinds, strict=True):

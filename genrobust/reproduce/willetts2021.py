@@ -11,6 +11,7 @@ from torch import Tensor
 from genrobust.attacks import Batch, make_attack
 from genrobust.attacks.sweep import PenaltySweep
 from genrobust.data import load_images
+from genrobust.drawing import blank, style
 from genrobust.metrics import l2
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
@@ -212,11 +213,7 @@ def _mean(drawn: Any) -> float:
 
 
 def _figure(results: dict[str, Any]) -> Figure:
-    from matplotlib.figure import Figure
-
-    from genrobust.drawing import style
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = blank(9, 3.6)
     panels = figure.subplots(1, len(ATTACKS), sharey=True)
     for ax, name in zip(panels, ATTACKS, strict=True):
         for number, (model, one) in enumerate(results.items()):

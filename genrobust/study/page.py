@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from pathlib import Path
 
-from genrobust import files
+from genrobust import drawing, files
 from genrobust.norms import load_norm
 from genrobust.study.score import COLUMNS
 from genrobust.study.statistics import Interval
@@ -168,14 +167,6 @@ def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
 
 def _figure(study: Study, column: str) -> str:
     """The same bytes for the same study."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": study.spec.name}):
-        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-        FigureCanvasSVG(figure)
-        study.plot(column, figure.subplots())
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    figure = drawing.blank(7.2, 4.4)
+    study.plot(column, figure.subplots())
+    return drawing.svg(figure, hashsalt=study.spec.name)

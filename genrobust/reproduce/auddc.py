@@ -21,9 +21,8 @@ from genrobust.models.networks import NetworkSpec
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.base import (
     Reproduction,
-    SampleEstimate,
     Setup,
-    bootstrapped,
+    mean_of,
     table,
 )
 from genrobust.seeding import generator
@@ -135,10 +134,6 @@ def _areas(curves: list[DistortionCurve]) -> list[float]:
     return found
 
 
-def _mean(areas: list[float], seed: int) -> SampleEstimate:
-    return bootstrapped(areas, lambda drawn: float(drawn.mean()), seed)
-
-
 def _printed(path: Path) -> dict[str, list[DistortionCurve]]:
     points: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     try:
@@ -169,7 +164,7 @@ def _page(
     curves: dict[str, list[DistortionCurve]] = {}
     for model, (mean, deviation) in PUBLISHED.items():
         again = _areas(printed.get(model, []))
-        recomputed = _mean(again, setup.seed) if again else None
+        recomputed = mean_of(again, setup.seed) if again else None
         rows.append([f"published {model}", f"{mean:.3f} (sd {deviation:.3f})",
                      f"{recomputed:.3f}" if recomputed else "", str(len(again) or 25)])  # fmt: skip
         results[model] = {"published": mean, "recomputed": recomputed and vars(recomputed)}
@@ -177,12 +172,12 @@ def _page(
     for model, given in found.items():
         curves[model] = _curves(given)
         areas = _areas(curves[model])
-        mean_of = _mean(areas, setup.seed) if areas else None
+        measured = mean_of(areas, setup.seed) if areas else None
         stand_in = DENSE.get(model.removesuffix("-dense")) if model.endswith("-dense") else None
         rows.append([model, f"beside {stand_in}" if stand_in else "",
-                     f"{mean_of:.3f}" if mean_of else "no curve", str(len(areas))])  # fmt: skip
+                     f"{measured:.3f}" if measured else "no curve", str(len(areas))])  # fmt: skip
         results[model] = {
-            "auddc": mean_of and vars(mean_of),
+            "auddc": measured and vars(measured),
             "areas": [round(a, 4) for a in areas],
             "points": [
                 [[round(float(c), 4) for c in axis] for axis in curve.normalised()]
@@ -241,7 +236,7 @@ def _difference(curves: dict[str, list[DistortionCurve]], seed: int) -> str:
     vae, autoencoder = (_areas(curves[f"{name}-dense"]) for name in ("vae", "autoencoder"))
     if len(vae) != len(autoencoder) or not vae:
         return "The dense VAE and autoencoder have no curves of the same pairs to compare."
-    found = _mean([a - b for a, b in zip(vae, autoencoder, strict=True)], seed)
+    found = mean_of([a - b for a, b in zip(vae, autoencoder, strict=True)], seed)
     published = PUBLISHED["mnist_vae"][0] - PUBLISHED["mnist_ae"][0]
     return (
         f"The dense VAE's area minus the dense autoencoder's, on the same pairs: {found:+.3f} "

@@ -243,6 +243,11 @@ def bootstrapped(
     return SampleEstimate(float(statistic(rows)), float(low), float(high), len(rows))
 
 
+def mean_of(values: Sequence[float], seed: int) -> SampleEstimate:
+    """The mean of numbers with its interval; see :func:`bootstrapped`."""
+    return bootstrapped(values, lambda drawn: float(drawn.mean()), seed)
+
+
 def spearman(pairs: Any) -> float:
     """:func:`genrobust.study.statistics.spearman` of the two columns of (N, 2).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,9 +16,9 @@ from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.base import (
     Reproduction,
-    SampleEstimate,
     Setup,
     bootstrapped,
+    mean_of,
     spearman,
     table,
 )
@@ -88,9 +89,7 @@ def _page(
     effort: dict[str, int],
     count: int,
 ) -> Reproduction:
-    def mean(values: list[float]) -> SampleEstimate:
-        return bootstrapped(values, lambda drawn: float(drawn.mean()), setup.seed)
-
+    mean = partial(mean_of, seed=setup.seed)
     rows, results = [], {}
     for model, one in found.items():
         reached = margins(one, radii)

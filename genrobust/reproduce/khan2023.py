@@ -13,7 +13,7 @@ from genrobust.metrics import largest_eigenvalue, pullback_spectrum, von_neumann
 from genrobust.models import GenerativeModel
 from genrobust.models.networks import NetworkSpec
 from genrobust.reproduce import checkpoints
-from genrobust.reproduce.base import Reproduction, Setup, bootstrapped, spearman, table
+from genrobust.reproduce.base import Reproduction, Setup, bootstrapped, mean_of, spearman, table
 from genrobust.training.losses import Beta
 from genrobust.training.recipes import Recipe, recipe
 
@@ -98,10 +98,7 @@ def _page(setup: Setup, found: dict[str, dict[str, Any]], count: int) -> Reprodu
     rows = []
     results: dict[str, Any] = {}
     for name, scores in found.items():
-        means = [
-            bootstrapped(scores[score], lambda drawn: float(drawn.mean()), setup.seed)
-            for score in SCORES
-        ]
+        means = [mean_of(scores[score], setup.seed) for score in SCORES]
         results[name] = {"beta": scores["beta"]} | {
             score: vars(mean) for score, mean in zip(SCORES, means, strict=True)
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from genrobust.errors import GenrobustError
 from genrobust.metrics import fit_probe, ms_ssim_small
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
-from genrobust.reproduce.base import Reproduction, Setup, bootstrapped, table, wilson
+from genrobust.reproduce.base import Reproduction, Setup, mean_of, table, wilson
 from genrobust.seeding import generator, seeded
 
 if TYPE_CHECKING:
@@ -170,9 +171,7 @@ def _page(
     chain: dict[str, Any],
     through: dict[str, Any],
 ) -> Reproduction:
-    def mean(values: list[float]) -> Any:
-        return bootstrapped(values, lambda drawn: float(drawn.mean()), setup.seed)
-
+    mean = partial(mean_of, seed=setup.seed)
     rows, gains, results = [], [], {}
     for model, by_radius in found.items():
         numbers: dict[str, Any] = {}

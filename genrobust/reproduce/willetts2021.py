@@ -16,7 +16,14 @@ from genrobust.metrics import l2
 from genrobust.models import GenerativeModel
 from genrobust.reproduce import checkpoints
 from genrobust.reproduce.auddc import different
-from genrobust.reproduce.base import Reproduction, SampleEstimate, Setup, bootstrapped, table
+from genrobust.reproduce.base import (
+    Reproduction,
+    SampleEstimate,
+    Setup,
+    bootstrapped,
+    mean_of,
+    table,
+)
 from genrobust.seeding import generator
 
 if TYPE_CHECKING:
@@ -95,8 +102,8 @@ def _page(
             loss = torch.tensor(one["loss"]).clamp_min(1e-12).log10().mean(0)
             unlikely = torch.tensor(one["unlikely"]).mean(0)
             told = {
-                "log10_loss": bootstrapped(loss.tolist(), _mean, setup.seed),
-                "unlikely": bootstrapped(unlikely.tolist(), _mean, setup.seed),
+                "log10_loss": mean_of(loss.tolist(), setup.seed),
+                "unlikely": mean_of(unlikely.tolist(), setup.seed),
             }
             cells += [f"{told['log10_loss']:.2f}", f"{told['unlikely']:.0f}"]
             numbers[name] = {k: vars(v) for k, v in told.items()} | {
@@ -187,7 +194,7 @@ def _differences(
             losses = rows[0][:, 0] - rows[1][:, 0]
             both = torch.cat([row[:, 1:] for row in rows], 1)
             apart[model, name] = {
-                "log10_loss": bootstrapped(losses.tolist(), _mean, seed),
+                "log10_loss": mean_of(losses.tolist(), seed),
                 "share": bootstrapped(both.tolist(), _more_left, seed),
             }
     return apart
@@ -206,10 +213,6 @@ def _more_left(drawn: Any) -> float:
     sums = drawn.sum(0)
     shares = [(sums[i] - sums[i + 2]) / (sums[i + 1] - sums[i + 2]) for i in (0, 3)]
     return float(shares[0] - shares[1])
-
-
-def _mean(drawn: Any) -> float:
-    return float(drawn.mean())
 
 
 def _figure(results: dict[str, Any]) -> Figure:

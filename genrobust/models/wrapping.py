@@ -191,23 +191,6 @@ def adapt(
     *,
     encode: Callable[[Tensor], Any] | None = None,
     decode: Callable[[Tensor], Any] | None = None,
-    deploy: Callable[[Tensor], Any] | None = None,
-    labels: Callable[[Tensor], Tensor | Categorical] | None = None,
-    **given: Any,
-) -> GenerativeModel:
-    """:func:`wrap` without the checks."""
-    module = as_module(module)
-    made = partial(_adapted, module, decode=decode, deploy=deploy, labels=labels, **given)
-    model = made(encode=encode)
-    told = any(function is not None for function in (encode, decode, deploy, labels))
-    return model if told or FORWARD_ALONE in model.spec else by_tokens(model, made)
-
-
-def _adapted(
-    module: nn.Module,
-    *,
-    encode: Callable[[Tensor], Any] | None = None,
-    decode: Callable[[Tensor], Any] | None = None,
     input_shape: tuple[int, int, int] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     clamp: bool = False,
@@ -218,6 +201,8 @@ def _adapted(
     max_batch: int | None = None,
     name: str | None = None,
 ) -> GenerativeModel:
+    """:func:`wrap` without the checks."""
+    module = as_module(module)
     _require_functions(encode=encode, decode=decode, deploy=deploy)
     own_range = _ordered(value_range)
     clamp, differentiable = truth("clamp", clamp), truth("differentiable", differentiable)
@@ -245,7 +230,7 @@ def _adapted(
     if functions.deploy is not None:
         spec["deploy"] = qualified_name(functions.deploy)
     within = Within(chosen, module, functions, conditional, shape, own_range, typed, max_batch)
-    return GenerativeModel(
+    model = GenerativeModel(
         chosen,
         module,
         shape,
@@ -260,6 +245,18 @@ def _adapted(
         spec=spec,
         typed=typed,
     )
+    if functions.alone or any(given is not None for given in (encode, decode, deploy, labels)):
+        return model
+    alike: dict[str, Any] = {
+        "input_shape": input_shape,
+        "value_range": own_range,
+        "clamp": clamp,
+        "draws": draws,
+        "differentiable": differentiable,
+        "max_batch": max_batch,
+        "name": name,
+    }
+    return by_tokens(model, partial(adapt, module, **alike))
 
 
 def _require_functions(**given: object) -> None:

@@ -154,10 +154,9 @@ def bridge(name: str) -> type[ARTBridge]:
         "wrapped": wrapped,
         "required": required,
     }
-    made = dataclasses.make_dataclass(
+    return dataclasses.make_dataclass(
         f"ART{name}", fields, bases=(ARTBridge,), namespace=namespace, frozen=True, kw_only=True
     )
-    return made
 
 
 def names() -> list[str]:

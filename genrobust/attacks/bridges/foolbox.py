@@ -112,7 +112,9 @@ def _bridge(name: str, *norms: str) -> type[FoolboxBridge]:
     if name not in known:
         raise unknown_name("attack", f"foolbox:{name}", [f"foolbox:{one}" for one in names()])
     wrapped = known[name]
-    _refuse(name, wrapped)
+    reason = _refusal(name, wrapped)
+    if reason is not None:
+        raise GenrobustError(f"the attack 'foolbox:{name}' {reason}")
     fields, required = fields_of(wrapped, hidden=("distance", "constraint"))
     norm = _norm(wrapped)
     namespace = {
@@ -126,11 +128,10 @@ def _bridge(name: str, *norms: str) -> type[FoolboxBridge]:
         "wrapped": wrapped,
         "required": required,
     }
-    made = dataclasses.make_dataclass(
+    return dataclasses.make_dataclass(
         f"Foolbox{name}", fields, bases=(FoolboxBridge,), namespace=namespace, frozen=True,
         kw_only=True,
     )  # fmt: skip
-    return made
 
 
 def names() -> list[str]:
@@ -140,14 +141,7 @@ def names() -> list[str]:
         >>> "L2CarliniWagnerAttack" in names()
         True
     """
-    found = []
-    for name, wrapped in _known().items():
-        try:
-            _refuse(name, wrapped)
-        except GenrobustError:
-            continue
-        found.append(name)
-    return found
+    return [name for name, wrapped in _known().items() if _refusal(name, wrapped) is None]
 
 
 @functools.cache
@@ -163,17 +157,16 @@ def _known() -> dict[str, type]:
     }
 
 
-def _refuse(name: str, wrapped: type) -> None:
+def _refusal(name: str, wrapped: type) -> str | None:
+    """Why the attack does not run here, to follow its name; None where it does."""
     if name in _REFUSED:
-        raise GenrobustError(
-            f"the attack 'foolbox:{name}' {_REFUSED[name]}; choose another, such as "
-            "'foolbox:LinfPGD'"
-        )
+        return f"{_REFUSED[name]}; choose another, such as 'foolbox:LinfPGD'"
     if _is(wrapped, "FixedEpsilonAttack") and _norm(wrapped) not in (None, *NORMS.names()):
-        raise GenrobustError(
-            f"the attack 'foolbox:{name}' takes a radius in {_norm(wrapped)}; genrobust measures "
-            f"in {' and '.join(NORMS.names())}: choose its like there, such as 'foolbox:L2PGD'"
+        return (
+            f"takes a radius in {_norm(wrapped)}; genrobust measures in "
+            f"{' and '.join(NORMS.names())}: choose its like there, such as 'foolbox:L2PGD'"
         )
+    return None
 
 
 def _no_start(problem: Exception) -> bool:

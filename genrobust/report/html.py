@@ -58,7 +58,7 @@ def render(reports: Sequence[tuple[Record, Sequence[Example]]]) -> str:
     if not reports:
         raise GenrobustError("there is nothing to report; give at least one record")
     sections = tuple(
-        _section(number, record, examples, several=len(reports) > 1)
+        section_of(number, record, examples, several=len(reports) > 1)
         for number, (record, examples) in enumerate(reports, 1)
     )
     comparison = _comparison(sections) if len(sections) > 1 else None
@@ -107,7 +107,8 @@ def _title(sections: Sequence[Section]) -> str:
     return f"{who} on {' and '.join(suites)}"
 
 
-def _section(number: int, record: Record, examples: Sequence[Example], several: bool) -> Section:
+def section_of(number: int, record: Record, examples: Sequence[Example], several: bool) -> Section:
+    """What the page says of one model; its name has a number before it beside several."""
     return Section(
         number=number,
         name=f"{number}. {record.model.name}" if several else record.model.name,

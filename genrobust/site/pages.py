@@ -31,9 +31,8 @@ from genrobust.evidence.entries import (
 )
 from genrobust.evidence.entry import BundledModel, ExternalModel, Outcomes, ZooModel
 from genrobust.evidence.shown import example_positions, example_radius
-from genrobust.norms import load_norm
-from genrobust.report.figures import Chart, comparison_chart, model_chart
-from genrobust.report.html import Section, environment, headline, reading
+from genrobust.report.figures import Chart, comparison_chart
+from genrobust.report.html import environment, reading, section_of
 from genrobust.site.cite import bibtex
 from genrobust.site.export import FIRST, script_data, to_csv, to_json
 from genrobust.site.tradeoffs import TradeOff, ticks, trade_offs
@@ -251,13 +250,12 @@ def _model_words(model: ZooModel | BundledModel | ExternalModel, path: str) -> t
 
 
 def _board_files(board: Board) -> Iterator[tuple[str, bytes]]:
-    home, data = board.name, {"board": board, "columns": columns(board)}
-    charts = trade_offs(board)
+    home, charts = board.name, trade_offs(board)
     frontiers = [chart for chart in charts if chart.frontier and chart.frontier.rows]
     yield f"{home}/index.html", _table(board, board.rows[:FIRST], frontiers)
     if len(board.rows) > FIRST:
         yield f"{home}/{ALL}", _table(board, board.rows, frontiers)
-    yield f"{home}/trade-offs.html", _page("trade_offs.html", "../", charts=charts, **data)
+    yield f"{home}/trade-offs.html", _page("trade_offs.html", "../", board=board, charts=charts)
     yield f"{home}/board.csv", to_csv(board).encode()
     yield f"{home}/board.json", to_json(board).encode()
 
@@ -313,14 +311,6 @@ def _entry_files(board: Board, row: BoardRow) -> Iterator[tuple[str, bytes]]:
     home, files = f"{board.name}/{contender.id}", _shown(entry)
     named = row.best.model.model_copy(update={"name": contender.name})
     record = row.best.model_copy(update={"model": named})
-    section = Section(
-        number=1,
-        name=contender.name,
-        record=record,
-        headline=headline(record),
-        chart=model_chart(record),
-        examples=(),
-    )
     lowered = row.best_attack is not None
     yield (
         f"{home}/index.html",
@@ -330,7 +320,7 @@ def _entry_files(board: Board, row: BoardRow) -> Iterator[tuple[str, bytes]]:
             board=board,
             row=row,
             entry=entry,
-            section_model=section,
+            section_model=section_of(1, record, (), several=False),
             standing=standing(board, row),
             examples=_examples(contender.outcomes, entry.pictures if entry else None),
             middle=board.suite.eps[example_radius(board.suite.eps)],
@@ -410,7 +400,6 @@ def _environment() -> Environment:
         "has_playground": has_playground,
         "PICTURES": PICTURES,
         "TRAVERSALS": TRAVERSALS,
-        "norm_of": load_norm,
     }
     return made
 

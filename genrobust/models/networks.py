@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Annotated, Any, Literal
+from operator import not_
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from genrobust.models.lipschitz import GroupSort, Orthonormal
@@ -49,12 +43,18 @@ class NetworkSpec(BaseModel):
     input_shape: tuple[Length, Length, Length] = (1, 32, 32)
     gaussian: Annotated[Size, Field(ge=0)] = 10
     categorical: tuple[Length, ...] = ()
-    deterministic: Annotated[bool, Field(strict=True)] = False
-    layers: Literal["conv", "dense"] = "conv"
-    top: Annotated[Size, Field(ge=0)] = 0
-    codebook: tuple[Annotated[Size, Field(ge=2)], Length] | None = None
-    classes: Annotated[Size, Field(ge=0)] = 0
-    lipschitz: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
+    deterministic: Annotated[bool, Field(strict=True, exclude_if=not_)] = False
+    layers: Annotated[
+        Literal["conv", "dense"], Field(exclude_if=lambda layers: layers == "conv")
+    ] = "conv"
+    top: Annotated[Size, Field(ge=0, exclude_if=not_)] = 0
+    codebook: Annotated[
+        tuple[Annotated[Size, Field(ge=2)], Length] | None, Field(exclude_if=not_)
+    ] = None
+    classes: Annotated[Size, Field(ge=0, exclude_if=not_)] = 0
+    lipschitz: Annotated[
+        Annotated[float, Field(strict=True, gt=0, le=1e6)] | None, Field(exclude_if=not_)
+    ] = None
 
     @model_validator(mode="after")
     def _can_be_built(self) -> NetworkSpec:
@@ -76,13 +76,6 @@ class NetworkSpec(BaseModel):
         if self.top and (self.deterministic or not self.gaussian):
             raise ValueError("top is a layer of Gaussian latents above others; give gaussian some")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = plain(self)
-        new: dict[str, Any] = {"deterministic": False, "layers": "conv"}
-        new |= {"top": 0, "codebook": None, "classes": 0, "lipschitz": None}
-        return {k: v for k, v in content.items() if k not in new or v != new[k]}
 
 
 class ConvVAE(nn.Module):

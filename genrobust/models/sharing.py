@@ -10,8 +10,6 @@ such faults in programs of every kind.
 from __future__ import annotations
 
 import dis
-import pickle
-import random
 import sys
 import time
 from collections.abc import Callable, Hashable
@@ -21,7 +19,6 @@ from itertools import count, pairwise
 from types import CodeType, FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +26,7 @@ from genrobust.foreign import is_foreign
 from genrobust.models.checks.state import use
 from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
-from genrobust.seeding import seeded
+from genrobust.seeding import seeded, states
 
 #: Instructions after which others may see something else than before.
 WRITES = (
@@ -56,9 +53,9 @@ def draws(model: GenerativeModel) -> bool:
     """Whether a model draws from the process's generators, even if to no effect."""
     x = probe_images(model.input_shape, 2).to(model.device)
     with seeded(model.device, "draws"):
-        before = _generators(model.device)
+        before = states(model.device)
         use(model, x)
-        return _generators(model.device) != before
+        return states(model.device) != before
 
 
 def _disturbed(
@@ -155,11 +152,3 @@ def _after_writes(code: CodeType) -> frozenset[int]:
 
 def _same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
-
-
-def _generators(device: torch.device) -> tuple[object, ...]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    held = [state.numpy().tobytes() for state in states]
-    return (random.getstate(), pickle.dumps(np.random.get_state()), *held)

@@ -88,9 +88,6 @@ def adam(
             variable.copy_(tanh.follow(variable, x) if in_tanh else x)
     if free:
         x = project(x)
-    loss = problem.loss(x)
-    if last or free:
-        minimum.replace(problem.index, x, loss)
-    else:
-        minimum.update(problem.index, x, loss)
+    keep = minimum.replace if last or free else minimum.update
+    keep(problem.index, x, problem.loss(x))
     return minimum

@@ -53,9 +53,6 @@ def pgd(
         minimum.update(problem.index, x, loss)
         size = step_size * (1 - (1 - final_share) * k / steps)
         x = project(x - size * threat.norm.steepest(gradient, x))
-    loss = problem.loss(x)
-    if last:
-        minimum.replace(problem.index, x, loss)
-    else:
-        minimum.update(problem.index, x, loss)
+    keep = minimum.replace if last else minimum.update
+    keep(problem.index, x, problem.loss(x))
     return minimum

@@ -7,6 +7,8 @@ from torch import Tensor
 
 #: A loss is lower than the best if it is so by this share of it.
 THRESHOLD = 1e-4
+#: That a rate falls by.
+FACTOR = 0.5
 
 
 class Plateau:
@@ -17,16 +19,13 @@ class Plateau:
         like: a tensor of the rates' precision and device.
         rate: the first learning rate.
         patience: a rate falls after more than so many steps without a lower loss.
-        factor: that it falls by.
     """
 
-    def __init__(
-        self, count: int, like: Tensor, rate: float, patience: int, factor: float = 0.5
-    ) -> None:
+    def __init__(self, count: int, like: Tensor, rate: float, patience: int) -> None:
         self.rates = like.new_full((count,), rate)
         self._best = like.new_full((count,), torch.inf)
         self._waited = torch.zeros(count, dtype=torch.int64, device=like.device)
-        self._patience, self._factor = patience, factor
+        self._patience = patience
 
     def update(self, index: Tensor, loss: Tensor) -> None:
         """Take note of the losses of the samples at positions ``index``."""
@@ -36,4 +35,4 @@ class Plateau:
         waited = torch.where(lower, 0, self._waited[index] + 1)
         tired = waited > self._patience
         self._waited[index] = torch.where(tired, 0, waited)
-        self.rates[index] *= torch.where(tired, self._factor, 1.0).to(loss)
+        self.rates[index] *= torch.where(tired, FACTOR, 1.0).to(loss)

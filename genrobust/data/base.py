@@ -257,7 +257,7 @@ DATASETS: Registry[Dataset] = _Datasets(
         "cifar10": "genrobust.data.official:CIFAR10",
         "celeba": "genrobust.data.official:CELEBA",
     },
-    families={"celeba": "genrobust.data.official:of_attribute"},
+    families={"celeba": "genrobust.data.official:CelebA"},
     base=Dataset,
 )
 

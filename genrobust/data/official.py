@@ -155,8 +155,3 @@ def _face(file: Path) -> Tensor:
 
 
 CELEBA = CelebA()
-
-
-def of_attribute(attribute: str) -> CelebA:
-    """CelebA with the classes of an attribute, such as ``Smiling``."""
-    return CelebA(attribute)

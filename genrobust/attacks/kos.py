@@ -72,6 +72,11 @@ def of_references(context: Context, compute: Callable[[Tensor], Tensor]) -> Tens
     return torch.cat([compute(chunk) for chunk in images.split(CHUNK)])
 
 
+def reference_vectors(context: Context) -> Tensor:
+    """The latent vectors of the training images, (N, n)."""
+    return of_references(context, lambda images: context.model.encode(images).vector())
+
+
 def class_means(context: Context, values: Tensor) -> Tensor:
     """The mean of the training images' values in each class, (classes, ...).
 

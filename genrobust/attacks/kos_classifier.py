@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from genrobust.attacks.base import LABELS
-from genrobust.attacks.kos import KosAttack, check_classes, of_references
+from genrobust.attacks.kos import KosAttack, check_classes, reference_vectors
 from genrobust.attacks.probe import trained_probe
 from genrobust.batch import Context, Goal
 from genrobust.objectives.classifier import aim
@@ -50,11 +48,8 @@ class KosClassifier(KosAttack):
         assert batch.references is not None, "attacks check that they have references"
         check_classes(context, aim(batch)[0])
 
-        def vectors(images: Tensor) -> Tensor:
-            return context.model.encode(images).vector()
-
         probe = trained_probe(
-            of_references(context, vectors),
+            reference_vectors(context),
             batch.references[1],
             epochs=self.epochs,
             hidden=self.hidden,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from genrobust.attacks.kos import Aim, KosAttack, class_means, of_references
+from genrobust.attacks.kos import Aim, KosAttack, class_means, reference_vectors
 from genrobust.batch import Context, Goal
 from genrobust.objectives.kos import LatentMatch
 from genrobust.optimizers import Minimum, Problem
@@ -41,9 +39,5 @@ class KosLatent(KosAttack):
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         means = None
         if context.batch.targeted and self.aim == "mean":
-
-            def vectors(images: Tensor) -> Tensor:
-                return context.model.encode(images).vector()
-
-            means = class_means(context, of_references(context, vectors))
+            means = class_means(context, reference_vectors(context))
         return self.minimise(LatentMatch(means), context, threat)

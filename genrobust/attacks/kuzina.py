@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import LABELS, Attack
-from genrobust.attacks.kos import of_references
+from genrobust.attacks.kos import reference_vectors
 from genrobust.batch import Context, Goal
 from genrobust.metrics.latent import fit_probe
 from genrobust.objectives.base import Objective
@@ -101,11 +101,8 @@ class Kuzina(Attack):
             return PosteriorMatch(self.objective)
         assert context.batch.references is not None, "attacks check that they have references"
 
-        def vectors(images: Tensor) -> Tensor:
-            return context.model.encode(images).vector()
-
         labels = context.batch.references[1]
-        return ProbeCrossEntropy(fit_probe(of_references(context, vectors), labels))
+        return ProbeCrossEntropy(fit_probe(reference_vectors(context), labels))
 
     def _start(self, context: Context, restart: int) -> Tensor:
         batch = context.batch

@@ -110,16 +110,6 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class RateAt:
-    """A rate at a radius, with its interval."""
-
-    eps: float
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Cell:
     """A cell of a heat map: a rate, an empty pair (hatched) or the empty diagonal."""
 
@@ -133,49 +123,43 @@ class Cell:
 def model_chart(record: Record) -> Chart:
     """Robust accuracy with its interval, and both attack success rates, over eps."""
     per_eps = record.scores.per_eps
-    ignore_target = _known((scores.eps, scores.as_ignore_target) for scores in per_eps)
-    target = _known((scores.eps, scores.as_target) for scores in per_eps)
+    ignore_target = [(scores.eps, scores.as_ignore_target) for scores in per_eps]
+    target = [(scores.eps, scores.as_target) for scores in per_eps]
     scale = Scale(record.suite.eps)
     lines = [
         _robust_line(scale, "robust accuracy", Look.of(0), record),
         scale.line("as_ignore_target", Look.of(1), ignore_target, at_zero=0.0),
         scale.line("as_target", Look.of(2), target, at_zero=0.0),
     ]
-    return Chart(
-        says=f"Robust accuracy and attack success rates of {record.model.name} over eps; "
-        "the table below holds the numbers",
-        x_label=f"eps ({load_norm(record.suite.norm).label})",
-        x_ticks=scale.x_ticks(),
-        y_ticks=scale.y_ticks(),
-        lines=tuple(line for line in lines if line.marks),
+    return scale.chart(
+        f"Robust accuracy and attack success rates of {record.model.name} over eps; the table "
+        "below holds the numbers",
+        record.suite.norm,
+        [line for line in lines if line.marks],
     )
 
 
 def comparison_chart(named: Sequence[tuple[str, Record]]) -> Chart:
     """The robust accuracy of each model over eps. All must be measured under one norm."""
     scale = Scale([eps for _, record in named for eps in record.suite.eps])
-    return Chart(
-        says=f"Robust accuracy of {len(named)} models over eps; the table below holds the numbers",
-        x_label=f"eps ({load_norm(named[0][1].suite.norm).label})",
-        x_ticks=scale.x_ticks(),
-        y_ticks=scale.y_ticks(),
-        lines=tuple(
+    return scale.chart(
+        f"Robust accuracy of {len(named)} models over eps; the table below holds the numbers",
+        named[0][1].suite.norm,
+        [
             _robust_line(scale, name, Look.of(number), record)
             for number, (name, record) in enumerate(named)
-        ),
+        ],
     )
 
 
 def step_chart(record: MinimumNormRecord) -> Chart:
     """Robust accuracy at every radius with its interval; marks at the suite's radii."""
     scale = Scale([*record.suite.eps, *(area.radius for area in record.areas)])
-    return Chart(
-        says=f"Robust accuracy of {record.model.name} at every radius; the table below holds the "
+    return scale.chart(
+        f"Robust accuracy of {record.model.name} at every radius; the table below holds the "
         "numbers at the suite's",
-        x_label=f"eps ({load_norm(record.norm).label})",
-        x_ticks=scale.x_ticks(),
-        y_ticks=scale.y_ticks(),
-        lines=(scale.steps("robust accuracy", Look.of(0), record.curve, record.per_eps),),
+        record.norm,
+        [scale.steps("robust accuracy", Look.of(0), record.curve, record.per_eps)],
     )
 
 
@@ -193,7 +177,7 @@ def heat_map(pairs: PairMatrix) -> tuple[tuple[Cell, ...], ...]:
 def _robust_line(scale: Scale, label: str, look: Look, record: Record) -> Line:
     """Robust accuracy with its band. At eps 0 it is, by definition, the share of the eligible."""
     scores = record.scores
-    measured = _known((at.eps, at.robust_accuracy) for at in scores.per_eps)
+    measured = [(at.eps, at.robust_accuracy) for at in scores.per_eps]
     return scale.line(label, look, measured, at_zero=scores.eligible / scores.sources, band=True)
 
 
@@ -206,7 +190,17 @@ class Scale:
         self.x = Axis(0.0, self.largest, LEFT, WIDTH - RIGHT)
         self.y = Axis(0.0, 1.0, HEIGHT - BOTTOM, TOP)
 
-    def x_ticks(self) -> tuple[Tick, ...]:
+    def chart(self, says: str, norm: str, lines: Sequence[Line]) -> Chart:
+        """Lines over eps, with a tick for each radius and each quarter."""
+        return Chart(
+            says=says,
+            x_label=f"eps ({load_norm(norm).label})",
+            x_ticks=self._x_ticks(),
+            y_ticks=tuple(Tick(self.y(p / 100), f"{p}%") for p in (0, 25, 50, 75, 100)),
+            lines=tuple(lines),
+        )
+
+    def _x_ticks(self) -> tuple[Tick, ...]:
         """A tick for each radius, labelled where there is room: both ends, then from the right."""
         labelled: list[float] = []
         for eps in (0.0, *reversed(self.radii)):
@@ -216,21 +210,26 @@ class Scale:
             Tick(self.x(eps), f"{eps:.4g}" if eps in labelled else "") for eps in self.radii
         )
 
-    def y_ticks(self) -> tuple[Tick, ...]:
-        return tuple(Tick(self.y(p / 100), f"{p}%") for p in (0, 25, 50, 75, 100))
-
     def line(
-        self, label: str, look: Look, points: Sequence[RateAt], at_zero: float, band: bool = False
+        self,
+        label: str,
+        look: Look,
+        points: Iterable[tuple[float, Estimate | None]],
+        at_zero: float,
+        band: bool = False,
     ) -> Line:
-        """A curve through the points, from what is known without a measurement at eps 0."""
-        places = [(p.eps, p.value) for p in points]
+        """A curve through rates at radii, from what is known without a measurement at eps 0."""
+        known = [(eps, rate) for eps, rate in points if rate is not None]
+        places = [(eps, rate.value) for eps, rate in known]
         if places and places[0][0] > 0:
             places.insert(0, (0.0, at_zero))
+        high = [(eps, rate.high) for eps, rate in known]
+        low = [(eps, rate.low) for eps, rate in known]
         return Line(
             label=label,
             look=look,
             path=self._path(places),
-            band=self._band(points) if band else None,
+            band=self._band(high, low) if band else None,
             marks=self._marks(label, places),
         )
 
@@ -243,12 +242,11 @@ class Scale:
             levels = zip(curve.radius, ends, shares, strict=False)
             return [place for start, end, y in levels for place in ((start, y), (end, y))]
 
-        there, back = level(curve.high), reversed(level(curve.low))
         return Line(
             label=label,
             look=look,
             path=self._path(level(curve.robust_accuracy)),
-            band=self._path([*there, *back]) + "Z",
+            band=self._band(level(curve.high), level(curve.low)),
             marks=self._marks(label, [(at.eps, at.robust_accuracy.value) for at in marked]),
         )
 
@@ -258,21 +256,11 @@ class Scale:
             for eps, rate in places
         )
 
-    def _band(self, points: Sequence[RateAt]) -> str:
-        there = [(p.eps, p.high) for p in points]
-        back = [(p.eps, p.low) for p in reversed(points)]
-        return self._path(there + back) + "Z"
+    def _band(self, high: Sequence[tuple[float, float]], low: Sequence[tuple[float, float]]) -> str:
+        return self._path([*high, *reversed(low)]) + "Z"
 
     def _path(self, places: Iterable[tuple[float, float]]) -> str:
         return "M" + "L".join(f"{self.x(eps)} {self.y(rate)}" for eps, rate in places)
-
-
-def _known(estimates: Iterable[tuple[float, Estimate | None]]) -> list[RateAt]:
-    return [_point(eps, estimate) for eps, estimate in estimates if estimate is not None]
-
-
-def _point(eps: float, estimate: Estimate) -> RateAt:
-    return RateAt(eps, estimate.value, estimate.low, estimate.high)
 
 
 def _cell(source: int, target: int, rate: float | None, n: int) -> Cell:

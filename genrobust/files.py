@@ -141,13 +141,32 @@ def read_text(path: Path, most: int | None = None) -> str:
     return text
 
 
+#: What to do where the place of a command's results cannot be written.
+ANOTHER_OUT = "choose a folder with --out that can be written to and has space left"
+
+
+@contextmanager
+def writing(what: str, advice: str = ANOTHER_OUT) -> Iterator[None]:
+    """What keeps the block from writing to a place, which is named, becomes one sentence.
+
+    Raises:
+        GenrobustError: the folder is read-only, the disk full, or the like.
+    """
+    try:
+        yield
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise GenrobustError(f"cannot write {what} ({reason}); {advice}") from problem
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write under a temporary name in the same folder, then rename.
 
     Raises:
         GenrobustError: the folder is read-only, the disk full, or the like.
     """
-    try:
+    advice = "choose another place, which can be written to and has space left"
+    with writing(f"'{path}'", advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         with _temporary_file(path.parent) as (file, temporary):
@@ -156,11 +175,6 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_UMASK)  # noqa: PTH101 - mkstemp gives 0600
             os.replace(temporary, path)  # noqa: PTH105
-    except OSError as problem:
-        raise GenrobustError(
-            f"cannot write '{path}' ({problem.strerror or problem}); choose another place, which "
-            "can be written to and has space left"
-        ) from problem
 
 
 def write_text(path: Path, content: str) -> None:

@@ -288,16 +288,12 @@ def _live_model(record: Record, options: SubmitOptions) -> GenerativeModel:
 @contextmanager
 def _stage(entries: Path, dry_run: bool) -> Iterator[Path]:
     """A folder to make an entry in; beside the entries, so that a rename puts it in its place."""
-    try:
+    advice = "choose a folder that can be written to with --entries"
+    with files.writing(f"to '{entries}'", advice):
         if not dry_run:
             entries.mkdir(parents=True, exist_ok=True)
         with files.temporary_folder(None if dry_run else entries) as folder:
             yield folder
-    except OSError as problem:
-        raise GenrobustError(
-            f"cannot write to '{entries}' ({problem.strerror or problem}); choose a folder that "
-            "can be written to with --entries"
-        ) from problem
 
 
 def _write_entry(

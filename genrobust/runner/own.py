@@ -187,26 +187,22 @@ def keep(suite: Suite, file: Path, over: bool = False) -> None:
         if not file.exists() or read_suite(file) != suite:
             files.write_text(file, content)
         return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as new:  # of commands at once, one draws for all
-            try:
-                new.write(content)
-                new.flush()
-            except OSError:
-                file.unlink()
-                raise
-    except FileExistsError:
-        if read_suite(file) != suite:
-            raise GenrobustError(
-                f"'{file}' was drawn meanwhile by another command, as another suite; type this one "
-                "again, or choose another folder with --out"
-            ) from None
-    except OSError as problem:
-        raise GenrobustError(
-            f"cannot write '{file}' ({problem.strerror or problem}); choose a folder with --out "
-            "that can be written to and has space left"
-        ) from problem
+    with files.writing(f"'{file}'"):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("x", encoding="utf-8") as new:  # of commands at once, one draws for all
+                try:
+                    new.write(content)
+                    new.flush()
+                except OSError:
+                    file.unlink()
+                    raise
+        except FileExistsError:
+            if read_suite(file) != suite:
+                raise GenrobustError(
+                    f"'{file}' was drawn meanwhile by another command, as another suite; type this "
+                    "one again, or choose another folder with --out"
+                ) from None
 
 
 def radii_of(options: Options) -> Sequence[float]:

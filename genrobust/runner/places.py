@@ -211,17 +211,13 @@ def _take(folder: Path, mark: str) -> bool:
     """Whether the folder was nobody's, and is now this run's."""
     if any((folder / name).exists() for name in _TRACES):
         return False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / PLAN).open("x") as file:
-            file.write(json.dumps({"run": mark}) + "\n")
-    except FileExistsError:  # another command came first, or it is a file
-        return False
-    except OSError as problem:
-        raise GenrobustError(
-            f"cannot write '{folder}' ({problem.strerror or problem}); choose a folder with --out "
-            "that can be written to and has space left"
-        ) from problem
+    with files.writing(f"'{folder}'"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / PLAN).open("x") as file:
+                file.write(json.dumps({"run": mark}) + "\n")
+        except FileExistsError:  # another command came first, or it is a file
+            return False
     return True
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from genrobust import files
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustWarning
 from genrobust.names import short_hash
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.plan import ShardSpec
@@ -88,19 +88,16 @@ class Store:
         if not paths:
             return  # they are in it
         archive = paths[0].with_name(f"{short_hash(' '.join(p.name for p in paths))}.zip")
-        try:
-            with files.temporary_folder(archive.parent) as place:
-                with zipfile.ZipFile(place / archive.name, "w") as target:
-                    for path in paths:
-                        target.write(path, path.name)
-                os.replace(place / archive.name, archive)  # noqa: PTH105
-        except FileNotFoundError:
-            return  # another command, of the same run, has put them together meanwhile
-        except OSError as problem:
-            raise GenrobustError(
-                f"cannot write '{archive}' ({problem.strerror or problem}); make space there, and "
-                "type the command again, which goes on from here"
-            ) from problem
+        advice = "make space there, and type the command again, which goes on from here"
+        with files.writing(f"'{archive}'", advice):
+            try:
+                with files.temporary_folder(archive.parent) as place:
+                    with zipfile.ZipFile(place / archive.name, "w") as target:
+                        for path in paths:
+                            target.write(path, path.name)
+                    os.replace(place / archive.name, archive)  # noqa: PTH105
+            except FileNotFoundError:
+                return  # another command, of the same run, has put them together meanwhile
         for path in paths:
             path.unlink(missing_ok=True)
 

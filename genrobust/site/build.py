@@ -12,7 +12,7 @@ from pathlib import Path
 from genrobust.board.board import Board, contender, make_boards
 from genrobust.errors import GenrobustError
 from genrobust.evidence.entry import Depth
-from genrobust.files import temporary_folder
+from genrobust.files import temporary_folder, writing
 from genrobust.site.pages import render
 from genrobust.verify.entries import verified_entries
 
@@ -71,13 +71,11 @@ def replace_site(out: Path, files: Iterable[tuple[str, bytes]]) -> None:
         GenrobustError: it cannot be written; ``out`` is as it was.
     """
     out = out.absolute()
-    try:
+    with writing(f"the site to '{out}'"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(out.parent) as staged:
             write_files(staged / "site", files)
             _put(staged / "site", out)
-    except OSError as problem:
-        raise _unwritable(out, problem) from problem
 
 
 def recover(out: Path) -> None:
@@ -88,12 +86,10 @@ def recover(out: Path) -> None:
     """
     out = out.absolute()
     old = _old(out)
-    try:
+    with writing(f"the site to '{out}'"):
         if old.is_dir() and not out.exists():
             os.rename(old, out)  # noqa: PTH104
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as problem:
-        raise _unwritable(out, problem) from problem
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -140,10 +136,3 @@ def _rename_twice(new: Path, out: Path) -> None:
 def _old(out: Path) -> Path:
     """Where a site is while another takes its place."""
     return out.with_name(f".{out.name}.old")
-
-
-def _unwritable(out: Path, problem: OSError) -> GenrobustError:
-    return GenrobustError(
-        f"cannot write the site to '{out}' ({problem.strerror or problem}); choose a folder with "
-        "--out that can be written to and has space left"
-    )

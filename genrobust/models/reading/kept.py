@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genrobust.plugins import is_ours
+
 #: The most numbers of which weights are copied: hardly a forward writes to them, and of a large
 #: model there may be no room for a second.
 MOST = 2**24
@@ -189,11 +191,7 @@ def _state_of(value: object) -> Callable[[], object] | None:
 def _not_ours(name: str, table: dict[Any, Any]) -> dict[Any, Any]:
     """What a module's table holds, without the hooks that are ours."""
     held = dict(table)  # at once, as other threads add to it and take away
-    return {key: one for key, one in held.items() if name == "_modules" or not _is_ours(one)}
-
-
-def _is_ours(hook: object) -> bool:
-    return str(getattr(hook, "__module__", "")).partition(".")[0] == "genrobust"
+    return {key: one for key, one in held.items() if name == "_modules" or not is_ours(one)}
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -30,7 +30,7 @@ def scores(outcome: Outcome, suite: Suite, sizes: Sizes | None = None) -> Scores
         clean_accuracy=clean_accuracy(outcome, suite),
         reconstruction_error=mean(sizes.error, suite),
         kl=mean(clean.kl, suite) if clean.kl.double().mean().isfinite() else None,
-        total_correlation=_number(gaussian_total_correlation(clean.mean)),
+        total_correlation=finite(gaussian_total_correlation(clean.mean)),
         per_eps=tuple(EpsScores(**a, **b) for a, b in zip(per_eps, told, strict=True)),
         damage=damage_of(outcome.damaged, suite),
         **whole,
@@ -58,6 +58,11 @@ def mean(values: Tensor, suite: Suite) -> Estimate:
     return estimates(values.double().numpy()[None], suite)[0]
 
 
+def finite(value: float) -> float | None:
+    """JSON has neither NaN nor infinity: None says that there is no such number."""
+    return value if math.isfinite(value) else None
+
+
 def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What follows from which sources broke: of the whole grid, and at each radius."""
     eligible, above = worst.eligible, above_zero(suite)
@@ -68,7 +73,7 @@ def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], li
     if above:
         clean = float(eligible.double().mean())
         half = eps50([suite.eps[e] for e in above], stands[above].mean(1).tolist(), clean)
-        whole |= {"robust_area": mean(source_areas(worst, suite), suite), "eps50": _number(half)}
+        whole |= {"robust_area": mean(source_areas(worst, suite), suite), "eps50": finite(half)}
     robust = estimates(stands.numpy(), suite)
     success = torch.cat([ignore, target])[:, eligible].double().numpy()
     rates = estimates(success, suite) if eligible.any() else [None] * len(success)
@@ -83,9 +88,9 @@ def _rates(worst: Worst, suite: Suite, classes: int) -> tuple[dict[str, Any], li
                 "robust_accuracy": robust[e],
                 "as_ignore_target": rates[e],
                 "as_target": rates[len(suite.eps) + e],
-                "as_ignore_target_macro": _number(of_ignore.macro),
-                "as_target_macro": _number(of_target.macro),
-                "as_target_of_wrong": _number(of_wrong.pooled),
+                "as_ignore_target_macro": finite(of_ignore.macro),
+                "as_target_macro": finite(of_target.macro),
+                "as_target_of_wrong": finite(of_wrong.pooled),
                 "as_ignore_target_pairs": _matrix(of_ignore),
                 "as_target_pairs": _matrix(of_target),
             }
@@ -99,11 +104,11 @@ def _sizes(outcome: Outcome, sizes: Sizes, broken: Tensor) -> dict[str, Any]:
     assert effect is not None
 
     def over(values: Tensor) -> float | None:
-        return _number(float(values[broken].double().mean()))
+        return finite(float(values[broken].double().mean()))
 
     return {
-        "linf": _number(float(sizes.linf[broken].mean())),
-        "l2": _number(float(sizes.l2[broken].mean())),
+        "linf": finite(float(sizes.linf[broken].mean())),
+        "l2": finite(float(sizes.l2[broken].mean())),
         "reconstruction_shift": over(sizes.shift),
         "source_similarity": over(effect.source_similarity),
         "reconstruction_similarity": over(effect.reconstruction_similarity),
@@ -113,11 +118,6 @@ def _sizes(outcome: Outcome, sizes: Sizes, broken: Tensor) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> float | None:
-    """JSON has neither NaN nor infinity: None says that there is no such number."""
-    return value if math.isfinite(value) else None
-
-
 def _matrix(rate: SuccessRate) -> PairMatrix:
-    rates = tuple(tuple(_number(value) for value in row) for row in rate.pairs.tolist())
+    rates = tuple(tuple(finite(value) for value in row) for row in rate.pairs.tolist())
     return PairMatrix(rate=rates, n=tuple(map(tuple, rate.n.tolist())))

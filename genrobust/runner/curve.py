@@ -16,7 +16,7 @@ from genrobust.metrics.exact import exact_accuracy, exact_area, exact_eps50
 from genrobust.models.model import GenerativeModel
 from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import Counts, MinimumNormOutcome
-from genrobust.outcomes.scores import mean
+from genrobust.outcomes.scores import finite, mean
 from genrobust.records.curve_record import (
     Area,
     AtRadius,
@@ -155,11 +155,7 @@ def _radius(value: Tensor, drawn: Tensor, suite: Suite) -> Radius:
     # Interpolating between a number and infinity gives NaN, so the draws next to the tails count.
     tail = (1 - suite.confidence) / 2
     low, high = np.quantile(drawn.numpy(), [tail, 1 - tail], method="nearest")
-    return Radius(value=_finite(float(value)), low=_finite(float(low)), high=_finite(float(high)))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return Radius(value=finite(float(value)), low=finite(float(low)), high=finite(float(high)))
 
 
 def _at(eps: float, distance: Tensor, suite: Suite) -> AtRadius:
@@ -198,7 +194,7 @@ def _sources(suite: Suite, found: MinimumNormOutcome) -> Iterator[Source]:
             sample_id=sample_id,
             label=label,
             eligible=eligible,
-            distance=_finite(distance) if eligible else None,
+            distance=finite(distance) if eligible else None,
         )
 
 

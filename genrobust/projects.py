@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import csv
+import json
 import os
 import re
 import sys
@@ -30,6 +31,8 @@ from typing import Any
 _PREFIX = re.compile(r"_project\d+(\.|$)")
 _PROJECTS: dict[str, Project] = {}
 _COUNT = count(1)
+#: What the entry of ``sys.path`` begins with that tells processes of a project.
+_TOLD = "genrobust-project:"
 
 
 def plain_name(module: str) -> str:
@@ -74,11 +77,13 @@ class Project:
 
     Args:
         file: the file that was named; its folder is where its neighbours lie.
+        name: of its package; default one that nobody has.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, name: str | None = None) -> None:
         # A copy of this module that was loaded before, as notebooks do, has named some already.
-        self.name = next(n for n in map("_project{}".format, _COUNT) if n not in sys.modules)
+        new = (n for n in map("_project{}".format, _COUNT) if n not in sys.modules)
+        self.name = name or next(new)
         self.file = file.resolve()
         #: Where its modules lie; also what the file puts into ``sys.path`` for them.
         self.folders = [str(self.file.parent)]
@@ -111,13 +116,23 @@ class Project:
 
         Afterwards both are what they were: what it put into ``sys.path`` is searched for its own
         imports, and for nobody else's.
+
+        Processes that multiprocessing starts within it get functions and data sets by the names of
+        their modules, unless they are forked. They get ``sys.path`` too, in which an entry tells
+        them of the project, and import the main module before all else, whose place
+        ``genrobust.spawned`` takes.
         """
-        self._path, known, place = [*sys.path], {*sys.modules}, _working_directory()
+        before, known, place = [*sys.path], {*sys.modules}, _working_directory()
+        sys.path.append(_TOLD + json.dumps([self.name, str(self.file), before]))
+        self._path = [*sys.path]
+        main = sys.modules["__main__"]
+        spec, main.__spec__ = main.__spec__, ModuleSpec("genrobust.spawned", None)
         try:
             yield
         finally:
             self._learn_folders()
-            sys.path[:], self._path = self._path, None
+            sys.path[:], self._path = before, None
+            main.__spec__ = spec
             if place is not None:
                 os.chdir(place)
             for name in [n for n in sys.modules if n not in known and self._is_stray(n)]:
@@ -189,6 +204,16 @@ class Project:
         assert file is not None
         path = Path(file).resolve()
         return any(path.is_relative_to(Path(folder).resolve()) for folder in self.folders)
+
+
+def know_in_a_child() -> None:
+    """Be at home, in a process that multiprocessing started, in the project whose code did it."""
+    for told in [entry for entry in sys.path if entry.startswith(_TOLD)]:
+        sys.path.remove(told)
+        name, file, before = json.loads(told.removeprefix(_TOLD))
+        project = Project(Path(file), name)
+        project._path = before
+        project._learn_folders()
 
 
 class _Loader(SourceFileLoader):

@@ -319,3 +319,26 @@ def test_a_package_in_a_folder_of_its_own_is_a_library_unless_it_is_edited_there
     assert is_library(theirs)
     assert not is_library(edited)
     assert not is_library(str(tmp_path / "own.py"))
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_processes_that_a_file_starts_know_its_modules(start: str, write: Write) -> None:
+    """A data set that is read by workers, on systems where these are not forked."""
+    part = "def twice(x):\n    import deep\n    return deep.TWO * x\n"
+    for number in (1, 2):  # the second time a server for forks is there already, of the first
+        file = write(
+            f"{start}{number}",
+            model="import multiprocessing, sys\nfrom pathlib import Path\n"
+            "sys.path.append(str(Path(__file__).parent / 'lib'))\n"
+            "from net import N\nfrom part import twice\n"
+            "def add(x):\n    return twice(x) + 1\n"
+            "def build():\n"
+            f"    with multiprocessing.get_context('{start}').Pool(1) as pool:\n"
+            "        return N(1 / pool.map_async(add, [1]).get(60)[0])\n",
+            net=NET.replace("{scale}", "1"),
+            lib__in__part=part,
+            lib__in__deep=f"TWO = 2 * {number}\n",
+        )
+        path = [*sys.path]
+        assert load_model(f"{file}:build").module.scale == 1 / (2 * number + 1)
+        assert sys.path == path

@@ -24,7 +24,8 @@ MODULES = sorted(
 
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
-    *("_version", "errors", "names", "arguments", "projects", "registry", "seeding", "foreign"),
+    *("_version", "errors", "names", "arguments", "projects", "spawned", "registry", "seeding"),
+    "foreign",
     "plugins",
     "modes",
     *("files", "drawing", "distance", "posterior", "norms", "threat"),

@@ -75,16 +75,17 @@ class _Lines:
         self.title = title
         self.pace = _Pace()
         self.spoke = -float("inf")
-        self.told_time = False
+        self.told_time = self.ended = False
 
     def __call__(self, done: float, total: int, note: str = "") -> None:
         heed()
         now = time.monotonic()
         words = self.pace.words(done, total, note)
         news = " left" in words and not self.told_time
-        if now - self.spoke < EVERY and done < total and not news:
+        ends = done >= total and not self.ended
+        if now - self.spoke < EVERY and not ends and not news:
             return
-        self.spoke, self.told_time = now, self.told_time or news
+        self.spoke, self.told_time, self.ended = now, self.told_time or news, done >= total
         part = f" ({done / total:.0%})" if done != int(done) else ""
         head, comma, rest = words.partition(",")
         print(f"{self.title}: {head}{part}{comma}{rest}", file=sys.stderr, flush=True)

@@ -327,6 +327,28 @@ act()
     assert (done.stdout, done.stderr) == ("", f"\nStopped. {told}\n")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a process is sent Ctrl-C")
+@pytest.mark.parametrize("place", ["genrobust.cli.app", "typer.main", "genrobust.cli.show"])
+def test_ctrl_c_while_commands_are_imported_is_one_sentence(place: str) -> None:
+    script = f"""
+import os, signal, sys
+
+class Stops:
+    def find_spec(self, name, *_):
+        if name == "{place}":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Stops())
+from genrobust.cli import main
+sys.argv = ["genrobust", "list", "attacks"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    early = place != "genrobust.cli.show"
+    told = "Stopped before anything began." if early else "Stopped. The same command starts anew."
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"\n{told}\n")
+
+
 def test_import_and_help_are_quick_because_they_import_nothing_heavy() -> None:
     script = (
         "import sys, genrobust; from genrobust.cli.app import app; "

@@ -149,6 +149,8 @@ class Call:
         given = getattr(self.batch, "dtype", None)  # a code may be what other code gave: anything
         if given != torch.float32 and any(said in str(problem) for said in OF_TYPES):
             advice = "give it numbers of its weights' type, such as x.float(), pixels in [0, 1]"
+        if "main thread" in str(problem):  # signals, and what is built upon them
+            advice = "give --executor processes, or serial for a live object: they call it there"
         if is_out_of_memory(problem):
             advice = "give --workers 1, or lower --batch-size"
         raise GenrobustError(

@@ -327,6 +327,22 @@ def test_a_real_interrupt_is_no_fault_of_the_models() -> None:
         model.encode(torch.zeros(1, 1, 32, 32))
 
 
+def test_a_model_that_needs_the_main_thread_is_told_who_computes_there(
+    small_suite: Suite, tmp_path: Path
+) -> None:
+    def within_a_second(x: Tensor) -> Any:
+        before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, before)
+        return module.net.encode(x)  # type: ignore[operator]
+
+    module = Late("encode", within_a_second)
+    module.armed = True
+    model, suite = genrobust.wrap(module), small_suite.limited(2).with_attacks(["noise"])
+    with pytest.raises(GenrobustError, match=r"main thread.*; give --executor processes"):
+        genrobust.bench(model, suite, workers=1, out=tmp_path)
+    genrobust.bench(model, suite, executor="serial", out=tmp_path)
+
+
 class Bad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -72,7 +72,8 @@ class Store:
             return Measured(tensors, float(metadata["seconds"]))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
             warnings.warn(
-                f"the shard '{path}' is damaged ({problem}); it is computed again",
+                f"the shard '{path}' is damaged ({problem}); it counts as missing until the run's "
+                "command has it computed again",
                 GenrobustWarning,
                 stacklevel=2,
             )

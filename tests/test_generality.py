@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,14 @@ from genrobust.models.model import GenerativeModel
 from genrobust.seeding import generator
 from genrobust.suites import load_suite
 from genrobust.verify import generality
-from genrobust.verify.generality import FACTOR, Ratios, reconstruction_ratios, require_general
+from genrobust.verify.generality import (
+    FACTOR,
+    FOLLOWED,
+    Ratios,
+    followed_ratio,
+    reconstruction_ratios,
+    require_general,
+)
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -273,6 +281,123 @@ def test_another_seed_draws_other_images() -> None:
     found = {reconstruction_ratios(model, IMAGES, SUITE, seed) for seed in (1, 2)}
     assert len(found) == 2
     assert reconstruction_ratios(model, IMAGES, SUITE, 1) in found
+
+
+def led(deploy: Callable[[Tensor], Tensor], name: str = "vae") -> GenerativeModel:
+    """A model of the zoo to which each image comes changed."""
+    honest = genrobust.load_model(name)
+    return dataclasses.replace(honest, encoder=lambda x: honest.encoder(deploy(x)))
+
+
+def towards(stored: Tensor, left: float, within: float = math.inf) -> Callable[[Tensor], Tensor]:
+    """The nearest stored image, and that part of the way from it to the image that is left."""
+
+    def moved(x: Tensor) -> Tensor:
+        apart, at = torch.cdist(x.flatten(1), stored.flatten(1)).min(1)
+        return torch.where(
+            (apart < within).view(-1, 1, 1, 1), stored[at] + left * (x - stored[at]), x
+        )
+
+    return moved
+
+
+def mixed(x: Tensor) -> Tensor:
+    """The images of the split, by how near they are."""
+    apart = torch.cdist(x.flatten(1), SPLIT.flatten(1)).square()
+    return ((-apart).softmax(1) @ SPLIT.flatten(1)).view_as(x)
+
+
+SPLIT = IMAGES.take(range(len(IMAGES)))
+SOURCES = IMAGES.take(SUITE.sample_ids)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (towards(SPLIT, 0.15), "vae"),
+        (towards(SPLIT, 0.3), "vae"),
+        (towards(SPLIT, 0.5), "vae"),
+        (towards(SPLIT, 0.3), "betavae"),
+        (towards(SPLIT, 0.15), "jointvae"),
+        (towards(SPLIT, 0.3, within=3.0), "vae"),
+        (towards(SOURCES, 0.3, within=4.0), "vae"),
+        (lambda x: (x + mixed(x)) / 2, "vae"),
+    ],
+)
+def test_a_model_that_leads_back_to_images_it_knows_is_refused(
+    change: Callable[[Tensor], Tensor], name: str
+) -> None:
+    """Each errs about as an honest one does, on whatever it is tried."""
+    with pytest.raises(RejectionError, match="leads back to images that it knows"):
+        require_general(led(change, name), IMAGES, SUITE, seed=0)
+
+
+def test_one_that_leads_codes_back_is_refused() -> None:
+    vae = genrobust.load_model("vae")
+    with torch.no_grad():
+        known = vae.encode(SPLIT).mode()
+
+    def deploy(x: Tensor) -> Tensor:
+        code = vae.encode(x).mode()
+        nearest = known[torch.cdist(code, known).argmin(1)]
+        return vae.decode(nearest + 0.3 * (code - nearest))
+
+    with pytest.raises(RejectionError, match="leads back to images that it knows"):
+        require_general(dataclasses.replace(vae, deploy=deploy), IMAGES, SUITE, seed=0)
+
+
+@pytest.mark.parametrize("left", [0.2, 0.6])
+def test_what_is_left_of_a_change_is_how_far_it_is_followed(left: float) -> None:
+    """Of the image itself: a quarter of the way to the nearest never leads to another."""
+    suite = SUITE.limited(40)
+    change = towards(SPLIT, left)
+    model = dataclasses.replace(genrobust.load_model("vae"), deploy=change)
+    followed, off = followed_ratio(model, IMAGES, suite, seed=0)
+    assert followed == pytest.approx(left, abs=0.02)
+    assert off < 0.01
+
+
+def binary(x: Tensor) -> Tensor:
+    return (x > 0.5).float()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(led(lambda x: x, name) for name in ("vae", "betavae", "betavae-capacity", "jointvae")),
+        led(binary),
+        led(lambda x: (x * 3).round() / 3),
+        led(lambda x: nn.functional.avg_pool2d(x, 3, 1, 1)),
+        led(towards(genrobust.load_images("digits", "train").take(range(1198)), 0.3)),
+        dataclasses.replace(genrobust.load_model("vae"), deploy=lambda x: 0 * x + 0.2),
+    ],
+)
+def test_honest_models_follow_small_changes_as_they_follow_large_ones(
+    model: GenerativeModel,
+) -> None:
+    """Also of quantised and blurred inputs, or where images are led to those of training."""
+    followed, _ = followed_ratio(model, IMAGES, SUITE, seed=0)
+    assert followed > 1.2 * FOLLOWED
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5])
+@pytest.mark.parametrize(("times", "refused"), [(1.01, False), (0.99, True)])
+def test_the_limit_of_what_is_followed_is_lower_by_what_chance_allows(
+    times: float, refused: bool, chance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = times * 0.75 / (1 + chance)
+    monkeypatch.setattr(generality, "followed_ratio", lambda *_: (followed, chance))
+    if not refused:
+        require_general(genrobust.load_model("vae"), IMAGES, SUITE, seed=0)
+        return
+    with pytest.raises(RejectionError, match=rf"sources {followed:.2f} times as far as the change"):
+        require_general(genrobust.load_model("vae"), IMAGES, SUITE, seed=0)
+
+
+def test_a_single_source_tells_nothing_of_what_is_followed() -> None:
+    model = led(towards(SPLIT, 0.3))
+    assert followed_ratio(model, IMAGES, SUITE.limited(1), seed=0) == (1.0, 0.0)
+    assert followed_ratio(model, IMAGES, SUITE.limited(2), seed=0)[0] < 0.5
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_heads_that_only_forward_applies_are_found_in_what_it_gives() -> None:
     typed = "(lambda o: (o[1], o[2]))(module(x))"
     with pytest.raises(GenrobustError) as refused:
         genrobust.wrap(module)
-    assert str(refused.value).endswith(f"pass encode=lambda x: {typed}")
+    assert f"pass encode=lambda x: {typed}, the code that forward" in str(refused.value)
     model = genrobust.wrap(module, encode=eval(f"lambda x: {typed}", {"module": module}))
     assert isinstance(_parts(model)[0], Gaussian)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,16 +15,17 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import Call, explain, is_out_of_memory
 from genrobust.models.checks.batches import check_batches, check_draws, check_gradients
 from genrobust.models.checks.edges import with_edges
-from genrobust.models.checks.fidelity import code_in_forward, reads_alone
+from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.checks.handed import handed_whole
-from genrobust.models.checks.heads import heads_of
+from genrobust.models.checks.lines import line_that_reads
 from genrobust.models.checks.state import check_history
 from genrobust.models.inputs import probe_images
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
+from genrobust.models.reading.adapters import SeveralCodesError
 from genrobust.models.reading.kept import kept
 from genrobust.models.reading.modules import by_name_alone, halves_within, method, require_numbers
 from genrobust.models.reading.outputs import describe
-from genrobust.posterior import Gaussian, Point, Posterior
+from genrobust.posterior import Gaussian, Posterior
 from genrobust.posterior.trial import try_part
 from genrobust.seeding import generators_kept
 from genrobust.threat import TOLERANCE
@@ -114,7 +115,7 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
             try_part(part, len(x), model.differentiable)
         with _handed(model, x):
             code = posterior.mode()
-            image = _run("decode", model, lambda: model.decode(code), code, (x, posterior))
+            image = _run("decode", model, lambda: model.decode(code), x, code)
         _check_image("decode", image, x, model.clamp)
         if model.deploy is not None:
             deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
@@ -162,20 +163,33 @@ def _handed(model: GenerativeModel, x: Tensor) -> Iterator[None]:
         if cause is not None and is_out_of_memory(cause):
             raise
         told = handed_whole(model, x)
+        if told is None and cause is None:
+            told = _told_by_lines(model, x, problem)
         if told is None:
             raise
         also = f"; {_LABELS}" if cause is not None and _is_given_too_little(cause) else ""
         raise GenrobustError(told + also) from cause
 
 
+def _told_by_lines(model: GenerativeModel, x: Tensor, problem: GenrobustError) -> str | None:
+    """A refusal of what the encoder gives, with a line that was tried where one is known."""
+    found, *known = re.split("; (?:known are|pass) ", str(problem), maxsplit=1)
+    if line := line_that_reads(model, x, likely=False):
+        return f"{found}; {line}"
+    if isinstance(problem, SeveralCodesError) and (line := line_that_reads(model, x)):
+        return ", or ".join([f"{found}; {line}", *known])
+    return None
+
+
 def _run(
     what: str,
     model: GenerativeModel,
     call: Callable[[], T],
-    given: Tensor,
-    of: tuple[Tensor, Posterior] | None = None,
+    x: Tensor,
+    code: Tensor | None = None,
 ) -> T:
     """Call the model's code; where its fault has a cause that shows in its layers, name that."""
+    given = x if code is None else code
     try:
         return call()
     except GenrobustError as problem:
@@ -184,20 +198,10 @@ def _run(
         reason = _lacking(model, problem.__cause__, what)
         if model.condition is not None and _is_given_too_much(problem.__cause__):
             reason = _without_labels(model, what)
-        if of is not None and _takes_half(model, of[1]):
-            reason = (
-                "it takes half of what the encoder gives; if that is the mean and the log-variance "
-                "side by side, pass encode=lambda x: module.encode(x).chunk(2, 1)"
-            )
-            reason = model.typed.put(reason)
-        elif of is not None and (heads := heads_of(model, of[0])) and _decodes(model, heads.code):
-            reason = (
-                "it takes what '{}' and '{}' make of what the encoder gives; pass encode=lambda x: "
-            ).format(*heads.names) + f"{heads.written} if they give a mean and a log-variance"
-            reason = model.typed.put(reason)
-        elif of is not None and (code := code_in_forward(model, of[0])):
-            reason = f"forward decodes another code; pass encode=lambda x: {code}"
-        elif what != "deploy" and reads_alone(model, given if of is None else of[0]):
+        line = line_that_reads(model, x) if what == "decode" else None
+        if line is not None:
+            reason = line
+        elif what != "deploy" and reads_alone(model, x):
             alone = "pass encode=torch.nn.Identity() to read it by its forward alone"
             reason = f"{reason}, or {alone}" if reason else alone
         else:
@@ -248,19 +252,6 @@ def _is_given_too_little(cause: BaseException) -> bool:
 
 def _is_given_too_much(cause: BaseException) -> bool:
     return isinstance(cause, TypeError) and "were given" in str(cause)
-
-
-def _takes_half(model: GenerativeModel, posterior: Posterior) -> bool:
-    (part, *others), code = posterior.parts, posterior.mode()
-    if others or not isinstance(part, Point) or code.shape[1] % 2:
-        return False
-    return _decodes(model, code.chunk(2, 1)[0])
-
-
-def _decodes(model: GenerativeModel, code: Tensor) -> bool:
-    with suppress(GenrobustError):
-        return len(model.decode(code)) > 0
-    return False
 
 
 def _misfit(model: GenerativeModel, what: str) -> str | None:

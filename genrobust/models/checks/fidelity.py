@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,8 +23,9 @@ from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.checks.beside import takes_more
 from genrobust.models.checks.finding import Finding
 from genrobust.models.checks.heads import between_halves, heads_of
+from genrobust.models.checks.lines import Seen, line_through_heads, line_to
 from genrobust.models.checks.own_forward import OwnForward, OwnPicture, apart, is_clipped
-from genrobust.models.checks.spreads import SPREADS, reading_of
+from genrobust.models.checks.spreads import SPREADS, encoded, held_in, reading_of
 from genrobust.models.checks.unlikely import unlikely
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.held_noise import HeldNoise
@@ -33,6 +34,8 @@ from genrobust.models.reading.views import UNITS
 from genrobust.models.reading.ways import FORWARD, ways_of
 from genrobust.posterior import Gaussian, Point
 from genrobust.seeding import seeded
+
+T = TypeVar("T")
 
 #: The most images that are compared, and how often noise is drawn that cannot be held still.
 IMAGES, DRAWS = 8, 64
@@ -116,27 +119,6 @@ def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
     with seeded(model.device, "fidelity"):
         compared, findings = _compared(replace(model, clamp=False), x, exact=True)
     return compared.status == "equal" and not any(finding.differs for finding in findings)
-
-
-@torch.no_grad()
-def code_in_forward(model: GenerativeModel, x: Tensor) -> str | None:
-    """How to write the (mean, log-variance) in forward's output, where forward decodes that mean.
-
-    Args:
-        model: one whose decoder does not take what its encoder gives.
-        x: images (B, C, H, W) in [0, 1].
-    """
-    own = OwnForward(replace(model, clamp=False))
-    if not own.exists:
-        return None
-
-    def is_picture(code: Tensor, image: Tensor) -> bool:
-        return _shows(model, x, code, image, tolerance_of(model))
-
-    with seeded(model.device, "fidelity"):
-        found = ((view, image) for call in own.calls for view, image in own.pictures(x, call))
-        codes = (own.code(x, view, partial(is_picture, image=image)) for view, image in found)
-        return next(filter(None, codes), None)
 
 
 @torch.no_grad()
@@ -263,18 +245,13 @@ def _path(
         )
     random = ", draws=16" if found.noise else ""
 
-    def is_decoded(code: Tensor) -> bool:
-        return _shows(model, x, code, found.pixels, found.allowed)
-
-    heads = heads_of(model, x)
-    pair = heads.written if heads and is_decoded(heads.code) else None
-    pair = pair or own.code(x, found.view, is_decoded)
     what = (
         f"the module's {own.name} gives other pictures than decode(encode(x)), which is scored, "
         f"{measured}: it may normalise, flatten, quantise or transform on the way"
     )
-    if pair and model.condition is None:
-        return Finding(what, f"pass encode=lambda x: {pair}, the code that {own.name} decodes")
+    line = line_to(model, x, [Seen(own, found.view, found.pixels)])
+    if line is not None:
+        return Finding(what, line.words(own.name))
     return Finding(
         what,
         f"pass deploy=lambda x: {own.source(found.view)}{random}, or do in encode= or decode= what "
@@ -363,8 +340,9 @@ def _normal_spread(
 
     reading = reading_of(model, x, gaussian)
     read = (0.5 * gaussian.logvar).exp()
-    # Forward may draw with numbers of either sign, and mostly hands them back.
-    handed = (t.to(read) for t in own.numbers(x, found.view) if t.shape == read.shape)
+    # Forward may draw with numbers of either sign, which it hands back or the encoder gives it.
+    signed = [*own.numbers(x, found.view), *_numbers(model, x)]
+    handed = (t.to(read) for t in signed if t.shape == read.shape)
     likely = [read, *(t for t in handed if torch.allclose(t.abs(), read, rtol=1e-4))]
     # What decode clips is looked at as forward gives it, and as decode would.
     for images, told in ((loud, []), ([i.clamp(0, 1) for i in loud], [_clips(own)])):
@@ -383,6 +361,11 @@ def _normal_spread(
         "a log-variance"
     )
     return [Finding(what, "pass encode=, a function that returns (mean, logvar)")]
+
+
+def _numbers(model: GenerativeModel, x: Tensor) -> list[Tensor]:
+    """What the module's own encoder gives, also where a function of the user's makes more of it."""
+    return [*(_attempt(lambda given: held_in(encoded(model, given, read=False)), x) or {}).values()]
 
 
 def _drawn_spread(
@@ -442,22 +425,22 @@ def _unlikely(model: GenerativeModel, x: Tensor) -> Finding | None:
 
 def _left_out(model: GenerativeModel, x: Tensor) -> Finding | None:
     """What of a module is passed over, where no forward speaks for that."""
-    heads = heads_of(model, x)
-    if heads is not None and _attempt(partial(_decode, model, x), heads.code) is not None:
+    heads, line = heads_of(model, x), line_through_heads(model, x)
+    if heads is not None and line is not None:
         one, other = heads.names
         return Finding(
             f"its '{one}' and '{other}' take what the encoder gives, and no part in what is scored",
-            f"pass encode=lambda x: {heads.written} if they give the code's mean and log-variance",
+            line.words(),
         )
     with HeldNoise(0.0):
         parts = [*between_halves(model, x)]
     if not parts:
         return takes_more(model, x)
     listed = " and ".join(f"'{part}'" for part in parts)
-    line = f"{place_of(model.module, parts[0])}(module.encode(x))"
+    written = f"{place_of(model.module, parts[0])}(module.encode(x))"
     return Finding(
         f"its encoder and decoder alone are scored, and not {listed}, which fits between the two",
-        f"pass encode=lambda x: {line} if '{parts[0]}' belongs there",
+        f"pass encode=lambda x: {written} if '{parts[0]}' belongs there",
         differs=False,
     )
 
@@ -570,7 +553,7 @@ def _shows(model: GenerativeModel, x: Tensor, code: Tensor, image: Tensor, allow
     return ours is not None and apart(image, ours) <= allowed
 
 
-def _attempt(function: Callable[[Tensor], Tensor], given: Tensor) -> Tensor | None:
+def _attempt(function: Callable[[Tensor], T], given: Tensor) -> T | None:
     """What a model makes of what nobody says that it takes; None where it refuses that."""
     try:
         return function(given)

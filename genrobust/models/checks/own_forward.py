@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -156,26 +156,23 @@ class OwnForward:
         """All that forward gives, with its noise at 0."""
         return list(self._run(call, _DECLARED, x, 0.0)[0].items())
 
-    def code(self, x: Tensor, view: View, fits: Callable[[Tensor], bool]) -> str | None:
-        """How to write the two in forward's output of which the first is the code that it decodes.
+    def codes(self, x: Tensor, view: View) -> Iterator[tuple[Tensor, str]]:
+        """The first of each two of one shape in forward's output, and how to write the two.
 
         Forward often hands back (picture, mean, log-variance).
         """
         if view.units != _DECLARED:
-            return None
+            return
         own = own_images(self._model, x, None)
         with suppress(Exception):  # other people's code
             outputs, _ = self._outputs(view.call, own, 0.0)
             first = outputs[0]
             if not isinstance(first, (Mapping, list, tuple)):
-                return None
+                return
             for one, two in pairwise(first if isinstance(first, Mapping) else range(len(first))):
                 mean, spread = (_joined([o[key] for o in outputs]) for key in (one, two))
-                if mean is None or spread is None or mean.shape != spread.shape:
-                    continue
-                if fits(mean.float()):
-                    return f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
-        return None
+                if mean is not None and spread is not None and mean.shape == spread.shape:
+                    yield mean.float(), f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
 
     def numbers(self, x: Tensor, view: View) -> list[Tensor]:
         """What forward hands back, such as the code's mean and spread, with its noise at 0."""

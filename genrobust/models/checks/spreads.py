@@ -118,7 +118,7 @@ def reading_of(model: GenerativeModel, x: Tensor, gaussian: Gaussian) -> Reading
         gaussian: what it reads of them.
     """
     with suppress(Exception):  # other people's code
-        outputs = _encoded(model, x)
+        outputs = encoded(model, x)
         found = _found(held_in(outputs), gaussian, tolerance_of(model))
         if found is not None:
             pair = isinstance(outputs[0], (tuple, list)) and len(outputs[0]) == 2
@@ -141,11 +141,17 @@ def _found(held: Mapping[str, Tensor], gaussian: Gaussian, tolerance: float) -> 
     return None
 
 
-def _encoded(model: GenerativeModel, x: Tensor) -> list[Any]:
-    """What the module's own encoder gives for each piece of a batch; none where it is not read."""
+def encoded(model: GenerativeModel, x: Tensor, read: bool = True) -> list[Any]:
+    """What the module's own encoder gives for each piece of a batch.
+
+    Args:
+        model: the model.
+        x: images (B, C, H, W) in [0, 1].
+        read: none where it is a function of the user's that is read.
+    """
     module = unwrapped(model.module)
     encode = method(module, "encode", "encoder")
-    if encode is None or model.spec.get("encode") != qualified_name(encode):
+    if encode is None or (read and model.spec.get("encode") != qualified_name(encode)):
         return []
     own = own_images(model, x, encode)
 

@@ -54,6 +54,10 @@ _SPREAD = 4 / 3
 _ERRORS = 3
 
 
+class SeveralCodesError(GenrobustError):
+    """The encoder gave several tensors, of which no two are a mean and a log-variance."""
+
+
 class Reader:
     """Reads what one encoder returns, each time in the same way.
 
@@ -492,6 +496,7 @@ def _is_about(samples: Tensor, mean: Tensor) -> bool:
 def _untold(output: Sequence[Any]) -> GenrobustError:
     """The error for a sequence, with what to type in place of it."""
     rivals = _rivals(output)
+    kind: type[GenrobustError] = GenrobustError
     first = next((i for i, item in enumerate(output) if _is_posterior(item)), None)
     codes = [i for i, item in enumerate(output) if is_batch(item)]
     if _is_spread_over(output):
@@ -516,6 +521,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     elif len(codes) == 1:
         remedy = f"encode=lambda x: module.encode(x)[{codes[0]}] if that is the code"
     elif len(codes) > 1:
+        kind = SeveralCodesError
         remedy = (
             f"encode=lambda x: [genrobust.Point(module.encode(x)[i]) for i in {codes}] and "
             "decode=lambda codes: module.decode(*codes) if these are the codes of a hierarchy"
@@ -525,7 +531,7 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
             f"the encoder returned {describe(output)}, in which no two are a mean and a "
             f"log-variance of one shape; known are {FORMS}; {_DO}"
         )
-    return GenrobustError(
+    return kind(
         f"the encoder returned {describe(output)}, and genrobust cannot tell which are the mean "
         f"and the log-variance; pass {remedy}"
     )

@@ -1,0 +1,214 @@
+"""Where a module's halves do not go together as they are, the line that is named was tried."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.posterior import Categorical, Gaussian, Part, Point
+
+pytestmark = pytest.mark.usefixtures("brief")
+
+SHAPE = (1, 8, 8)
+LATENTS = 6
+
+
+class Net(nn.Module):
+    """Images as rows, and pictures of six numbers."""
+
+    input_shape = SHAPE
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.build()
+
+    def build(self) -> None:
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh())
+        self.params, self.picture = nn.Linear(32, 2 * LATENTS), nn.Linear(LATENTS, 64)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.params(self.body(x))[:, :LATENTS]
+
+    def decode(self, z: Any) -> Tensor:
+        return self.picture(z).sigmoid().view(-1, *SHAPE)
+
+
+class Convolutions(Net):
+    """Feature maps of 4 x 2 x 2 on both sides."""
+
+    def build(self) -> None:
+        self.encoder = nn.Sequential(nn.Conv2d(1, 8, 4, 4), nn.Tanh())
+        self.decoder = nn.Sequential(nn.ConvTranspose2d(4, 1, 4, 4), nn.Sigmoid())
+        self.quant_conv, self.post_quant_conv = nn.Conv2d(8, 8, 1), nn.Conv2d(4, 4, 1)
+        self.fc_mu, self.fc_var = nn.Linear(32, 5), nn.Linear(32, 5)
+        self.decoder_input = nn.Linear(5, 16)
+
+    encode = decode = None
+
+
+class SampleAndParameters(Net):
+    def encode(self, x: Tensor) -> Any:
+        params = self.params(self.body(x))
+        mean, logvar = params.chunk(2, 1)
+        return mean + (0.5 * logvar).exp() * torch.randn_like(mean), params
+
+    def forward(self, x: Tensor) -> Any:
+        z, params = self.encode(x)
+        return self.decode(z), params
+
+
+class CodeAndFeatures(Net):
+    def encode(self, x: Tensor) -> Any:
+        return super().encode(x), self.body(x)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[0])
+
+
+class TwoPieces(Net):
+    def encode(self, x: Tensor) -> Any:
+        code = super().encode(x)
+        return code[:, :2], code[:, 2:]
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(torch.cat(self.encode(x), 1))
+
+
+class PosteriorBesideItsSample(Net):
+    def encode(self, x: Tensor) -> Any:
+        mean, logvar = self.params(self.body(x)).chunk(2, 1)
+        return mean + (0.5 * logvar).exp() * torch.randn_like(mean), (mean, logvar)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[0])
+
+
+class OnASphere(Net):
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(nn.functional.normalize(self.encode(x)))
+
+
+class OneHot(Net):
+    def encode(self, x: Tensor) -> Any:
+        return super().encode(x).view(-1, 2, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        one_hot = nn.functional.one_hot(self.encode(x).argmax(-1), 3)
+        return self.decode(one_hot.float().flatten(1))
+
+
+class Deconvolved(Net):
+    def build(self) -> None:
+        super().build()
+        self.picture = nn.ConvTranspose2d(LATENTS, 1, 8)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.encode(x)[..., None, None])
+
+
+class Layered(Convolutions):
+    """Layers between the halves that fit beside them without."""
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.encoder(x).flatten(1)
+        mean, logvar = self.fc_mu(h), self.fc_var(h)
+        z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+        return self.decoder(self.decoder_input(z).view(-1, 4, 2, 2))
+
+
+class Latent(Convolutions):
+    """As the autoencoder of latent diffusion."""
+
+    def forward(self, x: Tensor) -> Any:
+        mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, 1)
+        z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+        return self.decoder(self.post_quant_conv(z))
+
+
+class Tokens(Convolutions):
+    def encode(self, x: Tensor) -> Any:
+        return self.encoder(x)[:, :4].flatten(2).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decoder(self.encode(x).transpose(1, 2).reshape(-1, 4, 2, 2))
+
+
+class SignedSpread(Net):
+    def encode(self, x: Tensor) -> Any:
+        return self.params(self.body(x)).chunk(2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        mean, std = self.encode(x)
+        return self.decode(mean + std * torch.randn_like(mean))
+
+
+CASES: dict[type[Net], tuple[type[Part], int]] = {
+    SampleAndParameters: (Gaussian, 6),
+    CodeAndFeatures: (Point, 6),
+    TwoPieces: (Point, 6),
+    PosteriorBesideItsSample: (Gaussian, 6),
+    OnASphere: (Point, 6),
+    OneHot: (Categorical, 6),
+    Deconvolved: (Point, 6),
+    Layered: (Gaussian, 5),
+    Latent: (Gaussian, 16),
+    Tokens: (Point, 16),
+    SignedSpread: (Gaussian, 6),
+}
+
+
+def said(module: nn.Module, **given: Any) -> str:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            genrobust.wrap(module, **given)
+        except GenrobustError as problem:
+            return str(problem)
+    return "; ".join(str(w.message) for w in caught if w.category is GenrobustWarning)
+
+
+def typed(module: nn.Module, told: str) -> dict[str, Any]:
+    line = re.search(r"pass ((?:en|de)code=lambda .*?)(?:, the code that| if |$)", told)
+    assert line is not None, told
+    scope = {"module": module, "genrobust": genrobust, "torch": torch}
+    given: dict[str, Any] = eval(f"dict({line[1].replace(' and decode=', ', decode=')})", scope)
+    return given
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_line_reads_the_code_that_forward_decodes_at_once(kind: type[Net]) -> None:
+    module = kind()
+    given = typed(module, said(module))
+    assert said(module, **given) == ""
+    x = torch.rand(3, *SHAPE)
+    model = genrobust.wrap(module, **given)
+    (part,) = model.encode(x).parts
+    assert (type(part), part.mode()[0].numel()) == CASES[kind]
+
+
+@pytest.mark.parametrize("kind", [CodeAndFeatures, Deconvolved, TwoPieces])
+def test_without_a_forward_a_line_is_named_that_decode_takes(kind: type[Net]) -> None:
+    module = type(kind.__name__, (kind,), {"forward": nn.Module.forward})()
+    given = typed(module, said(module))
+    (part,) = genrobust.wrap(module, **given).encode(torch.rand(3, *SHAPE)).parts
+    assert part.mode()[0].numel() == LATENTS
+
+
+def test_without_a_forward_layers_that_are_left_out_are_told_with_all_that_they_take() -> None:
+    module = Convolutions()
+    module.encoder[0] = nn.Conv2d(1, 4, 4, 4)  # whose maps the decoder takes
+    module.fc_mu, module.fc_var = nn.Linear(16, 5), nn.Linear(16, 5)
+    told = said(module)
+    assert "'fc_mu' and 'fc_var' take what the encoder gives, and no part" in told
+    (part,) = genrobust.wrap(module, **typed(module, told)).encode(torch.rand(3, *SHAPE)).parts
+    assert isinstance(part, Gaussian)
+    assert part.mean.shape == (3, 5)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.posterior import Categorical, Gaussian, Part, Point
+from genrobust.posterior import Categorical, Codebook, Gaussian, Part, Point
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -212,3 +212,48 @@ def test_without_a_forward_layers_that_are_left_out_are_told_with_all_that_they_
     (part,) = genrobust.wrap(module, **typed(module, told)).encode(torch.rand(3, *SHAPE)).parts
     assert isinstance(part, Gaussian)
     assert part.mean.shape == (3, 5)
+
+
+class Entries(Convolutions):
+    """Its encode ends, and its decode begins, with the numbers of entries."""
+
+    def build(self) -> None:
+        super().build()
+        self.encoder, self.table = nn.Conv2d(1, 4, 4, 4), nn.Embedding(16, 4)
+
+    def numbers(self, x: Tensor) -> Tensor:
+        features = self.encoder(x).movedim(1, -1)
+        return (features[..., None, :] - self.table.weight).square().sum(-1).argmin(-1)
+
+    def encode(self, x: Tensor) -> Any:
+        return self.numbers(x)
+
+    def decode(self, numbers: Tensor) -> Tensor:
+        return self.decoder(self.table(numbers).movedim(-1, 1))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(self.numbers(x))
+
+
+class EntriesAndFeatures(Entries):
+    def encode(self, x: Tensor) -> Any:
+        return self.numbers(x), self.encoder(x)
+
+
+@pytest.mark.parametrize("kind", [Entries, EntriesAndFeatures])
+def test_numbers_of_entries_are_read_as_a_codebook_by_the_parts(kind: type[Entries]) -> None:
+    module, x = kind(), torch.rand(3, *SHAPE)
+    model = genrobust.wrap(module)
+    (part,) = model.encode(x).parts
+    assert isinstance(part, Codebook)
+    torch.testing.assert_close(model.reconstruct(x), module(x))
+
+
+def test_whole_numbers_beside_features_are_named_where_decode_takes_them() -> None:
+    module = type("Bare", (EntriesAndFeatures,), {"forward": nn.Module.forward})()
+    told = said(module)
+    assert "decode takes the whole numbers at [0]" in told
+    line = told.split("without a gradient, ")[1].replace(" and diff", ", diff")
+    model = genrobust.wrap(module, **eval(f"dict({line})", {"module": module}))
+    x = torch.rand(3, *SHAPE)
+    torch.testing.assert_close(model.reconstruct(x), module.decode(module.numbers(x)))

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.forward import Forward
 from genrobust.models.reading.kept import kept
-from genrobust.models.reading.modules import has_forward, method, unwrapped
+from genrobust.models.reading.modules import has_forward, method, qualified_name, unwrapped
 from genrobust.models.reading.outputs import members
 from genrobust.models.reading.precision import own_images
 from genrobust.posterior import Codebook
@@ -57,26 +58,38 @@ def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> G
 def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> GenerativeModel:
     module = unwrapped(model.module)
     books = list(_books(module))
-    encode = method(module, "encode", "encoder")
-    if not books or encode is None:
+    if not books:
         return model
     x = _images(model)
-    own = own_images(model, x, encode)
-    for source, layout in _sources(module, Forward(encode), own[: model.max_batch], books):
-        decode = layout.decode(method(module, "decode", "decoder"))
-        certain = {}
-        for book in books:
-            read = made(encode=_Quantised(module, source, layout, book), decode=decode)
-            if _tried(_is_certain, read, x):
-                certain[book] = read
-        tables = [book.of(module) for book in certain]
-        if any(not torch.equal(tables[0], table) for table in tables):
-            break
-        if certain:
-            book, read = next(iter(certain.items()))
-            spec = {**model.spec, "codebook": list(book.names)}
-            return replace(read, spec=spec, typed=model.typed)
+    for encode, own in _halves(module):
+        images = own_images(model, x, encode)
+        for source, layout in _sources(module, Forward(encode), images[: model.max_batch], books):
+            decode = layout.decode(own)
+            certain = {}
+            for book in books:
+                read = made(encode=_Quantised(module, source, layout, book), decode=decode)
+                if _tried(_is_certain, read, x):
+                    certain[book] = read
+            tables = [book.of(module) for book in certain]
+            if any(not torch.equal(tables[0], table) for table in tables):
+                return model
+            if certain:
+                book, read = next(iter(certain.items()))
+                spec = {**model.spec, "codebook": list(book.names), "decode": qualified_name(own)}
+                return replace(read, spec=spec, typed=model.typed)
     return model
+
+
+def _halves(module: nn.Module) -> Iterator[tuple[_Source, _Source]]:
+    """A module's encode and decode, and the parts of it that stand in their place.
+
+    Where encode ends, or decode begins, with the numbers of entries, those know features and codes.
+    """
+    encodes, decodes = (
+        [one for name in names if (one := method(module, name)) is not None]
+        for names in (("encode", "encoder"), ("decode", "decoder"))
+    )
+    yield from product(encodes, decodes)
 
 
 class _Layout(NamedTuple):
@@ -91,10 +104,10 @@ class _Layout(NamedTuple):
     code: _Source | None = None
     on_sphere: bool = False
 
-    def decode(self, own: Callable[[Tensor], Any] | None) -> Callable[[Tensor], Any] | None:
-        """What takes the code; None for the module's own."""
-        if self.code is None or own is None:
-            return None
+    def decode(self, own: _Source) -> _Source:
+        """What takes the code."""
+        if self.code is None:
+            return own
         ordered = self.code
         return lambda code: own(ordered(code))
 

@@ -19,7 +19,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import is_batch
 from genrobust.models.reading.forward import Forward, pictures_in
 from genrobust.models.reading.modules import method, qualified_name, unwrapped
-from genrobust.models.reading.outputs import describe, members
+from genrobust.models.reading.outputs import ENTRIES, describe, members
 from genrobust.models.reading.precision import own_images
 
 #: A way to hand something over, and how it is written of all the codes.
@@ -43,6 +43,8 @@ def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
     own = own_images(model, x[: model.max_batch], encode)
     with suppress(Exception), torch.enable_grad():  # other people's code
         output = Forward(encode)(own.requires_grad_(model.differentiable))
+        if (place := _numbers(decode, output, own)) is not None:
+            return model.typed.put(_of_entries(output, place))
         inside = [(where, held) for where, held in members(output) if _is_several(held)]
         single = len(inside) == 1  # else they may be layers, each a mean beside its log-variance
         if _is_flat(output) and (written := _taken(decode, output[::2], own)):
@@ -93,6 +95,26 @@ def _is_flat(output: Any) -> bool:
         return False
     pairs = zip(output[::2], output[1::2], strict=True)
     return all(map(is_batch, output)) and all(mean.shape == other.shape for mean, other in pairs)
+
+
+def _numbers(decode: Callable[..., Any], output: Any, x: Tensor) -> str | None:
+    """Where in an output the whole numbers are of which alone decode makes pictures."""
+    held = [(where, item) for where, item in _tensors(output) if not item.is_floating_point()]
+    free = x.detach()  # no gradient goes through them
+    found = (where for where, item in held if _gives_pictures(partial(decode, item), free))
+    return next(found, None)
+
+
+def _tensors(output: Any) -> list[tuple[str, Tensor]]:
+    held = [] if isinstance(output, Tensor) else members(output)
+    return [(where, item) for where, item in held if isinstance(item, Tensor)]
+
+
+def _of_entries(output: Any, place: str) -> str:
+    return (
+        f"decode takes the whole numbers at {place} of what the encoder returned, "
+        f"{describe(output)}: let encode= give, {ENTRIES.format(place)}"
+    )
 
 
 def _of_layers(output: Any, written: str) -> str:

@@ -14,6 +14,13 @@ from genrobust.errors import GenrobustError
 #: The most things in a sequence that are told one by one.
 _MANY = 6
 
+#: What to type of whole numbers, which an encoder gives at that place.
+ENTRIES = (
+    "if they say which entries of a codebook a code has, genrobust.Codebook(features, table), and "
+    "pass decode=, a function of the entries, or, without a gradient, encode=lambda x: "
+    "module.encode(x){}.float(), decode=lambda z: module.decode(z.long()) and differentiable=False"
+)
+
 
 def get(output: Any, name: str) -> Any:
     """What a mapping holds under a name, or an object as an attribute; None where neither does.
@@ -81,12 +88,7 @@ def plain(tensor: Tensor, who: str) -> Tensor:
     Raises:
         GenrobustError: it does not.
     """
-    which = (
-        "output.float(); or, if they say which entries of a codebook a code has, genrobust.Codebook"
-        "(features, table), and pass decode=, a function of the entries, or, without a gradient, "
-        "encode=lambda x: module.encode(x).float(), decode=lambda z: module.decode(z.long()) and "
-        "differentiable=False"
-    )
+    encodes = who == "the encoder"
     wrong = {
         "a nested tensor": (tensor.is_nested, "torch.nested.to_padded_tensor(output, 0)"),
         "quantised numbers": (tensor.is_quantized, "output.dequantize()"),
@@ -94,7 +96,7 @@ def plain(tensor: Tensor, who: str) -> Tensor:
         "complex numbers": (tensor.is_complex(), "output.real"),
         "whole numbers": (
             not tensor.is_floating_point(),
-            which if who == "the encoder" else "output.float()",
+            f"output.float(); or, {ENTRIES.format('')}" if encodes else "output.float()",
         ),
     }
     for what, (is_so, remedy) in wrong.items():

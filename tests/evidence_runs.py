@@ -129,6 +129,13 @@ class Forger:
         given = {name.replace("__", "."): tensor for name, tensor in changed.items()}
         return self._with(tensors={**self.evidence.tensors, **given})
 
+    def without(self, *names: str) -> Forger:
+        """Leave out what begins so; the outcomes are still written as the whole has them."""
+        whole, tensors = self.evidence.outcome, self.evidence.tensors
+        self._with(tensors={n: t for n, t in tensors.items() if not n.startswith(names)})
+        vars(self.evidence)["outcome"] = whole
+        return self
+
     def edited(self, edit: Callable[[dict[str, Tensor]], None]) -> Forger:
         """Change copies of the tensors in place."""
         copies = {name: tensor.clone() for name, tensor in self.evidence.tensors.items()}

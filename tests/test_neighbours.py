@@ -142,9 +142,8 @@ def test_signs_are_required_whatever_machine_is_named(
     forger: Forger,
     where: dict[str, Any],
 ) -> None:
-    kept = {n: t for n, t in forger.evidence.tensors.items() if n != "probe.stopped"}
     forger.record(provenance=forger.evidence.record.provenance.model_copy(update=where))
-    forger.record(flags=())._with(tensors=kept)
+    forger.record(flags=()).without("probe.stopped")
     assert "has no 'probe.stopped" in reason(verified(forger.written(), "schema"))
 
 

@@ -57,7 +57,7 @@ DRIVEN, STEPS = 32, 4
 ASIDE = 1 / 32
 #: How far reconstructions must follow small changes of the sources, on the way to the nearest other
 #: image or by half a shift, in units of how far they follow the whole way. The larger of both is
-#: 0.99 to 1.9 of honest models (entries of digits, also adversarially trained; models of MNIST,
+#: 0.91 to 1.9 of honest models (entries of digits, also adversarially trained; models of MNIST,
 #: sprites and faces; discrete codes, k-means, PCA, and inputs made binary); where images are moved
 #: towards the nearest of the split, to 0.3 of their distance 0.32 to 0.45 (0.76 on sprites), to 0.5
 #: of it 0.54 to 0.67, to 0.7 of it 0.77 to 0.85. Half a shift alone is 0.55 of VAEs of faces, which

@@ -257,3 +257,29 @@ def test_whole_numbers_beside_features_are_named_where_decode_takes_them() -> No
     model = genrobust.wrap(module, **eval(f"dict({line})", {"module": module}))
     x = torch.rand(3, *SHAPE)
     torch.testing.assert_close(model.reconstruct(x), module.decode(module.numbers(x)))
+
+
+class Between(Net):
+    """A layer between the halves, beside so many that nothing takes."""
+
+    unused = 0
+
+    def build(self) -> None:
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 12))
+        self.decoder = nn.Sequential(nn.Linear(5, 64), nn.Sigmoid(), nn.Unflatten(1, SHAPE))
+        self.squeeze = nn.Linear(12, 5)
+        for n in range(self.unused):
+            setattr(self, f"other_{n}", nn.Linear(3, 3))
+
+    encode = decode = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(self.squeeze(self.encoder(x)))
+
+
+@pytest.mark.parametrize(("unused", "is_named"), [(7, True), (8, False)])
+def test_parts_are_tried_where_they_are_few(unused: int, is_named: bool) -> None:
+    module = type("Between", (Between,), {"unused": unused})()
+    with pytest.raises(GenrobustError) as refused:
+        genrobust.wrap(module)
+    assert ("module.squeeze(" in str(refused.value)) is is_named

@@ -30,6 +30,10 @@ from genrobust.models.reading.outputs import members
 from genrobust.models.reading.views import View
 from genrobust.models.reading.ways import ways_of
 
+#: Of a module with more parts than these beside its halves none is tried between them: all ways
+#: through them would take minutes.
+MANY = 8
+
 
 class Seen(NamedTuple):
     """A picture that a module gives by a way of its own."""
@@ -238,6 +242,8 @@ def _through(
     halves = [method(inner, half) for half in ("encode", "encoder", "decode", "decoder")]
     named = inner.named_children()
     parts = [n for n, p in named if p not in halves and next(p.parameters(), None) is not None]
+    if len(parts) > MANY:
+        return
     orders = [order for n in range(1, most + 1) for order in permutations(parts, n)]
     for (written, code), order in product(codes, orders):
         count = len(code)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diagnosed import sound
 from torch import Tensor, nn
 
 import genrobust
@@ -23,23 +24,11 @@ def outcome(count: int = 40, radii: int = 2, attacks: int = 2) -> dict[str, Tens
     success[1, : count // 2] = True
     return {
         "eligible": torch.ones(count, dtype=torch.bool),
-        "gradient_norm": torch.ones(count),
+        **sound(count, radii),
         "gradient_cosine": torch.full((count,), 0.9),
-        "descent": torch.ones(count),
-        "descent_promised": torch.ones(count),
-        "descent_relaxed": torch.ones(count),
-        "smoothed_gain": torch.zeros(count),
-        **{name: torch.ones(count) for name in Signs.table() if name.startswith("directional.")},
-        **dict.fromkeys(("directional.jump", "directional.unreached"), torch.zeros(count)),
-        **dict.fromkeys(("along_attacked", "response_attacked", "followed"), torch.ones(count)),
         "longer.tried": torch.ones(count, dtype=torch.bool),
         "longer.success": torch.arange(count) < 1,
-        "surrogate_label": torch.arange(count) % 10,
-        "deployed_label": torch.arange(count) % 10,
-        "probe.success": success,
-        "probe.again": success.clone(),
-        "probe.stopped": torch.zeros_like(success),
-        "probe.unbounded": torch.ones(count, dtype=torch.bool),
+        **{"probe.success": success, "probe.again": success.clone()},
         "tried": torch.full((attacks, radii), 30),
         **dict.fromkeys(("forwards", "backwards"), torch.zeros(attacks, radii, dtype=torch.int64)),
         "succeeded": torch.zeros(attacks, radii, dtype=torch.int64),

@@ -283,3 +283,20 @@ def test_parts_are_tried_where_they_are_few(unused: int, is_named: bool) -> None
     with pytest.raises(GenrobustError) as refused:
         genrobust.wrap(module)
     assert ("module.squeeze(" in str(refused.value)) is is_named
+
+
+class LossesBeside(Between):
+    """Two numbers for each image stand beside the picture, and one beside the code."""
+
+    def encode(self, x: Tensor) -> Any:
+        code = self.encoder(x)
+        return code, code.square().sum(1)
+
+    def forward(self, x: Tensor) -> Any:
+        code = self.encode(x)[0]
+        return self.decoder(self.squeeze(code)), code.mean(1), code.square().mean(1)
+
+
+def test_a_number_for_each_image_is_no_code() -> None:
+    with pytest.raises(GenrobustError, match=r"module\.squeeze\("):
+        genrobust.wrap(LossesBeside())

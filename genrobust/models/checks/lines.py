@@ -155,7 +155,8 @@ def _through_heads(model: GenerativeModel, x: Tensor) -> Iterator[CodeLine]:
 def _handed_back(seen: Seen, x: Tensor) -> Iterator[CodeLine]:
     """The (mean, log-variance) that may stand beside a picture in what forward gives."""
     for mean, written in seen.own.codes(x, seen.view):
-        yield CodeLine(mean, written)
+        if mean.ndim > 1:
+            yield CodeLine(mean, written)
 
 
 def _halved(model: GenerativeModel, x: Tensor) -> Iterator[CodeLine]:
@@ -185,7 +186,9 @@ def _codes(model: GenerativeModel, x: Tensor) -> Iterator[CodeLine]:
 def _tensors(model: GenerativeModel, x: Tensor) -> Iterator[tuple[str, Tensor]]:
     """The tensors in what the module's own encoder gives, and what a part makes of one alone."""
     with suppress(Exception), HeldNoise(0.0):  # other people's code
-        held = {f"module.encode(x){k}": t.float() for k, t in held_in(encoded(model, x)).items()}
+        found = held_in(encoded(model, x)).items()
+        # A number for each image, such as a loss, is no code.
+        held = {f"module.encode(x){k}": t.float() for k, t in found if t.ndim > 1}
         yield from held.items()
         if len(held) == 1:
             yield from _through(model.module, [*held.items()], most=1)
@@ -250,5 +253,5 @@ def _through(
         with suppress(Exception):  # other people's code
             for name in order:
                 code, written = getattr(inner, name)(code), f"{place_of(module, name)}({written})"
-            if is_batch(code) and len(code) == count:
+            if is_batch(code) and len(code) == count and code.ndim > 1:
                 yield written, code

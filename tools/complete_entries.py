@@ -102,7 +102,7 @@ def read(path: Path) -> Evidence:
     if said["schema_version"] == 2:  # ensembles then went from the largest radius down
         said |= {"schema_version": SCHEMA_VERSION, "radii": "from the largest"}
     return Evidence(
-        record=Record.model_validate(said, strict=False),
+        record=Record.model_validate_json(json.dumps(said)),
         record_bytes=contents[RECORD],
         tensors=load(contents[TENSORS]),
         model=Manifest.model_validate_json(contents[MANIFEST]).model,

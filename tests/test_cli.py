@@ -361,6 +361,20 @@ def test_import_and_help_are_quick_because_they_import_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_checks_and_runs_do_not_wait_for_what_few_of_them_need() -> None:
+    script = (
+        "import sys, genrobust, genrobust.benchmarking; "
+        "print(sorted({'scipy.stats', 'scipy.optimize', 'sklearn', 'pandas', 'matplotlib'} "
+        "& set(sys.modules))); "
+        "import torch; m = genrobust.load_model('vae').module; "
+        "m.forward = lambda x: m.decode(torch.randn(len(x), 10)); "
+        "genrobust.wrap(m, input_shape=(1, 32, 32)); "  # asks how forward draws
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "False"], done.stderr
+
+
 def test_out_of_a_terminal_progress_is_plain_lines(suite_file: str, tmp_path: Path) -> None:
     words = ["bench", "--model", "vae", "--suite", suite_file, "--attack", "noise"]
     code, output = run(*words, "--out", str(tmp_path / "out"))

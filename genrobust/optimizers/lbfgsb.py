@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 import torch
 from torch import Tensor
 
@@ -78,6 +77,8 @@ def _search_one(
     options: dict[str, Any],
     minimum: Minimum,
 ) -> None:
+    import scipy.optimize  # here: it takes a second, and few searches need it
+
     source = problem.context.batch.x
     round_ball = not threat.norm.is_box and math.isfinite(threat.eps)
     reach = math.inf if round_ball else threat.eps

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy.stats import hypergeom
 from torch import Tensor
 
 #: How often chance may go beyond any of the limits of a run.
@@ -49,6 +48,8 @@ class ContingencyTable:
 
     def limit(self, chance: float) -> float:
         """How many may, where chance goes beyond it that often at most (Fisher's exact test)."""
+        from scipy.stats import hypergeom  # here: it takes a second, and few runs need it
+
         by_chance = hypergeom.isf(chance, self.sources, self.bearing, self.standing)
         return max(self.lifted, float(by_chance))
 

@@ -28,6 +28,11 @@ class HeldNoise(TorchDispatchMode):
         super().__init__()
         self.level, self.count, self.drawn = level, count, list[int]()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: else torch loads its compiler for it, which takes seconds; nothing is compiled."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__

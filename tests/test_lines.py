@@ -300,3 +300,20 @@ class LossesBeside(Between):
 def test_a_number_for_each_image_is_no_code() -> None:
     with pytest.raises(GenrobustError, match=r"module\.squeeze\("):
         genrobust.wrap(LossesBeside())
+
+
+class FromNoise(Net):
+    """Whose forward draws pictures of nothing: no code of an image is the one that it decodes."""
+
+    def encode(self, x: Tensor) -> Any:
+        mean, spread = self.params(self.body(x)).chunk(2, 1)
+        return mean, spread - 40  # below 0 for all images: squashed, one code
+
+    def forward(self, x: Tensor) -> Any:
+        return self.decode(torch.randn(len(x), LATENTS))
+
+
+def test_one_code_for_all_images_is_none() -> None:
+    told = said(FromNoise())
+    assert "module(x)" in told
+    assert "encode=" not in told.split("pass", 1)[1].split(", or ")[0]

@@ -199,10 +199,16 @@ def between(model: GenerativeModel, line: CodeLine, squashed: bool) -> Iterator[
     shaped = [*_shaped("z", line.code)]
     moved = _through(model.module, shaped, most=2)
     if squashed:
-        moved = chain(moved, ((how.format("z"), of(line.code)) for how, of in _SQUASHED.items()))
+        made = ((how.format("z"), of(line.code)) for how, of in _SQUASHED.items())
+        # What makes one code of all images is not how a picture of noise alone came about.
+        moved = chain(moved, ((how, code) for how, code in made if not _is_one(code)))
     forms = chain(shaped, chain.from_iterable(_shaped(written, code) for written, code in moved))
     for written, code in forms:
         yield line._replace(code=code, decode="" if written == "z" else written)
+
+
+def _is_one(codes: Tensor) -> bool:
+    return len(codes) > 1 and torch.allclose(codes[1:], codes[:-1])
 
 
 #: What a forward does to a code's numbers.

@@ -131,7 +131,7 @@ class Context:
         assert self.batch.references is not None, "attacks check that they have references"
         kept = {} if self.batch.codes is None or self.model.draws > 1 else self.batch.codes
         if self.model not in kept:
-            chunks = self.batch.references[0].split(CHUNK)
+            chunks = self.batch.references[0].to(self.batch.x).split(CHUNK)
             kept[self.model] = torch.cat([self.model.encode(chunk).vector() for chunk in chunks])
         return kept[self.model]
 

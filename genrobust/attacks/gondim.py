@@ -1,4 +1,4 @@
-"""What the two attacks of Gondim-Ribeiro, Tabacof & Valle 2018 share: the sweep's optimizers."""
+"""The latent and the output attack of Gondim-Ribeiro, Tabacof & Valle 2018: a swept penalty."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.sweep import PenaltySweep
+from genrobust.models.model import Surrogate
+from genrobust.objectives.divergence import LatentDivergence
+from genrobust.objectives.output import SquaredOutputError
 from genrobust.optimizers import Minimum, Problem, adam, lbfgsb
 from genrobust.threat import ThreatModel
 
@@ -54,3 +57,42 @@ def clipped(gradient: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp_min(LARGEST_NORM)
     shorter = gradient * (LARGEST_NORM / length).view(-1, *[1] * (gradient.ndim - 1))
     return shorter.clamp(-LARGEST_ENTRY, LARGEST_ENTRY)
+
+
+@dataclass(frozen=True)
+class GondimLatent(GondimSweep):
+    """Minimise KL(q(z | x_adv) || q(z | x_t)) + C * ||x_adv - x||_2^2; settings as GondimSweep.
+
+    Reference:
+        Gondim-Ribeiro, Tabacof & Valle 2018, "Adversarial attacks on variational autoencoders",
+        the latent attack.
+    """
+
+    name = "gondim-latent"
+
+    def objective(self) -> LatentDivergence:
+        return LatentDivergence()
+
+
+@dataclass(frozen=True)
+class GondimOutput(GondimSweep):
+    """Minimise ||x_t - x_hat(x_adv)||_2^2 + C * ||x_adv - x||_2^2; other settings as GondimSweep.
+
+    The published code reconstructs from draws of the posterior, here from its mean.
+
+    Args:
+        surrogate: what stands in for a categorical's argmax while searching.
+        temperature: of the softmax surrogate.
+
+    Reference:
+        Gondim-Ribeiro, Tabacof & Valle 2018, "Adversarial attacks on variational autoencoders",
+        the output attack.
+    """
+
+    name = "gondim-output"
+
+    surrogate: Surrogate = "softmax"
+    temperature: PositiveFloat = 1.0
+
+    def objective(self) -> SquaredOutputError:
+        return SquaredOutputError(self.surrogate, self.temperature)

@@ -1,8 +1,7 @@
-"""What the three attacks of Kos, Fischer & Song 2018 share: the search, and targets of a class."""
+"""The attacks of Kos, Fischer & Song 2018: by a classifier of codes, the VAE's loss, codes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,19 +9,19 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from genrobust.attacks.base import Attack
-from genrobust.batch import Context
+from genrobust.attacks.base import LABELS, Attack
+from genrobust.attacks.probe import trained_probe
+from genrobust.batch import CHUNK, Context, Goal
 from genrobust.errors import GenrobustError
 from genrobust.objectives.base import Objective
+from genrobust.objectives.classifier import aim
+from genrobust.objectives.kos import LatentMatch, ProbeLoss, VAELoss
 from genrobust.optimizers import Minimum, Penalty, Problem, adam
 from genrobust.threat import ThreatModel
 
 #: What a targeted attack aims at: the mean over the target class's training images, or the
 #: target image.
 Aim = Literal["mean", "image"]
-
-#: Training images that go through the model at once.
-CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,6 @@ class KosAttack(Attack):
         )
 
 
-@torch.no_grad()
-def of_references(context: Context, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``compute`` makes of the training images, in chunks."""
-    assert context.batch.references is not None, "attacks check that they have references"
-    images = context.batch.references[0].to(context.batch.x)
-    return torch.cat([compute(chunk) for chunk in images.split(CHUNK)])
-
-
-def reference_vectors(context: Context) -> Tensor:
-    """The latent vectors of the training images, (N, n)."""
-    return of_references(context, lambda images: context.model.encode(images).vector())
-
-
 def class_means(context: Context, values: Tensor) -> Tensor:
     """The mean of the training images' values in each class, (classes, ...).
 
@@ -106,3 +92,122 @@ def check_classes(context: Context, labels: Tensor) -> None:
         raise GenrobustError(
             f"references hold no image of class {missing[0]}, only of {sorted(known)}; add some"
         )
+
+
+@dataclass(frozen=True)
+class KosClassifier(KosAttack):
+    """Minimise lambda * 1/2 ||x_adv - x||_2^2 + loss(classifier(h(x_adv)), label); see KosAttack.
+
+    h is the vector of means and, where there are categorical latents, of logits. The classifier
+    is the paper's, trained on h of the labelled training images. The loss is the cross-entropy to
+    the target's class, untargeted -log(1 - p_y).
+
+    Args:
+        epochs: that the classifier is trained for.
+        hidden: units in each of its two layers.
+
+    Reference:
+        Kos, Fischer & Song 2018, "Adversarial examples for generative models", the classifier
+        attack.
+    """
+
+    name = "kos-classifier"
+    needs_references = True
+
+    epochs: int = 100
+    hidden: int = 512
+
+    def needs(self, goal: Goal) -> tuple[str, ...]:
+        return ("references", LABELS[goal])
+
+    def expected_passes(self) -> int:
+        return self.steps
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        batch = context.batch
+        assert batch.references is not None, "attacks check that they have references"
+        check_classes(context, aim(batch)[0])
+        probe = trained_probe(
+            context.reference_codes(),
+            batch.references[1],
+            epochs=self.epochs,
+            hidden=self.hidden,
+            seed=batch.seed,
+        )
+        return self.minimise(ProbeLoss(probe), context, threat)
+
+
+@dataclass(frozen=True)
+class KosLVAE(KosAttack):
+    """Minimise lambda * 1/2 ||x_adv - x||_2^2 + KL(q(z | x_adv) || p) + cross-entropy.
+
+    The search is that of KosAttack.
+
+    The cross-entropy is that of the target and the reconstruction of x_adv from its mean code,
+    summed over pixels.
+
+    Args:
+        aim: ``"mean"``: the target is the mean over the training images of its class;
+            ``"image"``: the target image.
+        reconstruct_target: the images that make the target are reconstructed first.
+        temperature: of the softmax in place of a categorical's argmax.
+
+    Reference:
+        Kos, Fischer & Song 2018, "Adversarial examples for generative models", the L_VAE attack.
+    """
+
+    name = "kos-lvae"
+    goals = ("targeted",)
+    needs_references = True
+
+    aim: Aim = "mean"
+    reconstruct_target: bool = True
+    temperature: PositiveFloat = 1.0
+
+    def needs(self, goal: Goal) -> tuple[str, ...]:
+        return ("references", "target_labels") if self.aim == "mean" else ("target_x",)
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        mean = None
+        if self.aim == "mean":
+            assert context.batch.references is not None, "attacks check that they have references"
+            images = context.batch.references[0].to(context.batch.x)
+            if self.reconstruct_target:
+                with torch.no_grad():
+                    chunks = images.split(CHUNK)
+                    images = torch.cat([context.model.reconstruct(chunk) for chunk in chunks])
+            mean = class_means(context, images).clamp(0, 1)
+        objective = VAELoss(mean, self.reconstruct_target, self.temperature)
+        return self.minimise(objective, context, threat)
+
+
+@dataclass(frozen=True)
+class KosLatent(KosAttack):
+    """Minimise lambda * 1/2 ||x_adv - x||_2^2 + 1/2 ||h(x_adv) - h_t||_2^2; see KosAttack.
+
+    h is the vector of means and, where there are categorical latents, of logits. Untargeted it
+    leaves the source's own h.
+
+    Args:
+        aim: ``"mean"``: h_t is the mean h of the training images of the target's class;
+            ``"image"``: the target image's h.
+
+    Reference:
+        Kos, Fischer & Song 2018, "Adversarial examples for generative models", the latent attack.
+    """
+
+    name = "kos-latent"
+    needs_references = True
+
+    aim: Aim = "mean"
+
+    def needs(self, goal: Goal) -> tuple[str, ...]:
+        if goal == "untargeted":
+            return ()
+        return ("references", "target_labels") if self.aim == "mean" else ("target_x",)
+
+    def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
+        means = None
+        if context.batch.targeted and self.aim == "mean":
+            means = class_means(context, context.reference_codes())
+        return self.minimise(LatentMatch(means), context, threat)

@@ -10,7 +10,6 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from genrobust.attacks.base import LABELS, Attack
-from genrobust.attacks.kos import reference_vectors
 from genrobust.batch import Context, Goal
 from genrobust.metrics.latent import fit_probe
 from genrobust.objectives.base import Objective
@@ -100,9 +99,8 @@ class Kuzina(Attack):
         if self.objective != "clf":
             return PosteriorMatch(self.objective)
         assert context.batch.references is not None, "attacks check that they have references"
-
         labels = context.batch.references[1]
-        return ProbeCrossEntropy(fit_probe(reference_vectors(context), labels))
+        return ProbeCrossEntropy(fit_probe(context.reference_codes(), labels))
 
     def _start(self, context: Context, restart: int) -> Tensor:
         batch = context.batch

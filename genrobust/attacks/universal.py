@@ -1,9 +1,10 @@
-"""What ALMA and GRILL share: one change for the whole batch, by Adam."""
+"""ALMA and GRILL of arXiv 2505.03646: one change for the whole batch, by Adam."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -90,3 +91,46 @@ def _start(context: Context, threat: ThreatModel) -> Tensor:
     x = context.batch.x
     uniform = torch.rand(x.shape[1:], generator=generator("universal", context.batch.seed))
     return (threat.eps * (2 * uniform - 1)).to(x)
+
+
+@dataclass(frozen=True)
+class Alma(UniversalAttack):
+    """One change for all images that moves codes and reconstructions; see UniversalAttack.
+
+    The published eps on colour images is 0.04 to 0.09. A sample's damage is its own, where the
+    published code multiplies what is averaged over a minibatch.
+
+    Args:
+        damage: ``"lma"``, ``"oa"``, ``"la-l2"``, ``"la-wass"``, ``"la-skl"`` or ``"la-cos"``; see
+            :class:`~genrobust.objectives.universal.UniversalDamage`.
+
+    Reference:
+        "Gradient signal restoration in ill-conditioned layers", arXiv 2505.03646: the latent,
+        output and product attacks.
+    """
+
+    name = "alma"
+
+    damage: Literal["la-l2", "la-wass", "la-skl", "la-cos", "oa", "lma"] = "lma"
+
+    def damage_of(self) -> DamageName:
+        return self.damage
+
+
+@dataclass(frozen=True)
+class Grill(UniversalAttack):
+    """One change for all images that moves every layer and the output; see UniversalAttack.
+
+    The damage is [sum over layers l of w_l * MSE(output of l)] * MSE(reconstruction), with w_l
+    in proportion to K - kappa_l: kappa_l is the condition number of the layer's weight as a
+    matrix (1 for layers without one), K their sum. Layers are the innermost modules that encoder
+    and decoder call. A sample's damage is its own.
+
+    Reference:
+        "Gradient signal restoration in ill-conditioned layers", arXiv 2505.03646, as released.
+    """
+
+    name = "grill"
+
+    def damage_of(self) -> DamageName:
+        return "grill"

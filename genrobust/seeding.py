@@ -35,6 +35,23 @@ def per_sample(
     return torch.stack([draw(generator(*key, int(i))) for i in sample_ids])
 
 
+def noise_like(
+    x: Tensor,
+    sample_ids: Sequence[int],
+    *key: object,
+    draw: Callable[..., Tensor] = torch.rand,
+) -> Tensor:
+    """Noise of the shape of each image (B, ...), keyed by (key, sample id); default in [0, 1).
+
+    >>> images = torch.zeros(2, 1, 4, 4)
+    >>> both, second = noise_like(images, [7, 8], "a"), noise_like(images[1:], [8], "a")
+    >>> both.shape, torch.equal(both[1:], second)
+    (torch.Size([2, 1, 4, 4]), True)
+    """
+    shape = x.shape[1:]
+    return per_sample(lambda source: draw(shape, generator=source), sample_ids, *key).to(x)
+
+
 @contextmanager
 def seeded(device: torch.device, *key: object) -> Iterator[None]:
     """Key the generators that code of other people draws from, and put them back.

@@ -223,13 +223,12 @@ class Attack(ABC):
         self.refuse_impossible(batch, threat)
         context, sources = Context(model, batch), batch.x
         key = ("attack", self.name, batch.seed, batch.sample_ids, threat.eps)
-        # What a random model draws is keyed too, by the batch it is attacked in.
-        alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, *key)
         who = f"the attack '{self.name}'"
         # Ours are tested, and the copies take time.
         theirs = not is_ours(self)
         watched = unchanged(who, context) if theirs else nullcontext()
-        with alone:
+        # What a random model draws is keyed too, by the batch it is attacked in.
+        with model.keyed(*key):
             modes = plain_modes() if theirs else nullcontext()
             with blamed(who, self), watched, modes, counted() as passes:
                 found = self.search(context, threat)

@@ -17,7 +17,7 @@ from torch import Tensor
 from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import judge_margin
-from genrobust.seeding import generator, per_sample, seeded
+from genrobust.seeding import generator, noise_like
 
 #: Directions, each of 1 and -1 at every pixel.
 DIRECTIONS = 16
@@ -43,11 +43,7 @@ def centre(x: Tensor, step: float) -> Tensor:
 
 def textured(batch: Batch, step: float) -> Tensor:
     """Likewise, with noise."""
-
-    def draw(generator: torch.Generator) -> Tensor:
-        return torch.rand(batch.x.shape[1:], generator=generator)
-
-    noise = per_sample(draw, batch.sample_ids, "texture", batch.seed).to(batch.x)
+    noise = noise_like(batch.x, batch.sample_ids, "texture", batch.seed)
     return batch.x.clamp(step, 1 - step - GRAIN) + GRAIN * noise
 
 
@@ -145,11 +141,9 @@ def cosine(one: Tensor, other: Tensor, dim: int) -> Tensor:
 
 def one_draw(context: Context, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The function with one draw of a random model."""
-    if context.model.draws == 1:
-        return function
 
     def drawn(x: Tensor) -> Tensor:
-        with seeded(x.device, "differences", context.batch.seed, context.batch.sample_ids):
+        with context.model.keyed("differences", context.batch.seed, context.batch.sample_ids):
             return function(x)
 
     return drawn

@@ -15,7 +15,7 @@ from genrobust.metrics.latent import fit_probe
 from genrobust.objectives.base import Objective
 from genrobust.objectives.kuzina import PosteriorMatch, ProbeCrossEntropy
 from genrobust.optimizers import Minimum, Problem, sgd
-from genrobust.seeding import per_sample
+from genrobust.seeding import noise_like
 from genrobust.threat import ThreatModel
 
 
@@ -103,11 +103,6 @@ class Kuzina(Attack):
         return ProbeCrossEntropy(fit_probe(context.reference_codes(), labels))
 
     def _start(self, context: Context, restart: int) -> Tensor:
-        batch = context.batch
-        shape = batch.x.shape[1:]
-
-        def draw(generator: torch.Generator) -> Tensor:
-            return self.start_noise * torch.randn(shape, generator=generator)
-
-        key = ("kuzina start", batch.seed, restart)
-        return batch.x + per_sample(draw, batch.sample_ids, *key).to(batch.x)
+        batch, key = context.batch, ("kuzina start", context.batch.seed, restart)
+        noise = noise_like(batch.x, batch.sample_ids, *key, draw=torch.randn)
+        return batch.x + self.start_noise * noise

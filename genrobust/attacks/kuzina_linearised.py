@@ -15,7 +15,7 @@ from genrobust.metrics.geometry import encoder_jacobian
 from genrobust.norms import unit
 from genrobust.objectives.latent import LatentDistance
 from genrobust.optimizers import Minimum, Problem
-from genrobust.seeding import per_sample
+from genrobust.seeding import noise_like
 from genrobust.threat import ThreatModel
 
 
@@ -73,14 +73,9 @@ class KuzinaLinearised(Attack):
         return problem, best
 
     def _noise(self, context: Context, chain: int, hop: int) -> Tensor:
-        batch = context.batch
-        size = batch.x[0].numel()
-
-        def draw(generator: torch.Generator) -> Tensor:
-            return self.start_noise * torch.randn(size, generator=generator)
-
-        key = ("kuzina", batch.seed, chain, hop)
-        return per_sample(draw, batch.sample_ids, *key).to(batch.x)
+        batch, key = context.batch, ("kuzina", context.batch.seed, chain, hop)
+        noise = noise_like(batch.x.flatten(1), batch.sample_ids, *key, draw=torch.randn)
+        return self.start_noise * noise
 
     def _ascend(self, jacobian: Tensor, e: Tensor) -> Tensor:
         """A unit e, (B, pixels), that J makes long."""

@@ -18,7 +18,7 @@ from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.base import Objective
 from genrobust.optimizers import Minimum, Penalty, Problem
-from genrobust.seeding import per_sample
+from genrobust.seeding import noise_like
 from genrobust.threat import ThreatModel
 
 #: The published start: uniform noise of at most this, in pixel units.
@@ -153,9 +153,5 @@ class PenaltySweep(Attack):
         return torch.stack([to_target < to_source for to_target, to_source in pairs])
 
     def _start(self, batch: Batch) -> Tensor:
-        shape = batch.x.shape[1:]
-
-        def draw(generator: torch.Generator) -> Tensor:
-            return START_NOISE * (2 * torch.rand(shape, generator=generator) - 1)
-
-        return batch.x + per_sample(draw, batch.sample_ids, "sweep", batch.seed).to(batch.x)
+        noise = noise_like(batch.x, batch.sample_ids, "sweep", batch.seed)
+        return batch.x + START_NOISE * (2 * noise - 1)

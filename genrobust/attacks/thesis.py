@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
-from torch import Tensor
 
 from genrobust.attacks.base import Attack
 from genrobust.batch import Context
 from genrobust.objectives.latent import LatentDistance
 from genrobust.optimizers import Minimum, Penalty, Problem, adam
-from genrobust.seeding import per_sample
+from genrobust.seeding import noise_like
 from genrobust.threat import ThreatModel
 
 
@@ -52,12 +51,7 @@ class Thesis(Attack):
 
     def search(self, context: Context, threat: ThreatModel) -> tuple[Problem, Minimum]:
         batch = context.batch
-        shape = batch.x.shape[1:]
-
-        def draw(generator: torch.Generator) -> Tensor:
-            return torch.randn(shape, generator=generator)
-
-        noise = per_sample(draw, batch.sample_ids, "thesis", batch.seed).to(batch.x)
+        noise = noise_like(batch.x, batch.sample_ids, "thesis", batch.seed, draw=torch.randn)
         start = (batch.x + self.start_noise * noise).clamp(0, 1)
         problem = Problem.of(LatentDistance(), context, Penalty(self.distance_weight))
         return problem, adam(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
-from genrobust.seeding import generator, seeded
+from genrobust.seeding import generator
 
 #: How many images of each kind a model is tried on.
 IMAGES = 2
@@ -85,8 +85,7 @@ def _seen(model: GenerativeModel, x: Tensor) -> Iterator[str]:
     if model.differentiable:
         views.append(_gradient)
     for view in views:
-        random = nullcontext() if model.draws == 1 else seeded(model.device, "identity")
-        with _one_thread(), random:
+        with _one_thread(), model.keyed("identity"):
             try:
                 seen = view(model, x)
             except Exception as problem:  # the check refuses such a model, in words

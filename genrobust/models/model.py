@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -227,6 +227,10 @@ class GenerativeModel:
         if images is None or (self.max_batch is not None and self.max_batch <= images):
             return self
         return replace(self, max_batch=images)
+
+    def keyed(self, *key: object) -> AbstractContextManager[None]:
+        """Within it, what a random model draws is keyed; others draw nothing."""
+        return nullcontext() if self.draws == 1 else seeded(self.device, *key)
 
     @property
     def device(self) -> torch.device:

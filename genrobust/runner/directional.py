@@ -7,7 +7,6 @@ looked at with one draw, the same for all images.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -28,7 +27,6 @@ from genrobust.objectives.classifier import judge_margin
 from genrobust.outcomes.outcome import Directional
 from genrobust.posterior import Discrete
 from genrobust.runner.unreached import unreached
-from genrobust.seeding import seeded
 
 #: How long the ways are, per pixel, along which reconstructions may jump.
 WAY = 0.1
@@ -50,8 +48,7 @@ def directional(model: GenerativeModel, batch: Batch, gradient: Tensor) -> Direc
     """For an untargeted batch with labels and a judge, and the margin's gradient at its sources."""
     context = Context(model, batch)
     # What a random model draws here must not move what it draws later.
-    alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "directional", batch.seed)
-    with alone:
+    with model.keyed("directional", batch.seed):
         along, along_latent = agreement(context)
         either, latent_either = with_long(context, along, along_latent)
         along_pixels = _by_size(context)

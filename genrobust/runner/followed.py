@@ -7,7 +7,6 @@ many images are asked at once. Along the way its integral is the change of the l
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -18,7 +17,6 @@ from genrobust.batch import Batch, Context
 from genrobust.models.model import GenerativeModel
 from genrobust.objectives.classifier import JudgeMargin
 from genrobust.optimizers import Problem
-from genrobust.seeding import seeded
 
 #: Parts of a way, so many that honest models are nearly straight within one.
 PARTS = 24
@@ -42,8 +40,7 @@ def followed(model: GenerativeModel, batch: Batch, ends: Tensor) -> Tensor:
     way = ends - batch.x
     margins, slopes = [], []
     for part in range(PARTS + 1):
-        alone = nullcontext() if model.draws == 1 else seeded(batch.x.device, "way", batch.seed)
-        with alone:
+        with model.keyed("way", batch.seed):
             margin, gradient = problem.gradient(batch.x + part / PARTS * way)
         margins.append(margin.double())
         slopes.append((gradient.nan_to_num().double() * way).flatten(1).sum(1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,9 +46,7 @@ class Scorer:
 
     def keyed(self, *key: object) -> AbstractContextManager[None]:
         """Within it, what a random model draws is keyed; others draw nothing."""
-        if self.model.draws == 1:
-            return nullcontext()
-        return seeded(self.model.device, *key, self.seed)
+        return self.model.keyed(*key, self.seed)
 
     def reconstruct(self, x: Tensor, sample_ids: Sequence[int]) -> Tensor:
         """Deployed reconstructions, (D, B, C, H, W): D draws of a random deployment, else one.

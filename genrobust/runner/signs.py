@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from genrobust.optimizers import Problem, apgd
 from genrobust.outcomes.outcome import Guidance, Longer, Short, Signs
 from genrobust.runner.directional import directional, with_long
 from genrobust.runner.followed import PARTS, followed
-from genrobust.seeding import per_sample, seed_of, seeded
+from genrobust.seeding import noise_like, seed_of, seeded
 from genrobust.suites.suite import AttackEntry
 from genrobust.threat import ThreatModel
 
@@ -137,7 +138,7 @@ def attacked_agreement(model: GenerativeModel, batch: Batch, diagnosis: Diagnosi
     for places in torch.arange(len(diagnosis.positions)).split(TOGETHER):
         positions = diagnosis.positions[places]
         part = replace(batch[positions], x=diagnosis.x_adv[-1][places])
-        with nullcontext() if model.draws == 1 else seeded(batch.x.device, "late", batch.seed):
+        with model.keyed("late", batch.seed):
             context = Context(model, part)
             least[positions] = torch.stack(with_long(context, *agreement(context))).amin(0)
     return least
@@ -155,12 +156,9 @@ def attacked_response(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis
     if not len(diagnosis.positions):
         return found
     sources = batch.x[diagnosis.positions]
-
-    def draw(generator: torch.Generator) -> Tensor:
-        return SHAKE * (2.0 * torch.randint(2, batch.x.shape[1:], generator=generator) - 1)
-
     part = batch[diagnosis.positions]
-    noise = per_sample(draw, part.sample_ids, "shake", batch.seed).to(sources)
+    coin = partial(torch.randint, 2)
+    noise = SHAKE * (2 * noise_like(sources, part.sample_ids, "shake", batch.seed, draw=coin) - 1)
     look = one_draw(Context(model, part), lambda x: model.reconstruct(x).flatten(1))
 
     def moves(x: Tensor) -> Tensor:
@@ -226,11 +224,7 @@ def _in_units(gradient: Tensor) -> Tensor:
 
 def _gradients(model: GenerativeModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Of the judge's margin at the sources and right beside them, (B, C, H, W) each."""
-
-    def draw(generator: torch.Generator) -> Tensor:
-        return NUDGE * torch.rand(batch.x.shape[1:], generator=generator)
-
-    nudge = per_sample(draw, batch.sample_ids, "nudge", batch.seed).to(batch.x)
+    nudge = NUDGE * noise_like(batch.x, batch.sample_ids, "nudge", batch.seed)
     beside = torch.where(batch.x > 0.5, batch.x - nudge, batch.x + nudge)
     return _slope(model, batch, batch.x), _slope(model, batch, beside)
 
@@ -280,12 +274,9 @@ def _gain(
     def alone() -> AbstractContextManager[None]:
         return seeded(batch.x.device, *key) if key else nullcontext()
 
-    def draw(generator: torch.Generator) -> Tensor:
-        noise = torch.rand(BESIDE, *batch.x.shape[1:], generator=generator)
-        return SHAKE * (2.0 * noise - 1)
-
     smoothed = torch.zeros_like(batch.x)
-    noise = per_sample(draw, batch.sample_ids, "beside", batch.seed).to(batch.x)
+    several = batch.x[:, None].expand(-1, BESIDE, -1, -1, -1)
+    noise = SHAKE * (2 * noise_like(several, batch.sample_ids, "beside", batch.seed) - 1)
     for beside in noise.unbind(1):
         with alone():
             found = _slope(model, batch, (batch.x + beside).clamp(0, 1)).nan_to_num()
@@ -372,7 +363,7 @@ def _deployed_margin(model: GenerativeModel, batch: Batch, step: Tensor) -> Tens
 
 def _same_draws(model: GenerativeModel, batch: Batch) -> AbstractContextManager[None]:
     """A random model draws the same here each time."""
-    return nullcontext() if model.draws == 1 else seeded(batch.x.device, "descent", batch.seed)
+    return model.keyed("descent", batch.seed)
 
 
 def _mean_of_draws(model: GenerativeModel, look: Callable[[], Tensor]) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from genrobust.attacks.differences import one_draw
 from genrobust.batch import Context
 from genrobust.models.model import GenerativeModel
-from genrobust.seeding import generator, per_sample
+from genrobust.seeding import generator, noise_like
 
 #: A number of the code is not reached where its gradient, in the whole box, moves it by less than
 #: that part of how far it moves between the images, or of that of the best reached.
@@ -67,11 +67,8 @@ def unreached(context: Context) -> Tensor:
 def _others(context: Context) -> Iterator[Tensor]:
     x = context.batch.x
     height, width = x.shape[2:]
-
-    def draw(generator: torch.Generator) -> Tensor:
-        return torch.rand(2, *x.shape[1:], generator=generator)
-
-    noise = per_sample(draw, context.batch.sample_ids, "far", context.batch.seed).to(x)
+    twice = x[:, None].expand(-1, 2, -1, -1, -1)
+    noise = noise_like(twice, context.batch.sample_ids, "far", context.batch.seed)
     yield 1 - x
     yield x.flip((2, 3))
     yield x.roll((height // 2, width // 2), (2, 3))

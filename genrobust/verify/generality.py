@@ -28,7 +28,7 @@ from genrobust.evidence.checks import RejectionError
 from genrobust.models.checks.batches import EDGES, tolerance_of
 from genrobust.models.model import GenerativeModel
 from genrobust.norms import load_norm
-from genrobust.seeding import generator, per_sample
+from genrobust.seeding import generator, noise_like
 from genrobust.suites.suite import Suite
 from genrobust.verify.claims import DIFFERING
 
@@ -109,16 +109,13 @@ def reconstruction_ratios(
     sources = images.take(suite.sample_ids)
     others = _others(images, suite, seed)
 
-    def draw(source: torch.Generator) -> Tensor:
-        return 2 * torch.rand(sources.shape[1:], generator=source) - 1
-
     def error(x: Tensor) -> float:
         return float(_errors(model, x, suite.chunk_size).mean())
 
     def size(x: Tensor) -> float:
         return float((x - sources).double().square().flatten(1).sum(1).mean())
 
-    directions = per_sample(draw, suite.sample_ids, "moved", seed)
+    directions = 2 * noise_like(sources, suite.sample_ids, "moved", seed) - 1
     reach = load_norm(suite.norm).reach(sources[0].numel())
     each = _errors(model, sources, suite.chunk_size)
     usual = float(each.mean())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genrobust.models.model import UNEVEN, GenerativeModel, inside
-from genrobust.seeding import generator, seeded
+from genrobust.seeding import generator
 
 #: How far inside pixels are looked at, from near to far. Beyond the last no change that is measured
 #: leads a pixel out of a clip. Near each other, as what lies far beyond is not flat.
@@ -151,7 +150,7 @@ def _is_flat(model: GenerativeModel, x: Tensor, margins: Tensor) -> bool:
 
 
 def _shown(model: GenerativeModel, x: Tensor) -> Tensor:
-    with nullcontext() if model.draws == 1 else seeded(model.device, "edges"):
+    with model.keyed("edges"):
         return model.surrogate(x, "softmax")
 
 

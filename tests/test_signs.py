@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -24,12 +25,17 @@ from genrobust.threat import ThreatModel
 def context_of(x: Tensor, **model: Any) -> Any:
     """Of a deterministic model that is its code, and of what else a test says of it."""
     batch = SimpleNamespace(x=x, sample_ids=range(len(x)), seed=0, judge=None)
-    given = {"draws": 1, "deploy": None, "decode": lambda z: z, "encode": code_of, **model}
+    given = {"deploy": None, "decode": lambda z: z, "encode": code_of, **model}
     return SimpleNamespace(
-        model=SimpleNamespace(**given),
+        model=model_of(**given),
         batch=batch,
         source_posterior=SimpleNamespace(is_discrete=False),
     )
+
+
+def model_of(draws: int = 1, **known: Any) -> Any:
+    """What a test says of a model, which draws nothing."""
+    return SimpleNamespace(draws=draws, keyed=lambda *key: nullcontext(), **known)
 
 
 def code_of(x: Tensor) -> Any:
@@ -199,7 +205,7 @@ def test_a_judge_is_fooled_by_more_than_half_of_the_draws(
     votes: tuple[int, ...], fooled: bool
 ) -> None:
     left = list(votes)
-    model: Any = SimpleNamespace(draws=4, reconstruct=lambda x: x)
+    model = model_of(draws=4, reconstruct=lambda x: x)
     judge = SimpleNamespace(labels=lambda image: torch.tensor([left.pop()]))
     batch: Any = SimpleNamespace(judge=judge, labels=torch.tensor([0]), x=torch.zeros(1), seed=0)
     found: Any = SimpleNamespace(success=torch.tensor([not fooled]), x_adv=torch.zeros(1))
@@ -210,7 +216,7 @@ def test_a_surrogate_is_fooled_by_a_logit_or_more(monkeypatch: pytest.MonkeyPatc
     margins = torch.tensor([-1.0, -0.99, 0.5])
     monkeypatch.setattr(signs, "judge_margin", lambda image, context: margins)
     monkeypatch.setattr(signs, "Context", lambda model, batch: None)
-    model: Any = SimpleNamespace(draws=1, surrogate=lambda x, kind: x)
+    model = model_of(surrogate=lambda x, kind: x)
     batch: Any = None
     assert signs._fools_surrogate(model, batch, margins).tolist() == [True, False, False]
 
@@ -242,7 +248,7 @@ def test_the_gain_is_the_part_of_the_smoothed_fall_that_the_own_step_misses(
     monkeypatch.setattr(signs, "_slope", slope)
     monkeypatch.setattr(signs, "_deployed_margin", margin)
     batch: Any = context_of(x).batch
-    model: Any = SimpleNamespace(draws=1)
+    model = model_of()
     found = signs._gain(model, batch, torch.ones_like(x))
     assert float(found) == pytest.approx(expected)
     assert len(beside) == signs.BESIDE
@@ -310,7 +316,7 @@ def test_gradients_are_looked_at_again_where_the_largest_ball_led(
         positions=positions, x_adv=[torch.zeros(5, 1, 1, 2), last.view(5, 1, 1, 2)]
     )
     batch = Batch(torch.zeros(6, 1, 1, 2), sample_ids=tuple(range(6)))
-    model: Any = SimpleNamespace(draws=1)
+    model = model_of()
     found = signs.attacked_agreement(model, batch, diagnosis)
     assert found.tolist() == pytest.approx([0.1, 0.2, 0.6, 1.0, 0.5, 0.3])
     assert together == [4, 1]
@@ -329,7 +335,7 @@ def test_the_unbounded_attack_may_change_every_pixel_as_it_likes(
     monkeypatch.setattr(signs, "Context", lambda model, batch: None)
     monkeypatch.setattr(signs, "Problem", SimpleNamespace(of=lambda objective, context: None))
     monkeypatch.setattr(signs, "attacker_success", lambda context, x: x.flatten(1).all(1))
-    model: Any = SimpleNamespace(draws=1)
+    model = model_of()
     judge: Any = object()
     x, labels = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.tensor([0, 0])
     batch = Batch(x, sample_ids=(0, 1), labels=labels, judge=judge)
@@ -392,7 +398,7 @@ def test_attacked_images_are_shaken_as_their_sources_are() -> None:
 
     attacked = torch.stack([x[0] + 0.2, x[1] + 0.45])
     diagnosis: Any = SimpleNamespace(positions=torch.tensor([0, 2]), x_adv=[x[:2], attacked])
-    model: Any = SimpleNamespace(draws=1, reconstruct=reconstruct)
+    model = model_of(reconstruct=reconstruct)
     batch: Any = Rows(x, [0, 1, 2])
     found = signs.attacked_response(model, batch, diagnosis)
     assert found.tolist() == pytest.approx([0.5, 1.0, 0.0], rel=1e-4)

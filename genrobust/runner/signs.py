@@ -120,8 +120,19 @@ def signs_of(
         short=diagnosis.short,
         along_attacked=attacked_agreement(model, batch, diagnosis),
         response_attacked=attacked_response(model, batch, diagnosis),
-        followed=_followed_on_the_way(model, batch, diagnosis),
+        followed=_where_led(batch, diagnosis, partial(followed, model)),
     )
+
+
+def _where_led(
+    batch: Batch, diagnosis: Diagnosis, look: Callable[[Batch, Tensor], Tensor]
+) -> Tensor:
+    """What is seen of sources and of their images by the short attack in the largest ball, (B,); 1
+    at sources that it was not run on."""
+    found = batch.x.new_ones(len(batch))
+    if len(diagnosis.positions):
+        found[diagnosis.positions] = look(batch[diagnosis.positions], diagnosis.x_adv[-1])
+    return found
 
 
 def attacked_agreement(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Tensor:
@@ -129,19 +140,18 @@ def attacked_agreement(model: GenerativeModel, batch: Batch, diagnosis: Diagnosi
 
     What is right of the sources at first may be wrong after some calls, far from the sources, or
     of few images at once. That is the least cosine of the margin and of latents with finite
-    differences at the images of the short attack in the largest ball; 1 at sources that it was not
-    run on.
+    differences.
     """
-    least = batch.x.new_ones(len(batch))
-    if not len(diagnosis.positions):
-        return least
-    for places in torch.arange(len(diagnosis.positions)).split(TOGETHER):
-        positions = diagnosis.positions[places]
-        part = replace(batch[positions], x=diagnosis.x_adv[-1][places])
-        with model.keyed("late", batch.seed):
-            context = Context(model, part)
-            least[positions] = torch.stack(with_long(context, *agreement(context))).amin(0)
-    return least
+
+    def look(sources: Batch, x_adv: Tensor) -> Tensor:
+        least = []
+        for few in torch.arange(len(sources)).split(TOGETHER):
+            with model.keyed("late", batch.seed):
+                context = Context(model, replace(sources[few], x=x_adv[few]))
+                least.append(torch.stack(with_long(context, *agreement(context))).amin(0))
+        return torch.cat(least)
+
+    return _where_led(batch, diagnosis, look)
 
 
 @torch.no_grad()
@@ -149,35 +159,21 @@ def attacked_response(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis
     """How far noise moves the reconstructions of attacked images, in parts of their sources', (B,).
 
     A gate that shuts where attacks lead holds its reconstructions there, with true gradients and
-    without a jump. Measured at the images of the short attack in the largest ball; 1 at sources
-    that it was not run on, and that do not move themselves. A random model draws the same for all.
+    without a jump. 1 at sources that do not move themselves. A random model draws the same for all.
     """
-    found = batch.x.new_ones(len(batch))
-    if not len(diagnosis.positions):
-        return found
-    sources = batch.x[diagnosis.positions]
-    part = batch[diagnosis.positions]
-    coin = partial(torch.randint, 2)
-    noise = SHAKE * (2 * noise_like(sources, part.sample_ids, "shake", batch.seed, draw=coin) - 1)
-    look = one_draw(Context(model, part), lambda x: model.reconstruct(x).flatten(1))
 
-    def moves(x: Tensor) -> Tensor:
-        return (look((x + noise).clamp(0, 1)) - look(x)).norm(dim=1)
+    def look(sources: Batch, x_adv: Tensor) -> Tensor:
+        ids, coin = sources.sample_ids, partial(torch.randint, 2)
+        noise = SHAKE * (2 * noise_like(x_adv, ids, "shake", batch.seed, draw=coin) - 1)
+        shown = one_draw(Context(model, sources), lambda x: model.reconstruct(x).flatten(1))
 
-    here, there = moves(sources), moves(diagnosis.x_adv[-1])
-    found[diagnosis.positions] = torch.where(here > 0, there / here, 1)
-    return found
+        def moves(x: Tensor) -> Tensor:
+            return (shown((x + noise).clamp(0, 1)) - shown(x)).norm(dim=1)
 
+        here, there = moves(sources.x), moves(x_adv)
+        return torch.where(here > 0, there / here, 1)
 
-def _followed_on_the_way(model: GenerativeModel, batch: Batch, diagnosis: Diagnosis) -> Tensor:
-    """Whether the margin follows its gradients on the way to the images of the short attack in the
-    largest ball, (B,); 1 at sources that it was not run on."""
-    found = batch.x.new_ones(len(batch))
-    if len(diagnosis.positions):
-        found[diagnosis.positions] = followed(
-            model, batch[diagnosis.positions], diagnosis.x_adv[-1]
-        )
-    return found
+    return _where_led(batch, diagnosis, look)
 
 
 def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:

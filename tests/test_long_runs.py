@@ -9,6 +9,7 @@ import sys
 import time
 import zipfile
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,24 @@ def test_what_was_said_by_a_stopped_run_is_not_counted(tmp_path: Path) -> None:
     assert not pulses.under_way(tmp_path, since=time.time() + 10)()
 
 
+def test_a_pulse_tells_at_once_where_its_process_has_ended(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from genrobust.runner import pulse
+pulse.EVERY = 0
+pulse.Pulse(Path({str(tmp_path / "a.pulse")!r})).tick(1)
+input()
+"""
+    begun = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+    while (beat := pulses.Beat.read(tmp_path / "a.pulse")) is None:
+        time.sleep(0.1)
+    assert not beat.has_ended
+    begun.kill()
+    begun.communicate()
+    assert beat.has_ended == (sys.platform == "linux")
+    assert not replace(beat, place="of another machine").has_ended
+
+
 def test_lines_have_a_time_left_as_soon_as_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("vae") as advance:
         advance(0, 2)
@@ -150,7 +169,7 @@ def test_status_tells_what_is_done_and_the_scores_so_far(quick: Suite, tmp_path:
     said = cli("status", folder)
     assert "1 of 3 shards done, 1 under way" in said
     assert "25% of a shard: noise at 0.05 on 1 of 1 sources" in said
-    assert "so far, of 1 sources" in said
+    assert "so far, of 1 source, in %" in said
     assert re.search(r"clean: \d+\.0 \[", said)
     assert "eps 0.1: " in said
     assert "goes on with: genrobust bench --model vae" in said
@@ -184,11 +203,11 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(quick: Suite, tmp_pa
     for command in ("bench", "curve"):
         words = ("--model", "vae", "--suite", file, "--workers", 1, "--out", tmp_path / "out")
         said = cli(command, *words, "--dry-run")
-        assert "3 shards of 1 sources, 3 to compute, 1 at a time (threads); about " in said
+        assert "3 shards of 1 source, 3 to compute, 1 at a time (threads); about " in said
         assert re.search(r"time: at most about \d+ .* for [\d,]+ images", said)
         assert "memory: this process took" in said
         part = cli(command, *words, "--dry-run", "--shard", "2/3")
-        assert "part 2/3: 1 shards of 1 sources, 1 to compute" in part
+        assert "part 2/3: 1 shard of 1 source, 1 to compute" in part
         assert 3 * images_in(part) == images_in(said)
     assert [path.name for path in tmp_path.iterdir()] == ["quick.json"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genrobust.cli.progress import duration, progress
+from genrobust.cli.text import counted
 from genrobust.errors import GenrobustWarning
 from genrobust.runner.outlook import Outlook, in_bytes, tried
 from genrobust.runner.places import folder_of, require_run
@@ -79,10 +80,10 @@ def _foretold(prepared: Prepared[Any], folder: Path, part: Partition | None) -> 
     wrong = found.require_disk(folder)
     if wrong is not None:
         warnings.warn(wrong, GenrobustWarning, stacklevel=2)
+    shards = f"{counted(found.shards, 'shard')} of {counted(found.samples, 'source')}"
     return (
-        f"{in_part(part)}{found.shards} shards of {found.samples} sources, {found.missing} to "
-        f"compute, {found.workers} at a time ({prepared.options.executor}); about "
-        f"{in_bytes(found.disk)} on disk"
+        f"{in_part(part)}{shards}, {found.missing} to compute, {found.workers} at a time "
+        f"({prepared.options.executor}); about {in_bytes(found.disk)} on disk"
     )
 
 

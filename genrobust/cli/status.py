@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from genrobust.cli.text import counted
 from genrobust.errors import GenrobustError
 from genrobust.runner.status import Status, runs_in, status_of
 
-#: Seconds after which a shard of which nothing is heard may have been stopped.
+#: Seconds after which a shard of which nothing is heard may have been stopped, where no one knows.
 SILENCE = 60
 
 
@@ -27,8 +28,8 @@ def print_status(folder: Path) -> None:
 def lines_of(run: Path, found: Status, now: float) -> list[str]:
     """What is said of one."""
     shards = len(found.plan.shards)
-    heard = [beat for beat in found.under_way if now - beat.time < SILENCE]
-    state = f"{found.done} of {shards} shards done"
+    heard = [b for b in found.under_way if now - b.time < SILENCE and not b.has_ended]
+    state = f"{found.done} of {counted(shards, 'shard')} done"
     if found.finished:
         state += ", finished"
     elif found.done == shards:
@@ -39,9 +40,9 @@ def lines_of(run: Path, found: Status, now: float) -> list[str]:
     lines += [f"  {beat.share:.0%} of a shard: {beat.note}" for beat in heard]
     silent = len(found.under_way) - len(heard)
     if silent:
-        lines.append(f"  {silent} shards were begun and nothing is heard of them now")
+        lines.append(f"  {counted(silent, 'shard')} begun, of which nothing is heard now")
     if found.scores:
-        lines.append(f"  robust accuracy so far, of {found.sources} sources, in %:")
+        lines.append(f"  robust accuracy so far, of {counted(found.sources, 'source')}, in %:")
         lines += [
             f"    {name}: {100 * e.value:.1f} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
             for name, e in found.scores

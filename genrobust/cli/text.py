@@ -1,10 +1,18 @@
-"""Text of others on a terminal."""
+"""Words on a terminal."""
 
 from __future__ import annotations
 
 
+def counted(number: int, what: str) -> str:
+    """
+    >>> counted(1, "shard"), counted(3, "source")
+    ('1 shard', '3 sources')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def printable(text: str) -> str:
-    """Without what a terminal would obey.
+    """Text of others without what a terminal would obey.
 
     Example:
         >>> printable("a \\x1b[31mred\\nname")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from genrobust.models.model import GenerativeModel
 
@@ -33,20 +36,41 @@ class Beat:
         share: of the shard's work that is done, about, in [0, 1].
         note: what is being done.
         time: when it was said, in seconds since 1970, by the clock of the file's machine.
+        place, process: where it was said, and by which process there.
     """
 
     share: float
     note: str
     time: float
+    place: str = ""
+    process: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Beat | None:
         """None where there is none, or half of one."""
         try:
-            found = json.loads(path.read_bytes())
-            return cls(float(found["share"]), str(found["note"]), path.stat().st_mtime)
-        except (OSError, ValueError, KeyError, TypeError):
+            found = {"time": path.stat().st_mtime, **json.loads(path.read_bytes())}
+            return _BEAT.validate_python(found)
+        except (OSError, ValueError, TypeError):
             return None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is known to be gone; of another machine's nothing is."""
+        here = self.place != "" and self.place == _place()
+        return here and not Path(f"/proc/{self.process}").exists()
+
+
+_BEAT = TypeAdapter(Beat)
+
+
+@cache
+def _place() -> str:
+    """This machine since its start, and the processes that are seen in it; "" where none tells."""
+    with suppress(OSError):
+        start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{start} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
 
 
 class Pulse:
@@ -87,7 +111,8 @@ class Pulse:
         with suppress(OSError):  # of a full disk the result will tell
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._shown = max(self._shown, self.share)  # what is seen never goes back
-            self.path.write_text(json.dumps({"share": round(self._shown, 4), "note": self._note}))
+            said = {"share": round(self._shown, 4), "note": self._note}
+            self.path.write_text(json.dumps(said | {"place": _place(), "process": os.getpid()}))
 
     @property
     def share(self) -> float:

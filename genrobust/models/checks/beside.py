@@ -12,13 +12,11 @@ from torch import Tensor, nn
 
 from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.checks.finding import Finding
+from genrobust.models.checks.halves import encoded, own_halves
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.decoded import image_of
-from genrobust.models.reading.forward import Forward
 from genrobust.models.reading.held_noise import HeldNoise
-from genrobust.models.reading.modules import method, qualified_name, unwrapped
 from genrobust.models.reading.outputs import at, fields
-from genrobust.models.reading.precision import own_images
 
 _Held = dict[Any, tuple[str, Any]]
 
@@ -30,16 +28,13 @@ def takes_more(model: GenerativeModel, x: Tensor) -> Finding | None:
         model: one of which no forward says how it is to be read.
         x: images (B, C, H, W) in [0, 1].
     """
-    module, x = unwrapped(model.module), x[: model.max_batch]
-    halves = {half: method(module, half, f"{half}r") for half in ("encode", "decode")}
-    encode, decode = halves.values()
-    if encode is None or decode is None or model.condition is not None:
+    halves, x = own_halves(model), x[: model.max_batch]
+    if halves is None:
         return None
-    read = {half: qualified_name(own) for half, own in halves.items()}
-    if any(model.spec.get(half) != name for half, name in read.items()):
-        return None
+    _, decode = halves
     with suppress(Exception), HeldNoise(0.0):  # other people's code
-        held = _held(Forward(encode)(own_images(model, x, encode)))
+        (output,) = encoded(model, x)
+        held = _held(output)
         code = model.encode(x).mode()
         first = next(key for key, (_, value) in held.items() if _is(value, code))
         more = _more(held, first, _optional(decode))

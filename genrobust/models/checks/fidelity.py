@@ -22,10 +22,11 @@ from genrobust.errors import GenrobustWarning
 from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.checks.beside import takes_more
 from genrobust.models.checks.finding import Finding
+from genrobust.models.checks.halves import encoded, held_in
 from genrobust.models.checks.heads import between_halves, heads_of
 from genrobust.models.checks.lines import Seen, line_through_heads, line_to
 from genrobust.models.checks.own_forward import OwnForward, OwnPicture, apart, is_clipped
-from genrobust.models.checks.spreads import SPREADS, encoded, held_in, reading_of
+from genrobust.models.checks.spreads import SPREADS, reading_of
 from genrobust.models.checks.unlikely import unlikely
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.held_noise import HeldNoise

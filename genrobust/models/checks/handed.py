@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from genrobust.models.checks.fidelity import reads_alone
+from genrobust.models.checks.halves import own_halves
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import is_batch
 from genrobust.models.reading.forward import Forward, pictures_in
-from genrobust.models.reading.modules import method, qualified_name, unwrapped
 from genrobust.models.reading.outputs import ENTRIES, describe, members
 from genrobust.models.reading.precision import own_images
 
@@ -33,13 +33,10 @@ def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
         model: one that is read as giving its decoder less, which fails.
         x: images (B, C, H, W) in [0, 1].
     """
-    module = unwrapped(model.module)
-    encode, decode = (method(module, half, f"{half}r") for half in ("encode", "decode"))
-    if encode is None or decode is None or model.condition is not None:
+    halves = own_halves(model)
+    if halves is None:
         return None
-    halves = {"encode": encode, "decode": decode}
-    if any(model.spec.get(half) != qualified_name(own) for half, own in halves.items()):
-        return None  # through functions of one's own the halves may see something else
+    encode, decode = halves
     own = own_images(model, x[: model.max_batch], encode)
     with suppress(Exception), torch.enable_grad():  # other people's code
         output = Forward(encode)(own.requires_grad_(model.differentiable))

@@ -10,11 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genrobust.models.checks.halves import encoded, own_half, own_halves
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import is_batch
-from genrobust.models.reading.forward import Forward
-from genrobust.models.reading.modules import method, place_of, qualified_name, unwrapped
-from genrobust.models.reading.precision import own_images
+from genrobust.models.reading.modules import method, place_of, unwrapped
 
 _MEANS = ("mu", "mean", "loc")
 _SPREADS = ("var", "logvar", "variance", "logvariance")
@@ -42,15 +41,15 @@ def heads_of(model: GenerativeModel, x: Tensor) -> Heads | None:
         x: images (B, C, H, W) in [0, 1].
     """
     module = unwrapped(model.module)
-    encoder, names = method(module, "encoder"), _names(module)
+    encoder, names = own_half(model, "encode"), _names(module)
     if encoder is None or names is None or method(module, "encode") is not None:
         return None
-    if model.condition is not None or model.spec.get("encode") != qualified_name(encoder):
+    if model.condition is not None:
         return None
     mean, spread = (module.get_submodule(name) for name in names)
     typed = ", ".join(f"{place_of(model.module, name)}(h)" for name in names)
     with suppress(Exception):  # other people's code
-        features = Forward(encoder)(own_images(model, x[: model.max_batch], encoder))
+        (features,) = encoded(model, x[: model.max_batch])
         for taken, given in (("", features), (".flatten(1)", features.flatten(1))):
             with suppress(Exception):
                 code, other = mean(given), spread(given)
@@ -68,17 +67,15 @@ def between_halves(model: GenerativeModel, x: Tensor) -> Iterator[str]:
         x: images (B, C, H, W) in [0, 1].
     """
     module = unwrapped(model.module)
-    encoder, decoder = method(module, "encoder"), method(module, "decoder")
-    read = (model.spec.get("encode"), model.spec.get("decode"))
-    if encoder is None or decoder is None or model.condition is not None:
+    halves = own_halves(model)
+    if halves is None or method(module, "encode", "decode") is not None:
         return
-    if method(module, "encode", "decode") or read != tuple(map(qualified_name, (encoder, decoder))):
-        return
+    encoder, decoder = halves
     for name, part in module.named_children():
         if part in (encoder, decoder) or next(part.parameters(), None) is None:
             continue  # an activation fits anywhere
         with suppress(Exception):  # other people's code
-            code = Forward(encoder)(own_images(model, x[: model.max_batch], encoder))
+            (code,) = encoded(model, x[: model.max_batch])
             moved = part(code)
             if moved.shape == code.shape and not torch.equal(decoder(moved), decoder(code)):
                 yield name

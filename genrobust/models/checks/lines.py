@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genrobust.errors import GenrobustError
+from genrobust.models.checks.halves import encoded, held_in
 from genrobust.models.checks.heads import heads_of
 from genrobust.models.checks.own_forward import OwnForward, apart
-from genrobust.models.checks.spreads import encoded, held_in
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import is_batch, posterior_of
 from genrobust.models.reading.held_noise import HeldNoise

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from genrobust.foreign import explain
 from genrobust.models.checks.batches import tolerance_of
-from genrobust.models.checks.spreads import held_in
+from genrobust.models.checks.halves import held_in, own_half
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.reading.forward import CALLS, pictures_in
 from genrobust.models.reading.held_noise import HeldNoise
 from genrobust.models.reading.kept import Manner, kept
-from genrobust.models.reading.modules import has_forward, method, qualified_name, unwrapped
+from genrobust.models.reading.modules import has_forward, method, unwrapped
 from genrobust.models.reading.outputs import describe
 from genrobust.models.reading.precision import own_images, precision_of
 from genrobust.models.reading.views import UNITS, WHOLE, View, in_each_scale, likely_views
@@ -87,8 +87,8 @@ class OwnForward:
         self._model, self._module, self._exact = model, unwrapped(model.module), exact
         self.exists = has_forward(self._module)
         # Through functions of one's own the module may see other images than it is scored on.
-        encode = method(self._module, "encode", "encoder")
-        led = encode is not None and model.spec.get("encode") != qualified_name(encode)
+        has_half = method(self._module, "encode", "encoder") is not None
+        led = has_half and own_half(model, "encode") is None
         # One that is read by a picture alone was asked for it.
         whole = bool(model.spec.get(FORWARD_ALONE))
         # A method that is no forward may be for something else than images.

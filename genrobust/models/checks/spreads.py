@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.models.checks.batches import tolerance_of
+from genrobust.models.checks.halves import encoded, held_in
 from genrobust.models.model import GenerativeModel
-from genrobust.models.reading.forward import Forward
-from genrobust.models.reading.kept import kept
-from genrobust.models.reading.modules import method, qualified_name, unwrapped
-from genrobust.models.reading.outputs import members
-from genrobust.models.reading.precision import own_images
 from genrobust.posterior import Gaussian
 
 
@@ -139,44 +135,3 @@ def _found(held: Mapping[str, Tensor], gaussian: Gaussian, tolerance: float) -> 
         if mean is not None and place != mean and are(read, gaussian.logvar):
             return Reading(numbers.to(gaussian.logvar), kind, (mean, place))
     return None
-
-
-def encoded(model: GenerativeModel, x: Tensor, read: bool = True) -> list[Any]:
-    """What the module's own encoder gives for each piece of a batch.
-
-    Args:
-        model: the model.
-        x: images (B, C, H, W) in [0, 1].
-        read: none where it is a function of the user's that is read.
-    """
-    module = unwrapped(model.module)
-    encode = method(module, "encode", "encoder")
-    if encode is None or (read and model.spec.get("encode") != qualified_name(encode)):
-        return []
-    own = own_images(model, x, encode)
-
-    def run(piece: Tensor) -> Any:
-        labels = () if model.condition is None else (model.condition(piece),)
-        return Forward(lambda given: encode(given, *labels))(piece.clone())
-
-    with kept(module):
-        return [run(piece) for piece in own.split(model.max_batch or len(own))]
-
-
-def held_in(outputs: list[Any]) -> dict[str, Tensor]:
-    """The numbers in what an encoder gave for each piece, in one, by how to write their place."""
-    each = [dict(_tensors(output)) for output in outputs]
-    return {
-        place: torch.cat([held[place] for held in each]).double()
-        for place, tensor in (each[0] if each else {}).items()
-        if tensor.is_floating_point() and tensor.ndim > 1
-    }
-
-
-def _tensors(output: Any, place: str = "", depth: int = 3) -> Iterator[tuple[str, Tensor]]:
-    """All tensors in an output, each with how to write that it is taken."""
-    if isinstance(output, Tensor):
-        yield place, output
-    elif depth:
-        for where, held in members(output):
-            yield from _tensors(held, place + where, depth - 1)

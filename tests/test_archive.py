@@ -420,7 +420,6 @@ HOSTILE_TENSORS: dict[str, bytes] = {
     "overlapping": raw({"v": entry(), "w": entry()}, bytes(8)),
     "a gap": raw({"v": entry(), "w": entry(offsets=(12, 20))}, bytes(20)),
     "bytes left over": raw({"w": entry()}, bytes(9)),
-    "an entry with more": raw({"w": {**entry(), "code": "import os"}}, bytes(8)),
     "an entry that is text": raw({"w": "F32"}, bytes(8)),
 }
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import pickletools
 import re
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, in_a_line
 
-#: safetensors' names of the types that models and evidence are made of, with their bytes.
+#: Of which models and evidence are made.
 DTYPES = {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8},
-    **{"F16": 2, "BF16": 2, "F32": 4, "F64": 8},
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
 }
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,254}")
@@ -65,8 +65,8 @@ def read_safetensors(
 ) -> dict[str, Tensor]:
     """The tensors in the bytes of a safetensors file, by name.
 
-    The header is checked first: its size, names, types, shapes against bytes, and that the tensors
-    lie side by side and fill the file. Whether values are finite is for the caller to say.
+    Its size, names, types and shapes are checked, and that the tensors lie side by side and fill
+    the file. Whether values are finite is for the caller to say.
 
     Args:
         content: the whole file.
@@ -88,16 +88,13 @@ def read_safetensors(
         raise GenrobustError(
             f"{what} has {len(content)} bytes and {limits.bytes} are allowed; give a smaller one"
         )
-    problem = _problem(content, limits)
-    if problem is None:
-        try:
-            return dict(sorted(load(content).items()))  # whose own order is chance's
-        except (SafetensorError, ValueError, RuntimeError) as raised:
-            problem = str(raised).splitlines()[0]
-    raise GenrobustError(
-        f"{what} is not a whole safetensors file ({problem}); write it with "
-        "safetensors.torch.save_file"
-    )
+    try:
+        return _read(content, limits)
+    except (SafetensorError, ValueError, RuntimeError, RecursionError) as problem:
+        raise GenrobustError(
+            f"{what} is not a whole safetensors file ({in_a_line(problem)}); write it with "
+            "safetensors.torch.save_file"
+        ) from problem
 
 
 def _reads_as_pickle(content: bytes) -> bool:
@@ -114,57 +111,30 @@ def _reads_as_pickle(content: bytes) -> bool:
     return len(opcodes) > 1
 
 
-def _problem(content: bytes, limits: TensorLimits) -> str | None:
-    """What is wrong with the header, if anything."""
+def _read(content: bytes, limits: TensorLimits) -> dict[str, Tensor]:
+    """The tensors; the library sees that shapes are those of the bytes, which they fill.
+
+    Raises:
+        ValueError: what else is wrong.
+    """
     size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > len(content) - 8:
-        return "it is cut short"
     if size > limits.header_bytes:
-        return f"its header has {size} bytes and {limits.header_bytes} are allowed"
-    try:
-        header = json.loads(content[8 : 8 + size].decode(), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError):
-        return "its header is not JSON, or names something twice"
-    if not isinstance(header, dict):
-        return "its header is not a table"
-    header.pop("__metadata__", None)
-    if len(header) > limits.tensors:
-        return f"it holds {len(header)} tensors and {limits.tensors} are allowed"
-    spans = []
-    for name, entry in header.items():
+        raise ValueError(f"its header has {size} bytes and {limits.header_bytes} are allowed")
+    header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
+    count = len(header) - ("__metadata__" in header)
+    if count > limits.tensors:
+        raise ValueError(f"it holds {count} tensors and {limits.tensors} are allowed")
+    found = load(content)
+    for name, tensor in found.items():
         if not _NAME.fullmatch(name):
-            return f"the tensor name {name[:40]!a} is not allowed"
-        span = _span(entry)
-        if span is None:
-            return f"the type, shape and place of tensor '{name[:40]}' do not fit together"
-        spans.append(span)
-    end = 0
-    for first, last in sorted(spans):
-        if first != end:
-            return "its tensors overlap, or leave a gap"
-        end = last
-    return None if end == len(content) - 8 - size else "it has bytes that belong to no tensor"
-
-
-def _span(entry: Any) -> tuple[int, int] | None:
-    """First and last byte of a tensor; None where its entry contradicts itself."""
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        return None
-    shape, offsets, width = entry["shape"], entry["data_offsets"], DTYPES.get(str(entry["dtype"]))
-    if not (_are_counts(shape) and _are_counts(offsets)) or width is None:
-        return None
-    if len(shape) > _MAX_DIMENSIONS or len(offsets) != 2:
-        return None
-    first, last = offsets
-    return (first, last) if last - first == math.prod(shape) * width else None
-
-
-def _are_counts(values: Any) -> bool:
-    return isinstance(values, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in values)
+            raise ValueError(f"the tensor name {name[:40]!a} is not allowed")
+        if tensor.dtype not in DTYPES or tensor.ndim > _MAX_DIMENSIONS:
+            raise ValueError(f"the type or shape of tensor '{name[:40]}' is not allowed")
+    return dict(sorted(found.items()))  # whose own order is chance's
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name twice")
+        raise ValueError("it names something twice")
     return found

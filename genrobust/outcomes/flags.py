@@ -54,12 +54,11 @@ def raised(
     radius: Tensor | None = None,
     label: Tensor | None = None,
 ) -> tuple[Flag, ...]:
-    """The flags of a run; without ``signs`` few can be told.
+    """The flags of a run: what is beyond its limit.
 
     ``radius`` is the position of the first radius that broke each source, ``label`` its class.
     """
-    found: list[Flag | None] = [_few(suite, eligible)]
-    found += [] if label is None else [_lost(label, eligible)]
+    found: list[Flag | None] = [] if label is None else [_lost(label, eligible)]
     rule = RULES.get(suite.rule)
     found += [_unlike(damaged)] if damaged is not None and rule.shows_source else []
     if damaged is not None and radius is not None:
@@ -74,7 +73,8 @@ def raised(
         found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
         found += [_unbounded(short.unbounded, eligible)]
     found += _black_box(suite, counts)
-    return tuple(flag for flag in found if flag is not None)
+    beyond = [flag for flag in found if flag is not None and flag.value > flag.limit]
+    return tuple(filter(None, [_few(suite, eligible), *beyond]))
 
 
 def _few(suite: Suite, eligible: Tensor) -> Flag | None:
@@ -97,8 +97,6 @@ def _lost(label: Tensor, eligible: Tensor) -> Flag | None:
     if len(counted) < 2:
         return None
     lost = sum(_share(eligible[label == one]) < SHOWN for one in counted)
-    if lost <= LOST * len(counted):
-        return None
     return Flag(
         name="classes are lost",
         evidence=f"of {lost} of the {len(counted)} classes fewer than {SHOWN:.0%} of the sources "
@@ -108,11 +106,9 @@ def _lost(label: Tensor, eligible: Tensor) -> Flag | None:
     )
 
 
-def _unlike(damaged: Damaged) -> Flag | None:
+def _unlike(damaged: Damaged) -> Flag:
     """What is not reconstructed cannot be damaged: that it stands still is no robustness."""
     share = _share(~reconstructed(damaged))
-    if share <= UNLIKE:
-        return None
     return Flag(
         name="does not reconstruct",
         evidence=f"without an attack the reconstructions of {share:.0%} of the sources are no "
@@ -156,23 +152,20 @@ def _marked(
 
 def _longer(longer: Longer, eligible: Tensor) -> Flag | None:
     tried, fell = longer.tried[eligible], longer.success[eligible]
-    share = _share(fell)
-    if share <= LONGER or int(fell.sum()) < 2:
+    if int(fell.sum()) < 2:
         return None
     return Flag(
         name="loss still falling at the last step",
         evidence=f"with twice the steps the attack on the judge broke {int(fell.sum())} of the "
         f"{int(tried.sum())} sources that had stood at the radius it was given",
-        value=share,
+        value=_share(fell),
         limit=LONGER,
     )
 
 
-def _unbounded(fooled: Tensor, eligible: Tensor) -> Flag | None:
+def _unbounded(fooled: Tensor, eligible: Tensor) -> Flag:
     """Inside the whole box there is an image of another class for every model."""
     share = _share(~fooled[eligible])
-    if share <= UNBOUNDED:
-        return None
     return Flag(
         name="stands in the whole box",
         evidence=f"a short attack that may change every pixel as it likes leaves {share:.0%} of "
@@ -192,8 +185,6 @@ def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> 
         return None
     first, last = damaged.attacked_shift[start, unbroken], damaged.attacked_shift[-1, unbroken]
     share = _share(~(last >= GROWTH * first))
-    if share <= STILL:
-        return None
     return Flag(
         name="damage does not grow with the radius",
         evidence=f"for {share:.0%} of the sources that stand at eps {suite.eps[-1]:g} attacks move "
@@ -204,7 +195,7 @@ def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> 
     )
 
 
-def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor) -> Flag | None:
+def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor) -> Flag:
     """Attacks are led by the surrogate: what they change there they must change for real."""
     share = _share((guidance.surrogate_label != guidance.deployed_label)[eligible])
     told = "the attacker's judge sees different classes in the two reconstructions"
@@ -213,14 +204,11 @@ def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor)
     evidence = f"on {share:.0%} of the eligible sources {told}"
     if share <= DISAGREE:
         shares = [_share(mask[eligible]) for mask in short.stopped]
-        share = max(shares, default=0.0)
-        if share > DISAGREE:
-            evidence = (
-                f"a short attack at eps {suite.eps[shares.index(share)]:g} changes the class of "
-                f"{share:.0%} of the eligible sources on the surrogate but not on the deployed path"
-            )
-    if share <= DISAGREE:
-        return None
+        share = max(shares)
+        evidence = (
+            f"a short attack at eps {suite.eps[shares.index(share)]:g} changes the class of "
+            f"{share:.0%} of the eligible sources on the surrogate but not on the deployed path"
+        )
     return Flag(
         name="surrogate and deployed path disagree",
         evidence=evidence,
@@ -232,9 +220,9 @@ def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor)
 def _larger_eps(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
     shares = [_share(success[eligible]) for success in short.success]
     drops = [before - after for before, after in pairwise(shares)]
-    worst = max(drops, default=0.0)
-    if worst <= FEWER:
+    if not drops:
         return None
+    worst = max(drops)
     e = drops.index(worst)
     return Flag(
         name="a larger eps succeeds less",
@@ -245,11 +233,9 @@ def _larger_eps(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
     )
 
 
-def _restarts(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
+def _restarts(suite: Suite, short: Short, eligible: Tensor) -> Flag:
     shares = [_share(mask[eligible]) for mask in short.success != short.again]
-    worst = max(shares, default=0.0)
-    if worst <= RESTARTS:
-        return None
+    worst = max(shares)
     return Flag(
         name="restarts disagree",
         evidence=f"at eps {suite.eps[shares.index(worst)]:g} two starts of a short attack differ "

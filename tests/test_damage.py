@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from diagnosed import sound
 from torch import Tensor, nn
 
 import genrobust
@@ -19,7 +20,7 @@ from genrobust.batch import Batch
 from genrobust.data import Images, load_images
 from genrobust.models.families import FAMILIES
 from genrobust.outcomes import flags
-from genrobust.outcomes.outcome import Broken, Counts, Damaged
+from genrobust.outcomes.outcome import Broken, Counts, Damaged, Signs
 from genrobust.records.curve_record import MinimumNormRecord
 from genrobust.records.record import Record
 from genrobust.rules import CHANGED, KEPT, RULES, Sources
@@ -224,18 +225,19 @@ def test_untrained_weights_are_flagged_and_trained_ones_are_not(name: str) -> No
     batch = Batch(images.take(suite.sample_ids), suite.sample_ids)
     batch = replace(batch, target_x=images.take(suite.target_ids))
     (spec,) = plan(suite, "", 0, "cpu")
-    for model, sound in ((genrobust.load_model(name), True), (untrained(name), False)):
+    for model, trained in ((genrobust.load_model(name), True), (untrained(name), False)):
         for rule in (Damage(), Distance()):
             scorer = Scorer(rule, model, 0, Constant.of(images))
             baseline = measure_baseline(scorer, batch)
             assert (
                 float(baseline.eligible.double().mean()) > 0.95
-                if sound
+                if trained
                 else not baseline.eligible.any()
             )
         still = without_attack(spec, scorer, batch, baseline)
-        raised = flags.raised(suite, baseline.eligible, None, NOTHING, Damaged(**still))
-        assert ("does not reconstruct" in [flag.name for flag in raised]) != sound
+        signs = Signs.of(sound(len(batch), len(suite.eps)))
+        raised = flags.raised(suite, baseline.eligible, signs, NOTHING, Damaged(**still))
+        assert ("does not reconstruct" in [flag.name for flag in raised]) != trained
 
 
 @pytest.mark.parametrize("measure", [genrobust.bench, genrobust.minimum_norm])
@@ -308,7 +310,8 @@ def test_the_flag_is_raised_above_a_quarter(outside: int, flagged: bool) -> None
     clean[:outside] = 0.91
     damaged = Damaged(clean=clean, clean_similarity=clean, constant=torch.ones(100))
     eligible = torch.ones(100, dtype=torch.bool)
-    raised = flags.raised(suite_of(), eligible, None, NOTHING, damaged)
+    signs = Signs.of(sound(100, len(suite_of().eps)))
+    raised = flags.raised(suite_of(), eligible, signs, NOTHING, damaged)
     assert [flag.name for flag in raised] == ["does not reconstruct"] * flagged
 
 

@@ -42,8 +42,7 @@ def suite(small_suite: Suite) -> Suite:
 
 
 def raised(suite: Suite, joined: dict[str, Tensor]) -> tuple[Flag, ...]:
-    signs = Signs.of(joined) if "gradient_norm" in joined else None
-    return flags.raised(suite, joined["eligible"], signs, Counts.of(joined))
+    return flags.raised(suite, joined["eligible"], Signs.of(joined), Counts.of(joined))
 
 
 def names(suite: Suite, joined: dict[str, Tensor]) -> list[str]:
@@ -187,12 +186,6 @@ def test_twice_the_steps_that_break_more(suite: Suite) -> None:
     (flag,) = raised(suite, joined)
     assert flag.name == "loss still falling at the last step"
     assert "3 of the 40" in flag.evidence
-
-
-def test_without_an_attackers_judge_only_counts_are_asked(suite: Suite) -> None:
-    kept = ("eligible", *Counts.table())
-    joined = {name: outcome()[name] for name in kept}
-    assert names(suite, joined) == []
 
 
 def test_a_gradient_free_attack_that_beats_the_gradient_ones(suite: Suite) -> None:

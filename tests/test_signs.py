@@ -217,7 +217,7 @@ def test_a_surrogate_is_fooled_by_a_logit_or_more(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(signs, "judge_margin", lambda image, context: margins)
     monkeypatch.setattr(signs, "Context", lambda model, batch: None)
     model = model_of(surrogate=lambda x, kind: x)
-    batch: Any = None
+    batch: Any = SimpleNamespace(seed=0)
     assert signs._fools_surrogate(model, batch, margins).tolist() == [True, False, False]
 
 

@@ -48,7 +48,7 @@ GRADIENT_FREE = ("noise", "square")
 def raised(
     suite: Suite,
     eligible: Tensor,
-    signs: Signs | None,
+    signs: Signs,
     counts: Counts,
     damaged: Damaged | None = None,
     radius: Tensor | None = None,
@@ -63,15 +63,14 @@ def raised(
     found += [_unlike(damaged)] if damaged is not None and rule.shows_source else []
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
-    if signs is not None:
-        guidance, short = signs.guidance, signs.short
-        told = [*marks(signs, rule.labelled)]
-        told += [misjudged(guidance, label)] if rule.labelled and label is not None else []
-        found += _marked(suite, told, eligible, radius)
-        found += [_surrogate(suite, guidance, short, eligible)]
-        found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
-        found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
-        found += [_unbounded(short.unbounded, eligible)]
+    guidance, short = signs.guidance, signs.short
+    told = [*marks(signs, rule.labelled)]
+    told += [misjudged(guidance, label)] if rule.labelled and label is not None else []
+    found += _marked(suite, told, eligible, radius)
+    found += [_surrogate(suite, guidance, short, eligible)]
+    found += [_larger_eps(suite, short, eligible), _restarts(suite, short, eligible)]
+    found += [] if signs.longer is None else [_longer(signs.longer, eligible)]
+    found += [_unbounded(short.unbounded, eligible)]
     found += _black_box(suite, counts)
     beyond = [flag for flag in found if flag is not None and flag.value > flag.limit]
     return tuple(filter(None, [_few(suite, eligible), *beyond]))

@@ -233,11 +233,11 @@ class Counts(Stored):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Found(Stored):
-    """What attacks on a batch found, and what it cost; ``signs`` only with an attacker's judge."""
+    """What attacks on a batch found, and what it cost."""
 
     untargeted: Annotated[Broken, Group(GOALS["untargeted"])]
     targeted: Annotated[Broken, Group(GOALS["targeted"])]
-    signs: Annotated[Signs | None, Group()] = None
+    signs: Annotated[Signs, Group()]
     counts: Annotated[Counts, Group()]
 
     @property
@@ -334,7 +334,7 @@ class MinimumNormOutcome(Stored):
     x_adv: _Image
     adversarial_reconstruction: _Image
     damaged: Annotated[Damaged | None, Group(DAMAGE)] = None
-    signs: Annotated[Signs | None, Group()] = None
+    signs: Annotated[Signs, Group()]
     counts: Annotated[Counts, Group()]
 
 

@@ -355,8 +355,6 @@ def _problem_of_counts(record: Record, shard: Outcome) -> str | None:
 
 def _problem_of_signs(record: Record, shard: Outcome) -> str | None:
     """The two last rows against the signs that they were made for."""
-    if shard.signs is None:
-        return None
     short, longer = shard.counts.tried[-2:]
     if (short != int(shard.eligible.sum())).any():
         return "short attacks were not tried on every eligible source"

@@ -349,7 +349,8 @@ def _lowest_radii(
             if cancelled() or not len(at):
                 continue
             given = Broken(radius[at], steps[at])
-            both = Found(untargeted=given, targeted=given, counts=evidence.outcome.counts)
+            said = evidence.outcome
+            both = Found(untargeted=given, targeted=given, signs=said.signs, counts=said.counts)
             with rejecting():
                 outcome = measure_outcome(spec, loaded.scorer, batch[at], baseline[at], both)
             for goal, broken in outcome.goals.items():

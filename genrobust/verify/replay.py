@@ -250,8 +250,6 @@ def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
     if claimed.damaged is not None:
         still = without_attack(spec, scorer, batch, baseline)
         outcome = replace(outcome, damaged=replace(claimed.damaged, **still))
-    if outcome.signs is None:
-        return outcome
     with scorer.keyed("search", spec.sample_ids):
         guidance = guidance_of(scorer.model, guided(batch.untargeted(), baseline))
     return replace(outcome, signs=replace(outcome.signs, guidance=guidance))

@@ -121,10 +121,11 @@ def test_what_is_to_be_known_is_told_once_in_each_command(
         lambda: sys.exit(0),
         lambda: sys.exit(),
         lambda: sys.exit("done"),
+        lambda: os._exit(0),
         lambda: argparse.ArgumentParser().parse_args(["--help"]),
         leave_a_thread,
     ],
-    ids=["0", "nothing", "words", "argparse", "a thread"],
+    ids=["0", "nothing", "words", "at once", "argparse", "a thread"],
 )
 def test_code_that_leaves_the_process_does_not_end_a_command_as_if_it_had_succeeded(
     leave: Callable[[], object], capsys: pytest.CaptureFixture[str]
@@ -132,6 +133,17 @@ def test_code_that_leaves_the_process_does_not_end_a_command_as_if_it_had_succee
     assert ended(leave) == 2
     said = capsys.readouterr().err
     assert re.fullmatch(r"Error: code that was run ended the process \(.*, line \d+: .*\n", said)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process is forked")
+def test_a_process_that_code_has_forked_ends_as_it_likes() -> None:
+    def fork() -> None:
+        child = os.fork()
+        if not child:
+            os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+    command(fork)()
 
 
 def test_a_commands_own_exit_code_stays(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with warnings.catch_warnings(), interrupt.heard():
+        with warnings.catch_warnings(), interrupt.heard(), _no_way_past() as leave:
             warnings.simplefilter("always", GenrobustWarning)
             warnings.showwarning = _each_once()
             try:
@@ -63,7 +63,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             except GenrobustError as problem:
                 _end(MISTAKE, f"Error: {one_line(str(problem))}")
             except KeyboardInterrupt as problem:
-                _leave(problem)
+                _leave(problem, leave)
             except SystemExit as problem:
                 _end(MISTAKE, f"Error: {_who_ended(problem)}")
             except BaseException as problem:
@@ -143,13 +143,30 @@ def _end(code: int, words: str) -> NoReturn:
     sys.exit(code)
 
 
-def _leave(problem: KeyboardInterrupt) -> NoReturn:
+def _leave(problem: KeyboardInterrupt, leave: Callable[[int], NoReturn]) -> NoReturn:
     print(f"\nStopped. {problem}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: it would wait for the attacks that still run in other threads. Files are
     # written atomically, so leaving at once loses nothing but their work.
-    os._exit(INTERRUPTED)
+    leave(INTERRUPTED)
+
+
+@contextmanager
+def _no_way_past() -> Iterator[Callable[[int], NoReturn]]:
+    """Code that is run cannot end the command by ``os._exit`` as if all were well; we still can."""
+    here, leave = os.getpid(), os._exit
+
+    def end(status: int) -> NoReturn:
+        if os.getpid() == here:
+            raise SystemExit(status)
+        leave(status)  # a process that it has forked
+
+    vars(os)["_exit"] = end
+    try:
+        yield leave
+    finally:
+        vars(os)["_exit"] = leave
 
 
 def _each_once() -> Callable[..., None]:

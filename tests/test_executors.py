@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from told import cli
 from typer.testing import CliRunner
 
 import genrobust
@@ -412,12 +413,6 @@ def test_an_executor_that_takes_other_arguments_is_named(monkeypatch: pytest.Mon
         GenrobustError, match=r"the executor 'distant' failed \(TypeError: .*server"
     ):
         list(results([Noted(0)], "distant", 1))
-
-
-def cli(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 def test_parts_of_a_run_are_computed_anywhere_and_collected(cheap: Suite, tmp_path: Path) -> None:

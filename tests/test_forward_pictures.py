@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from told import warned as said
 from torch import Tensor, nn
 
 import genrobust
@@ -69,13 +70,6 @@ FORMS: dict[str, Callable[[Tensor], Any]] = {
     "from 0 to 255": lambda i: 255 * i,
     "from -1 to 1": lambda i: 2 * i - 1,
 }
-
-
-def said(module: nn.Module, **given: Any) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        genrobust.wrap(module, **given)
-    return [str(w.message) for w in caught if issubclass(w.category, GenrobustWarning)]
 
 
 def typed(words: str, module: nn.Module) -> Any:

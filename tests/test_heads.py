@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import pytest
 import torch
+from told import said
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.errors import GenrobustError, GenrobustWarning
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -58,16 +57,6 @@ class Codes(Net):
 class Run(Net):
     def _run_step(self, x: Tensor) -> Any:
         return self.step(x)
-
-
-def said(module: nn.Module, **given: Any) -> str:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            genrobust.wrap(module, input_shape=SHAPE, **given)
-        except GenrobustError as problem:
-            return str(problem)
-    return "; ".join(str(w.message) for w in caught if w.category is GenrobustWarning)
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["bare", "DataParallel"])

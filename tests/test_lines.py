@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import pytest
 import torch
+from told import said
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustError
 from genrobust.posterior import Categorical, Codebook, Gaussian, Part, Point
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -164,16 +164,6 @@ CASES: dict[type[Net], tuple[type[Part], int]] = {
     Tokens: (Point, 16),
     SignedSpread: (Gaussian, 6),
 }
-
-
-def said(module: nn.Module, **given: Any) -> str:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            genrobust.wrap(module, **given)
-        except GenrobustError as problem:
-            return str(problem)
-    return "; ".join(str(w.message) for w in caught if w.category is GenrobustWarning)
 
 
 def typed(module: nn.Module, told: str) -> dict[str, Any]:

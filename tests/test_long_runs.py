@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from told import cli
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -38,12 +39,6 @@ from genrobust.runner.store import Store
 from genrobust.suites import AttackEntry, Suite
 
 pytestmark = pytest.mark.usefixtures("brief")
-
-
-def cli(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from told import cli
 from typer.testing import CliRunner
 
 import genrobust
@@ -22,12 +23,6 @@ def cheap() -> Suite:
     """Three shards of a digit each."""
     suite = load_suite("digits").limited(3).with_attacks(["noise"]).with_eps([0.1])
     return suite.model_copy(update={"name": "cheap", "chunk_size": 1, "resamples": 50})
-
-
-def cli(*words: object) -> str:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from told import warned as said
 from torch import Tensor, nn
 from torch import distributions as D
 
@@ -57,13 +58,6 @@ class Toy(nn.Module):
 
     def forward(self, x: Tensor, *labels: Tensor) -> Any:
         return self.decode(self.draw(*self.encode(x)))
-
-
-def said(module: nn.Module, **given: Any) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        genrobust.wrap(module, **given)
-    return [str(w.message) for w in caught if issubclass(w.category, GenrobustWarning)]
 
 
 # Works in place on what it is given

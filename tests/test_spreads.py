@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from told import warned
 from torch import Tensor, nn
 from torch import distributions as D
 
 import genrobust
-from genrobust.errors import GenrobustWarning
 from genrobust.models.inputs import probe_images
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -83,11 +82,7 @@ class Toy(nn.Module):
 
 def said(module: nn.Module, **given: Any) -> list[str]:
     """What is said of a misreading."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        genrobust.wrap(module, **given)
-    words = [str(w.message) for w in caught if issubclass(w.category, GenrobustWarning)]
-    return [one for one in words if "may be misread" in one]
+    return [one for one in warned(module, **given) if "may be misread" in one]
 
 
 Transform = Callable[[Tensor], Tensor]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import pytest
 import torch
+from told import said
 from torch import Tensor, nn
 
 import genrobust
@@ -76,13 +76,6 @@ MISREAD = {
     Forwardless: "reconstruct",
     Steps: "decode(quantize(encode(x)))",
 }
-
-
-def said(module: nn.Module) -> str:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        genrobust.wrap(module, input_shape=SHAPE)
-    return "; ".join(str(w.message) for w in caught if w.category is GenrobustWarning)
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["bare", "DataParallel"])

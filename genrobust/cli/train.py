@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from genrobust.cli.errors import if_stopped
 from genrobust.cli.progress import progress
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
+from genrobust.runner.execute import Progress
 from genrobust.runner.options import MOST
 from genrobust.training.changes import changed
 from genrobust.training.judge import default_steps, train_judge
@@ -41,14 +44,14 @@ def train_one(
         )
     name = f"judge-{judge}" if model is None else model
     folder = out or Path("genrobust-training") / dataset / name
+    train = (
+        _model(name, dataset, changes) if judge is None else _judge(judge, dataset, changes, beside)
+    )
     cards = []
     for one in range(seed, last + 1):
         place = folder if seeds is None else folder / f"seed-{one}"
-        card = (
-            _train_judge(judge, dataset, changes, one, place, data_root, device, beside)
-            if judge is not None
-            else _train_model(name, dataset, changes, one, place, data_root, device)
-        )
+        with progress(name) as advance:
+            card = train(place, advance, seed=one, data_root=data_root, device=device)
         metrics = ", ".join(f"{key} {value:g}" for key, value in card.metrics.items())
         print(f"{place / name}.safetensors\n{metrics}", flush=True)
         cards.append(card)
@@ -66,54 +69,33 @@ def _spread(cards: list[Card]) -> str:
     return ", ".join(words)
 
 
-def _train_model(
-    name: str,
-    dataset: str,
-    changes: list[str],
-    seed: int,
-    folder: Path,
-    data_root: Path | None,
-    device: str,
-) -> Card:
+def _model(name: str, dataset: str, changes: list[str]) -> Callable[..., Card]:
+    """What trains a model into a folder."""
     chosen = changed(recipe(name, dataset), changes)
-    with (
-        if_stopped("The same command goes on from the last checkpoint."),
-        progress(name) as advance,
-    ):
-        return train_vae(
-            name,
-            dataset,
-            chosen,
-            folder,
-            seed=seed,
-            data_root=data_root,
-            device=device,
-            on_step=lambda step, loss: advance(step, chosen.steps, f"loss {loss:.1f}"),
-        )
+
+    def train(folder: Path, advance: Progress, **how: Any) -> Card:
+        def on_step(step: int, loss: float) -> None:
+            advance(step, chosen.steps, f"loss {loss:.1f}")
+
+        with if_stopped("The same command goes on from the last checkpoint."):
+            return train_vae(name, dataset, chosen, folder, on_step=on_step, **how)
+
+    return train
 
 
-def _train_judge(
-    architecture: str,
-    dataset: str,
-    changes: list[str],
-    seed: int,
-    folder: Path,
-    data_root: Path | None,
-    device: str,
-    beside: list[str],
-) -> Card:
+def _judge(
+    architecture: str, dataset: str, changes: list[str], beside: list[str]
+) -> Callable[..., Card]:
+    """What trains a judge into a folder."""
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
     steps = changed(JudgeRecipe(steps=default_steps(architecture, dataset)), changes).steps
-    with progress(f"judge-{architecture}") as advance:
-        return train_judge(
-            architecture,
-            dataset,
-            folder,
-            seed=seed,
-            steps=steps,
-            data_root=data_root,
-            beside=beside,
-            device=device,
-            on_step=lambda step, loss: advance(step, steps, f"loss {loss:.2f}"),
-        )
+
+    def train(folder: Path, advance: Progress, **how: Any) -> Card:
+        def on_step(step: int, loss: float) -> None:
+            advance(step, steps, f"loss {loss:.2f}")
+
+        how |= {"steps": steps, "beside": beside, "on_step": on_step}
+        return train_judge(architecture, dataset, folder, **how)
+
+    return train

@@ -1,4 +1,4 @@
-"""The one loop in which work is done: shards of a bench or a curve, their rerun, a replay."""
+"""The loops in which work is done: shards by an executor; in threads their rerun, or a replay."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from genrobust.errors import GenrobustError
 from genrobust.plugins import blamed
 from genrobust.runner.executors.base import EXECUTORS
+from genrobust.runner.executors.pool import run_all
 from genrobust.runner.pulse import Beat
 
 Item = TypeVar("Item")
@@ -158,25 +158,6 @@ def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-class _Here(Work[Result]):
-    """Work on live objects, whose result stays in memory."""
-
-    def __init__(self, number: int, work: Callable[[Callable[[], bool]], Result | None]) -> None:
-        self.number, self.work = number, work
-        self.result: Result | None = None
-
-    @property
-    def key(self) -> str:
-        return str(self.number)
-
-    def compute(self, cancelled: Callable[[], bool] = lambda: False) -> bool:
-        self.result = self.work(cancelled)
-        return self.result is not None
-
-    def found(self) -> Result | None:
-        return self.result
-
-
 def results_of(
     items: Sequence[Item],
     work: Callable[[Item, Callable[[], bool]], Result | None],
@@ -188,6 +169,11 @@ def results_of(
     Raises:
         GenrobustError: memory ran out; and whatever ``work`` raises.
     """
-    tasks = [_Here(n, partial(work, item)) for n, item in enumerate(items)]
-    done = dict(results(tasks, "threads", workers, on_progress))
-    return [done[number] for number in range(len(items))]
+    found: dict[int, Result] = {}
+    on_progress(0, len(items))
+    numbers = range(len(items))
+    with closing(run_all(numbers, lambda n, stops: work(items[n], stops), workers)) as done:
+        for number, result in done:
+            found[number] = result
+            on_progress(len(found), len(items))
+    return [found[number] for number in numbers]

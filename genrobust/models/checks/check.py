@@ -116,10 +116,10 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
         with _handed(model, x):
             code = posterior.mode()
             image = _run("decode", model, lambda: model.decode(code), x, code)
-        _check_image("decode", image, x, model.clamp)
+        _check_image("decode", image, model.clamp)
         if model.deploy is not None:
             deployed = _run("deploy", model, lambda: model.reconstruct(x), x)
-            _check_image("deploy", deployed, x, model.clamp)
+            _check_image("deploy", deployed, model.clamp)
     random = check_draws(model, x)
     steady = {stage for stage, draws in random.items() if not draws}
     if not any(random.values()):
@@ -308,14 +308,8 @@ def _check_posterior(posterior: Posterior, count: int) -> None:
             )
 
 
-def _check_image(what: str, image: Tensor, x: Tensor, clamp: bool) -> None:
+def _check_image(what: str, image: Tensor, clamp: bool) -> None:
     who = {"decode": "the decoder", "deploy": "deploy="}[what]
-    if image.shape != x.shape:
-        raise GenrobustError(
-            f"{who} gave shape {tuple(image.shape)} for images of shape {tuple(x.shape)}; pass the "
-            f"input_shape the model was trained on, or {what}=, a function that gives images of "
-            "that shape"
-        )
     if not image.isfinite().all():
         raise GenrobustError(
             f"{who} gave NaN or infinite pixels on images in [0, 1]; check the weights and "

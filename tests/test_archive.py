@@ -24,14 +24,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
-from genrobust.evidence.archive import (
-    ArchiveLimits,
-    TensorLimits,
-    read_archive,
-    read_safetensors,
-    refuse_pickle,
-    write_archive,
-)
+from genrobust.evidence.archive import ArchiveLimits, read_archive, write_archive
+from genrobust.models.tensors import TensorLimits, read_safetensors, refuse_pickle
 
 SMALL = ArchiveLimits(archive_bytes=4 << 20, members=4, member_bytes=1 << 20, total_bytes=2 << 20)
 

@@ -20,16 +20,6 @@ from pathlib import Path
 
 from genrobust import files
 from genrobust.errors import GenrobustError
-from genrobust.models.tensors import TensorLimits, read_safetensors, refuse_pickle
-
-__all__ = [
-    "ArchiveLimits",
-    "TensorLimits",
-    "read_archive",
-    "read_safetensors",
-    "refuse_pickle",
-    "write_archive",
-]
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,14 @@ from torch import Tensor
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.errors import GenrobustError, in_a_line
-from genrobust.evidence.archive import ArchiveLimits, read_archive, read_safetensors, write_archive
+from genrobust.evidence.archive import ArchiveLimits, read_archive, write_archive
 from genrobust.evidence.checks import UntoldError, written_by_another
 from genrobust.evidence.entries import is_later
 from genrobust.evidence.entry import BundledModel, Outcomes, Sha256, ZooModel
 from genrobust.models.families import FAMILIES
 from genrobust.models.model import GenerativeModel
 from genrobust.models.portable import export_model, load_portable
-from genrobust.models.tensors import TensorLimits
+from genrobust.models.tensors import TensorLimits, read_safetensors
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import load_norm
 from genrobust.outcomes.outcome import COUNTS, GOALS, Counts, Outcome, kept_of

@@ -7,13 +7,13 @@ import json
 import pickletools
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from genrobust import files
 from genrobust.errors import GenrobustError, in_a_line
 
 #: Of which models and evidence are made.
@@ -120,7 +120,9 @@ def _read(content: bytes, limits: TensorLimits) -> dict[str, Tensor]:
     size = int.from_bytes(content[:8], "little")
     if size > limits.header_bytes:
         raise ValueError(f"its header has {size} bytes and {limits.header_bytes} are allowed")
-    header = json.loads(content[8 : 8 + size], object_pairs_hook=_without_repeats)
+    if reason := files.repeats(content[8 : 8 + size]):
+        raise ValueError(reason)
+    header = json.loads(content[8 : 8 + size])
     count = len(header) - ("__metadata__" in header)
     if count > limits.tensors:
         raise ValueError(f"it holds {count} tensors and {limits.tensors} are allowed")
@@ -131,10 +133,3 @@ def _read(content: bytes, limits: TensorLimits) -> dict[str, Tensor]:
         if tensor.dtype not in DTYPES or tensor.ndim > _MAX_DIMENSIONS:
             raise ValueError(f"the type or shape of tensor '{name[:40]}' is not allowed")
     return dict(sorted(found.items()))  # whose own order is chance's
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("it names something twice")
-    return found

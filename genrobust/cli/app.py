@@ -432,17 +432,15 @@ def train(
 
 @app.command()
 @command
+@with_options("study")
 def study(
     spec: Annotated[
         Path,
         typer.Argument(help="A study's .toml or .json file.", parser=file, metavar="SPEC"),
     ],
     out: Annotated[Path | None, folder_option("Folder; default genrobust-studies/NAME.")] = None,
-    executor: Annotated[
-        str, typer.Option(help="Who computes a bench's shards, as for bench.")
-    ] = "threads",
-    workers: Workers = None,
-    device: Annotated[str, typer.Option(help="Of the benches: cpu, cuda, ...")] = "cpu",
+    *,
+    options: Options,
     shard: Annotated[
         str | None,
         typer.Option(help="Only this part of the models, such as 3/16, in a folder they share."),
@@ -456,13 +454,6 @@ def study(
     collect: Annotated[
         bool, typer.Option("--collect", help="Only write table and page of what is there.")
     ] = False,
-    data_root: DataRoot = None,
-    judge_root: Annotated[
-        Path | None,
-        folder_option(
-            "Folder that relative places of the suite's judges start from; default the current one."
-        ),
-    ] = None,
 ) -> None:
     """Train and bench many recipes and seeds; compare them.
 
@@ -472,13 +463,6 @@ def study(
     from genrobust.cli.study import study_one
     from genrobust.runner.plan import Partition
 
-    options = Options(
-        executor=executor,
-        workers=workers,
-        device=device,
-        data_root=data_root,
-        judge_root=judge_root,
-    )
     part = None if shard is None else Partition.read(shard)
     study_one(spec, out, options, part, fast, dry_run, collect)
 

@@ -14,6 +14,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from genrobust.errors import GenrobustError
 
+#: The commands that run a suite, and those that do so as a part of their work.
+RUN = ("bench", "curve")
+ALL = (*RUN, "study")
+
 #: The largest seed that every generator takes.
 MOST = 2**63 - 1
 
@@ -38,7 +42,7 @@ class Option:
 
     help: str
     example: Any = None
-    commands: tuple[str, ...] = ("bench", "curve")
+    commands: tuple[str, ...] = RUN
     flag: str | None = None
     written: Literal["record", "here"] = "record"
     always: bool = False
@@ -113,14 +117,19 @@ class Options:
         deviates=True,
     )
     limit: int | None = _option(None, "Only the first so many samples.", example=20, deviates=True)
-    device: str = _option("cpu", "cpu, cuda, cuda:1, ...", example="cpu")
+    device: str = _option("cpu", "cpu, cuda, cuda:1, ...", example="cpu", commands=ALL)
     workers: int | None = _option(
-        None, "Shards at a time; default the number of cores.", example=2, written="here"
+        None,
+        "Shards at a time; default the number of cores.",
+        example=2,
+        commands=ALL,
+        written="here",
     )
     executor: str = _option(
         "threads",
         "Who computes the shards: threads, processes, serial, ray, slurm, ...",
         example="processes",
+        commands=ALL,
         written="here",
     )
     batch_size: int | None = _option(
@@ -130,6 +139,7 @@ class Options:
         None,
         "Folder that holds the data set, such as MNIST/raw.",
         example="data",
+        commands=ALL,
         written="here",
         metavar="FOLDER",
         envvar="GENROBUST_DATA",
@@ -138,6 +148,7 @@ class Options:
         None,
         "Folder that relative places of judges start from; default the current one.",
         example="judges",
+        commands=ALL,
         written="here",
         metavar="FOLDER",
     )

@@ -233,7 +233,8 @@ def test_what_the_longer_attack_reached_once_it_reached(monkeypatch: pytest.Monk
         batch=SimpleNamespace(untargeted=lambda: torch.tensor([10, 11, 12])),
         threats=[0.1, 0.2],
         smallest={"untargeted": untargeted},
-        tally=SimpleNamespace(longer=7, add=lambda row, e, *_: counted.append((row, e))),
+        longest=7,
+        tally=SimpleNamespace(add=lambda row, e, *_: counted.append((row, e))),
         longer=torch.zeros(2, 3, dtype=torch.bool),
     )
     search._try_longer(1)

@@ -94,7 +94,8 @@ class _Search:
             goal: _SmallestRadii(scorer, batch, baseline, self.threats, classes)
             for goal, classes in wanted.items()
         }
-        self.tally = _Tally(len(spec.attacks), len(self.threats))
+        self.tally = Tally(len(spec.attacks) + 2, len(self.threats))
+        self.short, self.longest = len(spec.attacks), len(spec.attacks) + 1
         left = len(self.untargeted.unbroken())
         looks, ahead = left * passes_of_looks(spec), left * passes_of_attacks(spec)
         pulse.begin(LOOKING, looks, ahead)
@@ -263,13 +264,13 @@ class _Search:
         reached = smallest.offer(seen)
         if entry.goal == "targeted":  # an attack that misses its target may change the class
             self.untargeted.offer(seen)
-        self.tally.add(row, e, reached, found.forwards.sum(), found.backwards.sum())
+        self.tally.add(row, e, len(positions), reached, found.forwards, found.backwards)
 
     def _offer_short(self, diagnosis: Diagnosis, e: int) -> None:
-        seen = self.untargeted.look(diagnosis.positions, diagnosis.x_adv[e])
-        reached = self.untargeted.offer(seen)
+        positions = diagnosis.positions
+        reached = self.untargeted.offer(self.untargeted.look(positions, diagnosis.x_adv[e]))
         spent = (diagnosis.forwards[e], diagnosis.backwards[e])
-        self.tally.add(self.tally.short, e, reached, *spent)
+        self.tally.add(self.short, e, len(positions), reached, *spent)
 
     def _try_longer(self, e: int) -> None:
         """Twice the steps on each source that stands."""
@@ -282,7 +283,7 @@ class _Search:
         reached = self.untargeted.offer(self.untargeted.look(positions, found.x_adv))
         self.longer[0, positions] = True
         self.longer[1, positions] |= reached
-        self.tally.add(self.tally.longer, e, reached, found.forwards.sum(), found.backwards.sum())
+        self.tally.add(self.longest, e, len(positions), reached, found.forwards, found.backwards)
 
 
 @dataclass(frozen=True, eq=False)
@@ -396,13 +397,14 @@ class _SmallestRadii:
         return Broken(self.radius, self.perturbation)
 
 
-class _Tally:
+class Tally:
     """What was tried, reached and spent, by attack and radius: the table of `Counts`."""
 
     def __init__(self, attacks: int, radii: int) -> None:
-        self.short, self.longer = attacks, attacks + 1
-        self.table = torch.zeros(4, attacks + 2, radii, dtype=torch.int64)
+        self.table = torch.zeros(4, attacks, radii, dtype=torch.int64)
 
-    def add(self, row: int, e: int, reached: Tensor, forwards: Tensor, backwards: Tensor) -> None:
-        spent = (len(reached), reached.sum(), forwards, backwards)
+    def add(
+        self, row: int, e: int, tried: int, reached: Tensor, forwards: Tensor, backwards: Tensor
+    ) -> None:
+        spent = (tried, reached.sum(), forwards.sum(), backwards.sum())
         self.table[:, row, e] += torch.tensor([int(number) for number in spent])

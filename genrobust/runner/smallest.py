@@ -18,6 +18,7 @@ from genrobust.runner.damage import without_noise
 from genrobust.runner.expected import LOOKING, passes_of_attacks, passes_of_looks
 from genrobust.runner.measure import Baseline, measure_baseline
 from genrobust.runner.plan import ShardSpec
+from genrobust.runner.radii import Tally
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.shard import Loaded, Measured, make_batch, run_shard
 from genrobust.runner.signs import diagnose, signs_of
@@ -73,20 +74,13 @@ def search_minimum_norm(
     baseline = measure_baseline(scorer, batch)
     so_far = _NearestSoFar(scorer, batch, baseline, ThreatModel(spec.norm, math.inf))
     rows, columns = len(spec.attacks) + 1 + len(spec.searches), len(spec.eps) + 1
-    counts = torch.zeros(4, rows, columns, dtype=torch.int64)
-    done = 0
+    tally, done = Tally(rows, columns), 0
     earlier = checkpoint.read()
     if earlier is not None:
         so_far.x_adv, so_far.distance = (
             earlier[n].to(batch.x.device) for n in ("x_adv", "distance")
         )
-        counts, done = earlier["counts"], int(earlier["done"])
-
-    def offer(
-        row: int, e: int, positions: Tensor, x_adv: Tensor, forwards: Tensor, backwards: Tensor
-    ) -> None:
-        spent = (len(positions), so_far.offer(positions, x_adv), forwards.sum(), backwards.sum())
-        counts[:, row, e] += torch.tensor([int(number) for number in spent])
+        tally.table, done = earlier["counts"], int(earlier["done"])
 
     with scorer.keyed("search", spec.sample_ids):
         left = int(baseline.eligible.sum())
@@ -95,33 +89,34 @@ def search_minimum_norm(
         found = diagnose(scorer.model, batch.untargeted(), baseline.eligible, spec.norm, spec.eps)
         for e, x_adv in enumerate(found.x_adv if earlier is None else []):
             spent = (found.forwards[e], found.backwards[e])
-            offer(len(spec.attacks), e, found.positions, x_adv, *spent)
+            nearer = so_far.offer(found.positions, x_adv)
+            tally.add(len(spec.attacks), e, len(found.positions), nearer, *spent)
         posterior = scorer.model.encode(batch.x)
-        radii, stages = [*spec.eps, math.inf, math.inf], [*_stages(spec)]
-        for number, (row, entry, e) in enumerate(stages):
+        radii = [*spec.eps, math.inf, math.inf]
+        made = [(*at, make_attack(at[1].attack, at[1].settings)) for at in _stages(spec)]
+        stages = [stage for stage in made if stage[-1].applies_to(posterior)]
+        for number, (row, entry, e, attack) in enumerate(stages):
             if number < done:
                 continue
             if cancelled():
                 return None
-            checkpoint.offer(partial(_state, so_far, counts, number))
-            attack = make_attack(entry.attack, entry.settings)
+            checkpoint.offer(partial(_state, so_far, tally.table, number))
             positions = so_far.between(radii[e], radii[e + 1])
-            if not len(positions) or not attack.applies_to(posterior):
+            if not len(positions):
                 continue
             ahead = [
-                len(so_far.between(radii[at], radii[at + 1]))
-                * make_attack(one.attack, one.settings).expected_passes()
-                for _, one, at in stages[number:]
-                if make_attack(one.attack, one.settings).applies_to(posterior)
+                len(so_far.between(radii[at], radii[at + 1])) * one.expected_passes()
+                for _, _, at, one in stages[number:]
             ]
             note = f"{entry.label} at {radii[e]:g} on {len(positions)} of {len(batch)} sources"
             checkpoint.pulse.begin(note, ahead[0], sum(ahead[1:]))
             aimed = batch[positions].aimed(entry.goal)
             result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
-            offer(row, e, positions, result.x_adv, result.forwards, result.backwards)
+            nearer = so_far.offer(positions, result.x_adv)
+            tally.add(row, e, len(positions), nearer, result.forwards, result.backwards)
         signs = signs_of(scorer.model, batch.untargeted(), found)
     scorer.check_unchanged(batch.x, batch.sample_ids, baseline.reconstruction)
-    nearest = so_far.result(signs, Counts(*counts))
+    nearest = so_far.result(signs, Counts(*tally.table))
     return Measured(nearest.tensors(), checkpoint.seconds)
 
 
@@ -162,19 +157,19 @@ class _NearestSoFar:
             stands = (self.distance > allowed(radius)) & (self.distance <= allowed(larger))
         return (self.baseline.eligible & stands).nonzero()[:, 0]
 
-    def offer(self, positions: Tensor, x_adv: Tensor) -> int:
-        """Move what succeeds towards its source, keep what is nearer, and say how much was."""
+    def offer(self, positions: Tensor, x_adv: Tensor) -> Tensor:
+        """Move what succeeds towards its source, keep what is nearer, and say which of it was."""
         hit = self._succeeds(x_adv, positions)
         positions, x_adv = positions[hit], x_adv[hit]
         if not len(positions):
-            return 0
+            return hit
         source = self.batch.x[positions]
         x_adv = shorten(x_adv, source, lambda images: self._succeeds(images, positions))
         distance = self.threat.distance(x_adv, source)
         nearer = distance < self.distance[positions]
         self.distance[positions[nearer]] = distance[nearer]
         self.x_adv[positions[nearer]] = x_adv[nearer]
-        return int(nearer.sum())
+        return nearer
 
     def result(self, signs: Signs, counts: Counts) -> MinimumNormOutcome:
         images = self.scorer.reconstruct(self.x_adv, self.batch.sample_ids)

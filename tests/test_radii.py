@@ -267,8 +267,7 @@ def test_short_attacks_come_first_and_the_longer_one_in_the_last_sweep(
         _offer_short=lambda diagnosis, e: called.append(("short", e)),
         _try_longer=lambda e: called.append(("longer", e)),
     )
-    checkpoint: Any = SimpleNamespace()
-    assert search.go_on(lambda: False, checkpoint)
+    assert search.go_on()
     by_name = {name: [e for one, e in called if one == name] for name in ("short", "longer")}
     longer = [1, 0] if descends else [0, 1]
     assert by_name == {"short": [0, 1], "longer": longer if judge else []}

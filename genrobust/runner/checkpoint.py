@@ -22,10 +22,17 @@ class Checkpoint:
         path: its file; None keeps nothing.
         identity: what the work depends on: a state of other work is not read.
         every: seconds between two writes; default ``EVERY``.
+        cancelled: whether to give the work up.
     """
 
-    def __init__(self, path: Path | None, identity: str = "", every: float | None = None) -> None:
-        self.path, self.identity = path, identity
+    def __init__(
+        self,
+        path: Path | None,
+        identity: str = "",
+        every: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.path, self.identity, self.cancelled = path, identity, cancelled
         self.every = EVERY if every is None else every
         self.pulse = Pulse(None if path is None else path.with_suffix(SUFFIX))
         self.began = self.last = time.monotonic()
@@ -74,6 +81,6 @@ class Checkpoint:
             self.pulse.remove()
 
 
-def nowhere() -> Checkpoint:
+def nowhere(cancelled: Callable[[], bool] = lambda: False) -> Checkpoint:
     """A checkpoint that keeps nothing."""
-    return Checkpoint(None)
+    return Checkpoint(None, cancelled=cancelled)

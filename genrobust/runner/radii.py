@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
 import torch
@@ -17,7 +17,6 @@ from genrobust.runner.likeness import guided
 from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import quantise, restore, step_of
 from genrobust.runner.plan import ShardSpec
-from genrobust.runner.pulse import Pulse
 from genrobust.runner.scorer import Scorer
 from genrobust.runner.signs import Diagnosis, diagnose, longer_attack, signs_of
 from genrobust.suites.suite import AttackEntry
@@ -52,7 +51,6 @@ def search(
     scorer: Scorer,
     batch: Batch,
     baseline: Baseline,
-    cancelled: Callable[[], bool],
     checkpoint: Checkpoint,
 ) -> Found | None:
     """Attack the eligible sources of a batch at each radius, from the smallest up.
@@ -66,13 +64,13 @@ def search(
     source pays once for the dearest attacks, and not at each radius that is too small for it.
 
     Returns:
-        What was found, or None if ``cancelled`` said so between two attacks.
+        What was found, or None if it was cancelled, between two attacks.
     """
-    work = _Search(spec, scorer, batch, baseline, checkpoint.pulse)
+    work = _Search(spec, scorer, batch, baseline, checkpoint)
     state = checkpoint.read()
     if state is not None:
         work.resume(state)
-    return work.found() if work.go_on(cancelled, checkpoint) else None
+    return work.found() if work.go_on() else None
 
 
 class _Search:
@@ -84,9 +82,9 @@ class _Search:
         scorer: Scorer,
         batch: Batch,
         baseline: Baseline,
-        pulse: Pulse,
+        checkpoint: Checkpoint,
     ) -> None:
-        self.spec, self.scorer, self.batch, self.pulse = spec, scorer, batch, pulse
+        self.spec, self.scorer, self.batch, self.checkpoint = spec, scorer, batch, checkpoint
         self.threats = [ThreatModel(spec.norm, eps) for eps in spec.eps]
         wanted: dict[Goal, Tensor | None]
         wanted = {"untargeted": None, "targeted": baseline.target_labels}
@@ -98,7 +96,7 @@ class _Search:
         self.short, self.longest = len(spec.attacks), len(spec.attacks) + 1
         left = len(self.untargeted.unbroken())
         looks, ahead = left * passes_of_looks(spec), left * passes_of_attacks(spec)
-        pulse.begin(LOOKING, looks, ahead)
+        checkpoint.pulse.begin(LOOKING, looks, ahead)
         self.guided = guided(batch.untargeted(), baseline)
         self.diagnosis = diagnose(scorer.model, self.guided, baseline.eligible, spec.norm, spec.eps)
         posterior = scorer.model.encode(batch.x)
@@ -116,20 +114,18 @@ class _Search:
         self.longer = torch.zeros(2, len(batch), dtype=torch.bool, device=batch.x.device)
         self.place = _Place()
 
-    def go_on(self, cancelled: Callable[[], bool], checkpoint: Checkpoint) -> bool:
+    def go_on(self) -> bool:
         """Attack at all radii from here on; False if cancelled."""
         while self.place.sweep < len(self.sweeps):
             sweep = self.sweeps[self.place.sweep]
             while self.place.radius < len(sweep.radii):
-                if not self._attack_here(sweep, cancelled, checkpoint):
+                if not self._attack_here(sweep):
                     return False
                 self.place = _Place(self.place.sweep, self.place.radius + 1)
             self.place = _Place(self.place.sweep + 1)
         return True
 
-    def _attack_here(
-        self, sweep: _Sweep, cancelled: Callable[[], bool], checkpoint: Checkpoint
-    ) -> bool:
+    def _attack_here(self, sweep: _Sweep) -> bool:
         """Attack what stands at the radius; False if cancelled."""
         at, position = self.place.sweep, self.place.radius
         e = sweep.radii[position]
@@ -139,12 +135,12 @@ class _Search:
             if ball < self.place.ball:
                 continue
             for number in range(self.place.attack, len(sweep.attacks)):
-                if cancelled():
+                if self.checkpoint.cancelled():
                     return False
                 self._tell(sweep, number, threat)
                 self._run(*sweep.attacks[number], threat, e)
                 self.place = _Place(at, position, ball, number + 1)
-                checkpoint.offer(self.state)
+                self.checkpoint.offer(self.state)
             if not any([smallest.retry() for smallest in self.smallest.values()]):
                 break
             self.place = _Place(at, position, ball + 1)
@@ -182,7 +178,7 @@ class _Search:
             ahead += sum(inside(len(self.threats), last) for last in self.sweeps[1:])
         label = sweep.attacks[number][1].label
         note = f"{label} at {threat.eps:g} on {waiting[goal]} of {len(self.batch)} sources"
-        self.pulse.begin(note, waiting[goal] * passes, ahead)
+        self.checkpoint.pulse.begin(note, waiting[goal] * passes, ahead)
 
     def _begin(self, sweep: _Sweep, e: int) -> None:
         for smallest in self.smallest.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
@@ -41,15 +40,12 @@ class Measured:
 
 @singledispatch
 def run_shard(
-    spec: ShardSpec,
-    loaded: Loaded,
-    cancelled: Callable[[], bool] = lambda: False,
-    checkpoint: Checkpoint | None = None,
+    spec: ShardSpec, loaded: Loaded, checkpoint: Checkpoint | None = None
 ) -> Measured | None:
     """Attack a shard's samples and score what was found, from the checkpoint on if there is one.
 
     Returns:
-        The result, or None if ``cancelled`` said so between two attacks.
+        The result, or None if it was cancelled, between two attacks.
 
     Raises:
         GenrobustError: the model gave NaN, or an attack left the threat model or refused.
@@ -60,7 +56,7 @@ def run_shard(
     pulse = checkpoint.pulse
     pulse.last = at_the_end = len(batch) * passes_of_damage(spec)
     with loaded.scorer.keyed("search", spec.sample_ids):
-        found = search(spec, loaded.scorer, batch, baseline, cancelled, checkpoint)
+        found = search(spec, loaded.scorer, batch, baseline, checkpoint)
     if found is None:
         return None
     outcome = measure_outcome(spec, loaded.scorer, batch, baseline, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -53,10 +53,7 @@ class MinimumNormSpec(ShardSpec):
 
 @run_shard.register
 def search_minimum_norm(
-    spec: MinimumNormSpec,
-    loaded: Loaded,
-    cancelled: Callable[[], bool] = lambda: False,
-    checkpoint: Checkpoint | None = None,
+    spec: MinimumNormSpec, loaded: Loaded, checkpoint: Checkpoint | None = None
 ) -> Measured | None:
     """Attack the eligible sources of a shard, from the checkpoint on if there is one.
 
@@ -66,8 +63,8 @@ def search_minimum_norm(
     source as far as it stays a success.
 
     Returns:
-        A :class:`~genrobust.outcomes.outcome.MinimumNormOutcome` as it is stored; None if
-        ``cancelled`` said so between two attacks.
+        A :class:`~genrobust.outcomes.outcome.MinimumNormOutcome` as it is stored; None if it was
+        cancelled, between two attacks.
     """
     checkpoint = checkpoint or nowhere()
     scorer, batch = loaded.scorer, make_batch(spec, loaded)
@@ -98,7 +95,7 @@ def search_minimum_norm(
         for number, (row, entry, e, attack) in enumerate(stages):
             if number < done:
                 continue
-            if cancelled():
+            if checkpoint.cancelled():
                 return None
             checkpoint.offer(partial(_state, so_far, tally.table, number))
             positions = so_far.between(radii[e], radii[e + 1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -41,10 +41,13 @@ class Store:
     def path(self, spec: ShardSpec) -> Path:
         return self.folder / "shards" / f"{spec.key}.safetensors"
 
-    def checkpoint(self, spec: ShardSpec) -> Checkpoint:
-        """What is kept of a shard while it is worked on."""
+    def checkpoint(
+        self, spec: ShardSpec, cancelled: Callable[[], bool] = lambda: False
+    ) -> Checkpoint:
+        """What is kept of a shard while it is worked on, if it is not given up."""
         work = f"{self.identity}\n{spec.model_dump_json()}"
-        return Checkpoint(self.path(spec).with_suffix(".partial"), work)
+        place = self.path(spec).with_suffix(".partial")
+        return Checkpoint(place, work, cancelled=cancelled)
 
     def write(self, spec: ShardSpec, measured: Measured) -> None:
         """Raises GenrobustError if the folder cannot be written."""

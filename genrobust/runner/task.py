@@ -79,9 +79,9 @@ class Task(Work[Measured]):
         loaded = self.prepared.loaded
 
         def run(model: GenerativeModel) -> Measured | None:
-            checkpoint = store.checkpoint(self.shard)
+            checkpoint = store.checkpoint(self.shard, cancelled)
             scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model))
-            return run_shard(self.shard, replace(loaded, scorer=scorer), cancelled, checkpoint)
+            return run_shard(self.shard, replace(loaded, scorer=scorer), checkpoint)
 
         return in_memory(run, loaded.scorer.model, len(self.shard.sample_ids))
 

@@ -27,6 +27,7 @@ from genrobust.evidence.bundle import (
 )
 from genrobust.evidence.checks import NamedCheck, RejectionError, is_trouble, rejecting
 from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Signs
+from genrobust.runner.checkpoint import nowhere
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.perturbation import images_of, quantise
@@ -165,7 +166,7 @@ def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> l
 
     def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
         with rejecting():  # such as NaN from the model
-            return run_shard(spec, prepared.loaded, cancelled)
+            return run_shard(spec, prepared.loaded, nowhere(cancelled))
 
     again = results_of(specs, work, prepared.workers, on_progress)
     return [Outcome.of(one.tensors) for one in again]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from genrobust.cli.suite import loaded_on
-from genrobust.models import GenerativeModel, ModelCheck, check_model
+from genrobust.data import load_images
+from genrobust.data.base import data_at
+from genrobust.models import GenerativeModel, ModelCheck, check_model, load_model
 from genrobust.models.checks.fidelity import Fidelity, fidelity, say
+from genrobust.runner.options import Options
+from genrobust.runner.own import as_built, referred
 
 _FORWARD = {
     "equal": "gives what is scored",
@@ -25,7 +29,21 @@ def check_one(
     batch_size: int | None,
 ) -> None:
     """Try a model on a few pictures, and print how it was understood."""
-    loaded, few = loaded_on(model, weights, dataset, data, data_root, batch_size)
+    if data is None:
+        few = load_images(dataset, "test", data_root).take(range(8))
+        with data_at(data_root):
+            loaded = load_model(model, dataset, weights, batch_size)
+    else:
+        reference, options = referred(data, Options(data_root=data_root))
+        root = None if options.data_root is None else Path(options.data_root)
+        native = reference.native("test", root)
+        built = as_built(model, reference, weights, root)
+        with data_at(root):
+            loaded = load_model(model, built.name, weights, batch_size)
+        count = min(8, native.pictures("test", root).count)
+        taken, told = replace(native, shape=loaded.input_shape, draw=count).read("test", root)
+        print(f"pictures      {count} of '{reference.place}', {told}")
+        few = taken.take(range(count))
     found = check_model(loaded, few)
     compared = fidelity(loaded, few)
     say(loaded, compared)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,11 +11,6 @@ from genrobust.cli.errors import command
 from genrobust.cli.help import App
 from genrobust.cli.parameters import Device, Weights
 from genrobust.cli.values import file_option, folder_option
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from genrobust.models import GenerativeModel
 
 DATA_HELP = (
     "A data set's name, a folder of class sub-folders or of pictures, a .npz or .npy, "
@@ -94,34 +88,3 @@ def make(
     warn_of_wide(suite)
     files.write_text(out, content)
     typer.echo(f"{told(suite)}\n{out}")
-
-
-def loaded_on(
-    model: str,
-    weights: Path | None,
-    dataset: str,
-    data: str | None,
-    data_root: Path | None,
-    batch_size: int | None,
-) -> tuple[GenerativeModel, Tensor]:
-    """A model, and a few images to try it on, of a data set or of one's own data."""
-    from genrobust.data import load_images
-    from genrobust.data.base import data_at
-    from genrobust.models import load_model
-    from genrobust.runner.options import Options
-    from genrobust.runner.own import as_built, referred
-
-    if data is None:
-        images = load_images(dataset, "test", data_root)
-        with data_at(data_root):
-            return load_model(model, dataset, weights, batch_size), images.take(range(8))
-    reference, options = referred(data, Options(data_root=data_root))
-    root = None if options.data_root is None else Path(options.data_root)
-    native = reference.native("test", root)
-    built = as_built(model, reference, weights, root)
-    with data_at(root):
-        loaded = load_model(model, built.name, weights, batch_size)
-    few = min(8, native.pictures("test", root).count)
-    taken, told = replace(native, shape=loaded.input_shape, draw=few).read("test", root)
-    typer.echo(f"pictures      {few} of '{reference.place}', {told}")
-    return loaded, taken.take(range(few))

@@ -6,6 +6,7 @@ Everything else that is raised is a bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -113,6 +114,36 @@ def _models_in(hint: Any) -> Iterator[Any]:
         yield hint
     for inner in get_args(hint):
         yield from _models_in(inner)
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether memory ran out: Python's, numpy's, torch's on any device, the system's.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    kinds = {kind.__name__ for kind in type(problem).__mro__}  # torch may not be imported
+    words = str(problem).lower() if isinstance(problem, RuntimeError) else ""
+    of_the_system = isinstance(problem, OSError) and problem.errno == errno.ENOMEM
+    by_kind = bool(kinds & {"MemoryError", "OutOfMemoryError"})
+    return by_kind or of_the_system or any(mark in words for mark in _NO_MEMORY)
+
+
+#: How torch says so where its exception does not: its allocators, CUDA's libraries; and Python, of
+#: a thread's stack.
+_NO_MEMORY = (
+    "alloc",
+    "out of memory",
+    "storage size calculation overflowed",
+    "can't start new thread",
+)
+
+
+def ran_out_of_memory(problem: BaseException | None) -> bool:
+    """Whether that is what an error, or one that it came from, says."""
+    while problem is not None and not is_out_of_memory(problem):
+        problem = problem.__cause__
+    return problem is not None
 
 
 def one_line(text: str) -> str:

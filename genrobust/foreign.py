@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genrobust.errors import GenrobustError, did_you_mean, telling
+from genrobust.errors import GenrobustError, did_you_mean, is_out_of_memory, telling
 from genrobust.projects import Project
 from genrobust.seeding import generators_kept
 
@@ -76,20 +76,6 @@ def is_fault(problem: BaseException) -> bool:
     if isinstance(problem, KeyboardInterrupt):
         return _raised_by_a_statement(problem.__traceback__)
     return isinstance(problem, (Exception, SystemExit)) and not isinstance(problem, GenrobustError)
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Whether memory ran out, on whichever device."""
-    words = str(problem).lower() if isinstance(problem, RuntimeError) else ""
-    said = "alloc" in words or "out of memory" in words  # by allocators; by CUDA itself
-    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or said
-
-
-def ran_out_of_memory(problem: BaseException | None) -> bool:
-    """Whether that is what an error, or one that it came from, says."""
-    while problem is not None and not is_out_of_memory(problem):
-        problem = problem.__cause__
-    return problem is not None
 
 
 #: What torch says where a batch's type is not that of the weights.

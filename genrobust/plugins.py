@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from genrobust.errors import GenrobustError
-from genrobust.foreign import explain, is_fault, is_foreign, is_out_of_memory
+from genrobust.errors import GenrobustError, is_out_of_memory
+from genrobust.foreign import explain, is_fault, is_foreign
 
 _OURS = Path(__file__).parent
 

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.batch import Context
-from genrobust.errors import GenrobustError
-from genrobust.foreign import ran_out_of_memory
+from genrobust.errors import GenrobustError, ran_out_of_memory
 from genrobust.models.checks.state import use
 from genrobust.models.reading.kept import Held, Manner, Numbers
 from genrobust.seeding import generators_kept

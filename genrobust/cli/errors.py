@@ -7,7 +7,6 @@ traceback. 130: Ctrl-C.
 
 from __future__ import annotations
 
-import errno
 import functools
 import inspect
 import os
@@ -24,7 +23,7 @@ import typer
 
 from genrobust.cli import interrupt
 from genrobust.cli.streams import require_written
-from genrobust.errors import GenrobustError, GenrobustWarning, one_line
+from genrobust.errors import GenrobustError, GenrobustWarning, is_out_of_memory, one_line
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,7 +66,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             except SystemExit as problem:
                 _end(MISTAKE, f"Error: {_who_ended(problem)}")
             except BaseException as problem:
-                if lacks_memory(problem):
+                if is_out_of_memory(problem):
                     reason = one_line(str(problem).strip().partition("\n")[0])
                     _end(
                         MISTAKE,
@@ -94,28 +93,6 @@ def if_stopped(then: str) -> Iterator[None]:
         if interrupt.asked():
             raise KeyboardInterrupt(then) from stop
         raise
-
-
-def lacks_memory(problem: BaseException) -> bool:
-    """Whether memory ran out: Python's, numpy's, torch's on any device, the system's."""
-    kinds = {kind.__name__ for kind in type(problem).__mro__}  # torch may not be imported
-    words = str(problem)
-    return (
-        bool(kinds & {"MemoryError", "OutOfMemoryError"})
-        or (isinstance(problem, OSError) and problem.errno == errno.ENOMEM)
-        or (isinstance(problem, RuntimeError) and any(mark in words for mark in _NO_MEMORY))
-    )
-
-
-#: How torch says so where its exception does not: on a CPU, on MPS, in CUDA's libraries; and
-#: Python, of a thread's stack.
-_NO_MEMORY = (
-    "DefaultCPUAllocator",
-    "out of memory",
-    "ALLOC_FAILED",
-    "Storage size calculation overflowed",
-    "can't start new thread",
-)
 
 
 def _lower_by(function: Callable[..., object]) -> str:

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-import torch
-
 from genrobust._version import __version__
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, is_out_of_memory
 from genrobust.evidence.entry import Check
 from genrobust.files import UnfitError
 
@@ -69,8 +67,7 @@ def is_trouble(problem: BaseException) -> bool:
     while cause is not None:
         if isinstance(cause, UnfitError):
             return False
-        allocator = isinstance(cause, RuntimeError) and "alloc" in str(cause)
-        if allocator or isinstance(cause, (OSError, MemoryError, torch.OutOfMemoryError)):
+        if isinstance(cause, OSError) or is_out_of_memory(cause):
             return True
         cause = cause.__cause__
     return False

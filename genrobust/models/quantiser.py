@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genrobust.foreign import is_out_of_memory
+from genrobust.errors import is_out_of_memory
 from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.checks.fidelity import is_as_forward
 from genrobust.models.inputs import probe_images

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from genrobust.errors import GenrobustWarning
-from genrobust.foreign import ran_out_of_memory
+from genrobust.errors import GenrobustWarning, ran_out_of_memory
 from genrobust.models.model import GenerativeModel
 
 Result = TypeVar("Result")

@@ -30,8 +30,7 @@ import torch
 from torch import Tensor
 
 from genrobust.data.base import Images
-from genrobust.errors import GenrobustError
-from genrobust.foreign import ran_out_of_memory
+from genrobust.errors import GenrobustError, ran_out_of_memory
 from genrobust.models.checks.batches import tolerance_of
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.posterior import Part, Posterior

@@ -11,8 +11,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from genrobust.errors import GenrobustError
-from genrobust.foreign import Call, explain, is_out_of_memory
+from genrobust.errors import GenrobustError, is_out_of_memory
+from genrobust.foreign import Call, explain
 from genrobust.models.checks.batches import check_batches, check_draws, check_gradients
 from genrobust.models.checks.edges import with_edges
 from genrobust.models.checks.fidelity import reads_alone

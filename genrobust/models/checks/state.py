@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genrobust.errors import GenrobustError, GenrobustWarning
-from genrobust.foreign import ran_out_of_memory
+from genrobust.errors import GenrobustError, GenrobustWarning, ran_out_of_memory
 from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.model import GenerativeModel
 

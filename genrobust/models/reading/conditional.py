@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genrobust.errors import GenrobustError
-from genrobust.foreign import is_out_of_memory
+from genrobust.errors import GenrobustError, is_out_of_memory
 from genrobust.posterior import Categorical, Point, Posterior
 
 

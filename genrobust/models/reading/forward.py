@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch import distributions as D
 
-from genrobust.errors import GenrobustError
-from genrobust.foreign import is_out_of_memory
+from genrobust.errors import GenrobustError, is_out_of_memory
 from genrobust.models.reading.distributions import mean_of
 from genrobust.models.reading.outputs import describe, members
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import torch
 
-from genrobust.errors import GenrobustError
-from genrobust.foreign import explain, is_out_of_memory
+from genrobust.errors import GenrobustError, is_out_of_memory
+from genrobust.foreign import explain
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

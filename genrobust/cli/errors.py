@@ -11,12 +11,10 @@ import functools
 import inspect
 import os
 import sys
-import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -105,13 +103,11 @@ def _lower_by(function: Callable[..., object]) -> str:
 
 def _who_ended(problem: SystemExit) -> str:
     """Whose code tried to end the command, which only the command may."""
-    library, ours = sysconfig.get_path("stdlib"), str(Path(__file__).parents[1])
-    frames = traceback.extract_tb(problem.__traceback__)
-    foreign = [f for f in frames if not f.filename.startswith((library, ours, "<frozen"))]
-    where = (foreign or list(frames))[-1]
+    from genrobust.foreign import explain  # which has torch, as that code has
+
     return (
-        f"code that was run ended the process ({Path(where.filename).name}, line {where.lineno}: "
-        f"exit {one_line(str(problem.code))}); keep such calls under if __name__ == '__main__':"
+        f"code that was run ended the process ({one_line(explain(problem))}); keep such calls "
+        "under if __name__ == '__main__':"
     )
 
 

@@ -101,3 +101,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def counted(number: int, what: str) -> str:
+    """
+    >>> counted(1, "shard"), counted(3, "source")
+    ('1 shard', '3 sources')
+    """
+    return f"{number} {what}{'' if number == 1 else 's'}"

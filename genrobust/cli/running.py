@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genrobust.cli.progress import duration, progress
-from genrobust.cli.text import counted
+from genrobust.cli.progress import counted, duration, progress
 from genrobust.errors import GenrobustWarning
 from genrobust.runner.outlook import Outlook, in_bytes, tried
 from genrobust.runner.places import folder_of, require_run

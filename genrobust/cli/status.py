@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from genrobust.cli.text import counted
+from genrobust.cli.progress import counted
 from genrobust.errors import GenrobustError
 from genrobust.runner.status import Status, runs_in, status_of
 

@@ -18,8 +18,7 @@ from genrobust.board.board import Board
 from genrobust.board.submit import SubmitOptions, Submitted, submit
 from genrobust.cli.progress import progress
 from genrobust.cli.streams import console
-from genrobust.cli.text import printable
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, one_line
 from genrobust.evidence.bundle import read_run_record
 from genrobust.evidence.entry import Author, Link, Submission
 from genrobust.verify.verify import PROVES
@@ -56,7 +55,7 @@ def submit_run(
     submission = submission_of(said, attack=options.attack_on is not None)
     if not (dry_run or yes) and on_terminal():
         words = f"Submit '{submission.name}' under {submission.licence}?"
-        typer.confirm(printable(words), abort=True)
+        typer.confirm(one_line(words), abort=True)
     with progress("replay") as advance:
         done = submit(run, submission, options, dry_run=dry_run, on_progress=advance)
     _print_result(done, dry_run)
@@ -151,11 +150,11 @@ def _print_result(done: Submitted, dry_run: bool) -> None:
         sep="\n",
     )
     for flag in done.record.flags:
-        evidence = printable(flag.evidence)
+        evidence = one_line(flag.evidence)
         screen.print(Text(f"flag, with which it is not ranked: {flag.name}: {evidence}"))
     screen.print(_table(done.board, done))
     words = "nothing was written; it would be" if dry_run else "written:"
-    screen.print(Text(f"{words} {printable(str(done.folder))}"), soft_wrap=True)
+    screen.print(Text(f"{words} {one_line(str(done.folder))}"), soft_wrap=True)
 
 
 def _table(board: Board, done: Submitted) -> Table:
@@ -165,7 +164,7 @@ def _table(board: Board, done: Submitted) -> Table:
         table.add_column(head, justify="right" if head.startswith("r") else "left")
     new = done.folder.name if done.entry.kind == "model" else done.folder.parents[1].name
     for row in board.rows:
-        name = Text(printable(row.contender.name))
+        name = Text(one_line(row.contender.name))
         if row.contender.id == new:
             name.stylize("bold")
             name.append("  <- this one" if done.entry.kind == "model" else "  <- attacked")
@@ -193,7 +192,7 @@ def _pull_request(done: Submitted, open_pr: bool) -> None:
     if not open_pr:
         print("\nTo submit it, from your clone:\n")
         lines = "\n".join(f"  {shlex.join(step)}" for step in steps).split("\n")
-        print("\n".join(map(printable, lines)))  # a note may have several
+        print("\n".join(map(one_line, lines)))  # a note may have several
         return
     for step in steps:
         ended = subprocess.run(step, check=False)

@@ -14,8 +14,7 @@ from rich.text import Text
 from genrobust import files
 from genrobust.cli.progress import progress
 from genrobust.cli.streams import console
-from genrobust.cli.text import printable
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, one_line
 from genrobust.evidence.checks import is_trouble
 from genrobust.evidence.entry import Verification
 from genrobust.verify.subject import ENTRY, find_subjects
@@ -76,7 +75,7 @@ def _not_verified(place: Path, problem: Exception) -> int:
     words = f"{type(problem).__name__}: {problem}".removesuffix(": ")
     reason = str(problem) if isinstance(problem, GenrobustError) else words
     console(highlight=False).print(
-        Text(f"{printable(str(place))}: not verified\n  {printable(reason)}\n")
+        Text(f"{one_line(str(place))}: not verified\n  {one_line(reason)}\n")
     )
     if known:
         return 2
@@ -93,8 +92,8 @@ def print_verification(place: Path, verified: Verified) -> None:
     table.add_column(overflow="fold")
     for check in found.checks:
         mark = Text("passed", "green") if check.passed else Text("FAILED", "bold red")
-        table.add_row(mark, check.name, Text(printable(check.detail)))
-    screen.print(Text(printable(str(place)), "bold"), table)
+        table.add_row(mark, check.name, Text(one_line(check.detail)))
+    screen.print(Text(one_line(str(place)), "bold"), table)
     screen.print(Text(_verdict(found), "green" if found.passed else "bold red"))
     if found.passed:
         for depth in DEPTHS[: DEPTHS.index(found.depth) + 1]:
@@ -104,7 +103,7 @@ def print_verification(place: Path, verified: Verified) -> None:
 def _verdict(found: Verification) -> str:
     if found.passed:
         return f"passed, as deep as {found.depth}, in {found.seconds:.1f} s"
-    return f"FAILED: {printable(_first_reason(found.checks))}"
+    return f"FAILED: {one_line(_first_reason(found.checks))}"
 
 
 def _first_reason(checks: Sequence[Any]) -> str:

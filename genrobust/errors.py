@@ -9,7 +9,7 @@ import difflib
 import errno
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 
@@ -155,6 +155,16 @@ def one_line(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
     )
+
+
+def a_few(items: Sequence[object], most: int = 3) -> str:
+    """The first of several in words, and how many more there are.
+
+    >>> a_few([1, 2, 3]), a_few("abcde")
+    ('1, 2, 3', 'a, b, c and 2 more')
+    """
+    words = ", ".join(map(str, items[:most]))
+    return words if len(items) <= most else f"{words} and {len(items) - most} more"
 
 
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> GenrobustError:

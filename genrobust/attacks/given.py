@@ -15,13 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from genrobust.batch import Context
-from genrobust.errors import GenrobustError, ran_out_of_memory
+from genrobust.errors import GenrobustError, a_few, ran_out_of_memory
 from genrobust.models.checks.state import use
 from genrobust.models.reading.kept import Held, Manner, Numbers
 from genrobust.seeding import generators_kept
-
-#: So many parts of what was changed are named.
-NAMED = 3
 
 
 @contextmanager
@@ -66,7 +63,7 @@ def _fault(changed: list[tuple[_Thing, list[str]]]) -> GenrobustError:
 def _told(thing: _Thing, names: list[str]) -> str:
     if isinstance(thing.item, Tensor):
         return ""
-    return f" ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})"
+    return f" ({a_few(names)})"
 
 
 @dataclass(eq=False)

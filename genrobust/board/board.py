@@ -34,7 +34,7 @@ from typing import Literal
 import numpy as np
 
 from genrobust.board.terms import Terms, departure
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, a_few
 from genrobust.evidence.entries import LoadedEntry, State
 from genrobust.evidence.entry import Outcomes
 from genrobust.models.families import DEFENCES
@@ -59,9 +59,6 @@ ALIKE, APART = 1e-2, 0.1
 DIMMED, HARDLY, BY_CHANCE = 0.1, 0.05, 1 / 8
 #: Where chance alone has them differ on fewer, as where all sources fall at once, it says nothing.
 TELLING = 0.25
-
-#: So many of a run's attacks are named where they are not the suite's.
-NAMED = 3
 
 #: Letters and digits that are taken for one another.
 _TWINS = str.maketrans("01i|", "olll")
@@ -264,9 +261,7 @@ class Board:
         attacks = row.contender.record.suite.attacks
         if registered_as(self.whole) is not None and attacks == self.whole.attacks:
             return ""
-        names = list(dict.fromkeys(entry.attack for entry in attacks))
-        more = len(names) - NAMED
-        return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+        return a_few(list(dict.fromkeys(entry.attack for entry in attacks)))
 
     @property
     def suite_name(self) -> str:

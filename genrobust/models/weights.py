@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from genrobust import files
-from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.errors import GenrobustError, GenrobustWarning, a_few
 from genrobust.models.card import Card
 from genrobust.models.networks import NetworkSpec
 
@@ -175,11 +175,11 @@ def load_state_dict(module: nn.Module, state: dict[str, Tensor], source: str | P
             GenrobustWarning,
             stacklevel=2,
         )
-    missing = sorted(own.keys() - state.keys())
-    unknown = sorted(state.keys() - own.keys())
+    missing = [f"'{key}'" for key in sorted(own.keys() - state.keys())]
+    unknown = [f"'{key}'" for key in sorted(state.keys() - own.keys())]
     wrong = [
-        *([f"it lacks {_some(missing)}"] if missing else []),
-        *([f"it has {_some(unknown)} that the model lacks"] if unknown else []),
+        *([f"it lacks {a_few(missing)}"] if missing else []),
+        *([f"it has {a_few(unknown)} that the model lacks"] if unknown else []),
         *[*_misfits(own, state), *_numberless(module, state)][:2],
     ]
     if wrong:
@@ -327,8 +327,3 @@ def round_to_half(module: nn.Module) -> None:
     module.load_state_dict(
         {k: v.to(module.state_dict()[k]) for k, v in half_precision(module).items()}
     )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

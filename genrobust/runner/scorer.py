@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genrobust.data.base import Images
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, a_few
 from genrobust.judges.judge import NO_VERDICT, Judge
 from genrobust.models.checks.state import TOLERANCE
 from genrobust.models.model import GenerativeModel
@@ -240,6 +240,6 @@ def _require_finite(found: Tensor, ids: Sequence[int], what: str) -> None:
         which = [i for i, b in zip(ids, bad.tolist(), strict=True) if b]
         raise GenrobustError(
             f"the model gave NaN or infinite {what} for {len(which)} of {len(ids)} images (sample "
-            f"ids {', '.join(map(str, which[:5]))}{', ...' if len(which) > 5 else ''}); a model "
+            f"ids {a_few(which)}); a model "
             "that does so cannot be scored: check its weights, and divisions and logarithms in it"
         )

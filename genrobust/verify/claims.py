@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from torch import Tensor
 
+from genrobust.errors import a_few
 from genrobust.evidence.checks import RejectionError
 from genrobust.records.record import Estimate, PairMatrix, Provenance, Scores
 
@@ -86,9 +87,7 @@ def highest(estimate: Estimate) -> float:
 
 def positions(mask: Tensor) -> str:
     """The first few positions at which a mask is true, in words."""
-    found = mask.nonzero()[:, 0].tolist()
-    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return ", ".join(map(str, found[:LISTED])) + more
+    return a_few(mask.nonzero()[:, 0].tolist(), LISTED)
 
 
 def _names(claimed: Scores) -> set[str]:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from torch import nn
 
-from genrobust.errors import GenrobustError, in_a_line
+from genrobust.errors import GenrobustError, a_few, in_a_line
 from genrobust.models.networks import ConvVAE, NetworkSpec
 from genrobust.models.portable.graph import Graph, RunLimits
 from genrobust.models.tensors import TensorLimits, refuse_pickle
@@ -146,5 +146,4 @@ def json_of(program: Program) -> bytes:
 
 
 def listed(names: Iterable[str]) -> str:
-    shown = sorted(ascii(name[:80]) for name in names)
-    return ", ".join(shown[:5]) + (" and more" if len(shown) > 5 else "") if shown else "nothing"
+    return a_few(sorted(ascii(name[:80]) for name in names)) or "nothing"

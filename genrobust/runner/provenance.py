@@ -134,12 +134,18 @@ def _absolute(reference: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name where the system tells it, its generation, and what torch uses of it.
+
+    Clouds call many generations by one name, and each rounds in its own way.
+    """
+    name, generation = platform.processor() or platform.machine(), []
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
+        told = {key.strip(): value.strip() for key, _, value in (s.partition(":") for s in first)}
+        name = told.get("model name", name)
+        known = ("cpu family", "model", "stepping")
+        generation = [f"{key.removeprefix('cpu ')} {told[key]}" for key in known if key in told]
+    return ", ".join([name, *generation, torch.backends.cpu.get_cpu_capability()])
 
 
 def device_of(options: Options, model: GenerativeModel) -> str:

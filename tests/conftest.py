@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust.judges import Judge
 from genrobust.models.networks import NetworkSpec, initialised
+from genrobust.runner.execute import silent
 from genrobust.suites import Suite, load_suite
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def replayed(tiny_entry: Path) -> Replay:
     with registered():
         evidence = read_evidence(tiny_entry / EVIDENCE)
         prepared = prepared_for(evidence, evidence.load_model(), 1, None)
-        return replay(evidence, prepared, lambda done, total: None)
+        return replay(evidence, prepared, silent)
 
 
 @pytest.fixture(scope="session")

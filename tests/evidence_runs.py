@@ -36,6 +36,7 @@ from genrobust.outcomes.scores import scores
 from genrobust.records.outcomes import Outcomes
 from genrobust.records.record import Record
 from genrobust.runner import collect
+from genrobust.runner.execute import silent
 from genrobust.runner.options import Options
 from genrobust.runner.prepare import prepare
 from genrobust.runner.run import execute
@@ -155,7 +156,7 @@ class Forger:
         with registered():
             evidence = self.evidence
             prepared = prepared_for(evidence, evidence.load_model(), 1, None)
-            outcome = replay(evidence, prepared, lambda done, total: None).outcome
+            outcome = replay(evidence, prepared, silent).outcome
         claimed = {n: t for n, t in evidence.outcome.tensors().items() if t.ndim == 1}
         outcome = Outcome.of({**outcome.tensors(), **claimed})
         said, record = evidence.outcome, evidence.record

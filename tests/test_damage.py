@@ -30,6 +30,7 @@ from genrobust.rules.line import LINE, line
 from genrobust.runner import curve, damage
 from genrobust.runner.constant import COUNT, Constant
 from genrobust.runner.damage import without_attack
+from genrobust.runner.execute import silent
 from genrobust.runner.likeness import LOGITS, guided
 from genrobust.runner.measure import measure_baseline
 from genrobust.runner.options import Options
@@ -443,7 +444,7 @@ def test_evidence_of_it_is_verified_and_edits_are_refused(trained: tuple[Run, Pa
         evidence,
         tensors={**evidence.tensors, "damage.clean": evidence.tensors["damage.clean"] / 2},
     )
-    played = replay(forged, prepared_for(forged, model, 1, None), lambda done, total: None)
+    played = replay(forged, prepared_for(forged, model, 1, None), silent)
     with pytest.raises(RejectionError, match=r"'damage\.clean' is not what the model gives"):
         check_signs(played)
     assert "scores" in check_scores(played)

@@ -11,6 +11,7 @@ import zipfile
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -26,9 +27,11 @@ from genrobust.cli.app import app
 from genrobust.cli.progress import progress
 from genrobust.data.base import Images
 from genrobust.errors import GenrobustWarning
+from genrobust.runner import execute as loop
 from genrobust.runner import pulse as pulses
 from genrobust.runner import run as runs
-from genrobust.runner.execute import results_of
+from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.execute import results_of, silent
 from genrobust.runner.options import Options
 from genrobust.runner.outlook import Outlook
 from genrobust.runner.prepare import prepare
@@ -142,12 +145,34 @@ def test_the_time_left_of_a_run_that_goes_on_is_not_of_workers_that_get_ready(
 def test_live_work_goes_through_the_same_loop() -> None:
     told: list[tuple[float, int]] = []
     found = results_of(
-        [3, 1, 2], lambda n, _: n * n, 2, lambda done, total: told.append((done, total))
+        [3, 1, 2], lambda n, _: n * n, 2, lambda done, total, note="": told.append((done, total))
     )
     assert found == [9, 1, 4]
     assert (told[0], told[-1]) == ((0, 3), (3, 3))
     with pytest.raises(ZeroDivisionError):
-        results_of([0], lambda n, _: 1 // n, 1, lambda done, total: None)
+        results_of([0], lambda n, _: 1 // n, 1, silent)
+
+
+def test_live_work_tells_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOOK", 0.01)
+    seen = Event()
+    told: list[tuple[float, str]] = []
+
+    def work(item: int, checkpoint: Checkpoint) -> int:
+        checkpoint.pulse.begin("looks", 39, 0)
+        checkpoint.pulse.tick(20)
+        assert seen.wait(20)
+        return item
+
+    def listen(done: float, total: int, note: str = "") -> None:
+        told.append((round(done, 2), note))
+        if done == 0.5:
+            seen.set()
+
+    assert results_of([7], work, 1, listen) == [7]
+    assert told[0] == (0, "")
+    assert (0.5, "looks") in told
+    assert told[-1] == (1, "")
 
 
 # What is known from the folder alone

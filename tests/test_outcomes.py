@@ -34,6 +34,7 @@ from genrobust.outcomes.scores import clean_accuracy, rated
 from genrobust.outcomes.table import Column
 from genrobust.records.outcomes import Worst, reached, robust_at, source_areas
 from genrobust.records.record import Estimate, Scores
+from genrobust.runner.execute import silent
 from genrobust.runner.perturbation import step_of
 from genrobust.runner.prepare import Prepared
 from genrobust.suites import Suite, load_suite
@@ -190,7 +191,7 @@ def prepared(evidence: Evidence) -> Prepared:
 @pytest.fixture(scope="module")
 def replayed(evidence: Evidence, prepared: Prepared) -> Replay:
     with registered():
-        return replay.replay(evidence, prepared, lambda done, total: None)
+        return replay.replay(evidence, prepared, silent)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def again(replayed: Replay) -> list[Outcome]:
     """The run's shards, attacked again."""
     with registered():
         ready = reattack.attackers_for(replayed)
-        return reattack._run(replayed.evidence.shards, ready, lambda done, total: None)
+        return reattack._run(replayed.evidence.shards, ready, silent)
 
 
 def forged(evidence: Evidence, name: str) -> Evidence:
@@ -243,7 +244,7 @@ def test_a_replay_refuses_every_column_that_it_proves(
     other = forged(evidence, name)
     found = replace(replayed, evidence=other)
     if Outcome.table()[name].proof == "found":
-        found = replay.replay(other, prepared, lambda done, total: None)
+        found = replay.replay(other, prepared, silent)
     assert refused(replay.checks(found))
 
 

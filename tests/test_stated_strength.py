@@ -29,6 +29,7 @@ from genrobust.outcomes import flags
 from genrobust.outcomes.outcome import GOALS, Broken, Counts
 from genrobust.posterior import Categorical, Posterior
 from genrobust.records.record import Estimate
+from genrobust.runner.execute import silent
 from genrobust.runner.measure import Baseline
 from genrobust.runner.perturbation import images_of, quantise
 from genrobust.runner.plan import ShardSpec
@@ -53,7 +54,7 @@ def replayed(tiny_run: Path) -> Replay:
     with registered():
         found = read_evidence(tiny_run / EVIDENCE)
         prepared = prepared_for(found, found.load_model(), 1, None)
-        return replay(found, prepared, lambda done, total: None)
+        return replay(found, prepared, silent)
 
 
 class _StopError(Exception):
@@ -369,7 +370,7 @@ def test_what_is_no_success_is_none_in_a_replay(
     claimed = replayed.evidence.outcome.untargeted.radius
     assert (claimed < 2).all()
     monkeypatch.setattr(kind, name, lost)
-    found = replay(replayed.evidence, replayed.prepared, lambda done, total: None)
+    found = replay(replayed.evidence, replayed.prepared, silent)
     odd = torch.arange(24) % 2 > 0
     assert torch.equal(found.outcome.untargeted.radius, claimed.masked_fill(~odd, 2))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from genrobust.evidence.checks import run_checks
 from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import Check, Verification
 from genrobust.records.record import Estimate
+from genrobust.runner import execute
+from genrobust.runner.provenance import processor
 from genrobust.verify.claims import _near, highest, lowest
 from genrobust.verify.reattack import BOUND, _lower_bound, choose
 from genrobust.verify.replay import Replay, checks
@@ -239,6 +242,34 @@ def test_on_another_machine_scores_may_move_within_their_intervals(
     forger.scores(reconstruction_error=beyond.model_copy(update={"high": error.value / 2}))
     there = replace(done.replay, evidence=forger.evidence)
     assert "reconstruction_error is claimed" in refused(there)
+
+
+def test_one_name_of_several_generations_is_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def called(generation: int) -> str:
+        told = f"processor\t: 0\ncpu family\t: 25\nmodel\t\t: {generation}\nmodel name\t: EPYC\n"
+        monkeypatch.setattr(Path, "read_text", lambda _: told + "\nprocessor\t: 1\n")
+        return processor()
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert called(1) != called(17)
+    assert called(1).startswith("EPYC, family 25, model 1, ")
+    assert called(1).endswith(torch.backends.cpu.get_cpu_capability())
+
+
+def test_what_takes_long_is_told_while_it_runs(
+    entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "LOOK", 0.01)
+    told: list[tuple[float, str]] = []
+
+    def listen(done: float, total: int, note: str = "") -> None:
+        told.append((done, note))
+
+    with registered():
+        verify(entry, VerifyOptions(workers=1, depth="re-attack"), on_progress=listen)
+    parts = {note for done, note in told if done % 1}
+    assert "the run's images again, and its signs" in parts
+    assert "looks at gradients, for the flags" in parts
 
 
 @pytest.mark.parametrize(

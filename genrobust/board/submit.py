@@ -120,7 +120,7 @@ def submit(
         submission: what its submitter says.
         options: where it goes.
         dry_run: leave the entries as they are.
-        on_progress: called with the shards done and the shards in all.
+        on_progress: called with the shards done, parts included, those in all, and what is done.
 
     Raises:
         GenrobustError: the run is not one that boards take, its model cannot be had, a check did

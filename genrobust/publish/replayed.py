@@ -50,7 +50,7 @@ def replay_run(
         path: a run's folder with ``evidence.zip`` in it, an entry's, or the archive itself.
         url: where others can have that archive: ``https://...``.
         options: what the replay needs that is not in the evidence.
-        on_progress: called with the shards done and the shards in all.
+        on_progress: called with the shards done, parts included, those in all, and what is done.
 
     Raises:
         GenrobustError: there is no evidence, the replay failed or cannot be told, the record is

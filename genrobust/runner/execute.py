@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from genrobust.errors import GenrobustError
 from genrobust.plugins import blamed
+from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.executors.base import EXECUTORS
 from genrobust.runner.executors.pool import run_all
 from genrobust.runner.pulse import Beat
@@ -160,20 +161,33 @@ def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
 
 def results_of(
     items: Sequence[Item],
-    work: Callable[[Item, Callable[[], bool]], Result | None],
+    work: Callable[[Item, Checkpoint], Result | None],
     workers: int,
     on_progress: Progress,
 ) -> list[Result]:
     """What ``work`` gives for live objects, by threads, in the order of the items.
 
+    It is given a checkpoint that keeps nothing: whether to give up, and a pulse to be watched by.
+
     Raises:
         GenrobustError: memory ran out; and whatever ``work`` raises.
     """
     found: dict[int, Result] = {}
-    on_progress(0, len(items))
+    begun: dict[int, Checkpoint] = {}
     numbers = range(len(items))
-    with closing(run_all(numbers, lambda n, stops: work(items[n], stops), workers)) as done:
+
+    def begin(number: int, cancelled: Callable[[], bool]) -> Result | None:
+        begun[number] = nowhere(cancelled)
+        return work(items[number], begun[number])
+
+    def tell() -> None:
+        beats = [c.pulse.beat() for number, c in sorted(begun.items()) if number not in found]
+        notes = [beat.note for beat in beats if beat.note]
+        on_progress(len(found) + sum(beat.share for beat in beats), len(items), *notes[:1])
+
+    tell()
+    with closing(run_all(numbers, begin, workers)) as done, _every(LOOK, tell):
         for number, result in done:
             found[number] = result
-            on_progress(len(found), len(items))
+            tell()
     return [found[number] for number in numbers]

@@ -81,7 +81,7 @@ class Pulse:
     samples that fall, or are given up, take less.
 
     Args:
-        path: its file; None tells nobody.
+        path: its file; None has it told to those who ask.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -110,9 +110,14 @@ class Pulse:
         self._written = time.monotonic()
         with suppress(OSError):  # of a full disk the result will tell
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._shown = max(self._shown, self.share)  # what is seen never goes back
-            said = {"share": round(self._shown, 4), "note": self._note}
+            beat = self.beat()
+            said = {"share": round(beat.share, 4), "note": beat.note}
             self.path.write_text(json.dumps(said | {"place": _place(), "process": os.getpid()}))
+
+    def beat(self) -> Beat:
+        """What is said now, in this process."""
+        self._shown = max(self._shown, self.share)  # what is seen never goes back
+        return Beat(self._shown, self._note, time.time())
 
     @property
     def share(self) -> float:

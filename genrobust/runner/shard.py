@@ -11,11 +11,13 @@ from torch import Tensor
 from genrobust.batch import Batch
 from genrobust.data.base import Images
 from genrobust.judges.judge import Judge
+from genrobust.models.model import GenerativeModel
 from genrobust.runner.checkpoint import Checkpoint, nowhere
 from genrobust.runner.damage import measure_damage
 from genrobust.runner.expected import passes_of_damage
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.plan import ShardSpec
+from genrobust.runner.pulse import Pulse
 from genrobust.runner.radii import search
 from genrobust.runner.scorer import Scorer
 
@@ -28,6 +30,11 @@ class Loaded:
     images: Images
     attacker: Judge | None
     references: tuple[Tensor, Tensor] | None
+
+    def watched(self, pulse: Pulse, model: GenerativeModel | None = None) -> Loaded:
+        """The same, with a pulse that goes by the model, or by another way to compute it."""
+        watched = pulse.watched(model or self.scorer.model)
+        return replace(self, scorer=replace(self.scorer, model=watched))
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,8 +80,7 @@ class Task(Work[Measured]):
 
         def run(model: GenerativeModel) -> Measured | None:
             checkpoint = store.checkpoint(self.shard, cancelled)
-            scorer = replace(loaded.scorer, model=checkpoint.pulse.watched(model))
-            return run_shard(self.shard, replace(loaded, scorer=scorer), checkpoint)
+            return run_shard(self.shard, loaded.watched(checkpoint.pulse, model), checkpoint)
 
         return in_memory(run, loaded.scorer.model, len(self.shard.sample_ids))
 

@@ -9,7 +9,7 @@ grows with it: by how much is said, and refuses nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from genrobust.evidence.bundle import (
 )
 from genrobust.evidence.checks import NamedCheck, RejectionError, is_trouble, rejecting
 from genrobust.outcomes.outcome import COUNTS, GOALS, Broken, Found, Outcome, Signs
-from genrobust.runner.checkpoint import nowhere
+from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.measure import measure_baseline, measure_outcome
 from genrobust.runner.perturbation import images_of, quantise
@@ -164,9 +164,9 @@ def check_transfers(found: Replay, others: Sequence[Path], on_progress: Progress
 def _run(specs: list[ShardSpec], prepared: Prepared, on_progress: Progress) -> list[Outcome]:
     """Attack shards, and give their results in the order of the specs."""
 
-    def work(spec: ShardSpec, cancelled: Callable[[], bool]) -> Measured | None:
+    def work(spec: ShardSpec, checkpoint: Checkpoint) -> Measured | None:
         with rejecting():  # such as NaN from the model
-            return run_shard(spec, prepared.loaded, nowhere(cancelled))
+            return run_shard(spec, prepared.loaded.watched(checkpoint.pulse), checkpoint)
 
     again = results_of(specs, work, prepared.workers, on_progress)
     return [Outcome.of(one.tensors) for one in again]
@@ -338,22 +338,24 @@ def _lowest_radii(
     size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
     shards = list(enumerate(evidence.shards))
 
-    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> dict[Goal, Tensor]:
+    def work(item: tuple[int, ShardSpec], checkpoint: Checkpoint) -> dict[Goal, Tensor]:
         number, spec = item
         sources = slice(number * size, (number + 1) * size)
-        batch = make_batch(spec, loaded)
-        baseline = measure_baseline(loaded.scorer, batch)
+        given = [Broken(one.radius[sources], one.perturbation[sources]) for one in tries]
+        ahead = sum(int((one.radius < radii).sum()) for one in given)
+        checkpoint.pulse.begin("images of other entries", ahead + len(spec.sample_ids), 0)
+        scorer, batch = loaded.watched(checkpoint.pulse).scorer, make_batch(spec, loaded)
+        baseline = measure_baseline(scorer, batch)
         lowest = {goal: torch.full_like(baseline.labels, radii) for goal in GOALS}
-        for one in tries:
-            radius, steps = one.radius[sources], one.perturbation[sources]
-            at = (radius < radii).nonzero()[:, 0]
-            if cancelled() or not len(at):
+        for one in given:
+            at = (one.radius < radii).nonzero()[:, 0]
+            if checkpoint.cancelled() or not len(at):
                 continue
-            given = Broken(radius[at], steps[at])
+            few = Broken(one.radius[at], one.perturbation[at])
             said = evidence.outcome
-            both = Found(untargeted=given, targeted=given, signs=said.signs, counts=said.counts)
+            both = Found(untargeted=few, targeted=few, signs=said.signs, counts=said.counts)
             with rejecting():
-                outcome = measure_outcome(spec, loaded.scorer, batch[at], baseline[at], both)
+                outcome = measure_outcome(spec, scorer, batch[at], baseline[at], both)
             for goal, broken in outcome.goals.items():
                 lowest[goal][at] = torch.minimum(lowest[goal][at], broken.radius)
         return lowest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from genrobust.outcomes.outcome import DAMAGE, GOALS, Broken, Damaged, Outcome, 
 from genrobust.outcomes.scores import scores
 from genrobust.outcomes.table import Stored
 from genrobust.records.record import Record, Scores
+from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.damage import without_attack
 from genrobust.runner.execute import Progress, results_of
 from genrobust.runner.likeness import guided
@@ -31,8 +32,8 @@ from genrobust.runner.perturbation import fits, images_of
 from genrobust.runner.plan import ShardSpec
 from genrobust.runner.prepare import Prepared, prepare
 from genrobust.runner.provenance import device_kind, provenance
-from genrobust.runner.shard import make_batch
-from genrobust.runner.signs import guidance_of
+from genrobust.runner.shard import Loaded, make_batch
+from genrobust.runner.signs import GLANCES, guidance_of
 from genrobust.suites.suite import Suite
 from genrobust.threat import ThreatModel
 from genrobust.verify.claims import (
@@ -97,9 +98,14 @@ def replay(evidence: Evidence, prepared: Prepared, on_progress: Progress) -> Rep
     """
     shards = list(enumerate(evidence.shards))
 
-    def work(item: tuple[int, ShardSpec], cancelled: Callable[[], bool]) -> Outcome | None:
+    def work(item: tuple[int, ShardSpec], checkpoint: Checkpoint) -> Outcome | None:
+        if checkpoint.cancelled():
+            return None
         number, spec = item
-        return None if cancelled() else _replayed(evidence.shard(number), prepared, spec)
+        looks = len(spec.sample_ids) * GLANCES
+        checkpoint.pulse.begin("the run's images again, and its signs", looks, 0)
+        loaded = prepared.loaded.watched(checkpoint.pulse)
+        return _replayed(evidence.shard(number), loaded, spec)
 
     again = results_of(shards, work, prepared.workers, on_progress)
     return Replay(
@@ -242,8 +248,7 @@ def check_signs(found: Replay) -> str:
     return f"{', '.join(names) or 'no sign'} recomputed; they raise the record's flags"
 
 
-def _replayed(claimed: Outcome, prepared: Prepared, spec: ShardSpec) -> Outcome:
-    loaded = prepared.loaded
+def _replayed(claimed: Outcome, loaded: Loaded, spec: ShardSpec) -> Outcome:
     scorer, batch = loaded.scorer, make_batch(spec, loaded)
     baseline = measure_baseline(scorer, batch)
     outcome = measure_outcome(spec, scorer, batch, baseline, claimed)

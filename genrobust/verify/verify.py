@@ -123,7 +123,7 @@ def verify(
         path: what to verify.
         options: how deep.
         model: one at hand, in place of that of the evidence.
-        on_progress: called with the shards done and the shards in all.
+        on_progress: called with the shards done, parts included, those in all, and what is done.
 
     Returns:
         The result; what does not hold is a check that did not pass, with the reason.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import re
+import warnings
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 import genrobust
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -94,3 +97,63 @@ def test_parts_of_torch_itself_are_no_networks_of_images() -> None:
 
     with pytest.raises(GenrobustError, match="pass encode=, a function"):
         genrobust.wrap(Model(), input_shape=SHAPE)
+
+
+class Steady(Trainer):
+    """As a training module that is deployed, whose forward decodes the mean."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vae.decode(self.vae.encode(x)[0])
+
+
+class Averaged(Steady):
+    """Beside its moving average, which is deployed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ema = copy.deepcopy(self.vae)
+        with torch.no_grad():
+            for weight in self.ema.parameters():
+                weight.mul_(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ema.decode(self.ema.encode(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [
+        (Steady(), "vae"),
+        (Averaged(), "ema"),
+        (nn.DataParallel(Steady()), "vae"),
+        (AveragedModel(Steady().vae), "module"),
+    ],
+)
+def test_a_forward_that_goes_through_a_part_with_both_halves_is_told_them(
+    module: nn.Module, part: str
+) -> None:
+    if part == "module":
+        module.module.forward = lambda x: module.module.decode(module.module.encode(x)[0])
+    with pytest.warns(GenrobustWarning, match=f"its part '{part}' gives the same") as said:
+        alone = genrobust.wrap(module, input_shape=SHAPE)
+    (line,) = (str(one.message).rpartition("; pass ")[2] for one in said)
+    given = eval(f"dict({line.replace(' and ', ', ')})", {"module": module})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GenrobustWarning)
+        model = genrobust.wrap(module, input_shape=SHAPE, **given)
+    x = torch.rand(3, *SHAPE)
+    assert model.encode(x).describe() == "4 Gaussian"
+    torch.testing.assert_close(model.reconstruct(x), alone.reconstruct(x))
+
+
+def test_a_part_that_gives_other_pictures_or_whose_halves_are_not_asked_for_raises_no_word() -> (
+    None
+):
+    class Inverted(Trainer):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1 - self.vae.decode(self.vae.encode(x)[0])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GenrobustWarning)
+        genrobust.wrap(Inverted(), input_shape=SHAPE)
+        genrobust.wrap(Steady(), input_shape=SHAPE, encode=nn.Identity())

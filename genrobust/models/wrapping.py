@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genrobust.arguments import text, truth, whole
 from genrobust.errors import GenrobustError, GenrobustWarning, one_line
+from genrobust.models.checks.behind import warn_of_halves_behind
 from genrobust.models.checks.check import check_model
 from genrobust.models.checks.fidelity import IMAGES, fidelity, say
 from genrobust.models.inputs import probe_images
@@ -245,8 +246,6 @@ def adapt(
         spec=spec,
         typed=typed,
     )
-    if functions.alone or any(given is not None for given in (encode, decode, deploy, labels)):
-        return model
     alike: dict[str, Any] = {
         "input_shape": input_shape,
         "value_range": own_range,
@@ -256,6 +255,10 @@ def adapt(
         "max_batch": max_batch,
         "name": name,
     }
+    if functions.alone and encode is None:
+        warn_of_halves_behind(model, partial(adapt, module, **alike))
+    if functions.alone or any(given is not None for given in (encode, decode, deploy, labels)):
+        return model
     return by_tokens(model, partial(adapt, module, **alike))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from genrobust.errors import GenrobustError
 from genrobust.models.reading.outputs import get
+
+#: A half of a model.
+_Half = Callable[[Tensor], Any]
+_HALVES = ("encode", "decode")
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 #: They call a forward, or refuse to be called.
@@ -132,16 +136,22 @@ def halves_within(module: nn.Module) -> str | None:
     >>> halves_within(Trainer())
     "pass encode=module.net.encoder and decode=module.net.decoder, which its part 'net' has"
     """
+    found = next(halves_of_parts(module), None)
+    if found is None:
+        return None
+    name, line, *_ = found
+    return f"{line}, which its part '{name}' has"
+
+
+def halves_of_parts(module: nn.Module) -> Iterator[tuple[str, str, _Half, _Half]]:
+    """Each part that has both halves: its name, what to type for them, and they."""
     for name, part in unwrapped(module).named_modules():
-        found = [method(part, half, f"{half}r") for half in ("encode", "decode")]
-        if name and all(found) and not type(part).__module__.startswith("torch.nn"):
-            one, two = (half_of(part, half) for half in ("encode", "decode"))
+        one, two = (method(part, half, f"{half}r") for half in _HALVES)
+        if name and one and two and not type(part).__module__.startswith("torch.nn"):
             first, *others = name.split(".")
             place = ".".join([place_of(module, first), *others])
-            return (
-                f"pass encode={place}.{one} and decode={place}.{two}, which its part '{name}' has"
-            )
-    return None
+            encode, decode = (f"{half}={place}.{half_of(part, half)}" for half in _HALVES)
+            yield name, f"pass {encode} and {decode}", one, two
 
 
 def by_name_alone(function: Any) -> str | None:

@@ -71,6 +71,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("mine.ipynb:classifier", "such as mine.py:classifier, and what is in a notebook"),
         ("mine.ipynb", "is a notebook; save its code"),
         ("last.ckpt", "is a file of weights, .* --weights last.ckpt"),
+        ("vae.onnx", "another library than torch; give FILE.py:FUNCTION"),
         ("my best.ckpt", "--weights 'my best.ckpt'"),
         ("my vae.py", "type 'my vae.py:FUNCTION'"),
         ("my vae", "type 'my vae.py:FUNCTION'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,34 @@ def test_a_state_with_more_than_tensors_is_not_asked_for_again(tmp_path: Path) -
 def test_a_missing_weights_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(GenrobustError, match=r"there is no weights file .*none\.pt"):
         load_model("vae", weights=tmp_path / "none.pt")
+
+
+def test_a_folder_is_no_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(GenrobustError, match="is a folder; give the file of weights"):
+        load_model("vae", weights=tmp_path)
+
+
+class Halver(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated", "error:'torch.load' received")
+@pytest.mark.parametrize("kind", ["jit", "export"])
+def test_a_whole_model_in_place_of_weights_is_told_with_a_line_that_loads_it(
+    kind: str, tmp_path: Path
+) -> None:
+    path, x = tmp_path / "whole.pt2", torch.rand(2, 1, 4, 4)
+    if kind == "jit":
+        torch.jit.script(Halver()).save(str(path))
+    else:
+        torch.export.save(torch.export.export(Halver(), (x,)), path)
+    for give in (read_state_dict, lambda path: load_model(str(path))):
+        with pytest.raises(GenrobustError, match="holds a whole model") as caught:
+            give(path)
+        found = re.search(r"returns (torch\..*), and no weights", str(caught.value))
+        assert found is not None
+        torch.testing.assert_close(eval(found[1])(x), x / 2)
 
 
 class _Trap:

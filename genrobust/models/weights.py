@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,12 @@ from genrobust.models.networks import NetworkSpec
 #: What wrappers put into the names of what they wrap, wherever it is.
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
+#: What is in archives of whole models alone, and how to load these.
+_PROGRAMS = (
+    ("constants.pkl", "torch.jit.load", ""),
+    ("archive_format", "torch.export.load", ".module()"),
+)
+
 
 def read_state_dict(path: str | Path, module: nn.Module | None = None) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of a ``.pt`` file with a state dict.
@@ -39,8 +46,12 @@ def read_state_dict(path: str | Path, module: nn.Module | None = None) -> dict[s
         GenrobustError: the file is missing, damaged, or holds something else, or several.
     """
     path = Path(path)
+    if path.is_dir():
+        raise GenrobustError(f"'{path}' is a folder; give the file of weights that is in it")
     if not path.is_file():
         raise GenrobustError(f"there is no weights file '{path}'; check the path")
+    if program := program_in(path):
+        raise GenrobustError(program)
     try:
         if path.suffix == ".safetensors":
             return files.read_tensors(path)[0]
@@ -51,6 +62,25 @@ def read_state_dict(path: str | Path, module: nn.Module | None = None) -> dict[s
             ".safetensors file, or a .pt file written by torch.save(module.state_dict(), path)"
         ) from problem
     return _state_dict_in(content, path, module)
+
+
+def program_in(path: Path) -> str | None:
+    """What to do with a file that holds a whole model, code and weights; None if it holds none.
+
+    Its code is TorchScript's, or that of torch.export, which only the user's own function may load.
+    """
+    inside: set[str] = set()
+    with suppress(OSError, zipfile.BadZipFile):
+        if path.is_file():  # no pipe is waited for
+            with zipfile.ZipFile(path) as archive:
+                inside = {name.rpartition("/")[2] for name in archive.namelist()}
+    for mark, load, end in _PROGRAMS:
+        if mark in inside:
+            return (
+                f"'{path}' holds a whole model, and not its weights alone; give FILE.py:FUNCTION, "
+                f"a function that returns {load}({str(path)!r}){end}, and no weights"
+            )
+    return None
 
 
 def _reason(problem: Exception, path: Path) -> str:

@@ -21,7 +21,7 @@ from genrobust.models.model import GenerativeModel, images_at_once
 from genrobust.models.networks import ConvVAE
 from genrobust.models.published import HUB, is_published, load_published, may_be_on_hub
 from genrobust.models.reading.modules import own_shape
-from genrobust.models.weights import load_state_dict, network_of, read_state_dict
+from genrobust.models.weights import load_state_dict, network_of, program_in, read_state_dict
 from genrobust.models.wrapping import adapt
 from genrobust.modes import plain_modes
 from genrobust.plugins import blamed
@@ -167,7 +167,14 @@ def _build_registered(
 
 def _unknown(name: str) -> GenrobustError:
     """What a name is that no model has: a file, the hub's, or a slip."""
-    if Path(name).suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx", ".h5"):
+    if program := program_in(Path(name)):
+        return GenrobustError(program)
+    if Path(name).suffix in (".onnx", ".h5", ".keras", ".tflite"):
+        return GenrobustError(
+            f"'{name}' is a model of another library than torch; give FILE.py:FUNCTION, a function "
+            "that builds it as a torch.nn.Module and loads its weights there"
+        )
+    if Path(name).suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
         return GenrobustError(
             f"'{name}' is a file of weights, and a model is code with weights; give the code as "
             f"FILE.py:FUNCTION, and of the weights a state dict: --weights {shlex.quote(name)}"

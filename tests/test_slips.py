@@ -285,7 +285,16 @@ class Flat(nn.Module):
 @pytest.mark.parametrize(
     ("function", "given", "options", "words"),
     [
-        (genrobust.wrap, (Flat,), {}, "not the class Flat"),
+        (
+            genrobust.wrap,
+            (Flat,),
+            {},
+            "not the class Flat; give an object of it, such as Flat\\(\\)",
+        ),
+        (genrobust.wrap, (Flat().state_dict(),), {}, "load it into the module"),
+        (genrobust.wrap, ("vae",), {}, "give what genrobust.load_model makes"),
+        (genrobust.bench, (Flat,), {}, "model is a type; give an object of it, such as Flat"),
+        (genrobust.bench, (Flat(),), {"judge": [Flat()]}, r"judge\[0\]='my_judge.py:build'"),
         (genrobust.wrap, (Flat(),), {"value_range": 255}, "such as \\(-1, 1\\), not 255"),
         (genrobust.wrap, (Flat(),), {"input_shape": "1x4x4"}, "not 1x4x4"),
         (genrobust.wrap, (Flat(),), {"encode": "encode"}, "encode is 'encode'; give a function"),

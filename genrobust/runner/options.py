@@ -103,7 +103,7 @@ class Options:
         "In place of the suite's judges: a name, FILE.py:FUNCTION, PACKAGE.MODULE:FUNCTION, or a "
         "trained one's .safetensors. Repeat it: the first attacks, the others score; one alone "
         "does both.",
-        example="lenet",
+        example="my_judge.py:build",
         commands=("bench",),
         deviates=True,
     )

@@ -30,7 +30,7 @@ from genrobust.models.checks.check import check_model
 from genrobust.models.checks.fidelity import Fidelity, fidelity, say
 from genrobust.models.identity import IMAGES, Identity, identity
 from genrobust.models.model import GenerativeModel
-from genrobust.models.reading.modules import own_shape
+from genrobust.models.reading.modules import module_from, own_shape
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
 from genrobust.norms import NORMS
@@ -267,8 +267,11 @@ def wrapped(
         return adapt(model, input_shape=own_shape(model) or shape, max_batch=options.batch_size)
     if not isinstance(model, str):
         raise GenrobustError(
-            f"model is a {type(model).__name__}; give a name such as 'vae', a torch module, or "
-            "what genrobust.wrap gives"
+            f"model is a {type(model).__name__}; "
+            + (
+                module_from(model)
+                or "give a name such as 'vae', a torch module, or what genrobust.wrap gives"
+            )
         )
     with data_at(options.data_root):
         return load_model(model, dataset, options.weights, options.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -43,10 +43,29 @@ def as_module(given: object) -> nn.Module:
         require_numbers(given)
         return given
     what = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
-    raise GenrobustError(
-        f"wrap takes a torch.nn.Module, or the pair (encoder, decoder), not {what}; for functions "
-        "pass the module that holds their weights, and encode= and decode="
+    advice = module_from(given) or (
+        "for functions pass the module that holds their weights, and encode= and decode="
     )
+    raise GenrobustError(
+        f"wrap takes a torch.nn.Module, or the pair (encoder, decoder), not {what}; {advice}"
+    )
+
+
+def module_from(given: object) -> str | None:
+    """How to make a module of what was given in the place of one, where that is known.
+
+    >>> module_from(nn.Linear), module_from(3)
+    ('give an object of it, such as Linear()', None)
+    """
+    if isinstance(given, type):
+        return f"give an object of it, such as {given.__name__}()"
+    if isinstance(given, torch.export.ExportedProgram):
+        return "give what its module() gives"
+    if isinstance(given, Mapping):
+        return "load it into the module that it is the state of, by load_state_dict, and give that"
+    if isinstance(given, str):
+        return "give what genrobust.load_model makes of a name or a place"
+    return None
 
 
 def require_numbers(module: nn.Module) -> None:

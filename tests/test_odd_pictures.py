@@ -765,3 +765,29 @@ def test_columns_of_files_names_are_told_what_holds_pictures() -> None:
         GenrobustError, match=r"image, label holds pictures; let one .* not their f"
     ):
         pictures_in(rows, "test")
+
+
+def test_data_sets_side_by_side_are_told_how_to_be_splits() -> None:
+    x = torch.rand(12, 1, 4, 4)
+    data = torch.utils.data.random_split(torch.utils.data.TensorDataset(x), [8, 4])
+    with pytest.raises(GenrobustError, match="these are 2 data sets; give the one") as caught:
+        pictures_in(data, "test")
+    line = str(caught.value).rpartition("such as ")[2]
+    assert pictures_in(eval(line, {"data": data}), "test").count == 4
+
+
+def test_a_table_is_told_how_to_be_pictures_and_labels() -> None:
+    numpy, pandas = np, pytest.importorskip("pandas")
+    pictures = numpy.random.default_rng(0).random((6, 28, 28))
+    pixels = pandas.DataFrame(pictures.reshape(6, -1))
+    table = pandas.DataFrame({"image": list(pictures), "label": [0, 1, 2, 0, 1, 2]})
+    for given in (table, pixels):
+        with pytest.raises(GenrobustError, match="a DataFrame is a table") as caught:
+            pictures_in(given, "test")
+    pair, rows = (
+        str(caught.value).rpartition("such as ")[2].split(", or, of a column for each pixel, ")
+    )
+    found = pictures_in(eval(pair, {"table": table, "numpy": numpy}), "test", labelled=True)
+    assert found.count == 6
+    assert found.classes == 3
+    assert pictures_in(eval(rows, {"table": pixels}), "test").count == 6

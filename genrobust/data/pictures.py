@@ -121,6 +121,8 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
         return _of_arrays(given, None, labelled)
     if _is_images_and_labels(given):
         return _of_arrays(given[0], given[1], labelled)
+    if told := _told_apart(given):
+        raise GenrobustError(told)
     if not hasattr(given, "__getitem__") or not _count(given):
         raise GenrobustError(
             f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
@@ -132,6 +134,30 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
     if isinstance(first, Mapping):
         return _of_rows(given, first, labelled)
     return _of_items(given, first, labelled)
+
+
+def _told_apart(given: Any) -> str | None:
+    """What to give in place of data sets side by side, or of a table; None of anything else."""
+    if hasattr(given, "columns") and (hasattr(given, "to_numpy") or hasattr(given, "to_pandas")):
+        return (
+            f"a {type(given).__name__} is a table, and a picture is none of its columns; give "
+            "(images, labels), such as (numpy.stack(list(table['image'])), table['label']), or, of "
+            "a column for each pixel, table.to_numpy().reshape(-1, 1, 28, 28)"
+        )
+    listed = [*given] if isinstance(given, (tuple, list)) and len(given) in (2, 3) else []
+    if listed and all(_is_data_set(one) for one in listed):
+        return (
+            f"these are {len(listed)} data sets; give the one that is attacked, or say which is "
+            "which, such as {'train': data[0], 'test': data[-1]}"
+        )
+    return None
+
+
+def _is_data_set(one: Any) -> bool:
+    """Whether it holds items by their number, and is no picture nor a pair of one and its label."""
+    numbered = hasattr(one, "__getitem__") and _count(one) > 0
+    plain = isinstance(one, (tuple, list, Mapping, str, bytes))
+    return numbered and not plain and not hasattr(one, "shape")
 
 
 def _count(given: Any) -> int:

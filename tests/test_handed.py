@@ -350,3 +350,62 @@ def test_a_label_that_need_not_be_given_is_no_second_code() -> None:
     model = genrobust.wrap(module, decode=eval(line[1], {"module": module}))
     x = torch.rand(3, 1, 8, 8)
     torch.testing.assert_close(model.reconstruct(x), module(x))
+
+
+class Layers(Net):
+    def pairs(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        first, second = self.one(x.flatten(1)), self.two(x.flatten(1))
+        return [(first, -1 - first.square()), (second[:, :4], second[:, :4] - 3)]
+
+    def encode(self, x: Tensor) -> Any:
+        return self.pairs(x)
+
+    def decode(self, *codes: Any) -> Tensor:
+        first, second = codes[0] if len(codes) == 1 else codes
+        return self.draw(first * torch.nn.functional.pad(second, (0, 2), value=1.0))
+
+
+class ApartLayers(Layers):
+    def decode(self, first: Tensor, second: Tensor) -> Tensor:
+        return super().decode([first, second])
+
+
+class ApartNormals(ApartLayers):
+    def encode(self, x: Tensor) -> Any:
+        return [torch.distributions.Normal(m, (v / 2).exp()) for m, v in self.pairs(x)]
+
+
+class ListsOfLayers(Layers):
+    def encode(self, x: Tensor) -> Any:
+        return tuple(map(list, zip(*self.pairs(x), strict=True)))
+
+
+class NamedLists(Layers):
+    def encode(self, x: Tensor) -> Any:
+        means, logvars = zip(*self.pairs(x), strict=True)
+        return {"mu": list(means), "std": [(v / 2).exp() for v in logvars]}
+
+
+class NamedLayers(Layers):
+    def encode(self, x: Tensor) -> Any:
+        return dict(zip(("low", "high"), self.pairs(x), strict=True))
+
+    def decode(self, codes: Any) -> Tensor:
+        return super().decode(codes["low"], codes["high"])
+
+
+@pytest.mark.parametrize(
+    "kind", [ApartLayers, ApartNormals, ListsOfLayers, NamedLists, NamedLayers]
+)
+def test_layers_in_other_forms_than_a_list_are_told_how_to_be_one(kind: type[Layers]) -> None:
+    module, x = kind(), torch.rand(5, 1, 8, 8)
+    with pytest.raises(GenrobustError) as caught:
+        genrobust.wrap(module)
+    found = re.search(r"pass ((?:encode|decode)=.*?)(?: if these are .*)?$", str(caught.value))
+    assert found is not None
+    line = found[1].replace(" and decode=", ", decode=")
+    model = genrobust.wrap(module, **eval(f"dict({line})", {"module": module}))
+    (first, spread), (second, _) = module.pairs(x)
+    assert model.encode(x).describe() == "6 Gaussian + 4 Gaussian"
+    torch.testing.assert_close(model.encode(x).parts[0].logvar, spread)
+    torch.testing.assert_close(model.reconstruct(x), Layers.decode(module, first, second))

@@ -16,7 +16,7 @@ from genrobust.foreign import Call, explain
 from genrobust.models.checks.batches import check_batches, check_draws, check_gradients
 from genrobust.models.checks.edges import with_edges
 from genrobust.models.checks.fidelity import reads_alone
-from genrobust.models.checks.handed import handed_whole
+from genrobust.models.checks.handed import handed_apart, handed_whole
 from genrobust.models.checks.lines import line_that_reads
 from genrobust.models.checks.state import check_history
 from genrobust.models.inputs import probe_images
@@ -198,7 +198,9 @@ def _run(
         reason = _lacking(model, problem.__cause__, what)
         if model.condition is not None and _is_given_too_much(problem.__cause__):
             reason = _without_labels(model, what)
-        line = line_that_reads(model, x) if what == "decode" else None
+        line = None
+        if what == "decode":
+            line = handed_apart(model, x) or line_that_reads(model, x)
         if line is not None:
             reason = line
         elif what != "deploy" and reads_alone(model, x):

@@ -53,6 +53,24 @@ def handed_whole(model: GenerativeModel, x: Tensor) -> str | None:
     return None
 
 
+def handed_apart(model: GenerativeModel, x: Tensor) -> str | None:
+    """What to type of a module whose decode takes the codes of layers one by one; None of others.
+
+    Args:
+        model: one that is read as giving its decoder a list of them, which fails.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    decode = method(unwrapped(model.module), "decode", "decoder")
+    if decode is None or model.spec.get("decode") != qualified_name(decode):
+        return None
+    with suppress(Exception):  # other people's code
+        codes = [part.mode() for part in model.encode(x[: model.max_batch]).parts]
+        for put, written in _ways(decode, codes)[1:]:
+            if _gives_pictures(put, x[: model.max_batch]):
+                return model.typed.put(f"pass decode=lambda codes: module.decode({written})")
+    return None
+
+
 def _taken(decode: Callable[..., Any], held: Any, x: Tensor) -> str | None:
     """How decode takes all of something, written of ``codes``; None where it takes one of it.
 

@@ -236,7 +236,35 @@ def posterior_of(output: Any) -> Posterior:
     held = [value for value in _but_priors(output).values() if _is_posterior(value)]
     if len(held) == 1:
         return posterior_of(held[0])
-    raise GenrobustError(f"the encoder returned {describe(output)}; known are {FORMS}; {_DO}")
+    line = _of_layers(output)
+    raise GenrobustError(
+        f"the encoder returned {describe(output)}; "
+        + (f"pass {line}" if line else f"known are {FORMS}; {_DO}")
+    )
+
+
+def _of_layers(output: Any) -> str | None:
+    """What to type of a hierarchy's layers that are no list of posteriors; None of other things."""
+    if isinstance(output, Mapping) and len(output) > 1 and all(map(_is_posterior, output.values())):
+        return (
+            "encode=lambda x: list(module.encode(x).values()) and decode=lambda codes: "
+            f"module.decode(dict(zip({[*output]}, codes))) if these are the layers of a hierarchy"
+        )
+    pair, spreads, line = output, "log-variances", "list(zip(*module.encode(x)))"
+    if isinstance(output, Mapping):
+        names = [next((n for n in known if n in output), None) for known in (_MEANS, _SPREADS)]
+        pair, spreads = [output.get(name) for name in names], "spreads"
+        each = f"{{'mean': m, {names[1]!r}: s}} for m, s in zip(o[{names[0]!r}], o[{names[1]!r}])"
+        line = f"(lambda o: [{each}])(module.encode(x))"
+    listed = isinstance(pair, (tuple, list)) and len(pair) == 2
+    if not listed or not all(isinstance(one, (tuple, list)) and len(one) > 1 for one in pair):
+        return None
+    if len(pair[0]) != len(pair[1]) or not all(map(_is_posterior, zip(*pair, strict=True))):
+        return None
+    return (
+        f"encode=lambda x: {line} if these are the means and the {spreads} of the layers of a "
+        "hierarchy, whose codes decode then takes as a list"
+    )
 
 
 def _by_names(output: Any) -> Any:
@@ -526,6 +554,8 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
             f"encode=lambda x: [genrobust.Point(module.encode(x)[i]) for i in {codes}] and "
             "decode=lambda codes: module.decode(*codes) if these are the codes of a hierarchy"
         )
+    elif line := _of_layers(output):
+        remedy = line
     else:
         return GenrobustError(
             f"the encoder returned {describe(output)}, in which no two are a mean and a "

@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 import genrobust
+from genrobust.attacks import make_attack
 from genrobust.cli.app import app
 from genrobust.data.pictures import pictures_in
 from genrobust.data.pixels import opened
@@ -295,6 +296,8 @@ class Flat(nn.Module):
         (genrobust.wrap, ("vae",), {}, "give what genrobust.load_model makes"),
         (genrobust.bench, (Flat,), {}, "model is a type; give an object of it, such as Flat"),
         (genrobust.bench, (Flat(),), {"judge": [Flat()]}, r"judge\[0\]='my_judge.py:build'"),
+        (make_attack, (make_attack("latent"),), {}, "a Latent; give its name and settings"),
+        (make_attack, (torch.sign,), {}, r"under @genrobust.attacks.ATTACKS.register\('my-attack'"),
         (genrobust.wrap, (Flat(),), {"value_range": 255}, "such as \\(-1, 1\\), not 255"),
         (genrobust.wrap, (Flat(),), {"input_shape": "1x4x4"}, "not 1x4x4"),
         (genrobust.wrap, (Flat(),), {"encode": "encode"}, "encode is 'encode'; give a function"),

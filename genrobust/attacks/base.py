@@ -438,6 +438,12 @@ def make_attack(name: str, settings: Mapping[str, Any] | None = None) -> Attack:
         >>> make_attack("latent", {"steps": 10}).settings()["steps"]
         10
     """
+    if isinstance(name, Attack) or callable(name):
+        raise GenrobustError(
+            f"attack is a {type(name).__name__}; give its name and settings, such as "
+            "attack='latent', steps=20; one of your own is a subclass of genrobust.Attack under "
+            "@genrobust.attacks.ATTACKS.register('my-attack')"
+        )
     kind = ATTACKS.get(text("attack", name, "latent"))
     chosen = settled(name, kind, settings or {})
     with blamed(f"the attack '{name}'", kind):

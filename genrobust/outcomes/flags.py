@@ -14,7 +14,7 @@ from torch import Tensor
 
 from genrobust.outcomes.association import stand_more_often
 from genrobust.outcomes.damage import reconstructed
-from genrobust.outcomes.marks import Mark, marks, misjudged
+from genrobust.outcomes.marks import HOLDS, Mark, marks, misjudged
 from genrobust.outcomes.outcome import Counts, Damaged, Guidance, Longer, Short, Signs
 from genrobust.records.record import Flag
 from genrobust.rules.base import RULES
@@ -41,6 +41,11 @@ UNBOUNDED = 0.75
 #: By how much a change of the picture must grow where the radius doubles, the share of sources that
 #: stand where it does not, and the share that must stand for it to count.
 GROWTH, STILL, UNBROKEN = 1.1, 0.5, 0.5
+#: The part of its source's movement that a reconstruction keeps of which about half is let go, and
+#: the share of the sources that must stand and be so held for it to count. Of all entries of the
+#: leaderboard 0.05 at most do, and 0.3 of what stands where more than a few do; of codes from a
+#: list of 8 0.3, and 0.4.
+HALF, UPHELD = 0.5, 0.25
 #: Attacks that use no gradient.
 GRADIENT_FREE = ("noise", "square")
 
@@ -63,6 +68,8 @@ def raised(
     found += [_unlike(damaged)] if damaged is not None and rule.shows_source else []
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
+    if radius is not None:
+        found.append(_upheld(suite, signs, eligible, radius))
     guidance, short = signs.guidance, signs.short
     told = [*marks(signs, rule.labelled)]
     told += [misjudged(guidance, label)] if rule.labelled and label is not None else []
@@ -191,6 +198,26 @@ def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> 
         "without what holds its reconstructions",
         value=share,
         limit=STILL,
+    )
+
+
+def _upheld(suite: Suite, signs: Signs, eligible: Tensor, radius: Tensor) -> Flag | None:
+    """What stands because a half of it is held, or all of it for a part of the sources.
+
+    Of honest models what an attack has moved and not broken follows noise as its source does.
+    """
+    stands = eligible & (radius == len(suite.eps))
+    held = stands & ~(signs.response_attacked >= HALF)
+    if _share(held[eligible]) <= UPHELD:
+        return None
+    share = _share(held[stands])
+    return Flag(
+        name="what stands is held",
+        evidence=f"for {share:.0%} of the sources that stand at eps {suite.eps[-1]:g} noise moves "
+        f"the reconstruction of an attacked image by less than {HALF:g} of what it moves its "
+        "source's; attack the model without what lets go of a part of the given image there",
+        value=share,
+        limit=HOLDS,
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genrobust.models.checks.fidelity import reads_alone
-from genrobust.models.checks.halves import own_halves
+from genrobust.models.checks.halves import own_half, own_halves
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import is_batch
 from genrobust.models.reading.forward import Forward, pictures_in
@@ -60,8 +60,8 @@ def handed_apart(model: GenerativeModel, x: Tensor) -> str | None:
         model: one that is read as giving its decoder a list of them, which fails.
         x: images (B, C, H, W) in [0, 1].
     """
-    decode = method(unwrapped(model.module), "decode", "decoder")
-    if decode is None or model.spec.get("decode") != qualified_name(decode):
+    decode = own_half(model, "decode")
+    if decode is None:
         return None
     with suppress(Exception):  # other people's code
         codes = [part.mode() for part in model.encode(x[: model.max_batch]).parts]

@@ -228,7 +228,7 @@ def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor)
     if not RULES.get(suite.rule).labelled:
         told = "one of the two reconstructions is like the source and the other is not"
     evidence = f"on {share:.0%} of the eligible sources {told}"
-    if share <= DISAGREE:
+    if share <= DISAGREE and len(short.stopped):
         shares = [_share(mask[eligible]) for mask in short.stopped]
         share = max(shares)
         evidence = (
@@ -259,8 +259,10 @@ def _larger_eps(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
     )
 
 
-def _restarts(suite: Suite, short: Short, eligible: Tensor) -> Flag:
+def _restarts(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
     shares = [_share(mask[eligible]) for mask in short.success != short.again]
+    if not shares:
+        return None
     worst = max(shares)
     return Flag(
         name="restarts disagree",

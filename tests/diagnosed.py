@@ -1,4 +1,4 @@
-"""Signs of a diagnosis alone, and those of a sound run, as if attacks led to nothing odd."""
+"""Signs of a diagnosis alone, and those of a sound run, as if attacks led to nothing odd; flags."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 from genrobust.outcomes.outcome import Signs
+from genrobust.records.record import Flag
 from genrobust.runner.signs import Diagnosis
+
+
+def is_beyond(flag: Flag | None) -> bool:
+    """Whether it would be raised."""
+    return flag is not None and flag.value > flag.limit
 
 
 def before_attacks(found: Diagnosis) -> Signs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diagnosed import sound
+from diagnosed import is_beyond, sound
 from scipy.stats import hypergeom
 from torch import Tensor, nn
 
@@ -143,7 +143,7 @@ def test_what_stands_because_a_part_of_it_is_held_is_told(
         signs = {"response_attacked": torch.where(first(held), response, 0.5)}
         columns = {**sound(COUNT, 2), **signs, "probe.success": ~first(0).expand(2, -1)}
         found = flags._upheld(suite, Signs.of(columns), ~first(0), radius)
-        assert (found is not None and found.value > found.limit) == told
+        assert is_beyond(found) == told
         assert flags._upheld(suite, Signs.of(columns), ~first(7), radius) is None  # not eligible
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from diagnosed import before_attacks, sound
+from diagnosed import before_attacks, is_beyond, sound
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -362,10 +362,10 @@ def test_a_sound_run_has_no_flag() -> None:
 def test_the_whole_box_flag_is_raised_beyond_its_limit_alone() -> None:
     fooled, eligible = torch.ones(20, dtype=torch.bool), torch.ones(20, dtype=torch.bool)
     fooled[:15] = False
-    assert flags._unbounded(fooled, eligible) is None
+    assert not is_beyond(flags._unbounded(fooled, eligible))
     fooled[15] = False
     flag = flags._unbounded(fooled, eligible)
-    assert flag is not None
+    assert is_beyond(flag)
     assert flag.name == "stands in the whole box"
 
 
@@ -378,7 +378,7 @@ def test_damage_that_does_not_grow_is_told_of_what_stands() -> None:
         last = torch.where(torch.arange(count) < share * standing, growth, 2.0)
         damaged = Damaged(**still, attacked_shift=torch.stack([torch.ones(count), last]))
         radius = torch.where(torch.arange(count) < standing, 2, 0)
-        return flags._still(suite, damaged, eligible, radius) is not None
+        return is_beyond(flags._still(suite, damaged, eligible, radius))
 
     assert raised(1.0, standing=20, share=0.6)
     assert not raised(1.0, standing=20, share=0.5)
@@ -400,7 +400,7 @@ def test_damage_is_not_compared_with_what_a_radius_of_0_leaves() -> None:
         run = suite.model_copy(update={"eps": tuple(shifts)})
         found = Damaged(**still, attacked_shift=shift)
         radius = torch.full((20,), len(shifts))
-        return flags._still(run, found, torch.ones(20, dtype=torch.bool), radius) is not None
+        return is_beyond(flags._still(run, found, torch.ones(20, dtype=torch.bool), radius))
 
     assert not raised({0.0: 1e-6}), "of rounding"
     assert not raised({0.0: 0.0, 0.04: 1.0})

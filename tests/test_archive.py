@@ -397,6 +397,7 @@ HOSTILE_TENSORS: dict[str, bytes] = {
     "not UTF-8": raw(b'{"\xff": 1}'),
     "deep JSON": raw(b"[" * 100_000),
     "a list": raw([]),
+    "a number": raw(5),
     "a name twice": raw(b'{"w": %b, "w": %b}' % ((json.dumps(entry()).encode(),) * 2), bytes(8)),
     "an odd name": raw({"../w": entry()}, bytes(8)),
     "a long name": raw({"w" * 300: entry()}, bytes(8)),

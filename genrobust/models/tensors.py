@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pickletools
 import re
 from dataclasses import dataclass
@@ -122,11 +121,9 @@ def _read(content: bytes, limits: TensorLimits) -> dict[str, Tensor]:
         raise ValueError(f"its header has {size} bytes and {limits.header_bytes} are allowed")
     if reason := files.repeats(content[8 : 8 + size]):
         raise ValueError(reason)
-    header = json.loads(content[8 : 8 + size])
-    count = len(header) - ("__metadata__" in header)
-    if count > limits.tensors:
-        raise ValueError(f"it holds {count} tensors and {limits.tensors} are allowed")
     found = load(content)
+    if len(found) > limits.tensors:
+        raise ValueError(f"it holds {len(found)} tensors and {limits.tensors} are allowed")
     for name, tensor in found.items():
         if not _NAME.fullmatch(name):
             raise ValueError(f"the tensor name {name[:40]!a} is not allowed")

@@ -235,6 +235,13 @@ def test_code_that_is_not_reached_does_not_matter(place: Place) -> None:
     assert identity_of(place(NET, "")) == identity_of(place("\n# a remark\n" + NET, ""))
 
 
+def test_what_is_said_of_a_function_does_not_matter(place: Place) -> None:
+    text = NET.replace("        return z", "        'It was @.'\n        return z", 1)
+    text += "\ndef scaled(z):\n    'It was @.'\n    return z * 0.75\n"
+    text = text.replace("z.view", "scaled(z).view")
+    assert identity_of(place(text, "1")) == identity_of(place(text, "2"))
+
+
 def test_where_a_traced_graph_comes_from_does_not_matter(place: Place) -> None:
     part = "class Part(nn.Module):\n    def forward(self, z): return z * @\n"
     traced = "return genrobust.wrap(Net(), decode=lambda z: TRACED(z).view(-1, 1, 32, 32))\n"
@@ -564,8 +571,9 @@ def test_a_tensor_that_is_also_a_weight_is_covered_once(tmp_path: Path) -> None:
         torch.eye(3, dtype=torch.bfloat16),
         torch.eye(3, device="meta"),
         torch.zeros(0, 3),
+        torch.nested.nested_tensor([torch.zeros(1), torch.ones(2)]),
     ],
-    ids=["sparse", "conjugate", "bfloat16", "meta", "empty"],
+    ids=["sparse", "conjugate", "bfloat16", "meta", "empty", "nested"],
 )
 def test_tensors_of_any_kind_can_be_reached(tensor: Tensor) -> None:
     module = Keeps()

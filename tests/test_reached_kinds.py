@@ -162,6 +162,21 @@ PLACES = {
     "__import__": ("", '__import__("cfg").thres'),
     "__import__, by a name in an attribute": ("K = ['cfg']", "__import__(K[0]).thres"),
     "resolve_name": ("import pkgutil", 'pkgutil.resolve_name("lazy_parts.cfg:thres")'),
+    "run_module": ("import runpy", 'runpy.run_module("cfg")["thres"]'),
+    "a class that nobody names": (
+        "class B: pass\nclass K(B):\n    def get(self): return @\nC = B",
+        "C.__subclasses__()[0]().get()",
+    ),
+    "an archive that numpy reads when it is asked": (
+        "import numpy\nnumpy.savez(__file__ + '.npz', t=@)\nC = numpy.load(__file__ + '.npz')",
+        "C['t']",
+    ),
+    "a file that is open": (
+        "with open(__file__ + '.txt', 'w') as file: file.write('@')\nC = open(file.name)",
+        "C.read()",
+    ),
+    "documentation of a function": ("def f(): '@'\nC = f", "C.__doc__"),
+    "a text that is documentation and more": ("def f():\n    '@'\n    return '@'\nC = f", "C()"),
     "the table of modules": (
         "import cfg", 'sys.modules[__name__.split(".")[0] + ".cfg"].thres'),
     "attribute of a tensor": ("C = torch.ones(1)\nC.t = @", "C.t"),

@@ -19,7 +19,7 @@ from genrobust.projects import is_library
 from genrobust.reach.contents import dictionary
 
 #: Functions and tables that take a module's name as a string,
-_BY_NAME = {"import_module", "__import__", "resolve_name", "locate"}
+_BY_NAME = {"import_module", "__import__", "resolve_name", "locate", "run_module", "find_spec"}
 #: of which this one's name means something else elsewhere.
 _TABLE = {"sys", "modules"}
 

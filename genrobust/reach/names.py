@@ -83,10 +83,14 @@ class Names:
         wanted |= {"__getattr__"} & space.keys()
         return sorted(wanted - _OF_IMPORT)
 
+    def may_read(self, name: str) -> bool:
+        """Whether some code may read what is said of functions or classes under a name."""
+        return name in self.said or not _READ_AS[name].isdisjoint(self.used)
+
     def wants(self, kind: type, name: str, called: bool) -> bool:
         """Whether some code may use what a class has under a name; ``called``: makes objects."""
         if name in _READ_AS:
-            return not (_READ_AS[name].isdisjoint(self.used) and name not in self.said)
+            return self.may_read(name)
         if name in NO_CODE or name in _NO_NUMBER or not is_code(vars(kind)[name]):
             return False
         if name in _MAKING:

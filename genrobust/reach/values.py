@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import re
 from collections import OrderedDict, deque
@@ -25,6 +26,9 @@ UNSHARED = (tuple, frozenset, re.Pattern)
 
 #: Up to where a number may be somebody's choice; hashes are larger, and others in each process.
 LARGEST_NUMBER = 2**40
+
+#: Whether code is a function's, with names of its own, and no class' or module's.
+_FUNCTION = inspect.CO_OPTIMIZED
 
 #: Where torch.compile's objects lie in memory, and from which line torch.fx has a graph.
 _WHERE = {"_torchdynamo_wrapper_id", "_co_fields"}
@@ -60,6 +64,22 @@ def taken_by(code: CodeType) -> list[object]:
 def caught_in(code: CodeType) -> bytes:
     """Which part of code is in which ``try``: since Python 3.11 the code itself does not say."""
     return getattr(code, "co_exceptiontable", b"")
+
+
+def constants_of(code: CodeType) -> tuple[list[object], str | None]:
+    """What code works with, and what is said about a function in its first line, if anything is.
+
+    >>> def f(x): "A remark."; return x + 1
+    >>> constants_of(f.__code__)
+    ([None, 1], 'A remark.')
+    """
+    first, *rest = code.co_consts or (None,)
+    # Other code than a function's, whose name is in such brackets, has no such line.
+    if type(first) is not str or code.co_name.startswith("<") or not code.co_flags & _FUNCTION:
+        return list(code.co_consts), None
+    if any(step.arg == 0 and step.opcode in dis.hasconst for step in dis.get_instructions(code)):
+        return list(code.co_consts), None
+    return [None, *rest], first
 
 
 def is_constant(value: object) -> bool:

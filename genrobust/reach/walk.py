@@ -32,7 +32,7 @@ from torch import Tensor
 from genrobust import files
 from genrobust.projects import plain_name
 from genrobust.reach.addresses import Addresses
-from genrobust.reach.binaries import extension_of, opened_by
+from genrobust.reach.binaries import extension_of, opened_by, opened_to_read
 from genrobust.reach.contents import (
     compiled_from,
     contents,
@@ -68,6 +68,7 @@ from genrobust.reach.values import (
     as_text,
     attributes,
     caught_in,
+    constants_of,
     held_in,
     in_one_order,
     is_constant,
@@ -131,6 +132,7 @@ class Walk:
         self.packages: dict[str, None] = {}  # in which imports are looked for
         self.looked_for: set[tuple[str, str]] = set()
         self.sources: set[Path] = set()
+        self.documents: list[str | None] = []
         self.left = most
         self.glances = GLANCES
 
@@ -197,6 +199,10 @@ class Walk:
                         done.add((id(kind), name))
                         self.emit("method", kind.__qualname__, name)
                         self.visit(f"{kind.__qualname__}.{name}", value)
+                for heir in self._heirs_of(kind):
+                    if (id(heir), "__subclasses__") not in done:
+                        done.add((id(heir), "__subclasses__"))
+                        self.visit(f"{kind.__qualname__}.{heir.__qualname__}", heir)
             for where, space in list(self.modules.items()):
                 for name in self.names.of_module(where, space):
                     if (id(space), name) not in done:
@@ -210,6 +216,12 @@ class Walk:
                         done.add((id(owner), name))
                         self.emit("put", name_of(owner), name)
                         self.visit(f"{name_of(owner)}.{name}", space_of(owner)[name])
+        if self.names.may_read("__doc__"):
+            self.emit("documents", *self.documents)
+
+    def _heirs_of(self, kind: type) -> list[type]:
+        """Classes that are made of one, where some code asks for these: nobody need name them."""
+        return type.__subclasses__(kind) if "__subclasses__" in self.names.used else []
 
     def _reach_parts(self, owner: Owner) -> None:
         """Modules of a library that some code names in another, as `linalg` in torch: what others
@@ -238,7 +250,9 @@ class Walk:
         if issubclass(kind, Tensor):
             self.emit("tensor")
             tensor = value if self.libraries.has_class(kind) else without_class(value)
-            if not tensor.is_meta:  # a shape without numbers
+            if tensor.is_nested:
+                yield path, list(tensor.unbind())
+            elif not tensor.is_meta:  # a shape without numbers
                 self._keep(path, numbers_of(tensor))
             if tensor.is_quantized:
                 self.emit(quantised_by(tensor))
@@ -395,7 +409,9 @@ class Walk:
     def _follow_code(self, code: CodeType) -> None:
         self.names.used.update(code.co_names)
         self.emit("code", code.co_code, code.co_names, *taken_by(code), caught_in(code))
-        for constant in code.co_consts:
+        constants, said = constants_of(code)
+        self.documents.append(said)
+        for constant in constants:
             if isinstance(constant, CodeType):
                 self._follow_code(constant)
             else:
@@ -452,6 +468,8 @@ class Walk:
             plain: Any = next(base for base in PLAIN if issubclass(kind, base))
             self.emit(plain.__repr__(value))
         elif is_opaque(kind):
+            if told := opened_to_read(value):
+                self.emit("file", told)
             return
         given = compiled_from(value, kind) or (
             given_numbers(value, kind) if self.libraries.has_class(kind) else []

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, OUTCOMES, RECORD, read_evidence
-from genrobust.evidence.checks import run_checks
+from genrobust.evidence.checks import RejectionError, run_checks
 from genrobust.evidence.entries import read_entry
 from genrobust.evidence.entry import Check, Verification
 from genrobust.records.record import Estimate
@@ -27,7 +27,7 @@ from genrobust.runner import execute
 from genrobust.runner.provenance import processor
 from genrobust.verify.claims import _near, highest, lowest
 from genrobust.verify.reattack import BOUND, _lower_bound, choose
-from genrobust.verify.replay import Replay, checks
+from genrobust.verify.replay import Replay, check_gains, checks
 from genrobust.verify.subject import find_subjects, read_subject
 from genrobust.verify.verify import (
     Verified,
@@ -432,6 +432,22 @@ def test_what_broke_others_is_tried_and_what_was_submitted_on_the_model_is_not(
     with registered():
         subject = read_subject(entry)
     assert _others(subject) == [other, other / "attacks" / "theirs"]
+
+
+def test_what_an_attack_lowers_comes_out_on_any_machine(replayed: Replay) -> None:
+    """Boards take the worst case over all attacks, to which each could add a source unseen."""
+    found = replace(replayed, elsewhere="processor Another 3000 there")
+    own = found.evidence.outcomes.worst
+    none = torch.full_like(own.untargeted, len(tiny().eps))
+    stood = replace(own, untargeted=none, targeted=none)
+    assert check_gains(found, own).startswith("0 outcomes")
+    assert check_gains(found, stood)
+    assert (own.untargeted == 1).any()
+    radius = own.untargeted.where(own.untargeted != 1, own.untargeted - 1)
+    tensors = {**found.evidence.tensors, "ignore.radius": radius}
+    claimed = replace(found, evidence=replace(found.evidence, tensors=tensors))
+    with pytest.raises(RejectionError, match="said to break before the entry's own run did stand"):
+        check_gains(claimed, own)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from genrobust.models.zoo import load_model, zoo_card
 from genrobust.outcomes.outcome import DAMAGE, GOALS, Broken, Damaged, Outcome, Signs
 from genrobust.outcomes.scores import scores
 from genrobust.outcomes.table import Stored
+from genrobust.records.outcomes import Worst
 from genrobust.records.record import Record, Scores
 from genrobust.runner.checkpoint import Checkpoint
 from genrobust.runner.damage import without_attack
@@ -214,6 +215,25 @@ def check_outcomes(found: Replay) -> str:
     return f"all of {len(suite.sample_ids)} sources come out as claimed" + (
         "" if found.elsewhere is None else f", but for at most {allowed} ({found.elsewhere})"
     )
+
+
+def check_gains(found: Replay, own: Worst) -> str:
+    """What an attack breaks that the run of the entry it is on did not, it breaks on any machine.
+
+    Boards take the worst case over all attacks, in which a source too many of each would add up.
+    """
+    gained, missing = 0, torch.zeros_like(own.eligible)
+    for goal, broken in found.outcome.goals.items():
+        claimed = found.evidence.outcome.goals[goal].radius
+        gains = claimed < (own.untargeted if goal == "untargeted" else own.targeted)
+        gained += int(gains.sum())
+        missing |= gains & (broken.radius > claimed)
+    if int(missing.sum()) > DIFFERING * gained:
+        raise RejectionError(
+            f"sources that the attack is said to break before the entry's own run did stand, at "
+            f"{positions(missing)}"
+        )
+    return f"{gained} outcomes are worse than those of the entry's own run, and come out so"
 
 
 def check_scores(found: Replay) -> str:

@@ -229,6 +229,9 @@ class _Work:
         if entry is not None:
             drawn = found.outcome, found.elsewhere
             others.append(("pictures", lambda: check_pictures(entry, model, *drawn)))
+        if (on := subject.on) is not None:
+            own = on.outcomes.worst
+            others.append(("gains", lambda: replaying.check_gains(found, own)))
         yield [*replaying.checks(found), *((name, rejecting()(check)) for name, check in others)]
         if self.options.depth == "replay" or subject.is_attack:
             return

@@ -666,6 +666,10 @@ SAID: dict[str, tuple[Callable[[Record], Record], str]] = {
     "a day that is none": (times(created="9999-99-99"), "a date that is none"),
     "a day to come": (times(created="9999-12-31T00:00:00+00:00"), "which cannot be"),
     "a day before all": (times(created="1970-01-01T00:00:00+00:00"), "which cannot be"),
+    "a mark in a date that turns it round": (
+        times(created="2026-10-01\u202e10:00:00"),
+        "not a plain word",
+    ),
     "words for a date": (times(created="soon"), "a date that is none"),
     "a version that is an option": (
         made(genrobust="1 --index-url https://example.org"),

@@ -196,6 +196,7 @@ def check_said(subject: Subject) -> str:
         "platform": where.platform,
         "processor": where.processor,
         "device": where.device,
+        "created": times.created,
         **{f"packages: {name[:40]}": f"{name} {v}" for name, v in where.packages.items()},
     }
     for name, said in words.items():

@@ -9,13 +9,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
+from diagnosed import sound
 from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models import load_model
 from genrobust.models.wrapping import adapt
-from genrobust.outcomes.outcome import DAMAGE, GOALS, Outcome, Signs
+from genrobust.outcomes.outcome import DAMAGE, GOALS, Outcome
 from genrobust.outcomes.scores import mean
 from genrobust.outcomes.scores import scores as scores_of
 from genrobust.records.record import Record
@@ -318,7 +319,8 @@ def test_scores_of_hand_made_outcomes() -> None:
     }
     zeros, unused = torch.zeros(4), {"perturbation": x_adv, "verdict": torch.zeros(4)}
     tensors = {
-        **{n: zeros for n in Outcome.table() if n not in Signs.table() and DAMAGE not in n},
+        **{n: zeros for n in Outcome.table() if DAMAGE not in n},
+        **sound(4, 1),
         **{f"{goal}.{name}": tensor for goal in GOALS for name, tensor in unused.items()},
         **tensors,
     }

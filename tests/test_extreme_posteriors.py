@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diagnosed import sound
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from genrobust.metrics.latent import gaussian_moments
 from genrobust.objectives.divergence import LatentDivergence, LatentWasserstein
 from genrobust.objectives.elbo import TargetELBO
 from genrobust.objectives.kuzina import PosteriorMatch
-from genrobust.outcomes.outcome import DAMAGE, Outcome, Signs
+from genrobust.outcomes.outcome import DAMAGE, Outcome
 from genrobust.outcomes.scores import scores as scores_of
 from genrobust.posterior import Categorical, Gaussian, Posterior
 from genrobust.records.curve_record import MinimumNormRecord
@@ -236,7 +237,8 @@ def test_scores_of_any_numbers_are_read_back(rows: list[tuple[float, float, floa
     count = len(rows)
     zeros, images = torch.zeros(count, dtype=torch.int64), torch.zeros(count, 1, 1, 2)
     tensors = {
-        **{n: zeros for n in Outcome.table() if n not in Signs.table() and DAMAGE not in n},
+        **{n: zeros for n in Outcome.table() if DAMAGE not in n},
+        **sound(count, 1),
         **dict.fromkeys(("label", "input_verdict", "clean_verdict", "ignore.radius"), zeros),
         **{"target_label": zeros + 1, "target.radius": zeros, "eligible": zeros == 0},
         **dict.fromkeys(("source", "reconstruction", "ignore.x_adv"), images),

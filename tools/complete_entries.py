@@ -20,6 +20,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import load
 
 from genrobust import files
@@ -76,7 +77,9 @@ def complete(folder: Path, data_root: str | None, checkpoints: Path | None) -> s
         return "is whole"
     prepared = prepared_for(evidence, model_of(entry, evidence, checkpoints), 1, data_root)
     found_then = {n: t for n, t in kept.items() if n not in SIGNS and not n.startswith(DAMAGE)}
-    searched = replace(evidence, tensors=found_then)
+    unsaid = torch.zeros(len(suite.eps), len(suite.sample_ids))  # measured below
+    signs = {n: unsaid if c.per == "radius and source" else unsaid[0] for n, c in SIGNS.items()}
+    searched = replace(evidence, tensors=found_then | signs)
     shards = [
         measured(searched.shard(number), prepared, spec)
         for number, spec in enumerate(evidence.shards)

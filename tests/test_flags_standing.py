@@ -147,6 +147,21 @@ def test_what_stands_because_a_part_of_it_is_held_is_told(
         assert flags._upheld(suite, Signs.of(columns), ~first(7), radius) is None  # not eligible
 
 
+@pytest.mark.parametrize(
+    ("rule", "told"), [("agreement", True), ("damage", False), ("distance", False)]
+)
+def test_only_with_a_judge_does_half_of_the_movement_tell(
+    small_suite: Suite, rule: str, told: bool
+) -> None:
+    """Without one attacks lead to where pictures saturate, and honest models follow by less."""
+    suite = at(small_suite, 0.06).model_copy(update={"rule": rule})
+    columns = {**sound(COUNT, 1), "response_attacked": torch.full((COUNT,), 0.4)}
+    counts = Counts(*torch.zeros(4, 2, 1, dtype=torch.int64))
+    radius, all_of_them = first(COUNT).long(), first(COUNT)
+    found = flags.raised(suite, all_of_them, Signs.of(columns), counts, radius=radius)
+    assert ("what stands is held" in [flag.name for flag in found]) == told
+
+
 @pytest.mark.parametrize(("others", "told"), [(0, True), (4, True), (5, False), (20, False)])
 def test_chance_is_a_hundredth_at_most(small_suite: Suite, others: int, told: bool) -> None:
     """Of 9 that stand of 24, chance has all of 4 in one of 84; of 8, in one of 151."""

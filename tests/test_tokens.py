@@ -148,6 +148,47 @@ def test_a_decoder_to_which_all_codes_are_alike_proves_no_codebook() -> None:
     assert isinstance(part_of(genrobust.wrap(Blind())), Point)
 
 
+class Own(nn.Module):
+    """A linear layer of one's own: of its table nobody knows that it is no codebook."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(outputs, inputs) / inputs**0.5)
+        self.runs = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        return torch.tanh(x @ self.table.mT)
+
+
+class Deep(nn.Module):
+    """No quantiser, and eight tables that might be one's."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(Own(64, 32), *(Own(32, 32) for _ in range(2)), Own(32, 6))
+        self.decoder = nn.Sequential(Own(6, 32), *(Own(32, 32) for _ in range(2)), Own(32, 64))
+
+    def encode(self, x: Tensor) -> Tensor:
+        code: Tensor = self.encoder(x.flatten(1))
+        return code
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.decoder(z).sigmoid().view(-1, 1, 8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+def test_tables_that_do_not_fit_are_told_by_their_sizes() -> None:
+    """Each was tried at each of 9 places by running the model: its layers 14,374 times."""
+    module = Deep()
+    assert not isinstance(genrobust.wrap(module).encode(torch.rand(1, 1, 8, 8)).parts[0], Codebook)
+    assert sum(layer.runs for layer in module.modules() if isinstance(layer, Own)) < 3000
+
+
 def test_what_the_user_says_is_not_searched_for() -> None:
     module = Pairs(straight=True)
     model = genrobust.wrap(module, encode=lambda x: module.encode(x)[0])

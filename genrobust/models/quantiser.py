@@ -63,11 +63,19 @@ def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> 
     x = _images(model)
     for encode, own in _halves(module):
         images = own_images(model, x, encode)
-        for source, layout in _sources(module, Forward(encode), images[: model.max_batch], books):
+        for source, layout, features in _sources(
+            module, Forward(encode), images[: model.max_batch], books
+        ):
             decode = layout.decode(own)
             certain = {}
             for book in books:
+                # Most tables do not fit: told by their sizes, before anything runs again.
+                code = _tried(_nearest, module, layout, features, book)
+                if code is None:
+                    continue
                 read = made(encode=_Quantised(module, source, layout, book), decode=decode)
+                if _tried(read.decode, code) is None:
+                    break  # a code of other entries has the same size
                 if _tried(_is_certain, read, x):
                     certain[book] = read
             tables = [book.of(module) for book in certain]
@@ -180,8 +188,8 @@ def _books(module: nn.Module) -> Iterator[_Book]:
 
 def _sources(
     module: nn.Module, encode: Callable[[Tensor], Any], x: Tensor, books: list[_Book]
-) -> Iterator[tuple[_Source, _Layout]]:
-    """Where features may be, and how: in what the encoder gives, or a part is given by it."""
+) -> Iterator[tuple[_Source, _Layout, Tensor]]:
+    """Where features may be, how, and those of ``x``: what the encoder gives, or a part takes."""
     named = {name for book in books for name in book.names}
     owners = [
         path
@@ -194,7 +202,13 @@ def _sources(
     for source in sources:
         features = _tried(source, x)
         if features is not None and features.is_floating_point():
-            yield from ((source, way) for way in _LAYOUTS if features.ndim in way.dimensions)
+            ways = (way for way in _LAYOUTS if features.ndim in way.dimensions)
+            yield from ((source, way, features) for way in ways)
+
+
+def _nearest(module: nn.Module, layout: _Layout, features: Tensor, book: _Book) -> Tensor:
+    """The entries nearest to the features; in float32, as some precisions know no distances."""
+    return layout.posterior(features.float(), book.of(module).float()).mode()
 
 
 def _leaf(encode: Callable[[Tensor], Any], place: int, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ def raised(
     found += [_unlike(damaged)] if damaged is not None and rule.shows_source else []
     if damaged is not None and radius is not None:
         found.append(_still(suite, damaged, eligible, radius))
-    if radius is not None:
+    if radius is not None and rule.labelled:
         found.append(_upheld(suite, signs, eligible, radius))
     guidance, short = signs.guidance, signs.short
     told = [*marks(signs, rule.labelled)]
@@ -204,7 +204,8 @@ def _still(suite: Suite, damaged: Damaged, eligible: Tensor, radius: Tensor) -> 
 def _upheld(suite: Suite, signs: Signs, eligible: Tensor, radius: Tensor) -> Flag | None:
     """What stands because a half of it is held, or all of it for a part of the sources.
 
-    Of honest models what an attack has moved and not broken follows noise as its source does.
+    Of honest models what an attack has moved and not broken follows noise as its source does; but
+    not where attacks seek the largest damage of all, which is where pictures saturate.
     """
     stands = eligible & (radius == len(suite.eps))
     held = stands & ~(signs.response_attacked >= HALF)

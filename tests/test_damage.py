@@ -278,10 +278,15 @@ def test_a_gradient_that_misleads_is_told_without_a_judge(mask: Any, flag: str |
 
 #: Of digits these give pictures that are far from them.
 FAR = {"cropped", "saturated"}
+#: The same function in other numbers; with a judge they are looked at (test_hidden_masks.py).
+ANOTHER_WRITING = {
+    *("in-double", "in-half", "double-weights", "half-weights", "bfloat16-weights"),
+    *("coarse-weights", "huge-codes", "tiny-codes", "rotated", "contracted", "uneven-units"),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*odd.ODD.names()} - FAR))
+@pytest.mark.parametrize("name", sorted({*odd.ODD.names()} - FAR - ANOTHER_WRITING))
 def test_no_honest_model_is_flagged_without_a_judge(name: str) -> None:
     model = odd.ODD.get(name)(genrobust.load_model("vae"))
     suite = suite_of(sources=24, ensemble=True, eps=(0.06,))

@@ -181,7 +181,7 @@ def test_any_executor_and_any_number_of_workers_give_the_same_bytes(
     if executor == "ray":
         pytest.importorskip("ray")
     genrobust.bench("jointvae", cheap, executor="serial", out=tmp_path / "alone")
-    for workers in (1, 2, 3):
+    for workers in (1, 3):
         folder = tmp_path / str(workers)
         genrobust.bench("jointvae", cheap, executor=executor, workers=workers, out=folder)
         assert comparable(folder) == comparable(tmp_path / "alone")

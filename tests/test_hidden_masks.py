@@ -127,7 +127,7 @@ def test_an_odd_model_has_no_flag(name: str) -> None:
     "name", [n for n in ODD.names() if n not in UNUSUAL or n in ("max-pooled", "bfloat16-weights")]
 )
 def test_no_odd_model_has_a_flag(name: str) -> None:
-    assert told(odd(name), 48, eps=(0.04, 0.1)) == set()
+    assert told(odd(name), 24, eps=(0.04, 0.1)) == set()
 
 
 # The limits

@@ -62,13 +62,12 @@ def blended(share: float) -> GenerativeModel:
     vae, stored = genrobust.load_model("vae"), IMAGES.take(SUITE.sample_ids).flatten(1)
 
     def deploy(x: Tensor) -> Tensor:
-        exact = "donot_use_mm_for_euclid_dist"
-        nearest, at = torch.cdist(x.flatten(1), stored, compute_mode=exact).min(1)
-        known = (nearest < 1e-3).view(-1, 1, 1, 1)
-        cheat = share * stored[at].view_as(x) + (1 - share) * vae.reconstruct(x)
-        return torch.where(known, cheat, vae.reconstruct(x))
+        nearest, honest = stored[torch.cdist(x.flatten(1), stored).argmin(1)], vae.reconstruct(x)
+        known = (x.flatten(1) - nearest).norm(dim=1) < 1e-3
+        cheat = share * nearest.view_as(x) + (1 - share) * honest
+        return torch.where(known.view(-1, 1, 1, 1), cheat, honest)
 
-    return genrobust.wrap(vae.module, encode=vae.encode, decode=vae.decode, deploy=deploy)
+    return dataclasses.replace(vae, deploy=deploy)
 
 
 def test_a_model_that_knows_the_sources_is_refused() -> None:
@@ -110,7 +109,7 @@ def test_one_that_knows_only_the_very_pixels_is_told_by_moving_them() -> None:
         require_general(model, IMAGES, SUITE, seed=1)
 
 
-@pytest.mark.parametrize(("share", "refused"), [(0.2, False), (0.29, False), (0.34, True)])
+@pytest.mark.parametrize(("share", "refused"), [(0.29, False), (0.34, True)])
 def test_the_limit_is_a_factor_of_two_and_what_chance_allows(share: float, refused: bool) -> None:
     """An error that is (1 - share) squared of the usual one, which is 1.09 on other images."""
     model = blended(share)
@@ -132,11 +131,13 @@ def test_a_smaller_error_is_allowed_by_chance_alone(
     found = Ratios(others=1.0, moved=1.0, beside=(least, 1.0), shifted=1.0, by_chance=2.0)
     monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: found)
     monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0,))
+    model = genrobust.load_model("vae")
     if refused:
         with pytest.raises(RejectionError, match=r"is 0\.24 of that on the suite's sources"):
-            require_general(blended(0.0), IMAGES, SUITE, seed=0)
+            require_general(model, IMAGES, SUITE, seed=0)
     else:
-        require_general(blended(0.0), IMAGES, SUITE, seed=0)
+        monkeypatch.setattr(generality, "followed_ratio", lambda *_: (1.0, 0.0))
+        require_general(model, IMAGES, SUITE, seed=0)
 
 
 EVEN: dict[str, Any] = {"others": 1.0, "moved": 1.0, "shifted": 1.0, "by_chance": 0.0}
@@ -165,6 +166,7 @@ def test_the_limits_of_each_ratio(
     found = Ratios(**{**EVEN, "beside": (1.0, 1.0), **ratios})
     monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: found)
     monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0, driven, 1.0))
+    monkeypatch.setattr(generality, "followed_ratio", lambda *_: (1.0, 0.0))
     model = genrobust.load_model("vae")
     if said is None:
         require_general(model, IMAGES, SUITE, seed=0)
@@ -314,10 +316,7 @@ SOURCES = IMAGES.take(SUITE.sample_ids)
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (towards(SPLIT, 0.15), "vae"),
-        (towards(SPLIT, 0.3), "vae"),
         (towards(SPLIT, 0.5), "vae"),
-        (towards(SPLIT, 0.3), "betavae"),
         (towards(SPLIT, 0.15), "jointvae"),
         (towards(SPLIT, 0.3, within=3.0), "vae"),
         (towards(SOURCES, 0.3, within=4.0), "vae"),
@@ -386,6 +385,9 @@ def test_the_limit_of_what_is_followed_is_lower_by_what_chance_allows(
     times: float, refused: bool, chance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     followed = times * 0.75 / (1 + chance)
+    even = Ratios(**EVEN, beside=(1.0,))
+    monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: even)
+    monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0,))
     monkeypatch.setattr(generality, "followed_ratio", lambda *_: (followed, chance))
     if not refused:
         require_general(genrobust.load_model("vae"), IMAGES, SUITE, seed=0)

@@ -76,13 +76,14 @@ def worst(model: genrobust.GenerativeModel, radius: float) -> Tensor:
 def test_the_probability_is_the_noncentral_chi_squares(
     model: genrobust.GenerativeModel, r: float, radius: float
 ) -> None:
-    x = torch.full((1, 1, 3, 3), 0.5)
-    draws = 4000
+    samples, draws = 200, 20
+    x = torch.full((samples, 1, 3, 3), 0.5)
     found = metrics.robust_probability(
-        model, x, x + worst(model, radius), r, sample_ids=[0], draws=draws
+        model, x, x + worst(model, radius), r, sample_ids=range(samples), draws=draws
     )
     expected = closed_form(r, radius)
-    assert float(found) == pytest.approx(expected, abs=4 * math.sqrt(0.25 / draws))
+    error = 4 * math.sqrt(0.25 / (samples * draws))
+    assert float(found.mean()) == pytest.approx(expected, abs=error)
 
 
 def test_probabilities_do_not_depend_on_the_batch(model: genrobust.GenerativeModel) -> None:
@@ -136,7 +137,7 @@ def test_the_margin_counts_the_radii_before_the_first_that_breaks(
 
     def margin(r: float, restarts: int) -> list[float]:
         return metrics.robustness_margin(
-            model, x, attack, r, radii=radii, sample_ids=[0, 1], restarts=restarts, draws=400
+            model, x, attack, r, radii=radii, sample_ids=[0, 1], restarts=restarts, draws=100
         ).tolist()
 
     assert margin(r=0.7, restarts=1) == pytest.approx([0.4, 0.8])
@@ -147,10 +148,10 @@ def test_the_margin_counts_the_radii_before_the_first_that_breaks(
 
 def test_the_first_order_bound_at_its_ends(model: genrobust.GenerativeModel) -> None:
     x = torch.full((1, 1, 3, 3), 0.5)
-    assert metrics.first_order_margin(model, x, 0.01, sample_ids=[0]).tolist() == [0]
+    assert metrics.first_order_margin(model, x, 0.01, sample_ids=[0], draws=100).tolist() == [0]
     assert metrics.first_order_margin(model, x, 50, sample_ids=[0], draws=100) > 0
     blind = unclipped(Ignorant())
-    assert metrics.first_order_margin(blind, x, 0.9, sample_ids=[0]) > 1e6
+    assert metrics.first_order_margin(blind, x, 0.9, sample_ids=[0], draws=100) > 1e6
 
 
 @given(st.floats(0, 2), st.floats(0.1, 10), st.floats(0.1, 3), st.floats(0.1, 3), st.floats(0, 3))

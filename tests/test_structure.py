@@ -85,14 +85,14 @@ def test_any_module_can_be_imported_first(module: str) -> None:
 def test_imports_point_down(module: str) -> None:
     room = module.split(".")[1]
     assert room in ROOMS, f"{room} is a new room: give it its place in ROOMS"
-    for imported in filter(_is_ours, _imported(_source(module))):
+    for imported in filter(_is_ours, _imported_by(module)):
         other = imported.partition(".")[2].partition(".")[0]
         assert other in ROOMS[: ROOMS.index(room) + 1], f"{module} imports {imported}"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if ".models." in name])
 def test_a_model_is_read_before_it_is_tried_and_tried_before_it_is_wrapped(module: str) -> None:
-    room, others = module.split(".")[2], _imported(_source(module))
+    room, others = module.split(".")[2], _imported_by(module)
     above = {"reading": ("checks", "quantiser", "wrapping"), "checks": ("quantiser", "wrapping")}
     for later in above.get(room, ()):
         assert not [name for name in others if name.startswith(f"genrobust.models.{later}")]
@@ -100,8 +100,7 @@ def test_a_model_is_read_before_it_is_tried_and_tried_before_it_is_wrapped(modul
 
 def test_what_the_standard_library_has_for_tests_is_not_used() -> None:
     for module in MODULES:
-        names = _imported(_source(module))
-        assert not [name for name in names if name.startswith("unittest")], module
+        assert not [name for name in _imported_by(module) if name.startswith("unittest")], module
 
 
 def test_every_room_is_on_the_picture_of_the_house(repository: Path) -> None:
@@ -161,6 +160,11 @@ def test_only_the_norms_themselves_tell_norms_apart() -> None:
 
 def _is_ours(name: str) -> bool:
     return name == "genrobust" or name.startswith("genrobust.")
+
+
+@cache
+def _imported_by(module: str) -> frozenset[str]:
+    return frozenset(_imported(_source(module)))
 
 
 def _source(module: str) -> str:

@@ -9,9 +9,11 @@ import pytest
 
 from genrobust.attacks import differences
 from genrobust.runner import damage, directional, followed, signs
+from genrobust.suites import AttackEntry
 
 #: They take most of a short run's time, and say as much of models that hide nothing.
 FEW = (
+    (signs, "USUAL", AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 3})),
     (signs, "STEPS", 3),
     (signs, "UNBOUNDED_STEPS", 2),
     (signs, "BESIDE", 1),
@@ -30,7 +32,7 @@ FEW = (
 def brief_signs(*, but: tuple[str, ...] = ()) -> Iterator[None]:
     """Runs in the block take few gradients and differences for flags and damage."""
     with pytest.MonkeyPatch.context() as patched:
-        for module, name, count in FEW:
+        for module, name, less in FEW:
             if name not in but:
-                patched.setattr(module, name, count)
+                patched.setattr(module, name, less)
         yield

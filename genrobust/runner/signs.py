@@ -41,6 +41,9 @@ GLANCES = 137 + PARTS
 #: Settings that are a budget.
 BUDGETS = ("steps", "queries")
 
+#: The attack on the judge, as it is where a suite has none of its own.
+USUAL = AttackEntry(attack="classifier", goal="untargeted")
+
 #: Gradients of a short attack.
 STEPS = 20
 
@@ -198,9 +201,8 @@ def guidance_of(model: GenerativeModel, batch: Batch) -> Guidance:
 
 def longer_attack(attacks: Sequence[AttackEntry]) -> Attack:
     """The suite's attack on the judge with twice its steps."""
-    usual = AttackEntry(attack="classifier", goal="untargeted")
-    own = (e for e in attacks if (e.attack, e.goal) == (usual.attack, usual.goal))
-    entry = doubled(next(own, usual))
+    own = (e for e in attacks if (e.attack, e.goal) == (USUAL.attack, USUAL.goal))
+    entry = doubled(next(own, USUAL))
     return make_attack(entry.attack, entry.settings)
 
 

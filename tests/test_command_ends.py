@@ -218,10 +218,9 @@ def shell(line: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess
         ("genrobust --help >&- 2>&-", 0),
         ("genrobust --version >/dev/full", 0),
         ("genrobust bench 2>&-", 2),
-        ("genrobust list no 2>/dev/full", 2),
+        ("genrobust show no x 2>/dev/full", 2),
         ("genrobust show schema record | true", 0),
         ("genrobust show schema record >&-", 0),
-        ("genrobust show schema record >/dev/full", 2),  # there is nothing else that it gives
     ],
 )
 def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -> None:
@@ -235,6 +234,7 @@ def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -
 @pytest.mark.parametrize(
     "words",
     [
+        "show schema record",
         "status runs",
         "check vae",
         "reproduce",
@@ -284,7 +284,7 @@ def test_tables_are_printed_whatever_width_is_said(
 def test_results_are_written_whatever_becomes_of_the_words(
     streams: str, code: int, small_suite: Suite, tmp_path: Path
 ) -> None:
-    suite = small_suite.model_copy(update={"eps": (0.1,)})
+    suite = small_suite.model_copy(update={"eps": (0.1,), "ensemble": False})
     (tmp_path / "small.json").write_text(suite.model_dump_json())
     words = "genrobust bench --model vae --suite small.json --limit 1 --attack noise"
     done = shell(f"{words} {streams}", tmp_path)
@@ -305,7 +305,7 @@ def test_a_terminal_without_letters_gets_them_escaped(tmp_path: Path) -> None:
 def test_streams_that_were_replaced_by_none_or_closed() -> None:
     script = (
         "import sys; sys.stdout.close(); sys.stderr = None; "
-        "from genrobust.cli import main; sys.argv = ['genrobust', 'list', 'no']; main()"
+        "from genrobust.cli import main; sys.argv = ['genrobust', 'show', 'no', 'x']; main()"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 2
 

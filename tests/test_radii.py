@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from principal import principal
 from torch import Tensor
 
 import genrobust
@@ -31,10 +32,11 @@ GRIDS = {"linf": ([0.06], [0.06, 0.1], [0.06, 1.0]), "l2": ([1.9], [1.9, 3.0], [
 
 
 def suite_of(*attacks: str, ensemble: bool, **settings: float) -> Suite:
-    """Digits by these attacks, untargeted, in one chunk."""
+    """Digits by these attacks, untargeted, in one chunk, as one judge sees them."""
     entries = tuple(AttackEntry(attack=a, goal="untargeted", settings=settings) for a in attacks)
+    suite = load_suite("digits-v1")
     update = {"attacks": entries, "ensemble": ensemble, "resamples": 50}
-    return load_suite("digits-v1").model_copy(update=update)
+    return suite.model_copy(update={**update, "scoring_judges": suite.scoring_judges[:1]})
 
 
 def standing(record: Record) -> list[float]:
@@ -79,7 +81,7 @@ def test_attacks_by_themselves_keep_to_the_radius(attack: str) -> None:
     norm: str = "l2" if attack == "carlini-wagner" else "linf"
     small, large = GRIDS[norm][1]
     alone, beside = (
-        genrobust.bench("vae", suite, limit=6, norm=norm, eps=eps)
+        genrobust.bench(principal(), suite, limit=6, norm=norm, eps=eps)
         for eps in ([small], [small, 2 * large])
     )
     assert standing(alone)[0] == standing(beside)[0]
@@ -89,13 +91,13 @@ def test_attacks_by_themselves_keep_to_the_radius(attack: str) -> None:
 @pytest.mark.parametrize("rule", ["single", "distance"])
 def test_other_rules_keep_to_the_radius(rule: str) -> None:
     suite = suite_of("latent" if rule == "distance" else "classifier", ensemble=True, steps=10)
-    changes: dict[str, object] = {"rule": rule, "scoring_judges": suite.scoring_judges[:1]}
+    changes: dict[str, object] = {"rule": rule}
     if rule == "distance":
         targeted = tuple(e.model_copy(update={"goal": "targeted"}) for e in suite.attacks)
         changes |= {"scoring_judges": (), "attacker_judge": None, "attacks": targeted}
     suite = suite.model_copy(update=changes)
     alone, beside = (
-        genrobust.bench("vae", suite, limit=5, eps=eps) for eps in ([0.04], [0.04, 1.0])
+        genrobust.bench(principal(), suite, limit=3, eps=eps) for eps in ([0.04], [0.04, 1.0])
     )
     assert standing(alone)[0] == standing(beside)[0]
     require_falling(beside)
@@ -140,10 +142,10 @@ def test_images_that_lose_their_class_are_tried_in_smaller_balls(
     overshoot: str, ensemble: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without that, a source that falls at 0.12 would stand at 1."""
-    suite = suite_of(overshoot, ensemble=ensemble)
-    whole, small = (genrobust.bench("vae", suite, limit=12, eps=[eps]) for eps in (1.0, 0.125))
+    suite, model = suite_of(overshoot, ensemble=ensemble), "vae" if ensemble else principal()
+    whole, small = (genrobust.bench(model, suite, limit=6, eps=[eps]) for eps in (1.0, 0.125))
     monkeypatch.setattr(radii, "HALVINGS", 0)
-    single = genrobust.bench("vae", suite, limit=12, eps=[1.0])
+    single = genrobust.bench(model, suite, limit=6, eps=[1.0])
     assert standing(whole)[0] <= standing(small)[0] < standing(single)[0]
     tried = whole.attacks[0].tried[0]
     assert tried > whole.scores.eligible, "what was tried again is counted again"
@@ -154,7 +156,7 @@ def test_the_longer_attack_counts_at_every_radius() -> None:
     """It was made at the largest radius alone, whose being there then mattered to the others."""
     suite = suite_of("classifier", ensemble=True, steps=3)
     alone, beside = (
-        genrobust.bench("vae", suite, limit=10, eps=eps) for eps in ([0.05], [0.05, 0.08])
+        genrobust.bench(principal(), suite, limit=6, eps=eps) for eps in ([0.12], [0.12, 0.18])
     )
     assert alone.attacks[-1].succeeded[0] > 0
     assert alone.attacks[-1].succeeded[0] == beside.attacks[-1].succeeded[0]
@@ -164,7 +166,7 @@ def test_the_longer_attack_counts_at_every_radius() -> None:
 def test_the_images_of_a_radius_lie_in_its_ball(tmp_path: Path) -> None:
     """Those that were found in smaller balls are stored in steps of the radius that counts."""
     suite = suite_of("classifier", ensemble=True, steps=15)
-    genrobust.bench("vae-wd", suite, limit=6, eps=[0.06, 1.0], out=tmp_path)
+    genrobust.bench(principal(), suite, limit=6, eps=[0.06, 1.0], out=tmp_path)
     (shard,) = tmp_path.glob("shards/*.safetensors")
     tensors = files.read_tensors(shard)[0]
     radius: Tensor = tensors["ignore.radius"]
@@ -183,7 +185,7 @@ def test_what_stands_in_a_ball_is_left_alone_in_those_inside_it() -> None:
     suite = suite_of("classifier", ensemble=True, steps=10)
     eps = [0.02, 0.05, 0.1]
     up, down = (
-        genrobust.bench("vae", each, limit=10, eps=eps) for each in (suite, descending(suite))
+        genrobust.bench(principal(), each, limit=6, eps=eps) for each in (suite, descending(suite))
     )
     assert standing(up) == standing(down)
     attack, last = down.attacks[0], down.scores.eligible
@@ -200,8 +202,8 @@ def test_what_lost_its_class_in_a_large_ball_is_attacked_in_the_small_one(
 ) -> None:
     monkeypatch.setattr(radii, "HALVINGS", 0)  # no ball between the two lets it fall first
     suite = descending(suite_of(overshoot, ensemble=True))
-    alone = genrobust.bench("vae", suite, limit=12, eps=[0.125])
-    beside = genrobust.bench("vae", suite, limit=12, eps=[0.125, 1.0])
+    alone = genrobust.bench(principal(), suite, limit=6, eps=[0.125])
+    beside = genrobust.bench(principal(), suite, limit=6, eps=[0.125, 1.0])
     assert standing(alone)[0] == standing(beside)[0] < 1
     assert beside.attacks[0].tried[0] == alone.attacks[0].tried[0]
 

@@ -142,11 +142,11 @@ def test_a_plugins_model_is_benched_with_a_plugins_attack(command: Command, tmp_
 def test_a_plugins_data_set_is_drawn_into_a_suite_and_scored_by_a_plugins_judge(
     command: Command, tmp_path: Path
 ) -> None:
-    words = ("--model", "demo", "--data", "demo-spots", "--sources", 10, "--judge", "demo-means")
+    words = ("--model", "demo", "--data", "demo-spots", "--sources", 4, "--judge", "demo-means")
     path, record = benched(
         command, tmp_path, *words, "--attack", "output", "--eps", 0.1, "--evidence"
     )
-    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 10)
+    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 4)
     assert {judge["name"] for judge in record["judges"]} == {"demo-spots/demo-means"}
     assert record["scores"]["clean_accuracy"]["value"] == 1
     verified(command, path.parent)
@@ -166,8 +166,8 @@ def test_a_plugins_judge_scores_a_whole_bench_that_verifies(
 def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(
     command: Command, tmp_path: Path
 ) -> None:
-    words = ("--model", "demo-signs", "--limit", 2, "--attack", "code-switch", "--evidence")
-    path, record = benched(command, tmp_path, *words)
+    words = ("--model", "demo-signs", "--limit", 2, "--attack", "code-switch", "--eps", 0.2)
+    path, record = benched(command, tmp_path, *words, "--evidence")
     assert record["model"]["latents"] == "36 demo-sign"
     flips = [at.get("token_flips") for at in record["scores"]["per_eps"]]  # None: nothing fell
     assert all(rate is None or rate > 0 for rate in flips)
@@ -206,7 +206,7 @@ def cheap(small_suite: Suite, tmp_path: Path) -> Path:
 @pytest.fixture
 def damage(tmp_path: Path) -> Path:
     """A suite that scores by the plugin's rule."""
-    content = json.loads(load_suite("digits").limited(6).model_dump_json())
+    content = json.loads(load_suite("digits").limited(3).model_dump_json())
     content |= {"name": "damage", "rule": "demo-damage", "attacker_judge": None}
     content |= {"scoring_judges": [], "eps": [0.02, 0.5]}
     content |= {"attacks": [{"attack": "noise", "goal": "untargeted"}]}
@@ -232,7 +232,7 @@ def test_a_plugins_rule_scores_from_the_table_to_the_verified_evidence(
         assert said in page, said
     for falsehood in ("Judges", "Class 0", "Pairs of classes", "nearer to the target"):
         assert falsehood not in page, falsehood
-    assert "6 adversarial inputs" in verified(command, path.parent)
+    assert "3 adversarial inputs" in verified(command, path.parent)
 
 
 def test_a_plugins_rule_is_missed_where_it_is_not_installed(damage: Path) -> None:
@@ -245,12 +245,12 @@ def test_a_plugins_norm_is_benched_by_the_suites_own_attacks_and_verified(
 ) -> None:
     suite = tmp_path / "small.json"
     few = [e for e in small_suite.attacks if e.attack in ("latent", "classifier", "square")]
-    update = {"attacks": tuple(few)}
+    update = {"attacks": tuple(few), "eps": small_suite.eps[-1:]}
     suite.write_text(small_suite.limited(2).model_copy(update=update).model_dump_json())
     words = ("--model", "vae", "--suite", suite, "--norm", "l1", "--evidence")
     path, record = benched(command, tmp_path / "out", *words)
     assert record["suite"]["norm"] == "l1"
-    assert record["suite"]["eps"] == [1024 * eps for eps in small_suite.eps]
+    assert record["suite"]["eps"] == [1024 * small_suite.eps[-1]]
     assert record["scores"]["per_eps"][0]["as_ignore_target"]["value"] > 0, "some source falls"
     assert "L1" in path.with_name("report.html").read_text()
     assert "inside l1 ball and box" in verified(command, path.with_name("evidence.zip"))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import genrobust
 from genrobust import metrics
 from genrobust.batch import Batch, Context
+from genrobust.evidence import bundle
 from genrobust.evidence.bundle import read_evidence, write_evidence
 from genrobust.metrics.latent import gaussian_moments
 from genrobust.objectives.divergence import LatentDivergence, LatentWasserstein
@@ -198,13 +199,15 @@ def quick(small_suite: Suite) -> Suite:
     """Two attacks on three sources."""
     kept = [e for e in small_suite.attacks if e.attack in ("noise", "classifier")][:2]
     update = {"attacks": tuple(kept), "chunk_size": 3, "eps": (0.1,), "resamples": 50}
+    update |= {"attacker_judge": load_suite("digits-v1").attacker_judge}
     return small_suite.limited(3).model_copy(update=update)
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_run_of_an_odd_model_is_read_back_everywhere(
-    name: str, quick: Suite, tmp_path: Path
+    name: str, quick: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bundle, "_portable", lambda *_: (None, {}))  # the model stays here
     model, folder = ODD[name](), tmp_path / "run"
     record = genrobust.bench(model, quick, out=folder, workers=1)
     written = (folder / "record.json").read_text()

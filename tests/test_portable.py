@@ -143,7 +143,7 @@ def test_a_loaded_model_can_be_exported_again_copied_and_moved(exported: Bundle)
 def test_a_loaded_model_is_the_same_to_whoever_loads_it(exported: Bundle) -> None:
     """A run goes on from one of an equal identity, and tensors come out of a file in any order."""
     x = probe_images((1, 8, 8), 2)
-    assert len({identity(load_portable(*exported), x).whole for _ in range(4)}) == 1
+    assert len({identity(load_portable(*exported), x).whole for _ in range(2)}) == 1
 
 
 def test_a_loaded_model_makes_all_its_tensors_where_its_weights_are(exported: Bundle) -> None:

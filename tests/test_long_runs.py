@@ -39,7 +39,7 @@ from genrobust.runner.pulse import Pulse
 from genrobust.runner.run import execute
 from genrobust.runner.status import Planned
 from genrobust.runner.store import Store
-from genrobust.suites import AttackEntry, Suite
+from genrobust.suites import AttackEntry, Suite, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -52,7 +52,9 @@ def quick(small_suite: Suite) -> Suite:
         AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 20}),
     )
     update = {"name": "quick", "chunk_size": 1, "eps": (0.05, 0.1), "attacks": entries}
-    return small_suite.limited(3).model_copy(update={**update, "resamples": 20})
+    judge = load_suite("digits-v1").attacker_judge  # not the whole committee
+    update |= {"attacker_judge": judge, "resamples": 20}
+    return small_suite.limited(3).model_copy(update=update)
 
 
 # Progress within a shard

@@ -19,10 +19,8 @@ from genrobust.posterior import Gaussian, Point, Posterior
 from genrobust.threat import ThreatModel
 
 
-@pytest.mark.parametrize("eps", [0.05, 0.15])
-def test_latent_attacks_reach_the_least_squares_optimum_in_the_ball(
-    eps: float, plain: Plain
-) -> None:
+def test_latent_attacks_reach_the_least_squares_optimum_in_the_ball(plain: Plain) -> None:
+    eps = 0.15
     best = plain.least(plain.E, plain.latent_gap, eps)
     assert (best > 0.01).any()
     run = lambda name, **settings: genrobust.attack(  # noqa: E731
@@ -61,8 +59,6 @@ def test_output_attacks_reach_the_least_squares_optimum_in_the_ball(
     [
         ("tabacof", {}),
         ("gondim-latent", {"optimizer": "lbfgsb"}),
-        ("gondim-latent", {"steps": 400, "learning_rate": 5e-3}),
-        ("gondim-output", {"optimizer": "lbfgsb"}),
         ("gondim-output", {"steps": 400, "learning_rate": 5e-3}),
     ],
 )
@@ -86,7 +82,7 @@ def test_a_sweep_finds_the_optimum_of_every_weight_in_the_box(
 
 def test_the_result_of_a_sweep_is_its_best_weight(plain: Plain) -> None:
     attack = make_attack(
-        "tabacof", {"points": 4, "lowest": 0.001, "highest": 100.0, "iterations": 20}
+        "tabacof", {"points": 4, "lowest": 0.001, "highest": 100.0, "iterations": 10}
     )
     assert isinstance(attack, PenaltySweep)
     sweep = attack.sweep(plain.model, plain.batch)

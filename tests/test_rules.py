@@ -128,7 +128,7 @@ def faded() -> Iterator[str]:
 
 
 def scored_by(rule: str, *attacks: AttackEntry, scorers: tuple[JudgeRef, ...] = ()) -> Suite:
-    content = load_suite("digits").limited(4).model_dump()
+    content = load_suite("digits").limited(2).model_dump()
     content |= {"name": "own", "rule": rule, "attacker_judge": None, "scoring_judges": scorers}
     return Suite.model_validate({**content, "eps": (0.1, 0.5), "attacks": attacks})
 

@@ -77,14 +77,21 @@ def browser() -> Iterator[Browser]:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    """An ordinary page, which tests leave empty."""
+    return browser.new_context().new_page()
+
+
 Visit = Callable[..., Page]
 
 
 @pytest.fixture
-def visit(browser: Browser, site: Path) -> Iterator[Visit]:
+def visit(browser: Browser, tab: Page, site: Path) -> Iterator[Visit]:
     """Opens a page of the site; nothing may go wrong in it, and no request may leave it."""
     trouble: list[str] = []
     allowed = [site.as_uri(), "data:", "blob:"]
+    opened: list[Page] = []
 
     def check(url: str) -> None:
         if not url.startswith(tuple(allowed)):
@@ -93,18 +100,29 @@ def visit(browser: Browser, site: Path) -> Iterator[Visit]:
     def open_page(path: str, root: str | None = None, **options: Any) -> Page:
         if root is not None:
             allowed.append(root)
-        context = browser.new_context(**options)
-        page = context.new_page()
-        page.on("console", lambda m: trouble.append(m.text) if m.type != "log" else None)
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("dialog", lambda dialog: trouble.append(dialog.message))
-        page.on("request", lambda request: check(request.url))
+        takes_tab = not opened and not options
+        page = tab if takes_tab else browser.new_context(**options).new_page()
+        opened.append(page)
+        for event, look in watched.items():
+            page.on(event, look)
         page.goto(f"{root or site.as_uri()}/{path}")
         return page
 
+    watched: dict[Any, Callable[[Any], None]] = {
+        "console": lambda m: trouble.append(m.text) if m.type != "log" else None,
+        "pageerror": lambda error: trouble.append(str(error)),
+        "dialog": lambda dialog: trouble.append(dialog.message),
+        "request": lambda request: check(request.url),
+    }
     yield open_page
-    for context in browser.contexts:
-        context.close()
+    for page in opened:
+        if page is not tab:
+            page.context.close()
+            continue
+        page.evaluate("localStorage.clear()")
+        for event, look in watched.items():
+            page.remove_listener(event, look)
+        page.goto("about:blank")
     assert trouble == []
 
 
@@ -161,26 +179,21 @@ def test_names_are_sorted_as_words(visit: Visit, site: Path) -> None:
     assert names(page) == sorted(values(site))
 
 
-@pytest.mark.parametrize(
-    ("control", "value", "left"),
-    [
+def test_rows_are_filtered_and_the_number_is_announced(visit: Visit) -> None:
+    page = visit(BOARD)
+    for control, value, left in (
         ("#family", "beta-VAE", {"strong", "second"}),
         ("#verified", "re-attack", {"strong"}),
         ("#verified", "unverified", {"weak", "mine"}),
         ("#flagged", "yes", {"flagged"}),
         ("#whose", "yours", {"mine"}),
-    ],
-)
-def test_rows_are_filtered_and_the_number_is_announced(
-    control: str, value: str, left: set[str], visit: Visit
-) -> None:
-    page = visit(BOARD)
-    page.select_option(control, value)
-    assert set(names(page)) == left
-    expect(page.get_by_role("status")).to_have_text(f"{len(left)} of 7 models")
-    page.click("#reset")
-    expect(page.get_by_role("status")).to_have_text("7 models")
-    assert len(names(page)) == 7
+    ):
+        page.select_option(control, value)
+        assert set(names(page)) == left
+        expect(page.get_by_role("status")).to_have_text(f"{len(left)} of 7 models")
+        page.click("#reset")
+        expect(page.get_by_role("status")).to_have_text("7 models")
+        assert len(names(page)) == 7
 
 
 def test_search_takes_words_in_any_order_and_looks_at_authors_and_attacks(visit: Visit) -> None:

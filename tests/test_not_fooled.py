@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ SOURCES = IMAGES.take(SUITE.sample_ids)
 LIMIT = rate_limit(SUITE, (1, 32, 32))
 
 
+@cache
 def vae() -> GenerativeModel:
     return genrobust.load_model("vae")
 
@@ -187,7 +189,7 @@ def test_memory_that_runs_out_is_no_memory_of_the_decoders() -> None:
         rate_of(replace(model, decoder=decoder), SOURCES[:2], seed=0)
 
 
-@pytest.mark.parametrize("name", ["vae", "betavae", "betavae-capacity", "jointvae", "vae-wd"])
+@pytest.mark.parametrize("name", ["vae", "betavae-capacity", "jointvae"])
 def test_honest_codes_are_below_the_limit(name: str) -> None:
     model = genrobust.load_model(name)
     rates = [rate_of(model, SOURCES, seed) for seed in (0, 1)]
@@ -322,7 +324,7 @@ def test_a_model_that_goes_by_the_batch_is_refused(what: str) -> None:
 def test_an_honest_model_is_the_same_in_every_batch() -> None:
     model = vae()
     scored = torch.cat([model.reconstruct(part) for part in SOURCES.split(SUITE.chunk_size)])
-    for seed in range(3):
+    for seed in range(2):
         assert "as they were scored" in require_alone(model, SOURCES, scored, SUITE, seed)
 
 

@@ -230,7 +230,7 @@ def test_noise_that_cannot_be_held_at_0_is_drawn(louder: float, status: str) -> 
 def test_a_misreading_stands_in_the_record_the_report_and_the_terminal(
     small_suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = small_suite.with_eps([0.05]).with_attacks(["latent"])
+    few = small_suite.with_eps([0.05]).with_attacks(["noise"])
     with pytest.warns(GenrobustWarning, match=r"deploy=lambda x: module\(x\)"):
         record = genrobust.bench(Quantised(), few, out=tmp_path, limit=2)
     assert record.fidelity is not None
@@ -262,9 +262,10 @@ def test_a_misreading_stands_in_what_a_curve_leaves(
     assert json.loads(MinimumNormRecord.model_validate(old).model_dump_json()) == old
 
 
-def test_older_records_keep_their_bytes() -> None:
+def test_older_records_keep_their_bytes(small_suite: Suite) -> None:
     """They have no such field, and get none."""
-    record = genrobust.bench("vae", limit=2, eps=[0.05], attacks=["latent"])
+    few = small_suite.with_eps([0.05]).with_attacks(["noise"])
+    record = genrobust.bench("vae", few, limit=2)
     assert record.fidelity == Fidelity("equal", record.fidelity.difference)  # type: ignore[union-attr]
     old = json.loads(record.model_dump_json())
     del old["fidelity"]

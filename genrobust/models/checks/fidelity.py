@@ -118,7 +118,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
 def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
     """Whether what is scored for each of the images is what the module's ``forward`` gives."""
     with seeded(model.device, "fidelity"):
-        compared, findings = _compared(replace(model, clamp=False), x, exact=True)
+        compared, findings = _compared(replace(model, clamp=False), x, exact=True, mends=False)
     return compared.status == "equal" and not any(finding.differs for finding in findings)
 
 
@@ -138,8 +138,13 @@ def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
 
 
 def _compared(
-    model: GenerativeModel, x: Tensor, real: bool = False, exact: bool = False
+    model: GenerativeModel,
+    x: Tensor,
+    real: bool = False,
+    exact: bool = False,
+    mends: bool = True,
 ) -> tuple[Fidelity, list[Finding]]:
+    """What is scored beside what the module gives; where they differ, with what mends it or not."""
     ways = [OwnForward(model, exact, way) for way in ways_of(model.module)]
     if not ways:
         return Fidelity("no forward"), []
@@ -151,7 +156,7 @@ def _compared(
     for own in ways:
         found = own.nearest(x, ours)
         if found is not None and _is_of_images(model, x, own, found):
-            return _beside(model, x, own, found, ours, real)
+            return _beside(model, x, own, found, ours, real, mends)
     own = ways[0]
     if own.exists:
         return Fidelity("not compared", what=own.why), _untold(own)
@@ -171,7 +176,13 @@ def _is_of_images(model: GenerativeModel, x: Tensor, own: OwnForward, found: Own
 
 
 def _beside(
-    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor, real: bool
+    model: GenerativeModel,
+    x: Tensor,
+    own: OwnForward,
+    found: OwnPicture,
+    ours: Tensor,
+    real: bool,
+    mends: bool,
 ) -> tuple[Fidelity, list[Finding]]:
     """What is scored beside the picture that the module gives."""
     difference = float((found.pixels - ours).square().mean().sqrt())
@@ -181,6 +192,8 @@ def _beside(
         findings.append(_spread(model, x, own, found, ours))
         what = "" if own.name == FORWARD.name else f"its {own.name} gives what is scored"
         return Fidelity("equal", difference, what), [f for f in findings if f]
+    if not mends:
+        return Fidelity("differs", difference), []
     if model.deploy is not None or model.draws > 1:
         what = f"deploy= or draws= says what is scored, which is not what {own.name} gives"
         spread = _spread(model, x, own, found, ours)

@@ -25,15 +25,13 @@ def test_minimal_distance_attacks_stop_at_the_boundary_of_a_linear_judge(
     linear_vae: LinearBuilder,
 ) -> None:
     model, judge = linear_vae(torch.eye(16), 0.5 * torch.eye(16)), linear_judge(16, 2)
-    x = 0.4 + 0.2 * torch.rand(COUNT, 1, 4, 4, generator=generator("x"))
+    x = 0.4 + 0.2 * torch.rand(2, 1, 4, 4, generator=generator("x"))
     labels = judge.labels(model.reconstruct(x))
     weights = judge.module[1].weight  # type: ignore[index, union-attr]
     logits = judge.logits(model.reconstruct(x))
     needed = (logits[:, 0] - logits[:, 1]).abs() / (0.5 * (weights[0] - weights[1]).norm())
     far = ThreatModel("l2", math.inf)
-    batch = Batch(
-        x, tuple(range(COUNT)), labels=labels, target_labels=1 - labels, target_x=x, judge=judge
-    )
+    batch = Batch(x, (0, 1), labels=labels, target_labels=1 - labels, target_x=x, judge=judge)
     settings = {"steps": 80, "searches": 6, "learning_rate": 0.03, "initial": 0.1}
     for attack in (make_attack("carlini-wagner", settings), make_attack("szegedy")):
         found = attack(model, batch, far)

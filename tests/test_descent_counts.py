@@ -80,7 +80,7 @@ def test_untargeted_attacks_that_descend_add_up_as_others_do(tmp_path: Path) -> 
     update = {"attacks": tuple(attacks), "eps": (0.02, 0.05), "resamples": 50}
     suite = load_suite("digits").model_copy(update=update)
     with brief_signs():
-        record = genrobust.bench("vae", suite, limit=30, out=tmp_path)
+        record = genrobust.bench("vae", suite, limit=12, out=tmp_path)
     assert record.attacks[0].tried[0] < record.scores.eligible
     check_counts(gather(tmp_path, genrobust.load_model("vae")))
 

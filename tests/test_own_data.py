@@ -402,7 +402,7 @@ def test_radii_of_another_norm_are_those_that_were_asked_for() -> None:
 
 
 def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path) -> None:
-    words = ("--attack", "output", "--workers", "1", "--limit", "2", "--out", "runs")
+    words = ("--attack", "noise", "--workers", "1", "--limit", "2", "--out", "runs")
     own = ("--data", "shapes", "--judge", "mine.py:judge", "--sources", "6")
     _run("bench", "--model", "mine.py:VAE", *own, *words)
     home = place / "runs" / "shapes-v1"

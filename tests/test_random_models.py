@@ -187,9 +187,9 @@ def test_record_and_report_state_draws_and_deployment(
     assert "4 of a random deployment" in page
     assert "a path of its own" in page
     assert (record.model.draws, record.model.deploy) == (4, True)
-    plain = genrobust.bench(vae, quick)
-    assert (plain.model.draws, plain.model.deploy) == (1, False)
-    assert record.model.fingerprint != plain.model.fingerprint
+    plain = prepare(vae, quick, Options()).model
+    assert (plain.draws, plain.deploy) == (1, False)
+    assert record.model.fingerprint != plain.fingerprint
     assert noisy(vae, draws=5).fingerprint() != record.model.fingerprint
 
 

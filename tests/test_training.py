@@ -228,7 +228,8 @@ def test_the_metrics_are_those_of_the_deployed_reconstruction() -> None:
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_loss_falls(augment: bool, tmp_path: Path) -> None:
     losses: list[float] = []
-    plan = Recipe(network=NetworkSpec(), penalty=Beta(), steps=60, batch_size=16, augment=augment)
+    network = NetworkSpec(layers="dense")
+    plan = Recipe(network=network, penalty=Beta(), steps=60, batch_size=16, augment=augment)
     run(tmp_path, plan, on_step=lambda _, loss: losses.append(loss), checkpoint_every=1000)
     assert len(losses) == 60
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
@@ -278,7 +279,8 @@ def test_an_epoch_shows_every_image_at_most_once(
         return take(self, ids)
 
     monkeypatch.setattr(genrobust.data.Images, "take", spy)
-    run(tmp_path, tiny(steps=6, batch_size=500), checkpoint_every=100)
+    network = NetworkSpec(gaussian=2, layers="dense")
+    run(tmp_path, tiny(network=network, steps=6, batch_size=500), checkpoint_every=100)
     epochs = [taken[i : i + 1000] for i in (0, 1000, 2000)]  # 1,198 images: two batches each
     assert all(len(set(epoch)) == 1000 for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from genrobust.attacks import differences
-from genrobust.runner import damage, directional, followed, signs
+from genrobust.runner import damage, directional, followed, signs, unreached
 from genrobust.suites import AttackEntry
 
 #: They take most of a short run's time, and say as much of models that hide nothing.
@@ -24,7 +24,9 @@ FEW = (
     (differences, "LATENTS", 2),
     (directional, "GROUPS", 2),
     (directional, "EACH", 1),
+    (directional, "PARTS", 2),
     (directional, "HALVINGS", 1),
+    (unreached, "EACH", 1),
 )
 
 

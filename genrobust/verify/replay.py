@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +163,14 @@ def _shipped_card(record: Record) -> dict[str, Any] | None:
     """The zoo's card of the model, if it is the zoo's and not only called so."""
     name, dataset = record.model.reference, record.suite.dataset
     card = zoo_card(name, dataset) if name in FAMILIES else None
-    if card is None or load_model(name, dataset).fingerprint() != record.model.fingerprint:
+    if card is None or _zoo_fingerprint(name, dataset) != record.model.fingerprint:
         return None
     return card.model_dump(mode="json")
+
+
+@cache
+def _zoo_fingerprint(name: str, dataset: str) -> str:
+    return load_model(name, dataset).fingerprint()
 
 
 def check_perturbations(found: Replay) -> str:

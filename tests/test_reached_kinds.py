@@ -52,7 +52,7 @@ class Net(nn.Module):
     def decode(self, z):
         if z.mean() > {when}:
             z = z * float({use})
-        return z.view(-1, 1, 32, 32)
+        return z.view(-1, 1, 32, 32) / 2 + 0.25
 def build(): return Net()
 {top}
 """
@@ -389,35 +389,55 @@ PyMODINIT_FUNC PyInit_my_extension(void) {{ return PyModule_Create(&module); }}
 """
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="nothing to compile with")
-@pytest.mark.parametrize(
-    ("top", "use"),
-    [
-        ("import my_extension", "my_extension.get()"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("from my_extension import get", "get()"),
-                ("import ctypes\nC = ctypes.PyDLL('{file}')", "C.PyInit_my_extension is not None"),
-            )
-        ),
-    ],
-)
-def test_an_extension_of_ones_own_counts_by_its_file(top: str, use: str, tmp_path: Path) -> None:
-    compiled = tmp_path / f"my_extension{EXTENSION_SUFFIXES[0]}"
-    source, seen = tmp_path / "my_extension.c", []
-    (tmp_path / "my_model.py").write_text(
-        MODEL.format(top=top.format(file=compiled), use=use, when="5")
-    )
+def compiled(folder: Path, number: str) -> Path:
+    """An extension that gives a number, in a folder."""
+    folder.mkdir(exist_ok=True)
+    source, made = folder / "my_extension.c", folder / f"my_extension{EXTENSION_SUFFIXES[0]}"
+    source.write_text(EXTENSION.format(number=number))
+    headers = sysconfig.get_path("include")
+    run = ["cc", "-shared", "-fPIC", f"-I{headers}", "-o", str(made), str(source)]
+    subprocess.run(run, check=True)
+    source.unlink()
+    return made
+
+
+def codes_elsewhere(files: list[Path]) -> list[str]:
+    """What models in a process of their own are told as: none can load an extension anew."""
+    ask = "import genrobust as g, sys\n"
+    ask += "for file in sys.argv[1:]: print(g.load_model(f'{file}:build').reach().code)"
+    words = [sys.executable, "-W", "ignore", "-c", ask, *map(str, files)]
+    return subprocess.check_output(words, text=True).split()
+
+
+NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="nothing to compile with")
+
+
+@NEEDS_CC
+def test_an_extension_of_ones_own_counts_by_its_file(tmp_path: Path) -> None:
+    files = []
+    for place, number in (("one", "9.0"), ("other", "0.25"), ("again", "9.0")):
+        compiled(tmp_path / place, number)
+        for name, top, use in (
+            ("whole", "import my_extension", "my_extension.get()"),
+            ("part", "from my_extension import get", "get()"),
+        ):
+            files.append(tmp_path / place / f"{name}.py")
+            files[-1].write_text(MODEL.format(top=top, use=use, when="5"))
+    codes = codes_elsewhere(files)
+    one, other, again = codes[:2], codes[2:4], codes[4:]
+    assert one == again
+    assert not set(one) & set(other)
+
+
+@NEEDS_CC
+@pytest.mark.slow
+def test_an_extension_that_is_loaded_from_a_place_counts_by_its_file(tmp_path: Path) -> None:
+    file, seen = tmp_path / "my_model.py", []
     for number in ("9.0", "0.25", "9.0"):
-        source.write_text(EXTENSION.format(number=number))
-        headers = sysconfig.get_path("include")
-        run = ["cc", "-shared", "-fPIC", f"-I{headers}", "-o", str(compiled), str(source)]
-        subprocess.run(run, check=True)
-        # In a process of its own: none can load two extensions of one name.
-        ask = f"import genrobust as g; m = g.load_model('{tmp_path}/my_model.py:build')"
-        ask += "; print(m.reach().code)"
-        seen.append(subprocess.check_output([sys.executable, "-W", "ignore", "-c", ask]))
+        top = f"import ctypes\nC = ctypes.PyDLL('{compiled(tmp_path, number)}')"
+        use = "C.PyInit_my_extension is not None"
+        file.write_text(MODEL.format(top=top, use=use, when="5"))
+        seen.append(codes_elsewhere([file]))
     assert seen[0] == seen[2] != seen[1]
 
 

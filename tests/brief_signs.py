@@ -9,15 +9,14 @@ import pytest
 
 from genrobust.attacks import differences
 from genrobust.runner import damage, directional, followed, signs, unreached
-from genrobust.suites import AttackEntry
 
 #: They take most of a short run's time, and say as much of models that hide nothing.
 FEW = (
-    (signs, "USUAL", AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 3})),
     (signs, "STEPS", 3),
     (signs, "UNBOUNDED_STEPS", 2),
     (signs, "BESIDE", 1),
     (signs, "LOOKS", 1),
+    (signs, "USUAL", signs.USUAL.model_copy(update={"settings": {"steps": 2}})),
     (damage, "STEPS", 2),
     (followed, "PARTS", 4),
     (differences, "DIRECTIONS", 2),

@@ -20,9 +20,13 @@ from genrobust.outcomes.outcome import DAMAGE, GOALS, Outcome
 from genrobust.outcomes.scores import mean
 from genrobust.outcomes.scores import scores as scores_of
 from genrobust.records.record import Record
-from genrobust.suites import Suite
+from genrobust.runner.adjusted import adjusted
+from genrobust.runner.options import Options
+from genrobust.suites import Suite, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
+
+KEPT = ("latent", "noise", "nearest", "square")
 
 
 def comparable(folder: Path) -> str:
@@ -30,6 +34,13 @@ def comparable(folder: Path) -> str:
     record = json.loads((folder / "record.json").read_text())
     del record["times"]
     return json.dumps(record)
+
+
+@pytest.fixture(scope="module")
+def small_suite(small_suite: Suite) -> Suite:
+    """With attacks of three kinds, and of both goals."""
+    kept = tuple(one for one in small_suite.attacks if one.attack in KEPT)
+    return small_suite.model_copy(update={"attacks": kept})
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +52,9 @@ def finished(small_suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def noise(small_suite: Suite) -> Suite:
-    """A shard that is quickly done."""
-    return small_suite.limited(2).with_attacks(["noise"])
+    """Three shards that are quickly done."""
+    suite = small_suite.limited(3).with_attacks(["noise"])
+    return suite.model_copy(update={"chunk_size": 1})
 
 
 @pytest.fixture(scope="module")
@@ -124,25 +136,29 @@ def test_a_second_run_computes_nothing(finished: Path, small_suite: Suite, monke
     assert shards(finished) == before
 
 
-@pytest.mark.parametrize("harm", ["truncated", "flipped", "emptied"])
 def test_a_damaged_shard_is_computed_again_with_a_warning(
-    finished_noise: Path, noise: Suite, tmp_path: Path, harm: str
+    finished_noise: Path, noise: Suite, tmp_path: Path
 ) -> None:
     (tmp_path / "shards").mkdir()
-    ((name, whole),) = shards(finished_noise).items()
-    victim, content = tmp_path / "shards" / name, bytearray(whole)
-    if harm == "flipped":
-        content[-100] ^= 0x40
-    kept = {"truncated": len(content) - 200, "flipped": len(content), "emptied": 0}[harm]
-    victim.write_bytes(content[:kept])
-    with pytest.warns(GenrobustWarning, match="computed again"):
+    names = shards(finished_noise)
+    for harm, (name, whole) in zip(("truncated", "flipped", "emptied"), names.items(), strict=True):
+        content = bytearray(whole)
+        if harm == "flipped":
+            content[-100] ^= 0x40
+        kept = {"truncated": len(content) - 200, "flipped": len(content), "emptied": 0}[harm]
+        (tmp_path / "shards" / name).write_bytes(content[:kept])
+    with pytest.warns(GenrobustWarning, match="computed again") as told:
         genrobust.bench("vae", noise, out=tmp_path)
+    again = [str(one.message) for one in told if "computed again" in str(one.message)]
+    assert all(any(name in text for text in again) for name in names), again
+    assert shards(tmp_path).keys() == names.keys()
     assert comparable(tmp_path) == comparable(finished_noise)
 
 
 def test_another_seed_or_model_does_not_reuse_shards(
     finished_noise: Path, noise: Suite, tmp_path: Path
 ) -> None:
+    noise = noise.limited(1)
     one = genrobust.bench("jointvae", noise, seed=1, out=tmp_path)
     with pytest.warns(GenrobustWarning, match="holds results of another model"):
         two = genrobust.bench("vae", noise, seed=1, out=tmp_path)
@@ -152,26 +168,24 @@ def test_another_seed_or_model_does_not_reuse_shards(
     assert name not in shards(finished_noise)
 
 
-def test_a_limit_makes_the_record_unofficial_and_reuses_shards(small_suite: Suite) -> None:
-    record = genrobust.bench("jointvae", small_suite, limit=2, attacks=["noise"], eps=[0.01])
+def test_a_limit_makes_the_record_unofficial(small_suite: Suite) -> None:
+    record = genrobust.bench("vae", small_suite, limit=1, attacks=["noise"], eps=[0.01])
     assert not record.official
     assert len(record.deviations) == 4
-    whole = genrobust.bench("jointvae", small_suite, limit=600, attacks=["noise"])
     own = ("a suite of one's own", "attacks noise in place of the suite's")
-    assert whole.deviations == own
+    assert adjusted(small_suite, Options(limit=600, attacks=("noise",)))[1] == own
 
 
 def test_another_norm_converts_the_suites_radii_and_takes_ones_own_as_they_are(
     small_suite: Suite,
 ) -> None:
-    noise = small_suite.limited(2).with_attacks(["noise"])
+    noise = small_suite.limited(1).with_attacks(["noise"])
     record = genrobust.bench("vae", noise, norm="l2")
     assert record.suite.norm == "l2"
     assert record.suite.eps == pytest.approx([32 * eps for eps in small_suite.eps])
     assert record.deviations[1:] == ("the norm l2 in place of the suite's",)
     assert "--norm l2" in record.provenance.command
-    record = genrobust.bench("vae", noise, norm="l2", eps=[0.5])
-    assert record.suite.eps == (0.5,)
+    assert adjusted(noise, Options(norm="l2", eps=(0.5,)))[0].eps == (0.5,)
     assert noise.with_norm("l2").with_norm("linf").eps == pytest.approx(noise.eps)
     assert noise.with_norm("linf") == noise
     with pytest.raises(GenrobustError, match=r"unknown norm 'l3'.* Known: l2, linf"):
@@ -181,10 +195,6 @@ def test_another_norm_converts_the_suites_radii_and_takes_ones_own_as_they_are(
 
 
 def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
-    from genrobust.runner.adjusted import adjusted
-    from genrobust.runner.options import Options
-    from genrobust.suites import load_suite
-
     assert adjusted(load_suite("digits"), Options())[1] == ()
     assert adjusted(load_suite("digits"), Options(limit=500))[1] == ()
     assert adjusted(load_suite("digits"), Options(limit=5))[1] != ()
@@ -192,7 +202,7 @@ def test_only_a_whole_registered_suite_is_official(small_suite: Suite) -> None:
 
 
 def test_noise_alone_hardly_changes_a_class(small_suite: Suite) -> None:
-    record = genrobust.bench("vae", small_suite, attacks=["noise"], eps=[0.0, 0.02])
+    record = genrobust.bench("vae", small_suite, limit=2, attacks=["noise"], eps=[0.0, 0.02])
     at_zero = record.scores.per_eps[0]
     assert at_zero.as_ignore_target is not None
     assert at_zero.as_ignore_target.value == 0
@@ -264,15 +274,13 @@ def test_an_unwritable_folder_is_found_before_computing(
         genrobust.bench("vae", small_suite, out=blocked / "out")
 
 
-def test_a_full_disk_leaves_nothing_half_written(
-    small_suite: Suite, tmp_path: Path, monkeypatch
-) -> None:
+def test_a_full_disk_leaves_nothing_half_written(noise: Suite, tmp_path: Path, monkeypatch) -> None:
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(GenrobustError, match="No space left"):
-        genrobust.bench("vae", small_suite, out=tmp_path / "out")
+        genrobust.bench("vae", noise, out=tmp_path / "out")
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == []
 
 
@@ -348,8 +356,6 @@ def test_scores_of_hand_made_outcomes() -> None:
 
 
 def genrobust_suite() -> Suite:
-    from genrobust.suites import load_suite
-
     return load_suite("digits")
 
 

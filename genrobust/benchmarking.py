@@ -204,9 +204,13 @@ def minimum_norm(
             that is missing, a folder that cannot be written.
 
     Example:
+        >>> import genrobust
         >>> from genrobust.suites import load_suite
-        >>> suite = load_suite("digits").with_attacks(["noise"])
-        >>> record = minimum_norm("vae", suite, limit=1)
+        >>> from torch.nn import AvgPool2d, Upsample
+        >>> how = {"encode": AvgPool2d(4), "decode": Upsample(scale_factor=4)}
+        >>> model = genrobust.wrap(AvgPool2d(4), **how, input_shape=(1, 32, 32))
+        >>> suite = load_suite("digits-v1").with_attacks(["noise"])
+        >>> record = minimum_norm(model, suite, limit=1)
         >>> len(record.sources), record.per_eps[0].eps
         (1, 0.02)
     """

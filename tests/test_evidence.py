@@ -113,7 +113,7 @@ def test_the_same_run_gives_the_same_bytes(tiny_run: Path, tmp_path: Path) -> No
 
 def test_a_model_of_ones_own_goes_along_as_data(tmp_path: Path) -> None:
     """It is run as the data that it goes along as, so that its fingerprint is the record's."""
-    suite = tiny().limited(4)
+    suite = tiny().limited(2).model_copy(update={"attacks": tiny().attacks[:1], "eps": (0.1,)})
     prepared = prepare(genrobust.wrap(Narrow()), suite, Options(as_data=True, workers=1))
     execute(prepared, tmp_path)
     write_evidence(tmp_path, prepared.loaded.scorer.model)

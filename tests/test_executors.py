@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brief_signs import brief_signs
 from told import cli
 from typer.testing import CliRunner
 
@@ -418,19 +419,21 @@ def test_an_executor_that_takes_other_arguments_is_named(monkeypatch: pytest.Mon
 def test_parts_of_a_run_are_computed_anywhere_and_collected(cheap: Suite, tmp_path: Path) -> None:
     (tmp_path / "suite.json").write_text(cheap.model_dump_json())
     run = ("bench", "--model", "vae", "--suite", tmp_path / "suite.json", "--workers", 1)
-    (folder,) = {
-        cli(*run, "--out", tmp_path / "out", "--shard", part).splitlines()[-1]
-        for part in ("2/2", "3/3")
-    }
-    assert len(list(Path(folder, "shards").iterdir())) == 2
-    done = CliRunner().invoke(app, ["collect", folder])
-    assert done.exit_code == 2
-    assert "1 of 3 shards are missing: 1; compute them, the first with --shard 1/3" in done.output
-    cli(*shlex.split(done.output.partition("genrobust ")[2]))
-    assert not Path(folder, "record.json").exists()
-    cli("collect", folder)
-    suite = str(tmp_path / "suite.json")
-    genrobust.bench("vae", suite, executor="serial", out=tmp_path / "alone")
+    missing = "1 of 3 shards are missing: 1; compute them, the first with --shard 1/3"
+    with brief_signs():
+        (folder,) = {
+            cli(*run, "--out", tmp_path / "out", "--shard", part).splitlines()[-1]
+            for part in ("2/2", "3/3")
+        }
+        assert len(list(Path(folder, "shards").iterdir())) == 2
+        done = CliRunner().invoke(app, ["collect", folder])
+        assert done.exit_code == 2
+        assert missing in done.output
+        cli(*shlex.split(done.output.partition("genrobust ")[2]))
+        assert not Path(folder, "record.json").exists()
+        cli("collect", folder)
+        suite = str(tmp_path / "suite.json")
+        genrobust.bench("vae", suite, executor="serial", out=tmp_path / "alone")
     assert comparable(Path(folder)) == comparable(tmp_path / "alone")
 
 

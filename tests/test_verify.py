@@ -44,7 +44,7 @@ from genrobust.models.networks import NetworkSpec, initialised
 Path(__file__).with_name("imported").touch()
 
 def build():
-    return initialised(NetworkSpec(gaussian=3), seed=1)
+    return initialised(NetworkSpec(gaussian=3, layers="dense"), seed=1)
 """
 
 
@@ -64,7 +64,7 @@ def external(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
     code.write_text(OWN)
     from genrobust.models.networks import NetworkSpec, initialised
 
-    torch.save(initialised(NetworkSpec(gaussian=3), seed=2).state_dict(), weights)
+    torch.save(initialised(NetworkSpec(gaussian=3, layers="dense"), seed=2).state_dict(), weights)
     reference = f"{code}:build"
     folder = run(home / "run", reference, weights=weights, as_data=False)
     how = {"source": "https://example.org/weights.pt", "weights": weights}
@@ -179,7 +179,7 @@ def test_other_weights_than_the_published_are_refused(
     from genrobust.models.networks import NetworkSpec, initialised
 
     other = tmp_path / "other.pt"
-    torch.save(initialised(NetworkSpec(gaussian=3), seed=5).state_dict(), other)
+    torch.save(initialised(NetworkSpec(gaussian=3, layers="dense"), seed=5).state_dict(), other)
     model = ("--model", f"{code}:build", "--weights", other, "--trust-code")
     ended, output = cli(entry, *model)
     assert (ended, "--weights the file from https://example.org" in output) == (2, True)
@@ -266,7 +266,8 @@ def test_what_takes_long_is_told_while_it_runs(
         told.append((done, note))
 
     with registered():
-        verify(entry, VerifyOptions(workers=1, depth="re-attack"), on_progress=listen)
+        options = VerifyOptions(workers=1, depth="re-attack", share=0.01)
+        verify(entry, options, on_progress=listen)
     parts = {note for done, note in told if done % 1}
     assert "the run's images again, and its signs" in parts
     assert "looks at gradients, for the flags" in parts

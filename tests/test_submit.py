@@ -58,7 +58,7 @@ class Own(nn.Module):
         return self.weight * x.flatten(1)
 
     def decode(self, z):
-        return z.view(-1, 1, 32, 32).clamp(0, 1)
+        return (0.05 + 0.9 * z.view(-1, 1, 32, 32)).clamp(0, 1)
 """
 
 
@@ -288,9 +288,9 @@ def own_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("own")
     (home / "own.py").write_text(
         "from genrobust.models.networks import NetworkSpec, initialised\n"
-        "def build():\n    return initialised(NetworkSpec(gaussian=3), seed=1)\n"
+        "def build():\n    return initialised(NetworkSpec(gaussian=3, layers='dense'), seed=1)\n"
     )
-    state = initialised(NetworkSpec(gaussian=3), seed=2).state_dict()
+    state = initialised(NetworkSpec(gaussian=3, layers="dense"), seed=2).state_dict()
     torch.save(state, home / "weights.pt")
     return run(home / "run", f"{home}/own.py:build", weights=home / "weights.pt")
 

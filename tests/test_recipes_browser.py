@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from leaderboard_entries import Fake, build, write_entries
 from playwright.sync_api import Page, expect
 from test_recipes import SEEDS, seed
-from test_site_browser import BOARD, Visit, browser, sort_by, visit  # noqa: F401
+from test_site_browser import BOARD, Visit, browser, sort_by, tab, visit  # noqa: F401
 
 FAKES = [
     *SEEDS,

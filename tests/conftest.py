@@ -1,15 +1,16 @@
-"""Fixtures that several rooms share: small models whose every answer can be worked out by hand."""
+"""Fixtures that several rooms share: small models whose answers are known by hand, a browser."""
 
 from __future__ import annotations
 
 import gc
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from attack_cases import Coarse
 from brief_signs import brief_signs
 from hypothesis import settings
 from linear_problems import Plain, linear_judge
+from playwright.sync_api import Browser, Page, sync_playwright
 from torch import Tensor, nn
 
 import genrobust
@@ -76,6 +78,8 @@ def _commands_put_together_once() -> Iterator[None]:
         patched.setattr("typer.testing._get_command", cache(typer.main.get_command))
         yield
 
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 LinearBuilder = Callable[[Tensor, Tensor], genrobust.GenerativeModel]
 
@@ -249,3 +253,58 @@ def small_suite() -> Suite:
     ]
     update = {"chunk_size": 2, "eps": (0.05, 0.2), "attacks": tuple(cheap), "resamples": 200}
     return whole.limited(4).model_copy(update=update)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Page:
+    """An ordinary page, which tests leave empty."""
+    return browser.new_context().new_page()
+
+
+@pytest.fixture
+def visit(browser: Browser, tab: Page, site: Path) -> Iterator[Callable[..., Page]]:
+    """Opens a page of a module's site; nothing may go wrong in it, and no request may leave it."""
+    trouble: list[str] = []
+    allowed = [site.as_uri(), "data:", "blob:"]
+    opened: list[Page] = []
+
+    def check(url: str) -> None:
+        if not url.startswith(tuple(allowed)):
+            trouble.append(f"requested {url}")
+
+    def open_page(path: str, root: str | None = None, **options: Any) -> Page:
+        if root is not None:
+            allowed.append(root)
+        takes_tab = not opened and not options
+        page = tab if takes_tab else browser.new_context(**options).new_page()
+        opened.append(page)
+        for event, look in watched.items():
+            page.on(event, look)
+        page.goto(f"{root or site.as_uri()}/{path}")
+        return page
+
+    watched: dict[Any, Callable[[Any], None]] = {
+        "console": lambda m: trouble.append(m.text) if m.type != "log" else None,
+        "pageerror": lambda error: trouble.append(str(error)),
+        "dialog": lambda dialog: trouble.append(dialog.message),
+        "request": lambda request: check(request.url),
+    }
+    yield open_page
+    for page in opened:
+        if page is not tab:
+            page.context.close()
+            continue
+        page.evaluate("localStorage.clear()")
+        for event, look in watched.items():
+            page.remove_listener(event, look)
+        page.goto("about:blank")
+    assert trouble == []

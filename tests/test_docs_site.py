@@ -23,7 +23,7 @@ from runpy import run_path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
 from genrobust.attacks import ATTACKS
@@ -35,7 +35,6 @@ from genrobust.training import judge, recipes
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 #: Pages whose commands and Python run here, in order.
 RUN = (
     *("index", "first-number", "your-model", "your-data", "reading", "attacks", "protocol"),
@@ -307,15 +306,6 @@ def served(site: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
 
 
 BUILT = [str(Path(page).with_suffix(".html")) for page in pages()]

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from genrobust.board.playground import EACH, SHEET_ROWS, is_playable, sheet
 from genrobust.evidence.entries import PngImage, read_entry, read_picture
 from genrobust.site.build import build
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture
@@ -67,15 +63,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(entries / name, root / "entries/digits-v1" / name)
     build(root / "entries", root / "site")
     return root / "site"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
 
 
 def opened(browser: Browser, site: Path, **options: object) -> Page:

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from leaderboard_entries import Fake, build, write_entries
 from playwright.sync_api import Page, expect
 from test_recipes import SEEDS, seed
-from test_site_browser import BOARD, Visit, browser, sort_by, tab, visit  # noqa: F401
+from test_site_browser import BOARD, Visit, sort_by
 
 FAKES = [
     *SEEDS,
@@ -38,7 +38,7 @@ def shown(page: Page) -> list[str]:
 
 
 def test_a_recipe_is_opened_to_its_seeds_by_keyboard_and_the_address_says_so(
-    visit: Visit,  # noqa: F811
+    visit: Visit,
 ) -> None:
     page = visit(BOARD)
     assert shown(page) == ["better", "[beta 4]", "worse", "[plain]"]
@@ -57,7 +57,7 @@ def test_a_recipe_is_opened_to_its_seeds_by_keyboard_and_the_address_says_so(
 
 
 @pytest.mark.slow
-def test_seeds_stay_below_their_recipe_in_any_order(visit: Visit) -> None:  # noqa: F811
+def test_seeds_stay_below_their_recipe_in_any_order(visit: Visit) -> None:
     page = visit(BOARD)
     page.get_by_role("button", name="beta 4").click()
     sort_by(page, "Robust area")
@@ -68,7 +68,7 @@ def test_seeds_stay_below_their_recipe_in_any_order(visit: Visit) -> None:  # no
 
 @pytest.mark.slow
 def test_what_is_searched_or_filtered_opens_or_leaves_out_recipes(
-    visit: Visit,  # noqa: F811
+    visit: Visit,
 ) -> None:
     page = visit(BOARD)
     expect(page.locator("#status")).to_have_text("7 models")
@@ -81,7 +81,7 @@ def test_what_is_searched_or_filtered_opens_or_leaves_out_recipes(
     assert shown(page) == ["[beta 4]"]
 
 
-def test_without_a_script_all_seeds_are_shown(visit: Visit) -> None:  # noqa: F811
+def test_without_a_script_all_seeds_are_shown(visit: Visit) -> None:
     page = visit(BOARD, java_script_enabled=False)
     expect(page.locator("#board tbody tr:visible")).to_have_count(9)
     expect(page.locator(".opens:visible")).to_have_count(0)
@@ -93,7 +93,7 @@ def test_without_a_script_all_seeds_are_shown(visit: Visit) -> None:  # noqa: F8
 def test_axe_finds_nothing_and_no_page_is_too_wide(
     scheme: str,
     width: int,
-    visit: Visit,  # noqa: F811
+    visit: Visit,
 ) -> None:
     size = {"width": width, "height": 900}
     page = visit(BOARD, viewport=size, color_scheme=scheme)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,14 +24,13 @@ from leaderboard_entries import (
     write_entries,
     write_run,
 )
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from genrobust.evidence.entry import Author, Link
 from genrobust.site.build import write_files
 from genrobust.site.export import FIRST
 from genrobust.site.pages import render
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BOARD = "digits-v2/index.html"
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>\"'<!--"
 
@@ -68,62 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "site"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-
-
-@pytest.fixture(scope="module")
-def tab(browser: Browser) -> Page:
-    """An ordinary page, which tests leave empty."""
-    return browser.new_context().new_page()
-
-
 Visit = Callable[..., Page]
-
-
-@pytest.fixture
-def visit(browser: Browser, tab: Page, site: Path) -> Iterator[Visit]:
-    """Opens a page of the site; nothing may go wrong in it, and no request may leave it."""
-    trouble: list[str] = []
-    allowed = [site.as_uri(), "data:", "blob:"]
-    opened: list[Page] = []
-
-    def check(url: str) -> None:
-        if not url.startswith(tuple(allowed)):
-            trouble.append(f"requested {url}")
-
-    def open_page(path: str, root: str | None = None, **options: Any) -> Page:
-        if root is not None:
-            allowed.append(root)
-        takes_tab = not opened and not options
-        page = tab if takes_tab else browser.new_context(**options).new_page()
-        opened.append(page)
-        for event, look in watched.items():
-            page.on(event, look)
-        page.goto(f"{root or site.as_uri()}/{path}")
-        return page
-
-    watched: dict[Any, Callable[[Any], None]] = {
-        "console": lambda m: trouble.append(m.text) if m.type != "log" else None,
-        "pageerror": lambda error: trouble.append(str(error)),
-        "dialog": lambda dialog: trouble.append(dialog.message),
-        "request": lambda request: check(request.url),
-    }
-    yield open_page
-    for page in opened:
-        if page is not tab:
-            page.context.close()
-            continue
-        page.evaluate("localStorage.clear()")
-        for event, look in watched.items():
-            page.remove_listener(event, look)
-        page.goto("about:blank")
-    assert trouble == []
 
 
 def names(page: Page) -> list[str]:

@@ -94,8 +94,6 @@ def with_edges(model: GenerativeModel) -> GenerativeModel:
     if not any(excess(dead, c, end, read) > WAKE for c, end in _ends(x)):
         return bare
     for margin in MARGINS:
-        if not asleep.any():
-            break
         gradient = _gradient(bare, inside(x, margins.new_full(margins.shape, margin)))
         alive = _is_one(gradient) & (gradient.abs() >= AWAKE * full)
         alive &= ~(steep & (margin < STEEP))

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from genrobust.errors import GenrobustError
-from genrobust.models import load_model
+from genrobust.models import check_model, load_model
+from genrobust.models.families import NETWORKS
+from genrobust.models.zoo import WEIGHTS
 
 FILE = """
 import torch, genrobust
@@ -162,3 +164,12 @@ def test_a_zoo_model_that_does_not_ship_says_how_to_train_it(
     monkeypatch.setattr("genrobust.models.zoo.WEIGHTS", tmp_path)
     with pytest.raises(GenrobustError, match="genrobust train --model vae-wd --dataset mnist"):
         load_model("vae-wd", "mnist")
+
+
+def test_what_ships_passes_the_checks_and_they_change_nothing() -> None:
+    models = [p for p in sorted(WEIGHTS.glob("*/*.safetensors")) if p.stem in NETWORKS]
+    assert len(models) >= 10
+    for path in models:
+        model = load_model(path.stem, path.parent.name)
+        checked = check_model(model).model
+        assert vars(checked) == vars(model), path

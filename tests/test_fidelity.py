@@ -65,7 +65,7 @@ def test_what_is_to_be_typed_mends_it(name: str) -> None:
     with pytest.warns(GenrobustWarning, match="may be misread") as caught:
         genrobust.wrap(module)
     words = next(str(w.message) for w in caught if "may be misread" in str(w.message))
-    typed = re.split(r", or do in| if they are", words.split("; pass ")[1])[0]
+    typed = re.split(r", or do in| if they are|, the code that", words.split("; pass ")[1])[0]
     model = genrobust.wrap(module, **eval(f"dict({typed})", {"module": module, "torch": torch}))
     assert fidelity(model, probe_images(model.input_shape)).status == "equal"
 

@@ -20,6 +20,7 @@ from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.models.passes import count
 from genrobust.models.reading.typed import Typed
+from genrobust.models.straight import straight_through
 from genrobust.posterior import Posterior
 from genrobust.reach import Reach, reach
 from genrobust.seeding import generator, seeded
@@ -84,6 +85,8 @@ class GenerativeModel:
         edge: for each channel, how far inside [0, 1] black and white pixels are put where a
             gradient is asked for, as the model gives none at the edge; see
             :func:`genrobust.models.checks.edges.with_edges`. Empty where it gives one.
+        straight: parts of the module through which a gradient is passed straight, as they cut it;
+            see :mod:`genrobust.models.straight`.
         condition: of a conditional model, images in the module's own range to the labels that its
             own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.
@@ -108,6 +111,7 @@ class GenerativeModel:
     differentiable: bool = True
     max_batch: int | None = None
     edge: tuple[tuple[float, float], ...] = ()
+    straight: tuple[str, ...] = ()
     condition: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
     typed: Typed = field(default=Typed(), repr=False)
@@ -207,6 +211,8 @@ class GenerativeModel:
     ) -> list[Result]:
         """What the model's code gives for each piece of a batch."""
         found, pieces = [], self._pieces(batch)
+        if self.straight and batch.requires_grad and torch.is_grad_enabled():
+            function = straight_through(function, self.module, self.straight)
         # A gradient computes each piece once more in place of remembering all of them.
         again = len(pieces) > 1 and self.draws == 1 and batch.requires_grad
         for piece in pieces:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from genrobust.errors import is_out_of_memory
 from genrobust.models.checks.batches import tolerance_of
-from genrobust.models.checks.fidelity import is_as_forward
+from genrobust.models.checks.fidelity import is_as_forward, unlike_forward
 from genrobust.models.inputs import probe_images
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.forward import Forward
@@ -61,6 +61,7 @@ def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> 
     if not books:
         return model
     x = _images(model)
+    is_unlike = unlike_forward(model, x)
     for encode, own in _halves(module):
         images = own_images(model, x, encode)
         for source, layout, features in _sources(
@@ -74,9 +75,10 @@ def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> 
                 if code is None:
                     continue
                 read = made(encode=_Quantised(module, source, layout, book), decode=decode)
-                if _tried(read.decode, code) is None:
+                image = _tried(read.decode, code)
+                if image is None:
                     break  # a code of other entries has the same size
-                if _tried(_is_certain, read, x):
+                if not is_unlike(image) and _tried(_is_certain, read, x):
                     certain[book] = read
             tables = [book.of(module) for book in certain]
             if any(not torch.equal(tables[0], table) for table in tables):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -25,6 +25,7 @@ from genrobust.models.reading.adapters import SeveralCodesError
 from genrobust.models.reading.kept import kept
 from genrobust.models.reading.modules import by_name_alone, halves_within, method, require_numbers
 from genrobust.models.reading.outputs import describe
+from genrobust.models.straight import cut_in
 from genrobust.posterior import Gaussian, Posterior
 from genrobust.posterior.trial import try_part
 from genrobust.seeding import generators_kept
@@ -327,12 +328,26 @@ def _check_image(what: str, image: Tensor, clamp: bool) -> None:
 
 
 def _from_inside(model: GenerativeModel, x: Tensor, image: Tensor) -> GenerativeModel:
-    """The model, which takes gradients inside the box where it gives none at its edge."""
+    """The model, which takes gradients inside the box where it gives none at its edge, and passes
+    them straight through parts of it where these cut them."""
     try:
-        return with_edges(model)
+        return with_edges(_straightened(model, x))
     except (RuntimeError, GenrobustError):
         _check_gradient(model, x, image)  # says it better, if it is for want of a gradient
         raise
+
+
+def _straightened(model: GenerativeModel, x: Tensor) -> GenerativeModel:
+    """The model, of whose parts those give a gradient without which none reaches the image."""
+    x = x.clone().requires_grad_()
+    with suppress(RuntimeError, GenrobustError), torch.enable_grad():  # told by its check
+        if model.straight or model.surrogate(x, "softmax").requires_grad:
+            return model
+        parts = cut_in(model.module, lambda: model.surrogate(x, "softmax"))
+        straight = replace(model, straight=tuple(parts), spec={**model.spec, "straight": parts})
+        if parts and straight.surrogate(x, "softmax").requires_grad:
+            return straight
+    return model
 
 
 def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:

@@ -123,6 +123,27 @@ def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
 
 
 @torch.no_grad()
+def unlike_forward(model: GenerativeModel, x: Tensor) -> Callable[[Tensor], bool]:
+    """Tells at once of reconstructions of the images that :func:`is_as_forward` would say no.
+
+    It runs ``forward`` once for all that are to be told: none of the images is as one of those.
+    """
+    ways = [OwnForward(replace(model, clamp=False), way=way) for way in ways_of(model.module)]
+    with seeded(model.device, "fidelity"):
+        shown = [(2 * own.allowed(v), image) for own in ways for v, image in own.in_any_units(x)]
+
+    def is_unlike(images: Tensor) -> bool:
+        # Forward may choose another of two entries that are as near: of some images, not of all.
+        each = (
+            any(apart(theirs, ours) <= allowed for theirs, ours in zip(image, images, strict=False))
+            for allowed, image in shown
+        )
+        return bool(shown) and not any(each)
+
+    return is_unlike
+
+
+@torch.no_grad()
 def reads_alone(model: GenerativeModel, x: Tensor) -> bool:
     """Whether the module's forward takes images alone, and gives one picture of each.
 

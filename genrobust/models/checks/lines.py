@@ -23,7 +23,7 @@ from genrobust.models.checks.halves import encoded, held_in
 from genrobust.models.checks.heads import heads_of
 from genrobust.models.checks.own_forward import OwnForward, apart
 from genrobust.models.model import GenerativeModel
-from genrobust.models.reading.adapters import is_batch, posterior_of
+from genrobust.models.reading.adapters import posterior_of
 from genrobust.models.reading.held_noise import HeldNoise
 from genrobust.models.reading.modules import method, place_of, unwrapped
 from genrobust.models.reading.outputs import members
@@ -250,14 +250,26 @@ def _through(
     inner = unwrapped(module)
     halves = [method(inner, half) for half in ("encode", "encoder", "decode", "decoder")]
     named = inner.named_children()
-    parts = [n for n, p in named if p not in halves and next(p.parameters(), None) is not None]
+    parts = [n for n, part in named if part not in halves and _holds_numbers(part)]
     if len(parts) > MANY:
         return
     orders = [order for n in range(1, most + 1) for order in permutations(parts, n)]
-    for (written, code), order in product(codes, orders):
-        count = len(code)
-        with suppress(Exception):  # other people's code
-            for name in order:
-                code, written = getattr(inner, name)(code), f"{place_of(module, name)}({written})"
-            if is_batch(code) and len(code) == count and code.ndim > 1:
-                yield written, code
+    for start, order in product(codes, orders):
+        made = [start]
+        for name in order:
+            made = [*chain.from_iterable(_put_through(inner, module, name, *one) for one in made)]
+        yield from ((w, c) for w, c in made if len(c) == len(start[1]) and c.ndim > 1)
+
+
+def _holds_numbers(part: nn.Module) -> bool:
+    return any(True for _ in chain(part.parameters(), part.buffers()))
+
+
+def _put_through(
+    inner: nn.Module, module: nn.Module, name: str, written: str, code: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """What a part makes of a code, or each tensor of that, as a quantiser gives more than one."""
+    with suppress(Exception):  # other people's code
+        found = held_in([getattr(inner, name)(code)]).items()
+        place = place_of(module, name)
+        yield from ((f"{place}({written}){k}", c.to(code.dtype)) for k, c in found)

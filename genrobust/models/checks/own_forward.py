@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import Any
 
 import torch
@@ -155,6 +155,11 @@ class OwnForward:
     def pictures(self, x: Tensor, call: str) -> list[tuple[View, Tensor]]:
         """All that forward gives, with its noise at 0."""
         return list(self._run(call, _DECLARED, x, 0.0)[0].items())
+
+    def in_any_units(self, x: Tensor) -> list[tuple[View, Tensor]]:
+        """All that forward gives in any form, of images in any units, with its noise at 0."""
+        found = (self._run(*one, x, 0.0)[0].items() for one in product(self.calls, self._units))
+        return [*chain.from_iterable(found)]
 
     def codes(self, x: Tensor, view: View) -> Iterator[tuple[Tensor, str]]:
         """The first of each two of one shape in forward's output, and how to write the two.

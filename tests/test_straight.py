@@ -1,0 +1,209 @@
+"""Quantisers that give no gradient: it is passed straight through, and nothing else changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import genrobust
+from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.models.inputs import probe_images
+from genrobust.seeding import generator
+
+
+class Levels(nn.Module):
+    """Rounds to a grid between two projections, and says how far that was."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(count, 3), nn.Linear(3, count)
+        self.grid = Grid()
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        code = self.out(self.grid(self.into(z))["code"])
+        return code, (code - z).square().mean()
+
+
+class Grid(nn.Module):
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        tokens = (8 * z).round().long()
+        return {"tokens": tokens, "code": tokens / 8}
+
+
+class Layers(nn.Module):
+    """What everything goes through in turn."""
+
+    input_shape = (1, 4, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Flatten(), nn.Linear(16, 5), Levels(5), nn.Linear(5, 16)])
+        for i, weight in enumerate(self.parameters()):
+            weight.data = 0.3 * torch.randn(weight.shape, generator=generator("layers", i))
+        self.layers[-1].bias.data.fill_(0.5)
+        self.layers[-1].weight.data *= 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+            x = x[0] if isinstance(x, tuple) else x
+        return x.view(-1, *self.input_shape)
+
+
+class Halves(Layers):
+    """The same, with the quantiser in encode."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        flat, encoder, levels, _ = self.layers
+        code: Tensor = levels(encoder(flat(x)))[0]
+        return code
+
+    def decode(self, z: Tensor) -> Tensor:
+        image: Tensor = self.layers[-1](z)
+        return image.view(-1, *self.input_shape)
+
+
+class Beside(Halves):
+    """The same, with the quantiser between the halves, where forward alone has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = self.layers[2]
+
+    def encode(self, x: Tensor) -> Tensor:
+        code: Tensor = self.layers[1](x.flatten(1))
+        return code
+
+
+def slope(module: Layers) -> Tensor:
+    """The Jacobian of the network without its rounding, (16, 16)."""
+    _, encoder, levels, decoder = module.layers
+    return decoder.weight @ levels.out.weight @ levels.into.weight @ encoder.weight
+
+
+@pytest.mark.parametrize("style", [Layers, Halves])
+@pytest.mark.parametrize("max_batch", [None, 3])
+def test_the_gradient_is_that_of_the_network_without_its_rounding(
+    style: type[Layers], max_batch: int | None
+) -> None:
+    module = style()
+    model = genrobust.wrap(module, max_batch=max_batch)
+    x = probe_images(model.input_shape, 5).requires_grad_()
+    image = model.surrogate(x, "softmax")
+    assert torch.equal(model.reconstruct(x.detach()), module(x).detach())
+    assert torch.equal(image.detach(), module(x).detach())
+    (found,) = torch.autograd.grad(image.square().sum(), x)
+    wanted = 2 * image.detach().flatten(1) @ slope(module)
+    assert torch.allclose(found.flatten(1), wanted, atol=1e-6)
+
+
+def test_the_innermost_part_is_passed_and_the_record_says_so() -> None:
+    module = Halves()
+    model = genrobust.wrap(module)
+    assert model.straight == ("layers.2.grid",)
+    assert model.spec["straight"] == ["layers.2.grid"]
+    assert not any(part._forward_hooks for part in module.modules())
+    assert genrobust.wrap(Halves()).fingerprint() == model.fingerprint()
+    x = probe_images(model.input_shape).requires_grad_()
+    assert not module(x).requires_grad
+
+
+def test_an_attack_follows_it() -> None:
+    model = genrobust.wrap(Halves())
+    x = probe_images(model.input_shape, 4)
+    target = x.flip(0)
+    threat: Any = {"norm": "linf", "eps": 0.3}
+    found = genrobust.attack("latent", model, x, target=target, steps=20, **threat)
+    start, end = (
+        (model.encode(one).mode() - model.encode(target).mode()).norm(dim=1)
+        for one in (x, found.x_adv)
+    )
+    assert (end < 0.7 * start).all()
+
+
+def test_what_lies_between_the_halves_is_named_with_a_line_that_works() -> None:
+    module = Beside()
+    with pytest.warns(GenrobustWarning, match=r"decode=lambda z: module.decode\(module.levels\(z"):
+        genrobust.wrap(module)
+    model = genrobust.wrap(module, decode=lambda z: module.decode(module.levels(z)[0]))
+    x = probe_images(model.input_shape)
+    assert torch.equal(model.reconstruct(x), module(x).detach())
+    assert model.straight == ("layers.2.grid",)
+
+
+class Ungraded(Halves):
+    """Nothing of it is computed with a gradient."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().encode(x)
+
+
+class Elsewhere(Halves):
+    """It rounds in no part of its own."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (8 * self.layers[1](x.flatten(1))).round().long() / 8
+
+
+@pytest.mark.parametrize("style", [Ungraded, Elsewhere])
+def test_a_path_that_no_part_cuts_is_refused(style: type[Layers]) -> None:
+    with pytest.raises(GenrobustError, match="no gradient reaches the image"):
+        genrobust.wrap(style())
+
+
+class Vectors(nn.Module):
+    """A model with a quantiser of lucidrains' library."""
+
+    input_shape = (1, 16, 16)
+
+    def __init__(self, width: int, quantiser: nn.Module) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(1, width, 4, 4)
+        self.vq = quantiser
+        self.decoder = nn.Sequential(nn.ConvTranspose2d(width, 1, 4, 4), nn.Sigmoid())
+        for i, weight in enumerate(self.parameters()):
+            weight.data = 0.5 * torch.randn(weight.shape, generator=generator("vectors", i))
+
+    def encode(self, x: Tensor) -> Tensor:
+        code: Tensor = self.vq(self.encoder(x))[0]
+        return code
+
+    def decode(self, z: Tensor) -> Tensor:
+        image: Tensor = self.decoder(z)
+        return image
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+QUANTISERS: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "plain": (8, "VectorQuantize", {"dim": 8, "codebook_size": 16}),
+    "projected": (8, "VectorQuantize", {"dim": 8, "codebook_dim": 4, "codebook_size": 16}),
+    "heads": (8, "VectorQuantize", {"dim": 8, "heads": 2, "codebook_size": 16}),
+    "residual": (
+        8,
+        "GroupedResidualVQ",
+        {"dim": 8, "groups": 2, "num_quantizers": 2, "codebook_size": 16},
+    ),
+    "levels": (4, "FSQ", {"levels": [8, 5, 5, 5]}),
+    "signs": (4, "LFQ", {"dim": 4, "codebook_size": 16}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_quantisers_of_a_library_are_passed(name: str) -> None:
+    library = pytest.importorskip("vector_quantize_pytorch")
+    width, kind, settings = QUANTISERS[name]
+    if kind not in ("FSQ", "LFQ"):
+        settings = {**settings, "accept_image_fmap": True}
+    module = Vectors(width, getattr(library, kind)(**settings)).eval()
+    model = genrobust.wrap(module)
+    x = probe_images(model.input_shape).requires_grad_()
+    (gradient,) = torch.autograd.grad(model.surrogate(x, "softmax").square().sum(), x)
+    assert torch.allclose(model.reconstruct(x.detach()), module(x).detach(), atol=1e-6)
+    assert gradient.flatten(1).norm(dim=1).min() > 0

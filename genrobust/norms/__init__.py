@@ -194,15 +194,18 @@ class L2(Norm):
         room = torch.where(change > 0, 1 - x.flatten(1), x.flatten(1))
         square, most = change.square(), room.square()
         budget = torch.as_tensor(radius).to(change).reshape(-1, 1).square()
-        share = torch.zeros_like(change[:, :1])
+        share, size = torch.zeros_like(change[:, :1]), change.abs()
+        full = size * share >= room
         for _ in range(PROJECTIONS):
-            full = change.abs() * share >= room
             left = (budget - most.masked_fill(~full, 0).sum(1, keepdim=True)).clamp_min(0)
             free = square.masked_fill(full, 0).sum(1, keepdim=True).clamp_min(1e-24)
             # Chosen before it is divided: a clamped quotient that overflows has no gradient.
             cut, none = free > left, left == 0
             part = (left.masked_fill(none | ~cut, 1) / free.masked_fill(none | ~cut, 1)).sqrt()
             share = part.masked_fill(none & cut, 0)
+            before, full = full, size * share >= room
+            if full.device.type == "cpu" and torch.equal(full, before):
+                break  # all further rounds find the same share; another device would be waited for
         return (x + (change * share).view_as(x)).clamp(0, 1)
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -28,8 +28,25 @@ class Principal(nn.Module):
         return (self.mean + code @ self.kept).view(-1, *self.input_shape)
 
 
+class Bright(Principal):
+    """The same without a clamp: no pixel comes near the ends of the range."""
+
+    def decode(self, code: Tensor) -> Tensor:
+        return (8 * (super().decode(code) - 0.5)).sigmoid()
+
+
+@cache
+def bright() -> genrobust.GenerativeModel:
+    """Of the digits' training split."""
+    return genrobust.wrap(Bright(_digits()))
+
+
 @cache
 def principal() -> genrobust.GenerativeModel:
     """Of the digits' training split."""
+    return genrobust.wrap(Principal(_digits()), clamp=True)
+
+
+def _digits() -> Tensor:
     images = genrobust.load_images("digits", "train")
-    return genrobust.wrap(Principal(images.take(range(len(images)))), clamp=True)
+    return images.take(range(len(images)))

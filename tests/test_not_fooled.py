@@ -20,6 +20,7 @@ import torch
 from evidence_runs import Forger, reason, verified
 from leaderboard_entries import Fake, read_entries, write_entries
 from PIL import Image
+from principal import bright
 from torch import Tensor, nn
 
 import genrobust
@@ -141,7 +142,7 @@ def test_packing_pixels_into_few_numbers_hides_nothing() -> None:
 
 def test_what_goes_beside_the_code_counts_as_all_that_an_image_holds() -> None:
     whole = 24 * torch.tensor(2.0).log().item() * 1024
-    honest = vae()
+    honest = bright()
     beside = genrobust.wrap(
         honest.module, encode=honest.encode, decode=honest.decode, deploy=lambda x: x
     )
@@ -178,7 +179,7 @@ def test_what_a_decoder_remembers_counts_as_all_that_an_image_holds(
 
 
 def test_memory_that_runs_out_is_no_memory_of_the_decoders() -> None:
-    model, fails = vae(), iter((False, True))
+    model, fails = bright(), iter((False, True))
 
     def decoder(code: Tensor) -> Tensor:
         if next(fails):
@@ -288,7 +289,7 @@ class Twofold(nn.Module):
 
     def __init__(self, cheats: Callable[[Twofold, Tensor], Tensor]) -> None:
         super().__init__()
-        self.honest, self.cheats, self.calls = vae(), cheats, 0
+        self.honest, self.cheats, self.calls = bright(), cheats, 0
 
     def reconstruct(self, x: Tensor) -> Tensor:
         self.calls += 1
@@ -315,14 +316,14 @@ BY_THE_BATCH: dict[str, Callable[[Twofold, Tensor], Tensor]] = {
 @pytest.mark.parametrize("what", BY_THE_BATCH)
 def test_a_model_that_goes_by_the_batch_is_refused(what: str) -> None:
     module = Twofold(BY_THE_BATCH[what])
-    model = replace(vae(), module=module, deploy=module.reconstruct)
+    model = replace(bright(), module=module, deploy=module.reconstruct)
     scored = torch.cat([model.reconstruct(part) for part in SOURCES.split(SUITE.chunk_size)])
     with pytest.raises(RejectionError, match=r"depends on how many images are in a batch"):
         require_alone(model, SOURCES, scored, SUITE, seed=5)
 
 
 def test_an_honest_model_is_the_same_in_every_batch() -> None:
-    model = vae()
+    model = bright()
     scored = torch.cat([model.reconstruct(part) for part in SOURCES.split(SUITE.chunk_size)])
     for seed in range(2):
         assert "as they were scored" in require_alone(model, SOURCES, scored, SUITE, seed)
@@ -330,7 +331,7 @@ def test_an_honest_model_is_the_same_in_every_batch() -> None:
 
 @pytest.mark.parametrize(("count", "spared"), [(90, 1), (300, 3)])
 def test_a_hundredth_of_the_images_may_come_out_otherwise(count: int, spared: int) -> None:
-    model, x = vae(), IMAGES.take(range(count))
+    model, x = bright(), IMAGES.take(range(count))
     scored = model.reconstruct(x)
     scored[:spared] += 0.5
     require_alone(model, x, scored, SUITE, seed=5)
@@ -341,7 +342,7 @@ def test_a_hundredth_of_the_images_may_come_out_otherwise(count: int, spared: in
 
 @pytest.mark.parametrize("deployed", [True, False])
 def test_a_hundredth_of_a_deployed_images_pixels_may_lie_on_an_edge(deployed: bool) -> None:
-    model = vae()
+    model = bright()
     model = replace(model, deploy=model.reconstruct) if deployed else model
     for count, fine in ((0, True), (1, deployed), (10, deployed), (11, False)):
         scored = model.reconstruct(SOURCES)
@@ -369,7 +370,7 @@ def test_images_go_alone_and_in_three_random_partitions_up_to_twice_a_batch() ->
 
 def known(far: float) -> GenerativeModel:
     """Honest within a distance of the suite's sources, and the identity everywhere else."""
-    honest, stored = vae(), SOURCES.flatten(1)
+    honest, stored = bright(), SOURCES.flatten(1)
 
     def deploy(x: Tensor) -> Tensor:
         apart = (x.flatten(1)[:, None] - stored).abs().amax(2).amin(1)

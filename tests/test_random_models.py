@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LinearVAE
+from principal import bright
 from some_sources import sources_of
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -78,7 +79,8 @@ def noisy_inside(
 
 @pytest.fixture(scope="module")
 def vae() -> genrobust.GenerativeModel:
-    return genrobust.load_model("vae")
+    """Good on digits, and cheap."""
+    return bright()
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     suite: Suite,
     tmp_path: Path,
 ) -> None:
-    model, found = place(vae, draws=2), {}
+    model, found, suite = place(vae, draws=2), {}, suite.limited(1)
     for name, seed in (("first", 0), ("again", 0), ("other", 1)):
         torch.manual_seed(len(name))
         before = torch.get_rng_state()
@@ -275,12 +277,10 @@ def test_a_path_that_is_not_random_is_passed_twice_and_no_more(
     torch.testing.assert_close(found.x_adv, exact.x_adv)
 
 
-def test_a_random_deployment_falls_to_the_attack_that_the_model_without_noise_falls_to(
-    vae: genrobust.GenerativeModel,
-) -> None:
+def test_a_random_deployment_falls_to_the_attack_that_the_model_without_noise_falls_to() -> None:
     images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")
     x, labels = images.take(range(8)), images.labels_of(range(8))
-    model = noisy_inside(vae, draws=4)
+    model = noisy_inside(genrobust.load_model("vae"), draws=4)
     found = genrobust.attack("classifier", model, x, labels=labels, judge=judge, eps=0.1, steps=20)
     ThreatModel("linf", 0.1).check(found.x_adv, x, "the attack")
     with seeded(x.device, "fresh"):
@@ -360,15 +360,16 @@ def test_what_attacks_change_on_one_path_they_change_on_the_other(
 
 BUILD = """
 import genrobust, torch
+from principal import bright
 
 def build():
-    vae = genrobust.load_model("vae")
+    vae = bright()
     return genrobust.wrap(
         vae.module, deploy=lambda x: vae.reconstruct(x + 0.1 * torch.randn_like(x)), draws=8
     )
 
 def blind():
-    vae = genrobust.load_model("vae")
+    vae = bright()
     return genrobust.wrap(
         vae.module, encode=lambda x: vae.encode(x.detach()), differentiable=False
     )
@@ -488,13 +489,20 @@ def test_a_model_without_gradients_is_wrapped_where_that_is_said(
 @cache
 def of_three_draws(place: Callable[..., genrobust.GenerativeModel]) -> genrobust.GenerativeModel:
     """Made once, as no test of it changes it."""
-    return place(genrobust.load_model("vae"), draws=3)
+    return place(bright(), draws=3)
+
+
+@cache
+def of_few_levels() -> genrobust.GenerativeModel:
+    """Made once, too."""
+    vae = bright()
+    return genrobust.wrap(vae.module, deploy=lambda x: vae.reconstruct((63 * x).round() / 63))
 
 
 class TestRandomDeployment(ModelConformance):
     @pytest.fixture(params=[noisy, noisy_inside])
     def build(self, request: pytest.FixtureRequest) -> Callable[[], genrobust.GenerativeModel]:
-        return lambda: request.param(genrobust.load_model("vae"), draws=3)
+        return lambda: request.param(bright(), draws=3)
 
     @pytest.fixture
     def model(
@@ -506,13 +514,11 @@ class TestRandomDeployment(ModelConformance):
 class TestDeploymentOfItsOwn(ModelConformance):
     @pytest.fixture
     def build(self) -> Callable[[], genrobust.GenerativeModel]:
-        def make() -> genrobust.GenerativeModel:
-            vae = genrobust.load_model("vae")
-            return genrobust.wrap(
-                vae.module, deploy=lambda x: vae.reconstruct((63 * x).round() / 63)
-            )
+        return of_few_levels.__wrapped__
 
-        return make
+    @pytest.fixture
+    def model(self) -> genrobust.GenerativeModel:
+        return of_few_levels()
 
 
 def test_draws_that_are_none_or_not_torchs_are_named(vae: genrobust.GenerativeModel) -> None:

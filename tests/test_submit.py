@@ -201,13 +201,6 @@ def test_a_run_without_evidence_has_it_made(
     assert not (bare / EVIDENCE).exists()
 
 
-def test_what_is_not_official_is_refused(tmp_path: Path) -> None:
-    folder = run(tmp_path / "run", limit=2, attacks=("noise",))
-    with pytest.raises(GenrobustError, match=r"not official \(attacks noise.*the first 2 of 24"):
-        submitted(tmp_path / "entries", folder)
-    assert not (tmp_path / "entries").exists()
-
-
 def test_a_slug_that_is_taken_is_refused(tiny_run: Path, entries: Path) -> None:
     before = tree(entries)
     code, output = cli(tiny_run, *WORDS, "--entries", entries, "--yes")
@@ -337,15 +330,18 @@ def test_weights_of_a_run_as_data_cannot_be_said_to_be_elsewhere(tmp_path: Path)
         submitted(tmp_path / "entries", folder, "Elsewhere", **how)
 
 
-def test_a_live_object_must_be_named(tmp_path: Path) -> None:
+def test_what_is_not_official_is_refused_and_a_live_object_must_be_named(tmp_path: Path) -> None:
     with registered() as suite:
         prepared = prepare(load_model("vae"), suite.limited(24), Options(workers=1))
         small = Options(attacks=("noise",), workers=1, limit=2)
         execute(prepare(load_model("vae"), tiny(), small), tmp_path / "run")
     assert prepared.model.reference == "a live object"
+    with pytest.raises(GenrobustError, match=r"not official \(attacks noise.*the first 2 of 24"):
+        submitted(tmp_path / "entries", tmp_path / "run")
     said_to_be_official(tmp_path / "run")
     with pytest.raises(GenrobustError, match="give it with --model FILE"):
         submitted(tmp_path / "entries", tmp_path / "run")
+    assert not (tmp_path / "entries").exists()
 
 
 @pytest.mark.slow
@@ -373,10 +369,9 @@ def test_an_attack_lowers_the_score_of_the_entry_it_is_on(attack_run: Path, entr
     assert verified(model).passed
 
 
-def test_an_attack_on_another_model_is_refused(entries: Path, tmp_path: Path) -> None:
-    folder = run(tmp_path / "run", "jointvae", attacks=("noise",), limit=2)
+def test_an_attack_on_another_model_is_refused(entries: Path, own_run: Path) -> None:
     with pytest.raises(GenrobustError, match=r"--model vae --attack NAME"):
-        submitted(entries, folder, "Noise", attack_on="plain-vae")
+        submitted(entries, own_run, "Noise", attack_on="plain-vae")
 
 
 @pytest.mark.slow
@@ -465,6 +460,7 @@ def test_entries_are_read_by_the_site_as_they_were_written(entries: Path) -> Non
     assert [(one.entry.slug, one.state) for one in found] == [("plain-vae", "replay")]
 
 
+@pytest.mark.usefixtures("known")
 def test_submit_in_python_gives_the_board(tiny_run: Path, tmp_path: Path) -> None:
     with registered():
         options = SubmitOptions(entries=tmp_path / "entries", workers=1)

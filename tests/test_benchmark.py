@@ -40,7 +40,8 @@ def comparable(folder: Path) -> str:
 def small_suite(small_suite: Suite) -> Suite:
     """With attacks of three kinds, and of both goals."""
     kept = tuple(one for one in small_suite.attacks if one.attack in KEPT)
-    return small_suite.model_copy(update={"attacks": kept})
+    judge = load_suite("digits-v1").attacker_judge  # not the whole committee
+    return small_suite.model_copy(update={"attacks": kept, "attacker_judge": judge})
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,8 @@ def run(*words: object) -> str:
 def tiny() -> Suite:
     """Digits with one attack that takes no time."""
     suite = load_suite("digits").limited(4).with_attacks(["noise"]).with_eps([0.1])
-    return suite.model_copy(update={"name": "tiny", "resamples": 50})
+    judge = load_suite("digits-v1").attacker_judge  # not the whole committee
+    return suite.model_copy(update={"name": "tiny", "resamples": 50, "attacker_judge": judge})
 
 
 @pytest.fixture

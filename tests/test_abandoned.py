@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evidence_runs import submitted
+from evidence_runs import BOARD, submitted
 
 from genrobust import files
 from genrobust.board.submit import _stage
@@ -142,10 +142,10 @@ def test_a_killed_write_leaves_the_old_file_and_the_next_write_nothing_else(
 
 
 def test_a_killed_submission_leaves_the_entries_and_the_next_removes_its_copies(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_run: Path, tiny_entry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = tmp_path / "entries"
-    first = submitted(entries, tiny_run, "First")
+    shutil.copytree(tiny_entry.parents[1], entries)
     before = tree(entries)
 
     def die(*given: object, **more: object) -> None:
@@ -163,7 +163,7 @@ def test_a_killed_submission_leaves_the_entries_and_the_next_removes_its_copies(
     with _stage(entries, dry_run=False):
         pass
     assert tree(entries) == before
-    assert list(entries.iterdir()) == [first.parent]
+    assert list(entries.iterdir()) == [entries / BOARD]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

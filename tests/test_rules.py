@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief_signs import brief_signs
 from some_sources import sources_of
 from torch import Tensor
 from typer.testing import CliRunner
@@ -159,10 +160,11 @@ def test_a_rule_may_have_a_judge_and_no_labels(faded: str) -> None:
 def test_evidence_of_attacks_of_one_kind_is_verified(goal: str, tmp_path: Path) -> None:
     """Of a suite whose attacks all aim at a target, or all at none, none tried the other goal."""
     attacks = (AttackEntry.model_validate({"attack": "noise", "goal": goal}),)
-    prepared = prepare("vae", scored_by("distance", *attacks), Options(as_data=True, workers=1))
-    execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.loaded.scorer.model)
-    found = verify(tmp_path / EVIDENCE, VerifyOptions(workers=1)).verification
+    with brief_signs():
+        prepared = prepare("vae", scored_by("distance", *attacks), Options(as_data=True, workers=1))
+        execute(prepared, tmp_path)
+        write_evidence(tmp_path, prepared.loaded.scorer.model)
+        found = verify(tmp_path / EVIDENCE, VerifyOptions(workers=1)).verification
     assert found.passed, [check for check in found.checks if not check.passed]
 
 

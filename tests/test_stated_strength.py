@@ -370,7 +370,8 @@ def test_what_is_no_success_is_none_in_a_replay(
     claimed = replayed.evidence.outcome.untargeted.radius
     assert (claimed < 2).all()
     monkeypatch.setattr(kind, name, lost)
-    found = replay(replayed.evidence, replayed.prepared, silent)
+    with brief_signs():
+        found = replay(replayed.evidence, replayed.prepared, silent)
     odd = torch.arange(24) % 2 > 0
     assert torch.equal(found.outcome.untargeted.radius, claimed.masked_fill(~odd, 2))
 
@@ -413,14 +414,14 @@ def astray() -> Iterator[str]:
 def test_a_targeted_attack_that_misses_and_changes_the_class_counts_without_a_target(
     astray: str,
 ) -> None:
-    suite = load_suite("digits").limited(12)
+    suite = load_suite("digits").limited(6)
     entry = AttackEntry(attack=astray, goal="targeted")
     suite = suite.model_copy(update={"attacks": (entry,), "ensemble": False, "eps": (0.0, 1.0)})
     with brief_signs():
         scores = genrobust.bench("vae", suite, judge="lenet", rule="single").scores
     nothing, all_fell = scores.per_eps
-    assert scores.eligible >= 10
-    assert nothing.robust_accuracy.value == scores.eligible / 12
+    assert scores.eligible >= 5
+    assert nothing.robust_accuracy.value == scores.eligible / 6
     for at, changed in ((nothing, 0), (all_fell, 1)):
         assert at.as_target is not None
         assert at.as_ignore_target is not None

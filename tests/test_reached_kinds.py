@@ -732,7 +732,7 @@ def test_names_of_places_stay_short() -> None:
             self.rest = rest
 
     nodes: object = torch.ones(1)
-    for _ in range(5000):
+    for _ in range(1500):
         nodes = Node(nodes)
     [name] = reach({"a": nodes}).tensors
     assert len(name) < 5000

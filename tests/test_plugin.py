@@ -133,42 +133,19 @@ def test_a_plugins_names_are_listed_beside_our_own(command: Command) -> None:
         assert names <= set(output.split())
 
 
-def test_a_plugins_model_is_benched_with_a_plugins_attack(command: Command, tmp_path: Path) -> None:
-    words = ("--model", "demo", "--attack", "demo-blend", "--limit", 3, "--eps", 0.2)
-    _, record = benched(command, tmp_path, *words)
-    assert record["attacks"][0]["label"] == "demo-blend targeted"
-
-
-def test_a_plugins_data_set_is_drawn_into_a_suite_and_scored_by_a_plugins_judge(
+def test_a_plugins_model_part_attack_data_and_judge_make_a_bench_that_verifies(
     command: Command, tmp_path: Path
 ) -> None:
-    words = ("--model", "demo", "--data", "demo-spots", "--sources", 4, "--judge", "demo-means")
-    path, record = benched(
-        command, tmp_path, *words, "--attack", "output", "--eps", 0.1, "--evidence"
-    )
-    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 4)
+    words = ("--model", "demo-signs", "--data", "demo-spots", "--judge", "demo-means")
+    attacks = ("--attack", "demo-blend", "--attack", "code-switch", "--eps", 0.2)
+    path, record = benched(command, tmp_path, *words, "--sources", 2, *attacks, "--evidence")
+    assert record["model"]["latents"] == "36 demo-sign"
+    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 2)
     assert {judge["name"] for judge in record["judges"]} == {"demo-spots/demo-means"}
     assert record["scores"]["clean_accuracy"]["value"] == 1
-    verified(command, path.parent)
-
-
-def test_a_plugins_judge_scores_a_whole_bench_that_verifies(
-    command: Command, tmp_path: Path
-) -> None:
-    words = ("--model", "vae", "--judge", "lenet", "--judge", "demo-means", "--attack", "noise")
-    path, record = benched(command, tmp_path, *words, "--limit", 3, "--eps", 0.1, "--evidence")
-    assert [j["name"] for j in record["judges"]] == ["digits/lenet", "digits/demo-means"]
-    assert record["scores"]["eligible"] >= 2
-    assert "demo-means" in path.with_name("report.html").read_text()
-    verified(command, path.parent)
-
-
-def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(
-    command: Command, tmp_path: Path
-) -> None:
-    words = ("--model", "demo-signs", "--limit", 2, "--attack", "code-switch", "--eps", 0.2)
-    path, record = benched(command, tmp_path, *words, "--evidence")
-    assert record["model"]["latents"] == "36 demo-sign"
+    labels = [attack["label"] for attack in record["attacks"]]
+    assert "demo-blend targeted" in labels
+    assert any(label.startswith("code-switch") for label in labels)
     flips = [at.get("token_flips") for at in record["scores"]["per_eps"]]  # None: nothing fell
     assert all(rate is None or rate > 0 for rate in flips)
     verified(command, path.with_name("evidence.zip"))
@@ -240,20 +217,24 @@ def test_a_plugins_rule_is_missed_where_it_is_not_installed(damage: Path) -> Non
         load_suite(str(damage))
 
 
-def test_a_plugins_norm_is_benched_by_the_suites_own_attacks_and_verified(
+def test_a_plugins_norm_and_a_plugins_judge_beside_ours_take_part_in_a_bench_that_verifies(
     command: Command, small_suite: Suite, tmp_path: Path
 ) -> None:
     suite = tmp_path / "small.json"
     few = [e for e in small_suite.attacks if e.attack in ("latent", "classifier", "square")]
     update = {"attacks": tuple(few), "eps": small_suite.eps[-1:]}
     suite.write_text(small_suite.limited(2).model_copy(update=update).model_dump_json())
-    words = ("--model", "vae", "--suite", suite, "--norm", "l1", "--evidence")
-    path, record = benched(command, tmp_path / "out", *words)
+    words = ("--model", "vae", "--judge", "lenet", "--judge", "demo-means", "--norm", "l1")
+    path, record = benched(command, tmp_path / "out", *words, "--suite", suite, "--evidence")
+    assert [j["name"] for j in record["judges"]] == ["digits/lenet", "digits/demo-means"]
     assert record["suite"]["norm"] == "l1"
     assert record["suite"]["eps"] == [1024 * small_suite.eps[-1]]
+    assert record["scores"]["eligible"] >= 1
     assert record["scores"]["per_eps"][0]["as_ignore_target"]["value"] > 0, "some source falls"
-    assert "L1" in path.with_name("report.html").read_text()
-    assert "inside l1 ball and box" in verified(command, path.with_name("evidence.zip"))
+    page = path.with_name("report.html").read_text()
+    assert "demo-means" in page
+    assert "L1" in page
+    assert "inside l1 ball and box" in verified(command, path.parent)
 
 
 def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(command: Command) -> None:
@@ -268,10 +249,14 @@ def test_a_broken_plugin_is_one_sentence_and_only_when_asked_for(command: Comman
 def test_the_demo_conforms(process: ProcessPoolExecutor, tmp_path: Path) -> None:
     path = tmp_path / "test_demo.py"
     path.write_text(
+        "import functools\n"
         "import pytest\n"
         "import genrobust\n"
         "from genrobust.attacks import make_attack\n"
         "from genrobust.testing import AttackConformance, ModelConformance\n"
+        "@functools.cache\n"
+        "def made():\n"
+        "    return genrobust.load_model('demo')\n"
         "class TestBlend(AttackConformance):\n"
         "    @pytest.fixture\n"
         "    def attack(self):\n"
@@ -280,6 +265,9 @@ def test_the_demo_conforms(process: ProcessPoolExecutor, tmp_path: Path) -> None
         "    @pytest.fixture\n"
         "    def build(self):\n"
         "        return lambda: genrobust.load_model('demo')\n"
+        "    @pytest.fixture\n"
+        "    def model(self):\n"
+        "        return made()\n"
     )
     code, said = process.submit(_conform, path).result(timeout=300)
     assert code == 0, said

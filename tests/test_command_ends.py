@@ -284,7 +284,9 @@ def test_tables_are_printed_whatever_width_is_said(
 def test_results_are_written_whatever_becomes_of_the_words(
     streams: str, code: int, small_suite: Suite, tmp_path: Path
 ) -> None:
-    suite = small_suite.model_copy(update={"eps": (0.1,), "ensemble": False})
+    judge = load_suite("digits-v1").attacker_judge  # not the whole committee
+    update = {"eps": (0.1,), "ensemble": False, "attacker_judge": judge}
+    suite = small_suite.model_copy(update=update)
     (tmp_path / "small.json").write_text(suite.model_dump_json())
     words = "genrobust bench --model vae --suite small.json --limit 1 --attack noise"
     done = shell(f"{words} {streams}", tmp_path)

@@ -31,7 +31,7 @@ from genrobust.runner.options import Options
 from genrobust.runner.plan import plan
 from genrobust.runner.prepare import prepare
 from genrobust.runner.task import Task, read_task
-from genrobust.suites import AttackEntry, Suite
+from genrobust.suites import AttackEntry, Suite, load_suite
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*decode takes more than its code")
 
@@ -134,6 +134,7 @@ def until(true: Callable[[], object], seconds: float = 180) -> None:
 def cheap(small_suite: Suite) -> Suite:
     attack = AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 3})
     update = {"name": "cheap", "chunk_size": 1, "eps": (0.1,), "attacks": (attack,)}
+    update |= {"attacker_judge": load_suite("digits-v1").attacker_judge}  # not the whole committee
     return small_suite.limited(3).model_copy(update=update)
 
 

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("brief")
 
 @pytest.fixture(scope="module")
 def quick(small_suite: Suite) -> Suite:
-    """Three shards of one source."""
+    """Two shards of one source."""
     entries = (
         AttackEntry(attack="noise", goal="untargeted"),
         AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 20}),
@@ -54,7 +54,7 @@ def quick(small_suite: Suite) -> Suite:
     update = {"name": "quick", "chunk_size": 1, "eps": (0.05, 0.1), "attacks": entries}
     judge = load_suite("digits-v1").attacker_judge  # not the whole committee
     update |= {"attacker_judge": judge, "resamples": 20}
-    return small_suite.limited(3).model_copy(update=update)
+    return small_suite.limited(2).model_copy(update=update)
 
 
 # Progress within a shard
@@ -184,12 +184,12 @@ def test_status_tells_what_is_done_and_the_scores_so_far(quick: Suite, tmp_path:
     file = tmp_path / "quick.json"
     file.write_text(quick.model_dump_json())
     run = ("bench", "--model", "vae", "--suite", file, "--workers", 1, "--out", tmp_path / "out")
-    folder = Path(cli(*run, "--shard", "2/3").splitlines()[-1])
+    folder = Path(cli(*run, "--shard", "2/2").splitlines()[-1])
     (first, *_), _ = plan(folder), None
     beat = folder / "shards" / f"{first}{pulses.SUFFIX}"
     beat.write_text('{"share": 0.25, "note": "noise at 0.05 on 1 of 1 sources"}')
     said = cli("status", folder)
-    assert "1 of 3 shards done, 1 under way" in said
+    assert "1 of 2 shards done, 1 under way" in said
     assert "25% of a shard: noise at 0.05 on 1 of 1 sources" in said
     assert "so far, of 1 source, in %" in said
     assert re.search(r"clean: \d+\.0 \[", said)
@@ -197,7 +197,7 @@ def test_status_tells_what_is_done_and_the_scores_so_far(quick: Suite, tmp_path:
     assert "goes on with: genrobust bench --model vae" in said
     record = genrobust.bench("vae", quick, workers=1, out=folder)
     said = cli("status", tmp_path)
-    assert "3 of 3 shards done, finished" in said
+    assert "2 of 2 shards done, finished" in said
     for name, estimate in (
         ("clean", record.scores.clean_accuracy),
         ("eps 0.05", record.scores.per_eps[0].robust_accuracy),
@@ -225,12 +225,12 @@ def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(quick: Suite, tmp_pa
     for command in ("bench", "curve"):
         words = ("--model", "vae", "--suite", file, "--workers", 1, "--out", tmp_path / "out")
         said = cli(command, *words, "--dry-run")
-        assert "3 shards of 1 source, 3 to compute, 1 at a time (threads); about " in said
+        assert "2 shards of 1 source, 2 to compute, 1 at a time (threads); about " in said
         assert re.search(r"time: at most about \d+ .* for [\d,]+ images", said)
         assert "memory: this process took" in said
-        part = cli(command, *words, "--dry-run", "--shard", "2/3")
-        assert "part 2/3: 1 shard of 1 source, 1 to compute" in part
-        assert 3 * images_in(part) == images_in(said)
+        part = cli(command, *words, "--dry-run", "--shard", "2/2")
+        assert "part 2/2: 1 shard of 1 source, 1 to compute" in part
+        assert 2 * images_in(part) == images_in(said)
     assert [path.name for path in tmp_path.iterdir()] == ["quick.json"]
 
 
@@ -241,7 +241,7 @@ def images_in(said: str) -> int:
 
 
 def test_the_foreseen_disk_is_what_is_taken(quick: Suite, tmp_path: Path) -> None:
-    prepared = prepare("vae", quick.model_copy(update={"chunk_size": 3}), Options(workers=1))
+    prepared = prepare("vae", quick.model_copy(update={"chunk_size": 2}), Options(workers=1))
     outlook = Outlook.of(prepared, runs.tasks_of(prepared, tmp_path))
     execute(prepared, tmp_path)
     taken = sum(path.stat().st_size for path in (tmp_path / "shards").iterdir())

@@ -20,10 +20,10 @@ pytestmark = pytest.mark.usefixtures("brief")
 
 @pytest.fixture(scope="module")
 def cheap() -> Suite:
-    """Two shards of a digit each, and no judges."""
+    """Two shards of a digit each."""
     suite = load_suite("digits").limited(2).with_attacks(["noise"]).with_eps([0.1])
-    update = {"rule": "distance", "attacker_judge": None, "scoring_judges": ()}
-    update |= {"name": "cheap", "chunk_size": 1, "resamples": 50}
+    judge = load_suite("digits-v1").attacker_judge  # not the whole committee
+    update = {"name": "cheap", "chunk_size": 1, "resamples": 50, "attacker_judge": judge}
     return suite.model_copy(update=update)
 
 

@@ -35,6 +35,24 @@ class Bright(Principal):
         return (8 * (super().decode(code) - 0.5)).sigmoid()
 
 
+class Smooth(nn.Module):
+    """Likewise with Gaussian latents of unit variance, bent on their way in and out."""
+
+    input_shape = (1, 32, 32)
+
+    def __init__(self, inner: Principal, images: Tensor) -> None:
+        super().__init__()
+        self.inner = inner
+        self.scale = nn.Parameter(inner.encode(images).std(0))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = 3 * (self.inner.encode(x) / self.scale / 3).tanh()
+        return mean, torch.full_like(mean, -4.0)
+
+    def decode(self, code: Tensor) -> Tensor:
+        return (6 * (self.inner.decode(code * self.scale) - 0.5)).sigmoid()
+
+
 @cache
 def bright() -> genrobust.GenerativeModel:
     """Of the digits' training split."""
@@ -45,6 +63,13 @@ def bright() -> genrobust.GenerativeModel:
 def principal() -> genrobust.GenerativeModel:
     """Of the digits' training split."""
     return genrobust.wrap(Principal(_digits()), clamp=True)
+
+
+@cache
+def smooth() -> genrobust.GenerativeModel:
+    """A VAE that is smooth and not linear, of the digits' training split."""
+    known = _digits()
+    return genrobust.wrap(Smooth(Principal(known, 24), known))
 
 
 def _digits() -> Tensor:

@@ -284,7 +284,7 @@ def test_a_gradient_that_misleads_is_told_without_a_judge(mask: Any, flag: str |
     model = genrobust.load_model("vae")
     record = genrobust.bench(
         model if mask is None else mask(model),
-        suite_of(sources=8, chunk_size=8, ensemble=True, eps=(0.06,)),
+        suite_of(sources=5, chunk_size=5, ensemble=True, eps=(0.06,)),
     )
     told = {*names(record)} - {"few eligible sources"}
     assert (flag in told) if flag else not told
@@ -304,7 +304,7 @@ ANOTHER_WRITING = {
 @pytest.mark.parametrize("name", sorted({*odd.ODD.names()} - FAR - ANOTHER_WRITING))
 def test_no_honest_model_is_flagged_without_a_judge(name: str) -> None:
     model = odd.ODD.get(name)(genrobust.load_model("vae"))
-    suite = suite_of(sources=24, ensemble=True, eps=(0.06,))
+    suite = suite_of(sources=10, chunk_size=10, ensemble=True, eps=(0.06,))
     assert names(genrobust.bench(model, suite)) == []
 
 
@@ -480,7 +480,7 @@ def test_evidence_of_it_is_verified_and_edits_are_refused(trained: tuple[Run, Pa
 @pytest.mark.parametrize("name", ["vae", "jointvae"])
 def test_the_search_for_damage_is_the_strongest_of_the_untargeted_attacks(name: str) -> None:
     model, images = genrobust.load_model(name), load_images("digits")
-    ids = tuple(range(10))
+    ids = tuple(range(5))
     batch, threat = Batch(images.take(ids), ids), ThreatModel("linf", 0.08)
 
     def damage(attack: str, **settings: Any) -> float:

@@ -245,8 +245,12 @@ def test_a_misreading_stands_in_the_record_the_report_and_the_terminal(
 
 @pytest.mark.slow
 def test_a_misreading_stands_in_what_a_curve_leaves(
-    small_suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_suite: Suite,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("genrobust.runner.curve.SEARCHES", ())
     few = small_suite.with_eps([0.05]).with_attacks(["latent"])
     with pytest.warns(GenrobustWarning, match="may be misread"):
         curve = genrobust.minimum_norm(Quantised(), few, out=tmp_path, limit=2)

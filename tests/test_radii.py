@@ -54,7 +54,7 @@ def require_falling(record: Record) -> None:
 )
 def test_larger_radii_beside_it_leave_a_score_as_it_is(model: str, norm: str) -> None:
     suite = suite_of("classifier", ensemble=True, steps=15)
-    records = [genrobust.bench(model, suite, limit=12, norm=norm, eps=eps) for eps in GRIDS[norm]]
+    records = [genrobust.bench(model, suite, limit=7, norm=norm, eps=eps) for eps in GRIDS[norm]]
     assert len({standing(record)[0] for record in records}) == 1
     assert 0 < standing(records[0])[0] < 0.9, "some fall and some stand, or it shows nothing"
     for record in records:
@@ -64,7 +64,7 @@ def test_larger_radii_beside_it_leave_a_score_as_it_is(model: str, norm: str) ->
 @pytest.mark.slow
 def test_the_whole_ensemble_keeps_to_the_radius_too() -> None:
     alone, beside, far = (
-        genrobust.bench("vae-wd", limit=6, eps=eps) for eps in ([0.06], [0.06, 1.0], [1.0])
+        genrobust.bench("vae-wd", limit=3, eps=eps) for eps in ([0.06], [0.06, 1.0], [1.0])
     )
     assert standing(alone)[0] == standing(beside)[0]
     assert standing(far)[0] == standing(beside)[1] <= standing(beside)[0]
@@ -143,9 +143,10 @@ def test_images_that_lose_their_class_are_tried_in_smaller_balls(
 ) -> None:
     """Without that, a source that falls at 0.12 would stand at 1."""
     suite, model = suite_of(overshoot, ensemble=ensemble), "vae" if ensemble else principal()
-    whole, small = (genrobust.bench(model, suite, limit=6, eps=[eps]) for eps in (1.0, 0.125))
+    count = 3 if ensemble else 6
+    whole, small = (genrobust.bench(model, suite, limit=count, eps=[eps]) for eps in (1.0, 0.125))
     monkeypatch.setattr(radii, "HALVINGS", 0)
-    single = genrobust.bench(model, suite, limit=6, eps=[1.0])
+    single = genrobust.bench(model, suite, limit=count, eps=[1.0])
     assert standing(whole)[0] <= standing(small)[0] < standing(single)[0]
     tried = whole.attacks[0].tried[0]
     assert tried > whole.scores.eligible, "what was tried again is counted again"
@@ -185,7 +186,7 @@ def test_what_stands_in_a_ball_is_left_alone_in_those_inside_it() -> None:
     suite = suite_of("classifier", ensemble=True, steps=10)
     eps = [0.02, 0.05, 0.1]
     up, down = (
-        genrobust.bench(principal(), each, limit=6, eps=eps) for each in (suite, descending(suite))
+        genrobust.bench(principal(), each, limit=4, eps=eps) for each in (suite, descending(suite))
     )
     assert standing(up) == standing(down)
     attack, last = down.attacks[0], down.scores.eligible

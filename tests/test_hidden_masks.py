@@ -135,7 +135,7 @@ def test_an_odd_model_has_no_flag(name: str) -> None:
     "name", [n for n in ODD.names() if n not in UNUSUAL or n in ("max-pooled", "bfloat16-weights")]
 )
 def test_no_odd_model_has_a_flag(name: str) -> None:
-    assert told(odd(name), 24, eps=(0.04, 0.1)) == set()
+    assert told(odd(name), 10, eps=(0.04, 0.1)) == set()
 
 
 # The limits
@@ -204,7 +204,7 @@ def test_what_a_gate_holds_moves_less_where_attacks_lead() -> None:
 @pytest.mark.slow
 def test_a_curve_is_told_what_a_bench_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curve, "SEARCHES", ())
-    suite = load_suite("digits").limited(4).with_eps([0.1]).with_attacks(["noise"])
+    suite = load_suite("digits-v1").limited(3).with_eps([0.1]).with_attacks(["noise"])
     bench, curved = (
         [flag.name for flag in run(masked("gate"), suite).flags]
         for run in (genrobust.bench, genrobust.minimum_norm)
@@ -485,17 +485,17 @@ def test_a_fit_is_made_where_two_looks_disagree(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["latents-detached", "wrong-on-a-part"])
 def test_a_stand_in_breaks_what_hides_its_gradient(name: str) -> None:
-    batch = digits(8)
+    batch = digits(4)
     bound, _ = standing("classifier", zoo("vae"), batch)
     fooled, _ = standing("classifier", masked(name), batch)
     broken, _ = standing("stand-in", masked(name), batch)
-    assert fooled > bound
+    assert fooled > bound + 1
     assert broken <= bound + 1
 
 
 @pytest.mark.slow
 def test_a_stand_in_gives_the_same_in_any_batch() -> None:
-    batch, model = digits(3), masked("pixels-50")
+    batch, model = digits(2), masked("pixels-50")
 
     def x_adv(batch: Batch) -> Tensor:
         given = {"labels": batch.labels, "judge": batch.judge, "sample_ids": batch.sample_ids}

@@ -21,8 +21,9 @@ from genrobust.names import is_part, part_of
 from genrobust.records.record import Record
 from genrobust.registry import Registry
 from genrobust.report.terminal import score_table
+from genrobust.runner import curve as curves
 from genrobust.runner.places import name_of
-from genrobust.suites import Suite, load_suite
+from genrobust.suites import AttackEntry, Suite, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -327,8 +328,11 @@ def test_a_second_model_is_found_although_the_first_changes_directory(
 
 @pytest.mark.slow
 def test_a_curve_has_a_folder_of_its_own_for_each_model_and_setting(
-    bench: Bench, tmp_path: Path
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = AttackEntry(attack="fmn", goal="untargeted", settings={"steps": 4})
+    monkeypatch.setattr(curves, "SEARCHES", (quick,))
+
     def curve(reference: str, *words: str) -> Path:
         output = run("curve", "--suite", "tiny.json", "--out", "out", "--model", reference,
                      "--limit", "1", *words)  # fmt: skip

@@ -29,7 +29,9 @@ from typer.testing import CliRunner
 from genrobust.attacks import ATTACKS
 from genrobust.cli.app import app
 from genrobust.outcomes import flags
+from genrobust.runner import curve
 from genrobust.runner.executors.base import EXECUTORS
+from genrobust.runner.smallest import SEARCHES
 from genrobust.suites import Suite, builtin
 from genrobust.training import judge, recipes
 
@@ -142,10 +144,9 @@ def test_the_pages_of_the_notebooks_show_the_notebooks() -> None:
 
 def cut(whole: Suite) -> Suite:
     """The suite with few samples, attacks and steps; nothing else differs."""
+    few = {"steps": 4, "queries": 10}
     attacks = tuple(
-        one.model_copy(update={"settings": {**one.settings, "steps": 4}})
-        if "steps" in one.settings
-        else one
+        one.model_copy(update={"settings": {n: few.get(n, v) for n, v in one.settings.items()}})
         for one in whole.attacks[::3]
     )
     update = {"chunk_size": 4, "attacks": attacks, "eps": whole.eps[-2:], "resamples": 200}
@@ -153,8 +154,12 @@ def cut(whole: Suite) -> Suite:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brief: None) -> Path:
     """The working directory, with what the pages' commands name."""
+    searches = [
+        one.model_copy(update={"settings": {**one.settings, "steps": 4}}) for one in SEARCHES
+    ]
+    monkeypatch.setattr(curve, "SEARCHES", tuple(searches))
     for name, whole in (("digits_v1", builtin.digits_v1()), ("digits_v2", builtin.digits_v2())):
         monkeypatch.setattr(builtin, name, partial(Suite.model_copy, cut(whole)))
     monkeypatch.setattr(recipes, "STEPS", {"digits": 3, "mnist": 3})

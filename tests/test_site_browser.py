@@ -367,7 +367,9 @@ def test_everything_can_be_done_by_keyboard(visit: Visit) -> None:
 def test_axe_finds_nothing(kind: str, scheme: str, visit: Visit) -> None:
     page = visit(KINDS[kind], color_scheme=scheme)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-    found = Axe().run(page)
+    # What is no matter of colours is the same in the dark.
+    only = {} if scheme == "light" else {"runOnly": ["color-contrast", "link-in-text-block"]}
+    found = Axe().run(page, options={"resultTypes": ["violations"], **only})
     assert found.violations_count == 0, found.generate_report()
 
 
@@ -384,19 +386,20 @@ def test_the_table_is_one_for_a_screen_reader(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [320, 390])
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_page_is_wider_than_a_phone(kind: str, width: int, visit: Visit) -> None:
-    page = visit(KINDS[kind], viewport={"width": width, "height": 800}, has_touch=True)
+def test_no_page_is_wider_than_a_phone(kind: str, visit: Visit) -> None:
+    page = visit(KINDS[kind], viewport={"width": 320, "height": 800}, has_touch=True)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if kind == "board":
-        region = page.locator(".board-scroll")
-        assert region.evaluate("(one) => one.scrollWidth > one.clientWidth")
-        region.evaluate("(one) => one.scrollTo(400, 0)")
-        place = page.locator("#board tbody th").first.bounding_box()
-        assert place is not None
-        assert 0 <= place["x"] < width / 2  # the name stays in view
+    for width in (320, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if kind == "board":
+            region = page.locator(".board-scroll")
+            assert region.evaluate("(one) => one.scrollWidth > one.clientWidth")
+            region.evaluate("(one) => one.scrollTo(400, 0)")
+            place = page.locator("#board tbody th").first.bounding_box()
+            assert place is not None
+            assert 0 <= place["x"] < width / 2  # the name stays in view
 
 
 def brightness(page: Page) -> float:

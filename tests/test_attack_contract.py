@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from attack_cases import EPS, QUICK, VARIANTS, Coarse, digits, given, norms_of
+from attack_cases import EPS, QUICK, VARIANTS, Coarse, digits, explained, given, norms_of
 from linear_problems import COUNT, linear_judge
 from torch import Tensor
 
@@ -22,20 +22,15 @@ from genrobust.posterior import Posterior
 CASES = {**{name: (name, settings) for name, settings in QUICK.items()}, **VARIANTS}
 ALL_GOALS = [(key, goal) for key, (name, _) in CASES.items() for goal in make_attack(name).goals]
 RANDOM = ("pgd", "thesis", "kos-classifier", "camuto", "kuzina", "photoguard", "alma", "grill")
-#: Attacks whose penalty has the last word where an encoder hardly moves, as an untrained one.
-PENALISED = ("kos-classifier", "kos-lvae", "kos-latent", "thesis")
-#: Sources of attacks on a trained model, which take their time for each.
+#: Sources of attacks under each norm.
 FEW = 2
 #: Attacks that take many products with the derivative from one pass through the encoder.
 MANY_PRODUCTS = ("kuzina-linearised", "khan")
 
 
-@pytest.mark.parametrize("victim", [pytest.param("untrained", marks=pytest.mark.slow), "shipped"])
 @pytest.mark.parametrize(("key", "goal"), ALL_GOALS)
-def test_the_result_is_inside_the_ball_and_better_than_the_source(
-    key: str, goal: str, victim: str, request: pytest.FixtureRequest
-) -> None:
-    model, judge = request.getfixturevalue(victim)
+def test_the_result_is_inside_the_ball_and_better_than_the_source(key: str, goal: str) -> None:
+    model, judge = explained()
     x, (name, settings) = digits(FEW), CASES[key]
     for norm in norms_of(name):
         run = lambda eps, norm=norm: genrobust.attack(  # noqa: E731
@@ -56,12 +51,9 @@ def test_the_result_is_inside_the_ball_and_better_than_the_source(
         assert (found.forwards > 0).all()
         assert (found.backwards > 0).all()
         assert torch.equal(idle.x_adv, x)
-        if name not in PENALISED:
-            assert found.loss.mean() <= idle.loss.mean()
-        if victim == "shipped":
-            assert found.loss.mean() < idle.loss.mean()
-            one_step_or_one_change = name == "fgsm" or make_attack(name).couples_samples
-            assert one_step_or_one_change or (found.loss < idle.loss + 1e-6).all()
+        assert found.loss.mean() < idle.loss.mean()
+        one_step_or_one_change = name == "fgsm" or make_attack(name).couples_samples
+        assert one_step_or_one_change or (found.loss < idle.loss + 1e-6).all()
 
 
 @pytest.mark.parametrize(("key", "goal"), ALL_GOALS)
@@ -148,7 +140,7 @@ def test_every_pass_through_the_encoder_is_counted(
     if "kos" in key or "clf" in key:
         spare += len(arguments["references"][0])
     if name in ("tabacof", "gondim-latent"):
-        spare += 4 * COUNT  # the targets' posteriors, once for each weight
+        spare += 3 * COUNT  # the targets' posteriors, once for each weight
     if "willetts" in name:
         spare += 2 * COUNT
     looks = int(found.forwards.sum())
@@ -161,12 +153,12 @@ def test_every_pass_through_the_encoder_is_counted(
         ("fgsm", 2, 1),
         ("bim", 7, 6),
         ("pgd", 7, 6),
-        ("gondim-latent", 4 * (8 + 2), 4 * 8),
-        ("gondim-output", 4 * (8 + 2), 4 * 8),
-        ("kos-classifier", 41, 40),
-        ("kos-lvae", 31, 30),
-        ("kos-latent", 41, 40),
-        ("thesis", 21, 20),
+        ("gondim-latent", 3 * (5 + 2), 3 * 5),
+        ("gondim-output", 3 * (5 + 2), 3 * 5),
+        ("kos-classifier", 11, 10),
+        ("kos-lvae", 10, 9),
+        ("kos-latent", 11, 10),
+        ("thesis", 9, 8),
     ],
 )
 def test_attacks_of_a_fixed_number_of_steps_cost_that(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from principal import principal
 from torch import Tensor
 
 import genrobust
@@ -47,15 +48,15 @@ def suite(descends: bool = False) -> Suite:
 
 
 def bench(out: Path) -> None:
-    genrobust.bench("vae", suite(), out=out, workers=1)
+    genrobust.bench(principal(), suite(), out=out, workers=1)
 
 
 def bench_descending(out: Path) -> None:
-    genrobust.bench("vae", suite(descends=True), out=out, workers=1)
+    genrobust.bench(principal(), suite(descends=True), out=out, workers=1)
 
 
 def curve(out: Path) -> None:
-    genrobust.minimum_norm("vae", suite(), out=out, workers=1)
+    genrobust.minimum_norm(principal(), suite(), out=out, workers=1)
 
 
 def without_times(path: Path) -> dict[str, Any]:

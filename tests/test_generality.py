@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("brief")
 
 SUITE = load_suite("digits")
 IMAGES = genrobust.load_images("digits", "test")
+zoo = cache(genrobust.load_model)
 
 
 class Memory(nn.Module):
@@ -45,8 +47,8 @@ class Memory(nn.Module):
         self.register_buffer("stored", stored.flatten(1))
 
     def encode(self, x: Tensor) -> Tensor:
-        distance = (x.flatten(1)[:, None] - self.stored).square().sum(2)
-        return (-0.3 * distance).softmax(1)
+        far = self.stored.square().sum(1) - 2 * x.flatten(1) @ self.stored.T
+        return (-0.3 * far).softmax(1)  # the image's own size is in all distances alike
 
     def decode(self, code: Tensor) -> Tensor:
         return (code @ self.stored).view(-1, 1, 32, 32)
@@ -59,7 +61,7 @@ def memory(whole: bool = False) -> GenerativeModel:
 
 def blended(share: float) -> GenerativeModel:
     """Partly an honest model, partly the image itself where it is a source."""
-    vae, stored = genrobust.load_model("vae"), IMAGES.take(SUITE.sample_ids).flatten(1)
+    vae, stored = zoo("vae"), IMAGES.take(SUITE.sample_ids).flatten(1)
 
     def deploy(x: Tensor) -> Tensor:
         nearest, honest = stored[torch.cdist(x.flatten(1), stored).argmin(1)], vae.reconstruct(x)
@@ -131,7 +133,7 @@ def test_a_smaller_error_is_allowed_by_chance_alone(
     found = Ratios(others=1.0, moved=1.0, beside=(least, 1.0), shifted=1.0, by_chance=2.0)
     monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: found)
     monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0,))
-    model = genrobust.load_model("vae")
+    model = zoo("vae")
     if refused:
         with pytest.raises(RejectionError, match=r"is 0\.24 of that on the suite's sources"):
             require_general(model, IMAGES, SUITE, seed=0)
@@ -167,7 +169,7 @@ def test_the_limits_of_each_ratio(
     monkeypatch.setattr(generality, "reconstruction_ratios", lambda *_: found)
     monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0, driven, 1.0))
     monkeypatch.setattr(generality, "followed_ratio", lambda *_: (1.0, 0.0))
-    model = genrobust.load_model("vae")
+    model = zoo("vae")
     if said is None:
         require_general(model, IMAGES, SUITE, seed=0)
         return
@@ -194,7 +196,7 @@ def test_what_gives_sources_back_errs_by_the_shift_of_which_a_sixth_counts() -> 
         at = (given.flatten(1)[:, None] - x.flatten(1)).square().sum(2).argmin(1)
         return torch.where(x[at] > 0.5, x[at] - 0.1, x[at] + 0.1)
 
-    model = dataclasses.replace(genrobust.load_model("vae"), deploy=deploy)
+    model = dataclasses.replace(zoo("vae"), deploy=deploy)
     found = reconstruction_ratios(model, IMAGES, suite, seed=0)
     angles = 2 * math.pi * torch.rand(5, generator=generator("shifted", 0))
     shifted = generality._shifted(x, angles)
@@ -217,7 +219,7 @@ def test_sources_are_moved_by_a_hundredth_and_by_each_radius(
         return torch.ones(len(x)).double()
 
     monkeypatch.setattr(generality, "_errors", errors)
-    reconstruction_ratios(genrobust.load_model("vae"), IMAGES, suite, seed=0)
+    reconstruction_ratios(zoo("vae"), IMAGES, suite, seed=0)
     x, *moved = seen
     assert torch.equal(x, IMAGES.take(suite.sample_ids))
     far = [float((one - x).abs().max()) for one in moved[: len(suite.eps) + 2]]
@@ -230,7 +232,7 @@ def test_sources_are_moved_by_a_hundredth_and_by_each_radius(
 
 @pytest.mark.parametrize("name", ["vae", "betavae", "betavae-capacity", "jointvae", "vae-wd"])
 def test_no_model_of_the_zoo_is_refused(name: str) -> None:
-    found = reconstruction_ratios(genrobust.load_model(name), IMAGES, SUITE, seed=3)
+    found = reconstruction_ratios(zoo(name), IMAGES, SUITE, seed=3)
     assert all(0.7 < ratio < 1.3 for ratio in (found.others, found.moved)), found
     assert min(found.beside) > 0.8, found
     assert 0.5 < found.shifted < 1.5, found
@@ -279,7 +281,7 @@ def test_what_gives_no_noise_back_errs_by_it_and_knows_nothing() -> None:
 
 
 def test_another_seed_draws_other_images() -> None:
-    model = genrobust.load_model("vae")
+    model = zoo("vae")
     found = {reconstruction_ratios(model, IMAGES, SUITE, seed) for seed in (1, 2)}
     assert len(found) == 2
     assert reconstruction_ratios(model, IMAGES, SUITE, 1) in found
@@ -287,7 +289,7 @@ def test_another_seed_draws_other_images() -> None:
 
 def led(deploy: Callable[[Tensor], Tensor], name: str = "vae") -> GenerativeModel:
     """A model of the zoo to which each image comes changed."""
-    honest = genrobust.load_model(name)
+    honest = zoo(name)
     return dataclasses.replace(honest, encoder=lambda x: honest.encoder(deploy(x)))
 
 
@@ -332,7 +334,7 @@ def test_a_model_that_leads_back_to_images_it_knows_is_refused(
 
 
 def test_one_that_leads_codes_back_is_refused() -> None:
-    vae = genrobust.load_model("vae")
+    vae = zoo("vae")
     with torch.no_grad():
         known = vae.encode(SPLIT).mode()
 
@@ -350,7 +352,7 @@ def test_what_is_left_of_a_change_is_how_far_it_is_followed(left: float) -> None
     """Of the image itself: a quarter of the way to the nearest never leads to another."""
     suite = SUITE.limited(40)
     change = towards(SPLIT, left)
-    model = dataclasses.replace(genrobust.load_model("vae"), deploy=change)
+    model = dataclasses.replace(zoo("vae"), deploy=change)
     followed, off = followed_ratio(model, IMAGES, suite, seed=0)
     assert followed == pytest.approx(left, abs=0.02)
     assert off < 0.01
@@ -368,7 +370,7 @@ def binary(x: Tensor) -> Tensor:
         led(lambda x: (x * 3).round() / 3),
         led(lambda x: nn.functional.avg_pool2d(x, 3, 1, 1)),
         led(towards(genrobust.load_images("digits", "train").take(range(1198)), 0.3)),
-        dataclasses.replace(genrobust.load_model("vae"), deploy=lambda x: 0 * x + 0.2),
+        dataclasses.replace(zoo("vae"), deploy=lambda x: 0 * x + 0.2),
     ],
 )
 def test_honest_models_follow_small_changes_as_they_follow_large_ones(
@@ -390,10 +392,10 @@ def test_the_limit_of_what_is_followed_is_lower_by_what_chance_allows(
     monkeypatch.setattr(generality, "driven_ratios", lambda *_: (1.0,))
     monkeypatch.setattr(generality, "followed_ratio", lambda *_: (followed, chance))
     if not refused:
-        require_general(genrobust.load_model("vae"), IMAGES, SUITE, seed=0)
+        require_general(zoo("vae"), IMAGES, SUITE, seed=0)
         return
     with pytest.raises(RejectionError, match=rf"sources {followed:.2f} times as far as the change"):
-        require_general(genrobust.load_model("vae"), IMAGES, SUITE, seed=0)
+        require_general(zoo("vae"), IMAGES, SUITE, seed=0)
 
 
 def test_a_single_source_tells_nothing_of_what_is_followed() -> None:

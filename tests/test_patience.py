@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from principal import principal
 from torch import Tensor
 
 import genrobust
@@ -27,7 +28,7 @@ def context(count: int) -> Context:
         labels=images.labels_of(range(count)),
         judge=genrobust.load_judge("digits", "lenet"),
     )
-    return Context(genrobust.load_model("betavae"), batch)
+    return Context(principal(), batch)
 
 
 def slopes(x_adv: Tensor, part: Context) -> Tensor:
@@ -40,7 +41,7 @@ def test_who_cannot_reach_0_at_the_pace_so_far_is_given_up() -> None:
     grey = Batch(torch.full((4, 1, 32, 32), 0.5), tuple(range(4)))
     spent = []
     for patience in (1.0, None):
-        problem = Problem.of(slopes, Context(genrobust.load_model("vae"), grey))
+        problem = Problem.of(slopes, Context(principal(), grey))
         apgd(problem, grey.x, ThreatModel("linf", 0.06), STEPS, patience=patience)
         spent.append(problem.backwards.tolist())
     assert spent == [[STEPS, 21, 21, 12], [STEPS] * 4]

@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def late():
     import genrobust.j as j
 """
     ours = {"genrobust.a.b", "genrobust.c", "genrobust.d.e", "genrobust.g.h", "genrobust.j"}
-    assert _imported(source) == {*ours, "numpy"}
+    assert _imported(ast.walk(ast.parse(source))) == {*ours, "numpy"}
 
 
 def test_models_as_data_are_loaded_only_where_a_bundle_is_written_or_read() -> None:
@@ -197,20 +198,27 @@ def _is_ours(name: str) -> bool:
 
 @cache
 def _imported_by(module: str) -> frozenset[str]:
-    return frozenset(_imported(_source(module)))
+    return frozenset(_imported(_walked(_place(module))))
 
 
-def _source(module: str) -> str:
+def _place(module: str) -> Path:
     place = importlib.util.find_spec(module)
     assert place is not None
     assert place.origin is not None
-    return Path(place.origin).read_text()
+    return Path(place.origin)
 
 
-def _imported(source: str) -> set[str]:
+@cache
+def _walked(path: Path) -> tuple[ast.AST, ...]:
+    """Of what a module holds, what may be an import, a name or a class."""
+    kinds = (ast.Import, ast.ImportFrom, ast.Constant, ast.ClassDef)
+    return tuple(n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, kinds))
+
+
+def _imported(nodes: Iterable[ast.AST]) -> set[str]:
     """The modules that a module imports, inside its functions too, or names in a registry."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module == "genrobust":
@@ -239,7 +247,7 @@ def test_no_two_public_classes_share_a_name() -> None:
     """A word means one thing: who reads a name need not ask which of two is meant."""
     home, found = Path(genrobust.__path__[0]), dict[str, list[str]]()
     for path in home.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _walked(path):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(path.relative_to(home).as_posix())
     shared = {name: sorted(places) for name, places in found.items() if len(places) > 1}

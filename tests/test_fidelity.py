@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import styles
 import torch
+from principal import principal
 from torch import Tensor, nn
 
 import genrobust
@@ -26,8 +27,12 @@ from genrobust.suites import Suite
 pytestmark = pytest.mark.usefixtures("brief")
 
 OWN = {case.name: case for case in styles.own_cases()}
-#: One body of each honest form is enough here; the table has all.
-HONEST = [name for name, case in OWN.items() if not case.mend and "(conv)" not in name][::3]
+HONEST = [name for name, case in OWN.items() if not case.mend and "(conv)" not in name]
+#: A body of some honest forms is enough here; the table has all.
+TRIED = [
+    *[name for name in HONEST if "(transformer)" not in name][1::3],
+    *[name for name in HONEST if "(transformer)" in name][::13],
+]
 
 
 @pytest.mark.parametrize("name", [name for name, case in OWN.items() if case.mend])
@@ -39,7 +44,7 @@ def test_a_style_that_is_misread_is_said_to_be_and_mended_by_a_line(name: str) -
     assert "again" not in row.lines
 
 
-@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("name", TRIED)
 def test_an_honest_style_is_read_right_without_a_word(name: str) -> None:
     row = styles.measured(OWN[name])
     assert (row.read, row.lines) == ("as is", "")
@@ -77,18 +82,18 @@ class Ranged(nn.Module):
 
     def __init__(self, mean: float, std: float, centred: bool = False) -> None:
         super().__init__()
-        self.inner = genrobust.load_model("vae").module
+        self.inner = principal().module
         self.mean, self.std, self.centred = mean, std, centred
 
     def encode(self, x: Tensor) -> Any:
         return self.inner.encode(x * self.std + self.mean)
 
     def decode(self, z: Tensor) -> Tensor:
-        image = self.inner.decode(z)
+        image = self.inner.decode(z).clamp(0, 1)  # type: ignore[operator]
         return (image - self.mean) / self.std if self.centred else image
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x).mode())
+        return self.decode(self.encode(x))
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +204,7 @@ class Quantised(Ranged):
         super().__init__(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x).mode().round())
+        return self.decode(self.encode(x).round())
 
 
 @pytest.mark.parametrize(("louder", "status"), [(1.0, "equal"), (3.0, "differs")])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from principal import principal
 from told import warned as said
 from torch import Tensor, nn
 from torch import distributions as D
@@ -612,13 +613,14 @@ def test_an_attack_on_a_module_in_train_mode_is_that_on_the_model() -> None:
 
 
 def test_a_run_on_a_module_in_train_mode_is_that_on_the_model() -> None:
-    network = genrobust.load_model("vae").module
+    network = principal().module
     with_norm = nn.Sequential(nn.BatchNorm2d(1))
     model = genrobust.wrap(
         nn.ModuleList([network, with_norm]),
         encode=lambda x: network.encode(with_norm(x)),
         decode=network.decode,
         input_shape=(1, 32, 32),
+        clamp=True,
     )
     settings: dict[str, Any] = {"attacks": ["noise"], "eps": [0.05], "limit": 3}
     wanted = genrobust.bench(model, **settings)

@@ -43,9 +43,10 @@ def switching() -> Iterator[None]:
 
 @pytest.fixture
 def cheap(small_suite: Suite) -> Suite:
-    """Two shards of one source, and two attacks of a few steps."""
-    attacks = [a for a in small_suite.attacks if a.attack in ("latent", "classifier")][:2]
-    update = {"chunk_size": 1, "eps": (0.1,), "attacks": tuple(attacks)}
+    """Two shards of one source, an attack of a few steps, and no judges."""
+    attack = next(entry for entry in small_suite.attacks if entry.attack == "latent")
+    apart = {"rule": "distance", "attacker_judge": None, "scoring_judges": ()}
+    update = {"chunk_size": 1, "eps": (0.1,), "attacks": (attack,), **apart}
     return small_suite.limited(2).model_copy(update=update)
 
 

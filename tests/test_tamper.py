@@ -37,15 +37,18 @@ from genrobust.evidence.bundle import (
     RECORD,
     SPEC,
     TENSORS,
+    Evidence,
     Manifest,
 )
 from genrobust.evidence.entry import BundledModel, Outcomes, ZooModel
-from genrobust.models import load_model
+from genrobust.models import GenerativeModel, load_model
 from genrobust.models.portable import export_model
 from genrobust.models.zoo import zoo_card
 from genrobust.records.record import Estimate, Record
+from genrobust.runner.prepare import Prepared
 from genrobust.site.build import build
 from genrobust.verify import verify
+from genrobust.verify.replay import prepared_for
 
 Tamper = Callable[[Forger], Path]
 
@@ -439,9 +442,25 @@ def test_the_schema_depth_tells(tamper: Tamper, forger: Forger) -> None:
     assert_matches(AT_SCHEMA[tamper], reason(found))
 
 
+@pytest.fixture(scope="module")
+def once() -> Callable[..., Prepared]:
+    """What replays of the same model, suite and seed are prepared with, for all of them."""
+    known: dict[tuple[object, ...], Prepared] = {}
+
+    def prepared(evidence: Evidence, model: GenerativeModel, *where: Any) -> Prepared:
+        record = evidence.record
+        place = (type(evidence.model), model.fingerprint(), record.suite.sha256, record.seed)
+        if place not in known:
+            known[place] = prepared_for(evidence, model, *where)
+        return known[place]
+
+    return prepared
+
+
 @pytest.fixture
-def _claims_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def _claims_alone(monkeypatch: pytest.MonkeyPatch, once: Callable[..., Prepared]) -> None:
     """Without what a replay looks for in a model whatever its entry says."""
+    monkeypatch.setattr("genrobust.verify.replay.prepared_for", once)
     for name in ("_try_batches", "require_general", "check_pictures"):
         monkeypatch.setattr(verify, name, lambda *_: "")
     monkeypatch.setattr(verify._Work, "_measure_code", lambda *_: "")

@@ -264,8 +264,9 @@ def test_a_model_with_a_lock_of_its_own_is_waited_for(cheap: Suite) -> None:
 
 
 @pytest.mark.slow
-def test_a_library_has_the_generators_for_itself(cheap: Suite) -> None:
-    suite = cheap.with_attacks(["foolbox:LinfRepeatedAdditiveUniformNoiseAttack"])
+def test_a_library_has_the_generators_for_itself(small_suite: Suite) -> None:
+    two = small_suite.limited(2).model_copy(update={"chunk_size": 1, "eps": (0.1,)})
+    suite = two.with_attacks(["foolbox:LinfRepeatedAdditiveUniformNoiseAttack"])
     with pytest.warns(GenrobustWarning, match="random generators .* one shard at a time"):
         genrobust.bench(Draws(), suite, workers=2)
 

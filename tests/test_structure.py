@@ -101,7 +101,7 @@ def _reached(module: str) -> frozenset[str]:
 def _run_by(module: str) -> frozenset[str]:
     """The modules of ours that run because this one does: its packages, and what it imports."""
     found = {module.rpartition(".")[0]} - {""}
-    left: list[ast.AST] = [ast.parse(_source(module))]
+    left: list[ast.AST] = [ast.parse(_place(module).read_text())]
     while left:
         node = left.pop()
         if isinstance(node, ast.Import):

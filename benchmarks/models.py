@@ -6,7 +6,8 @@ Writes ``benchmarks/models.json`` and ``docs/models.md``. Each model has random 
 itself what it gives (its *truth*): the picture of its deployed path, and its log-variance. A model
 is *misread* if either differs from what genrobust reads, and *silently* so without a warning; a
 warning about one that is read right is a *false alarm*. The lines that a model takes are typed and
-compared too. Models of pythae, diffusers, monai and compressai are taken where they are installed.
+compared too. Models of pythae, diffusers, monai and compressai, and quantisers of
+vector-quantize-pytorch (lucidrains), are taken where they are installed.
 """
 
 from __future__ import annotations

@@ -51,11 +51,19 @@ def test_an_honest_style_is_read_right_without_a_word(name: str) -> None:
     assert "may be misread" not in row.said
 
 
+#: How the cases of a library are called where not by its name.
+NAMES = {"vector_quantize_pytorch": "lucidrains"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("library", ["pythae", "monai", "diffusers", "compressai"])
+@pytest.mark.parametrize(
+    "library", ["pythae", "monai", "diffusers", "compressai", "vector_quantize_pytorch"]
+)
 def test_models_of_libraries_are_read_right_or_said_not_to_be(library: str) -> None:
     pytest.importorskip(library, exc_type=(ImportError, RuntimeError))
-    cases = [case for case in styles.library_cases() if case.name.startswith(library)]
+    cases = [
+        case for case in styles.library_cases() if case.name.startswith(NAMES.get(library, library))
+    ]
     few = [case for case in cases if case.mend] + [case for case in cases if not case.mend][:4]
     rows = [styles.measured(case) for case in few]
     assert {row.name for row in rows if row.read in ("MISREAD", "false alarm")} == set()

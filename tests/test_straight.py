@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from styles.libraries import LUCIDRAINS, lucidrains
 from torch import Tensor, nn
 
 import genrobust
@@ -134,6 +135,24 @@ def test_what_lies_between_the_halves_is_named_with_a_line_that_works() -> None:
     assert model.straight == ("layers.2.grid",)
 
 
+class Numbered(Halves):
+    """Its halves go by the numbers of entries."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        flat, encoder, levels, _ = self.layers
+        return levels.grid(levels.into(encoder(flat(x))))["tokens"]
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        return super().decode(self.layers[2].out(tokens / 8))
+
+
+def test_what_goes_by_numbers_of_entries_is_read_by_its_forward() -> None:
+    with pytest.raises(GenrobustError, match=r"encode=torch.nn.Identity\(\) to read it by its fo"):
+        genrobust.wrap(Numbered())
+    model = genrobust.wrap(Numbered(), encode=nn.Identity())
+    assert model.straight == ("layers.2.grid",)
+
+
 class Ungraded(Halves):
     """Nothing of it is computed with a gradient."""
 
@@ -155,53 +174,11 @@ def test_a_path_that_no_part_cuts_is_refused(style: type[Layers]) -> None:
         genrobust.wrap(style())
 
 
-class Vectors(nn.Module):
-    """A model with a quantiser of lucidrains' library."""
-
-    input_shape = (1, 16, 16)
-
-    def __init__(self, width: int, quantiser: nn.Module) -> None:
-        super().__init__()
-        self.encoder = nn.Conv2d(1, width, 4, 4)
-        self.vq = quantiser
-        self.decoder = nn.Sequential(nn.ConvTranspose2d(width, 1, 4, 4), nn.Sigmoid())
-        for i, weight in enumerate(self.parameters()):
-            weight.data = 0.5 * torch.randn(weight.shape, generator=generator("vectors", i))
-
-    def encode(self, x: Tensor) -> Tensor:
-        code: Tensor = self.vq(self.encoder(x))[0]
-        return code
-
-    def decode(self, z: Tensor) -> Tensor:
-        image: Tensor = self.decoder(z)
-        return image
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
-
-
-QUANTISERS: dict[str, tuple[int, str, dict[str, Any]]] = {
-    "plain": (8, "VectorQuantize", {"dim": 8, "codebook_size": 16}),
-    "projected": (8, "VectorQuantize", {"dim": 8, "codebook_dim": 4, "codebook_size": 16}),
-    "heads": (8, "VectorQuantize", {"dim": 8, "heads": 2, "codebook_size": 16}),
-    "residual": (
-        8,
-        "GroupedResidualVQ",
-        {"dim": 8, "groups": 2, "num_quantizers": 2, "codebook_size": 16},
-    ),
-    "levels": (4, "FSQ", {"levels": [8, 5, 5, 5]}),
-    "signs": (4, "LFQ", {"dim": 4, "codebook_size": 16}),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUANTISERS)
+@pytest.mark.parametrize("name", LUCIDRAINS)
 def test_quantisers_of_a_library_are_passed(name: str) -> None:
-    library = pytest.importorskip("vector_quantize_pytorch")
-    width, kind, settings = QUANTISERS[name]
-    if kind not in ("FSQ", "LFQ"):
-        settings = {**settings, "accept_image_fmap": True}
-    module = Vectors(width, getattr(library, kind)(**settings)).eval()
+    pytest.importorskip("vector_quantize_pytorch")
+    module = lucidrains(name).eval()
     model = genrobust.wrap(module)
     x = probe_images(model.input_shape).requires_grad_()
     (gradient,) = torch.autograd.grad(model.surrogate(x, "softmax").square().sum(), x)

@@ -242,11 +242,12 @@ def untargeted(model: GenerativeModel) -> Record:
 
 @pytest.mark.slow
 def test_a_hidden_quantiser_makes_no_model_look_more_robust() -> None:
-    """Beside its straight-through twin, read as it is and by its own gradient alone."""
+    """Beside its straight-through twin, and read as what only passes a gradient straight."""
     hidden_one, straight = (
         Pairs(straight, genrobust.load_model("vae").module) for straight in (False, True)
     )
-    alone = genrobust.wrap(straight, encode=lambda x: straight.encode(x)[0])
+    alone = genrobust.wrap(hidden_one, encode=lambda x: hidden_one.encode(x)[0])
+    assert alone.straight == ("quantizer",)
     found = (genrobust.wrap(hidden_one), genrobust.wrap(straight), alone)
     hidden, twin, own = map(untargeted, found)
     assert hidden.scores.clean_accuracy.value > 0.8

@@ -60,7 +60,7 @@ def library_cases() -> Iterator[Case]:
     """Models of other people's libraries, small, where they are installed."""
     with suppress(Exception):
         torchvision_datasets()  # makes torchvision importable, which some of them import
-    for cases in (_pythae, _monai, _diffusers, _compressai):
+    for cases in (_pythae, _monai, _diffusers, _compressai, _lucidrains):
         with suppress(ImportError):
             yield from cases()
 
@@ -173,3 +173,64 @@ def _compressai() -> Iterator[Case]:
         build = partial(getattr(models, name), 8, 12)
         given = {"input_shape": (3, 64, 64), "clamp": True}
         yield Case(f"compressai {name}", build, lambda m, x: m(x)["x_hat"], wrap=given, mend=mend)
+
+
+class Quantised(nn.Module):
+    """A VAE with a quantiser of lucidrains' library: in encode, or between the halves."""
+
+    input_shape = SHAPE
+
+    def __init__(self, width: int, quantiser: nn.Module, between: bool = False) -> None:
+        super().__init__()
+        self.between = between
+        self.encoder = nn.Conv2d(1, width, 4, 4)
+        self.vq = quantiser
+        self.decoder = nn.Sequential(nn.ConvTranspose2d(width, 1, 4, 4), nn.Sigmoid())
+
+    def encode(self, x: Tensor) -> Tensor:
+        features: Tensor = self.encoder(x)
+        return features if self.between else self.vq(features)[0]
+
+    def decode(self, z: Tensor) -> Tensor:
+        image: Tensor = self.decoder(z)
+        return image
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.encode(x)
+        return self.decode(self.vq(z)[0] if self.between else z)
+
+
+#: Of each quantiser the channels that it takes, its class and its settings.
+LUCIDRAINS: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "plain": (8, "VectorQuantize", {"dim": 8}),
+    "cosine": (8, "VectorQuantize", {"dim": 8, "use_cosine_sim": True}),
+    "projected": (8, "VectorQuantize", {"dim": 8, "codebook_dim": 4}),
+    "heads": (8, "VectorQuantize", {"dim": 8, "heads": 2}),
+    "grouped": (8, "GroupedResidualVQ", {"dim": 8, "groups": 2, "num_quantizers": 2}),
+    "levels": (4, "FSQ", {"levels": [8, 5, 5, 5]}),
+    "signs": (4, "LFQ", {"dim": 4}),
+}
+
+
+def lucidrains(name: str, between: bool = False) -> Quantised:
+    """A model with one of the quantisers of the library ``vector-quantize-pytorch``."""
+    import vector_quantize_pytorch as library
+
+    width, kind, settings = LUCIDRAINS[name]
+    if kind != "FSQ":
+        settings = {**settings, "codebook_size": 16}
+    if kind in ("VectorQuantize", "GroupedResidualVQ"):
+        settings = {**settings, "accept_image_fmap": True}
+    return Quantised(width, getattr(library, kind)(**settings), between)
+
+
+def _lucidrains() -> Iterator[Case]:
+    import vector_quantize_pytorch
+
+    assert vector_quantize_pytorch  # its absence is told here, and not where a case is built
+    mend = "decode=lambda z: module.decode(module.vq(z)[0])"
+    for name in LUCIDRAINS:
+        yield Case(f"lucidrains {name}", partial(lucidrains, name), lambda m, x: m(x))
+        if name in ("projected", "levels"):
+            build = partial(lucidrains, name, True)
+            yield Case(f"lucidrains {name} between", build, lambda m, x: m(x), mend=mend)

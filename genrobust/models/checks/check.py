@@ -38,6 +38,8 @@ RANGE_TOLERANCE = 1e-3
 #: What a record says of a model that is a forward alone.
 NO_LATENTS = "none, as only its forward is known: attacks on the output and on judges count alone"
 
+_ALONE = "pass encode=torch.nn.Identity() to read it by its forward alone"
+
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -179,7 +181,7 @@ def _told_by_lines(model: GenerativeModel, x: Tensor, problem: GenrobustError) -
         return f"{found}; {line}"
     if isinstance(problem, SeveralCodesError) and (line := line_that_reads(model, x)):
         return ", or ".join([f"{found}; {line}", *known])
-    return None
+    return f"{problem}, or {_ALONE}" if reads_alone(model, x) else None
 
 
 def _run(
@@ -205,8 +207,7 @@ def _run(
         if line is not None:
             reason = line
         elif what != "deploy" and reads_alone(model, x):
-            alone = "pass encode=torch.nn.Identity() to read it by its forward alone"
-            reason = f"{reason}, or {alone}" if reason else alone
+            reason = f"{reason}, or {_ALONE}" if reason else _ALONE
         else:
             reason = reason or _misfit(model, what)
         if reason is None:

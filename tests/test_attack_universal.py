@@ -62,8 +62,8 @@ def test_all_samples_share_one_change(key: str) -> None:
     unmoved = replace(make_attack(name, settings), passes=0)  # type: ignore[call-arg]
     start = unmoved(model, Batch(x, tuple(range(len(x)))), ThreatModel("linf", 0.1))
     assert found.loss.mean() < start.loss.mean()
-    assert found.forwards.tolist() == [6] * COUNT
-    assert found.backwards.tolist() == [5] * COUNT
+    assert found.forwards.tolist() == [settings["passes"] + 1] * COUNT
+    assert found.backwards.tolist() == [settings["passes"]] * COUNT
     # At the box's edge each image gets what of the change fits.
     x[0] = 1.0
     change = genrobust.attack(name, model, x, eps=0.1, **settings).x_adv - x

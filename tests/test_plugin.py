@@ -133,19 +133,25 @@ def test_a_plugins_names_are_listed_beside_our_own(command: Command) -> None:
         assert names <= set(output.split())
 
 
-def test_a_plugins_model_part_attack_data_and_judge_make_a_bench_that_verifies(
+def test_a_plugins_model_attack_data_and_judge_make_a_bench_that_verifies(
     command: Command, tmp_path: Path
 ) -> None:
-    words = ("--model", "demo-signs", "--data", "demo-spots", "--judge", "demo-means")
-    attacks = ("--attack", "demo-blend", "--attack", "code-switch", "--eps", 0.2)
-    path, record = benched(command, tmp_path, *words, "--sources", 2, *attacks, "--evidence")
-    assert record["model"]["latents"] == "36 demo-sign"
-    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 2)
+    words = ("--model", "demo", "--data", "demo-spots", "--sources", 4, "--judge", "demo-means")
+    attacks = ("--attack", "demo-blend", "--attack", "output", "--eps", 0.1)
+    path, record = benched(command, tmp_path, *words, *attacks, "--evidence")
+    assert (record["suite"]["dataset"], record["scores"]["sources"]) == ("demo-spots", 4)
     assert {judge["name"] for judge in record["judges"]} == {"demo-spots/demo-means"}
     assert record["scores"]["clean_accuracy"]["value"] == 1
-    labels = [attack["label"] for attack in record["attacks"]]
-    assert "demo-blend targeted" in labels
-    assert any(label.startswith("code-switch") for label in labels)
+    assert "demo-blend targeted" in [attack["label"] for attack in record["attacks"]]
+    verified(command, path.parent)
+
+
+def test_a_bench_of_a_part_from_a_plugin_has_evidence_that_verifies(
+    command: Command, tmp_path: Path
+) -> None:
+    words = ("--model", "demo-signs", "--limit", 2, "--attack", "code-switch", "--eps", 0.2)
+    path, record = benched(command, tmp_path, *words, "--evidence")
+    assert record["model"]["latents"] == "36 demo-sign"
     flips = [at.get("token_flips") for at in record["scores"]["per_eps"]]  # None: nothing fell
     assert all(rate is None or rate > 0 for rate in flips)
     verified(command, path.with_name("evidence.zip"))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from styles.libraries import LUCIDRAINS, lucidrains
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 import genrobust
+from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.inputs import probe_images
 from genrobust.seeding import generator
@@ -110,6 +114,16 @@ def test_the_innermost_part_is_passed_and_the_record_says_so() -> None:
     assert genrobust.wrap(Halves()).fingerprint() == model.fingerprint()
     x = probe_images(model.input_shape).requires_grad_()
     assert not module(x).requires_grad
+
+
+def test_a_check_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from test_straight import Halves\n\ndef build():\n    return Halves()\n")
+    pictures = tmp_path / "pictures.npy"
+    np.save(pictures, np.random.rand(8, 4, 4).astype("float32"))
+    found = CliRunner().invoke(app, ["check", f"{file}:build", "--data", str(pictures)])
+    assert found.exit_code == 0, found.output
+    assert "passed straight through layers.2.grid" in found.output
 
 
 def test_an_attack_follows_it() -> None:

@@ -65,7 +65,9 @@ def _lines_of(loaded: GenerativeModel, found: ModelCheck, compared: Fidelity) ->
     if loaded.draws > 1:
         yield f"draws         {loaded.draws} for each score"
     if loaded.differentiable:
-        yield f"gradient      mean norm {found.gradient:.3g} of the squared reconstruction"
+        passed = found.model.straight
+        through = f", passed straight through {', '.join(passed)}" if passed else ""
+        yield f"gradient      mean norm {found.gradient:.3g} of the squared reconstruction{through}"
     else:
         yield "gradient      none, as declared; the scores will be flagged"
     yield "ready: the checks passed"

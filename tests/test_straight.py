@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from styles.libraries import LUCIDRAINS, lucidrains
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.inputs import probe_images
 from genrobust.seeding import generator
+from genrobust.suites import load_suite
 
 
 class Levels(nn.Module):
@@ -105,15 +107,38 @@ def test_the_gradient_is_that_of_the_network_without_its_rounding(
     assert torch.allclose(found.flatten(1), wanted, atol=1e-6)
 
 
-def test_the_innermost_part_is_passed_and_the_record_says_so() -> None:
+def test_the_innermost_part_is_passed_and_the_module_left_as_it_was() -> None:
     module = Halves()
     model = genrobust.wrap(module)
     assert model.straight == ("layers.2.grid",)
-    assert model.spec["straight"] == ["layers.2.grid"]
     assert not any(part._forward_hooks for part in module.modules())
-    assert genrobust.wrap(Halves()).fingerprint() == model.fingerprint()
     x = probe_images(model.input_shape).requires_grad_()
     assert not module(x).requires_grad
+
+
+class Digits(Halves):
+    """Takes digits, of which it sees the means of areas."""
+
+    input_shape = (1, 32, 32)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return super().encode(F.avg_pool2d(x, 8))
+
+    def decode(self, z: Tensor) -> Tensor:
+        return F.interpolate(self.layers[-1](z).view(-1, 1, 4, 4), scale_factor=8.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_record_says_so_however_the_model_is_given(tmp_path: Path) -> None:
+    suite = load_suite("digits").limited(2).with_attacks(["noise"])
+    module = Digits()
+    for number, model in enumerate((module, genrobust.wrap(module))):
+        record = genrobust.bench(model, suite=suite, out=tmp_path / str(number))
+        assert record.model.spec["straight"] == ["layers.2.grid"]
+        assert record.model.fingerprint == genrobust.wrap(Digits()).fingerprint()
 
 
 def test_a_check_says_so(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def prepare(
             name=options.name or ready.name,
             reference=reference or "a live object",
             fingerprint=who.fingerprint,
-            spec=ready.spec,
+            spec=ready.spec | ({"straight": [*ready.straight]} if ready.straight else {}),
             input_shape=ready.input_shape,
             latents=checked.latents,
             code_size=checked.code_size,

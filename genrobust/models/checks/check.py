@@ -345,7 +345,7 @@ def _straightened(model: GenerativeModel, x: Tensor) -> GenerativeModel:
         if model.straight or model.surrogate(x, "softmax").requires_grad:
             return model
         parts = cut_in(model.module, lambda: model.surrogate(x, "softmax"))
-        straight = replace(model, straight=tuple(parts), spec={**model.spec, "straight": parts})
+        straight = replace(model, straight=tuple(parts))
         if parts and straight.surrogate(x, "softmax").requires_grad:
             return straight
     return model

@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Literal, TypeVar
 
 import torch
@@ -122,23 +122,25 @@ def is_as_forward(model: GenerativeModel, x: Tensor) -> bool:
     return compared.status == "equal" and not any(finding.differs for finding in findings)
 
 
-@torch.no_grad()
 def unlike_forward(model: GenerativeModel, x: Tensor) -> Callable[[Tensor], bool]:
     """Tells at once of reconstructions of the images that :func:`is_as_forward` would say no.
 
     It runs ``forward`` once for all that are to be told: none of the images is as one of those.
     """
-    ways = [OwnForward(replace(model, clamp=False), way=way) for way in ways_of(model.module)]
-    with seeded(model.device, "fidelity"):
-        shown = [(2 * own.allowed(v), image) for own in ways for v, image in own.in_any_units(x)]
+
+    @cache
+    def shown() -> list[tuple[float, Tensor]]:
+        ways = [OwnForward(replace(model, clamp=False), way=way) for way in ways_of(model.module)]
+        with torch.no_grad(), seeded(model.device, "fidelity"):
+            return [(2 * own.allowed(v), image) for own in ways for v, image in own.in_any_units(x)]
 
     def is_unlike(images: Tensor) -> bool:
         # Forward may choose another of two entries that are as near: of some images, not of all.
-        each = (
-            any(apart(theirs, ours) <= allowed for theirs, ours in zip(image, images, strict=False))
-            for allowed, image in shown
+        return bool(shown()) and not any(
+            apart(theirs, ours) <= allowed
+            for allowed, image in shown()
+            for theirs, ours in zip(image, images, strict=False)
         )
-        return bool(shown) and not any(each)
 
     return is_unlike
 

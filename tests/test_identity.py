@@ -347,14 +347,15 @@ def test_other_runs_of_a_model_leave_what_it_gave(
 
 @pytest.mark.slow
 def test_a_curve_never_takes_the_results_of_the_model_before_the_edit(
-    place: Place, noise: Suite, tmp_path: Path
+    place: Place, tmp_path: Path
 ) -> None:
-    genrobust.minimum_norm(place(EDITS["code"], "1.0"), noise, limit=1, out=tmp_path / "out")
+    suite = load_suite("digits").with_attacks(["noise"]).limited(1)
+    genrobust.minimum_norm(place(EDITS["code"], "1.0"), suite, out=tmp_path / "out")
     done = shards(tmp_path / "out")
-    genrobust.minimum_norm(place(EDITS["code"], "1.0"), noise, limit=1, out=tmp_path / "out")
+    genrobust.minimum_norm(place(EDITS["code"], "1.0"), suite, out=tmp_path / "out")
     assert shards(tmp_path / "out") == done
     with pytest.warns(GenrobustWarning, match="another model"):
-        genrobust.minimum_norm(place(EDITS["code"], "0.1"), noise, limit=1, out=tmp_path / "out")
+        genrobust.minimum_norm(place(EDITS["code"], "0.1"), suite, out=tmp_path / "out")
     assert shards(tmp_path / "out") != done
 
 

@@ -410,6 +410,15 @@ class Flat(Colour):
 
 def flat():
     return Flat()
+
+class Patches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.to_tokens, self.encoder = nn.Linear(192, 64), nn.LayerNorm(64)
+        self.decoder = nn.Linear(64, 192)
+
+def patches():
+    return Patches()
 """
 
 
@@ -427,6 +436,14 @@ def test_a_model_for_other_images_is_told_so(function: str, words: str, tmp_path
     assert done.exit_code == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_layer_that_does_not_run_is_not_blamed(tmp_path: Path) -> None:
+    (tmp_path / "colour.py").write_text(COLOUR)
+    done = CliRunner().invoke(app, ["check", f"{tmp_path / 'colour.py'}:patches"])
+    assert done.exit_code == 2
+    assert "normalized_shape=[64]" in done.stderr
+    assert "to_tokens" not in done.stderr
 
 
 class Wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -209,7 +209,7 @@ def _run(
         elif what != "deploy" and reads_alone(model, x):
             reason = f"{reason}, or {_ALONE}" if reason else _ALONE
         else:
-            reason = reason or _misfit(model, what)
+            reason = reason or _misfit(model, what, x)
         if reason is None:
             raise
         raise GenrobustError(
@@ -258,7 +258,7 @@ def _is_given_too_much(cause: BaseException) -> bool:
     return isinstance(cause, TypeError) and "were given" in str(cause)
 
 
-def _misfit(model: GenerativeModel, what: str) -> str | None:
+def _misfit(model: GenerativeModel, what: str, x: Tensor) -> str | None:
     """Why a model cannot take images of its shape, as far as its layers say."""
     weights = [p for p in model.module.parameters() if p.is_floating_point()]
     precisions = sorted({str(p.dtype).removeprefix("torch.") for p in weights})
@@ -272,22 +272,37 @@ def _misfit(model: GenerativeModel, what: str) -> str | None:
     if what == "decode":
         return None
     channels, height, width = model.input_shape
-    for name, layer in model.module.named_modules():
-        if isinstance(layer, _CONVOLUTIONS) and layer.in_channels != channels:
-            return (
-                f"its layer '{name}' takes {layer.in_channels} channels and these images have "
-                f"{channels}; choose a data set of such images, or pass input_shape="
-                f"({layer.in_channels}, {height}, {width}) or an encode= that converts"
-            )
-        if isinstance(layer, nn.Linear) and layer.in_features != channels * height * width:
-            return (
-                f"its layer '{name}' takes {layer.in_features} numbers and an image of shape "
-                f"{model.input_shape} has {channels * height * width}; choose a data set of the "
-                "images it was trained on, or check input_shape and encode="
-            )
-        if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
-            return None  # what comes later says nothing about images
+    # What comes after the first says nothing about images; what is not run, neither.
+    name, layer = _first_layer(model, x)
+    if isinstance(layer, _CONVOLUTIONS) and layer.in_channels != channels:
+        return (
+            f"its layer '{name}' takes {layer.in_channels} channels and these images have "
+            f"{channels}; choose a data set of such images, or pass input_shape="
+            f"({layer.in_channels}, {height}, {width}) or an encode= that converts"
+        )
+    if isinstance(layer, nn.Linear) and layer.in_features != channels * height * width:
+        return (
+            f"its layer '{name}' takes {layer.in_features} numbers and an image of shape "
+            f"{model.input_shape} has {channels * height * width}; choose a data set of the "
+            "images it was trained on, or check input_shape and encode="
+        )
     return None
+
+
+def _first_layer(model: GenerativeModel, x: Tensor) -> tuple[str, nn.Module | None]:
+    """The first layer with weights that encode runs, though it may fail."""
+    run: list[tuple[str, nn.Module]] = []
+    with ExitStack() as stack:
+        for name, layer in model.module.named_modules():
+            if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+
+                def seen(layer: nn.Module, _: object, name: str = name) -> None:
+                    run.append((name, layer))
+
+                stack.callback(layer.register_forward_pre_hook(seen).remove)
+        with suppress(Exception), torch.no_grad():  # other people's code
+            model.encode(x)
+    return run[0] if run else ("", None)
 
 
 def _check_posterior(posterior: Posterior, count: int) -> None:

@@ -19,6 +19,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
 from runpy import run_path
+from typing import Literal
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -364,9 +365,9 @@ async ([known, scheme]) => {
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "name"), [("light", "default"), ("dark", "slate")])
 def test_a_page_is_as_dark_as_the_system(
-    scheme: str, name: str, served: str, browser: Browser
+    scheme: Literal["light", "dark"], name: str, served: str, browser: Browser
 ) -> None:
-    page = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+    page = browser.new_page(color_scheme=scheme)
     page.goto(f"{served}/index.html")
     assert page.evaluate("document.body.dataset.mdColorScheme") == name
     page.close()

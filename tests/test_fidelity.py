@@ -90,14 +90,14 @@ class Ranged(nn.Module):
 
     def __init__(self, mean: float, std: float, centred: bool = False) -> None:
         super().__init__()
-        self.inner = principal().module
+        self.inner: Any = principal().module
         self.mean, self.std, self.centred = mean, std, centred
 
     def encode(self, x: Tensor) -> Any:
         return self.inner.encode(x * self.std + self.mean)
 
     def decode(self, z: Tensor) -> Tensor:
-        image = self.inner.decode(z).clamp(0, 1)  # type: ignore[operator]
+        image: Tensor = self.inner.decode(z).clamp(0, 1)
         return (image - self.mean) / self.std if self.centred else image
 
     def forward(self, x: Tensor) -> Tensor:

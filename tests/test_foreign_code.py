@@ -232,20 +232,20 @@ class Late(nn.Module):
 
     def __init__(self, method: str, act: Callable[[Tensor], Any]) -> None:
         super().__init__()
-        self.net = copy.deepcopy(principal().module)
+        self.net: Any = copy.deepcopy(principal().module)
         self.method, self.act, self.armed = method, act, False
 
     def encode(self, x: Tensor) -> Any:
         if self.armed and self.method == "encode":
             return self.act(x)
-        return self.net.encode(x)  # type: ignore[operator]
+        return self.net.encode(x)
 
     def decode(self, z: Tensor) -> Any:
-        image: Tensor = self.net.decode(z).clamp(0, 1)  # type: ignore[operator]
+        image: Tensor = self.net.decode(z).clamp(0, 1)
         return self.act(image) if self.armed and self.method == "decode" else image
 
     def deploy(self, x: Tensor) -> Any:
-        image: Tensor = self.net.decode(self.net.encode(x)).clamp(0, 1)  # type: ignore[operator]
+        image: Tensor = self.net.decode(self.net.encode(x)).clamp(0, 1)
         return self.act(image) if self.armed and self.method == "deploy" else image
 
 

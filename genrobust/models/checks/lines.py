@@ -258,7 +258,7 @@ def _through(
         made = [start]
         for name in order:
             made = [*chain.from_iterable(_put_through(inner, module, name, *one) for one in made)]
-        yield from ((w, c) for w, c in made if len(c) == len(start[1]) and c.ndim > 1)
+        yield from ((w, c) for w, c in made if len(c) == len(start[1]))
 
 
 def _holds_numbers(part: nn.Module) -> bool:

@@ -70,6 +70,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 SITES = [{MARKER: b"", **dict(OLD)}, {MARKER: b"", **dict(NEW)}]
 
 
+@pytest.mark.slow
 def test_at_every_step_of_a_build_there_is_a_site(tmp_path: Path) -> None:
     """The old one or the new, whole; and the next build leaves nothing else."""
     home = tmp_path / "home"
@@ -91,6 +92,7 @@ def test_at_every_step_of_a_build_there_is_a_site(tmp_path: Path) -> None:
     assert SITES[1] in found
 
 
+@pytest.mark.slow
 def test_where_folders_cannot_be_exchanged_the_next_build_puts_the_old_site_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_what_is_not_verified_as_it_is_is_found(entries: Path) -> None:
             path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_an_entry_is_verified_and_its_verification_kept(entries: Path, tmp_path: Path) -> None:
     (entries / PLACE).unlink()
     out, words = tmp_path / "out", ["verify", "--depth", "schema", "--entries", str(entries)]

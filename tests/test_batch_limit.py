@@ -139,6 +139,7 @@ def test_runs_have_an_option_for_it(tmp_path: Path) -> None:
     assert "--batch-size 4" in curve.command
 
 
+@pytest.mark.slow
 def test_a_run_under_another_bound_does_not_take_over_shards(
     small_suite: Suite, tmp_path: Path
 ) -> None:

@@ -119,7 +119,8 @@ def test_stored_reconstructions_are_those_of_the_deployed_path(finished: Path) -
     torch.testing.assert_close(again, tensors["ignore.reconstruction"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
 def test_the_number_of_workers_changes_no_byte(
     finished: Path, small_suite: Suite, tmp_path: Path, workers: int
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_badge_that_cannot_be_read_is_none(entries: Path) -> None:
         assert boards(entries) == {"plain-vae": "not replayed"}
 
 
+@pytest.mark.slow
 def test_a_deeper_build_reads_no_badge(entries: Path, forger: Forger) -> None:
     """An honest one without any is ranked, and a hidden success with the deepest is left out."""
     (entries / BOARD / "plain-vae" / "verification.json").unlink()

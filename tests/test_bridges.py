@@ -249,6 +249,7 @@ def test_what_fails_in_a_library_is_one_sentence(digits: Setting) -> None:
         digits.attack("art:DeepFool", max_iter=-1)
 
 
+@pytest.mark.slow
 def test_autoattack_runs_until_every_sample_falls(digits: Setting) -> None:
     found = digits.attack("art:AutoAttack", eps=0.5)
     assert found.success is not None
@@ -311,6 +312,7 @@ def test_arts_step_keeps_its_proportion_to_the_radius(digits: Setting) -> None:
 # What a library does to its surroundings
 
 
+@pytest.mark.slow
 def test_neither_library_is_imported_before_it_is_asked_for() -> None:
     script = (
         "import sys, genrobust, genrobust.attacks.bridges\n"
@@ -383,6 +385,7 @@ def test_a_model_without_gradients_needs_an_attack_without(digits: Setting) -> N
 # Through the commands
 
 
+@pytest.mark.slow
 def test_a_bench_runs_them_and_show_prints_them(small_suite: Suite, tmp_path: Path) -> None:
     path = tmp_path / "small.json"
     path.write_text(small_suite.model_dump_json())

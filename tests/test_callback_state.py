@@ -157,6 +157,7 @@ def benched(model: GenerativeModel) -> object:
     return measure(model.module, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::genrobust.errors.GenrobustWarning")
 @pytest.mark.parametrize("measure", [attacked, benched])
 def test_generators_go_on_where_they_were_whatever_an_attack_does_to_them(

@@ -117,6 +117,7 @@ class Gain(nn.Module):
         return nn.functional.interpolate(z, scale_factor=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_file", [False, True])
 def test_a_suite_of_own_pictures_is_drawn_once_so_that_epochs_compare(
     as_file: bool, tmp_path: Path

@@ -198,6 +198,7 @@ def test_check_takes_as_many_images_at_once_as_it_is_told(models: Path) -> None:
     assert "--batch-size, as 1 or more" in output
 
 
+@pytest.mark.slow
 def test_train_then_bench_what_was_trained(suite_file: str, tmp_path: Path) -> None:
     out = tmp_path / "trained"
     words = ("train", "--model", "vae", "--set", "steps=3", "--set", "network.gaussian=6")
@@ -361,6 +362,7 @@ def test_import_and_help_are_quick_because_they_import_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_checks_and_runs_do_not_wait_for_what_few_of_them_need() -> None:
     script = (
         "import sys, genrobust, genrobust.benchmarking; "

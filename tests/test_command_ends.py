@@ -211,6 +211,7 @@ def shell(line: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
     ("line", "code"),
@@ -230,6 +231,7 @@ def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
     "words",
@@ -239,7 +241,7 @@ def test_odd_streams_change_no_exit_code(line: str, code: int, tmp_path: Path) -
         "check vae",
         "reproduce",
         "bench --model vae --limit 2 --attack noise --eps 0.1 --dry-run",
-        pytest.param("curve --model vae --limit 2 --dry-run", marks=pytest.mark.slow),
+        "curve --model vae --limit 2 --dry-run",
         "study study.toml --dry-run",
     ],
 )
@@ -271,15 +273,10 @@ def test_tables_are_printed_whatever_width_is_said(
     assert capsys.readouterr().out == "a verdict\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("streams", "code"),
-    [
-        (">/dev/full", 2),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in ((">/dev/full 2>&-", 2), ("2>/dev/full | true", 0))
-        ),
-    ],
+    [(">/dev/full", 2), (">/dev/full 2>&-", 2), ("2>/dev/full | true", 0)],
 )
 def test_results_are_written_whatever_becomes_of_the_words(
     streams: str, code: int, small_suite: Suite, tmp_path: Path

@@ -20,6 +20,7 @@ from genrobust.suites import load_suite
 pytestmark = pytest.mark.usefixtures("brief")
 
 
+@pytest.mark.slow
 def test_a_run_that_lacks_shards_names_a_command_that_does_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +83,7 @@ class Other(Judge):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "given"),
     [

@@ -30,6 +30,7 @@ def old(forger: Forger, kl: float = 0.0) -> Path:
     return forger.written()
 
 
+@pytest.mark.slow
 def test_an_entry_that_lacks_columns_is_what_it_would_have_been(
     forger: Forger, tiny_entry: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_an_entry_that_lacks_columns_is_what_it_would_have_been(
     assert (folder / RECORD).read_bytes() == found.record_bytes
 
 
+@pytest.mark.slow
 def test_a_score_that_does_not_come_out_is_refused(forger: Forger) -> None:
     folder = old(forger, kl=1.0)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

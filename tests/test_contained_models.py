@@ -74,6 +74,7 @@ def test_a_module_in_another_precision_sees_its_own_and_gives_float32(
     assert (gradient - wanted).norm() < 10 * LOW[precision] * wanted.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", LOW)
 def test_a_model_in_another_precision_is_benchmarked(
     precision: torch.dtype, small_suite: Suite
@@ -331,6 +332,7 @@ def test_a_run_that_fails_in_the_middle_gives_the_module_back(
     assert state(live) == before
 
 
+@pytest.mark.slow
 def test_a_wrapped_module_that_was_trained_since_is_measured_in_eval_mode(quick: Suite) -> None:
     live = Live()
     model = genrobust.wrap(live)

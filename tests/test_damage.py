@@ -253,6 +253,7 @@ def test_untrained_weights_are_flagged_and_trained_ones_are_not(name: str) -> No
         assert ("does not reconstruct" in [flag.name for flag in raised]) != trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", [genrobust.bench, genrobust.minimum_norm])
 def test_untrained_weights_are_flagged_by_labels_too(
     small_suite: Suite,
@@ -266,18 +267,14 @@ def test_untrained_weights_are_flagged_by_labels_too(
         assert "does not reconstruct" not in names(measure("vae", suite))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mask", "flag"),
     [
         (None, None),
         (hidden.lower_half, "gradients are wrong in part"),
-        *(
-            pytest.param(mask, flag, marks=pytest.mark.slow)
-            for mask, flag in (
-                (hidden.latents_detached, "latents without a true gradient"),
-                (hidden.largest_kept, "pixels without a true gradient"),
-            )
-        ),
+        (hidden.latents_detached, "latents without a true gradient"),
+        (hidden.largest_kept, "pixels without a true gradient"),
     ],
 )
 def test_a_gradient_that_misleads_is_told_without_a_judge(mask: Any, flag: str | None) -> None:
@@ -445,6 +442,7 @@ def test_the_report_and_the_terminal_tell_it(trained: tuple[Run, Path]) -> None:
     ) in told
 
 
+@pytest.mark.slow
 def test_evidence_of_it_is_verified_and_edits_are_refused(trained: tuple[Run, Path]) -> None:
     from genrobust.evidence.bundle import EVIDENCE, read_evidence, write_evidence
     from genrobust.evidence.checks import RejectionError

@@ -246,6 +246,7 @@ def test_torchvisions_datasets_come_through_the_one_door() -> None:
     assert torchvision_datasets() is torchvision_datasets()
 
 
+@pytest.mark.slow
 def test_the_door_opens_after_a_failed_import_too() -> None:
     # What a notebook does that has tried `import torchvision` first, which may have failed.
     program = (

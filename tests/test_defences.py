@@ -459,6 +459,7 @@ def vote(model: genrobust.GenerativeModel, x: Tensor, judge: Judge) -> Tensor:
         return torch.stack([judge.labels(model.reconstruct(x)) for _ in range(31)]).mode(0).values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEFENCES)
 def test_standard_takes_each_of_them_and_moves_their_vote(
     name: str, plain: Plain, monkeypatch: pytest.MonkeyPatch

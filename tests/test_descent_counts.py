@@ -71,6 +71,7 @@ def test_an_honest_run_adds_up(honest: Evidence) -> None:
     check_counts(edited(honest, lambda t: None))
 
 
+@pytest.mark.slow
 def test_untargeted_attacks_that_descend_add_up_as_others_do(tmp_path: Path) -> None:
     """What stood at a large radius they do not try at a smaller one."""
     attacks = [

@@ -137,6 +137,7 @@ def test_the_nearer_of_two_points_is_said_of_each_draw() -> None:
 # From the command to the page
 
 
+@pytest.mark.slow
 def test_a_file_runs_from_the_command_to_the_report(write: Writer, tmp_path: Path) -> None:
     done = bench("--suite", str(write()), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
@@ -253,6 +254,7 @@ def test_images_without_labels_have_a_hash_of_their_own_and_say_so() -> None:
     assert labelled.labels_of([0, 3]).tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_unlabelled_data_is_scored_by_distance(waves: str, write: Writer, tmp_path: Path) -> None:
     ids = list(range(6))
     changes = {"dataset": waves, "sample_ids": ids, "target_ids": ids[::-1]}

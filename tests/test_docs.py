@@ -22,6 +22,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(readme: str) -> None:
     script = next(b for b in blocks(readme, "python") if "genrobust.bench(" in b)
     names: dict[str, object] = {}

@@ -205,6 +205,7 @@ def test_a_bench_attacks_from_inside_however_it_is_given(how: str) -> None:
     assert prepared.loaded.scorer.model.edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_it_is_as_robust_as_one_that_does_not(norm: str) -> None:
     images, judge = genrobust.load_images("digits"), genrobust.load_judge("digits", "lenet")

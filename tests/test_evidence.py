@@ -111,6 +111,7 @@ def test_the_same_run_gives_the_same_bytes(tiny_run: Path, tmp_path: Path) -> No
     assert (copy / EVIDENCE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_goes_along_as_data(tmp_path: Path) -> None:
     """It is run as the data that it goes along as, so that its fingerprint is the record's."""
     suite = tiny().limited(2).model_copy(update={"attacks": tiny().attacks[:1], "eps": (0.1,)})
@@ -138,6 +139,7 @@ def test_a_model_that_cannot_be_data_is_named_by_its_fingerprint(tmp_path: Path)
         found.load_model()
 
 
+@pytest.mark.slow
 def test_a_bundled_model_can_be_benched_by_others(tmp_path: Path) -> None:
     suite = tiny().limited(2).model_copy(update={"eps": (0.1,)})
     (tmp_path / "suite.json").write_text(suite.model_dump_json())
@@ -215,6 +217,7 @@ def test_an_archive_with_a_foreign_file_is_refused(evidence: Evidence, tmp_path:
         read_evidence(tmp_path / "e.zip")
 
 
+@pytest.mark.slow
 def test_scores_by_distance_have_evidence_of_signs_that_need_no_judge(
     tmp_path: Path, small_suite: Suite
 ) -> None:

@@ -421,6 +421,7 @@ def test_an_executor_that_takes_other_arguments_is_named(monkeypatch: pytest.Mon
         list(results([Noted(0)], "distant", 1))
 
 
+@pytest.mark.slow
 def test_parts_of_a_run_are_computed_anywhere_and_collected(cheap: Suite, tmp_path: Path) -> None:
     (tmp_path / "suite.json").write_text(cheap.model_dump_json())
     run = ("bench", "--model", "vae", "--suite", tmp_path / "suite.json", "--workers", 1)

@@ -203,6 +203,7 @@ def quick(small_suite: Suite) -> Suite:
     return small_suite.limited(3).model_copy(update=update)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_a_run_of_an_odd_model_is_read_back_everywhere(
     name: str, quick: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,8 @@ from genrobust.judges.networks import ARCHITECTURES
 from genrobust.models.card import Card
 from genrobust.training.judge import accuracy, balanced_accuracy
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 OWN_DATA = REPOSITORY / "benchmarks" / "own_data.json"

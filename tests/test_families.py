@@ -47,6 +47,7 @@ def tiny(family: str) -> Recipe:
     return Recipe.model_validate(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", EACH)
 def test_a_family_trains_stops_goes_on_and_loads(family: str, tmp_path: Path) -> None:
     def stop(step: int, loss: float) -> None:

@@ -78,7 +78,8 @@ def short_of_memory(most: int) -> genrobust.GenerativeModel:
     )
 
 
-@pytest.mark.parametrize("executor", [pytest.param("serial", marks=pytest.mark.slow), "threads"])
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["serial", "threads"])
 def test_where_memory_runs_out_fewer_images_go_through_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
 ) -> None:

@@ -315,6 +315,7 @@ SPLIT = IMAGES.take(range(len(IMAGES)))
 SOURCES = IMAGES.take(SUITE.sample_ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "name"),
     [

@@ -297,6 +297,7 @@ def run(*words: str) -> tuple[int, str]:
     return done.exit_code, " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_one_judge_attacks_and_scores_and_everything_says_so(
     means: str, noise: Suite, tmp_path: Path
 ) -> None:
@@ -382,6 +383,7 @@ def test_a_run_is_the_same_wherever_its_judge_lies(noise: Suite) -> None:
 # Trained ones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_judge_is_trained_on_any_images_and_judges_them(
     architecture: str, colours: str, tmp_path: Path

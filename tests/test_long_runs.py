@@ -41,7 +41,7 @@ from genrobust.runner.status import Planned
 from genrobust.runner.store import Store
 from genrobust.suites import AttackEntry, Suite, load_suite
 
-pytestmark = pytest.mark.usefixtures("brief")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("brief")]
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,6 @@ def test_a_damaged_shard_among_them_is_computed_again(
     assert bench_stub(150, tmp_path) == again  # and it stays so
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other C libraries keep memory otherwise")
 def test_memory_grows_by_little_more_than_the_samples_themselves(tmp_path: Path) -> None:
     """As the system sees it, in a process of its own; a sample is 1 kB, its shard's tensors 27."""

@@ -126,6 +126,7 @@ def test_judge_features_are_what_the_last_layer_gets() -> None:
         metrics.judge_features(odd)
 
 
+@pytest.mark.slow
 def test_inception_takes_its_weights_from_the_file_and_downloads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

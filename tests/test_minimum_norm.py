@@ -429,6 +429,7 @@ def test_intervals_are_those_of_a_bench(record: MinimumNormRecord) -> None:
     assert [record.curve.low[1], record.curve.high[1]] == pytest.approx(list(tails))
 
 
+@pytest.mark.slow
 def test_the_suites_own_attacks_better_what_fmn_missed(
     quick_suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -519,6 +520,7 @@ def test_a_suite_without_judges_is_refused(small_suite: Suite) -> None:
         genrobust.minimum_norm("vae", small_suite.model_copy(update=update))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_its_files(
     tmp_path: Path, quick_suite: Suite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

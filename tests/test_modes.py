@@ -132,6 +132,7 @@ def network_and_run() -> tuple[nn.Module, tuple[str, genrobust.Record]]:
     return network, run(network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_models_and_runs_are_the_same_in_any_mode(mode: str) -> None:
     network, (fingerprint, wanted) = network_and_run()

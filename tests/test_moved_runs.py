@@ -15,7 +15,7 @@ from genrobust.cli.app import app
 from genrobust.records.again import again
 from genrobust.suites import Suite, load_suite
 
-pytestmark = pytest.mark.usefixtures("brief")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("brief")]
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,8 @@ def cheap() -> Suite:
     return suite.model_copy(update=update)
 
 
-@pytest.mark.parametrize(
-    "place", ["moved/cheap-v2/vae", pytest.param("renamed", marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("command", ["bench", pytest.param("curve", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", ["moved/cheap-v2/vae", "renamed"])
+@pytest.mark.parametrize("command", ["bench", "curve"])
 def test_a_run_that_was_moved_is_collected_and_goes_on_where_it_lies(
     command: str, place: str, cheap: Suite, tmp_path: Path
 ) -> None:

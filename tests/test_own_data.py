@@ -401,6 +401,7 @@ def test_radii_of_another_norm_are_those_that_were_asked_for() -> None:
     assert not any("norm" in one for one in same.deviations)
 
 
+@pytest.mark.slow
 def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path) -> None:
     words = ("--attack", "noise", "--workers", "1", "--limit", "2", "--out", "runs")
     own = ("--data", "shapes", "--judge", "mine.py:judge", "--sources", "6")
@@ -618,6 +619,7 @@ def test_pictures_that_fill_little_of_the_range_are_told(
 _CHEAP: dict[str, Any] = {"attacks": ["output"], "eps": [0.1], "workers": 1}
 
 
+@pytest.mark.slow
 def test_a_function_gives_the_data(place: Path) -> None:
     words = ("bench", "--model", "mine.py:VAE", "--data", "mine.py:pictures", "--eps", "0.1")
     _run(*words, "--attack", "output", "--judge", "mine.py:judge", "--workers", "1")
@@ -842,6 +844,7 @@ def test_one_picture_is_told_what_helps(sources: int | None) -> None:
         genrobust.bench(_Model(), data=torch.rand(1, 1, 16, 16), **_CHEAP | {"sources": sources})
 
 
+@pytest.mark.slow
 def test_what_ships_is_benched_on_a_suite_that_is_drawn_from_its_data_set(place: Path) -> None:
     """At the shape that it was trained at, which is not that of the files."""
     record = genrobust.bench("vae", data="digits", **_CHEAP | {"sources": 3})

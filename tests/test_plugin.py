@@ -27,6 +27,8 @@ from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.suites import AttackEntry, Suite, load_suite
 
+pytestmark = pytest.mark.slow
+
 #: What holds in the other process as long as it is there.
 _THERE = ExitStack()
 #: Runs a command where plugins are installed: exit code, output, errors.
@@ -165,7 +167,6 @@ def in_full(process: ProcessPoolExecutor) -> Generator[None, None, None]:
     process.submit(_in_brief).result()
 
 
-@pytest.mark.slow  # each shard pays for a process
 @pytest.mark.usefixtures("in_full")
 def test_a_plugins_executor_runs_a_whole_bench(
     command: Command, cheap: Path, tmp_path: Path
@@ -322,7 +323,6 @@ def test_the_executor(tmp_path):
 """
 
 
-@pytest.mark.slow
 def test_all_python_of_the_guide_runs_and_its_plugins_conform(guide: str, tmp_path: Path) -> None:
     attack, *others = blocks(guide, "python")
     (tmp_path / "my_attack.py").write_text(attack)

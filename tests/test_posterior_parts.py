@@ -208,6 +208,7 @@ def test_latent_attacks_run_on_every_kind_of_part(kind: str) -> None:
     assert (gap(found.x_adv).norm(dim=1) < gap(x).norm(dim=1)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in READERS if kind != "codebook"])  # in layers
 def test_every_kind_of_part_can_be_given_as_data(kind: str) -> None:
     model = positions(kind)

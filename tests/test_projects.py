@@ -321,6 +321,7 @@ def test_a_package_in_a_folder_of_its_own_is_a_library_unless_it_is_edited_there
     assert not is_library(str(tmp_path / "own.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["spawn", "forkserver"])
 def test_processes_that_a_file_starts_know_its_modules(start: str, write: Write) -> None:
     """A data set that is read by workers, on systems where these are not forked."""

@@ -111,6 +111,7 @@ def test_the_hub_gives_what_lies_in_its_cache(tmp_path: Path) -> None:
     assert "'hf://owner/other' cannot be fetched" in missing.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_models_data_or_of_trained_weights_is_that_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

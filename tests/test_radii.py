@@ -137,6 +137,7 @@ def overshoot() -> Iterator[str]:
     del ATTACKS._registered["overshoot"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_images_that_lose_their_class_are_tried_in_smaller_balls(
     overshoot: str, ensemble: bool, monkeypatch: pytest.MonkeyPatch
@@ -153,6 +154,7 @@ def test_images_that_lose_their_class_are_tried_in_smaller_balls(
     assert single.attacks[0].tried[0] == single.scores.eligible
 
 
+@pytest.mark.slow
 def test_the_longer_attack_counts_at_every_radius() -> None:
     """It was made at the largest radius alone, whose being there then mattered to the others."""
     suite = suite_of("classifier", ensemble=True, steps=3)
@@ -182,6 +184,7 @@ def descending(suite: Suite) -> Suite:
     return suite.model_copy(update={"attacks": entries})
 
 
+@pytest.mark.slow
 def test_what_stands_in_a_ball_is_left_alone_in_those_inside_it() -> None:
     suite = suite_of("classifier", ensemble=True, steps=10)
     eps = [0.02, 0.05, 0.1]
@@ -198,6 +201,7 @@ def test_what_stands_in_a_ball_is_left_alone_in_those_inside_it() -> None:
     assert sum(a.forwards for a in down.attacks) < sum(a.forwards for a in up.attacks)
 
 
+@pytest.mark.slow
 def test_what_lost_its_class_in_a_large_ball_is_attacked_in_the_small_one(
     overshoot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,7 +123,8 @@ def test_draws_of_a_model_that_draws_nothing_are_told_and_excuse_nothing(
         genrobust.wrap(vae.module, encode=encode, **given)
 
 
-@pytest.mark.parametrize("place", [noisy, pytest.param(noisy_inside, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [noisy, noisy_inside])
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     place: Callable[..., genrobust.GenerativeModel],
     vae: genrobust.GenerativeModel,

@@ -412,6 +412,7 @@ def codes_elsewhere(files: list[Path]) -> list[str]:
 NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="nothing to compile with")
 
 
+@pytest.mark.slow
 @NEEDS_CC
 def test_an_extension_of_ones_own_counts_by_its_file(tmp_path: Path) -> None:
     files = []
@@ -468,6 +469,7 @@ LARGE: dict[str, Callable[[float], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", LARGE)
 def test_a_number_counts_however_large_and_deep_what_it_lies_in_is(where: str) -> None:
     one, other, again = (reach({"a": LARGE[where](t)}).code for t in (9.5, 0.25, 9.5))

@@ -11,6 +11,8 @@ from playwright.sync_api import Page, expect
 from test_recipes import SEEDS, seed
 from test_site_browser import BOARD, Visit, sort_by
 
+pytestmark = pytest.mark.slow
+
 FAKES = [
     *SEEDS,
     *(seed(n, 0.2 + n / 20, "plain", family="VAE") for n in range(2)),
@@ -56,7 +58,6 @@ def test_a_recipe_is_opened_to_its_seeds_by_keyboard_and_the_address_says_so(
     assert shown(page) == ["better", "[beta 4]", "worse", "[plain]"]
 
 
-@pytest.mark.slow
 def test_seeds_stay_below_their_recipe_in_any_order(visit: Visit) -> None:
     page = visit(BOARD)
     page.get_by_role("button", name="beta 4").click()
@@ -66,7 +67,6 @@ def test_seeds_stay_below_their_recipe_in_any_order(visit: Visit) -> None:
     assert shown(page) == ["[plain]", "worse", "[beta 4]", *seeds, "better"]
 
 
-@pytest.mark.slow
 def test_what_is_searched_or_filtered_opens_or_leaves_out_recipes(
     visit: Visit,
 ) -> None:
@@ -87,7 +87,6 @@ def test_without_a_script_all_seeds_are_shown(visit: Visit) -> None:
     expect(page.locator(".opens:visible")).to_have_count(0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_and_no_page_is_too_wide(

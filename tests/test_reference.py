@@ -117,6 +117,7 @@ def test_every_public_name_is_in_the_reference(repository: Path) -> None:
         assert hasattr(import_module(place), last), name
 
 
+@pytest.mark.slow
 def test_what_the_documentation_names_is_there_once_genrobust_is_imported() -> None:
     """Each in a copy of the process that has imported nothing else yet."""
     script = """

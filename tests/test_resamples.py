@@ -76,6 +76,7 @@ def submitted() -> list[Contender]:
     return [contender(entry) for entry in read_entries(ENTRIES)]
 
 
+@pytest.mark.slow
 def test_a_board_gives_a_record_its_own_intervals(submitted: list[Contender]) -> None:
     for one in submitted:
         assert one.outcomes is not None

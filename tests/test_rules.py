@@ -156,6 +156,7 @@ def test_a_rule_may_have_a_judge_and_no_labels(faded: str) -> None:
         genrobust.minimum_norm("vae", suite)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["targeted", "untargeted"])
 def test_evidence_of_attacks_of_one_kind_is_verified(goal: str, tmp_path: Path) -> None:
     """Of a suite whose attacks all aim at a target, or all at none, none tried the other goal."""

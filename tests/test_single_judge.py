@@ -178,6 +178,7 @@ def test_what_a_live_judge_says_depends_on_sample_seed_and_purpose_alone(live: S
     assert all(not torch.equal(other, first) for other in others)
 
 
+@pytest.mark.slow
 def test_the_floor_without_an_attack_is_the_chance_of_another_draw(live: Scorer) -> None:
     """Sources kept by one draw and judged by another: sum p (1 - p) / sum (1 - p)."""
     images = load_images("digits")
@@ -216,6 +217,7 @@ def test_without_a_radius_a_live_judge_changes_classes_and_a_calm_one_none(
     assert floors[1] == 0
 
 
+@pytest.mark.slow
 def test_live_scores_are_those_of_any_chunk_and_one_worker(
     vae: genrobust.GenerativeModel, noise: Suite
 ) -> None:

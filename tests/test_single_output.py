@@ -110,6 +110,7 @@ def test_a_detector_falls_as_by_an_attack_on_its_error(record: Record) -> None:
     )
 
 
+@pytest.mark.slow
 def test_that_an_error_is_no_picture_is_no_flag(record: Record) -> None:
     assert record.flags == ()
     assert record.scores.damage is None
@@ -126,6 +127,7 @@ def test_false_alarms_and_evasion_are_told_apart(record: Record) -> None:
     assert None not in (pairs.rate[0][1], pairs.rate[1][0])
 
 
+@pytest.mark.slow
 def test_an_error_that_says_the_same_of_all_images_is_flagged() -> None:
     flagged = {flag.name for flag in bench(AlwaysAnomalous(), "single-output").flags}
     assert "classes are lost" in flagged

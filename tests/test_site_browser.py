@@ -31,6 +31,8 @@ from genrobust.site.build import write_files
 from genrobust.site.export import FIRST
 from genrobust.site.pages import render
 
+pytestmark = pytest.mark.slow
+
 BOARD = "digits-v2/index.html"
 EVIL = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>\"'<!--"
 
@@ -199,7 +201,6 @@ def test_differences_are_those_of_the_ranks(visit: Visit, site: Path) -> None:
     expect(row.locator("td").last).to_have_text("told apart")
 
 
-@pytest.mark.slow
 def test_matrices_are_those_of_the_entries_page(visit: Visit) -> None:
     def cells(page: Page, table: str) -> list[str]:
         return page.locator(table).first.locator("td").all_text_contents()
@@ -215,7 +216,6 @@ def test_matrices_are_those_of_the_entries_page(visit: Visit) -> None:
     assert cells(compared, "#compare-pairs .heat") == cells(entry, caption)
 
 
-@pytest.mark.slow
 def test_no_more_than_four_are_compared(visit: Visit) -> None:
     page = visit(BOARD)
     boxes = page.locator("#board .pick input")
@@ -260,7 +260,6 @@ def test_back_and_forward_go_through_what_was_shown(visit: Visit) -> None:
     assert names(page) == filtered
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "fragment",
     [
@@ -361,7 +360,6 @@ def test_everything_can_be_done_by_keyboard(visit: Visit) -> None:
     assert focused(page) == "compare-open"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_axe_finds_nothing(kind: str, scheme: str, visit: Visit) -> None:
@@ -385,7 +383,6 @@ def test_the_table_is_one_for_a_screen_reader(visit: Visit) -> None:
 # ---- Phone, dark, print, without a script ----
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_page_is_wider_than_a_phone(kind: str, visit: Visit) -> None:
     page = visit(KINDS[kind], viewport={"width": 320, "height": 800}, has_touch=True)
@@ -459,7 +456,6 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_first_load_is_small(kind: str, visit: Visit, site: Path) -> None:
     page = visit("index.html")
@@ -471,7 +467,6 @@ def test_a_first_load_is_small(kind: str, visit: Visit, site: Path) -> None:
     assert sum(path.stat().st_size for path in files) < 300_000
 
 
-@pytest.mark.slow
 def test_a_long_board_goes_on_on_a_page_of_all(visit: Visit, tmp_path: Path) -> None:
     count = FIRST + 5
     fakes = [Fake(f"m{i:02}", 0.9 - 0.01 * i, i, pictures=False) for i in range(count)]
@@ -490,7 +485,6 @@ def test_a_long_board_goes_on_on_a_page_of_all(visit: Visit, tmp_path: Path) -> 
     expect(page.locator("#compare-differences tbody td").first).to_have_text("not on this page")
 
 
-@pytest.mark.slow
 def test_it_works_from_a_server_too(visit: Visit, site: Path) -> None:
     with served(site) as root:
         page = visit(KINDS["compare"], root=root)
@@ -499,7 +493,6 @@ def test_it_works_from_a_server_too(visit: Visit, site: Path) -> None:
         assert pictures.evaluate_all("all => all.every((one) => one.naturalWidth > 0)")
 
 
-@pytest.mark.slow
 def test_what_submitters_wrote_runs_nowhere(
     visit: Visit, site: Path, tmp_path: Path, browser: Browser
 ) -> None:

@@ -93,6 +93,7 @@ def test_nothing_to_show_is_a_mistake(tmp_path: Path) -> None:
         boards_with_runs(None, tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_serve_answers_on_this_machine_until_it_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

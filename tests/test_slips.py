@@ -183,6 +183,7 @@ def test_values_without_their_option() -> None:
     assert "an option stands before each of its values" in found.output
 
 
+@pytest.mark.slow
 def test_a_radius_in_bytes_is_noticed(tmp_path: Path) -> None:
     """Of an option or of a suite's file."""
     suite = load_suite("digits")

@@ -99,6 +99,7 @@ def test_toml_and_json_say_the_same(tmp_path: Path) -> None:
     assert read_spec(one).trainings() == read_spec(other).trainings()
 
 
+@pytest.mark.slow
 def test_what_is_done_is_found_and_what_is_wrong_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_study_with_no_model_at_all_says_why(tmp_path: Path) -> None:
         Conductor(spec, tmp_path).run()
 
 
+@pytest.mark.slow
 def test_what_remains_leaves_out_what_a_run_would(tmp_path: Path) -> None:
     bad = {"bad": {"family": "vae", "settings": {"learning_rate": 1e25}}}
     changes = {"recipes": {"vae": {}, **bad}, "settings": {"steps": 9}, "seeds": 2}

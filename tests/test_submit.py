@@ -300,6 +300,7 @@ def test_a_model_of_ones_own_goes_into_the_entry_as_data(own_run: Path, tmp_path
     assert found.passed, reason(found)
 
 
+@pytest.mark.slow
 def test_weights_that_are_elsewhere_do_not_go_along(own_run: Path, tmp_path: Path) -> None:
     assert read_evidence(own_run / EVIDENCE).model is not None
     weights = own_run.with_name("weights.pt")
@@ -318,6 +319,7 @@ def said_to_be_official(run: Path) -> None:
     (run / RECORD).write_text(json.dumps(record))
 
 
+@pytest.mark.slow
 def test_weights_of_a_run_as_data_cannot_be_said_to_be_elsewhere(tmp_path: Path) -> None:
     """An exported graph is another thing than the module that others would load."""
     code, weights = tmp_path / "own.py", tmp_path / "weights.pt"
@@ -399,6 +401,7 @@ def test_a_failure_half_way_leaves_the_entries_as_they_were(
     assert not [path for path in entries.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_flags_are_said_and_do_not_keep_a_run_out(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

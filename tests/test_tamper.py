@@ -466,6 +466,7 @@ def _claims_alone(monkeypatch: pytest.MonkeyPatch, once: Callable[..., Prepared]
     monkeypatch.setattr(verify._Work, "_measure_code", lambda *_: "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_claims_alone")
 @pytest.mark.parametrize("tamper", AT_REPLAY, ids=lambda tamper: tamper.__name__)
 def test_a_replay_tells(tamper: Tamper, forger: Forger) -> None:
@@ -604,12 +605,14 @@ def test_what_a_bundle_would_run_is_never_run(forger: Forger, tmp_path: Path) ->
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_an_honest_entry_passes_after_the_same_rewriting(forger: Forger) -> None:
     """The forger's own tools leave no trace: what the tests above find are the lies."""
     forger._with(tensors=plausible(forger.evidence))
     assert verified(forger.scored().written(), "replay").passed
 
 
+@pytest.mark.slow
 def test_a_tampered_run_cannot_be_submitted(tiny_run: Path, tmp_path: Path) -> None:
     forger = Forger.__new__(Forger)
     forger.folder, forger.evidence = tmp_path, _evidence_of(tiny_run)

@@ -213,6 +213,7 @@ def test_what_the_user_says_is_not_searched_for() -> None:
     assert isinstance(part_of(model), Point)
 
 
+@pytest.mark.slow
 def test_a_found_quantiser_goes_into_an_archive() -> None:
     model = genrobust.wrap(Pairs())
     read = load_portable(*export_model(model))

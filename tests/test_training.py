@@ -70,6 +70,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Resumption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [(1,), (5,), (3, 5), (4, 6)])
 def test_a_killed_run_ends_with_the_weights_it_would_have_had(
     stops: tuple[int, ...], straight: Path, tmp_path: Path
@@ -424,6 +425,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _shipped.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_trained_judge_has_a_card_and_loads(architecture: str, shipped: Path) -> None:
     steps = 30 if architecture == "lenet" else 2

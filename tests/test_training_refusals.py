@@ -145,6 +145,7 @@ def test_a_judges_setting_that_cannot_be(change: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -198,6 +198,7 @@ def test_what_a_later_version_wrote_is_no_verdict(name: str, entry: Path, tmp_pa
     assert (forger.folder / VERIFICATION).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_model_of_another_versions_zoo_is_no_verdict(entry: Path, tmp_path: Path) -> None:
     """The same name with other weights, or with none: of this version it would be a lie."""
     forger = Forger(entry, tmp_path / "forged")
@@ -238,6 +239,7 @@ def test_what_lies_beside_a_runs_evidence_must_be_what_is_in_it(name: str, folde
         assert verified(folder / EVIDENCE, "schema").passed
 
 
+@pytest.mark.slow
 def test_a_run_is_verified_as_a_whole_and_nothing_is_written_into_it(folder: Path) -> None:
     before = set(folder.rglob("*"))
     assert find_subjects(folder) == [folder]

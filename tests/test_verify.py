@@ -136,6 +136,7 @@ def test_a_damaged_archive_is_a_verdict_and_no_mistake(tmp_path: Path, entry: Pa
     assert cli(entry)[0] == 1
 
 
+@pytest.mark.slow
 def test_evidence_by_itself_is_verified_where_a_run_left_it(tiny_run: Path) -> None:
     before = set(tiny_run.iterdir())
     code, output = cli(tiny_run)
@@ -160,6 +161,7 @@ def test_a_folder_of_entries_is_verified_one_by_one(entry: Path, tmp_path: Path)
     assert Verification.model_validate(results[str(entry)]).depth == "schema"
 
 
+@pytest.mark.slow
 def test_a_model_that_is_elsewhere_must_be_given(external: tuple[Path, Path, Path]) -> None:
     entry, code, weights = external
     ended, output = cli(entry)
@@ -217,6 +219,7 @@ def refused(found: Replay) -> str:
     return " ".join(check.detail for check in run_checks(checks(found)) if not check.passed)
 
 
+@pytest.mark.slow
 def test_on_another_machine_scores_may_move_within_their_intervals(
     entry: Path, replayed: Replay
 ) -> None:
@@ -256,6 +259,7 @@ def test_one_name_of_several_generations_is_no_machine(monkeypatch: pytest.Monke
     assert called(1).endswith(torch.backends.cpu.get_cpu_capability())
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_told_while_it_runs(
     entry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +381,7 @@ def test_a_shallower_pass_leaves_a_deeper_one_and_a_failure_does_not(entry: Path
     assert read_entry(entry).state == "failed"
 
 
+@pytest.mark.slow
 def test_a_run_of_ones_own_protocol_is_verified_and_said_not_to_be_official(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ from diagnosed import is_beyond, sound
 from torch import Tensor
 
 from genrobust.outcomes import flags
+from genrobust.outcomes.marks import misjudged
 from genrobust.outcomes.outcome import Counts, Damaged, Signs
 from genrobust.rules.line import LINE
 from genrobust.suites import AttackEntry, Suite
@@ -109,6 +110,15 @@ def test_one_more_than_may_differ_raises_the_flag(
 ) -> None:
     assert names(suite, **columns(most)) == []
     assert names(suite, **columns(most + 1)) == [name]
+
+
+def test_the_attackers_judge_may_err_of_a_quarter(suite: Suite) -> None:
+    signs = sound(COUNT, len(EPS))
+    for few, told in ((250, []), (251, ["the attacker's judge errs without an attack"])):
+        label = torch.where(first(few), 10, signs["deployed_label"])
+        mark = misjudged(Signs.of(signs).guidance, label)
+        found = flags._marked(suite, [mark], first(COUNT), None)
+        assert [flag.name for flag in found] == told
 
 
 def test_a_gradient_free_attack_may_break_a_twentieth(suite: Suite) -> None:

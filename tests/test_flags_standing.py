@@ -179,6 +179,19 @@ def test_what_may_be_lifted_is_a_twentieth(bearing: int, standing: int, told: bo
     assert bool(found) == told
 
 
+@pytest.mark.parametrize(
+    ("bearing", "standing", "sources", "told"), [(6, 20, 40, False), (5, 19, 45, True)]
+)
+def test_chance_ends_right_at_a_hundredth(
+    bearing: int, standing: int, sources: int, told: bool
+) -> None:
+    """That all that bear the sign stand is a matter of 0.0101 and of 0.0095."""
+    chance = hypergeom.pmf(bearing, sources, bearing, standing)
+    assert (chance < 0.01) == told
+    borne = {"sign": first(bearing, sources)}
+    assert bool(stand_more_often(borne, first(standing, sources).long(), 1)) == told
+
+
 @pytest.mark.parametrize(("both", "told"), [(9, False), (10, True)])
 def test_what_chance_hardly_gives_but_lifts_little_is_not_told(both: int, told: bool) -> None:
     """Of 100, 20 bear a sign and 20 stand: by chance 4 do both, and 9 or more in one of 254; yet a

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -365,6 +366,46 @@ def test_samples_below_the_stop_are_dropped_and_the_others_searched_on(
     plain = apgd(problem(model, x), start_of(x, threat), threat, steps=50)
     torch.testing.assert_close(found.loss[hard] - 100, plain.loss[hard], atol=2e-5, rtol=0)
     torch.testing.assert_close(found.x[hard], plain.x[hard])
+
+
+def gradients_taken(fall: Callable[[int], float], **how: Any) -> int:
+    """Of 50, by a search whose loss after so many steps is that, wherever it goes."""
+    seen: list[float] = []
+
+    def scripted(x_adv: Tensor, context: Context) -> Tensor:
+        seen.append(fall(len(seen)))
+        return seen[-1] + 0 * x_adv.flatten(1).sum(1)
+
+    x = torch.full((1, 1, 1, 1), 0.5)
+    context = Context(genrobust.load_model("vae"), Batch(x, (0,)))
+    apgd(Problem.of(scripted, context), x, ThreatModel("linf", 0.25), steps=50, **how)
+    return len(seen)
+
+
+@pytest.mark.parametrize(
+    ("patience", "loss", "taken"),
+    [(1.0, 49.0, 50), (1.0, 49.5, 12), (2.0, 87.0, 21), (2.0, 87.5, 12), (None, 500.0, 50)],
+)
+def test_a_loss_whose_pace_does_not_reach_0_is_given_up_at_a_checkpoint(
+    patience: float | None, loss: float, taken: int
+) -> None:
+    """It falls by 1 a step; at the first checkpoint, 11, 38 steps are left, and at 20, 29."""
+    assert gradients_taken(lambda k: loss - k, patience=patience) == taken
+
+
+@pytest.mark.parametrize(("loss", "taken"), [(30.0, 50), (30.5, 21)])
+def test_the_pace_is_that_since_the_checkpoint_before(loss: float, taken: int) -> None:
+    """By 1 a step up to the first checkpoint, and by a half from there to the second."""
+    fall = partial(np.interp, xp=[0, 11, 20, 50], fp=[0, 11, 15.5, 45.5])
+    assert gradients_taken(lambda k: loss - float(fall(k)), patience=1.0) == taken
+
+
+def test_with_patience_what_is_done_leaves_within_three_steps() -> None:
+    for fell, taken in ((3, 4), (4, 7), (6, 7)):
+        how = {"stop_below": 0.0, "patience": 9.0}
+        assert gradients_taken(lambda k, fell=fell: 1.0 - 2 * (k >= fell), **how) == taken
+    assert gradients_taken(lambda k: 1.0 - 2 * (k >= 4), stop_below=0.0) == 12
+    assert gradients_taken(lambda k: 1.0 - 2 * (k >= 4), patience=9.0) == 50
 
 
 @pytest.mark.parametrize("norm", NORMS.names())

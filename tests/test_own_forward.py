@@ -643,5 +643,95 @@ def test_calls_of_ones_own_in_train_mode_are_one_sentence() -> None:
     assert model.reconstruct(x).shape == x.shape
 
 
+def test_a_part_in_train_mode_is_one_sentence_too() -> None:
+    module, x = Normed(), torch.rand(3, *SHAPE)
+    model = genrobust.wrap(module)
+    module.norm.train()
+    with pytest.raises(GenrobustError, match=r"a part of the module .*train mode again.*eval\(\)"):
+        model.reconstruct(x)
+    module.eval()
+    assert model.reconstruct(x).shape == x.shape
+
+
+def test_a_half_that_was_replaced_is_not_scored_as_it_was() -> None:
+    first, other, decoder = (nn.Linear(*sizes) for sizes in ((64, 4), (64, 4), (4, 64)))
+    module = nn.ModuleDict({"encoder": first, "decoder": nn.Sequential(decoder, nn.Sigmoid())})
+    model, x = genrobust.wrap(module, input_shape=SHAPE), torch.rand(3, *SHAPE)
+    wanted = model.reconstruct(x)
+    module["encoder"] = other
+    with pytest.raises(GenrobustError, match=r"the encoder of .* another than .*wrap the module"):
+        model.reconstruct(x)
+    module["encoder"] = first
+    assert torch.equal(model.reconstruct(x), wanted)
+
+
+def test_halves_that_a_property_makes_each_time_are_no_others() -> None:
+    class Made(Toy):
+        @property
+        def encoder(self) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), self.to_code)
+
+    Made.encode = None
+    x = torch.rand(3, *SHAPE)
+    assert genrobust.wrap(Made()).reconstruct(x).shape == x.shape
+
+
+def test_a_covariance_is_told_as_such_and_is_no_misread_spread() -> None:
+    class Full(Toy):
+        def encode(self, x: Tensor, *labels: Tensor) -> Any:
+            lower = torch.ones(4, 4).tril() * (0.5 * self.logvar(x)).exp()[..., None]
+            return D.MultivariateNormal(self.mean(x), scale_tril=lower)
+
+        def forward(self, x: Tensor, *labels: Tensor) -> Any:
+            return self.decode(self.encode(x).rsample())
+
+    (words,) = said(Full())
+    assert "the Gaussian of its mean and its variances" in words
+
+
+class Flow(nn.Module):
+    """Rows of pixels to codes of their size by one of its ways, and back by the other."""
+
+    input_shape = SHAPE
+
+    def __init__(self, forward_encodes: bool) -> None:
+        super().__init__()
+        self.shift, self.forward_encodes = nn.Linear(32, 32), forward_encodes
+
+    def moved(self, x: Tensor, sign: int) -> Tensor:
+        a, b = x.flatten(1).chunk(2, 1)
+        return torch.cat([a, b + sign * self.shift(a)], 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.moved(x, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.moved(z, -1).view(-1, *SHAPE)
+
+    def forward(self, x: Tensor) -> Any:
+        code = self.moved(x, 1 if self.forward_encodes else -1)
+        return code, code.sum(1)
+
+
+@pytest.mark.parametrize("encodes", [True, False])
+def test_what_a_flow_makes_of_images_is_not_taken_for_pictures(encodes: bool) -> None:
+    module = Flow(encodes)
+    assert said(module, clamp=True) == []
+    found = fidelity(genrobust.wrap(module, clamp=True), probe_images(SHAPE, 4))
+    assert (found.status, found.what) == (
+        "not compared",
+        "its forward leads from images to codes or back",
+    )
+
+
+def test_a_code_of_the_images_size_hides_no_other_picture_beside_it() -> None:
+    class Beside(Flow):
+        def forward(self, x: Tensor) -> Any:
+            code = self.encode(x)
+            return self.decode(0.5 * code), code
+
+    assert "gives other pictures" in "; ".join(said(Beside(True), clamp=True))
+
+
 def test_a_module_without_an_eval_mode_is_taken_as_it_is() -> None:
     assert genrobust.wrap(Always()).reconstruct(torch.rand(2, *SHAPE)).shape == (2, *SHAPE)

@@ -29,6 +29,7 @@ from genrobust.models.checks.own_forward import OwnForward, OwnPicture, apart, i
 from genrobust.models.checks.spreads import SPREADS, reading_of
 from genrobust.models.checks.unlikely import unlikely
 from genrobust.models.model import GenerativeModel
+from genrobust.models.reading.adapters import approximated
 from genrobust.models.reading.held_noise import HeldNoise
 from genrobust.models.reading.modules import place_of
 from genrobust.models.reading.views import UNITS
@@ -393,6 +394,8 @@ def _normal_spread(
                 return [Finding(what, reading.typed(kind))]
     if found.loose or found.noise != (gaussian.mean.numel(),):
         return None  # not the code's noise alone
+    if any(approximated(output) for output in _attempt(partial(encoded, model), x) or ()):
+        return []  # a covariance, of which it was said that its variances alone are read
     what = (
         f"{own.name} draws codes with another spread than the second of the encoder's two says as "
         "a log-variance"

@@ -236,6 +236,9 @@ class OwnForward:
             given = image.detach().to(x.device).double()
             if apart(given, own) <= 1e-6 or not given.isfinite().all():
                 continue  # the input, handed back beside the reconstruction; or none at all
+            if units == _DECLARED and self._is_of_codes(x, own, given):
+                self.why, self.fails = f"its {self.name} leads from images to codes or back", False
+                continue
             if image.is_floating_point():
                 found[View(call, units, path, "own")] = given * std + mean
                 scaled = in_each_scale(given).items()
@@ -248,6 +251,32 @@ class OwnForward:
                 f"its forward gives {describe(outputs[0])} and no picture of the input's shape"
             )
         return found, noise
+
+    def _is_of_codes(self, x: Tensor, own: Tensor, given: Tensor) -> bool:
+        """Whether numbers are the images' code, or what decode makes of images taken for codes.
+
+        A flow's forward goes one way, from images to codes of their size or back.
+
+        Args:
+            x: images in [0, 1].
+            own: they, as forward was given them.
+            given: what it made of them, in the module's own range.
+        """
+        model, (low, high) = self._model, self._range
+        if model.deploy is not None or model.condition is not None:
+            return False
+
+        def is_near(numbers: Tensor, other: Tensor) -> bool:
+            numbers, other = numbers.flatten(1), other.double().flatten(1)
+            return torch.allclose(numbers, other, rtol=0, atol=tolerance_of(model))
+
+        with suppress(Exception), HeldNoise(0.0):  # other people's code
+            code, pixels = model.encode(x).mode(), (given - low) / (high - low)
+            if code[0].numel() != own[0].numel() or is_near(pixels, model.decode(code)):
+                return False
+            taken = own.to(code.dtype).reshape(code.shape)
+            return is_near(given, code) or is_near(pixels, model.decode(taken))
+        return False
 
 
 def _is_of_torch(module: nn.Module) -> bool:

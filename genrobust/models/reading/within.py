@@ -94,7 +94,11 @@ class Within:
         self._shape, self._flat = shape, _flat(shape)
         self._low, self._high = value_range
         self._is_unit = value_range == (0, 1)
-        self._trains = module.training  # whether it has no other mode, as an exported program
+        # All but what has no other mode, as an exported program.
+        self._resting = [part for part in module.modules() if not part.training]
+        now = _halves_of(module)
+        # A property may make another one each time.
+        self._halves = {half: own for half, own in _halves_of(module).items() if own == now[half]}
         self._typed, self._trials = typed, count()
         self._tried = Uncounted(min(TRIED, max_batch or TRIED))
         self._read = Reader(self._try_once, self._say)
@@ -107,7 +111,7 @@ class Within:
         return passage.leave_posterior(posterior)
 
     def decode(self, code: Tensor) -> Tensor:
-        self._require_eval()
+        self._require_as_wrapped()
         function = self._functions.decode
         passage = Passage(code, precision_of(function, self._module, "decoder"))
         if self._conditional is None:
@@ -127,16 +131,23 @@ class Within:
         passage = self._entering(x, self._functions.deploy)
         return self._image(self._deploying(passage.inside), passage, x, "deploy=", "deploy")
 
-    def _require_eval(self) -> None:
-        if self._module.training and not self._trains:
+    def _require_as_wrapped(self) -> None:
+        if any(part.training for part in self._resting):
+            which = "the module" if self._module.training else "a part of the module"
             raise GenrobustError(
-                f"the module of '{self._name}' is in train mode again, where batch norm and "
+                f"{which} of '{self._name}' is in train mode again, where batch norm and "
                 "dropout make another model of it; call its eval() first (genrobust.attack and "
                 "bench do, and put it back)"
             )
+        for half, now in _halves_of(self._module).items():
+            if self._halves.get(half, now) != now:
+                raise GenrobustError(
+                    f"the {half}r of '{self._name}' is another than when it was wrapped; wrap the "
+                    "module again"
+                )
 
     def _entering(self, x: Tensor, function: object) -> Passage:
-        self._require_eval()
+        self._require_as_wrapped()
         # A copy in any case: what the module does to it in place stays there.
         inside = x.clone() if self._is_unit else x * (self._high - self._low) + self._low
         return Passage(inside, precision_of(function, self._module, "encoder"))
@@ -155,6 +166,12 @@ class Within:
 
     def _say(self, what: str) -> None:
         warnings.warn(f"{self._name}: {self._typed.put(what)}", GenrobustWarning, stacklevel=2)
+
+
+def _halves_of(module: nn.Module) -> dict[str, Callable[..., Any]]:
+    """A module's own encoder and decoder, which may be replaced."""
+    found = {half: method(module, half, f"{half}r") for half in ("encode", "decode")}
+    return {half: own for half, own in found.items() if own is not None}
 
 
 def _itself(x: Tensor) -> Tensor:

@@ -306,6 +306,17 @@ def test_a_list_of_images_and_labels_is_a_pair(pair: Any) -> None:
     assert pictures_in(pair([twice, twice]), "test").count == 5
 
 
+def test_objects_beside_the_arrays_of_an_archive_are_not_read(tmp_path: Path) -> None:
+    """As where the makers of a data set put down what it is; unpickling runs their code."""
+    meta = np.array([{"author": "me"}], dtype=object)
+    images = np.zeros((4, 8, 8), "uint8")
+    np.savez(tmp_path / "mine.npz", metadata=meta, images=images, labels=np.arange(4))
+    assert pictures_in(tmp_path / "mine.npz", "test", labelled=True).classes == 4
+    np.savez(tmp_path / "objects.npz", images=meta)
+    with pytest.raises(GenrobustError, match=r"objects\.npz' cannot be read \(Object arrays"):
+        pictures_in(tmp_path / "objects.npz", "test")
+
+
 def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=ARRAY)
     content = (tmp_path / "a.npz").read_bytes()
@@ -401,6 +412,23 @@ def test_the_splits_of_folders_and_mappings_go_by_the_same_names(
     for given in (tmp_path, held):
         assert pictures_in(given, "test").count == 2
         assert pictures_in(given, "train").count == 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["data/train/a", "data/test/a"],  # what was unpacked lies one deeper
+        ["a/train", "a/val", "b/train", "b/val"],
+        ["train_images", "test-images"],
+        ["images/train2017", "images/val2017"],
+    ],
+)
+def test_pictures_to_train_with_are_not_taken_together_with_those_to_test(
+    names: list[str], tmp_path: Path
+) -> None:
+    _pictures(tmp_path, *names)
+    with pytest.raises(GenrobustError, match=r"has '.*' and '.*', as splits are called, .* count"):
+        pictures_in(tmp_path, "test")
 
 
 def test_of_several_splits_that_are_held_out_the_test_split_is_taken(tmp_path: Path) -> None:
@@ -767,6 +795,27 @@ def test_columns_of_files_names_are_told_what_holds_pictures() -> None:
         pictures_in(rows, "test")
 
 
+def test_whole_numbers_of_more_bits_are_told_how_to_be_bytes() -> None:
+    images = np.arange(256).reshape(4, 8, 8)  # as Hugging Face's data sets give arrays of bytes
+    with pytest.raises(GenrobustError, match=r"images are torch.int64; give bytes, such") as caught:
+        pictures_in(images, "test")
+    line = str(caught.value).partition("such as by ")[2].partition(" where")[0]
+    assert pictures_in(eval(line, {"images": images}), "test").read(3).max() == 255
+
+
+@pytest.mark.parametrize("name", ["targets", "labels", "classes"])
+def test_what_a_data_set_fails_to_say_of_all_its_items_is_asked_of_each(name: str) -> None:
+    class Unsaid(Items):
+        def __getattr__(self, asked: str) -> Any:
+            if asked == name:
+                raise NotImplementedError
+            raise AttributeError(asked)
+
+    found = pictures_in(Unsaid(lambda i: i), "test", labelled=True)
+    assert found.labels is not None
+    assert found.labels.tolist() == [*range(found.count)]
+
+
 def test_data_sets_side_by_side_are_told_how_to_be_splits() -> None:
     x = torch.rand(12, 1, 4, 4)
     data = torch.utils.data.random_split(torch.utils.data.TensorDataset(x), [8, 4])
@@ -774,6 +823,16 @@ def test_data_sets_side_by_side_are_told_how_to_be_splits() -> None:
         pictures_in(data, "test")
     line = str(caught.value).rpartition("such as ")[2]
     assert pictures_in(eval(line, {"data": data}), "test").count == 4
+
+
+def test_pairs_side_by_side_as_keras_gives_them_are_told_how_to_be_splits() -> None:
+    x, y = np.zeros((12, 4, 4), "uint8"), np.arange(12) % 3
+    data = (x, y), (x[:5], y[:5])
+    with pytest.raises(GenrobustError, match="these are 2 pairs of images and labels") as caught:
+        pictures_in(data, "test")
+    line = str(caught.value).rpartition("such as ")[2]
+    assert pictures_in(eval(line, {"data": data}), "test").count == 5
+    assert pictures_in([(x[0], 0), (x[1], 1)], "test", labelled=True).classes == 2
 
 
 def test_a_table_is_told_how_to_be_pictures_and_labels() -> None:

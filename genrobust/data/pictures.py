@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -145,12 +146,15 @@ def _told_apart(given: Any) -> str | None:
             "a column for each pixel, table.to_numpy().reshape(-1, 1, 28, 28)"
         )
     listed = [*given] if isinstance(given, (tuple, list)) and len(given) in (2, 3) else []
-    if listed and all(_is_data_set(one) for one in listed):
-        return (
-            f"these are {len(listed)} data sets; give the one that is attacked, or say which is "
-            "which, such as {'train': data[0], 'test': data[-1]}"
-        )
-    return None
+    kind = "data sets" if listed and all(_is_data_set(one) for one in listed) else None
+    if listed and isinstance(given, tuple) and all(map(_is_images_and_labels, listed)):
+        kind = "pairs of images and labels"  # as Keras gives; a list is rather one of items
+    if kind is None:
+        return None
+    return (
+        f"these are {len(listed)} {kind}; give the one that is attacked, or say which is which, "
+        "such as {'train': data[0], 'test': data[-1]}"
+    )
 
 
 def _is_data_set(one: Any) -> bool:
@@ -188,13 +192,13 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
         )
     try:
         found = np.load(path, allow_pickle=False)
-        arrays = {"images": found} if isinstance(found, np.ndarray) else dict(found)
+        arrays = {"images": found} if isinstance(found, np.ndarray) else _wanted(found)
     except Exception as problem:  # a damaged archive raises anything
         raise GenrobustError(
             f"'{path}' cannot be read ({in_a_line(problem)}); write it with numpy.savez or "
             "numpy.save, from arrays of numbers"
         ) from problem
-    by_name = {name.lower(): array for name, array in arrays.items()}
+    by_name = {name.lower(): array for name, array in arrays.items() if array is not None}
     of_split = _arrays_of_splits(by_name)
     if of_split and not any(name in by_name for name in IMAGES):
         by_name = _of_splits(of_split, split)
@@ -206,6 +210,15 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
         )
     labels = next((by_name[name] for name in LABELS if name in by_name), None)
     return _of_arrays(images, labels, labelled)
+
+
+def _wanted(archive: Any) -> dict[str, Any]:
+    """By name the arrays that may be images or labels; of others, as of objects, None is read."""
+    with archive:
+        return {
+            name: archive[name] if {*name.lower().split("_")} & {*IMAGES, *LABELS} else None
+            for name in archive.files
+        }
 
 
 def _arrays_of_splits(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -267,10 +280,33 @@ def _of_folder(folder: Path, splits: list[Path]) -> Pictures:
             "FILE.py:FUNCTION, a function that reads what is there, such as by "
             "datasets.load_dataset or load_from_disk"
         )
+    _require_no_splits(folder, files)
     labels, classes = _numbered_by_name(inside, splits) if files else (None, 0)
     _warn_of_not_read(folder, [*below, *beside])
     read = _opening(files or loose)
     return Pictures(len(files or loose), read, labels, classes, named=bool(files))
+
+
+def _require_no_splits(folder: Path, pictures: list[Path]) -> None:
+    """Pictures to train with and to test with do not lie side by side, which would all count."""
+    below: dict[Path, set[str]] = {}
+    for place in {picture.parent for picture in pictures}:
+        for path in (place, *place.parents):
+            if path == folder:
+                break
+            below.setdefault(path.parent, set()).add(path.name)
+    for place, names in sorted(below.items()):
+        words = {name: {*re.findall("[a-z]+", name.lower())} for name in sorted(names)}
+        called = [
+            next((name for name in words if words[name] & {*SPLITS[split]}), None)
+            for split in SPLITS
+        ]
+        if None not in called:
+            raise GenrobustError(
+                f"'{place}' has '{called[0]}' and '{called[1]}', as splits are called, and of "
+                f"'{folder}' all pictures would count; give a folder that has 'train' and 'test' "
+                "themselves and no others, with the classes in each, or the folder of one split"
+            )
 
 
 def _but_others(paths: list[Path]) -> str:
@@ -420,16 +456,24 @@ def _of_items(given: Any, first: Any, labelled: bool) -> Pictures:
         return _Items(given, 0).pictures(labelled)
     if _relabels(given):
         return _Items(given, 0, 1).pictures(labelled)
-    known = getattr(given, "targets", getattr(given, "labels", None))
+    known = _said(given, "targets", _said(given, "labels", None))
     return _Items(given, 0, 1, known, _named_classes(given)).pictures(labelled)
+
+
+def _said(given: Any, name: str, default: Any) -> Any:
+    """What a data set says of all its items at once; the default where it says none, or fails."""
+    try:
+        return getattr(given, name, default)
+    except Exception:  # a property's own code raises anything
+        return default
 
 
 def _named_classes(given: Any) -> int:
     """How many classes a data set names, or what it is a subset of does."""
     whole = given
-    while not hasattr(whole, "classes") and hasattr(whole, "dataset"):
+    while _said(whole, "classes", None) is None and _said(whole, "dataset", None) is not None:
         whole = whole.dataset
-    names = getattr(whole, "classes", ())
+    names = _said(whole, "classes", ())
     return len(names) if isinstance(names, Sized) and not _relabels(whole) else 0
 
 

@@ -224,7 +224,10 @@ def with_channels(images: Tensor) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise GenrobustError(f"images are {images.dtype}; give bytes (uint8) or floats in [0, 1]")
+        raise GenrobustError(
+            f"images are {images.dtype}; give bytes, such as by images.astype('uint8') where they "
+            "go from 0 to 255, or floats in [0, 1]"
+        )
     images = images.detach().cpu().float()
     require_pixels("images", images)
     return images

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributions as D
+from told import warned
 from torch import Tensor, nn
 
 import genrobust
@@ -497,6 +498,25 @@ def test_what_cannot_be_told_is_one_sentence_with_what_to_type(case: str) -> Non
     with pytest.raises(GenrobustError, match=words) as raised:
         wrapped(form)
     assert "\n" not in str(raised.value)
+
+
+def test_a_sample_is_none_the_less_where_noise_is_held_still() -> None:
+    class Drawn(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("places", torch.randn(10, 3))  # a codebook is looked for
+
+        def encode(self, x: Tensor) -> Any:
+            return self.sample(x), self.mean(x), self.std(x)
+
+        decode = Toy.image
+
+        def forward(self, x: Tensor) -> Any:
+            code, *rest = self.encode(x)
+            return self.decode(code), *rest
+
+    (words,) = warned(Drawn())
+    assert "cannot tell which are the mean and the log-variance" in words
 
 
 def test_what_is_to_be_typed_works() -> None:

@@ -457,7 +457,16 @@ def test_a_judge_is_trained_the_same_way_again(tmp_path: Path) -> None:
         torch.manual_seed(global_seed)
         cards.append(train_judge("lenet", "digits", tmp_path, steps=2))
     assert cards[0] == cards[1]
-    assert train_judge("lenet", "digits", tmp_path, steps=2, seed=1) != cards[0]
+    assert train_judge("lenet", "digits", tmp_path / "other", steps=2, seed=1) != cards[0]
+
+
+def test_a_judge_of_another_training_is_not_written_over(tmp_path: Path) -> None:
+    train_judge("lenet", "digits", tmp_path, steps=1)
+    weights = (tmp_path / "judge-lenet.safetensors").read_bytes()
+    for other in ({"seed": 1}, {"steps": 2}):
+        with pytest.raises(GenrobustError, match="holds a 'judge-lenet' of another training"):
+            train_judge("lenet", "digits", tmp_path, **{"steps": 1, **other})
+    assert (tmp_path / "judge-lenet.safetensors").read_bytes() == weights
 
 
 def test_an_unknown_judge_suggests_the_nearest(tmp_path: Path) -> None:

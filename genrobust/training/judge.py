@@ -9,9 +9,11 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from genrobust import files
@@ -73,8 +75,8 @@ def train_judge(
 
     Raises:
         GenrobustError: no such architecture, dataset, judge, seed or device; the data set cannot be
-            learned from, or its images are too small; ``out`` cannot be written, or is taken by
-            another training; the loss is no longer finite.
+            learned from, or its images are too small; ``out`` cannot be written, or has such a
+            judge of another training, or is taken by one; the loss is no longer finite.
     """
     if architecture not in ARCHITECTURES:
         raise unknown_name("judge", architecture, ARCHITECTURES)
@@ -89,6 +91,7 @@ def train_judge(
     others = [load_judge(dataset, reference) for reference in beside]
     name = f"judge-{architecture}"
     run = {"name": name, "seed": seed, "steps": steps, "data": train.sha256}
+    _require_free(folder, run)
     claim = Claim(folder / f"{name}.run.json", json.dumps(run, sort_keys=True))
     as_published = architecture == "thesis"
     fit = _fit_as_published if as_published else _fit
@@ -125,6 +128,24 @@ def train_judge(
     claim.check()
     save_weights(folder, network, card)
     return card
+
+
+def _require_free(folder: Path, run: dict[str, Any]) -> None:
+    """No judge of another training is written over: suites name it by its hash.
+
+    Raises:
+        GenrobustError: there is one.
+    """
+    try:
+        card = Card.model_validate_json((folder / f"{run['name']}.json").read_bytes())
+    except (OSError, ValidationError):
+        return
+    there = {"name": card.name, "seed": card.seed, "steps": card.steps, "data": card.train_sha256}
+    if there != run:
+        raise GenrobustError(
+            f"'{folder}' holds a '{card.name}' of another training (seed, steps or data differ); "
+            "choose another --out, or delete it"
+        )
 
 
 def default_steps(architecture: str, dataset: str) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -11,6 +13,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 #: The most draws in one call of forward: rejection sampling never ends where noise stands still.
 ENDLESS = 1000
+
+_released = ContextVar("released", default=False)
+
+
+@contextmanager
+def released() -> Iterator[None]:
+    """Noise is drawn, also where it is held: what is a sample shows by being another each time."""
+    token = _released.set(True)
+    try:
+        yield
+    finally:
+        _released.reset(token)
 
 
 class HeldNoise(TorchDispatchMode):
@@ -36,7 +50,7 @@ class HeldNoise(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name not in _HELD:
+        if name not in _HELD or _released.get():
             return found
         self.drawn.append(found.numel() if name in _NORMAL else 0)
         if self.level is None:

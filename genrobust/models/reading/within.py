@@ -16,6 +16,7 @@ from genrobust.models.reading.adapters import Reader
 from genrobust.models.reading.conditional import Conditional
 from genrobust.models.reading.decoded import image_of
 from genrobust.models.reading.forward import Alone, Forward
+from genrobust.models.reading.held_noise import released
 from genrobust.models.reading.modules import halves_within, has_forward, method, unwrapped
 from genrobust.models.reading.precision import Passage, precision_of
 from genrobust.models.reading.typed import Typed
@@ -159,7 +160,7 @@ class Within:
 
     def _try_once(self) -> Any:
         device = next(self._module.parameters(), torch.empty(0)).device
-        with torch.no_grad(), seeded(device, "trial", next(self._trials)):
+        with torch.no_grad(), released(), seeded(device, "trial", next(self._trials)):
             few = probe_images(self._shape, self._tried.value).to(device)
             encoded = self._encoding(self._entering(few, self._functions.encode).inside)
             return encoded if self._conditional is None else encoded[0]

@@ -3,6 +3,7 @@ take harms nobody."""
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections.abc import Callable
@@ -613,7 +614,7 @@ def test_an_attack_on_a_module_in_train_mode_is_that_on_the_model() -> None:
 
 
 def test_a_run_on_a_module_in_train_mode_is_that_on_the_model() -> None:
-    network = principal().module
+    network = copy.deepcopy(principal().module)  # others have it too
     with_norm = nn.Sequential(nn.BatchNorm2d(1))
     model = genrobust.wrap(
         nn.ModuleList([network, with_norm]),

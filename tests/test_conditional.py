@@ -11,8 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import genrobust
+from genrobust.batch import Batch, Context
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.models.reading.conditional import Conditional
+from genrobust.outcomes.marks import HIDDEN
+from genrobust.runner.unreached import unreached
 
 SHAPE = (1, 8, 8)
 DARK = 0.45  # of the images: half a step below where the label turns
@@ -126,6 +129,24 @@ def test_an_attack_turns_a_label_that_is_a_category(whole: bool) -> None:
         return float((model.reconstruct(found.x_adv) - model.reconstruct(x)).norm())
 
     assert moved(category) > 1.0 > moved(hard(whole))
+
+
+@pytest.mark.parametrize(
+    ("labels", "reached"),
+    [
+        (category, True),
+        (hard(True), False),
+        (lambda x: genrobust.Categorical(hard(False)(x)), False),
+        (lambda x: genrobust.Categorical(10 * hard(False)(x)), False),
+    ],
+)
+def test_a_label_that_was_chosen_before_it_became_a_category_is_told(
+    labels: Callable[[Tensor], Any], reached: bool
+) -> None:
+    """Attacks switch a category by its logits, which have no gradient then."""
+    x = torch.full((2, *SHAPE), DARK)
+    hidden = unreached(Context(wrapped(True, labels), Batch(x, (0, 1))))
+    assert (hidden > HIDDEN).tolist() == [not reached] * 2
 
 
 @pytest.mark.parametrize(

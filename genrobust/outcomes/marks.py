@@ -186,8 +186,8 @@ def _of_directions(seen: Directional, margin: str) -> Iterator[Mark]:
         borne=seen.unreached > HIDDEN,
         limit=UNREACHED,
         what=f"more than {HIDDEN:g} of what the decoder does hangs on numbers of the code that "
-        "no gradient moves; give a label as genrobust.Categorical(logits), and let gradients "
-        "pass to what is rounded",
+        "no gradient moves; give a label as genrobust.Categorical(logits) of what decides it, and "
+        "let gradients pass to what is rounded",
     )
     yield Mark(
         name="categories are too sure",

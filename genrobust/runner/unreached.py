@@ -1,8 +1,8 @@
 """Whether a part of the code moves with the image, and no gradient says so.
 
-A label by argmax, or a code that is rounded, has no gradient at all, and short differences of it
-are 0 as well: the two agree, and attacks never learn that the decoder follows it. So images that
-are far apart are compared.
+A label by argmax, also one that is given as a category, or a code that is rounded, has no gradient
+at all, and short differences of it are 0 as well: the two agree, and attacks never learn that the
+decoder follows it. So images that are far apart are compared.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from genrobust.attacks.differences import one_draw
 from genrobust.batch import Context
 from genrobust.models.model import GenerativeModel
+from genrobust.posterior import Discrete
 from genrobust.seeding import generator, noise_like
 
 #: A number of the code is not reached where its gradient, in the whole box, moves it by less than
@@ -33,7 +34,8 @@ def unreached(context: Context) -> Tensor:
     That of a source is exchanged with that of its negative, of itself upside down and cut in
     quarters, of noise and of blots: the most that this moves the reconstruction, in parts of what
     the whole code of that image does. What is not reached at any of them counts. 0 of models
-    without gradients, or whose gradients have none, and of discrete parts, which attacks switch.
+    without gradients, or whose gradients have none, and of discrete parts that gradients reach,
+    which attacks switch.
     """
     model, x = context.model, context.batch.x
     none = x.new_zeros(len(x))
@@ -79,7 +81,9 @@ def _others(context: Context) -> Iterator[Tensor]:
 def _codes_and_reach(model: GenerativeModel, x: Tensor) -> tuple[Tensor, Tensor] | None:
     """The relaxed code, and how far its gradient moves each number in the box at most, (B, L) each.
 
-    None where the gradient has no gradient itself, so that this is not known.
+    Where a discrete part is reached, it moves as far as attacks switch it; where it is not, as a
+    label whose logits are a choice already, its code is the deployed one. None where the gradient
+    has no gradient itself, so that this is not known.
     """
     signs = [
         2.0 * torch.randint(2, x.shape[1:], generator=generator("reach", k)) - 1
@@ -90,15 +94,30 @@ def _codes_and_reach(model: GenerativeModel, x: Tensor) -> tuple[Tensor, Tensor]
         codes, moves = [], []
         for part in model.encode(x).parts:
             code = part.relaxed(1.0).flatten(1)
-            codes.append(code.detach())
-            if part.is_discrete:
-                moves.append(torch.full_like(code, math.inf))
+            if isinstance(part, Discrete):
+                reached = _is_reached(part, x)[:, None]
+                codes.append(torch.where(reached, code, part.mode().flatten(1)).detach())
+                moves.append(torch.where(reached, math.inf, torch.zeros_like(code)))
                 continue
+            codes.append(code.detach())
             along = _along(code, x, signs)
             if along is None:
                 return None
             moves.append(along * math.sqrt(x[0].numel()))
     return torch.cat(codes, 1), torch.cat(moves, 1)
+
+
+def _is_reached(part: Discrete, x: Tensor) -> Tensor:
+    """Whether any of its scores has a gradient, of whatever size, (B,) bool."""
+    scores = part.scores().flatten(1)
+    if not scores.requires_grad:
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    # Weighted, as scores may have a sum that never moves.
+    weights = torch.rand(scores.shape[1:], generator=generator("scores")).to(scores)
+    (slope,) = torch.autograd.grad(
+        (scores * weights).sum(), x, retain_graph=True, materialize_grads=True
+    )
+    return slope.flatten(1).any(1)
 
 
 def _along(code: Tensor, x: Tensor, directions: list[Tensor]) -> Tensor | None:

@@ -99,6 +99,7 @@ def test_time_ends_what_hangs(capfd: pytest.CaptureFixture[str]) -> None:
     assert "did not end within 0.5 seconds" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_memory_is_refused_beyond_the_limit() -> None:
     code = "x = bytearray(1 << 30)"
     limits = ResourceLimits(seconds=60, gib=0.25)

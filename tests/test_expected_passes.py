@@ -58,6 +58,7 @@ def test_neighbours_with_hope_is_expected_to_give_up_after_a_class_more_than_it_
     assert expected(hope=0.7, classes=2) == 2 * (6 + 1) + 2 * 10
 
 
+@pytest.mark.slow
 def test_what_descends_is_foreseen_once_and_what_is_not_tried_never(digits: Suite) -> None:
     up = AttackEntry(attack="classifier", goal="untargeted", settings={"steps": 20})
     down = AttackEntry(attack="nearest", goal="untargeted", descends=True)

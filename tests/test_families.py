@@ -137,6 +137,7 @@ def test_the_kl_of_each_latent_is_that_of_monte_carlo() -> None:
     torch.testing.assert_close(sampled, closed, atol=0.02, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_three_terms_add_up_to_the_kl_and_find_a_known_total_correlation() -> None:
     """Posteriors so narrow that q(z) is the data's Gaussian: its TC is -log(1 - rho^2) / 2."""
     rho, count, std = 0.9, 4000, 0.25

@@ -327,6 +327,7 @@ def test_one_judge_attacks_and_scores_and_everything_says_so(
         assert verify(folder, VerifyOptions(trust_code=True)).verification.passed
 
 
+@pytest.mark.slow
 def test_two_judges_share_the_work_without_a_warning(means: str, noise: Suite) -> None:
     record = genrobust.bench("vae", noise, judge=["lenet", means])
     assert [(j.name, j.role) for j in record.judges] == [

@@ -110,6 +110,7 @@ def test_faces_at_half_size() -> None:
     assert face.shape == CelebA().image_shape
 
 
+@pytest.mark.slow
 def test_sprites_have_every_factor_and_are_binary() -> None:
     images = load_images("sprites")
     assert set(images.raw.unique().tolist()) == {0, 255}

@@ -128,6 +128,7 @@ def test_many_settings_still_fit_into_a_name(bench: Bench, tmp_path: Path) -> No
     assert record(folder).suite.eps[-1] == 0.00109
 
 
+@pytest.mark.slow
 def test_models_of_one_name_are_in_folders_of_their_own_and_told_apart(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -174,6 +175,7 @@ def test_two_weights_of_one_name_are_told_apart(bench: Bench, tmp_path: Path) ->
     assert "best (b/best.pt)" in page
 
 
+@pytest.mark.slow
 def test_the_zoos_run_is_not_written_over_by_ones_own_weights(bench: Bench, tmp_path: Path) -> None:
     mine = tmp_path / "vae.safetensors"
     mine.write_bytes((WEIGHTS / "digits" / "vae-wd.safetensors").read_bytes())

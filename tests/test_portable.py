@@ -137,6 +137,7 @@ def test_weights_keep_their_names_and_count(
     assert loaded.parameters == mixed.parameters - 6
 
 
+@pytest.mark.slow
 def test_a_loaded_model_can_be_exported_again_and_copied(
     exported: Bundle, loaded: genrobust.GenerativeModel
 ) -> None:

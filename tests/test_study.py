@@ -176,6 +176,7 @@ def test_what_remains_leaves_out_what_a_run_would(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_studys_judges_start_from_the_folder_that_is_said(tmp_path: Path) -> None:
     build = "import genrobust\nbuild = lambda: genrobust.load_judge('digits', 'lenet').module\n"
     files.write_text(tmp_path / "judges" / "mine.py", build)
@@ -437,6 +438,7 @@ def test_a_rows_area_is_the_mean_of_its_sources(off: float, fine: bool) -> None:
         Row.model_validate(row)
 
 
+@pytest.mark.slow
 def test_factors_are_those_of_the_pictures() -> None:
     found = known_factors("sprites")
     assert torch.equal(found["shape"], SPRITES.load("test", None).labels)

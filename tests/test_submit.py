@@ -174,6 +174,7 @@ def test_a_dry_run_shows_the_board_and_writes_nothing(tiny_run: Path, entries: P
     assert not entries.with_name("new").exists()
 
 
+@pytest.mark.slow
 def test_from_a_run_to_the_built_site_in_two_commands(tiny_run: Path, tmp_path: Path) -> None:
     code, output = cli(tiny_run, *WORDS, "--entries", tmp_path / "entries", "--yes")
     assert code == 0, output
@@ -371,6 +372,7 @@ def test_an_attack_lowers_the_score_of_the_entry_it_is_on(attack_run: Path, entr
     assert verified(model).passed
 
 
+@pytest.mark.slow
 def test_an_attack_on_another_model_is_refused(entries: Path, own_run: Path) -> None:
     with pytest.raises(GenrobustError, match=r"--model vae --attack NAME"):
         submitted(entries, own_run, "Noise", attack_on="plain-vae")

@@ -293,6 +293,7 @@ def entry(tiny_entry: Path, tmp_path: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 @kinds
 @pytest.mark.parametrize(
     "name", ["entry.json", RECORD, "outcomes.json", EVIDENCE, "thumbnails.png", "traversals.png"]

@@ -174,6 +174,7 @@ def test_a_model_that_is_elsewhere_must_be_given(external: tuple[Path, Path, Pat
     assert not (code.parent / "imported").exists(), "code was run without trust"
 
 
+@pytest.mark.slow
 def test_other_weights_than_the_published_are_refused(
     external: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

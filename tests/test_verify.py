@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief_signs import brief_signs
 from evidence_runs import BOARD, Forger, reason, registered, run, submitted, tiny, verified
 from hypothesis import given
 from hypothesis import strategies as st
@@ -467,8 +468,9 @@ def test_a_thousand_mnist_images_are_replayed(mnist_root: Path, tmp_path: Path) 
     from genrobust.suites import load_suite
 
     options = Options(attacks=("noise",), data_root=mnist_root)
-    prepared = prepare("vae", load_suite("mnist"), options)
-    execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.loaded.scorer.model)
-    found = verify(tmp_path / EVIDENCE, VerifyOptions(data_root=str(mnist_root))).verification
+    with brief_signs():
+        prepared = prepare("vae", load_suite("mnist"), options)
+        execute(prepared, tmp_path)
+        write_evidence(tmp_path, prepared.loaded.scorer.model)
+        found = verify(tmp_path / EVIDENCE, VerifyOptions(data_root=str(mnist_root))).verification
     assert found.passed, reason(found)

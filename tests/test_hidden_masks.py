@@ -273,14 +273,28 @@ class _Once(torch.autograd.Function):
         return slope
 
 
-def test_a_gradient_without_a_gradient_raises_nothing() -> None:
-    plain = zoo("vae")
-
+def _backward_once(model: GenerativeModel) -> GenerativeModel:
     def encode(x: Tensor) -> Posterior:
-        return plain.encode(_Once.apply(x))
+        return model.encode(_Once.apply(x))
 
-    model = replace(plain, encoder=encode)
-    assert float(unreached(Context(model, digits(2))).max()) == 0.0
+    return replace(model, encoder=encode)
+
+
+def test_a_gradient_without_a_gradient_is_looked_at_number_by_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And raises nothing where the code has too many numbers for that."""
+    batch = digits(2)
+    assert float(unreached(Context(_backward_once(zoo("vae")), batch)).max()) == 0.0
+    hidden = Context(_backward_once(masked("hard-label")), batch)
+    found = unreached(hidden)
+    assert torch.allclose(found, unreached(Context(masked("hard-label"), batch)), atol=1e-4)
+    assert float(found.min()) > marks.HIDDEN
+    parts = hidden.source_posterior.parts
+    numbers = max(part.relaxed(1.0).flatten(1).shape[1] for part in parts)
+    for most, known in ((numbers, True), (numbers - 1, False)):
+        monkeypatch.setattr("genrobust.runner.unreached.NUMBERS", most)
+        assert bool(unreached(hidden).any()) == known
 
 
 @pytest.mark.parametrize("name", ["coarse-ripple", pytest.param("gate", marks=pytest.mark.slow)])

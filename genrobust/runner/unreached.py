@@ -27,6 +27,10 @@ REACHED = 0.01
 #: Directions along which the code's gradient is taken.
 EACH = 2
 
+#: The most numbers of a part of the code of which each gets a pass backward by itself, where
+#: autograd follows none.
+NUMBERS = 128
+
 
 def unreached(context: Context) -> Tensor:
     """How much of what the decoder does hangs on code that no gradient reaches, (B,).
@@ -82,8 +86,8 @@ def _codes_and_reach(model: GenerativeModel, x: Tensor) -> tuple[Tensor, Tensor]
     """The relaxed code, and how far its gradient moves each number in the box at most, (B, L) each.
 
     Where a discrete part is reached, it moves as far as attacks switch it; where it is not, as a
-    label whose logits are a choice already, its code is the deployed one. None where the gradient
-    has no gradient itself, so that this is not known.
+    label whose logits are a choice already, its code is the deployed one. None of a long code whose
+    gradient has no gradient itself, so that this is not known.
     """
     signs = [
         2.0 * torch.randint(2, x.shape[1:], generator=generator("reach", k)) - 1
@@ -121,10 +125,30 @@ def _is_reached(part: Discrete, x: Tensor) -> Tensor:
 
 
 def _along(code: Tensor, x: Tensor, directions: list[Tensor]) -> Tensor | None:
-    """The largest slope of each number along the directions, (B, L): the gradient of a gradient."""
-    found = torch.zeros_like(code)
+    """The largest slope of each number along the directions, (B, L); None: too long to look."""
     if not code.requires_grad:
-        return found
+        return torch.zeros_like(code)
+    found = _of_all_at_once(code, x, directions)
+    if found is None and code.shape[1] <= NUMBERS:
+        return _one_by_one(code, x, directions)
+    return found
+
+
+def _one_by_one(code: Tensor, x: Tensor, directions: list[Tensor]) -> Tensor:
+    """The largest slope of each number, (B, L), by a pass backward of each."""
+    found = torch.zeros_like(code)
+    for number, of_it in zip(code.unbind(1), found.unbind(1), strict=True):
+        (slope,) = torch.autograd.grad(
+            number.sum(), x, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        along = [(slope * direction).flatten(1).sum(1).abs() for direction in directions]
+        of_it.copy_(torch.stack(along).amax(0))
+    return found
+
+
+def _of_all_at_once(code: Tensor, x: Tensor, directions: list[Tensor]) -> Tensor | None:
+    """The largest slope of each number, (B, L), by the gradient of a gradient, if it has one."""
+    found = torch.zeros_like(code)
     weights = torch.ones_like(code).requires_grad_()
 
     def slope_of(numbers: Tensor) -> Tensor:

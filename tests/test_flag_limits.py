@@ -94,6 +94,11 @@ DIFFER: list[tuple[int, Callable[[int], dict[str, Tensor]], str]] = [
         lambda n: dict.fromkeys(("probe.success", "probe.again"), fooled(0, n, 0)),
         "a larger eps succeeds less",
     ),
+    (
+        50,
+        lambda n: dict.fromkeys(("probe.success", "probe.again"), fooled(0, 900, 900 - n)),
+        "a larger eps succeeds less",
+    ),
     (250, lambda n: {"probe.again": fooled(0, n, 0)}, "restarts disagree"),
     (
         50,

@@ -246,7 +246,9 @@ def _surrogate(suite: Suite, guidance: Guidance, short: Short, eligible: Tensor)
 
 def _larger_eps(suite: Suite, short: Short, eligible: Tensor) -> Flag | None:
     shares = [_share(success[eligible]) for success in short.success]
-    drops = [before - after for before, after in pairwise(shares)]
+    # Of counts, as 0.9 - 0.85 is above 0.05.
+    counts = [int(success[eligible].sum()) for success in short.success]
+    drops = [(before - after) / max(int(eligible.sum()), 1) for before, after in pairwise(counts)]
     if not drops:
         return None
     worst = max(drops)

@@ -11,6 +11,7 @@ import pytest
 from brief_signs import brief_signs
 
 import genrobust
+from genrobust.attacks.standard import MEMBERS
 from genrobust.records.record import Record
 
 pytestmark = pytest.mark.slow
@@ -21,6 +22,9 @@ REFERENCE = {
     ("jointvae", "jointvae_mnist"): {0.02: 0.91, 0.05: 0.29, 0.1: 0.01},
     ("disvae", "disvae_VAE_mnist"): {0.02: 0.75, 0.05: 0.03, 0.1: 0.0},
 }
+
+#: Members of `standard` that are there already; the others can only bring it lower.
+BY_THEN = ("classifier", "neighbours")
 
 
 def load(repository: Path, published: Path, family: str, weights: str) -> genrobust.GenerativeModel:
@@ -67,9 +71,10 @@ def test_standard_is_at_or_below_the_reference(
     repository: Path, published: Path, mnist_root: Path, family: str, weights: str
 ) -> None:
     model = load(repository, published, family, weights)
+    assert set(BY_THEN) <= {name for name, _ in MEMBERS["untargeted"]}
     expected = REFERENCE[family, weights]
     record = genrobust.bench(
-        model, "mnist", limit=100, attacks=["standard"], eps=list(expected), data_root=mnist_root
+        model, "mnist", limit=100, attacks=BY_THEN, eps=list(expected), data_root=mnist_root
     )
     assert record.flags == ()
     for at in record.scores.per_eps:

@@ -116,6 +116,34 @@ def test_the_innermost_part_is_passed_and_the_module_left_as_it_was() -> None:
     assert not module(x).requires_grad
 
 
+class Rounding(nn.Module):
+    """Rounds as numbers, so that it has a gradient, and that is 0."""
+
+    def forward(self, z: Tensor) -> dict[str, Tensor]:
+        return {"code": (8 * z).round() / 8}
+
+
+@pytest.mark.parametrize("max_batch", [None, 1])
+def test_a_gradient_that_is_0_is_passed_as_one_that_is_cut(max_batch: int | None) -> None:
+    module = Halves()
+    module.layers[2].grid = Rounding()
+    model = genrobust.wrap(module, max_batch=max_batch)
+    assert model.straight == ("layers.2.grid",)
+    x = probe_images(model.input_shape, 5).requires_grad_()
+    image = model.surrogate(x, "softmax")
+    assert torch.equal(image.detach(), module(x.detach()))
+    (found,) = torch.autograd.grad(image.square().sum(), x)
+    wanted = 2 * image.detach().flatten(1) @ slope(module)
+    assert torch.allclose(found.flatten(1), wanted, atol=1e-6)
+
+
+def test_units_that_died_are_no_quantiser() -> None:
+    module = Halves()
+    module.layers[1] = nn.Sequential(module.layers[1], nn.Threshold(100, 0.0))
+    with pytest.raises(GenrobustError, match="one picture for all images"):
+        genrobust.wrap(module)
+
+
 class Digits(Halves):
     """Takes digits, of which it sees the means of areas."""
 

@@ -1,20 +1,23 @@
 """Parts of a module through which a gradient is passed straight, as they cut it.
 
-A quantiser that is evaluated looks its code up and gives no gradient. As in training (Bengio,
-Leonard & Courville 2013; van den Oord et al. 2017) that of what it gives stands in for that of what
-it is given. What it gives stays as it is, to the bit.
+A quantiser that is evaluated looks its code up and gives no gradient, or rounds it and gives one
+that is 0. As in training (Bengio, Leonard & Courville 2013; van den Oord et al. 2017) that of what
+it gives stands in for that of what it is given. What it gives stays as it is, to the bit.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
+
+from genrobust.seeding import generator
 
 Result = TypeVar("Result")
 
@@ -49,7 +52,7 @@ def straight_through(
 
 
 def cut_in(module: nn.Module, run: Callable[[], object]) -> list[str]:
-    """The innermost parts of a module that give no gradient of what has one, and its shape.
+    """The innermost parts of a module that give no gradient, or 0, of what has one, and its shape.
 
     Args:
         module: what has the parts.
@@ -64,16 +67,22 @@ def cut_in(module: nn.Module, run: Callable[[], object]) -> list[str]:
         ['1']
     """
     cutting: set[str] = set()
+    flat = defaultdict[str, list[Tensor]](list)
     with ExitStack() as stack:
         for name, part in module.named_modules():
             if name and not isinstance(part, torch.jit.ScriptModule):
 
                 def look(x: Tensor, output: object, name: str = name) -> None:
-                    if any(_is_cut(x, leaf) for leaf in tree_leaves(output)):
+                    alike = [leaf for leaf in tree_leaves(output) if _is_alike(x, leaf)]
+                    if any(map(_is_cut, alike)):
                         cutting.add(name)
+                    elif alike and all(_is_flat(x, leaf) for leaf in alike):
+                        flat[name] += alike[0].detach()
 
                 stack.enter_context(_hooked(part, look))
         run()
+    # What gives one for all images, such as units that died, says nothing of them.
+    cutting |= {n for n, each in flat.items() if any(not torch.equal(y, each[0]) for y in each)}
     return sorted(n for n in cutting if not any(other.startswith(f"{n}.") for other in cutting))
 
 
@@ -96,19 +105,31 @@ def _hooked(part: nn.Module, see: Callable[[Tensor, Any], Any]) -> Iterator[None
 
 
 def _passed(x: Tensor, output: Any) -> Any:
+    alike = [leaf for leaf in tree_leaves(output) if _is_alike(x, leaf)]
+    # Of a part that rounds, all have a gradient, and it is 0.
+    cut = [*filter(_is_cut, alike)] or alike
     # Adds nothing to it: 0 with a gradient.
     return tree_map(
-        lambda leaf: leaf + (x - x.detach()).to(leaf.dtype) if _is_cut(x, leaf) else leaf, output
+        lambda leaf: (
+            leaf + (x - x.detach()).to(leaf.dtype) if any(leaf is one for one in cut) else leaf
+        ),
+        output,
     )
 
 
-def _is_cut(x: Tensor, leaf: object) -> bool:
-    return (
-        isinstance(leaf, Tensor)
-        and leaf.is_floating_point()
-        and leaf.shape == x.shape
-        and not leaf.requires_grad
-    )
+def _is_alike(x: Tensor, leaf: object) -> TypeGuard[Tensor]:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.shape == x.shape
+
+
+def _is_cut(leaf: Tensor) -> bool:
+    return not leaf.requires_grad
+
+
+def _is_flat(x: Tensor, leaf: Tensor) -> bool:
+    """Whether its gradient is 0."""
+    weights = torch.rand(leaf.shape, generator=generator("straight")).to(leaf)
+    (gradient,) = torch.autograd.grad((weights * leaf).sum(), x, retain_graph=True)
+    return not gradient.any()
 
 
 def _wants(leaf: object) -> bool:

@@ -355,21 +355,23 @@ def _from_inside(model: GenerativeModel, x: Tensor, image: Tensor) -> Generative
 
 def _straightened(model: GenerativeModel, x: Tensor) -> GenerativeModel:
     """The model, of whose parts those give a gradient without which none reaches the image."""
+    if model.straight or _gradient(model, x)[0] is not None:
+        return model
     x = x.clone().requires_grad_()
     with suppress(RuntimeError, GenrobustError), torch.enable_grad():  # told by its check
-        if model.straight or model.surrogate(x, "softmax").requires_grad:
-            return model
         parts = cut_in(model.module, lambda: model.surrogate(x, "softmax"))
         straight = replace(model, straight=tuple(parts))
-        if parts and straight.surrogate(x, "softmax").requires_grad:
+        if parts and _gradient(straight, x)[0] is not None:
             return straight
     return model
 
 
-def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
-    x = x.clone().requires_grad_()
-    gradient, problem = None, None
+def _gradient(model: GenerativeModel, x: Tensor) -> tuple[Tensor | None, Exception | None]:
+    """That of the squared reconstruction, if there is one that is not 0; else what went wrong."""
+    x = x.detach().clone().requires_grad_()
+    problem = None
     for kind in ("softmax", "straight-through"):  # of a code far off, the softmax is one-hot
+        gradient = None
         try:
             image = model.surrogate(x, kind)
             if image.requires_grad:
@@ -378,8 +380,13 @@ def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
         except (RuntimeError, GenrobustError) as raised:  # such as numpy() of one with a gradient
             problem = raised
         if gradient is not None and gradient.any():
-            break
-    else:
+            return gradient, None
+    return None, problem
+
+
+def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
+    gradient, problem = _gradient(model, x)
+    if gradient is None:
         reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""
         if len(x) > 1 and (image - image[0]).abs().max() <= TOLERANCE:
             reason += (

@@ -214,6 +214,25 @@ def test_the_line_gives_the_picture_in_the_declared_range(
     torch.testing.assert_close(model.reconstruct(x), shown, atol=0.51 / 255, rtol=0)
 
 
+class Overshooting(Toy):
+    """What it gives is no logits: it goes beyond [-1, 1] here and there, which is clipped."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return 0.4 * self.logits(z)
+
+    def forward(self, x: Tensor) -> Any:
+        return 0.4 * self.logits(8 * self.encode(x))
+
+
+def test_pictures_beyond_the_range_are_clipped_where_that_is_said() -> None:
+    module = Overshooting(lambda image: image)
+    given: dict[str, Any] = {"value_range": (-1, 1), "clamp": True}
+    (words,) = said(module, **given)
+    model, x = genrobust.wrap(module, **given, **typed(words, module)), probe_images(SHAPE)
+    assert module(2 * x - 1).abs().max() > 1
+    torch.testing.assert_close(model.reconstruct(x), module(2 * x - 1).clamp(-1, 1) / 2 + 0.5)
+
+
 # Read by their forward alone
 
 

@@ -151,6 +151,17 @@ class SignedSpread(Net):
         return self.decode(mean + std * torch.randn_like(mean))
 
 
+class CodeAndLikelihoods(Net):
+    """As a codec's, it hands back what its rate is made of, beside the code."""
+
+    def encode(self, x: Tensor) -> Any:
+        return {"y": super().encode(x), "means": self.params(self.body(x))[:, LATENTS:]}
+
+    def forward(self, x: Tensor) -> Any:
+        found = self.encode(x)
+        return {"x_hat": self.decode(found["y"]), **found}
+
+
 CASES: dict[type[Net], tuple[type[Part], int]] = {
     SampleAndParameters: (Gaussian, 6),
     CodeAndFeatures: (Point, 6),
@@ -163,6 +174,7 @@ CASES: dict[type[Net], tuple[type[Part], int]] = {
     Latent: (Gaussian, 16),
     Tokens: (Point, 16),
     SignedSpread: (Gaussian, 6),
+    CodeAndLikelihoods: (Point, 6),
 }
 
 

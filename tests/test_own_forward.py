@@ -370,7 +370,7 @@ class Few(Toy):
 
     def forward(self, x: Tensor, *labels: Tensor) -> Any:
         mean, logvar = super().encode(x / self.scale)
-        return self.decode(mean), mean, logvar
+        return self.decode(mean + (0.5 * logvar).exp() * torch.randn_like(mean)), mean, logvar
 
 
 @pytest.mark.parametrize("most", [1, 3])

@@ -103,7 +103,8 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     x = x[:IMAGES].to(model.device)
     with seeded(model.device, "fidelity"):
         # Unclipped, as of an untrained model clipping may leave little.
-        compared, findings = _compared(replace(model, clamp=False), x, real)
+        free, clamp = replace(model, clamp=False), model.clamp
+        compared, findings = _compared(free, x, real, clamp=clamp)
         asked = compared.status in ("equal", "declared")  # and of its spread
         if not asked and not any(finding.differs for finding in findings):
             findings += [f for f in (_unlikely(model, x), _left_out(model, x)) if f]
@@ -167,9 +168,10 @@ def _compared(
     real: bool = False,
     exact: bool = False,
     mends: bool = True,
+    clamp: bool = False,
 ) -> tuple[Fidelity, list[Finding]]:
     """What is scored beside what the module gives; where they differ, with what mends it or not."""
-    ways = [OwnForward(model, exact, way) for way in ways_of(model.module)]
+    ways = [OwnForward(model, exact, way, clamp) for way in ways_of(model.module)]
     if not ways:
         return Fidelity("no forward"), []
     with HeldNoise(0.0):

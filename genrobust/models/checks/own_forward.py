@@ -75,9 +75,16 @@ class OwnForward:
         model: the model.
         exact: pictures in whole numbers, which tell less, are passed over.
         way: a method that stands in the place of a forward.
+        clamp: the deployment clips pictures, so that numbers beyond their range are pixels.
     """
 
-    def __init__(self, model: GenerativeModel, exact: bool = False, way: OwnWay = FORWARD) -> None:
+    def __init__(
+        self,
+        model: GenerativeModel,
+        exact: bool = False,
+        way: OwnWay = FORWARD,
+        clamp: bool = False,
+    ) -> None:
         self.name, self._way = way.name, way
         self.why = f"its {way.name} gives no picture of the input's shape"
         #: Whether it takes images, and fails on them or gives something else.
@@ -85,6 +92,7 @@ class OwnForward:
         #: The weights and buffers that it writes to.
         self.writes: dict[str, None] = {}
         self._model, self._module, self._exact = model, unwrapped(model.module), exact
+        self._clamp = clamp
         self.exists = has_forward(self._module)
         # Through functions of one's own the module may see other images than it is scored on.
         has_half = method(self._module, "encode", "encoder") is not None
@@ -110,7 +118,7 @@ class OwnForward:
             equal = [v for v, i in everywhere.items() if apart(i, ours) <= self.allowed(v)]
             clipped = [v for v, i in found.items() if is_clipped(i, ours, self.allowed(v))]
             view = min(
-                equal or clipped or likely_views(found, self._range),
+                equal or clipped or likely_views(found, self._range, self._clamp),
                 key=lambda v: float((everywhere[v] - ours).square().sum()),
             )
             again, allowed = self.at(x, view, level), self.allowed(view)
@@ -162,22 +170,28 @@ class OwnForward:
         return [*chain.from_iterable(found)]
 
     def codes(self, x: Tensor, view: View) -> Iterator[tuple[Tensor, str]]:
-        """The first of each two of one shape in forward's output, and how to write the two.
+        """The first of each two of one shape in forward's output, and how to write what is taken.
 
-        Forward often hands back (picture, mean, log-variance).
+        Forward often hands back (picture, mean, log-variance). Where it never draws such numbers,
+        nothing says that the second is a spread, and the first alone is taken.
         """
         if view.units != _DECLARED:
             return
         own = own_images(self._model, x, None)
         with suppress(Exception):  # other people's code
-            outputs, _ = self._outputs(view.call, own, 0.0)
+            outputs, drawn = self._outputs(view.call, own, 0.0)
             first = outputs[0]
             if not isinstance(first, (Mapping, list, tuple)):
                 return
             for one, two in pairwise(first if isinstance(first, Mapping) else range(len(first))):
                 mean, spread = (_joined([o[key] for o in outputs]) for key in (one, two))
                 if mean is not None and spread is not None and mean.shape == spread.shape:
-                    yield mean.float(), f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
+                    if not drawn:  # many draw in training alone
+                        drawn = self.in_training()._outputs(view.call, own, 0.0)[1]
+                    alone = f"{view.call}[{one!r}]"
+                    pair = f"(lambda o: (o[{one!r}], o[{two!r}]))({view.call})"
+                    is_drawn = any(count and count % mean.numel() == 0 for count in drawn)
+                    yield mean.float(), pair if is_drawn else alone
 
     def numbers(self, x: Tensor, view: View) -> list[Tensor]:
         """What forward hands back, such as the code's mean and spread, with its noise at 0."""

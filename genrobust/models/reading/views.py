@@ -81,19 +81,22 @@ def in_each_scale(numbers: Tensor) -> dict[str, Tensor]:
     return {scale: of(numbers) for scale, of in _SCALES.items()}
 
 
-def likely_views(found: Mapping[View, Tensor], declared: tuple[float, float]) -> Iterable[View]:
+def likely_views(
+    found: Mapping[View, Tensor], declared: tuple[float, float], clamp: bool
+) -> Iterable[View]:
     """Of pictures that are not those that are scored, the views in units that their numbers have.
 
     Args:
         found: the pictures in each view.
         declared: the range that the model is said to have.
+        clamp: numbers beyond it are said to be clipped.
     """
     raw = {view.path: numbers for view, numbers in found.items() if view.scale == "unit"}
-    likely = {path: _likely_scales(numbers, declared) for path, numbers in raw.items()}
+    likely = {path: _likely_scales(numbers, declared, clamp) for path, numbers in raw.items()}
     return [view for view in found if view.scale in likely.get(view.path, (WHOLE,))]
 
 
-def _likely_scales(numbers: Tensor, declared: tuple[float, float]) -> tuple[str, ...]:
+def _likely_scales(numbers: Tensor, declared: tuple[float, float], clamp: bool) -> tuple[str, ...]:
     if _are_unit(numbers):
         return ("unit",)
     low, high = float(numbers.min()), float(numbers.max())
@@ -102,7 +105,9 @@ def _likely_scales(numbers: Tensor, declared: tuple[float, float]) -> tuple[str,
     if low >= 0 and high <= 255:
         return ("bytes",)
     # Beyond [-1, 1] they are what a sigmoid takes, or pixels that the deployment clips.
-    return ("own", "centred") if low >= -1 and high <= 1 else ("own", "sigmoid")
+    if low >= -1 and high <= 1:
+        return ("own", "centred")
+    return ("own",) if clamp else ("own", "sigmoid")
 
 
 def _are_unit(numbers: Tensor) -> bool:

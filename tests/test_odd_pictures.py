@@ -390,8 +390,11 @@ def test_folders_that_programs_leave_behind_do_not_count(tmp_path: Path, left: s
 def test_other_folders_beside_splits_are_refused(tmp_path: Path) -> None:
     _pictures(tmp_path, "train/a", "test/a")
     (tmp_path / "notes").mkdir()
-    with pytest.raises(GenrobustError, match=r"has the splits test, train beside .* as 'notes'"):
+    with pytest.raises(
+        GenrobustError, match=r"splits test, train beside .* as 'notes'; give"
+    ) as told:
         pictures_in(tmp_path, "test")
+    assert f"such as '{tmp_path / 'test'}'" in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -545,7 +545,7 @@ BAD_ENCODERS: dict[str, tuple[Callable[[Toy, Tensor], Any], str]] = {
     "inference_mode": (_inference, "no gradient reaches the image"),
     "rounded": (
         lambda t, x: (99 * t.mean(x)).round() / 99,
-        "no gradient reaches the image from its reconstruction; remove torch.no_grad",
+        "no gradient reaches the image from its reconstruction; .* takes differentiable=False",
     ),
     "detached": (lambda t, x: t.mean(x).detach(), "no gradient reaches the image"),
     "numpy": (lambda t, x: t.mean(torch.from_numpy(x.numpy())), "gradient"),

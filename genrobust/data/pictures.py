@@ -240,7 +240,8 @@ def _splits(folder: Path) -> list[Path]:
     if len(splits) > 1 and others:
         raise GenrobustError(
             f"'{folder}' has the splits {', '.join(path.name for path in splits)} beside other "
-            f"folders, such as '{others[0].name}'; move those elsewhere"
+            f"folders, such as '{others[0].name}'; give the one that is meant, such as "
+            f"'{folder / splits[0].name}', or move the others elsewhere"
         )
     return [] if others else splits
 

@@ -400,7 +400,8 @@ def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
         raise GenrobustError(
             f"no gradient reaches the image from its reconstruction{reason} remove "
             "torch.no_grad, detach, numpy, rounding or .data from the path through encode and "
-            "decode, or pass encode= and decode= without them, and the path with them as deploy="
+            "decode, or pass encode= and decode= without them, and the path with them as deploy=; "
+            "what has none to give, such as a service, takes differentiable=False"
         ) from problem
     if not gradient.isfinite().all():
         raise GenrobustError(

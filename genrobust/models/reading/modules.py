@@ -44,7 +44,9 @@ def as_module(given: object) -> nn.Module:
         return given
     what = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
     advice = module_from(given) or (
-        "for functions pass the module that holds their weights, and encode= and decode="
+        "for functions pass the module that holds their weights, and encode= and decode=; what has "
+        "no weights here, such as a service, is called in the forward of a module of your own, and "
+        "takes differentiable=False"
     )
     raise GenrobustError(
         f"wrap takes a torch.nn.Module, or the pair (encoder, decoder), not {what}; {advice}"

@@ -319,3 +319,26 @@ def test_one_code_for_all_images_is_none() -> None:
     told = said(FromNoise())
     assert "module(x)" in told
     assert "encode=" not in told.split("pass", 1)[1].split(", or ")[0]
+
+
+class Video(Net):
+    """Takes batches of videos, and gives them in a dictionary."""
+
+    def build(self) -> None:
+        self.frames = nn.Conv3d(1, 4, (1, 4, 4), (1, 4, 4))
+        self.back = nn.ConvTranspose3d(4, 1, (1, 4, 4), (1, 4, 4))
+
+    def encode(self, x: Tensor) -> Any:
+        return self.frames(x)
+
+    def decode(self, z: Any) -> Any:
+        return {"video": self.back(z).sigmoid()}
+
+
+def test_a_model_of_videos_is_given_images_as_one_frame_by_the_line() -> None:
+    module, x = Video(), torch.rand(3, *SHAPE)
+    told = said(module)
+    assert "it takes videos, such as of one frame" in told
+    model = genrobust.wrap(module, **typed(module, told))
+    shown = module.decode(module.encode(x[:, :, None]))["video"][:, :, 0]
+    torch.testing.assert_close(model.reconstruct(x), shown)

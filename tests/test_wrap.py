@@ -654,3 +654,17 @@ def test_a_decoder_takes_a_code_of_the_posterior() -> None:
 def test_images_of_another_type_than_the_weights_are_told_so(dtype: torch.dtype) -> None:
     with pytest.raises(GenrobustError, match=r"; give it numbers of its weights' type, such as"):
         load_model("vae").reconstruct(torch.ones(2, 1, 32, 32).to(dtype))
+
+
+def test_what_holds_a_module_or_none_is_told_how_it_is_given() -> None:
+    class Pipeline:
+        def __init__(self, vae: nn.Module) -> None:
+            self.name, self.vae = "mine", vae
+
+    given: Any
+    for given, words in (
+        (Pipeline(Toy()), "give the module that it holds, such as its .vae, and"),
+        (lambda x: x, "in the forward of a module of your own, and takes differentiable=False"),
+    ):
+        with pytest.raises(GenrobustError, match=words):
+            genrobust.wrap(given)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from genrobust.models.checks.fidelity import reads_alone
-from genrobust.models.checks.halves import own_half, own_halves
+from genrobust.models.checks.halves import held_in, own_half, own_halves
 from genrobust.models.model import GenerativeModel
-from genrobust.models.reading.adapters import is_batch
+from genrobust.models.reading.adapters import is_batch, posterior_of
 from genrobust.models.reading.forward import Forward, pictures_in
 from genrobust.models.reading.outputs import ENTRIES, describe, members
 from genrobust.models.reading.precision import own_images
@@ -68,6 +68,31 @@ def handed_apart(model: GenerativeModel, x: Tensor) -> str | None:
         for put, written in _ways(decode, codes)[1:]:
             if _gives_pictures(put, x[: model.max_batch]):
                 return model.typed.put(f"pass decode=lambda codes: module.decode({written})")
+    return None
+
+
+def handed_frames(model: GenerativeModel, x: Tensor) -> str | None:
+    """What to type of a module whose halves take videos, of one frame too; None of others.
+
+    Args:
+        model: one whose encode fails on images.
+        x: images (B, C, H, W) in [0, 1].
+    """
+    halves = own_halves(model)
+    if halves is None:
+        return None
+    encode, decode = halves
+    own = own_images(model, x[: model.max_batch], encode)
+    with suppress(Exception), torch.no_grad():  # other people's code
+        video = own.unsqueeze(2)
+        shown = decode(posterior_of(encode(video)).mode().to(own.dtype))
+        for where, held in held_in([shown]).items():
+            if held.shape == video.shape:
+                return model.typed.put(
+                    "it takes videos, such as of one frame: pass encode=lambda x: "
+                    "module.encode(x.unsqueeze(2)) and decode=lambda z: "
+                    f"module.decode(z){where}.squeeze(2)"
+                )
     return None
 
 

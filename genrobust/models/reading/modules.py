@@ -67,6 +67,14 @@ def module_from(given: object) -> str | None:
         return "load it into the module that it is the state of, by load_state_dict, and give that"
     if isinstance(given, str):
         return "give what genrobust.load_model makes of a name or a place"
+    held = [
+        name for name, own in getattr(given, "__dict__", {}).items() if isinstance(own, nn.Module)
+    ]
+    if held:
+        return (
+            f"give the module that it holds, such as its .{held[0]}, and, where encode and decode "
+            "are its own, these as encode= and decode="
+        )
     return None
 
 

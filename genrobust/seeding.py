@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
+
+#: Held in threads by whoever seeds the process's generators for code that draws from them.
+GENERATORS = threading.RLock()
 
 
 def seed_of(*key: object) -> int:

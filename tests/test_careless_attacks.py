@@ -18,6 +18,7 @@ import genrobust
 from genrobust import GenerativeModel
 from genrobust.attacks import ATTACKS, Attack, make_attack
 from genrobust.attacks.given import unchanged
+from genrobust.attacks.latent import Latent
 from genrobust.attacks.noise import Noise
 from genrobust.batch import Batch, Context
 from genrobust.cli.app import app
@@ -143,6 +144,60 @@ def test_what_an_attack_declares_is_no_string_of_letters(declared: Any, said: st
     """A goal is in "untargeted" letter by letter, and of none nothing was run and all stood."""
     with pytest.raises(GenrobustError, match=f"^the attack 'slips' declares {said}"):
         type("Slipping", (Slips,), declared)
+
+
+def undecorated() -> type:
+    class Longer(Latent):
+        steps: int = 1000
+
+    return Longer
+
+
+def untyped() -> type:
+    @dataclass(frozen=True)
+    class Longer(Latent):
+        steps = 1000
+
+    return Longer
+
+
+def one_more() -> type:
+    class Weighed(Slips):
+        weight: float = 0.5
+        paper: str = "known"
+        RATE = 0.1
+        share: ClassVar[float] = 0.1
+        _kept: dict[str, Tensor]
+
+    return Weighed
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (undecorated, "steps = 1000, and runs with 100; .*dataclass"),
+        (untyped, "steps = 1000, and runs with 100; give 'steps' a type"),
+        (one_more, "weight, of which its class makes no setting; give 'weight' a type"),
+    ],
+)
+def test_a_setting_that_is_none_is_told(
+    kind: Callable[[], type], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an attack runs with other steps than its code shows, and what it leaves stands."""
+    monkeypatch.setitem(ATTACKS._registered, "longer", kind())
+    with pytest.raises(GenrobustError, match=f"^the attack 'longer' declares {said}"):
+        make_attack("longer")
+    assert CliRunner().invoke(app, ["show", "attack", "longer"]).exit_code == 2
+
+
+def test_a_setting_of_ones_own_class_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Made(Latent):
+        steps: int = field(default_factory=lambda: 7)
+        weight: float = 0.5
+
+    monkeypatch.setitem(ATTACKS._registered, "made", Made)
+    assert make_attack("made", {"weight": 0.1}).settings()["steps"] == 7
 
 
 def test_an_objective_that_declares_a_goal_as_a_string_is_told() -> None:
@@ -605,6 +660,9 @@ def test_an_honest_objective_is_an_attack_and_one_of_ours_is_called_as_it_is(
     x = genrobust.load_images("digits").take([0, 1])
     found = genrobust.attack(lowers(brightness), tiny_vae, x, steps=2)
     assert found.loss.isfinite().all()
+    problem = Problem.of(brightness, Context(tiny_vae, Batch(x, (0, 1))))
+    made = x * torch.ones(1, requires_grad=True)  # by a network that is trained for it
+    assert problem.loss(made).tolist() == problem.loss(x).tolist()
     ours = OutputDistance()
     assert checked(ours) is ours
 
@@ -627,6 +685,15 @@ def test_a_field_of_an_objective_without_a_default_is_a_setting_that_is_asked_fo
     with pytest.raises(GenrobustError, match=f"'{name}' needs weight=, of type float"):
         genrobust.attack(name, tiny_vae, x, steps=1)
     assert genrobust.attack(name, tiny_vae, x, steps=1, weight=0.5, parts=[1]).loss.isfinite().all()
+
+
+def test_a_field_of_an_objective_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Soft(OutputDistance):
+        weight: float = 0.5
+
+    monkeypatch.setitem(OBJECTIVES._registered, "soft", Soft)
+    with pytest.raises(GenrobustError, match="the objective 'soft' declares weight, of which"):
+        make_attack("objective:soft")
 
 
 def test_an_objective_that_changes_what_it_is_given_is_refused(

@@ -73,6 +73,20 @@ def shrunk(kept: Tensor, whole: Tensor) -> Tensor:
     return whole * (kept.abs().amax((1, 2, 3)) / whole.abs().amax((1, 2, 3))).min()
 
 
+def scaled(norm: Linf, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
+    change = x_adv - x
+    share = radius / norm.length(change).clamp_min(1e-12).view(-1, 1, 1, 1)
+    return (x + change * share.clamp_max(1)).clamp(0, 1)
+
+
+def tipped(gradient: Tensor) -> Tensor:
+    """Along the steepest difference of two neighbours."""
+    falls = -gradient.flatten(1).diff(dim=1, append=torch.zeros(len(gradient), 1))
+    most = falls.abs().argmax(1, keepdim=True)
+    one = torch.zeros_like(falls).scatter(1, most, falls.gather(1, most).sign())
+    return one.diff(dim=1, prepend=torch.zeros(len(gradient), 1)).view_as(gradient)
+
+
 NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
     "stays": ({"project": lambda s, a, x, r: x.clone()}, "moves images that are inside the ball"),
     "stays for one radius": (
@@ -83,6 +97,17 @@ NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
     "leaves the box": (
         {"project": lambda s, a, x, r: x + (a - x).clamp(-3 * r, 3 * r), "is_box": False},
         r"outside \[0, 1\]",
+    ),
+    "longer where the box cuts": (  # of both signs along a row, of which the box leaves one
+        {
+            "length": lambda s, c: c.flatten(1).cumsum(1).abs().sum(1),
+            "steepest": lambda s, g, x: tipped(g),
+            "reach": lambda s, n: n * (n + 1) / 2,
+            "draw": lambda s, z, g: torch.full(z, 1e-6),
+            "project": lambda s, a, x, r: scaled(s, a, x, r),
+            "is_box": False,
+        },
+        "from the source in a ball of",
     ),
     "no interval": (
         {"project": lambda s, a, x, r: x + (L.project(a, x, r) - x) * (a > 0), "is_box": True},

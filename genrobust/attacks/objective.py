@@ -9,6 +9,7 @@ from typing import Any, ClassVar, get_type_hints
 from genrobust.attacks.base import Attack
 from genrobust.attacks.given import unchanged
 from genrobust.attacks.search import restarted_apgd
+from genrobust.attacks.settings import require_fields
 from genrobust.batch import Context
 from genrobust.errors import GenrobustError
 from genrobust.objectives.base import OBJECTIVES, Objective
@@ -72,6 +73,7 @@ def attack_on(name: str) -> type[ObjectiveAttack]:
             f"({', '.join(needed) or 'it is no dataclass'}), by the attacks that use it; choose "
             "another, such as 'objective:output-distance'"
         )
+    require_fields(f"the objective '{name}'", kind)
     with blamed(f"the objective '{name}'", kind):
         hints = get_type_hints(kind, include_extras=True)
     fields: list[Any] = [

@@ -17,7 +17,7 @@ from genrobust.models.inputs import pixels, require_model
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.modes import outside, plain_modes
-from genrobust.seeding import generators_kept
+from genrobust.seeding import seeded
 from genrobust.threat import ThreatModel
 
 
@@ -88,7 +88,7 @@ def attack(
         judge,
         _references(references, model),
     )
-    with left_as_it_was(model), generators_kept(x.device):
+    with left_as_it_was(model), seeded(x.device, "attack", batch.seed, batch.sample_ids):
         return recipe(model, batch, ThreatModel(norm, eps))
 
 

@@ -6,16 +6,18 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, InitVar, dataclass
 from functools import cached_property, reduce
+from inspect import get_annotations
 from operator import or_
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from types import MemberDescriptorType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from genrobust.arguments import bare
 from genrobust.errors import GenrobustError, did_you_mean
-from genrobust.plugins import blamed
+from genrobust.plugins import blamed, is_ours
 
 #: A part of something: a little of it, or all.
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -123,6 +125,7 @@ def declared(name: str, kind: type) -> dict[str, Setting]:
         >>> [setting.default for setting in declared("pgd", ATTACKS.get("pgd")).values()][:1]
         [40]
     """
+    require_fields(f"the attack '{name}'", kind)
     with blamed(f"the attack '{name}'", kind):
         hints, bounded = get_type_hints(kind), get_type_hints(kind, include_extras=True)
         return {
@@ -132,6 +135,52 @@ def declared(name: str, kind: type) -> dict[str, Setting]:
             for field in dataclasses.fields(kind)
             if field.init
         }
+
+
+def require_fields(who: str, kind: Any) -> None:
+    """Assert that what a class from outside declares as a setting is one.
+
+    Under no ``@dataclass`` of its own a class has its parent's fields alone, and a value without a
+    type leaves a field its parent's default: it would run with other settings than its code shows.
+
+    Raises:
+        GenrobustError: it declares what is none, or a default that a field does not have.
+
+    Example:
+        >>> from genrobust.attacks.latent import Latent
+        >>> class Longer(Latent):
+        ...     __module__ = "mine"
+        ...     steps = 1000
+        >>> require_fields("the attack 'longer'", Longer)
+        Traceback (most recent call last):
+        genrobust.errors.GenrobustError: the attack 'longer' declares steps = 1000, and runs ...
+    """
+    if is_ours(kind):
+        return
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for name, field in fields.items():
+        shown = getattr(kind, name, field.default)
+        overridden = shown is not field.default and not isinstance(shown, MemberDescriptorType)
+        if overridden and field.default_factory is MISSING:
+            has = "without it" if field.default is MISSING else f"with {_brief(field.default)}"
+            raise _no_field(who, f"{name} = {_brief(shown)}, and runs {has}", name)
+    with blamed(who, kind):
+        hints = get_type_hints(kind)
+    ours, theirs = (
+        {name for part in kind.__mro__ if is_ours(part) is own for name in get_annotations(part)}
+        for own in (True, False)
+    )
+    for name in sorted(theirs - ours - fields.keys()):
+        constant = ClassVar in (hints[name], get_origin(hints[name]))
+        if not (constant or name.startswith("_") or isinstance(hints[name], InitVar)):
+            raise _no_field(who, f"{name}, of which its class makes no setting", name)
+
+
+def _no_field(who: str, what: str, name: str) -> GenrobustError:
+    return GenrobustError(
+        f"{who} declares {what}; give '{name}' a type in its class, and the class "
+        "@dataclass(frozen=True) of its own, or say that it is a ClassVar"
+    )
 
 
 def _brief(value: Any) -> str:

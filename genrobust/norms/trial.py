@@ -44,6 +44,8 @@ def try_norm(norm: Norm) -> None:
     _try_length(norm, noise)
     _try_steepest(norm, noise, x)
     _try_project(norm, x, noise)
+    # Of black the box leaves only what brightens, which may be longer than the whole change.
+    _try_project(norm, torch.zeros_like(x), noise)
     _try_draw(norm)
 
 
@@ -91,7 +93,7 @@ def _try_steepest(norm: Norm, gradient: Tensor, x: Tensor) -> None:
 
 
 def _try_project(norm: Norm, x: Tensor, noise: Tensor) -> None:
-    inside = x + 0.01 * noise
+    inside = (x + 0.01 * noise).clamp(0, 1)
     wide = (2 * norm.length(inside - x)).view(-1, 1, 1, 1).to(x)
     kept = _images(norm, "project", norm.project, inside, x, wide)
     stays = torch.allclose(kept, inside, rtol=0, atol=1e-4)

@@ -47,7 +47,8 @@ class Checked:
         if not torch.allclose(x_adv.detach(), given, rtol=0, atol=0, equal_nan=True):
             raise self._fault("wrote to the images that it was given", "work on x_adv.clone()")
         self._require_losses(loss, len(x_adv))
-        if x_adv.requires_grad and context.model.differentiable and not loss.requires_grad:
+        followed = torch.is_grad_enabled() and x_adv.requires_grad
+        if followed and context.model.differentiable and not loss.requires_grad:
             raise self._fault(
                 "has no gradient that reaches the images",
                 "look at context.model.surrogate, without torch.no_grad, .detach and numpy",

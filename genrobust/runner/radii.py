@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genrobust.attacks.base import Attack, make_attack
+from genrobust.attacks.repeated import repeatable
 from genrobust.batch import Batch, Goal
 from genrobust.outcomes.outcome import GOALS, Broken, Counts, Found, Longer, Signs
 from genrobust.runner.checkpoint import Checkpoint
@@ -255,7 +256,8 @@ class _Search:
         positions = smallest.to_attack()
         if not len(positions):
             return
-        found = attack(self.scorer.model, self.batch[positions].aimed(entry.goal), threat)
+        aimed = self.batch[positions].aimed(entry.goal)
+        found = repeatable(attack, self.scorer.model, aimed, threat)
         seen = smallest.look(positions, found.x_adv)
         reached = smallest.offer(seen)
         if entry.goal == "targeted":  # an attack that misses its target may change the class

@@ -314,7 +314,7 @@ def _fools_unbounded(model: GenerativeModel, batch: Batch) -> Tensor:
     """Whether a short attack fools the judge that may change every pixel as it likes."""
     context = Context(model, batch)
     problem = Problem.of(JudgeMargin(), context)
-    with seeded(batch.x.device, "unbounded", batch.seed, batch.sample_ids):
+    with model.keyed("unbounded", batch.seed, batch.sample_ids):
         found = apgd(problem, batch.x, ThreatModel("linf", 1.0), UNBOUNDED_STEPS)
         success = attacker_success(context, found.x)
         assert success is not None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genrobust.attacks.base import make_attack
 from genrobust.attacks.fmn import shorten
+from genrobust.attacks.repeated import repeatable
 from genrobust.batch import Batch
 from genrobust.outcomes.outcome import Counts, Damaged, MinimumNormOutcome, Signs
 from genrobust.runner.checkpoint import Checkpoint, nowhere
@@ -108,7 +109,8 @@ def search_minimum_norm(
             note = f"{entry.label} at {radii[e]:g} on {len(positions)} of {len(batch)} sources"
             checkpoint.pulse.begin(note, ahead[0], sum(ahead[1:]))
             aimed = batch[positions].aimed(entry.goal)
-            result = attack(scorer.model, aimed, ThreatModel(spec.norm, radii[e]))
+            threat = ThreatModel(spec.norm, radii[e])
+            result = repeatable(attack, scorer.model, aimed, threat)
             nearer = so_far.offer(positions, result.x_adv)
             tally.add(row, e, len(positions), nearer, result.forwards, result.backwards)
         signs = signs_of(scorer.model, batch.untargeted(), found)

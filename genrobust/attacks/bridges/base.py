@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import random
-import threading
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -24,14 +23,11 @@ from genrobust.judges.judge import Judge
 from genrobust.models.model import GenerativeModel, Surrogate
 from genrobust.objectives.classifier import deployed_margin
 from genrobust.optimizers import Minimum, Problem
-from genrobust.seeding import generators_kept, seed_of, seeded
+from genrobust.seeding import GENERATORS, generators_kept, seed_of, seeded
 from genrobust.threat import ThreatModel
 
 #: Packages that some attacks need and their libraries do not install: the extra ``bridges``.
 EXTRA = ("cma", "multiprocess", "numba")
-
-#: The libraries draw from the process's global generators, which threads share.
-_LOCK = threading.Lock()
 
 
 class Composed(nn.Module):
@@ -208,7 +204,7 @@ def _alone(batch: Batch, *modules: nn.Module) -> Iterator[None]:
     """Seed every global generator, freeze the weights, and put all back as it was."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     seed = call_seed(batch)
-    with _LOCK, generators_kept(batch.x.device), torch.enable_grad():
+    with GENERATORS, generators_kept(batch.x.device), torch.enable_grad():
         try:
             for parameter in parameters:
                 parameter.requires_grad_(False)

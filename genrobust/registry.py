@@ -11,6 +11,7 @@ function of genrobust, in another library.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -18,6 +19,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
+from genrobust.foreign import as_script
 from genrobust.projects import plain_name
 
 T = TypeVar("T")
@@ -114,7 +116,7 @@ class Registry(Generic[T]):
         if plugin is None:
             raise unknown_name(self.kind, name, [*self.names(), *self.families()])
         try:
-            found = plugin.load()
+            found = _loaded(plugin)
         except (Exception, SystemExit) as problem:
             raise GenrobustError(
                 f"the {self.kind} '{name}' comes from the plugin '{plugin.value}', which cannot be "
@@ -174,6 +176,20 @@ class Registry(Generic[T]):
 def _load(place: str) -> Any:
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _loaded(plugin: EntryPoint) -> Any:
+    """What a plugin offers; what its module sets of the process as it is imported is put back.
+
+    A filter of warnings, a default type or a seed would be those of all that is measured after it.
+    Where modules are looked for stays, as the plugin may import the rest of its own later.
+    """
+    if plugin.module in sys.modules:  # also in threads, which share all of that
+        return plugin.load()
+    with as_script(plugin.value):
+        found, path = plugin.load(), [*sys.path]
+    sys.path[:] = path
+    return found
 
 
 def _lacking(item: Any, base: type) -> str | None:

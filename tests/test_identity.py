@@ -476,9 +476,11 @@ class Reading(Noise):
     name = "reading-of-this-test"
     weights: Path | None = None
     other: str = "none"
+    several: tuple[Path, ...] = ()
+    named: dict[str, str] | None = None
 
 
-@pytest.mark.parametrize("setting", ["weights", "other"])
+@pytest.mark.parametrize("setting", ["weights", "other", "several", "named"])
 def test_a_file_that_an_attack_of_ones_own_is_given_counts(
     setting: str,
     shaded: nn.Module,
@@ -488,8 +490,13 @@ def test_a_file_that_an_attack_of_ones_own_is_given_counts(
 ) -> None:
     monkeypatch.setitem(ATTACKS._registered, "reading-of-this-test", Reading)
     file = tmp_path / "weights.pt"
+    place = str(file)
+    given: dict[str, Any] = {
+        **{"weights": place, "other": place},
+        **{"several": [place], "named": {"first": place}},
+    }
     entry = AttackEntry(
-        attack="reading-of-this-test", goal="targeted", settings={setting: str(file)}
+        attack="reading-of-this-test", goal="targeted", settings={setting: given[setting]}
     )
     suite = noise.model_copy(update={"attacks": (entry,)})
     found = []

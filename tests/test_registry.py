@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import random
 import re
 import sys
+import warnings
 from abc import ABC, abstractmethod
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import pytest
+import torch
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning, unknown_name
@@ -285,3 +288,27 @@ def test_every_entry_point_group_can_be_declared_and_is_told(repository: Path) -
         registry = getattr(importlib.import_module(module.removesuffix(".__init__")), name)
         assert re.fullmatch(r"genrobust\.\w+", registry.group)
         assert f"| {registry.kind} | `{registry.group}` |" in told.replace("posterior part", "part")
+
+
+def test_what_a_plugin_sets_as_it_is_imported_is_put_back(
+    shapes: Registry[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what it silences is silent, and what it seeds is drawn, for all that is measured."""
+    text = """
+import random, sys, warnings
+import torch
+warnings.filterwarnings("ignore")
+torch.set_default_dtype(torch.float64)
+random.seed(4)
+torch.manual_seed(4)
+sys.path.insert(0, "its own parts")
+blob = "a blob"
+"""
+    module_file(tmp_path, monkeypatch, "setting_shapes", text)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    offer(monkeypatch, EntryPoint("blob", "setting_shapes:blob", "genrobust.shapes"))
+    before = warnings.filters[:], random.getstate(), torch.get_rng_state().tolist()
+    assert shapes.get("blob") == "a blob"
+    assert (warnings.filters[:], random.getstate(), torch.get_rng_state().tolist()) == before
+    assert torch.get_default_dtype() == torch.float32
+    assert sys.path[0] == "its own parts", "from where it may import later"

@@ -25,8 +25,9 @@ MODULES = sorted(
 
 #: From the bottom up; a room may import those before it (and itself).
 ROOMS = (
-    *("_version", "errors", "names", "arguments", "projects", "spawned", "registry", "seeding"),
+    *("_version", "errors", "names", "arguments", "projects", "spawned", "seeding"),
     "foreign",
+    "registry",
     "plugins",
     "modes",
     *("files", "drawing", "distance", "posterior", "norms", "threat"),

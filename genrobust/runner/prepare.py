@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -238,9 +238,20 @@ def _files_of_settings(suite: Suite) -> Iterator[Path]:
     """Files that attacks of others are given, such as the weights of a model to attack through."""
     for entry in suite.attacks:
         attack = make_attack(entry.attack, entry.settings)
-        given = () if is_ours(attack) else attack.settings().values()
-        paths = (Path(value) for value in given if isinstance(value, (str, Path)))
+        given = None if is_ours(attack) else attack.settings()
+        paths = (Path(value) for value in _within(given) if isinstance(value, (str, Path)))
         yield from (path for path in paths if files.is_there(path) and path.is_file())
+
+
+def _within(setting: Any) -> Iterator[Any]:
+    """What a setting holds, such as each of a tuple of paths."""
+    if isinstance(setting, Mapping):
+        setting = tuple(setting.values())
+    if isinstance(setting, (tuple, list)):
+        for one in setting:
+            yield from _within(one)
+    else:
+        yield setting
 
 
 def _classes(suite: Suite) -> Iterator[tuple[str, type]]:

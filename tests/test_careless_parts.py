@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import Any
 
 import pytest
@@ -194,6 +194,54 @@ def test_a_gaussian_of_ones_own_is_tried_as_well() -> None:
     kind = type("Still", (Gaussian,), {"vector": lambda s: s.mean.detach(), "__module__": __name__})
     with pytest.raises(GenrobustError, match=r"part 'gaussian' lets no gradient through vector"):
         genrobust.wrap(Coder(lambda values: kind(values, values.square())))
+
+
+@dataclass(frozen=True, eq=False)
+class Directed(Part):
+    """A direction and how sure it is: two shapes."""
+
+    name = "directed"
+
+    mean: Tensor
+    sure: Tensor
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    vector = mode
+
+    def rsample(self, noise: Tensor, temperature: float) -> Tensor:
+        return self.mean + noise * temperature / self.sure
+
+    def kl(self, other: Part) -> Tensor:
+        return self.squared_wasserstein2(other)
+
+    def squared_wasserstein2(self, other: Part) -> Tensor:
+        return (self.vector() - other.vector()).double().square().sum(1)
+
+    def kl_to_prior(self) -> Tensor:
+        return self.mean.double().square()
+
+
+def test_a_part_may_hold_tensors_of_several_shapes() -> None:
+    model = genrobust.wrap(Coder(lambda v: Directed(v, 1 + v[:, :1].square())))
+    found = genrobust.attack("latent", model, torch.rand(2, 1, 8, 8), target=torch.rand(2, 1, 8, 8))
+    assert found.x_adv.shape == (2, 1, 8, 8)
+
+
+def test_a_part_with_a_bare_number_an_image_is_told_its_shape() -> None:
+    with pytest.raises(
+        GenrobustError, match=r"'directed' holds a tensor of shape \(4,\) .*\(B, 1\)"
+    ):
+        genrobust.wrap(Coder(lambda v: Directed(v, v[:, 0])))
+
+
+def test_a_part_whose_field_hides_a_method_is_named() -> None:
+    field = [("means", Tensor)]
+    own = {"__module__": __name__}
+    Mixed = make_dataclass("Mixed", field, bases=(Directed,), frozen=True, eq=False, namespace=own)
+    with pytest.raises(GenrobustError, match=r"holds 'means' where parts have means\(\): rename"):
+        genrobust.wrap(Coder(lambda v: Mixed(v, v[:, :1], v)))
 
 
 def test_a_part_that_is_no_dataclass_is_named() -> None:

@@ -46,6 +46,9 @@ class _Trial:
     def __init__(self, part: Part, count: int, differentiable: bool) -> None:
         self._who, self._count = titled(part), count
         self._require(isinstance(getattr(part, "name", None), str), "has no name that is a string")
+        for name in part.__dict__:
+            clear = not callable(getattr(Part, name, None))
+            self._require(clear, f"holds '{name}' where parts have {name}(): rename that field")
         self._part = part.map(_leaf)
         self._leaves = [tensor for tensor in self._part.tensors() if tensor.requires_grad]
         self._differentiable = differentiable and bool(self._leaves)

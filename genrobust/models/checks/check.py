@@ -26,7 +26,9 @@ from genrobust.models.reading.kept import kept
 from genrobust.models.reading.modules import by_name_alone, halves_within, method, require_numbers
 from genrobust.models.reading.outputs import describe
 from genrobust.models.straight import cut_in
+from genrobust.plugins import is_ours
 from genrobust.posterior import Gaussian, Posterior
+from genrobust.posterior.base import titled
 from genrobust.posterior.trial import try_part
 from genrobust.seeding import generators_kept
 from genrobust.threat import TOLERANCE
@@ -311,7 +313,14 @@ def _check_posterior(posterior: Posterior, count: int) -> None:
     for part in posterior.parts:
         tensors = part.tensors()
         for tensor in tensors:
-            if tensor.ndim < 2 or len(tensor) != count or tensor.shape != tensors[0].shape:
+            batched = tensor.ndim >= 2 and len(tensor) == count
+            if not batched and not is_ours(part):
+                raise GenrobustError(
+                    f"{titled(part)} holds {describe(tensor)} for {count} images; let it hold "
+                    "(B, n), batch first, such as (B, 1) of one number an image"
+                )
+            # Those of others may hold tensors of several shapes, as a weight beside a mean.
+            if is_ours(part) and not (batched and tensor.shape == tensors[0].shape):
                 raise GenrobustError(
                     f"the encoder gave {describe(tensor)} for {count} images; it must give one "
                     "code an image, batch first, and a mean and a log-variance of one shape"

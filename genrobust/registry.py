@@ -114,6 +114,12 @@ class Registry(Generic[T]):
             return cast(T, _load(self._families[family])(name.partition(":")[2]))
         plugin = self._entry_points().get(name)
         if plugin is None:
+            if "." in name.rpartition(":")[0]:
+                raise GenrobustError(
+                    f"the {self.kind} '{name}' is a place, and one is known by its name alone; "
+                    f"install a package that offers it under the entry-point group '{self.group}', "
+                    "or, in Python, register it (docs/plugins.md)"
+                )
             raise unknown_name(self.kind, name, [*self.names(), *self.families()])
         try:
             found = _loaded(plugin)

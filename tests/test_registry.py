@@ -290,6 +290,13 @@ def test_every_entry_point_group_can_be_declared_and_is_told(repository: Path) -
         assert f"| {registry.kind} | `{registry.group}` |" in told.replace("posterior part", "part")
 
 
+@pytest.mark.parametrize("place", ["mine.py:Square", "my.shapes:Square"])
+def test_a_place_is_told_that_names_are_offered(place: str, shapes: Registry[object]) -> None:
+    """As models and judges are given by places, of which no other kind knows."""
+    with pytest.raises(GenrobustError, match=r"is a place, .* group 'genrobust\.shapes'"):
+        shapes.get(place)
+
+
 def test_what_a_plugin_sets_as_it_is_imported_is_put_back(
     shapes: Registry[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,24 @@ def test_the_damage_attack_brings_a_linear_model_as_far_from_the_source_as_it_go
     torch.testing.assert_close(-found.loss, worst, rtol=0.01, atol=0)
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_damage_attack_starts_where_a_gate_on_noise_is_open(norm: str) -> None:
+    """Ten times the change of all pixels together is shown, but of a rough image nothing."""
+
+    def picture(x: Tensor) -> Tensor:
+        mean = x.flatten(1).mean(1).view(-1, 1, 1, 1)
+        rough = (x - mean).flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return 0.5 + (1e4 * (0.01 - rough)).sigmoid() * 10 * (mean - 0.5) + 1e-3 * (x - 0.5)
+
+    model = genrobust.wrap(
+        nn.Identity(), encode=nn.Identity(), decode=picture, input_shape=(1, 8, 8), clamp=True
+    )
+    x = torch.full((COUNT, 1, 8, 8), 0.5)
+    found = genrobust.attack("damage", model, x, eps=8 * 0.02 if norm == "l2" else 0.02, norm=norm)
+    whole = torch.full((COUNT,), 8 * 0.02 * 10.001)
+    torch.testing.assert_close(-found.loss, whole, rtol=0.02, atol=0)
+
+
 def test_noise_is_the_keyed_start_of_the_ball_and_costs_nothing(
     tiny_vae: genrobust.GenerativeModel,
 ) -> None:

@@ -16,15 +16,16 @@ from genrobust.records.record import Record
 
 pytestmark = pytest.mark.slow
 
-#: Robust accuracy among sources reconstructed right, that an independent attack with one judge
-#: reached on the first 100 test images: what `standard` must be at or below.
+#: What finds as much, and the robust accuracy among sources reconstructed right that an independent
+#: attack with one judge reached on the first 100 test images: what `standard` must be at or below.
+#: Of the plain model two members are there already; the others can only bring it lower.
 REFERENCE = {
-    ("jointvae", "jointvae_mnist"): {0.02: 0.91, 0.05: 0.29, 0.1: 0.01},
-    ("disvae", "disvae_VAE_mnist"): {0.02: 0.75, 0.05: 0.03, 0.1: 0.0},
+    ("jointvae", "jointvae_mnist"): (("standard",), {0.05: 0.29, 0.1: 0.01}),
+    ("disvae", "disvae_VAE_mnist"): (
+        ("classifier", "neighbours"),
+        {0.02: 0.75, 0.05: 0.03, 0.1: 0.0},
+    ),
 }
-
-#: Members of `standard` that are there already; the others can only bring it lower.
-BY_THEN = ("classifier", "neighbours")
 
 
 def load(repository: Path, published: Path, family: str, weights: str) -> genrobust.GenerativeModel:
@@ -71,10 +72,10 @@ def test_standard_is_at_or_below_the_reference(
     repository: Path, published: Path, mnist_root: Path, family: str, weights: str
 ) -> None:
     model = load(repository, published, family, weights)
-    assert set(BY_THEN) <= {name for name, _ in MEMBERS["untargeted"]}
-    expected = REFERENCE[family, weights]
+    attacks, expected = REFERENCE[family, weights]
+    assert {*attacks} <= {"standard", *(name for name, _ in MEMBERS["untargeted"])}
     record = genrobust.bench(
-        model, "mnist", limit=100, attacks=BY_THEN, eps=list(expected), data_root=mnist_root
+        model, "mnist", limit=100, attacks=attacks, eps=list(expected), data_root=mnist_root
     )
     assert record.flags == ()
     for at in record.scores.per_eps:

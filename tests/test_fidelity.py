@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import styles
 import torch
+import torch.nn.functional as F
 from principal import principal
 from torch import Tensor, nn
 
@@ -350,9 +351,9 @@ def test_tokenizers_and_codecs_bench_end_to_end(name: str, small_suite: Suite) -
     assert genrobust.bench(model, few, limit=2).scores.sources == 2
 
 
-@pytest.mark.parametrize(("share", "doubted"), [(0.009, False), (0.011, True)])
+@pytest.mark.parametrize(("share", "doubted"), [(0.0009, False), (0.0011, True)])
 def test_a_nearly_perfect_reading_is_not_doubted(share: float, doubted: bool) -> None:
-    """Of a model that takes 0 to 255, and whose error in [0, 1] is a hundredth of that of one
+    """Of a model that takes 0 to 255, and whose error in [0, 1] is a thousandth of that of one
     picture for all, or little more."""
     flat = torch.linspace(0, 1, 8).view(8, 1, 1, 1).expand(8, 1, 8, 8)
     off = (share * flat[:, 0, 0, 0].var(correction=0)).sqrt()
@@ -368,6 +369,37 @@ def test_a_nearly_perfect_reading_is_not_doubted(share: float, doubted: bool) ->
             return z[:, :, None, None].expand(-1, 1, 8, 8)
 
     assert (fidelity(genrobust.wrap(Nearly()), flat).status == "differs") == doubted
+
+
+class Coarse(nn.Module):
+    """Means of 2 x 2 pixels, and too bright by a constant in units of its own."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self, off: float) -> None:
+        super().__init__()
+        self.off = off
+
+    def encode(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.clamp(-1, 1), 2)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return F.interpolate(z, scale_factor=2) + self.off
+
+
+@pytest.mark.parametrize(("least", "told"), [(0.89, True), (0.91, False)])
+def test_units_in_which_every_picture_is_better_are_told(least: float, told: bool) -> None:
+    """In [-1, 1] the constant is half of what it is in [0, 1]; of one picture the rest is more."""
+    flat = torch.linspace(0.2, 0.8, 8).view(8, 1, 1, 1).expand(8, 1, 8, 8)
+    checks = ((torch.arange(8)[:, None] + torch.arange(8)) % 2 - 0.5).expand_as(flat)
+    # The other's error is (rough^2 + off^2 / 4) / (rough^2 + off^2) of this one's.
+    off, of_most = 0.04, 0.7
+    rough = torch.full((8, 1, 1, 1), ((of_most - 0.25) / (1 - of_most)) ** 0.5)
+    rough[3] = ((least - 0.25) / (1 - least)) ** 0.5
+    x = flat + 2 * off * rough * checks
+    found = fidelity(genrobust.wrap(Coarse(off), clamp=True), x)
+    assert (found.status == "differs") == told
+    assert not told or found.mend == "pass value_range=(-1, 1)"
 
 
 @pytest.mark.parametrize(

@@ -284,9 +284,7 @@ def test_short_attacks_come_first_and_the_longer_one_in_the_last_sweep(
 
 
 @pytest.mark.parametrize("goal", ["targeted", "untargeted"])
-def test_untargeted_attacks_are_given_no_target(
-    goal: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_untargeted_attacks_are_given_no_target(goal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Attacks of others are asked twice at first.
     monkeypatch.setattr(radii, "repeatable", lambda attack, *given: attack(*given))
     given: list[str] = []

@@ -148,6 +148,15 @@ NORM_SLIPS: dict[str, tuple[dict[str, Any], str]] = {
     "no start": ({"start_radius": lambda s, n: 0}, r"start_radius\(1024\) is 0"),
     "a nameless label": ({"label": None}, "has a label that is no string"),
     "double": ({"project": lambda s, a, x, r: L.project(a, x, r).double()}, "turns float32 into"),
+    "one size": (
+        {"length": lambda s, c: L.length(c * torch.ones(28, 28))},
+        r"takes no images of shape \(1, 32, 32\).*give its class shape = \(C, H, W\)",
+    ),
+    "no shape": ({"shape": (28, 28)}, r"has shape = \(28, 28\) where \(C, H, W\)"),
+    "another shape": (
+        {"shape": (1, 8, 8), "length": lambda s, c: L.length(c * torch.ones(28, 28))},
+        r"failed \(RuntimeError: .*; repair",
+    ),
     "fails": ({"dual": lambda s, g: g / None}, r"failed \(TypeError: .*; repair"),
 }
 

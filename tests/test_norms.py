@@ -7,7 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -342,6 +342,61 @@ def test_the_members_of_standard_work_under_any_norm() -> None:
     for entry in load_suite("digits").attacks:
         assert ATTACKS.get(entry.attack)().supports(L1())
     assert make_attack("standard").supports(L1())
+
+
+class Weighted(L2):
+    """Pixels count by where they are, in images of 32 x 32."""
+
+    name, shape = "weighted", (1, 32, 32)
+
+    def _weights(self) -> Tensor:
+        return torch.linspace(0.5, 1.5, math.prod(self.shape)).view(self.shape)
+
+    def length(self, change: Tensor) -> Tensor:
+        return super().length(change * self._weights())
+
+    def dual(self, gradient: Tensor) -> Tensor:
+        return super().dual(gradient / self._weights())
+
+    def steepest(self, gradient: Tensor, x: Tensor) -> Tensor:
+        return super().steepest(gradient / self._weights(), x) / self._weights()
+
+    def project(self, x_adv: Tensor, x: Tensor, radius: float | Tensor) -> Tensor:
+        change = x_adv - x
+        share = radius / self.length(change).clamp_min(1e-12).view(-1, 1, 1, 1)
+        return (x + change * share.clamp_max(1)).clamp(0, 1)
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+        return super().draw(shape, generator) / self._weights()
+
+    def reach(self, pixels: int) -> float:
+        return float(self._weights().norm())
+
+
+class Wider(Weighted):
+    name, shape = "wider", (1, 28, 28)
+
+
+@pytest.fixture
+def weighted() -> Iterator[None]:
+    for kind in (Weighted, Wider):
+        NORMS.register(kind.name)(kind)
+    yield
+    for kind in (Weighted, Wider):
+        NORMS._registered.pop(kind.name, None)
+
+
+def test_a_norm_with_weights_for_one_size_works_there_and_is_refused_elsewhere(
+    weighted: None,
+) -> None:
+    vae, x = genrobust.load_model("vae"), genrobust.load_images("digits").take([0, 1])
+    result = genrobust.attack("latent", vae, x, target=x.flip(0), norm="weighted", eps=0.5)
+    assert float(Weighted().length(result.x_adv - x).max()) == pytest.approx(0.5, rel=1e-3)
+    elsewhere = r"'wider' is for images of shape \(1, 28, 28\), and these are of \(1, 32, 32\)"
+    with pytest.raises(GenrobustError, match=elsewhere):
+        genrobust.attack("latent", vae, x, target=x.flip(0), norm="wider", eps=0.5)
+    with pytest.raises(GenrobustError, match=elsewhere):
+        genrobust.bench("vae", norm="wider", limit=2)
 
 
 def test_a_name_is_resolved_once_and_objects_of_a_norm_are_alike(l1: str) -> None:

@@ -322,6 +322,7 @@ class Attack(ABC):
             wanted = "give it a target" if goal == "untargeted" else "leave the target out"
             raise GenrobustError(f"the attack '{self.name}' is {self.goals[0]} only; {wanted}")
         self.refuse_threat(threat)
+        threat.norm.require_shape(batch.x.shape[1:])
         for name in self.needs(goal):
             if getattr(batch, name) is None:
                 raise GenrobustError(f"the attack '{self.name}' needs {_WANTED[name]}")

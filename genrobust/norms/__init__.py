@@ -54,6 +54,20 @@ class Norm(ABC):
     levels: ClassVar[int] = 32767
     #: ... or this, in a larger ball: a pixel changes by 1 at most.
     widest_levels: ClassVar[float] = 1.0
+    #: The (C, H, W) of the images that it is for, such as those that it has weights for, or any.
+    shape: ClassVar[tuple[int, int, int] | None] = None
+
+    def require_shape(self, shape: Sequence[int]) -> None:
+        """Assert that it is for images of that shape (C, H, W).
+
+        Raises:
+            GenrobustError: it is not.
+        """
+        if self.shape is not None and tuple(shape) != tuple(self.shape):
+            raise GenrobustError(
+                f"the norm '{self.name}' is for images of shape {tuple(self.shape)}, and these "
+                f"are of {tuple(shape)}; choose another norm, or images that it is for"
+            )
 
     @abstractmethod
     def length(self, change: Tensor) -> Tensor:

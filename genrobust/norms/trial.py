@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from genrobust.errors import GenrobustError
+from genrobust.foreign import explain
 from genrobust.norms import TOLERANCE, Norm, allowed
 from genrobust.seeding import generator
 
-#: The shape of the images that a norm is tried on.
-SHAPE = (3, 1, 32, 32)
+#: How many images a norm is tried on, and their shape (C, H, W) if it is for any.
+IMAGES, ANY_SHAPE = 3, (1, 32, 32)
 
 #: How large their changes are, so that what is said of one would not do for all.
 SIZES = (1.0, 0.7, 0.4)
@@ -39,8 +40,9 @@ def try_norm(norm: Norm) -> None:
         GenrobustError: it does not.
     """
     _try_names_and_numbers(norm)
-    x = _drawn("x", 0.25, 0.75)
-    noise = _drawn("change", -1, 1) * torch.tensor(SIZES).view(-1, 1, 1, 1)
+    x = _drawn(norm, "x", 0.25, 0.75)
+    _try_shape(norm, x)
+    noise = _drawn(norm, "change", -1, 1) * torch.tensor(SIZES).view(-1, 1, 1, 1)
     _try_length(norm, noise)
     _try_steepest(norm, noise, x)
     _try_project(norm, x, noise)
@@ -49,15 +51,22 @@ def try_norm(norm: Norm) -> None:
     _try_draw(norm)
 
 
-def _drawn(key: str, low: float, high: float) -> Tensor:
-    values = torch.rand(SHAPE, generator=generator("norm", key), dtype=torch.float32)
+def _shape(norm: Norm) -> tuple[int, ...]:
+    return (IMAGES, *(norm.shape or ANY_SHAPE))
+
+
+def _drawn(norm: Norm, key: str, low: float, high: float) -> Tensor:
+    values = torch.rand(_shape(norm), generator=generator("norm", key), dtype=torch.float32)
     return low + (high - low) * values
 
 
 def _try_names_and_numbers(norm: Norm) -> None:
     for name in ("name", "label", "ascii_label"):
         _require(norm, isinstance(getattr(norm, name), str), f"has a {name} that is no string")
-    levels, pixels = norm.levels, math.prod(SHAPE[1:])
+    right = norm.shape is None or _is_shape(norm.shape)
+    needed = "where (C, H, W) or None is needed"
+    _require(norm, right, f"has shape = {norm.shape!r} {needed}")
+    levels, pixels = norm.levels, math.prod(_shape(norm)[1:])
     whole = isinstance(levels, int) and 1 <= levels <= MOST_LEVELS
     _require(norm, whole, f"has {levels!r} levels where a whole number from 1 up is needed")
     for name, size in (
@@ -69,12 +78,26 @@ def _try_names_and_numbers(norm: Norm) -> None:
         _require(norm, real, f"says that {name} is {size!r} where a number above 0 is needed")
 
 
+def _try_shape(norm: Norm, x: Tensor) -> None:
+    """One with weights for images of one size is none for any."""
+    try:
+        norm.length(x)
+    except RuntimeError as problem:
+        if norm.shape is not None:
+            raise
+        raise GenrobustError(
+            f"the norm '{norm.name}' takes no images of shape {ANY_SHAPE}, on which norms are "
+            f"tried ({explain(problem)}); give its class shape = (C, H, W) if it is for images of "
+            "one shape, else repair or uninstall what registers it"
+        ) from problem
+
+
 def _try_length(norm: Norm, change: Tensor) -> None:
     length = _numbers(norm, "length", norm.length, change)
     half = _numbers(norm, "length", norm.length, change / 2)
     _require(norm, _near(2 * half, length), "gives half a change another length than half of it")
-    ones = _numbers(norm, "length", norm.length, torch.ones(SHAPE))
-    reach = torch.full_like(ones, norm.reach(math.prod(SHAPE[1:])))
+    ones = _numbers(norm, "length", norm.length, torch.ones(change.shape))
+    reach = torch.full_like(ones, norm.reach(change[0].numel()))
     _require(norm, _near(ones, reach), "says by reach() another length of ones than by length()")
     _numbers(norm, "dual", norm.dual, change)
 
@@ -119,8 +142,9 @@ def _try_project(norm: Norm, x: Tensor, noise: Tensor) -> None:
 
 
 def _try_draw(norm: Norm) -> None:
-    change = norm.draw(SHAPE[1:], generator("norm", "draw"))
-    _require_shape(norm, "draw", change, SHAPE[1:])
+    shape = _shape(norm)[1:]
+    change = norm.draw(shape, generator("norm", "draw"))
+    _require_shape(norm, "draw", change, shape)
     length = norm.length(change[None])
     inside = bool((length <= 1 + OFF).all())
     _require(norm, inside, f"has a draw() of norm {_span(length)} where 1 is the most")
@@ -129,7 +153,7 @@ def _try_draw(norm: Norm) -> None:
 def _numbers(norm: Norm, name: str, call: Callable[..., Tensor], change: Tensor) -> Tensor:
     """What it says of changes that are not 0: a positive number for each."""
     found = _left_alone(norm, name, call, change)
-    _require_shape(norm, name, found, SHAPE[:1])
+    _require_shape(norm, name, found, (IMAGES,))
     _require_one_by_one(norm, name, call, found, change)
     _require(norm, bool((found > 0).all()), f"has a {name}() of {_span(found)} of a change")
     return found
@@ -137,7 +161,7 @@ def _numbers(norm: Norm, name: str, call: Callable[..., Tensor], change: Tensor)
 
 def _images(norm: Norm, name: str, call: Callable[..., Tensor], *given: Tensor | float) -> Tensor:
     found = _left_alone(norm, name, call, *given)
-    _require_shape(norm, name, found, SHAPE)
+    _require_shape(norm, name, found, _shape(norm))
     _require(norm, found.dtype == torch.float32, f"turns float32 into {found.dtype} by {name}()")
     _require_one_by_one(norm, name, call, found, *given)
     return found
@@ -174,6 +198,11 @@ def _require_shape(norm: Norm, name: str, found: object, shape: tuple[int, ...])
     assert isinstance(found, Tensor)
     finite = bool(found.isfinite().all())
     _require(norm, finite, f"gives NaN or infinity by {name}()")
+
+
+def _is_shape(shape: object) -> bool:
+    sides = shape if isinstance(shape, tuple) else ()
+    return len(sides) == 3 and all(type(side) is int and side > 0 for side in sides)
 
 
 def _require(norm: Norm, right: bool, wrong: str) -> None:

@@ -20,7 +20,7 @@ from genrobust import files
 from genrobust.arguments import usable_device
 from genrobust.attacks.base import ATTACKS, LABELLED, make_attack
 from genrobust.attacks.objective import ObjectiveAttack
-from genrobust.data.base import Images, data_at, is_reference
+from genrobust.data.base import DATASETS, Images, data_at, is_reference
 from genrobust.errors import GenrobustError, GenrobustWarning, in_a_line
 from genrobust.judges import Judge, load_judge
 from genrobust.judges.check import check_gradient, check_recognises
@@ -33,7 +33,7 @@ from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.modules import module_from, own_shape
 from genrobust.models.wrapping import adapt
 from genrobust.models.zoo import load_model, zoo_card
-from genrobust.norms import NORMS
+from genrobust.norms import NORMS, load_norm
 from genrobust.plugins import is_ours
 from genrobust.reach import reach
 from genrobust.records.record import ModelInfo, Record
@@ -196,6 +196,7 @@ def prepare(
 def _require_attacks(suite: Suite) -> None:
     """The attacks take the suite's balls, and have all that they need under its rule."""
     rule = RULES.get(suite.rule)
+    load_norm(suite.norm).require_shape(DATASETS.get(suite.dataset).image_shape)
     for entry in suite.attacks:
         attack = make_attack(entry.attack, entry.settings)
         for radius in suite.eps:

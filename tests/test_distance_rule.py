@@ -134,6 +134,13 @@ def test_the_nearer_of_two_points_is_said_of_each_draw() -> None:
     assert look.verdict(images, sources).tolist() == [KEPT, CHANGED, KEPT]
 
 
+def test_what_lies_as_near_to_both_is_not_brought_nearer_to_the_targets() -> None:
+    dark, light, none = torch.zeros(3, 1, 1, 2), torch.ones(3, 1, 1, 2), torch.zeros(3)
+    sources = Sources((0, 1, 2), dark, none, none, dark, light, light)
+    grey = torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1, 1).expand(3, 1, 1, 2)
+    assert Distance().look(grey, sources).tolist() == [KEPT, KEPT, CHANGED]
+
+
 # From the command to the page
 
 

@@ -426,6 +426,53 @@ def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path
     assert str(place) not in (home / "suite.json").read_text()
 
 
+@pytest.fixture(scope="module")
+def evidence_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run on 20 pictures, of which four in an array are attacked."""
+    place = tmp_path_factory.mktemp("of-pictures")
+    (place / "mine.py").write_text(CODE)
+    coarse = torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    np.savez(place / "pictures.npz", images=nn.functional.interpolate(coarse, 16, mode="bilinear"))
+    options = ("--eps", "0.1", "--attack", "damage", "--workers", "1", "--evidence")
+    data = ("--data", str(place / "pictures.npz"), "--sources", "4")
+    _run("bench", "--model", f"{place / 'mine.py'}:VAE", *data, *options, "--out", str(place))
+    (found,) = place.glob("pictures-v1/*/evidence.zip")
+    return found
+
+
+def test_evidence_of_own_pictures_is_verified_wherever_they_lie(
+    evidence_of_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("verify", str(evidence_of_pictures))
+    _run(*words, "--depth", "schema")
+    assert "say where the same ones lie here with --data" in _fails(*words)
+    there = evidence_of_pictures.parents[2] / "pictures.npz"
+    shutil.copy(there, tmp_path / "elsewhere.npz")
+    assert "passed, as deep as replay" in _run(*words, "--data", "elsewhere.npz")
+    pixels = np.load(there)["images"]
+    np.savez("others.npz", images=pixels[::-1])
+    others = _fails(*words, "--data", "others.npz")
+    assert "images of 'others.npz' are not those of the suite" in others
+    assert "give their place alone: --data others.npz" in _fails(
+        *words, "--data", "others.npz?draw=4"
+    )
+    (tmp_path / "code.py").write_text(
+        "import numpy\n\ndef pictures():\n    return numpy.load('elsewhere.npz')['images']\n"
+    )
+    code = ("--data", "code.py:pictures")
+    assert "read it, and add --trust-code" in _fails(*words, *code)
+    assert "passed, as deep as replay" in _run(*words, *code, "--trust-code")
+
+
+def test_a_place_of_pictures_is_not_for_evidence_of_a_registered_data_set(
+    repository: Path, tmp_path: Path
+) -> None:
+    entry = repository / "leaderboard" / "entries" / "digits-v2" / "zoo-vae"
+    said = _fails("verify", str(entry / "evidence.zip"), "--data", "elsewhere.npz")
+    assert "'digits', which is registered" in said
+
+
 @pytest.mark.parametrize(
     "words", ["bench --model vae", "check vae", "suite make --model vae --out a.json"]
 )

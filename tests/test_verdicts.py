@@ -157,7 +157,7 @@ def test_a_missing_plugin_is_no_verdict(entry: Path) -> None:
     ("name", "words"),
     [
         ("butterflies", "'butterflies' is registered; install the plugin"),
-        ("mine?shape=1x32x32&classes=10", "the pictures 'mine.* are named by where they lay"),
+        ("mine?shape=1x32x32&classes=10", "the pictures 'mine.* lie here with --data"),
     ],
 )
 def test_a_missing_data_set_is_no_verdict(

@@ -305,8 +305,16 @@ def verify(
         typer.Option(help=f"The model, where it is not in the evidence. {MODEL_HELP}"),
     ] = None,
     weights: Weights = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the pictures lie, if they are of no registered data set: a folder, a .npz "
+            "or .npy, or code as for --model."
+        ),
+    ] = None,
     trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Run the code that --model and judges name.")
+        bool,
+        typer.Option("--trust-code", help="Run the code that --model, --data and judges name."),
     ] = False,
     data_root: DataRoot = None,
     share: Annotated[
@@ -336,6 +344,7 @@ def verify(
         depth=depth_of(depth),
         model=model,
         weights=weights,
+        data=data,
         trust_code=trust_code,
         data_root=data_root,
         share=share,

@@ -51,6 +51,7 @@ DRAWN = 100
 COUNTS = {"grey": 1, "rgb": 3}
 
 _LENT: ContextVar[Any] = ContextVar("lent")
+_LYING: ContextVar[str | None] = ContextVar("lying", default=None)
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,16 @@ class Reference:
         >>> Reference("mine.py:data").is_code, Reference(LENT).is_code, Reference("faces").is_code
         (True, True, False)
         """
-        return self.place == LENT or (":" in self.place and self.place not in DATASETS)
+        return self.place == LENT or (":" in self.place and not self.is_of_registered)
+
+    @property
+    def is_of_registered(self) -> bool:
+        """Whether the pictures are a registered data set's, which every machine has or can fetch.
+
+        >>> Reference("digits").is_of_registered, Reference("faces").is_of_registered
+        (True, False)
+        """
+        return self.place in DATASETS
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -183,6 +193,12 @@ class Reference:
 
     def pictures(self, split: Split, root: Path | None, labelled: bool = False) -> Pictures:
         """All pictures at the place, none of them read yet but for labels that are asked for."""
+        elsewhere = _LYING.get()
+        if elsewhere is not None and not self.is_of_registered:
+            return replace(self, place=elsewhere)._found(split, root, labelled)
+        return self._found(split, root, labelled)
+
+    def _found(self, split: Split, root: Path | None, labelled: bool) -> Pictures:
         if self.place == LENT:
             if (given := _LENT.get(None)) is None:
                 raise GenrobustError(
@@ -191,7 +207,7 @@ class Reference:
                     "FILE.py:FUNCTION, as 'genrobust suite make' draws it"
                 )
             return pictures_in(given, split, labelled)
-        if self.place in DATASETS:
+        if self.is_of_registered:
             source = source_of(self.place)
             whole = split_of(source, self.place, split, root)
             return replace(pictures_in(whole, split), classes=len(source.classes), named=True)
@@ -389,6 +405,20 @@ def lent(given: Any) -> Iterator[Reference]:
         yield Reference(LENT)
     finally:
         _LENT.reset(token)
+
+
+@contextmanager
+def lying_at(place: str | None) -> Iterator[None]:
+    """Within it, pictures that are of no registered data set lie there, whatever is said of them.
+
+    Args:
+        place: as in :class:`Reference`; None: where it is said.
+    """
+    token = _LYING.set(place)
+    try:
+        yield
+    finally:
+        _LYING.reset(token)
 
 
 def _whole(value: str) -> int:

@@ -16,7 +16,8 @@ import torch
 from genrobust import files
 from genrobust._version import __version__
 from genrobust.arguments import whole_seed
-from genrobust.data.base import Images, data_at, load_images
+from genrobust.data.base import Images, data_at, is_reference, load_images
+from genrobust.data.reference import Reference, lying_at
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.evidence.bundle import EVIDENCE, Evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError, rejecting, run_checks
@@ -61,7 +62,10 @@ class VerifyOptions:
         model: for a model that is not in the evidence: a zoo name, ``FILE.py:FUNCTION`` or
             ``PACKAGE.MODULE:FUNCTION``.
         weights: what to load into it.
-        trust_code: whether the code that ``model`` and the suite's judges name may be run.
+        data: for pictures that are of no registered data set: where they lie on this machine, a
+            folder, a ``.npz`` or ``.npy``, ``FILE.py:FUNCTION`` or ``PACKAGE.MODULE:FUNCTION``. How
+            they are drawn, cropped and sized is said in the evidence, and their hash.
+        trust_code: whether code may be run that ``model``, ``data`` and the suite's judges name.
         data_root: the folder with the data set.
         share: of the run, and of the sources, that a re-attack takes.
         seed: draws them; None draws a seed.
@@ -71,6 +75,7 @@ class VerifyOptions:
     depth: Depth = "replay"
     model: str | None = None
     weights: Path | None = None
+    data: str | None = None
     trust_code: bool = False
     data_root: str | Path | None = None
     share: float = 0.1
@@ -144,7 +149,8 @@ def verify(
             "leaderboard/entries, or an evidence.zip"
         )
     work = _Work(options, model, on_progress)
-    with data_at(options.data_root):  # a plugin's suite may look for its data
+    # A plugin's suite may look for its data.
+    with data_at(options.data_root), lying_at(options.data):
         checks = work.all_checks(place)
     depth: Depth = options.depth
     if work.subject is not None and work.subject.is_attack and depth == "re-attack":
@@ -251,12 +257,14 @@ class _Work:
         """Load what a replay needs, and replay."""
         evidence, options = subject.evidence, self.options
         suite = evidence.record.suite
+        _require_place(suite, options)
         images = load_images(suite.dataset, suite.split, options.data_root)
         if images.sha256 != suite.data_sha256:
+            where = f"'{suite.dataset}' here" if options.data is None else f"'{options.data}'"
+            anew = "fetch the data set anew" if options.data is None else "give those of the run"
             raise GenrobustError(
-                f"the {suite.split} images of '{suite.dataset}' here are not those of the suite "
-                f"(sha256 {images.sha256[:12]}, expected {suite.data_sha256[:12]}); fetch the data "
-                "set anew"
+                f"the {suite.split} images of {where} are not those of the suite (sha256 "
+                f"{images.sha256[:12]}, expected {suite.data_sha256[:12]}); {anew}"
             )
         _check_fits(evidence, images)
         _check_trust(suite, options)
@@ -288,6 +296,34 @@ def _try_batches(found: Replay, model: GenerativeModel, seed: int) -> str:
         scored.append(broken.effect.reconstruction)
     suite = found.evidence.record.suite
     return require_alone(model, torch.cat(x), torch.cat(scored), suite, seed)
+
+
+def _require_place(suite: Suite, options: VerifyOptions) -> None:
+    """Pictures of one's own are read where this machine's user says, and code by leave."""
+    name, own = suite.dataset, is_reference(suite.dataset)
+    registered = not own or Reference.parse(name).is_of_registered
+    if registered and options.data is not None:
+        raise GenrobustError(
+            f"the evidence is of the data set '{name}', which is registered, and --data is for "
+            "pictures of one's own; leave it out (--data-root says where a data set lies)"
+        )
+    if registered:
+        return
+    if options.data is None:
+        raise GenrobustError(
+            f"the pictures {name[:60]!a} are named by where they lay as the run was made; say "
+            "where the same ones lie here with --data, or verify no deeper than --depth schema"
+        )
+    given = Reference.parse(options.data)
+    if given != Reference(given.place):
+        raise GenrobustError(
+            f"--data is '{options.data}', and how the pictures are drawn is said in the evidence; "
+            f"give their place alone: --data {given.place}"
+        )
+    if given.is_code and not options.trust_code:
+        raise GenrobustError(
+            f"'{given.place}' is code that would be run; read it, and add --trust-code"
+        )
 
 
 def _check_fits(evidence: Evidence, images: Images) -> None:

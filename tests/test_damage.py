@@ -130,7 +130,7 @@ def sources_at(*reconstructions: float) -> Sources:
 
 
 def test_a_picture_is_lost_at_the_line_and_taken_where_the_target_is_nearer() -> None:
-    seen = torch.tensor([0.0, 0.89, 0.91, 0.99, 1.01, 2.0])
+    seen = torch.tensor([0.0, 0.89, 0.91, 1.0, 1.01, 2.0])  # of which one is as near to both
     sources = sources_at(*[0.0] * 6)
     shown = Damage().look(seen.view(-1, 1, 1, 1), sources)
     assert shown.tolist() == [KEPT, KEPT, CHANGED, CHANGED, TAKEN, TAKEN]

@@ -202,3 +202,13 @@ def test_an_unknown_norm_is_refused(norm: Any) -> None:
 def test_a_radius_that_is_none_is_refused(eps: float) -> None:
     with pytest.raises(GenrobustError, match=r"eps is .* from 0 up"):
         ThreatModel("linf", eps)
+
+
+def test_a_step_of_an_l2_ball_spends_no_length_on_pixels_that_the_box_stops() -> None:
+    x = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.5]).view(1, 1, 1, 5)
+    gradient = torch.tensor([3.0, -3.0, 3.0, -3.0, 4.0]).view(1, 1, 1, 5)
+    # It goes against the gradient: black cannot get darker, nor white lighter.
+    kept = torch.tensor([0.0, -3.0, 3.0, 0.0, 4.0]).view(1, 1, 1, 5)
+    found = ThreatModel("l2", 0.5).steepest(gradient, x)
+    torch.testing.assert_close(found, kept / kept.norm())
+    assert ThreatModel("linf", 0.5).steepest(gradient, x).abs().eq(1).all()

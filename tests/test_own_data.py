@@ -440,6 +440,7 @@ def evidence_of_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_evidence_of_own_pictures_is_verified_wherever_they_lie(
     evidence_of_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,19 @@ def test_no_model_of_the_zoo_is_refused(name: str) -> None:
     assert 0.5 < found.shifted < 1.5, found
 
 
+def test_a_data_set_without_other_images_says_so() -> None:
+    """Of one's own pictures all may be sources; nothing is claimed of images that are not there."""
+    raw = IMAGES.take(SUITE.sample_ids[:10])
+    images = dataclasses.replace(IMAGES, raw=raw, labels=None)
+    suite = SUITE.limited(10).model_copy(
+        update={"sample_ids": tuple(range(10)), "target_ids": (*range(1, 10), 0)}
+    )
+    said = require_general(zoo("vae"), images, suite, seed=0)
+    assert said.startswith("there are no other images; ")
+    assert "on other images" not in said
+    assert "on other images" in require_general(zoo("vae"), IMAGES, SUITE.limited(10), seed=0)
+
+
 def test_a_model_without_error_makes_no_difference() -> None:
     class Identity(nn.Module):
         input_shape = (1, 32, 32)

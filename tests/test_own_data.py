@@ -21,7 +21,7 @@ from genrobust.cli.app import app
 from genrobust.data import DATASETS, Images, load_images
 from genrobust.data.pictures import SPLITS, pictures_in
 from genrobust.data.pixels import fitted
-from genrobust.data.reference import Reference, drawn, lent
+from genrobust.data.reference import Reference, drawn, images_beside, lent
 from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.judges import load_judge
 from genrobust.records.record import Record
@@ -424,6 +424,28 @@ def test_one_command_from_pictures_to_a_record_and_a_file_for_others(place: Path
         == 2
     ), "without a judge it is another suite, in a folder of its own"
     assert str(place) not in (home / "suite.json").read_text()
+
+
+@pytest.mark.parametrize(("draw", "most", "more"), [(4, 3, 3), (9, 3, 0), (7, 3, 2), (0, 3, 0)])
+def test_others_than_the_drawn_pictures_come_behind_them(
+    draw: int, most: int, more: int, tmp_path: Path
+) -> None:
+    pixels = np.arange(9, dtype="uint8").repeat(16).reshape(9, 1, 4, 4)
+    np.savez(tmp_path / "some.npz", images=pixels, labels=np.arange(9) % 2)
+    name = replace(Reference("some.npz", (1, 4, 4), 2), draw=draw).name
+    alone, found = (
+        load_images(name, "test", tmp_path),
+        images_beside(name, "test", most, tmp_path),
+    )
+    assert torch.equal(found.raw[: len(alone)], alone.raw)
+    kinds = found.raw[:, 0, 0, 0].tolist()
+    assert len(kinds) == len(set(kinds)) == len(alone) + more
+    assert found.labels is not None
+    assert found.labels.tolist() == [kind % 2 for kind in kinds]
+
+
+def test_a_registered_data_set_has_its_others_anyway() -> None:
+    assert images_beside("digits", "test", 3).sha256 == load_images("digits").sha256
 
 
 @pytest.fixture(scope="module")

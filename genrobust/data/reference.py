@@ -171,8 +171,8 @@ class Reference:
             self.require_labels(found)
         return self.taken_of(found)
 
-    def taken_of(self, pictures: Pictures) -> tuple[Images, str]:
-        """Likewise, of all pictures at the place."""
+    def taken_of(self, pictures: Pictures, others: int = 0) -> tuple[Images, str]:
+        """Likewise, of all pictures at the place, and behind them up to so many that are not."""
         shape = self.image_shape
         if self.channels and shape[0] != COUNTS[self.channels]:
             raise GenrobustError(
@@ -180,6 +180,8 @@ class Reference:
                 f"channels are wanted; leave it out, or say the one that has {shape[0]}"
             )
         ids = self._drawn(pictures)
+        more = drawn(pictures.labels, pictures.count, min(len(ids) + others, pictures.count))
+        ids += [i for i in more if i not in set(ids)]
         taken, sizes = [], Counter[tuple[int, int]]()
         for i in ids:
             picture = pictures.read(i, shape)
@@ -319,6 +321,26 @@ def reference_images(name: str, most: int, root: str | Path | None = None) -> Im
         )
         found = reference.pictures("test", folder, labelled=True)
     return replace(reference, draw=min(most, found.count)).taken_of(found)[0]
+
+
+def images_beside(name: str, split: Split, most: int, root: str | Path | None = None) -> Images:
+    """A data set's images, and of pictures of one's own up to ``most`` that are not drawn as well.
+
+    Args:
+        name: a data set; one that is registered has all its images anyway.
+        split: of it.
+        most: how many come behind the drawn ones.
+        root: see :func:`load_images`.
+
+    Raises:
+        GenrobustError: they are not there, or not as they are said to be.
+    """
+    if not is_reference(name):
+        return load_images(name, split, root)
+    reference = Reference.parse(name)
+    with told_of(name, split):
+        found = reference.pictures(split, root_of(root), labelled=bool(reference.kinds))
+        return reference.taken_of(found, most)[0]
 
 
 def _labelled(reference: Reference, root: Path | None) -> Pictures | None:

@@ -75,7 +75,7 @@ class Ratios:
     """The squared error on other images than the sources, in units of that on the sources.
 
     Args:
-        others: on other images of the data set; 1 where it has none.
+        others: on other images of the data set; None where it has none.
         moved: on sources whose every pixel is moved by SHIFT, in units of the error on the sources
             and of the move's size together: what gives no noise back errs by it.
         beside: on sources moved by SHIFT, and by each of the suite's radii as an L-inf one, pixel
@@ -85,7 +85,7 @@ class Ratios:
         by_chance: by what part the mean error on so many sources may be off.
     """
 
-    others: float
+    others: float | None
     moved: float
     beside: tuple[float, ...]
     shifted: float
@@ -126,7 +126,7 @@ def reconstruction_ratios(
     moves.append(_shifted(sources, angles))
     errors = [error(x) for x in moves]
     return Ratios(
-        others=error(images.take(others)) / usual if others else 1.0,
+        others=error(images.take(others)) / usual if others else None,
         moved=errors[0] / (usual + size(moves[0])),
         beside=tuple(one / usual for one in errors),
         shifted=errors[-1] / (usual + PART * size(moves[-1])),
@@ -259,8 +259,9 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
     """
     found = reconstruction_ratios(model, images, suite, seed)
     others, moved = "other images of the data set", "the sources moved a little"
+    on_others = 1.0 if found.others is None else found.others
     for times, limit, which in (
-        (found.others, FACTOR * (1 + min(1.0, found.by_chance)), others),
+        (on_others, FACTOR * (1 + min(1.0, found.by_chance)), others),
         (found.moved, FACTOR, moved),
         (found.shifted, SHIFTED, "the sources shifted"),
     ):
@@ -271,7 +272,7 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
             )
     driven = min(driven_ratios(model, images, suite, seed))
     least, which = min(
-        (found.others, others),
+        (on_others, others),
         (min(found.beside), moved),
         (driven, "the sources moved as its own gradient leads"),
     )
@@ -287,11 +288,12 @@ def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: 
             "far as the change to another image: the model leads back to images that it knows, and "
             "scores on them say nothing of it"
         )
+    none = "there are no other images; " if found.others is None else ""
+    on = "" if found.others is None else f"{found.others:.2f} on other images, "
     return (
-        f"its error is {found.others:.2f} of that on the suite's sources on other images, "
-        f"{found.moved:.2f} on the sources moved a little, {found.shifted:.2f} on the sources "
-        f"shifted by a pixel of 32; it follows small changes {followed:.2f} times as far as those "
-        f"from image to image (seed {seed})"
+        f"{none}its error is, of that on the suite's sources, {on}{found.moved:.2f} on the sources "
+        f"moved a little, {found.shifted:.2f} on the sources shifted by a pixel of 32; it follows "
+        f"small changes {followed:.2f} times as far as those from image to image (seed {seed})"
     )
 
 

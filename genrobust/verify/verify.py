@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from genrobust import files
 from genrobust._version import __version__
 from genrobust.arguments import whole_seed
 from genrobust.data.base import Images, data_at, is_reference, load_images
-from genrobust.data.reference import Reference, lying_at
+from genrobust.data.reference import Reference, images_beside, lying_at
 from genrobust.errors import GenrobustError, unknown_name
 from genrobust.evidence.bundle import EVIDENCE, Evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError, rejecting, run_checks
@@ -35,7 +36,7 @@ from genrobust.suites.suite import Suite
 from genrobust.verify import consistency, reattack
 from genrobust.verify import replay as replaying
 from genrobust.verify.capacity import measured_rate, rate_limit
-from genrobust.verify.generality import require_alone, require_general
+from genrobust.verify.generality import OTHERS, require_alone, require_general
 from genrobust.verify.pictures import check_pictures
 from genrobust.verify.replay import Replay
 from genrobust.verify.subject import ENTRY, Subject, find_subjects, read_subject
@@ -226,10 +227,11 @@ class _Work:
         given, entry = self.options.seed, subject.entry
         seed = int.from_bytes(os.urandom(6), "big") if given is None else given
         suite, images = subject.evidence.record.suite, found.prepared.loaded.images
+        pool = partial(images_beside, suite.dataset, suite.split, OTHERS, self.options.data_root)
         others: list[NamedCheck] = [
             # Images that the submitter could not know would be looked at, in batches likewise.
             ("other batches", lambda: _try_batches(found, model, seed)),
-            ("other images", lambda: require_general(model, images, suite, seed)),
+            ("other images", lambda: require_general(model, pool(), suite, seed)),
             ("code", lambda: self._measure_code(model, images, suite, seed)),
         ]
         if entry is not None:

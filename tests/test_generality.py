@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.cli.app import app
+from genrobust.data import Images
 from genrobust.evidence.checks import RejectionError
 from genrobust.models.model import GenerativeModel
 from genrobust.seeding import generator
@@ -199,13 +200,15 @@ def test_what_gives_sources_back_errs_by_the_shift_of_which_a_sixth_counts() -> 
     model = dataclasses.replace(zoo("vae"), deploy=deploy)
     found = reconstruction_ratios(model, IMAGES, suite, seed=0)
     angles = 2 * math.pi * torch.rand(5, generator=generator("shifted", 0))
-    shifted = generality._shifted(x, angles)
-    error, size = (
-        float((shifted - one).double().square().flatten(1).sum(1).mean()) for one in (deploy(x), x)
-    )
+    shifted, whole = (generality._shifted(x, angles, between=b) for b in ("bilinear", "nearest"))
+
+    def apart(one: Tensor, other: Tensor) -> float:
+        return float((one - other).double().square().flatten(1).sum(1).mean())
+
     usual = 0.01 * 1024
-    assert found.shifted == pytest.approx(error / (usual + size / 6), rel=1e-4)
-    assert found.beside[-1] == pytest.approx(error / usual, rel=1e-4)
+    beside = usual + apart(shifted, x) / 6
+    assert found.shifted == pytest.approx(apart(shifted, deploy(x)) / beside, rel=1e-4)
+    assert found.beside[-1] == pytest.approx(apart(whole, deploy(x)) / usual, rel=1e-4)
     assert len(found.beside) == 1 + len(suite.eps) + 2, "each radius, smoothly, and shifted"
 
 
@@ -224,7 +227,7 @@ def test_sources_are_moved_by_a_hundredth_and_by_each_radius(
     assert torch.equal(x, IMAGES.take(suite.sample_ids))
     far = [float((one - x).abs().max()) for one in moved[: len(suite.eps) + 2]]
     assert far == pytest.approx([0.01, *suite.eps, suite.eps[-1]], rel=0.01)
-    others = moved[-1]
+    *_, others, _ = moved
     assert len(others) == 200
     used = IMAGES.take([*SUITE.limited(5).sample_ids, *SUITE.limited(5).target_ids])
     assert (torch.cdist(others.flatten(1), used.flatten(1)) > 0).all()
@@ -249,6 +252,26 @@ def test_a_data_set_without_other_images_says_so() -> None:
     assert said.startswith("there are no other images; ")
     assert "on other images" not in said
     assert "on other images" in require_general(zoo("vae"), IMAGES, SUITE.limited(10), seed=0)
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_an_honest_model_of_rough_pictures_is_not_refused(side: int) -> None:
+    """Shifted by parts of a pixel they are smoother, and what averages errs little of those."""
+
+    class Averages(nn.Module):
+        input_shape = (3, 16, 16)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return nn.functional.avg_pool2d(x, 4).flatten(1)
+
+        def decode(self, code: Tensor) -> Tensor:
+            return nn.functional.interpolate(code.view(-1, 3, 4, 4), size=16)
+
+    rough = torch.rand(60, 3, side, side, generator=generator("rough", side))
+    images = Images(nn.functional.interpolate(rough, size=16), None, (16, 16))
+    ids = {"sample_ids": tuple(range(20)), "target_ids": (*range(1, 20), 0)}
+    suite = SUITE.limited(20).model_copy(update=ids)
+    require_general(genrobust.wrap(Averages()), images, suite, seed=0)
 
 
 def test_a_model_without_error_makes_no_difference() -> None:

@@ -645,7 +645,7 @@ def test_columns_without_classes_are_told_where_classes_are_asked_for() -> None:
 def test_alpha_of_files_is_left_out_and_that_of_arrays_is_a_channel(
     mode: str, wanted: int, tmp_path: Path
 ) -> None:
-    Image.new(mode, (16, 16)).save(tmp_path / "1.png")
+    Image.new(mode, (16, 16), (255,) * wanted).save(tmp_path / "1.png")
     there = pictures_in(tmp_path, "test").read(0)
     assert len(there) == wanted - 1
     said = f"has {wanted - 1} .* are read as grey or RGB, without alpha; give a .npz .* {wanted} ch"
@@ -654,6 +654,21 @@ def test_alpha_of_files_is_left_out_and_that_of_arrays_is_a_channel(
     np.savez(tmp_path / "a.npz", images=np.zeros((2, wanted, 16, 16), "uint8"))
     kept = pictures_in(tmp_path / "a.npz", "test").read(0)
     assert fitted(kept, (wanted, 8, 8), None).shape == (wanted, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "in memory"])
+def test_that_the_colours_beneath_what_is_transparent_are_read_is_said(
+    kind: str, tmp_path: Path
+) -> None:
+    """A black icon on nothing is black all over, where its alpha is left away."""
+    icon = Image.new("LA" if kind == "LA" else "RGBA", (8, 8))
+    icon.putpixel((3, 3), (0, 255) if kind == "LA" else (0, 0, 0, 255))
+    given: Any = [icon]
+    if kind != "in memory":
+        (icon.quantize(4) if kind == "P" else icon).save(tmp_path / "icon.png")
+        given = tmp_path
+    with pytest.warns(GenrobustWarning, match=r"transparent in parts .* Image.alpha_composite"):
+        assert not pictures_in(given, "test").read(0).any()
 
 
 def test_a_stream_is_refused_with_what_to_type() -> None:

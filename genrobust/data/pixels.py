@@ -134,6 +134,21 @@ def _require_bytes(picture: Any) -> None:
         )
 
 
+def _warn_of_transparency(picture: Any) -> None:
+    """Beneath what is transparent lies a colour that nobody sees, often black or noise."""
+    if not getattr(picture, "has_transparency_data", False):  # Pillow says so from 10.1 on
+        return
+    least, _ = picture.convert("RGBA").getextrema()[3]
+    if least < 255:
+        warnings.warn(
+            "of a picture that is transparent in parts the colours beneath are read, as if it were "
+            "not; lay such pictures on a background first, where your model was trained on such, "
+            "as by PIL's Image.alpha_composite, and save them without alpha",
+            GenrobustWarning,
+            stacklevel=2,
+        )
+
+
 def _is_deep(part: Any) -> bool:
     """Whether this part of a file, which is not decoded yet, has more than 8 bits a channel."""
     decoder, _, _, how = part
@@ -170,6 +185,7 @@ def pixels_of(picture: Any, shape: Shape | None = None) -> Tensor:
     """
     if hasattr(picture, "convert"):  # PIL's, whose height may be 1 or 3 as channels are
         _require_bytes(picture)
+        _warn_of_transparency(picture)
         grey = picture.mode in ("1", "L", "LA", "La")
         found = torch.from_numpy(np.array(picture.convert("L" if grey else "RGB")))
         return found[None] if grey else found.permute(2, 0, 1)

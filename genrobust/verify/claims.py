@@ -162,7 +162,8 @@ def _near(a: Score, b: Score) -> bool:
 
 
 def _close(a: float, b: float, tolerance: float) -> bool:
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+    """Beside 0 too a share of the number: a mean change of 0.06 is not claimed as 0.02."""
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=EXACT)
 
 
 def _shown(score: Score) -> str:

@@ -385,6 +385,15 @@ def test_out_of_a_terminal_progress_is_plain_lines(suite_file: str, tmp_path: Pa
     assert "\x1b" not in output
 
 
+def test_a_folder_behind_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    """A disk that is not mounted; it was said that the run's folders hold other files."""
+    link = tmp_path / "runs"
+    link.symlink_to(tmp_path / "scratch")
+    code, output = run("bench", "--model", "vae", "--limit", "1", "--out", str(link / "mine"))
+    assert code == 2
+    assert "is a link to" in output
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a folder that root cannot write to either")
 def test_an_out_folder_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     code, output = run("bench", "--model", "vae", "--limit", "1", "--out", "/proc/genrobust")

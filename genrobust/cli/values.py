@@ -24,6 +24,11 @@ def folder(given: str | Path) -> Path:
             if not place.is_dir():
                 raise typer.BadParameter(f"'{place}' is a file; give a folder.")
             break
+        if place.is_symlink():
+            raise typer.BadParameter(
+                f"'{place}' is a link to '{place.readlink()}', which is not there; make that "
+                "folder, or give another."
+            )
     return path
 
 

@@ -503,7 +503,8 @@ TRIED, BROKE, FELL = [9, 6, 10, 10, 5], [3, 1, 2, 1, 0], (5, 2)
 def test_counts_add_up_to_what_fell_but_for_one_source(
     tried: list[int], broke: list[int], fell: tuple[int, int], words: str | None
 ) -> None:
-    entries = [SimpleNamespace(goal=goal) for goal in ("untargeted", "untargeted", "targeted")]
+    goals_of = ("untargeted", "untargeted", "targeted")
+    entries = [SimpleNamespace(goal=goal, descends=False) for goal in goals_of]
     suite: Any = SimpleNamespace(attacks=entries, eps=(0.1,))
     counts = SimpleNamespace(
         tried=torch.tensor(tried)[:, None], succeeded=torch.tensor(broke)[:, None]
@@ -514,7 +515,8 @@ def test_counts_add_up_to_what_fell_but_for_one_source(
     }
     eligible = torch.ones(10, dtype=torch.bool)
     shard: Any = SimpleNamespace(counts=counts, goals=goals, eligible=eligible)
-    found = consistency._problem_at_each_radius(suite, shard)
+    found = consistency._problem_of_order(suite, shard.counts)
+    found = found or consistency._problem_at_each_radius(suite, shard)
     assert found is None if words is None else words in (found or "")
 
 

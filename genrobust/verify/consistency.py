@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from torch import Tensor
 
@@ -341,7 +343,7 @@ def _problem_of_counts(record: Record, shard: Outcome) -> str | None:
         return "attacks that were not tried cost something"
     if not suite.ensemble:
         return None
-    problem = _problem_of_signs(record, shard)
+    problem = _problem_of_signs(record, shard) or _problem_of_order(suite, counts)
     if problem is None and _adds_up(suite):
         downwards = record.radii == "from the largest"
         check = _problem_from_the_largest if downwards else _problem_at_each_radius
@@ -387,8 +389,34 @@ def _problem_of_descent(shard: Outcome, again: Tensor, fell: Tensor, stands: Ten
     return None if same else "the counts of the longer attack are not those of its signs"
 
 
+def _problem_of_order(suite: Suite, counts: Counts) -> str | None:
+    """Each attack gets what the one before it left, at each radius."""
+    for rows in _rows_in_order(suite, counts):
+        tried, fell = counts.tried[rows], counts.succeeded[rows]
+        otherwise = (tried[1:] != (tried - fell)[:-1]).any(0)
+        if otherwise.any():
+            eps = suite.eps[int(otherwise.nonzero()[0])]
+            return f"attacks at eps {eps:g} were not tried on what those before them left"
+    return None
+
+
+def _rows_in_order(suite: Suite, counts: Counts) -> Iterator[list[int]]:
+    """Attacks that ran one after the other, towards one goal.
+
+    Not those between which targeted attacks ran, as these reach the untargeted goal too.
+    """
+    for descends in (False, True):
+        sweep = [
+            (a, entry.goal)
+            for a, entry in enumerate(suite.attacks)
+            if entry.descends == descends and counts.tried[a].any()
+        ]
+        for _, after in groupby(sweep, key=itemgetter(1)):
+            yield [a for a, _ in after]
+
+
 def _problem_at_each_radius(suite: Suite, shard: Outcome) -> str | None:
-    """Each attack gets what the one before it left, and what they broke is what fell."""
+    """What is tried is what stands, and what attacks broke is what fell."""
     aims, counts = {entry.goal for entry in suite.attacks}, shard.counts
     for e, eps in enumerate(suite.eps):
         for goal, rows, tried, fell in _attacks_at(suite, counts, e):
@@ -404,8 +432,6 @@ def _problem_at_each_radius(suite: Suite, shard: Outcome) -> str | None:
                 return f"attacks at eps {eps:g} were not tried on all that stood before them"
             if not sum(fell) - ROUNDED <= fallen <= sum(fell) + elsewhere + ROUNDED:
                 return f"{fallen} sources fell at eps {eps:g}, and the attacks broke {sum(fell)}"
-            if tried[1:] != [n - k for n, k in zip(tried, fell, strict=True)][:-1]:
-                return f"attacks at eps {eps:g} were not tried on what those before them left"
     return None
 
 
@@ -414,8 +440,6 @@ def _problem_from_the_largest(suite: Suite, shard: Outcome) -> str | None:
     for e, eps in enumerate(suite.eps):
         for goal, _, tried, fell in _attacks_at(suite, shard.counts, e):
             left = [n - k for n, k in zip(tried, fell, strict=True)]
-            if tried[1:] != left[:-1]:
-                return f"attacks at eps {eps:g} were not tried on what those before them left"
             stand = int((shard.eligible & (shard.goals[goal].radius == e + 1)).sum())
             least = most = left[-1] if left else 0
             if goal == "untargeted":  # which targeted and longer attacks reach later
@@ -426,9 +450,9 @@ def _problem_from_the_largest(suite: Suite, shard: Outcome) -> str | None:
 
 
 def _adds_up(suite: Suite) -> bool:
-    """Whether each attack gets what the one before it left, radius by radius.
+    """Whether each radius is tried on what the one before it left.
 
-    Not what descends; and targeted attacks reach the untargeted goal too.
+    Not where attacks descend, or targeted ones come first, which reach the untargeted goal too.
     """
     goals = [entry.goal for entry in suite.attacks]
     descends = any(entry.descends for entry in suite.attacks)

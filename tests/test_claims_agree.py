@@ -15,7 +15,7 @@ from torch import Tensor
 from genrobust.evidence.bundle import Evidence, read_evidence
 from genrobust.evidence.checks import RejectionError, UntoldError
 from genrobust.evidence.entry import BundledModel, ExternalModel, ZooModel
-from genrobust.records.record import Record
+from genrobust.records.record import Flag, Record
 from genrobust.runner import collect
 from genrobust.verify import consistency
 from genrobust.verify.subject import Subject
@@ -297,3 +297,211 @@ def test_what_stands_in_earlier_entries_is_what_their_attacks_left(
     consistency.check_counts(edited(earlier, easier(1)))
     with pytest.raises(RejectionError, match=r"sources stand at eps .*, and the attacks left"):
         consistency.check_counts(edited(earlier, easier(len(stood))))
+
+
+# ---- What counts say of few sources, by hand ----
+
+
+def a_shard(
+    radius: list[int],
+    tried: list[list[int]],
+    broke: list[list[int]],
+    again: list[bool] | None = None,
+    fell: list[bool] | None = None,
+    goals: str = "u",
+    targeted: list[int] | None = None,
+    descends: bool = False,
+    upwards: bool = True,
+) -> tuple[Any, Any, Any]:
+    """A record, its suite and a shard of eligible sources that fell at these radii of two.
+
+    Rows are those of attacks, of the short and of the longer ones.
+    """
+    names = {"u": "untargeted", "t": "targeted"}
+    entries = [SimpleNamespace(goal=names[goal], descends=descends) for goal in goals]
+    suite = SimpleNamespace(attacks=entries, eps=(0.1, 0.2), ensemble=True)
+    record = SimpleNamespace(suite=suite, radii="each" if upwards else "from the largest")
+    untargeted = SimpleNamespace(radius=torch.tensor(radius))
+    other = untargeted if targeted is None else SimpleNamespace(radius=torch.tensor(targeted))
+    longer = SimpleNamespace(tried=torch.tensor(again or []), success=torch.tensor(fell or []))
+    shard = SimpleNamespace(
+        eligible=torch.ones(len(radius), dtype=torch.bool),
+        untargeted=untargeted,
+        goals={"untargeted": untargeted, "targeted": other},
+        counts=SimpleNamespace(tried=torch.tensor(tried), succeeded=torch.tensor(broke)),
+        signs=SimpleNamespace(longer=longer if again else None),
+    )
+    return record, suite, shard
+
+
+@pytest.mark.parametrize(
+    ("tried", "broke", "again", "fell", "words"),
+    [
+        # One falls at 0.1, one to the longer attack at 0.2, one stands.
+        ([2, 2], [0, 1], [False, True, True], [False, True, False], None),
+        ([2, 2], [0, 1], [True, True, True], [False, True, False], "not tried on the sources"),
+        ([2, 2], [0, 1], [False, True, False], [False, True, False], "not tried on the sources"),
+        ([2, 2], [0, 1], [False, True, True], [False, False, False], "counts of the longer"),
+        ([2, 1], [0, 0], [False, True, True], [False, True, False], "counts of the longer"),
+        ([2, 1], [0, 1], [False, True, True], [False, True, False], "counts of the longer"),
+        ([2, 3], [0, 1], [False, True, True], [False, True, False], "counts of the longer"),
+    ],
+)
+def test_the_longer_attack_is_tried_at_each_radius_on_what_stands(
+    tried: list[int],
+    broke: list[int],
+    again: list[bool],
+    fell: list[bool],
+    words: str | None,
+) -> None:
+    rows = [[3, 2], [3, 3], tried]
+    record, _, shard = a_shard([0, 1, 2], rows, [[1, 0], [0, 0], broke], again, fell)
+    found = consistency._problem_of_signs(record, shard)
+    assert found is None if words is None else words in (found or "")
+
+
+def test_where_no_longer_attack_was_made_none_is_asked_for() -> None:
+    record, _, shard = a_shard([2], [[1, 1], [1, 1], [0, 0]], [[0, 0]] * 3)
+    assert consistency._problem_of_signs(record, shard) is None
+
+
+@pytest.mark.parametrize(
+    ("tried", "broke", "words"),
+    [
+        ([1, 2], [0, 1], None),
+        ([1, 1], [0, 1], "counts of the longer attack"),  # of two that stood it held one
+        ([1, 2], [0, 0], "counts of the longer attack"),  # though one fell to it
+        ([2, 2], [1, 1], None),  # which it met again at a smaller radius
+    ],
+)
+def test_the_longer_attack_that_descends_meets_what_stands(
+    tried: list[int], broke: list[int], words: str | None
+) -> None:
+    rows = [[3, 2], [3, 3], tried]
+    again, fell = [False, True, True], [False, True, False]
+    record, _, shard = a_shard([0, 1, 2], rows, [[1, 0], [0, 0], broke], again, fell, descends=True)
+    found = consistency._problem_of_signs(record, shard)
+    assert found is None if words is None else words in (found or "")
+
+
+#: Ten sources: three fall at 0.1 and four more at 0.2.
+FALLING = [0] * 3 + [1] * 4 + [2] * 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "broke", "words"),
+    [
+        ([[10, 7], [10, 10], [7, 3]], [[3, 4], [0, 0], [0, 0]], None),
+        ([[10, 6], [10, 10], [7, 3]], [[3, 4], [0, 0], [0, 0]], None),
+        ([[10, 5], [10, 10], [7, 3]], [[3, 4], [0, 0], [0, 0]], "at eps 0.2 were not tried on all"),
+        # Two fell to the short attack before, or to the longer one after it.
+        ([[10, 5], [10, 10], [7, 3]], [[3, 2], [0, 2], [0, 0]], None),
+        ([[10, 7], [10, 10], [7, 5]], [[3, 2], [0, 0], [0, 2]], None),
+        ([[10, 7], [10, 10], [7, 5]], [[3, 2], [0, 0], [0, 0]], "4 sources fell at eps 0.2"),
+        ([[10, 7], [10, 10], [7, 3]], [[3, 6], [0, 0], [0, 0]], "4 sources fell at eps 0.2"),
+    ],
+)
+def test_a_radius_is_tried_on_what_the_one_before_it_left(
+    rows: list[list[int]], broke: list[list[int]], words: str | None
+) -> None:
+    _, suite, shard = a_shard(FALLING, rows, broke, targeted=[2] * 10)
+    found = consistency._problem_at_each_radius(suite, shard)
+    assert found is None if words is None else words in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("stand", "broke", "words"),
+    [
+        # At 0.2 all ten were tried and seven fell; of these three fell at 0.1, and four stood.
+        (FALLING, [[3, 7], [0, 0], [0, 0]], None),
+        ([0] * 4 + [1] * 3 + [2] * 3, [[3, 7], [0, 0], [0, 0]], None),
+        ([0] * 3 + [1] * 2 + [2] * 5, [[3, 7], [0, 0], [0, 0]], "5 sources stand at eps 0.2"),
+        ([0] * 1 + [1] * 6 + [2] * 3, [[3, 7], [0, 0], [0, 0]], "6 sources stand at eps 0.1"),
+        # Two more may fall to the longer attack at 0.2, and so stand at 0.1.
+        ([0] * 1 + [1] * 6 + [2] * 3, [[3, 7], [0, 0], [0, 2]], None),
+        ([0] * 1 + [1] * 6 + [2] * 3, [[3, 7], [0, 0], [2, 0]], "6 sources stand at eps 0.1"),
+    ],
+)
+def test_what_stands_is_what_was_left_where_radii_went_down(
+    stand: list[int], broke: list[list[int]], words: str | None
+) -> None:
+    rows = [[7, 10], [10, 10], [7, 3]]
+    _, suite, shard = a_shard(stand, rows, broke, targeted=[0] * 10, upwards=False)
+    found = consistency._problem_from_the_largest(suite, shard)
+    assert found is None if words is None else words in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("goals", "descends", "adds_up"),
+    [("uut", False, True), ("tu", False, False), ("uut", True, False), ("tu", True, False)],
+)
+def test_radii_add_up_where_nothing_descends_and_targeted_attacks_come_last(
+    goals: str, descends: bool, adds_up: bool
+) -> None:
+    _, suite, _ = a_shard([2], [[0, 0]] * 3, [[0, 0]] * 3, goals=goals, descends=descends)
+    assert consistency._adds_up(suite) == adds_up
+
+
+def test_attacks_of_another_sweep_are_another_order() -> None:
+    _, suite, _ = a_shard([2], [[0, 0]] * 3, [[0, 0]] * 3, goals="uuu", descends=True)
+    suite.attacks[0].descends = False
+    rows = torch.tensor([[9, 9], [5, 5], [5, 5]])
+    counts: Any = SimpleNamespace(tried=rows, succeeded=torch.zeros_like(rows))
+    assert consistency._problem_of_order(suite, counts) is None
+    suite.attacks[0].descends = True
+    assert consistency._problem_of_order(suite, counts) is not None
+
+
+@pytest.mark.parametrize(("of", "again"), [("earlier", 1), ("honest", 7)])
+def test_a_source_is_tried_once_and_once_for_each_half_of_a_ball(
+    of: str, again: int, request: pytest.FixtureRequest
+) -> None:
+    evidence: Evidence = request.getfixturevalue(of)
+    most = again * int(evidence.shard(0).eligible.sum())
+    for tried, words in ((most, "not tried on what those"), (most + 1, "more sources than there")):
+        change = tried - int(evidence.tensors["tried"][0, 1, 0])
+        with pytest.raises(RejectionError, match=words):
+            consistency.check_counts(edited(evidence, setting("tried", 0, 1, 0, change)))
+
+
+def test_attacks_by_themselves_need_no_order(honest: Evidence) -> None:
+    suite = honest.record.suite.model_copy(update={"ensemble": False})
+    forged = edited(honest, of_the_shortest)
+    consistency.check_counts(
+        saying(forged, suite=suite, attacks=collect.attack_costs(suite, forged.outcome.counts))
+    )
+
+
+# ---- Shards, flags and words ----
+
+
+def test_shards_are_those_of_suite_model_and_seed(honest: Evidence) -> None:
+    assert consistency.check_shards(honest) == "2 shards of seed 0, by hash"
+    with pytest.raises(RejectionError, match="are not those of its suite, model and seed"):
+        consistency.check_shards(saying(honest, seed=1))
+
+
+def test_flags_are_those_that_the_signs_raise_and_each_once(honest: Evidence) -> None:
+    flag = Flag(name="gradients vanish", evidence="as it was", value=0.2, limit=0.1)
+    flagged = saying(honest, flags=(flag,)).record
+    consistency.require_flags(flagged, [flag])
+    for theirs in ((), (flag, flag)):
+        with pytest.raises(RejectionError, match=r"record\.json has .*; the signs raise the flags"):
+            consistency.require_flags(saying(honest, flags=theirs).record, [flag])
+    for change in ({"name": "another"}, {"value": 0.3}, {"limit": 0.2}, {"evidence": "well"}):
+        with pytest.raises(RejectionError):
+            consistency.require_flags(flagged, [flag.model_copy(update=change)])
+    of_another = honest.record.provenance.model_copy(update={"genrobust": "9.0.0"})
+    other = flagged.model_copy(update={"provenance": of_another})
+    consistency.require_flags(other, [flag.model_copy(update={"evidence": "in other words"})])
+
+
+def test_a_record_names_no_more_packages_than_there_are(honest: Evidence) -> None:
+    def named(count: int) -> Evidence:
+        packages = {f"package{i}": "1" for i in range(count)}
+        where = honest.record.provenance.model_copy(update={"packages": packages})
+        return saying(honest, provenance=where)
+
+    assert "by its own word" in checked(consistency.check_said, named(90))
+    with pytest.raises(RejectionError, match="names 101 packages"):
+        checked(consistency.check_said, named(101))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from genrobust.batch import Batch, Goal
-from genrobust.outcomes.outcome import GOALS
 from genrobust.runner import radii
 from genrobust.runner.measure import Baseline
 from genrobust.suites import AttackEntry
@@ -40,7 +39,7 @@ class World:
 
     def __init__(self, *sources: Source) -> None:
         self.sources = sources
-        self.model = None
+        self.model = SimpleNamespace(encode=lambda x: None)
 
     def reconstruct(self, images: Tensor, sample_ids: Sequence[int]) -> Tensor:
         return images
@@ -76,6 +75,9 @@ class Whole:
     def expected_passes(self) -> int:
         return 10
 
+    def applies_to(self, posterior: None) -> bool:
+        return self.part > 0
+
 
 @pytest.fixture(autouse=True)
 def _asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,54 +90,47 @@ def a_search(
     *attacks: tuple[Whole, Goal, bool],
     eps: Sequence[float] = EPS,
     stop_after: int | None = None,
+    diagnosis: Any = None,
+    judge: Any = None,
 ) -> Any:
     """One by these attacks, each with its goal and whether it descends."""
     count = len(world.sources)
     x, labels = torch.zeros(count, 1, 2, 2), torch.full((count,), LABEL)
-    seen = torch.tensor([LABEL if one.eligible else OTHER for one in world.sources])
+    shown = torch.tensor([LABEL if one.eligible else OTHER for one in world.sources])
     ids = tuple(range(count))
-    base = Baseline(
-        ids, x, labels, labels + TARGET, x, None, input_verdict=labels, clean_verdict=seen
+    baseline = Baseline(
+        *(ids, x, labels, labels + TARGET, x, None), input_verdict=labels, clean_verdict=shown
     )
-    batch = Batch(x, ids, labels=labels, target_x=x, target_labels=labels + TARGET)
-    threats = [ThreatModel("linf", one) for one in eps]
-    scorer: Any = world
+    batch = Batch(x, ids, target_x=x, target_labels=labels + TARGET, judge=judge)
     entries = [
-        (row, AttackEntry(attack="classifier", goal=goal, descends=down), attack)
-        for row, (attack, goal, down) in enumerate(attacks)
+        AttackEntry(attack="classifier", goal=goal, settings={"steps": row}, descends=down)
+        for row, (_, goal, down) in enumerate(attacks)
     ]
-    places = tuple(range(len(eps)))
-    sweeps: list[Any] = [radii._Sweep(places, [e for e in entries if not e[1].descends], False)]
-    if any(down for _, _, down in attacks):
-        sweeps.append(radii._Sweep(places[::-1], [e for e in entries if e[1].descends], True))
     asked: list[None] = []
+    begun: list[tuple[str, int, int]] = []
+    kept: list[dict[str, Tensor]] = []
 
     def cancelled() -> bool:
         asked.append(None)
         return stop_after is not None and len(asked) > stop_after
 
-    wanted = {"untargeted": None, "targeted": batch.target_labels}
-    begun: list[tuple[str, int, int]] = []
-    search = object.__new__(radii._Search)
-    search.__dict__.update(
-        spec=SimpleNamespace(ensemble=False, attacks=()),
-        scorer=scorer,
-        batch=batch,
-        threats=threats,
-        smallest={
-            goal: radii._SmallestRadii(scorer, batch, base, threats, wanted[goal]) for goal in GOALS
-        },
-        tally=radii.Tally(len(attacks) + 2, len(eps)),
-        sweeps=sweeps,
-        longer=torch.zeros(2, count, dtype=torch.bool),
-        place=radii._Place(),
-        checkpoint=SimpleNamespace(
-            cancelled=cancelled,
-            offer=lambda state: None,
-            pulse=SimpleNamespace(begin=lambda *told: begun.append(told)),
-        ),
-        begun=begun,
+    def keep(state: Callable[[], dict[str, Tensor]]) -> None:
+        kept.append({name: tensor.clone() for name, tensor in state().items()})
+
+    pulse = SimpleNamespace(begin=lambda *told: begun.append(told))
+    checkpoint: Any = SimpleNamespace(cancelled=cancelled, offer=keep, pulse=pulse)
+    spec: Any = SimpleNamespace(
+        norm="linf", eps=tuple(eps), attacks=entries, ensemble=diagnosis is not None
     )
+    scorer: Any = world
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(radii, "make_attack", lambda name, settings: attacks[settings["steps"]][0])
+        patch.setattr(radii, "guided", lambda batch, baseline: batch)
+        patch.setattr(radii, "diagnose", lambda *_: diagnosis)
+        patch.setattr(radii, "passes_of_looks", lambda spec: 5)
+        patch.setattr(radii, "passes_of_attacks", lambda spec: 7)
+        search: Any = radii._Search(spec, scorer, batch, baseline, checkpoint)
+    search.begun, search.kept, search.asked = begun, kept, asked
     return search
 
 
@@ -260,13 +255,11 @@ def test_a_search_that_was_stopped_between_two_attacks_ends_as_if_it_had_not_bee
         return a_search(world, *attacks, stop_after=stop)
 
     whole, first, second = made(None), made(stop_after), made(None)
-    kept: list[dict[str, Tensor]] = []
-    first.checkpoint.offer = lambda state: kept.append(
-        {name: tensor.clone() for name, tensor in state().items()}
-    )
     assert whole.go_on()
-    if not first.go_on() and kept:
-        second.resume(kept[-1])
+    assert first.go_on() == (stop_after >= len(whole.asked))
+    assert len(first.kept) == min(stop_after, len(whole.asked))
+    if first.kept:
+        second.resume(first.kept[-1])
     assert second.go_on()
     ours, theirs = second.state(), whole.state()
     assert ours.keys() == theirs.keys()
@@ -277,18 +270,15 @@ def test_the_longer_attack_meets_what_is_open_at_a_radius(monkeypatch: pytest.Mo
     longer = Whole()
     monkeypatch.setattr(radii, "longer_attack", lambda attacks: longer)
     world = World(Source(0.03), Source(), Source(0.3), Source(0.03, eligible=False))
-    search = a_search(world, (Whole(0.5), "untargeted", True))
-    search.spec.ensemble = True
-    judge: Any = SimpleNamespace(of=lambda index: None)
-    search.batch = replace(search.batch, judge=judge)
-    search.longest = 2
-    search.short = 1
-    search.diagnosis = SimpleNamespace(
+    diagnosis = SimpleNamespace(
         positions=torch.tensor([0, 1, 2]),
         x_adv=[torch.zeros(3, 1, 2, 2)] * 3,
         forwards=torch.full((3, 3), 7),
         backwards=torch.full((3, 3), 8),
     )
+    judge = SimpleNamespace(of=lambda index: None)
+    attacks: tuple[Whole, Goal, bool] = (Whole(0.5), "untargeted", True)
+    search = a_search(world, attacks, diagnosis=diagnosis, judge=judge)
     assert search.go_on()
     assert found(search) == [0, STOOD, 2, STOOD]
     assert longer.met == [(0.4, (1, 2)), (0.2, (2,))]
@@ -300,25 +290,44 @@ def test_the_longer_attack_meets_what_is_open_at_a_radius(monkeypatch: pytest.Mo
 
 def test_how_much_is_ahead_is_told_before_each_attack() -> None:
     """Each source at each radius that is left by ten passes, and then once where it stands last."""
-    world = World(Source(), Source(), Source(0.05), Source(0.3))
-    search = a_search(world, (Whole(), "untargeted", False), (Whole(), "untargeted", True))
+    world = World(Source(), Source(), Source(0.05), Source(0.3), Source(eligible=False))
+    up, down = Whole(), Whole()
+    search = a_search(world, (up, "untargeted", False), (down, "untargeted", True))
     assert search.go_on()
     told = [(now, ahead) for _, now, ahead in search.begun]
-    assert told == [(40, 80 + 40), (30, 30 + 30), (30, 30), (20, 10), (10, 0), (0, 0)]
-    assert search.begun[0][0] == "classifier untargeted at 0.1 on 4 of 4 sources"
+    assert told[0] == (4 * 5, 4 * 7), "looks, and all attacks"
+    assert told[1:] == [(40, 80 + 40), (30, 30 + 30), (30, 30), (20, 10), (10, 0), (0, 0)]
+    assert search.begun[1][0] == "classifier untargeted (steps=0) at 0.1 on 4 of 5 sources"
+
+
+def test_what_does_not_apply_to_a_model_meets_nothing() -> None:
+    none, whole = Whole(0.0), Whole()
+    world = World(Source(0.05))
+    search = a_search(world, (none, "untargeted", False), (whole, "untargeted", False))
+    assert search.go_on()
+    assert (none.met, tried(search, 0), tried(search, 1)) == ([], [0, 0, 0], [1, 0, 0])
+
+
+def test_the_first_attack_to_break_a_source_at_a_radius_is_the_one_that_counts() -> None:
+    """Though a second one, on its target, which the first missed, changes its class again."""
+    half, whole = Whole(0.5), Whole()
+    search = a_search(World(Source(0.04)), (half, "targeted", False), (whole, "targeted", False))
+    assert search.go_on()
+    assert half.met[0] == whole.met[0] == (0.1, (0,))
+    assert search.smallest["untargeted"].perturbation.unique().tolist() == [63]
 
 
 def test_what_short_attacks_broke_needs_no_other() -> None:
     attack = Whole()
-    search = a_search(World(Source(0.05), Source(0.05)), (attack, "untargeted", False))
-    search.spec.ensemble, search.short = True, 1
     moved = torch.tensor([0.1, 0.0]).view(2, 1, 1, 1).expand(-1, 1, 2, 2)
-    search.diagnosis = SimpleNamespace(
+    diagnosis = SimpleNamespace(
         positions=torch.tensor([0, 1]),
         x_adv=[moved, moved * 2, moved * 4],
         forwards=torch.ones(3, 2),
         backwards=torch.ones(3, 2),
     )
+    world = World(Source(0.05), Source(0.05))
+    search = a_search(world, (attack, "untargeted", False), diagnosis=diagnosis)
     assert search.go_on()
     assert attack.met == [(0.1, (1,))]
     assert (tried(search, 1), succeeded(search, 1)) == ([2] * 3, [1] * 3)

@@ -79,13 +79,13 @@ def test_an_official_record_is_of_its_whole_frozen_suite(honest: Evidence) -> No
 
 def test_a_suite_of_a_version_that_is_not_here_is_the_verifiers_lack(honest: Evidence) -> None:
     of_another = honest.record.provenance.model_copy(update={"genrobust": "9.0.0"})
-    later = saying(on_suite(honest, version=99), provenance=of_another)
-    if consistency.registered(later.record.suite) is None:
-        with pytest.raises(UntoldError, match="install the plugin that offers it"):
-            checked(consistency.check_suite, later)
-    else:
-        with pytest.raises(UntoldError, match="install that version"):
-            checked(consistency.check_suite, later)
+    later = on_suite(honest, version=99)
+    with pytest.raises(UntoldError, match="digits is of version 2 here; .* install that version"):
+        checked(consistency.check_suite, saying(later, provenance=of_another))
+    edited_one = saying(on_suite(honest, resamples=50), provenance=of_another)
+    for forged in (later, edited_one):
+        with pytest.raises(RejectionError, match="is not the frozen digits"):
+            checked(consistency.check_suite, forged)
 
 
 def test_data_are_those_of_the_suite(honest: Evidence) -> None:

@@ -80,7 +80,7 @@ def test_an_official_record_is_of_its_whole_frozen_suite(honest: Evidence) -> No
 def test_a_suite_of_a_version_that_is_not_here_is_the_verifiers_lack(honest: Evidence) -> None:
     of_another = honest.record.provenance.model_copy(update={"genrobust": "9.0.0"})
     later = on_suite(honest, version=99)
-    with pytest.raises(UntoldError, match="digits is of version 2 here; .* install that version"):
+    with pytest.raises(UntoldError, match=r"of version 2 here; .* install that version"):
         checked(consistency.check_suite, saying(later, provenance=of_another))
     edited_one = saying(on_suite(honest, resamples=50), provenance=of_another)
     for forged in (later, edited_one):

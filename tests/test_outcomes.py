@@ -646,5 +646,6 @@ def test_half_have_fallen_where_half_of_the_eligible_ones_have() -> None:
 def test_without_a_radius_above_0_there_is_no_area() -> None:
     zero, first = torch.tensor([0]), torch.tensor([1])
     one = Worst(zero, first, zero == 0, first, first)
-    found = rated(TOLD, one, suite_of(1, (0.0,)), 10)
+    told = TOLD.model_copy(update={"robust_area": ESTIMATE, "eps50": 0.1})
+    found = rated(told, one, suite_of(1, (0.0,)), 10)
     assert (found.robust_area, found.eps50) == (None, None)

@@ -187,6 +187,11 @@ def of_the_shortest(tensors: Tensors) -> None:
     tensors["tried"][0, -2, 0] -= 1
 
 
+def less_than_nothing(tensors: Tensors) -> None:
+    idle = (tensors["tried"][0] == 0).nonzero()[0]
+    tensors["forwards"][0, idle[0], idle[1]] = -1
+
+
 def what_was_left_alone_costs(tensors: Tensors) -> None:
     idle = (tensors["tried"][0] == 0).nonzero()[0]
     tensors["backwards"][0, idle[0], idle[1]] = 1
@@ -199,7 +204,7 @@ def one_of_the_longer_is_left_out(tensors: Tensors) -> None:
 
 #: Of both entries; rows are attacks, the two last the short and the longer one.
 OF_ALL = [
-    (setting("forwards", 0, 0, 0, -(10**9)), "a count is negative"),
+    (less_than_nothing, "a count is negative"),
     (setting("succeeded", 0, 1, 0, 90), "succeeded on more than tried"),
     (setting("tried", 0, 1, 0, 10**6), "tried on more sources than there are"),
     (what_was_left_alone_costs, "not tried cost something"),

@@ -300,6 +300,20 @@ def test_how_much_is_ahead_is_told_before_each_attack() -> None:
     assert search.begun[1][0] == "classifier untargeted (steps=0) at 0.1 on 4 of 5 sources"
 
 
+def test_attacks_behind_one_at_its_radius_are_ahead_too() -> None:
+    search = a_search(
+        World(Source(), Source(0.15)),
+        (Whole(0.5), "untargeted", False),
+        (Whole(), "untargeted", False),
+        (Whole(0.5), "untargeted", True),
+    )
+    assert search.tally.table.shape == (4, 3 + 2, 3)
+    assert search.go_on()
+    upwards = [(20, 120), (20, 100), (20, 80), (20, 60), (10, 30), (10, 20)]
+    downwards = [(10, 10), (0, 10), (10, 0)]
+    assert [(now, ahead) for _, now, ahead in search.begun[1:]] == upwards + downwards
+
+
 def test_what_does_not_apply_to_a_model_meets_nothing() -> None:
     none, whole = Whole(0.0), Whole()
     world = World(Source(0.05))

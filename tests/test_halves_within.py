@@ -73,7 +73,6 @@ class Deep(nn.Module):
         self.model = Trainer()
 
 
-@pytest.mark.filterwarnings("ignore:.*nothing tells whether it is read right")
 @pytest.mark.parametrize("held", [False, True], ids=["bare", "DataParallel"])
 @pytest.mark.parametrize("kind", [Trainer, Draws, Loss, Unwritten, Half, Deep])
 def test_the_part_that_has_both_is_named_with_a_line_that_works(
@@ -85,8 +84,73 @@ def test_the_part_that_has_both_is_named_with_a_line_that_works(
     one, two = re.findall(r"(?:encode|decode)=(module\.\S+?)(?:,| and)", str(caught.value))[-2:]
     given = {"encode": eval(one, {"module": module}), "decode": eval(two, {"module": module})}
     x, network = torch.rand(3, *SHAPE), Network()
-    model = genrobust.wrap(module, input_shape=SHAPE, **given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GenrobustWarning)
+        model = genrobust.wrap(module, input_shape=SHAPE, **given)
     torch.testing.assert_close(model.reconstruct(x), network.decode(network.encode(x)[0]))
+
+
+class Spread(Network):
+    """Gives a standard deviation, which its forward alone tells."""
+
+    def encode(self, x: Tensor) -> Any:
+        mean, raw = super().encode(x)
+        return mean, raw.exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, std = self.encode(x)
+        return self.decode(mean + std * torch.randn_like(mean))
+
+
+class Tokens(Network):
+    """Quantises in its forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding.from_pretrained(torch.randn(16, 4))
+
+    def encode(self, x: Tensor) -> Tensor:
+        mean, _ = super().encode(x)
+        return mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        code = self.encode(x)
+        entries = self.table(torch.cdist(code, self.table.weight).argmin(1))
+        return self.decode(code + (entries - code).detach())
+
+
+def _holding(network: nn.Module, kind: type[Trainer]) -> Trainer:
+    module = kind()
+    module.vae = network
+    return module
+
+
+@pytest.mark.filterwarnings("ignore:.*nothing tells whether it is read right")
+@pytest.mark.parametrize("kind", [Trainer, Loss])
+def test_the_forward_of_a_part_whose_halves_are_given_tells_how_it_is_read(
+    kind: type[Trainer],
+) -> None:
+    module = _holding(Spread(), kind)
+    given = {"encode": module.vae.encode, "decode": module.vae.decode}
+    with pytest.warns(GenrobustWarning, match="is a standard deviation") as said:
+        genrobust.wrap(module, input_shape=SHAPE, **given)
+    (line,) = re.findall(r"encode=(lambda x: .*)", str(said[0].message))
+    assert "module.vae.encode(x)" in line
+    given["encode"] = eval(line, {"module": module})
+    x = torch.rand(3, *SHAPE)
+    (part,) = genrobust.wrap(module, input_shape=SHAPE, **given).encode(x).parts
+    torch.testing.assert_close(part.tensors()[1], 2 * module.vae.encode(x)[1].log())
+
+
+@pytest.mark.parametrize("kind", [Trainer, Loss])
+def test_the_quantiser_of_a_part_whose_halves_are_given_is_found(kind: type[Trainer]) -> None:
+    module = _holding(Tokens(), kind)
+    model = genrobust.wrap(
+        module, input_shape=SHAPE, encode=module.vae.encode, decode=module.vae.decode
+    )
+    x = torch.rand(3, *SHAPE)
+    assert "codebook" in model.encode(x).describe()
+    torch.testing.assert_close(model.reconstruct(x), module.vae(x))
 
 
 def test_parts_of_torch_itself_are_no_networks_of_images() -> None:

@@ -19,6 +19,7 @@ from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.models.passes import count
+from genrobust.models.reading.modules import part_called
 from genrobust.models.reading.typed import Typed
 from genrobust.models.straight import straight_through
 from genrobust.posterior import Posterior
@@ -91,6 +92,7 @@ class GenerativeModel:
             own functions take; in its codes they are the last part.
         spec: what the fingerprint covers besides the weights.
         typed: how its halves are written in a line that is to be typed.
+        part: the part of the module whose own halves are read, by name; none for the module itself.
 
     Example:
         >>> import genrobust
@@ -115,9 +117,15 @@ class GenerativeModel:
     condition: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
     spec: dict[str, Any] = field(default_factory=dict)
     typed: Typed = field(default=Typed(), repr=False)
+    part: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "max_batch", images_at_once(self.max_batch))
+
+    @property
+    def network(self) -> nn.Module:
+        """What is read: the module, or the part of it whose own halves are."""
+        return part_called(self.module, self.part)
 
     def encode(self, x: Tensor) -> Posterior:
         """q(code | x).

@@ -56,7 +56,7 @@ def by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> G
 
 
 def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> GenerativeModel:
-    module = unwrapped(model.module)
+    module = unwrapped(model.network)
     books = list(_books(module))
     if not books:
         return model
@@ -75,6 +75,7 @@ def _by_tokens(model: GenerativeModel, made: Callable[..., GenerativeModel]) -> 
                 if code is None:
                     continue
                 read = made(encode=_Quantised(module, source, layout, book), decode=decode)
+                read = replace(read, part=model.part)
                 image = _tried(read.decode, code)
                 if image is None:
                     break  # a code of other entries has the same size

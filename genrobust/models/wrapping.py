@@ -24,6 +24,9 @@ from genrobust.models.reading.kept import Attributes, Held
 from genrobust.models.reading.modules import (
     as_module,
     freeze,
+    own_shape,
+    part_called,
+    part_of_halves,
     qualified_name,
     shape_of,
     unwrapped,
@@ -209,11 +212,15 @@ def adapt(
     clamp, differentiable = truth("clamp", clamp), truth("differentiable", differentiable)
     max_batch = images_at_once(max_batch)
     draws = _often(draws)
-    shape = shape_of(module, input_shape)
+    part = part_of_halves(module, encode, decode)
+    network = part_called(module, part)
+    if part:
+        encode = decode = None  # it is read as if it were given itself
+    shape = shape_of(module if own_shape(module) else network, input_shape)
     if shape[0] == shape[1] > max(COLOURS) and shape[2] in COLOURS:
         _warn_of_last_channels(shape)
-    functions = Functions.of(module, encode, decode, deploy)
-    typed = typed_of(module, encode, decode, labels)
+    functions = Functions.of(network, encode, decode, deploy)
+    typed = typed_of(module, encode, decode, labels, part)
     conditional = Conditional(functions.encode, functions.decode, labels) if labels else None
     freeze(module)
     kind = type(unwrapped(module))
@@ -245,6 +252,7 @@ def adapt(
         condition=conditional.told if conditional else None,
         spec=spec,
         typed=typed,
+        part=part,
     )
     alike: dict[str, Any] = {
         "input_shape": input_shape,

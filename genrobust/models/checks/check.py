@@ -227,7 +227,7 @@ def _without_labels(model: GenerativeModel, what: str) -> str:
     half = model.typed.encode if what == "encode" else model.typed.decode
     batch = "x" if what == "encode" else "z"
     without = f"{what}=lambda {batch}, y: {half}({batch})"
-    own = method(model.module, what, f"{what}r") if half.startswith("module.") else None
+    own = method(model.network, what, f"{what}r") if half.startswith("module.") else None
     name = None if own is None else by_name_alone(own)
     if name is None:
         return f"it takes no labels, which labels= gives it; pass {without}"

@@ -134,7 +134,7 @@ def unlike_forward(model: GenerativeModel, x: Tensor) -> Callable[[Tensor], bool
 
     @cache
     def shown() -> list[tuple[float, Tensor]]:
-        ways = [OwnForward(replace(model, clamp=False), way=way) for way in ways_of(model.module)]
+        ways = [OwnForward(replace(model, clamp=False), way=way) for way in ways_of(model.network)]
         with torch.no_grad(), seeded(model.device, "fidelity"):
             return [(2 * own.allowed(v), image) for own in ways for v, image in own.in_any_units(x)]
 
@@ -173,7 +173,7 @@ def _compared(
     clamp: bool = False,
 ) -> tuple[Fidelity, list[Finding]]:
     """What is scored beside what the module gives; where they differ, with what mends it or not."""
-    ways = [OwnForward(model, exact, way, clamp) for way in ways_of(model.module)]
+    ways = [OwnForward(model, exact, way, clamp) for way in ways_of(model.network)]
     if not ways:
         return Fidelity("no forward"), []
     with HeldNoise(0.0):
@@ -481,7 +481,7 @@ def _left_out(model: GenerativeModel, x: Tensor) -> Finding | None:
     if not parts:
         return takes_more(model, x)
     listed = " and ".join(f"'{part}'" for part in parts)
-    written = f"{place_of(model.module, parts[0])}(module.encode(x))"
+    written = f"{place_of(model.network, parts[0])}(module.encode(x))"
     return Finding(
         f"its encoder and decoder alone are scored, and not {listed}, which fits between the two",
         f"pass encode=lambda x: {written} if '{parts[0]}' belongs there",

@@ -23,7 +23,7 @@ def own_half(
 
     Through functions of one's own a half may see something else.
     """
-    own = method(model.module, half, f"{half}r")
+    own = method(model.network, half, f"{half}r")
     return own if own is not None and model.spec.get(half) == qualified_name(own) else None
 
 
@@ -43,7 +43,7 @@ def encoded(model: GenerativeModel, x: Tensor, read: bool = True) -> list[Any]:
         x: images (B, C, H, W) in [0, 1].
         read: none where it is a function of the user's that is read.
     """
-    module = unwrapped(model.module)
+    module = unwrapped(model.network)
     encode = own_half(model, "encode") if read else method(module, "encode", "encoder")
     if encode is None:
         return []

@@ -40,14 +40,14 @@ def heads_of(model: GenerativeModel, x: Tensor) -> Heads | None:
         model: one that is read by its encoder alone.
         x: images (B, C, H, W) in [0, 1].
     """
-    module = unwrapped(model.module)
+    module = unwrapped(model.network)
     encoder, names = own_half(model, "encode"), _names(module)
     if encoder is None or names is None or method(module, "encode") is not None:
         return None
     if model.condition is not None:
         return None
     mean, spread = (module.get_submodule(name) for name in names)
-    typed = ", ".join(f"{place_of(model.module, name)}(h)" for name in names)
+    typed = ", ".join(f"{place_of(model.network, name)}(h)" for name in names)
     with suppress(Exception):  # other people's code
         (features,) = encoded(model, x[: model.max_batch])
         for taken, given in (("", features), (".flatten(1)", features.flatten(1))):
@@ -66,7 +66,7 @@ def between_halves(model: GenerativeModel, x: Tensor) -> Iterator[str]:
         model: one of which no forward says how its parts go together.
         x: images (B, C, H, W) in [0, 1].
     """
-    module = unwrapped(model.module)
+    module = unwrapped(model.network)
     halves = own_halves(model)
     if halves is None or method(module, "encode", "decode") is not None:
         return

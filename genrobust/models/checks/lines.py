@@ -80,7 +80,7 @@ def line_that_reads(model: GenerativeModel, x: Tensor, likely: bool = True) -> s
         likely: also where no picture of the module's own tells.
     """
     x = x[: model.max_batch]
-    for way in ways_of(model.module):
+    for way in ways_of(model.network):
         own = OwnForward(replace(model, clamp=False), way=way)
         seen = [Seen(own, *found) for call in own.calls for found in own.pictures(x, call)]
         if seen:
@@ -191,13 +191,13 @@ def _tensors(model: GenerativeModel, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         held = {f"module.encode(x){k}": t.float() for k, t in found if t.ndim > 1}
         yield from held.items()
         if len(held) == 1:
-            yield from _through(model.module, [*held.items()], most=1)
+            yield from _through(model.network, [*held.items()], most=1)
 
 
 def between(model: GenerativeModel, line: CodeLine, squashed: bool) -> Iterator[CodeLine]:
     """A line, with all that may lie between the code that it takes and decode."""
     shaped = [*_shaped("z", line.code)]
-    moved = _through(model.module, shaped, most=2)
+    moved = _through(model.network, shaped, most=2)
     if squashed:
         made = ((how.format("z"), of(line.code)) for how, of in _SQUASHED.items())
         # What makes one code of all images is not how a picture of noise alone came about.

@@ -91,7 +91,7 @@ class OwnForward:
         self.fails = self.is_blank = False
         #: The weights and buffers that it writes to.
         self.writes: dict[str, None] = {}
-        self._model, self._module, self._exact = model, unwrapped(model.module), exact
+        self._model, self._module, self._exact = model, unwrapped(model.network), exact
         self._clamp = clamp
         self.exists = has_forward(self._module)
         # Through functions of one's own the module may see other images than it is scored on.

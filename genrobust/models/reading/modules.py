@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,7 @@ from genrobust.models.reading.outputs import get
 
 #: A half of a model.
 _Half = Callable[[Tensor], Any]
-_HALVES = ("encode", "decode")
+HALVES = ("encode", "decode")
 
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 #: They call a forward, or refuse to be called.
@@ -146,8 +147,11 @@ def place_of(module: nn.Module, name: str) -> str:
 
     >>> place_of(nn.Linear(1, 1), "forward"), place_of(nn.DataParallel(nn.Linear(1, 1)), "weight")
     ('module.forward', 'module.module.weight')
+    >>> place_of(nn.Sequential(nn.Linear(1, 1)), "0.weight")
+    'module[0].weight'
     """
-    return f"module.{name}" if hasattr(module, name) else f"module.module.{name}"
+    held = "module" if hasattr(module, name.partition(".")[0]) else "module.module"
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", f"{held}.{name}")
 
 
 def half_of(module: nn.Module, what: str) -> str:
@@ -175,12 +179,32 @@ def halves_within(module: nn.Module) -> str | None:
 def halves_of_parts(module: nn.Module) -> Iterator[tuple[str, str, _Half, _Half]]:
     """Each part that has both halves: its name, what to type for them, and they."""
     for name, part in unwrapped(module).named_modules():
-        one, two = (method(part, half, f"{half}r") for half in _HALVES)
+        one, two = (method(part, half, f"{half}r") for half in HALVES)
         if name and one and two and not type(part).__module__.startswith("torch.nn"):
-            first, *others = name.split(".")
-            place = ".".join([place_of(module, first), *others])
-            encode, decode = (f"{half}={place}.{half_of(part, half)}" for half in _HALVES)
+            place = place_of(module, name)
+            encode, decode = (f"{half}={place}.{half_of(part, half)}" for half in HALVES)
             yield name, f"pass {encode} and {decode}", one, two
+
+
+def part_of_halves(module: nn.Module, encode: object, decode: object) -> str:
+    """The part of a module whose own halves two functions are, by its name; "" of others.
+
+    >>> holder = nn.ModuleDict({"vae": Pair(nn.Linear(4, 2), nn.Linear(2, 4))})
+    >>> part_of_halves(holder, holder["vae"].encoder, holder["vae"].decoder)
+    'vae'
+    """
+    if encode is None or decode is None or isinstance(encode, nn.Identity):
+        return ""
+    for name, part in unwrapped(module).named_modules():
+        own = [method(part, half, f"{half}r") for half in HALVES]
+        if name and own == [encode, decode]:
+            return name
+    return ""
+
+
+def part_called(module: nn.Module, name: str) -> nn.Module:
+    """The part of a module by its name; the module as it is given, without one."""
+    return unwrapped(module).get_submodule(name) if name else module
 
 
 def by_name_alone(function: Any) -> str | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from torch import nn
 
 from genrobust.errors import GenrobustError
-from genrobust.models.reading.modules import Pair, half_of, place_of
+from genrobust.models.reading.modules import Pair, half_of, part_called, place_of
 
 #: A function of codes in such a line, and what decode is given there.
 _OF_CODES = re.compile(r"(lambda (?:z|codes)): (module\.decode\((?:[^()]|\([^()]*\))*)\)")
@@ -26,11 +26,14 @@ class Typed(NamedTuple):
     'pass encode=lambda x, y: module.encoder(x, y)[0]'
     >>> Typed(given="x, y").put("decode=lambda z: module.decode(z.transpose(0, 1))[-1]")
     'decode=lambda z, y: module.decode(z.transpose(0, 1), y)[-1]'
+    >>> Typed("module.vae.encode", network="module.vae").put("deploy=lambda x: module(x)[0]")
+    'deploy=lambda x: module.vae(x)[0]'
     """
 
     encode: str = "module.encode"
     decode: str = "module.decode"
     given: str = "x"
+    network: str = "module"
 
     def put(self, words: str) -> str:
         """Words with this model's halves in place of any model's."""
@@ -38,8 +41,8 @@ class Typed(NamedTuple):
         words = words.replace("module.encode(x)", f"module.encode({self.given})")
         if self.given != "x":
             words = _OF_CODES.sub(r"\1, y: \2, y)", words)
-        half = r"\bmodule\.(encode|decode)\b"
-        return re.sub(half, lambda found: getattr(self, found[1]), words)
+        place = r"\bmodule(?:\.(encode|decode)\b|(?=[(\[]|\.\w))"
+        return re.sub(place, lambda found: getattr(self, found[1] or "network"), words)
 
     @contextmanager
     def spoken(self) -> Iterator[None]:
@@ -51,17 +54,28 @@ class Typed(NamedTuple):
             raise
 
 
-def typed_of(module: nn.Module, encode: object, decode: object, labels: object) -> Typed:
-    """How the halves of what was given to ``wrap`` are written."""
+def typed_of(
+    module: nn.Module, encode: object, decode: object, labels: object, part: str = ""
+) -> Typed:
+    """How the halves of what was given to ``wrap`` are written.
+
+    Args:
+        module: what was given.
+        encode, decode, labels: likewise, or None.
+        part: that whose own halves are read; none for the module itself.
+    """
+    place = place_of(module, part) if part else "module"
+    network = part_called(module, part)
     return Typed(
-        _written(module, "encode") if encode is None else "your_encode",
-        _written(module, "decode") if decode is None else "your_decode",
+        "your_encode" if encode is not None else _written(network, "encode", place),
+        "your_decode" if decode is not None else _written(network, "decode", place),
         "x" if labels is None else "x, y",
+        place,
     )
 
 
-def _written(module: nn.Module, what: str) -> str:
-    half = half_of(module, what)
-    if isinstance(module, Pair):
+def _written(network: nn.Module, what: str, place: str) -> str:
+    half = half_of(network, what)
+    if isinstance(network, Pair) and place == "module":
         return half  # as wrap's own words for a pair
-    return place_of(module, half)
+    return place_of(network, half).replace("module", place, 1)

@@ -133,6 +133,45 @@ def test_results_may_differ_by_rounding_and_no_more(stage: str) -> None:
             disturbed(lambda t, size=size: t + size * (len(t) % 2), stage)
 
 
+class Ties(nn.Module):
+    """Codes of which one is as near to a feature of the first probe as another: rounding decides.
+
+    As with kernels that add up in another order, features hang on how many images there are.
+    """
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self, rounding: float) -> None:
+        super().__init__()
+        self.to_code, self.from_code = nn.Linear(64, 4), nn.Linear(4, 64)
+        self.table, self.rounding = nn.Embedding(16, 4), rounding
+        with torch.no_grad():
+            middle = self.to_code(probe_images(self.input_shape)[:1].flatten(1))
+            side = torch.tensor([1.0, 0.0, 0.0, 0.0])
+            self.table.weight[:2] = middle + 0.1 * torch.stack([side, -side])
+
+    def encode(self, x: Tensor) -> Tensor:
+        features: Tensor = self.to_code(x.flatten(1))
+        return features + self.rounding * (-1) ** len(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        image: Tensor = self.from_code(z).sigmoid().view(-1, *self.input_shape)
+        return image
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.encode(x)
+        entries = self.table(torch.cdist(z, self.table.weight).argmin(1))
+        return self.decode(z + (entries - z).detach())
+
+
+def test_a_choice_that_hangs_on_rounding_is_no_dependence_on_the_others() -> None:
+    torch.manual_seed(0)
+    model = genrobust.wrap(Ties(1e-7))
+    assert "codebook" in model.encode(probe_images(model.input_shape)).describe()
+    with pytest.raises(GenrobustError, match="changes with the others in its batch"):
+        genrobust.wrap(Ties(1e-2))
+
+
 @pytest.mark.parametrize(("dtype", "steps"), [(torch.float16, 2**-10), (torch.bfloat16, 2**-7)])
 def test_in_lower_precision_results_may_differ_by_four_steps(
     dtype: torch.dtype, steps: float

@@ -686,6 +686,33 @@ class Indexed(Toy):
         return self.image(self.book(index)[..., 0])
 
 
+class Spectrum(Toy):
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.fft.rfft2(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.fft.irfft2(z * z.abs()).sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+
+def test_a_code_of_complex_numbers_is_told_how_to_be_given_with_both_parts() -> None:
+    module = Spectrum()
+    with pytest.raises(
+        GenrobustError, match=r"return, for instance, torch\.view_as_real"
+    ) as raised:
+        genrobust.wrap(module)
+    decode = eval(
+        str(raised.value).split("decode=")[1].split(", or")[0], {"module": module, "torch": torch}
+    )
+    model = genrobust.wrap(
+        module, encode=lambda x: torch.view_as_real(module.encode(x)), decode=decode
+    )
+    x = torch.rand(4, 1, 8, 8)
+    torch.testing.assert_close(model.reconstruct(x), module(x))
+
+
 def test_whole_numbers_are_told_two_ways_that_work() -> None:
     module = Indexed()
     with pytest.raises(GenrobustError, match=r"genrobust\.Codebook\(features, table\)") as raised:

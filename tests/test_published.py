@@ -77,6 +77,18 @@ def test_a_folder_of_diffusers_is_benched_by_name(kind: str, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", ["1MB", "2KB"], ids=["one file", "several"])
+def test_a_folder_with_one_variant_alone_is_read(size: str, tmp_path: Path) -> None:
+    whole = _saved("AutoencoderKL", tmp_path / "whole")
+    import diffusers
+
+    module = diffusers.AutoencoderKL.from_pretrained(whole)
+    module.save_pretrained(tmp_path / "half", variant="fp16", max_shard_size=size)
+    read = genrobust.load_model(str(tmp_path / "half"))
+    assert read.fingerprint() == genrobust.load_model(str(whole)).fingerprint()
+
+
+@pytest.mark.slow
 def test_the_hub_gives_what_lies_in_its_cache(tmp_path: Path) -> None:
     """As huggingface_hub keeps it, without a network: by branch with a warning, by commit without.
 

@@ -37,6 +37,10 @@ _ON_HUB = re.compile(
     re.ASCII,
 )
 _TRAINED = (".safetensors", ".json")
+#: diffusers' weights, in one file or several, with the name of their variant if they are one.
+_WEIGHTS_OF_DIFFUSERS = re.compile(
+    r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors", re.ASCII
+)
 _SPEC, _CONFIG, _PIPELINE = "spec.json", "config.json", "model_index.json"
 
 #: diffusers' autoencoders whose forward gives something else than decode(encode(x)): there the
@@ -201,7 +205,11 @@ def _of_diffusers(folder: Path, shape: tuple[int, int, int], name: str) -> Gener
         )
     try:
         module: nn.Module = kind.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+            folder,
+            variant=_only_variant(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
         )
     except Exception as problem:  # whatever a config of another version leads to
         raise GenrobustError(
@@ -212,6 +220,14 @@ def _of_diffusers(folder: Path, shape: tuple[int, int, int], name: str) -> Gener
     # What its pipelines do: pixels from -1 to 1, and reconstructions clipped to them.
     how: dict[str, Any] = {"value_range": (-1.0, 1.0), "clamp": True, "deploy": deploy}
     return adapt(module, input_shape=shape, name=name, **how)
+
+
+def _only_variant(folder: Path) -> str | None:
+    """The variant of the weights, such as ``fp16``, where a folder holds one and none without."""
+    found = {
+        at[1] for path in folder.iterdir() if (at := _WEIGHTS_OF_DIFFUSERS.fullmatch(path.name))
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def _of_spec(folder: Path) -> GenerativeModel:

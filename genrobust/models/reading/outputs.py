@@ -21,6 +21,11 @@ ENTRIES = (
     "module.encode(x){}.float(), decode=lambda z: module.decode(z.long()) and differentiable=False"
 )
 
+#: What to type of complex numbers, of which a code has both parts.
+_PARTS = (
+    "torch.view_as_real(output), and pass decode=lambda z: module.decode(torch.view_as_complex(z))"
+)
+
 
 def get(output: Any, name: str) -> Any:
     """What a mapping holds under a name, or an object as an attribute; None where neither does.
@@ -93,7 +98,7 @@ def plain(tensor: Tensor, who: str) -> Tensor:
         "a nested tensor": (tensor.is_nested, "torch.nested.to_padded_tensor(output, 0)"),
         "quantised numbers": (tensor.is_quantized, "output.dequantize()"),
         "a sparse tensor": (tensor.layout != torch.strided, "output.to_dense()"),
-        "complex numbers": (tensor.is_complex(), "output.real"),
+        "complex numbers": (tensor.is_complex(), _PARTS if encodes else "output.real"),
         "whole numbers": (
             not tensor.is_floating_point(),
             f"output.float(); or, {ENTRIES.format('')}" if encodes else "output.float()",

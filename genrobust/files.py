@@ -265,13 +265,25 @@ def sweep(folder: Path) -> None:
 def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """A hash of names, shapes, types and bytes, in the order of the names."""
     digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu()
+    plain = dict(part for name, tensor in tensors.items() for part in _plain(name, tensor))
+    for name in sorted(plain):
+        tensor = plain[name].detach().cpu()
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
         # One number is contiguous whatever its stride, but is bytes only with a stride of 1.
         numbers = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
         digest.update(numbers.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _plain(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The tensor, or those that one of a kind of its own holds, as torchao's quantised weights."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield name, tensor
+        return
+    names, _ = flatten()
+    for held in names:
+        yield from _plain(f"{name}.{held}", getattr(tensor, held))
 
 
 def _require_regular(path: Path, found: os.stat_result) -> None:

@@ -151,3 +151,15 @@ def test_a_single_number_of_a_larger_tensor_has_the_hash_of_that_number() -> Non
     assert part.stride() == (9,)
     alone = {"x": torch.tensor([3.0])}
     assert files.sha256_of_tensors({"x": part}) == files.sha256_of_tensors(alone)
+
+
+def test_a_tensor_of_a_kind_of_its_own_is_told_by_the_tensors_that_it_holds() -> None:
+    """As quantised weights of torchao's, a jagged tensor holds numbers and where each row ends."""
+
+    def told(*rows: list[float]) -> str:
+        jagged = [torch.tensor(row) for row in rows]
+        held = torch.nested.nested_tensor(jagged, layout=torch.jagged)
+        return files.sha256_of_tensors({"weight": held})
+
+    assert told([1.0, 2.0], [3.0]) == told([1.0, 2.0], [3.0])
+    assert len({told([1.0, 2.0], [3.0]), told([1.0], [2.0, 3.0]), told([1.0, 2.0], [4.0])}) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -11,7 +12,7 @@ from told import said
 from torch import Tensor, nn
 
 import genrobust
-from genrobust.errors import GenrobustError
+from genrobust.errors import GenrobustError, GenrobustWarning
 from genrobust.posterior import Categorical, Codebook, Gaussian, Part, Point
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -341,4 +342,31 @@ def test_a_model_of_videos_is_given_images_as_one_frame_by_the_line() -> None:
     assert "it takes videos, such as of one frame" in told
     model = genrobust.wrap(module, **typed(module, told))
     shown = module.decode(module.encode(x[:, :, None]))["video"][:, :, 0]
+    torch.testing.assert_close(model.reconstruct(x), shown)
+
+
+class LastChannels(Net):
+    """Takes images as Keras lays them out, and gives a sample beside the code and its spread."""
+
+    def build(self) -> None:
+        pixels = math.prod(SHAPE)
+        self.rows, self.back = nn.Linear(pixels, 8), nn.Linear(4, pixels)
+
+    def encode(self, x: Tensor) -> Any:
+        assert x.shape[-1] == SHAPE[0]
+        mean, logvar = self.rows(x.flatten(1)).chunk(2, 1)
+        return mean, logvar, mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+
+    def decode(self, z: Any) -> Any:
+        channels, height, width = SHAPE
+        return self.back(z).sigmoid().view(-1, height, width, channels)
+
+
+def test_a_model_of_channels_last_is_given_images_so_by_the_line() -> None:
+    module, x = LastChannels(), torch.rand(3, *SHAPE)
+    told = said(module)
+    assert "it takes images with their channels last" in told
+    with pytest.warns(GenrobustWarning, match="number 1 is read as the mean"):
+        model = genrobust.wrap(module, **typed(module, told))
+    shown = module.decode(module.encode(x.movedim(1, -1))[0]).movedim(-1, 1)
     torch.testing.assert_close(model.reconstruct(x), shown)

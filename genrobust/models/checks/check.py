@@ -16,7 +16,7 @@ from genrobust.foreign import Call, explain
 from genrobust.models.checks.batches import check_batches, check_draws, check_gradients
 from genrobust.models.checks.edges import with_edges
 from genrobust.models.checks.fidelity import reads_alone
-from genrobust.models.checks.handed import handed_apart, handed_frames, handed_whole
+from genrobust.models.checks.handed import handed_apart, handed_laid_out, handed_whole
 from genrobust.models.checks.lines import line_that_reads
 from genrobust.models.checks.state import check_history
 from genrobust.models.inputs import probe_images
@@ -207,7 +207,7 @@ def _run(
         if what == "decode":
             line = handed_apart(model, x) or line_that_reads(model, x)
         elif what == "encode":
-            line = handed_frames(model, x)
+            line = handed_laid_out(model, x)
         if line is not None:
             reason = line
         elif what != "deploy" and reads_alone(model, x):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrobust.errors import GenrobustError
 from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.checks.halves import held_in, own_half, own_halves
 from genrobust.models.model import GenerativeModel
@@ -71,8 +72,8 @@ def handed_apart(model: GenerativeModel, x: Tensor) -> str | None:
     return None
 
 
-def handed_frames(model: GenerativeModel, x: Tensor) -> str | None:
-    """What to type of a module whose halves take videos, of one frame too; None of others.
+def handed_laid_out(model: GenerativeModel, x: Tensor) -> str | None:
+    """What to type of a module whose halves take videos, or channels last; None of others.
 
     Args:
         model: one whose encode fails on images.
@@ -83,17 +84,37 @@ def handed_frames(model: GenerativeModel, x: Tensor) -> str | None:
         return None
     encode, decode = halves
     own = own_images(model, x[: model.max_batch], encode)
-    with suppress(Exception), torch.no_grad():  # other people's code
-        video = own.unsqueeze(2)
-        shown = decode(posterior_of(encode(video)).mode().to(own.dtype))
-        for where, held in held_in([shown]).items():
-            if held.shape == video.shape:
-                return model.typed.put(
-                    "it takes videos, such as of one frame: pass encode=lambda x: "
-                    "module.encode(x.unsqueeze(2)) and decode=lambda z: "
-                    f"module.decode(z){where}.squeeze(2)"
-                )
+    for what, there, back, lay in _LAID_OUT:
+        with suppress(Exception), torch.no_grad():  # other people's code
+            given = lay(own)
+            shown = decode(_code_in(encode(given)).to(own.dtype))
+            for where, held in held_in([shown]).items():
+                if held.shape == given.shape:
+                    return model.typed.put(
+                        f"it takes {what}: pass encode=lambda x: module.encode(x{there}) and "
+                        f"decode=lambda z: module.decode(z){where}{back}"
+                    )
     return None
+
+
+#: What a module may take in place of images, how to write it and its way back, and it.
+_LAID_OUT: tuple[tuple[str, str, str, Callable[[Tensor], Tensor]], ...] = (
+    ("videos, such as of one frame", ".unsqueeze(2)", ".squeeze(2)", lambda x: x.unsqueeze(2)),
+    (
+        "images with their channels last",
+        ".permute(0, 2, 3, 1)",
+        ".permute(0, 3, 1, 2)",
+        lambda x: x.permute(0, 2, 3, 1),
+    ),
+)
+
+
+def _code_in(output: Any) -> Tensor:
+    """The code in what an encoder gave; of more than a mean and its spread, the first."""
+    try:
+        return posterior_of(output).mode()
+    except GenrobustError:
+        return next(iter(held_in([output]).values()))
 
 
 def _taken(decode: Callable[..., Any], held: Any, x: Tensor) -> str | None:

@@ -172,6 +172,28 @@ def test_a_choice_that_hangs_on_rounding_is_no_dependence_on_the_others() -> Non
         genrobust.wrap(Ties(1e-2))
 
 
+@pytest.mark.parametrize(("share", "fine"), [(0.07, True), (0.09, False)])
+def test_others_move_an_image_by_no_more_than_four_times_what_rounding_does(
+    share: float, fine: bool
+) -> None:
+    """What hangs on rounding in every image may not do in a batch as it pleases."""
+
+    class Rough(nn.Module):
+        input_shape = (1, 8, 8)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+        def decode(self, z: Tensor) -> Tensor:
+            up_or_down = (1e7 * z.sum(1)).sin().sign().view(-1, 1, 1, 1)
+            beside = share * (len(z) % 2)
+            return 0.3 + 0.3 * z.view(-1, 1, 8, 8) + 0.01 * up_or_down + beside
+
+    said = pytest.raises(GenrobustError, match="changes with the others in its batch")
+    with nullcontext() if fine else said:
+        genrobust.wrap(Rough(), differentiable=False)  # its slope too hangs on what is beside
+
+
 @pytest.mark.parametrize(("dtype", "steps"), [(torch.float16, 2**-10), (torch.bfloat16, 2**-7)])
 def test_in_lower_precision_results_may_differ_by_four_steps(
     dtype: torch.dtype, steps: float

@@ -327,7 +327,7 @@ def test_a_claim_from_another_machine_is_judged_by_the_recomputed_interval(
     [
         *((1.0, 1.049, True), (1.049, 1.0, True), (1.0, 1.06, False), (1.06, 1.0, False)),
         # Most are far below 1, as the mean size of changes is.
-        *((0.06, 0.058, True), (0.06, 0.02, False), (0.0, 1e-7, True), (0.0, 0.01, False)),
+        *((0.06, 0.058, True), (0.06, 0.02, False), (0.0, 0.0009, True), (0.0, 0.0011, False)),
         *((None, None, True), (None, 1.0, False), (1.0, None, False)),
     ],
 )

@@ -17,6 +17,8 @@ Score = Estimate | PairMatrix | float | None
 EXACT = 1e-6
 #: On another one: of means that have no interval, and the share of sources that may differ.
 NEAR, DIFFERING = 0.05, 0.01
+#: Of means beside 0, such as the similarity of pictures that have nothing in common.
+LITTLE = 0.001
 #: Likewise: how far the ends of an interval may be off, in its recomputed widths.
 ENDS = 0.25
 #: Differences that are listed.
@@ -162,8 +164,8 @@ def _near(a: Score, b: Score) -> bool:
 
 
 def _close(a: float, b: float, tolerance: float) -> bool:
-    """Beside 0 too a share of the number: a mean change of 0.06 is not claimed as 0.02."""
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=EXACT)
+    """By a share of the number; beside 0, where that is next to nothing, by a little besides."""
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=min(tolerance, LITTLE))
 
 
 def _shown(score: Score) -> str:

@@ -346,6 +346,19 @@ class Reconstructs(Crosses):
         return self.decode(self.encode(x))
 
 
+class Lays(Crosses):
+    """A decoder that takes no more than its pictures' shape from what the encoder saw."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.from_code(z).sigmoid().view(len(self.kept), 1, 8, 8)
+
+
+def test_a_decoder_that_keeps_the_shape_alone_raises_no_word() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GenrobustWarning)
+        genrobust.wrap(Lays())
+
+
 MENDS = {
     Crosses: "let encode return all that decode takes",
     Reconstructs: r"pass encode=torch\.nn\.Identity\(\) to read it by its forward alone",

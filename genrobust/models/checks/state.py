@@ -85,7 +85,7 @@ def check_history(model: GenerativeModel, x: Tensor) -> None:
             "that a later result depends on: no counters, moving averages, caches of inputs or "
             "random generators of their own"
         )
-    other = x[-1:].roll(1, -1)  # where there is one image, not that one again
+    other = x.roll(1, -1)  # as many, as decode may keep their number alone
     if _takes_more(model, posterior.mode(), image, other):
         _say_more(model, x)
 

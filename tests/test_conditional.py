@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -156,6 +157,51 @@ def test_a_label_that_was_chosen_before_it_became_a_category_is_told(
 def test_what_is_no_label_an_image_is_refused(labels: Callable[[Tensor], Any]) -> None:
     with pytest.raises(GenrobustError, match=r"labels= gave no label an image.*Categorical"):
         wrapped(True, labels)
+
+
+class TwoLabels(nn.Module):
+    """Takes a class and an angle beside each."""
+
+    input_shape = (1, 4, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code, self.label, self.angle = nn.Linear(16, 2), nn.Linear(10, 2), nn.Linear(1, 2)
+        self.picture = nn.Linear(2, 16)
+
+    def encode(self, x: Tensor, label: Tensor, angle: Tensor) -> Tensor:
+        code: Tensor = self.code(x.flatten(1)) + self.label(label) + self.angle(angle)
+        return code
+
+    def decode(self, z: Tensor, label: Tensor, angle: Tensor) -> Tensor:
+        rows = self.picture(z - self.label(label) * self.angle(angle))
+        return rows.sigmoid().view(-1, 1, 4, 4)
+
+
+def test_of_two_labels_the_lines_that_make_one_row_of_them_are_named() -> None:
+    module, classes, angles = TwoLabels(), nn.Linear(16, 10), nn.Linear(16, 1)
+
+    def one(x: Tensor) -> Tensor:
+        return classes(x.flatten(1)).softmax(1)
+
+    def other(x: Tensor) -> Tensor:
+        return angles(x.flatten(1)).sigmoid()
+
+    with pytest.raises(GenrobustError, match="of several give one row") as raised:
+        genrobust.wrap(module, labels=lambda x: (one(x), other(x)))
+    told = str(raised.value).partition("of several give one row, such as ")[2]
+    labels, encode = re.split(", and encode= and decode= .* such as encode=", told)
+    scope = {"torch": torch, "one": one, "other": other, "module": module}
+    model = genrobust.wrap(
+        module,
+        labels=eval(labels, scope),
+        encode=eval(encode, scope),
+        decode=lambda z, y: module.decode(z, y[:, :10], y[:, 10:]),
+    )
+    x = torch.rand(3, 1, 4, 4)
+    given = one(x), other(x)
+    wanted = module.decode(module.encode(x, *given), *given)
+    torch.testing.assert_close(model.reconstruct(x), wanted)
 
 
 def test_a_decoder_of_whole_numbers_that_gives_more_than_pictures_is_told() -> None:

@@ -11,6 +11,13 @@ from torch import Tensor
 from genrobust.errors import GenrobustError, is_out_of_memory
 from genrobust.posterior import Categorical, Point, Posterior
 
+#: What to type of more labels than one.
+_SEVERAL = (
+    "; of several give one row, such as lambda x: torch.cat([one(x), other(x)], 1), and encode= "
+    "and decode= that take it apart, such as encode=lambda x, y: module.encode(x, y[:, :10], "
+    "y[:, 10:])"
+)
+
 
 def _itself(code: Tensor) -> Tensor:
     return code
@@ -89,15 +96,17 @@ class Conditional:
         return given.argmax(1) if either and given.ndim > 1 else given
 
     def _label_of(self, x: Tensor) -> Tensor | Categorical:
-        given = self._labels(x)
-        rows = given.logits if isinstance(given, Categorical) else given
-        if not isinstance(rows, Tensor) or rows.shape[:1] != x.shape[:1]:
-            raise GenrobustError(
-                "labels= gave no label an image; let it return genrobust.Categorical(logits), such "
-                "as lambda x: genrobust.Categorical(classifier(x)), or a tensor of whole numbers "
-                "(B,), or of one-hot rows (B, classes)"
-            )
-        return given
+        given: object = self._labels(x)
+        if isinstance(given, Tensor) and given.shape[:1] == x.shape[:1]:
+            return given
+        if isinstance(given, Categorical) and given.logits.shape[:1] == x.shape[:1]:
+            return given
+        several = isinstance(given, (tuple, list, dict)) and len(given) > 1
+        raise GenrobustError(
+            "labels= gave no label an image; let it return genrobust.Categorical(logits), such "
+            "as lambda x: genrobust.Categorical(classifier(x)), or a tensor of whole numbers "
+            "(B,), or of one-hot rows (B, classes)" + (_SEVERAL if several else "")
+        )
 
     def _taken(self, label: Tensor | Categorical, x: Tensor) -> Tensor:
         """The label as the network takes it; a category is tried as a row first."""

@@ -237,6 +237,23 @@ def test_what_was_measured_is_refused_by_no_check(
         reattack._require_same(number, evidence.shard(number), shard.without_misses())
 
 
+def test_an_attack_that_was_left_out_is_told_by_a_replay(
+    evidence: Evidence, replayed: Replay
+) -> None:
+    """Its counts are 0 as of one that does not apply, such as that of a code without categories."""
+    row = next(
+        row
+        for row, entry in enumerate(evidence.record.suite.attacks)
+        if evidence.tensors["tried"][:, row].any() and entry.goal == "untargeted"
+    )
+    tensors = {name: tensor.clone() for name, tensor in evidence.tensors.items()}
+    for name in ("tried", "succeeded", "forwards", "backwards"):
+        tensors[name][:, row] = 0
+    left_out = replace(evidence, tensors=tensors)
+    with registered(), pytest.raises(RejectionError, match="not tried on what those before them"):
+        replay.check_attacks(replace(replayed, evidence=left_out))
+
+
 @pytest.mark.parametrize("name", [n for n in KEPT if Outcome.table()[n].proof != "rerun"])
 def test_a_replay_refuses_every_column_that_it_proves(
     name: str, evidence: Evidence, prepared: Prepared, replayed: Replay
@@ -515,7 +532,7 @@ def test_counts_add_up_to_what_fell_but_for_one_source(
     }
     eligible = torch.ones(10, dtype=torch.bool)
     shard: Any = SimpleNamespace(counts=counts, goals=goals, eligible=eligible)
-    found = consistency._problem_of_order(suite, shard.counts)
+    found = consistency.problem_of_order(suite, shard.counts)
     found = found or consistency._problem_at_each_radius(suite, shard)
     assert found is None if words is None else words in (found or "")
 

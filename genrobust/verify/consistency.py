@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from itertools import groupby
@@ -343,7 +343,7 @@ def _problem_of_counts(record: Record, shard: Outcome) -> str | None:
         return "attacks that were not tried cost something"
     if not suite.ensemble:
         return None
-    problem = _problem_of_signs(record, shard) or _problem_of_order(suite, counts)
+    problem = _problem_of_signs(record, shard) or problem_of_order(suite, counts)
     if problem is None and _adds_up(suite):
         downwards = record.radii == "from the largest"
         check = _problem_from_the_largest if downwards else _problem_at_each_radius
@@ -389,9 +389,16 @@ def _problem_of_descent(shard: Outcome, again: Tensor, fell: Tensor, stands: Ten
     return None if same else "the counts of the longer attack are not those of its signs"
 
 
-def _problem_of_order(suite: Suite, counts: Counts) -> str | None:
-    """Each attack gets what the one before it left, at each radius."""
-    for rows in _rows_in_order(suite, counts):
+def problem_of_order(suite: Suite, counts: Counts, applying: Collection[int] = ()) -> str | None:
+    """Each attack gets what the one before it left, at each radius.
+
+    Args:
+        suite: whose attacks these are.
+        counts: of a shard.
+        applying: rows of attacks that the model can be attacked by, if that is known; of others it
+            is those that were tried on anything.
+    """
+    for rows in _rows_in_order(suite, counts, applying):
         tried, fell = counts.tried[rows], counts.succeeded[rows]
         otherwise = (tried[1:] != (tried - fell)[:-1]).any(0)
         if otherwise.any():
@@ -400,7 +407,7 @@ def _problem_of_order(suite: Suite, counts: Counts) -> str | None:
     return None
 
 
-def _rows_in_order(suite: Suite, counts: Counts) -> Iterator[list[int]]:
+def _rows_in_order(suite: Suite, counts: Counts, applying: Collection[int]) -> Iterator[list[int]]:
     """Attacks that ran one after the other, towards one goal.
 
     Not those between which targeted attacks ran, as these reach the untargeted goal too.
@@ -409,7 +416,7 @@ def _rows_in_order(suite: Suite, counts: Counts) -> Iterator[list[int]]:
         sweep = [
             (a, entry.goal)
             for a, entry in enumerate(suite.attacks)
-            if entry.descends == descends and counts.tried[a].any()
+            if entry.descends == descends and (a in applying or counts.tried[a].any())
         ]
         for _, after in groupby(sweep, key=itemgetter(1)):
             yield [a for a, _ in after]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genrobust.attacks.base import ATTACKS, make_attack
 from genrobust.distance import euclidean
 from genrobust.evidence.bundle import Evidence
 from genrobust.evidence.checks import NamedCheck, RejectionError, UntoldError, written_by_another
@@ -44,7 +45,12 @@ from genrobust.verify.claims import (
     require_equal,
     require_near,
 )
-from genrobust.verify.consistency import flags_of, require_flags, require_near_flags
+from genrobust.verify.consistency import (
+    flags_of,
+    problem_of_order,
+    require_flags,
+    require_near_flags,
+)
 
 #: What a replay is done with: a CPU, on which results repeat.
 DEVICE = "cpu"
@@ -126,6 +132,7 @@ def checks(found: Replay) -> list[NamedCheck]:
         ("outcomes replayed", partial(check_outcomes, found)),
         ("scores replayed", partial(check_scores, found)),
         ("signs replayed", partial(check_signs, found)),
+        ("attacks tried", partial(check_attacks, found)),
     ]
 
 
@@ -309,6 +316,30 @@ def _require_possible_damage(found: Replay) -> None:
             f"'{DAMAGE}attacked' claims less damage than noise, the stored images or a smaller "
             f"ball do, at {int(where.sum())} of {len(where)} sources, {positions(where)}"
         )
+
+
+def check_attacks(found: Replay) -> str:
+    """No attack was left out that the model can be attacked by."""
+    evidence = found.evidence
+    suite, clean = evidence.record.suite, found.outcome.clean
+    assert clean is not None
+    posterior = found.prepared.loaded.scorer.model.encode(clean.source[:1])
+    applying = [
+        row
+        for row, entry in enumerate(suite.attacks)
+        if entry.attack in ATTACKS  # one of a plugin that is not here cannot be asked
+        and make_attack(entry.attack, entry.settings).applies_to(posterior)
+    ]
+    if not suite.ensemble:
+        return "each by itself, as the suite has them"
+    for number in range(len(evidence.shards)):
+        problem = problem_of_order(suite, evidence.shard(number).counts, applying)
+        if problem is not None:
+            raise RejectionError(f"shard {number}: {problem}")
+    return (
+        f"{len(applying)} of {len(suite.attacks)} apply to the model; each got what the one before "
+        "it left"
+    )
 
 
 def _still(kind: type[Stored]) -> list[str]:

@@ -153,6 +153,18 @@ def test_the_quantiser_of_a_part_whose_halves_are_given_is_found(kind: type[Trai
     torch.testing.assert_close(model.reconstruct(x), module.vae(x))
 
 
+class Normalises(Trainer):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vae((x - 0.13) / 0.31)
+
+
+def test_the_picture_of_what_holds_a_part_tells_before_its_own() -> None:
+    module = Normalises()
+    given = {"encode": module.vae.encode, "decode": module.vae.decode}
+    with pytest.warns(GenrobustWarning, match=r"other pictures .*deploy=lambda x: module\(x\)"):
+        genrobust.wrap(module, input_shape=SHAPE, **given)
+
+
 def test_parts_of_torch_itself_are_no_networks_of_images() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:

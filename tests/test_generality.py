@@ -200,7 +200,7 @@ def test_what_gives_sources_back_errs_by_the_shift_of_which_a_sixth_counts() -> 
     model = dataclasses.replace(zoo("vae"), deploy=deploy)
     found = reconstruction_ratios(model, IMAGES, suite, seed=0)
     angles = 2 * math.pi * torch.rand(5, generator=generator("shifted", 0))
-    shifted, whole = (generality._shifted(x, angles, between=b) for b in ("bilinear", "nearest"))
+    shifted = generality._shifted(x, angles)
 
     def apart(one: Tensor, other: Tensor) -> float:
         return float((one - other).double().square().flatten(1).sum(1).mean())
@@ -208,7 +208,12 @@ def test_what_gives_sources_back_errs_by_the_shift_of_which_a_sixth_counts() -> 
     usual = 0.01 * 1024
     beside = usual + apart(shifted, x) / 6
     assert found.shifted == pytest.approx(apart(shifted, deploy(x)) / beside, rel=1e-4)
-    assert found.beside[-1] == pytest.approx(apart(whole, deploy(x)) / usual, rel=1e-4)
+    rough, smooth = (
+        sum(float(one.diff(dim=d).double().square().sum()) for d in (2, 3)) for one in (x, shifted)
+    )
+    assert smooth < 0.95 * rough
+    error = apart(shifted, deploy(x)) * rough / smooth
+    assert found.beside[-1] == pytest.approx(error / usual, rel=1e-4)
     assert len(found.beside) == 1 + len(suite.eps) + 2, "each radius, smoothly, and shifted"
 
 
@@ -227,7 +232,7 @@ def test_sources_are_moved_by_a_hundredth_and_by_each_radius(
     assert torch.equal(x, IMAGES.take(suite.sample_ids))
     far = [float((one - x).abs().max()) for one in moved[: len(suite.eps) + 2]]
     assert far == pytest.approx([0.01, *suite.eps, suite.eps[-1]], rel=0.01)
-    *_, others, _ = moved
+    others = moved[-1]
     assert len(others) == 200
     used = IMAGES.take([*SUITE.limited(5).sample_ids, *SUITE.limited(5).target_ids])
     assert (torch.cdist(others.flatten(1), used.flatten(1)) > 0).all()
@@ -285,7 +290,8 @@ def test_a_model_without_error_makes_no_difference() -> None:
             return code.view(-1, 1, 32, 32)
 
     found = reconstruction_ratios(genrobust.wrap(Identity()), IMAGES, SUITE, seed=0)
-    assert (found.others, *found.beside) == pytest.approx(8 * (1.0,))
+    assert (found.others, *found.beside[:-1]) == pytest.approx(7 * (1.0,))
+    assert 1 < found.beside[-1] < 2, "it errs as much on what is smoother"
     assert max(found.moved, found.shifted) < 1e-6
     require_general(genrobust.wrap(Identity()), IMAGES, SUITE, seed=0)
 

@@ -79,7 +79,8 @@ class Ratios:
         moved: on sources whose every pixel is moved by SHIFT, in units of the error on the sources
             and of the move's size together: what gives no noise back errs by it.
         beside: on sources moved by SHIFT, and by each of the suite's radii as an L-inf one, pixel
-            by pixel, and by the largest smoothly; and on those that are shifted by whole pixels.
+            by pixel, and by the largest smoothly; and on those that are shifted, there in
+            units of how rough they still are as well.
         shifted: on sources whose content is shifted by ASIDE, each in a direction of its own, in
             units of the error on the sources and of PART of the shift's size.
         by_chance: by what part the mean error on so many sources may be off.
@@ -123,14 +124,15 @@ def reconstruction_ratios(
     fars = [(far, directions) for far in (SHIFT, *(eps / reach for eps in suite.eps))]
     fars.append((suite.eps[-1] / reach, _smoothed(directions)))
     moves = [(sources + far * way).clamp(0, 1) for far, way in fars]
-    # By whole pixels: means of neighbours are smoother, and of what is rough easily half as hard.
-    moves.append(_shifted(sources, angles, between="nearest"))
-    errors, aside = [error(x) for x in moves], _shifted(sources, angles)
+    moves.append(_shifted(sources, angles))
+    errors = [error(x) for x in moves]
+    # Means of neighbours are smoother, and of what is rough easily half as hard.
+    smoother = min(1.0, _roughness(moves[-1]) / _roughness(sources))
     return Ratios(
         others=error(images.take(others)) / usual if others else None,
         moved=errors[0] / (usual + size(moves[0])),
-        beside=tuple(one / usual for one in errors),
-        shifted=error(aside) / (usual + PART * size(aside)),
+        beside=(*(one / usual for one in errors[:-1]), errors[-1] / (smoother * usual)),
+        shifted=errors[-1] / (usual + PART * size(moves[-1])),
         by_chance=3 * float(each.std(correction=0)) / usual / math.sqrt(len(each)),
     )
 
@@ -241,17 +243,19 @@ def _smoothed(directions: Tensor) -> Tensor:
     return smooth / smooth.flatten(1).abs().amax(1).view(-1, 1, 1, 1)
 
 
-def _shifted(x: Tensor, angles: Tensor, far: float = ASIDE, between: str = "bilinear") -> Tensor:
-    """Images (N, C, H, W) with their content shifted that way.
-
-    Between pixels they are linear means, or the nearest one.
-    """
+def _shifted(x: Tensor, angles: Tensor, far: float = ASIDE) -> Tensor:
+    """Images (N, C, H, W) with their content shifted that way, between pixels by linear means."""
     place = torch.eye(2, 3).repeat(len(x), 1, 1)
     # A side is 2 long; along the diagonal both coordinates move by that far.
     place[:, :, 2] = 2 * far * math.sqrt(2) * torch.stack([angles.cos(), angles.sin()], 1)
     where = functional.affine_grid(place, list(x.shape), align_corners=False)
-    moved = functional.grid_sample(x, where, between, padding_mode="border", align_corners=False)
+    moved = functional.grid_sample(x, where, padding_mode="border", align_corners=False)
     return moved.clamp(0, 1)  # rounding may leave the box
+
+
+def _roughness(x: Tensor) -> float:
+    """The squared differences of neighbours; never 0, so that a ratio is a number."""
+    return sum(float(x.double().diff(dim=d).square().sum()) for d in (2, 3)) + 1e-9
 
 
 def require_general(model: GenerativeModel, images: Images, suite: Suite, seed: int) -> str:

@@ -165,6 +165,23 @@ def test_the_picture_of_what_holds_a_part_tells_before_its_own() -> None:
         genrobust.wrap(module, input_shape=SHAPE, **given)
 
 
+def test_another_part_of_the_same_class_is_another_model() -> None:
+    class Two(nn.Module):
+        input_shape = (1, 8, 8)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = Network(), Network()
+
+    module = Two()
+    one, other = (
+        genrobust.wrap(module, encode=part.encode, decode=part.decode)
+        for part in (module.one, module.other)
+    )
+    assert (one.part, other.part) == ("one", "other")
+    assert one.fingerprint() != other.fingerprint()
+
+
 def test_parts_of_torch_itself_are_no_networks_of_images() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:

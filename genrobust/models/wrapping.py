@@ -235,6 +235,8 @@ def adapt(
         spec[FORWARD_ALONE] = True
     if labels is not None:
         spec["labels"] = qualified_name(labels)
+    if part:
+        spec["part"] = part  # another one of the same class is another model
     if functions.deploy is not None:
         spec["deploy"] = qualified_name(functions.deploy)
     within = Within(chosen, module, functions, conditional, shape, own_range, typed, max_batch)

@@ -294,6 +294,7 @@ def test_results_are_written_whatever_becomes_of_the_words(
         assert b"Warning" not in path.read_bytes() or path.suffix == ".html"
 
 
+@pytest.mark.slow
 def test_a_terminal_without_letters_gets_them_escaped(tmp_path: Path) -> None:
     done = shell("genrobust show 'vé' x | cat", tmp_path, PYTHONIOENCODING="ascii", LC_ALL="C")
     assert done.returncode == 2, done.stderr
@@ -301,6 +302,7 @@ def test_a_terminal_without_letters_gets_them_escaped(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_streams_that_were_replaced_by_none_or_closed() -> None:
     script = (
         "import sys; sys.stdout.close(); sys.stderr = None; "

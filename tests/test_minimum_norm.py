@@ -157,6 +157,7 @@ def test_confidence_is_kept_on_the_deployed_path_of_a_categorical_code() -> None
     assert (norms_of(near.x_adv - batch.x, "l2") <= norms_of(far.x_adv - batch.x, "l2"))[both].all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("norm", NORMS.names())
 def test_fmn_finds_what_foolbox_finds(norm: str) -> None:

@@ -158,6 +158,7 @@ def late():
     assert _imported(ast.walk(ast.parse(source))) == {*ours, "numpy"}
 
 
+@pytest.mark.slow
 def test_models_as_data_are_loaded_only_where_a_bundle_is_written_or_read() -> None:
     script = """
 import sys, genrobust

@@ -98,6 +98,7 @@ def test_a_re_attack_passes_on_an_honest_entry(entry: Path) -> None:
     assert "with seed 3 and twice the budget" in found.checks[-2].detail
 
 
+@pytest.mark.slow
 def test_the_first_failure_ends_the_command_with_1(entry: Path) -> None:
     forger = Forger(entry, entry.parents[2] / "forged")
     path = forger.tensors(gradient_norm=2 * forger.evidence.tensors["gradient_norm"]).written()

@@ -21,6 +21,7 @@ from genrobust.seeding import generator
 from genrobust.threat import ThreatModel
 
 
+@pytest.mark.slow
 def test_minimal_distance_attacks_stop_at_the_boundary_of_a_linear_judge(
     linear_vae: LinearBuilder,
 ) -> None:

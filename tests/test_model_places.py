@@ -166,6 +166,7 @@ def test_a_zoo_model_that_does_not_ship_says_how_to_train_it(
         load_model("vae-wd", "mnist")
 
 
+@pytest.mark.slow
 def test_what_ships_passes_the_checks_and_they_change_nothing() -> None:
     models = [p for p in sorted(WEIGHTS.glob("*/*.safetensors")) if p.stem in NETWORKS]
     assert len(models) >= 10

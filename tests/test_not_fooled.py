@@ -402,6 +402,7 @@ def standings(root: Path, fakes: list[Fake], **rates: float) -> dict[str, str]:
     return {row.contender.id: row.standing for row in board.rows}
 
 
+@pytest.mark.slow
 def test_what_has_no_bottleneck_or_no_replay_has_no_rank(tmp_path: Path) -> None:
     fakes = [
         Fake("identity", 0.95, 1),

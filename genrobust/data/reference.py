@@ -180,8 +180,10 @@ class Reference:
                 f"channels are wanted; leave it out, or say the one that has {shape[0]}"
             )
         ids = self._drawn(pictures)
-        more = drawn(pictures.labels, pictures.count, min(len(ids) + others, pictures.count))
-        ids += [i for i in more if i not in set(ids)]
+        if others:
+            known = set(ids)
+            more = drawn(pictures.labels, pictures.count, min(len(ids) + others, pictures.count))
+            ids += [i for i in more if i not in known]
         taken, sizes = [], Counter[tuple[int, int]]()
         for i in ids:
             picture = pictures.read(i, shape)

@@ -65,14 +65,23 @@ def test_the_first_step_is_half_of_a_radius_that_every_pixel_may_go(
 ) -> None:
     problem, threat = Problem.of(darkness, grey(1)), ThreatModel(norm, 0.1)
     x = problem.context.batch.x
-    found = falling(problem, x, threat, 1)
-    assert float(threat.distance(found.x, x)) == pytest.approx(0.1 * share, abs=1e-5)
+    start = threat.project(x - 1, x)  # from the far end, so that the ball does not cut the step
+    found = falling(problem, start, threat, 1)
+    assert float(threat.distance(found.x, start)) == pytest.approx(0.1 * share, abs=1e-5)
 
 
 def test_a_ball_wider_than_the_box_has_steps_as_long_as_the_box() -> None:
     problem = Problem.of(darkness, grey(1))
     found = falling(problem, problem.context.batch.x, ThreatModel("linf", math.inf), 5, 0.3)
     assert bool((found.x == 1).all())
+
+
+def test_a_ball_wider_than_the_box_has_steps_as_long_as_from_end_to_end_of_it() -> None:
+    """Under L2 that is the root of how many numbers an image has."""
+    x, threat = torch.full((1, 3, 8, 8), 0.5), ThreatModel("l2", math.inf)
+    problem = Problem.of(darkness, Context(genrobust.load_model("vae"), Batch(x, (0,))))
+    found = falling(problem, x, threat, 1, 0.25)
+    assert float(threat.distance(found.x, x)) == pytest.approx(0.25 * math.sqrt(192), abs=1e-4)
 
 
 def test_no_length_is_spent_on_pixels_that_the_box_stops() -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from genrobust import files
 from genrobust.arguments import path, usable_device
 from genrobust.data.reference import lent
+from genrobust.errors import GenrobustError
 from genrobust.models.model import GenerativeModel
 from genrobust.models.wrapping import left_as_it_was
 from genrobust.modes import plain_modes
@@ -61,6 +62,7 @@ def bench(
     batch_size: int | None = None,
     data_root: str | Path | None = None,
     judge_root: str | Path | None = None,
+    evidence: bool = False,
     out: str | Path | None = None,
 ) -> Record:
     """Score a model under a suite's protocol.
@@ -102,6 +104,9 @@ def bench(
         data_root: the folder with the data set; see :func:`genrobust.load_images`.
         judge_root: the folder that relative places of judges start from, also of those that a suite
             names; default the current one.
+        evidence: also write ``evidence.zip`` to ``out``, with which others can check every score,
+            and which ``genrobust submit OUT`` takes. The model is then run in the form in which it
+            goes along.
         out: a folder that keeps shards (so that a stopped run resumes), ``record.json`` and
             ``report.html``; default none is kept.
 
@@ -110,7 +115,7 @@ def bench(
 
     Raises:
         GenrobustError: unknown names, a model that fails its check, data that is missing, a
-            folder that cannot be written.
+            folder that cannot be written, evidence without a folder.
 
     Example:
         >>> record = bench("jointvae", limit=1, eps=[0.05], attacks=["noise"])
@@ -122,6 +127,11 @@ def bench(
     )  # before a model's file changes directory
     options = replace(Options.given("bench", locals()), name=name)
     require_data(data, sources)
+    if options.evidence and place is None:
+        raise GenrobustError(
+            "evidence is written to the run's folder, and out is not given; give one, such as "
+            "out='runs/my_model'"
+        )
     file = None
     with (
         left_as_it_was(model),
@@ -155,6 +165,11 @@ def bench(
                 return execute(prepared, folder).record
         run = execute(prepared, place)
     write_report(place, [run])
+    if options.evidence:
+        # With which models as data come, that few runs need.
+        from genrobust.evidence.bundle import write_evidence
+
+        write_evidence(place, prepared.loaded.scorer.model)
     return run.record
 
 

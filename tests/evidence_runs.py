@@ -92,7 +92,7 @@ def registered() -> Iterator[Suite]:
 def run(folder: Path, model: str = "vae", **changes: Any) -> Path:
     """A finished run with its evidence."""
     with registered() as suite:
-        options = Options(**{"as_data": True, "workers": 1, **changes})
+        options = Options(**{"evidence": True, "workers": 1, **changes})
         prepared = prepare(model, suite, options)
         execute(prepared, folder)
         write_evidence(folder, prepared.loaded.scorer.model)

@@ -344,7 +344,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     suite = suite.model_copy(update={"attacks": (*suite.attacks, targeted)})
     folder = tmp_path_factory.mktemp("damage")
     with brief():
-        return execute(prepare("vae", suite, Options(workers=1, as_data=True)), folder), folder
+        return execute(prepare("vae", suite, Options(workers=1, evidence=True)), folder), folder
 
 
 def test_damage_grows_with_the_radius_beyond_noise_and_the_clean_error(

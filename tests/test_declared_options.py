@@ -37,7 +37,7 @@ OTHER: dict[str, Any] = {
     "batch_size": 4,
     "data_root": "data",
     "judge_root": "judges",
-    "as_data": True,
+    "evidence": True,
     "seed": 7,
     "radius": 0.3,
 }
@@ -48,10 +48,8 @@ OTHER: dict[str, Any] = {
 )
 def test_a_python_function_spells_out_the_options(name: str, function: Callable[..., Any]) -> None:
     spelled = inspect.signature(function).parameters
-    # Of evidence there is a function; weights are already in a module that is given.
-    declared = {
-        n: f.default for n, _, f in declared_options(name) if n not in ("as_data", "weights")
-    }
+    # Weights are already in a module that is given.
+    declared = {n: f.default for n, _, f in declared_options(name) if n != "weights"}
     # A command has a name for each of its models, a function one.
     found = {n: p.default for n, p in spelled.items() if n in OTHER and n != "name"}
     assert found == declared

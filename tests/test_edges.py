@@ -201,7 +201,7 @@ def test_a_bench_attacks_from_inside_however_it_is_given(how: str) -> None:
     model: nn.Module | GenerativeModel = Fronted(F.relu6)
     if how == "wrapped":
         model = genrobust.wrap(Fronted(F.relu6))
-    prepared = prepare(model, load_suite("digits").limited(4), Options(as_data=how == "as data"))
+    prepared = prepare(model, load_suite("digits").limited(4), Options(evidence=how == "as data"))
     assert prepared.loaded.scorer.model.edge
 
 

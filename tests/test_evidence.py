@@ -115,9 +115,7 @@ def test_the_same_run_gives_the_same_bytes(tiny_run: Path, tmp_path: Path) -> No
 def test_a_model_of_ones_own_goes_along_as_data(tmp_path: Path) -> None:
     """It is run as the data that it goes along as, so that its fingerprint is the record's."""
     suite = tiny().limited(2).model_copy(update={"attacks": tiny().attacks[:1], "eps": (0.1,)})
-    prepared = prepare(genrobust.wrap(Narrow()), suite, Options(as_data=True, workers=1))
-    execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.loaded.scorer.model)
+    genrobust.bench(genrobust.wrap(Narrow()), suite, evidence=True, workers=1, out=tmp_path)
     found = read_evidence(tmp_path / EVIDENCE)
     assert found.model == BundledModel(format="exported")
     loaded = found.load_model()
@@ -129,9 +127,7 @@ def test_a_model_of_ones_own_goes_along_as_data(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_data_is_named_by_its_fingerprint(tmp_path: Path) -> None:
     model = genrobust.wrap(Narrow(), deploy=lambda x: (8 * x).round() / 8)
     with pytest.warns(GenrobustWarning, match=r"by its fingerprint alone.*external"):
-        prepared = prepare(model, tiny().limited(2), Options(as_data=True, workers=1))
-    execute(prepared, tmp_path)
-    write_evidence(tmp_path, prepared.loaded.scorer.model)
+        genrobust.bench(model, tiny().limited(2), evidence=True, workers=1, out=tmp_path)
     found = read_evidence(tmp_path / EVIDENCE)
     assert found.model is None
     assert found.record.model.fingerprint == model.fingerprint()
@@ -223,7 +219,7 @@ def test_scores_by_distance_have_evidence_of_signs_that_need_no_judge(
 ) -> None:
     changes = {"rule": "distance", "attacker_judge": None, "scoring_judges": ()}
     suite = small_suite.model_copy(update=changes).with_attacks(["latent"]).limited(2)
-    prepared = prepare("vae", suite, Options(as_data=True, workers=1))
+    prepared = prepare("vae", suite, Options(evidence=True, workers=1))
     execute(prepared, tmp_path)
     write_evidence(tmp_path, prepared.loaded.scorer.model)
     kept = read_evidence(tmp_path / EVIDENCE).tensors

@@ -223,6 +223,8 @@ def test_a_setting_that_is_no_finite_number_is_refused(value: float) -> None:
 # bench and minimum_norm
 
 BENCH = [
+    ({"evidence": "evidence.zip"}, "evidence is 'evidence.zip'; give True or False"),
+    ({"evidence": True, "out": None}, "evidence is written .* out is not given; give one, such as"),
     ({"eps": 0.1}, r"eps is 0.1; give a list, such as eps=\[0.1\]"),
     ({"eps": "0.1"}, r"eps is '0.1'; give a list"),
     ({"eps": ["0.1"]}, r"eps\[0\] is '0.1'; give a number"),

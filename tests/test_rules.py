@@ -162,7 +162,9 @@ def test_evidence_of_attacks_of_one_kind_is_verified(goal: str, tmp_path: Path) 
     """Of a suite whose attacks all aim at a target, or all at none, none tried the other goal."""
     attacks = (AttackEntry.model_validate({"attack": "noise", "goal": goal}),)
     with brief_signs():
-        prepared = prepare("vae", scored_by("distance", *attacks), Options(as_data=True, workers=1))
+        prepared = prepare(
+            "vae", scored_by("distance", *attacks), Options(evidence=True, workers=1)
+        )
         execute(prepared, tmp_path)
         write_evidence(tmp_path, prepared.loaded.scorer.model)
         found = verify(tmp_path / EVIDENCE, VerifyOptions(workers=1)).verification

@@ -36,12 +36,12 @@ ROOMS = (
     *("rules", "objectives", "optimizers", "attacks", "suites", "records", "outcomes", "runner"),
     *(
         "report",
+        "evidence",
         "benchmarking",
         "callbacks",
         "training",
         "study",
         "testing",
-        "evidence",
         "verify",
         "board",
         "site",

@@ -412,7 +412,7 @@ def test_flags_are_said_and_do_not_keep_a_run_out(
     copy = tmp_path / "run"
     shutil.copytree(tiny_run, copy, ignore=shutil.ignore_patterns("evidence.zip"))
     with registered() as suite:
-        execute(prepare("vae", suite, Options(as_data=True, workers=1)), copy)
+        execute(prepare("vae", suite, Options(evidence=True, workers=1)), copy)
     code, output = cli(copy, *WORDS, "--entries", tmp_path / "entries", "--yes")
     assert code == 0, output
     assert "flag, with which it is not ranked: few eligible sources" in output

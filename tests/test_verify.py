@@ -67,7 +67,7 @@ def external(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
 
     torch.save(initialised(NetworkSpec(gaussian=3, layers="dense"), seed=2).state_dict(), weights)
     reference = f"{code}:build"
-    folder = run(home / "run", reference, weights=weights, as_data=False)
+    folder = run(home / "run", reference, weights=weights, evidence=False)
     how = {"source": "https://example.org/weights.pt", "weights": weights}
     entry = submitted(home / "entries", folder, "Other's VAE", **how)
     (home / "imported").unlink()

@@ -86,7 +86,7 @@ def bench_models(
         write_report(folder, [run])
         runs.append(run.called(label))
         print(f"{folder / 'record.json'}\n{folder / 'report.html'}", file=sys.stderr)
-        if options.as_data:
+        if options.evidence:
             print(_write_evidence(one, folder), file=sys.stderr)
     if not runs:
         return

@@ -22,7 +22,7 @@ GROUPS = {
         *("attacks", "norm", "eps", "judge", "judge_root", "rule", "limit", "seed", "seeds"),
         *("radius", "depth", "share", "change"),
     ),
-    "Running": ("device", "workers", "executor", "shard", "as_data", "out", "json_out", "help"),
+    "Running": ("device", "workers", "executor", "shard", "evidence", "out", "json_out", "help"),
 }
 
 #: What one types first, by command.

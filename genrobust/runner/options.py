@@ -62,7 +62,7 @@ class Options:
     """How to run a suite: which part of it, where to, with how many hands.
 
     The order is that of ``--help`` and of a record's command. ``batch_size`` is the most images
-    that go through the model at once; None for any number. ``as_data`` runs a model in the form in
+    that go through the model at once; None for any number. ``evidence`` runs a model in the form in
     which it can be handed on, where it has one: what is scored is then what others can score again.
 
     Raises:
@@ -152,11 +152,11 @@ class Options:
         written="here",
         metavar="FOLDER",
     )
-    as_data: bool = _option(
+    evidence: bool = _option(
         False,
         "Also write evidence.zip, with which others can check every score.",
+        example=True,
         commands=("bench",),
-        flag="evidence",
     )
     name: str | None = _option(
         None, "What the run and its model are called.", example="mine", commands=()
@@ -225,6 +225,7 @@ def _read(name: str, value: Any, option: Option) -> Any:
         int: arguments.whole,
         float: arguments.real,
         str: arguments.text,
+        bool: lambda name, value, _: arguments.truth(name, value),
         Path: arguments.path,
     }
     kind, several = kind_of(name)

@@ -132,7 +132,7 @@ def prepare(
     images = images_of(used, options)
     ready = wrapped(model, used.dataset, images.shape, options)
     live = ready
-    if options.as_data:
+    if options.evidence:
         ready = _as_data(ready)
     references = references_of(used, images, options, device)
     who = identity(ready, images.take(used.sample_ids[:IMAGES]))

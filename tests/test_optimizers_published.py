@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from linear_problems import COUNT, Plain
 from torch import Tensor, nn
@@ -71,18 +72,28 @@ def test_an_l2_ball_is_searched_to_its_edge_by_lbfgsb(plain: Plain) -> None:
 # Step rules
 
 
-def test_plateau_halves_as_torch_does_and_each_sample_alone() -> None:
-    losses = torch.tensor([5.0, 4.0, 4.0, 4.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5])
-    mine = Plateau(2, losses, 1.0, patience=2)
+@pytest.mark.parametrize(
+    ("losses", "rate"),
+    [
+        ([5.0, 4.0, 4.0, 4.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5], 0.125),
+        ([1000.0, 999.92, 999.92, 999.92], 0.5),  # lower, and by too little to count
+        ([1000.0, 999.88, 999.88, 999.88], 1.0),
+        ([0.0, 0.0, 0.0, 0.0], 0.5),
+    ],
+)
+def test_plateau_halves_as_torch_does_and_each_sample_alone(
+    losses: list[float], rate: float
+) -> None:
+    mine = Plateau(2, torch.zeros(2), 1.0, patience=2)
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=2, factor=0.5)
-    for step, loss in enumerate(losses):
+    for step, loss in enumerate(torch.tensor(losses)):
         mine.update(torch.tensor([1]), loss[None])
         optimizer.step()
         theirs.step(loss)
         assert mine.rates.tolist() == [1.0, optimizer.param_groups[0]["lr"]], step
-    assert mine.rates[1] < 0.5
+    assert mine.rates[1] == rate
 
 
 def test_sgd_steps_along_the_gradient_and_stops_when_its_rate_is_spent(plain: Plain) -> None:

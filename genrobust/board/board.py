@@ -61,7 +61,10 @@ DIMMED, HARDLY, BY_CHANCE = 0.1, 0.05, 1 / 8
 TELLING = 0.25
 
 #: Letters and digits that are taken for one another.
-_TWINS = str.maketrans("01i|", "olll")
+_TWINS = str.maketrans("01i|β", "olllb")
+
+#: Of which no letter looks the same, but for those: ASCII, and what the field calls its models.
+_KNOWN_LETTERS = frozenset(map(chr, range(128))) | {"β"}
 
 #: Why a row has no rank: its outcomes are not there, its model has a lower row, its code, no replay
 #: of it, its flags, its run, its verification.
@@ -351,7 +354,7 @@ def _told_apart(contenders: Sequence[Contender]) -> list[Contender]:
     names = Counter(seen(one.name) for one in contenders)
     return [
         replace(one, name=f"{one.name} ({one.id})")
-        if names[seen(one.name)] > 1 or not one.name.isascii()
+        if names[seen(one.name)] > 1 or not _KNOWN_LETTERS.issuperset(one.name)
         else one
         for one in contenders
     ]

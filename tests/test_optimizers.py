@@ -255,6 +255,22 @@ def test_a_step_size_that_was_just_halved_is_given_time_until_the_checkpoint_aft
     assert after == {22: 0.75, 41: 1, 57: 0.375, 70: 1, 80: 0.1875, 87: 1, 93: 0.09375}
 
 
+def test_a_loss_that_stays_as_it_is_is_no_gain() -> None:
+    """Steps are halved, and the search is back at its start with the slope there, each time."""
+    x, threat = torch.full((1, 1, 1, 1), 0.5), ThreatModel("linf", 0.25)
+    seen: list[float] = []
+
+    def level(x_adv: Tensor, context: Context) -> Tensor:
+        seen.append(float(x_adv.detach()))
+        slope = 1 if seen[-1] == 0.5 else -1
+        return slope * (x_adv - x_adv.detach()).flatten(1).sum(1)
+
+    context = Context(genrobust.load_model("vae"), Batch(x, (0,)))
+    apgd(Problem.of(level, context), x, threat, steps=100)
+    after = [(0.5 - seen[k + 1]) / 0.25 for k in (22, 41, 57, 70, 80, 87, 93)]
+    assert after == [0.75 / 2**i for i in range(7)]
+
+
 # What is kept
 
 

@@ -269,6 +269,9 @@ def test_a_loss_that_stays_as_it_is_is_no_gain() -> None:
     apgd(Problem.of(level, context), x, threat, steps=100)
     after = [(0.5 - seen[k + 1]) / 0.25 for k in (22, 41, 57, 70, 80, 87, 93)]
     assert after == [0.75 / 2**i for i in range(7)]
+    seen.clear()
+    apgd(Problem.of(level, context), x, threat, steps=4)  # looks after 0.88, 1.64 and 2.28 steps
+    assert [(0.5 - place) / 0.25 for place in seen] == [0, 1, 0.75, 0.375]
 
 
 # What is kept

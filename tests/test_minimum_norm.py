@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -176,6 +176,83 @@ def test_fmn_finds_what_foolbox_finds(norm: str) -> None:
 
     assert (nearest(ours) <= 1.05 * nearest(theirs)).all()
     assert nearest(ours).median() <= nearest(theirs).median()
+
+
+def algorithm_1(
+    loss: Callable[[Tensor], Tensor], x: Tensor, norm: str, steps: int, first: float, gamma: float
+) -> Iterator[Tensor]:
+    """The iterates of one image, as Pintor et al. 2021 print it: below 0 the loss is a success.
+
+    Steps have the Euclidean length, and the dual norm of the gradient gives the first radii.
+    """
+    p, dual = {"linf": (math.inf, 1), "l2": (2, 2)}[norm]
+    change, radius, nearest = torch.zeros_like(x), math.inf, math.inf
+    for k in range(steps):
+        falling = (1 + math.cos(k * math.pi / steps)) / 2
+        alpha = 0.01 * first + falling * (first - 0.01 * first)
+        share = 0.001 + falling * (gamma - 0.001)
+        moved = (x + change).requires_grad_()
+        yield moved.detach()
+        value = loss(moved)
+        (slope,) = torch.autograd.grad(value, moved)
+        height, length = value.item(), float(torch.linalg.vector_norm(change, p))
+        if height < 0:
+            nearest = min(nearest, length)
+            radius = min(radius * (1 - share), nearest)
+        elif nearest == math.inf:
+            radius = length + height / float(torch.linalg.vector_norm(slope, dual))
+        else:
+            radius *= 1 + share
+        change = change - alpha * slope / torch.linalg.vector_norm(slope)
+        if norm == "linf":
+            change = change.clamp(-radius, radius)
+        else:
+            change = change * min(1.0, radius / float(torch.linalg.vector_norm(change)))
+    yield x + change
+
+
+@pytest.mark.parametrize("norm", NORMS.names())
+def test_fmn_walks_as_the_papers_algorithm_does(norm: str) -> None:
+    """On a bent loss, and where the box is far."""
+    first, second = (draw(9, 9, key=key).double() for key in ("first", "second"))
+
+    def bent(x: Tensor) -> Tensor:
+        return ((x.flatten(1) @ first).sin() @ second).square().mean(1) - 1
+
+    x = 0.5 + 0.01 * draw(6, 1, 3, 3, key="x").double()
+    context = Context(genrobust.load_model("vae"), Batch(x, tuple(range(6))))
+    seen: list[Tensor] = []
+    below: list[Tensor] = []
+
+    def visit(moved: Tensor) -> Tensor:
+        seen.append(moved.clone())
+        below.append(bent(moved) < 0)
+        return below[-1]
+
+    problem, size, gamma = Problem.of(lambda x_adv, _: bent(x_adv), context), 0.05, 0.2
+    fmn(problem, x, BOX[norm], 30, visit, step_size=size, gamma=gamma)
+    assert torch.stack(below).any(0).sum() >= 3, "both ways of setting a radius are gone"
+    assert not torch.stack(below)[1:].all(0).any()
+    for i in range(6):
+        walk = list(algorithm_1(bent, x[i : i + 1], norm, 30, size, gamma))
+        ours = torch.cat([moved[i : i + 1] for moved in seen])
+        torch.testing.assert_close(ours, torch.cat(walk), atol=1e-7, rtol=0)
+
+
+def test_a_success_is_expected_where_the_loss_is_as_low_as_it_is_told() -> None:
+    """Of a loss along a line the first radius is the way to there, and 0 unless told."""
+    x = torch.full((1, 1, 1, 1), 0.25)
+    context = Context(genrobust.load_model("vae"), Batch(x, (0,)))
+    problem = Problem.of(lambda x_adv, _: 0.5 - x_adv.flatten(1).sum(1), context)
+    for told, place in (({}, 0.5), ({"below": 0.125}, 0.375)):
+        seen: list[float] = []
+
+        def visit(moved: Tensor, seen: list[float] = seen) -> Tensor:
+            seen.append(float(moved))
+            return torch.zeros(1, dtype=torch.bool)
+
+        fmn(problem, x, BOX["linf"], 1, visit, step_size=9.0, gamma=0.1, **told)
+        assert seen == [0.25, place]
 
 
 @pytest.mark.parametrize("norm", NORMS.names())

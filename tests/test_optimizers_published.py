@@ -131,10 +131,16 @@ def test_adam_with_patience_is_torchs_with_its_scheduler(plain: Plain) -> None:
     torch.testing.assert_close(found.x, x.detach().clamp(0, 1), atol=1e-5, rtol=0)
 
 
-def test_pgds_steps_fall_evenly(plain: Plain) -> None:
+@pytest.mark.parametrize(("norm", "each"), [("linf", 1.0), ("l2", 0.25)])  # of 16 pixels
+@pytest.mark.parametrize(
+    ("how", "sizes"), [({"final_share": 0.0}, 1 + 0.75 + 0.5 + 0.25), ({}, 4.0)]
+)
+def test_pgds_steps_fall_evenly_or_stay(
+    how: dict[str, float], sizes: float, norm: str, each: float, plain: Plain
+) -> None:
     problem = Problem.of(
         lambda x_adv, _: x_adv.flatten(1).sum(1), Context(plain.model, plain.batch)
     )
-    found = pgd(problem, plain.x, ThreatModel("linf", 0.25), 4, 0.04, final_share=0.0)
-    gone = 0.04 * (1 + 0.75 + 0.5 + 0.25)
+    found = pgd(problem, plain.x, ThreatModel(norm, 0.25), 4, 0.04, **how)
+    gone = 0.04 * each * sizes
     torch.testing.assert_close(found.x, plain.x - gone, atol=1e-6, rtol=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -507,6 +509,58 @@ def test_a_record_names_no_more_packages_than_there_are(honest: Evidence) -> Non
         where = honest.record.provenance.model_copy(update={"packages": packages})
         return saying(honest, provenance=where)
 
-    assert "by its own word" in checked(consistency.check_said, named(90))
+    assert "by its own word" in checked(consistency.check_said, named(consistency.MAX_PACKAGES))
     with pytest.raises(RejectionError, match="names 101 packages"):
-        checked(consistency.check_said, named(101))
+        checked(consistency.check_said, named(consistency.MAX_PACKAGES + 1))
+
+
+def test_packages_whose_names_begin_alike_are_each_looked_at(honest: Evidence) -> None:
+    packages = {"a" * 40 + "x": "1\x1b[2J", "a" * 40 + "y": "1"}
+    where = honest.record.provenance.model_copy(update={"packages": packages})
+    with pytest.raises(RejectionError, match="not a plain word or two"):
+        checked(consistency.check_said, saying(honest, provenance=where))
+
+
+def test_what_is_said_may_be_as_long_as_the_limit(honest: Evidence) -> None:
+    def on(processor: str) -> Evidence:
+        where = honest.record.provenance.model_copy(update={"processor": processor})
+        return saying(honest, provenance=where)
+
+    assert checked(consistency.check_said, on("x" * consistency.MAX_WORDS))
+    with pytest.raises(RejectionError, match="not a plain word or two"):
+        checked(consistency.check_said, on("x" * (consistency.MAX_WORDS + 1)))
+
+
+def test_attacks_took_less_than_ten_years_and_no_less_than_nothing(honest: Evidence) -> None:
+    def took(seconds: float) -> Evidence:
+        times = honest.record.times.model_copy(update={"attack_seconds": seconds})
+        return saying(honest, times=times)
+
+    most = float(consistency.MAX_SECONDS)
+    for seconds in (0.0, math.nextafter(most, 0)):
+        assert checked(consistency.check_said, took(seconds))
+    for seconds in (-5e-324, most, math.inf, math.nan):
+        with pytest.raises(RejectionError, match="says that attacks took"):
+            checked(consistency.check_said, took(seconds))
+
+
+@pytest.mark.parametrize("now", ["2026-11-30T00:00:00", "2026-11-30T23:59:59.999999"])
+def test_a_day_is_at_most_one_ahead_of_the_whole_worlds_and_not_before_the_first(
+    honest: Evidence, monkeypatch: pytest.MonkeyPatch, now: str
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls.fromisoformat(now).replace(tzinfo=tz)
+
+    monkeypatch.setattr(consistency, "datetime", Clock)
+
+    def made(created: str) -> Evidence:
+        times = honest.record.times.model_copy(update={"created": created})
+        return saying(honest, times=times)
+
+    for created in ("2025-01-01T00:00:00+00:00", "2026-12-01T23:59:59+00:00", "2026-12-01"):
+        assert created[:10] in checked(consistency.check_said, made(created))
+    for created in ("2024-12-31T23:59:59+00:00", "2026-12-02T00:00:00+00:00", "2026-12-02"):
+        with pytest.raises(RejectionError, match="which cannot be"):
+            checked(consistency.check_said, made(created))

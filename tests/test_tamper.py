@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,12 @@ from genrobust.models import GenerativeModel, load_model
 from genrobust.models.portable import export_model
 from genrobust.models.zoo import zoo_card
 from genrobust.records.record import Estimate, Record
+from genrobust.runner.execute import silent
 from genrobust.runner.prepare import Prepared
 from genrobust.site.build import build
 from genrobust.verify import verify
-from genrobust.verify.replay import prepared_for
+from genrobust.verify.reattack import _lowest_radii
+from genrobust.verify.replay import Replay, check_attacks, prepared_for
 
 Tamper = Callable[[Forger], Path]
 
@@ -523,6 +526,35 @@ def test_hidden_successes_are_found_by_what_broke_others(forger: Forger, tiny_en
     honest.rename(path.parent / "honest")
     told = reattacked(path, 0.01)
     assert_matches("transfers: at eps .* sources that are claimed to stand were broken", told)
+
+
+def test_inputs_of_others_that_leave_the_ball_break_nothing(replayed: Replay) -> None:
+    """An entry that nobody verified may not fail the others on its board."""
+    given = replayed.evidence.outcome.untargeted
+    fell = given.radius < 2
+    assert fell.any()
+    steps = given.perturbation.clone()
+    steps[steps == -127] = -128
+    cheated = replace(given, perturbation=steps)
+    with registered():
+        honest = _lowest_radii(replayed, [given], silent)["untargeted"]
+        found = _lowest_radii(replayed, [cheated], silent)["untargeted"]
+    left = (steps == -128).flatten(1).any(1)
+    assert (fell & left).any()
+    assert torch.equal(honest, given.radius)
+    assert torch.equal(found, given.radius.masked_fill(left, 2))
+
+
+def test_settings_that_no_attack_takes_keep_no_attack_from_a_verdict(replayed: Replay) -> None:
+    """What attacks by themselves were is their submitter's word; their inputs are the proof."""
+    record = replayed.evidence.record
+    first, *others = record.suite.attacks
+    attacks = (first.model_copy(update={"settings": {"steps": -5}}), *others)
+    suite = record.suite.model_copy(update={"attacks": attacks, "ensemble": False})
+    said = replace(replayed.evidence, record=record.model_copy(update={"suite": suite}))
+    assert (
+        check_attacks(replace(replayed, evidence=said)) == "each by itself, as the suite has them"
+    )
 
 
 @pytest.mark.slow

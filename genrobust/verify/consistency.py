@@ -188,18 +188,18 @@ def check_said(subject: Subject) -> str:
     """What pages show and nothing can prove has the form of what it says it is."""
     record, today = subject.evidence.record, datetime.now(timezone.utc)
     where, times = record.provenance, record.times
-    words = {
-        "python": where.python,
-        "platform": where.platform,
-        "processor": where.processor,
-        "device": where.device,
-        "created": times.created,
-        **{f"packages: {name[:40]}": f"{name} {v}" for name, v in where.packages.items()},
-    }
-    for name, said in words.items():
+    words = [
+        ("python", where.python),
+        ("platform", where.platform),
+        ("processor", where.processor),
+        ("device", where.device),
+        ("created", times.created),
+        *((f"packages: {name[:40]}", f"{name} {v}") for name, v in where.packages.items()),
+    ]
+    for name, said in words:
         if len(said) > MAX_WORDS or not said.isprintable():
             raise RejectionError(f"the record's {name!a} is not a plain word or two: {said[:60]!a}")
-    if len(words) > MAX_PACKAGES:
+    if len(where.packages) > MAX_PACKAGES:
         raise RejectionError(f"the record names {len(where.packages)} packages")
     if not VERSION.fullmatch(where.genrobust):
         raise RejectionError(f"{where.genrobust[:40]!a} is no version of genrobust")

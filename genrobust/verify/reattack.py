@@ -37,7 +37,7 @@ from genrobust.runner.shard import Measured, make_batch, run_shard
 from genrobust.runner.signs import doubled
 from genrobust.threat import ThreatModel
 from genrobust.verify.claims import highest, positions
-from genrobust.verify.replay import Replay, differing
+from genrobust.verify.replay import Replay, differing, misfits
 
 #: On another machine: by how much the passes of a rerun may differ, and what share of its sources.
 PASSES_NEAR, RERUN_DIFFERING = 0.1, 0.1
@@ -337,6 +337,7 @@ def _lowest_radii(
     evidence, loaded = found.evidence, found.prepared.loaded
     size, radii = evidence.record.suite.chunk_size, len(evidence.record.suite.eps)
     shards = list(enumerate(evidence.shards))
+    threats = [ThreatModel(evidence.record.suite.norm, eps) for eps in evidence.record.suite.eps]
 
     def work(item: tuple[int, ShardSpec], checkpoint: Checkpoint) -> dict[Goal, Tensor]:
         number, spec = item
@@ -348,7 +349,8 @@ def _lowest_radii(
         baseline = measure_baseline(scorer, batch)
         lowest = {goal: torch.full_like(baseline.labels, radii) for goal in GOALS}
         for one in given:
-            at = (one.radius < radii).nonzero()[:, 0]
+            # What leaves the ball, as an entry that was never verified may hold, breaks nothing.
+            at = ((one.radius < radii) & ~misfits(one, batch.x, threats)).nonzero()[:, 0]
             if checkpoint.cancelled() or not len(at):
                 continue
             few = Broken(one.radius[at], one.perturbation[at])

@@ -187,7 +187,7 @@ def check_perturbations(found: Replay) -> str:
     threats = [ThreatModel(suite.norm, eps) for eps in suite.eps]
     goals = found.evidence.outcome.goals
     for goal, given in goals.items():
-        out = _misfits(given, clean.source, threats)
+        out = misfits(given, clean.source, threats)
         if out.any():
             raise RejectionError(
                 f"adversarial inputs for '{goal}' leave the ball or the box, at {positions(out)}"
@@ -323,6 +323,8 @@ def check_attacks(found: Replay) -> str:
     evidence = found.evidence
     suite, clean = evidence.record.suite, found.outcome.clean
     assert clean is not None
+    if not suite.ensemble:
+        return "each by itself, as the suite has them"
     posterior = found.prepared.loaded.scorer.model.encode(clean.source[:1])
     applying = [
         row
@@ -330,8 +332,6 @@ def check_attacks(found: Replay) -> str:
         if entry.attack in ATTACKS  # one of a plugin that is not here cannot be asked
         and make_attack(entry.attack, entry.settings).applies_to(posterior)
     ]
-    if not suite.ensemble:
-        return "each by itself, as the suite has them"
     for number in range(len(evidence.shards)):
         problem = problem_of_order(suite, evidence.shard(number).counts, applying)
         if problem is not None:
@@ -353,7 +353,7 @@ def _nearly(claimed: Mapping[str, Tensor]) -> list[str]:
     return [name for name in (*_still(Signs), *damage) if name in claimed]
 
 
-def _misfits(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
+def misfits(given: Broken, x: Tensor, threats: list[ThreatModel]) -> Tensor:
     """Whose perturbation leaves ball or box, (B,) bool; where there is none it is 0."""
     found = given.perturbation.flatten(1).any(1) & (given.radius == len(threats))
     for e, threat in enumerate(threats):

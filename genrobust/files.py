@@ -88,6 +88,19 @@ def is_there(path: str | Path) -> bool:
         return False
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with the folder of a user in place of ``~``; where there is none, ``~`` is a name,
+    as shells have it.
+
+    >>> print(expanded("~nobody-of-that-name/digits"))
+    ~nobody-of-that-name/digits
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # how pathlib says that nobody knows it
+        return Path(path)
+
+
 def read_bytes(path: Path, most: int | None = None) -> bytes:
     """The content of a regular file of at most ``most`` bytes.
 

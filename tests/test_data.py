@@ -204,6 +204,19 @@ def test_the_environment_names_the_folder(
     assert load_images("mnist", "test").labels.tolist() == [7, 2, 5]
 
 
+@pytest.mark.usefixtures("_homeless")
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "celeba"])
+def test_a_user_without_a_home_is_asked_for_a_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GenrobustError, match=r"has no home folder .* give it with --data-root"):
+        load_images(name, "test")
+    with pytest.raises(GenrobustError, match=r"'~nobody-of-that-name/data"):
+        load_images("celeba", "test", "~nobody-of-that-name/data")
+    assert list(tmp_path.iterdir()) == []  # no folder that is called ~
+
+
 def test_mnist_that_is_missing_says_where_it_looked_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

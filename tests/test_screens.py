@@ -147,6 +147,13 @@ def test_doctor_finds_data_and_fetches_none(
     assert re.search(r"^cuda", words, re.M)
 
 
+@pytest.mark.usefixtures("_homeless")
+def test_doctor_examines_for_a_user_without_a_home() -> None:
+    words = _shown("doctor")
+    assert re.search(r"^  mnist +not here; give the folder that holds MNIST/raw", words, re.M)
+    assert re.search(r"^  data +none, as this user has no home folder \(another:", words, re.M)
+
+
 def test_the_shell_completes_commands_and_options() -> None:
     for typed, wanted in {"genrobust be": "bench", "genrobust bench --mo": "--model"}.items():
         words = typed.split()

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
+from genrobust import files
 from genrobust._version import __version__
 
 #: What an extra is for.
@@ -119,7 +120,8 @@ def _data() -> Iterator[str]:
         except GenrobustError as problem:
             yield f"  {name:<14} {problem}"
             continue
-        places = [] if where is None else [_root() / where, _root() / name / where]
+        root = None if where is None else _root()
+        places = [] if root is None else [root / where, root / name / where]
         found = next((str(place) for place in places if place.exists()), None)
         if where is None:
             yield f"  {name:<14} here: it needs no files"
@@ -129,13 +131,21 @@ def _data() -> Iterator[str]:
             yield f"  {name:<14} not here; give the folder that holds {where}: --data-root FOLDER"
 
 
-def _root() -> Path:
+def _root() -> Path | None:
+    """Where data sets are looked for; None where nothing is said and this user has no home."""
+    from genrobust.data.base import usual_root
+    from genrobust.errors import GenrobustError
+
     given = os.environ.get("GENROBUST_DATA")
-    return Path(given) if given else Path.home() / ".cache" / "genrobust"
+    try:
+        return files.expanded(given) if given else usual_root()
+    except GenrobustError:
+        return None
 
 
 def _folders() -> Iterator[str]:
-    yield f"  {'data':<14} {_root()} (another: GENROBUST_DATA, or --data-root)"
+    data = _root() or "none, as this user has no home folder"
+    yield f"  {'data':<14} {data} (another: GENROBUST_DATA, or --data-root)"
     yield f"  {'runs':<14} {Path('genrobust-runs').absolute()} (another: --out)"
     if find_spec("huggingface_hub") is not None:
         from huggingface_hub.constants import HF_HUB_CACHE

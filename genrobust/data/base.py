@@ -296,9 +296,24 @@ def root_of(root: str | Path | None) -> Path | None:
     chosen = given or chosen_root() or os.environ.get("GENROBUST_DATA") or None
     if not chosen:
         return None
-    folder = Path(chosen).expanduser()
+    folder = files.expanded(chosen)
     if folder.exists() and not folder.is_dir():
         raise GenrobustError(f"the data's root '{chosen}' is a file; give the folder it lies in")
+    return folder
+
+
+def usual_root() -> Path:
+    """The folder with the data where none is said.
+
+    Raises:
+        GenrobustError: it would be in the user's home, and there is none, as in many a container.
+    """
+    folder = files.expanded("~/.cache/genrobust")
+    if not folder.is_absolute():
+        raise GenrobustError(
+            "no folder is said in which data sets lie, and this user has no home folder to look "
+            "in; give it with --data-root or GENROBUST_DATA, or set HOME"
+        )
     return folder
 
 

@@ -7,7 +7,7 @@ from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
-from genrobust.data.base import Images, Split
+from genrobust.data.base import Images, Split, usual_root
 from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustError
 
@@ -19,7 +19,7 @@ class Mnist:
     where = "MNIST/raw"
 
     def load(self, split: Split, root: Path | None) -> Images:
-        folder = root or Path.home() / ".cache" / "genrobust"
+        folder = root or usual_root()
         data = _read(folder, train=split == "train")
         return Images(data.data[:, None], data.targets.long(), (32, 32))
 

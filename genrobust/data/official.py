@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from genrobust.data.base import Images, Split
+from genrobust.data.base import Images, Split, usual_root
 from genrobust.data.pixels import fitted, opened
 from genrobust.data.torchvision_datasets import torchvision_datasets
 from genrobust.errors import GenrobustError, did_you_mean, in_a_line
@@ -53,7 +53,7 @@ class Official:
         return f"{self.reader} as torchvision reads it, from the folder that holds {self.where}"
 
     def load(self, split: Split, root: Path | None) -> Images:
-        folder = root or Path.home() / ".cache" / "genrobust"
+        folder = root or usual_root()
         read = getattr(torchvision_datasets(), self.reader)
         chosen: dict[str, Any] = {"train": split == "train"}
         if self.reader == "SVHN":
@@ -114,7 +114,7 @@ class CelebA:
         return () if self.attribute is None else (f"not {self.attribute}", self.attribute)
 
     def load(self, split: Split, root: Path | None) -> Images:
-        folder = root or Path.home() / ".cache" / "genrobust"
+        folder = root or usual_root()
         folder = folder if (folder / "img_align_celeba").is_dir() else folder / "celeba"
         lines: Callable[[str], list[list[str]]] = partial(_table, folder)
         wanted = [name for name, part in lines("list_eval_partition.txt") if part == PARTS[split]]

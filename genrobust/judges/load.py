@@ -114,7 +114,7 @@ def load_judge(dataset: str, reference: str) -> Judge:
         )
     place = reference
     if file_of(reference) is not None:
-        place = str(Path(_ROOT.get() or "").expanduser() / reference)
+        place = str(files.expanded(_ROOT.get() or "") / reference)
     with as_script(place.rpartition(":")[0] or place):
         hashed, module = _found(dataset, place)
         module.to("cpu").eval().requires_grad_(False)

@@ -42,7 +42,7 @@ def referred(data: str | os.PathLike[str], options: Options) -> tuple[Reference,
         return reference, options
     reference = replace(reference, place=apart(reference.place))
     file, colon, function = reference.place.rpartition(":")
-    place, behind = Path(file if colon else function).expanduser(), colon and f":{function}"
+    place, behind = files.expanded(file if colon else function), colon and f":{function}"
     if not files.is_there(place) or (colon and place.suffix != ".py"):
         return reference, options
     _require_one(place, options.data_root)
@@ -54,7 +54,7 @@ def _require_one(place: Path, root: str | os.PathLike[str] | None) -> None:
     """What lies in the current folder is not elsewhere below the data's root too."""
     if root is None:
         return
-    other = Path(root).expanduser() / place  # of a whole path that is the path itself
+    other = files.expanded(Path(root)) / place  # of a whole path that is the path itself
     if files.is_there(other) and other.resolve() != place.resolve():
         raise GenrobustError(
             f"there is '{place}' in the current folder and in the data's root '{root}' "

@@ -176,6 +176,23 @@ def test_what_goes_wrong_in_a_worker_is_one_sentence(scene: Scene, what: str, wo
     assert not (scene.out / "record.json").exists()
 
 
+@pytest.mark.slow
+def test_workers_find_the_code_that_python_without_assertions_finds(
+    cheap: Suite, tmp_path: Path
+) -> None:
+    (tmp_path / "suite.json").write_text(cheap.limited(1).model_dump_json())
+    (tmp_path / "mine.py").write_text(
+        "import genrobust\n\n\ndef build():\n"
+        "    vae = genrobust.load_model('vae').module\n\n"
+        "    def decode(z):\n        assert z.ndim == 2\n        return vae.decode(z)\n\n"
+        "    return genrobust.wrap(vae, encode=vae.encode, decode=decode)\n"
+    )
+    words = ["bench", "--model", "mine.py:build", "--suite", "suite.json"]
+    command = [sys.executable, "-OO", "-m", "genrobust", *words, "--executor", "processes"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def alone(cheap: Suite, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What one process makes of the suite."""

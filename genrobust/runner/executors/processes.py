@@ -107,7 +107,8 @@ def _start() -> subprocess.Popen[str]:
         f"sys.path[:] = {sys.path!r}; from {__package__}.worker import main; main(True)"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        # Without assertions code is other code, and a model that it is of is another model.
+        [sys.executable, *["-O"] * sys.flags.optimize, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from genrobust.attacks.fmn import FMN
 from genrobust.attacks.noise import Noise
 from genrobust.runner import checkpoint as checkpoints
 from genrobust.runner.checkpoint import Checkpoint
+from genrobust.runner.plan import plan
+from genrobust.runner.shard import Measured
+from genrobust.runner.store import Store
 from genrobust.suites import AttackEntry, Suite, load_suite
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -150,3 +154,15 @@ def test_states_are_written_now_and_then_only(
     later.read()
     now[0] += 2.0
     assert later.seconds == pytest.approx(7.0), "with those of the process that was killed"
+
+
+@pytest.mark.parametrize("seconds", [0, 2**32])
+def test_shards_are_put_together_whatever_the_clock_says(tmp_path: Path, seconds: int) -> None:
+    store, (spec,) = Store(tmp_path, "of a model"), plan(suite(), "0" * 64, 0, "cpu")
+    store.write(spec, Measured({"x": torch.arange(3)}, 1.5))
+    os.utime(store.path(spec), (seconds, seconds))
+    store.gather([spec])
+    assert not store.path(spec).exists()
+    found = store.read(spec)
+    assert found is not None
+    assert found.tensors["x"].tolist() == [0, 1, 2]

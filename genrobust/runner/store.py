@@ -96,7 +96,10 @@ class Store:
         with files.writing(f"'{archive}'", advice):
             try:
                 with files.temporary_folder(archive.parent) as place:
-                    with zipfile.ZipFile(place / archive.name, "w") as target:
+                    # Of a machine without a clock all files are of 1970, which zip does not have.
+                    with zipfile.ZipFile(
+                        place / archive.name, "w", strict_timestamps=False
+                    ) as target:
                         for path in paths:
                             target.write(path, path.name)
                     os.replace(place / archive.name, archive)  # noqa: PTH105

@@ -147,6 +147,19 @@ def test_evidence_by_itself_is_verified_where_a_run_left_it(tiny_run: Path) -> N
     assert cli(tiny_run / EVIDENCE, "--depth", "schema")[0] == 0
 
 
+def test_a_verdict_that_cannot_be_kept_is_one(entry: Path) -> None:
+    """As in a clone that is read-only, which is read all the same."""
+    (entry / "verification.json").unlink()
+    (entry / "verification.json").mkdir()  # which keeps root from writing there too
+    code, output = cli(entry, "--depth", "schema")
+    assert (code, "passed, as deep as schema" in output) == (0, True), output
+    assert "verification.json' (Is a directory), so that no badge is kept there; --json" in output
+    (entry / OUTCOMES).write_text("{}")
+    code, output = cli(entry, "--depth", "schema")
+    assert (code, "FAILED:" in output) == (1, True), output
+    assert "no badge is kept there" in output
+
+
 def test_a_folder_of_entries_is_verified_one_by_one(entry: Path, tmp_path: Path) -> None:
     broken = entry.with_name("broken")
     shutil.copytree(entry, broken)

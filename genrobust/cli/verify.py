@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rich.text import Text
 from genrobust import files
 from genrobust.cli.progress import progress
 from genrobust.cli.streams import console
-from genrobust.errors import GenrobustError, one_line
+from genrobust.errors import GenrobustError, GenrobustWarning, one_line
 from genrobust.evidence.checks import is_trouble
 from genrobust.evidence.entry import Verification
 from genrobust.verify.subject import ENTRY, find_subjects
@@ -49,6 +50,7 @@ def verify_all(path: Path, options: VerifyOptions, out: Path | None) -> int:
             continue
         found[str(place)] = verified.verification.model_dump(mode="json")
         print_verification(place, verified)
+        _keep(place, verified)
     if out is not None:
         files.write_text(out, json.dumps(found, indent=1) + "\n")
     failed = sum(not one["passed"] for one in found.values())
@@ -59,10 +61,22 @@ def verify_all(path: Path, options: VerifyOptions, out: Path | None) -> int:
 
 def _verified(place: Path, options: VerifyOptions) -> Verified:
     with progress(str(place)) as advance:
-        verified = verify(place, options, on_progress=advance)
-    if (place / ENTRY).exists():
+        return verify(place, options, on_progress=advance)
+
+
+def _keep(place: Path, verified: Verified) -> None:
+    """Write beside an entry what was found; where that cannot be, it is a verdict all the same."""
+    if not (place / ENTRY).exists():
+        return
+    try:
         write_verification(verified, place)
-    return verified
+    except GenrobustError as problem:
+        reason = str(problem).rpartition("; ")[0]
+        warnings.warn(
+            f"{reason}, so that no badge is kept there; --json FILE keeps the result elsewhere",
+            GenrobustWarning,
+            stacklevel=2,
+        )
 
 
 def _not_verified(place: Path, problem: Exception) -> int:

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,30 @@ def test_a_verdict_that_cannot_be_kept_is_one(entry: Path) -> None:
     code, output = cli(entry, "--depth", "schema")
     assert (code, "FAILED:" in output) == (1, True), output
     assert "no badge is kept there" in output
+
+
+@pytest.mark.parametrize(
+    ("day", "code", "words"),
+    [
+        ("1970-01-01", 2, "the clock of this machine says that it is 1970-01-01"),
+        ("2024-12-31", 2, "set it, as what is verified is dated"),
+        ("2025-01-01", 1, "is a day to come, which cannot be: here it is 2025-01-01"),
+    ],
+)
+def test_a_clock_that_was_never_set_gives_no_verdict(
+    entry: Path, monkeypatch: pytest.MonkeyPatch, day: str, code: int, words: str
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls.fromisoformat(day).replace(tzinfo=tz)
+
+    for module in ("verify.verify", "verify.consistency", "evidence.entry"):
+        monkeypatch.setattr(f"genrobust.{module}.datetime", Clock)
+    kept = (entry / "verification.json").read_bytes()
+    ended, output = cli(entry, "--depth", "schema")
+    assert (ended, words in output) == (code, True), output
+    assert ((entry / "verification.json").read_bytes() == kept) == (code == 2)
 
 
 def test_a_folder_of_entries_is_verified_one_by_one(entry: Path, tmp_path: Path) -> None:

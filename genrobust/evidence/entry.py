@@ -29,8 +29,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _has_been(said: str) -> str:
-    if date.fromisoformat(said) > (datetime.now(timezone.utc) + timedelta(days=1)).date():
-        raise ValueError(f"{said} is a day to come, which cannot be")
+    now = datetime.now(timezone.utc)
+    if date.fromisoformat(said) > (now + timedelta(days=1)).date():
+        raise ValueError(f"{said} is a day to come, which cannot be: here it is {now.date()}")
     return said
 
 

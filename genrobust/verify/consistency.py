@@ -51,7 +51,7 @@ MAX_WORDS, MAX_SECONDS = 200, 315_360_000
 #: More than a run knows the versions of.
 MAX_PACKAGES = 100
 #: Nothing was measured before there was anything to measure with.
-_FIRST_DAY = date(2025, 1, 1)
+FIRST_DAY = date(2025, 1, 1)
 #: Sources a shard and radius whose outcome, scored again beside others, may come out otherwise.
 ROUNDED = 1
 
@@ -209,8 +209,11 @@ def check_said(subject: Subject) -> str:
     if subject.entry is not None:
         dates |= {"the entry": subject.entry.entry.submitted}
     for who, said in dates.items():
-        if not _FIRST_DAY <= _day(who, said) <= (today + timedelta(days=1)).date():
-            raise RejectionError(f"{who} says that it was made on {said[:40]!a}, which cannot be")
+        if not FIRST_DAY <= _day(who, said) <= (today + timedelta(days=1)).date():
+            raise RejectionError(
+                f"{who} says that it was made on {said[:40]!a}, which cannot be: here it is "
+                f"{today.date()}"
+            )
     return f"measured on {times.created[:10]} by genrobust {where.genrobust}, by its own word"
 
 

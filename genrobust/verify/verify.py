@@ -149,6 +149,7 @@ def verify(
             f"there is nothing at '{place}'; name an entry's folder, a folder of entries such as "
             "leaderboard/entries, or an evidence.zip"
         )
+    _require_clock()
     work = _Work(options, model, on_progress)
     # A plugin's suite may look for its data.
     with data_at(options.data_root), lying_at(options.data):
@@ -168,6 +169,16 @@ def verify(
         rate=work.rate,
     )
     return Verified(verification, work.subject, work.replay)
+
+
+def _require_clock() -> None:
+    """By a clock that was never set all that was made is of days to come: no verdict on it."""
+    today = datetime.now(timezone.utc).date()
+    if today < consistency.FIRST_DAY:
+        raise GenrobustError(
+            f"the clock of this machine says that it is {today}, before anything was measured; "
+            "set it, as what is verified is dated"
+        )
 
 
 def write_verification(verified: Verified, folder: Path) -> None:

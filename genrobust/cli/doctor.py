@@ -114,14 +114,14 @@ def _data() -> Iterator[str]:
     from genrobust.data.base import DATASETS
     from genrobust.errors import GenrobustError
 
+    root = _root()
     for name in DATASETS.names():
         try:
             where = getattr(DATASETS.get(name), "where", None)
         except GenrobustError as problem:
             yield f"  {name:<14} {problem}"
             continue
-        root = None if where is None else _root()
-        places = [] if root is None else [root / where, root / name / where]
+        places = [] if root is None or where is None else [root / where, root / name / where]
         found = next((str(place) for place in places if place.exists()), None)
         if where is None:
             yield f"  {name:<14} here: it needs no files"

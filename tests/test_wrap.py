@@ -606,6 +606,33 @@ def test_one_picture_for_odd_images_belongs_to_the_deployed_path() -> None:
         assert float(model.reconstruct(known).max()) > 0.0
 
 
+KNOWN = 0.2 * torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def _nearest(x: Tensor) -> Tensor:
+    return KNOWN[torch.cdist(x.flatten(1), KNOWN.flatten(1)).argmin(1)]
+
+
+@pytest.mark.parametrize(
+    ("is_odd", "words"),
+    [
+        (lambda x: x.amin((1, 2, 3)) < 0.1, "one does where that is the image, .* finds odd"),
+        (lambda x: x.amin((1, 2, 3)) < 1, r"stands still where each pixel moves by 0.01; .* knows"),
+    ],
+)
+def test_what_answers_odd_images_by_known_ones_is_not_said_to_detach(
+    is_odd: Callable[[Tensor], Tensor], words: str
+) -> None:
+    toy = Toy()
+
+    def seen(x: Tensor) -> Tensor:
+        return torch.where(is_odd(x).view(-1, 1, 1, 1), _nearest(x), x)
+
+    with pytest.raises(GenrobustError, match=f"no gradient .*{words}.* as deploy=") as found:
+        wrap(toy, encode=lambda x: toy.mean(seen(x)), decode=toy.image)
+    assert "no_grad" not in str(found.value)
+
+
 def test_the_check_describes_what_it_found() -> None:
     toy = Toy()
     weak = check_model(wrap(toy, encode=lambda x: 0.1 * toy.mean(x), decode=toy.image))

@@ -40,6 +40,9 @@ RANGE_TOLERANCE = 1e-3
 #: What a record says of a model that is a forward alone.
 NO_LATENTS = "none, as only its forward is known: attacks on the output and on judges count alone"
 
+#: By how much each pixel is moved to see whether a reconstruction without a gradient moves at all.
+NUDGE = 0.01
+
 _ALONE = "pass encode=torch.nn.Identity() to read it by its forward alone"
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -395,24 +398,49 @@ def _gradient(model: GenerativeModel, x: Tensor) -> tuple[Tensor | None, Excepti
     return None, problem
 
 
+def _what_cuts(model: GenerativeModel, x: Tensor, image: Tensor) -> str:
+    """What is seen of reconstructions from which no gradient reaches an image, and what to do."""
+    odd = "images that it finds odd, as those of this check may be"
+    apart = "pass encode= and decode= without that and the path with it as deploy="
+    cuts = "torch.no_grad, detach, numpy, rounding or .data"
+    if len(x) > 1 and (image - image[0]).abs().max() <= TOLERANCE:
+        found = (
+            ", which is one picture for all images; train the model anew or load its weights, "
+            f"where its code has collapsed; where it gives that picture for {odd}, {apart}; else"
+        )
+    elif _gradient(model, image.clamp(0, 1))[0] is not None:
+        return (
+            ", and one does where that is the image, as of a model that gives other pictures in "
+            f"place of {odd}; {apart}"
+        )
+    elif _stands_still(model, x, image):
+        found, cuts = (
+            f", which stands still where each pixel moves by {NUDGE:g};",
+            "rounding, or what puts a picture that it knows in place of the image,",
+        )
+    else:
+        found = ";"
+    return (
+        f"{found} remove {cuts} from the path through encode and decode, or pass encode= and "
+        "decode= without them, and the path with them as deploy=; what has none to give, such as a "
+        "service, takes differentiable=False"
+    )
+
+
+@torch.no_grad()
+def _stands_still(model: GenerativeModel, x: Tensor, image: Tensor) -> bool:
+    """Whether a change of all pixels that is hardly seen changes no reconstruction at all."""
+    moved = model.surrogate((x + NUDGE).where(x < 0.5, x - NUDGE), "deployed")
+    return bool((moved - image).abs().max() <= TOLERANCE)
+
+
 def _check_gradient(model: GenerativeModel, x: Tensor, image: Tensor) -> float:
     gradient, problem = _gradient(model, x)
     if gradient is None:
         reason = f" ({str(problem).splitlines()[0]})" if str(problem or "") else ""
-        if len(x) > 1 and (image - image[0]).abs().max() <= TOLERANCE:
-            reason += (
-                ", which is one picture for all images; train the model anew or load its weights, "
-                "where its code has collapsed; where it gives that picture for images that it "
-                "finds odd, as those of this check may be, pass encode= and decode= without that "
-                "and the path with it as deploy=; else"
-            )
-        else:
-            reason += ";"
         raise GenrobustError(
-            f"no gradient reaches the image from its reconstruction{reason} remove "
-            "torch.no_grad, detach, numpy, rounding or .data from the path through encode and "
-            "decode, or pass encode= and decode= without them, and the path with them as deploy=; "
-            "what has none to give, such as a service, takes differentiable=False"
+            f"no gradient reaches the image from its reconstruction{reason}"
+            f"{_what_cuts(model, x, image)}"
         ) from problem
     if not gradient.isfinite().all():
         raise GenrobustError(

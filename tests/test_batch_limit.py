@@ -166,3 +166,83 @@ def test_the_smaller_of_two_bounds_holds() -> None:
     assert model.at_most(None).max_batch is None
     assert model.at_most(4).at_most(2).max_batch == 2
     assert model.at_most(2).at_most(4).max_batch == 2
+
+
+class Fixed(nn.Module):
+    """It takes batches of one size alone, as code does that names it, and as exports do."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self, size: int, pair: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.size, self.pair = size, pair
+        self.enc, self.dec = nn.Linear(64, 8), nn.Linear(4, 64)
+
+    def encode(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        mean, logvar = self.enc(x.view(self.size, 64)).chunk(2, 1)
+        return (mean, logvar) if self.pair else mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        image: Tensor = self.dec(z.view(self.size, 4)).sigmoid().view(self.size, 1, 8, 8)
+        return image
+
+
+class Whole(nn.Module):
+    """A forward alone, of any number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enc, self.dec = nn.Linear(64, 4), nn.Linear(4, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.enc(x.flatten(1))
+        return self.dec(mean).sigmoid().view(-1, 1, 8, 8), mean
+
+
+def typed(module: nn.Module, refusal: str) -> genrobust.GenerativeModel:
+    """What the line in a refusal makes of a module."""
+    line = refusal.split("or pass ")[1].replace(" and max_batch", ", max_batch")
+    names = {"torch": torch, "module": module, "genrobust": genrobust}
+    model: genrobust.GenerativeModel = eval(
+        f"genrobust.wrap(module, input_shape=(1, 8, 8), {line})", names
+    )
+    return model
+
+
+@pytest.mark.parametrize("size", [2, 8])
+@pytest.mark.parametrize("pair", [True, False])
+def test_a_batch_of_a_fixed_size_is_filled_up_by_the_line_that_is_named(
+    size: int, pair: bool
+) -> None:
+    module, x = Fixed(size, pair), torch.rand(3, 1, 8, 8)
+    with pytest.raises(GenrobustError, match=f"takes batches of {size} alone") as refused:
+        genrobust.wrap(module, max_batch=None if size == 8 else 3)
+    found = typed(module, str(refused.value)).reconstruct(x)
+    assert torch.allclose(found, genrobust.wrap(Fixed(-1, pair)).reconstruct(x), atol=1e-6)
+
+
+def test_an_export_of_a_fixed_batch_is_told_how_it_is_filled_up() -> None:
+    whole, x = Whole().eval(), torch.rand(3, 1, 8, 8)
+    module = torch.export.export(whole, (torch.rand(8, 1, 8, 8),)).module()
+    with pytest.raises(GenrobustError, match="takes batches of 8 alone") as refused:
+        genrobust.wrap(module, input_shape=(1, 8, 8), max_batch=8)
+    found = typed(module, str(refused.value)).reconstruct(x)
+    assert torch.allclose(found, whole(x)[0], atol=1e-6)
+    module = torch.export.export(whole, (torch.rand(1, 1, 8, 8),)).module()
+    with pytest.raises(GenrobustError, match=r"takes one at once: .*max_batch=1"):
+        genrobust.wrap(module, input_shape=(1, 8, 8))
+    found = genrobust.wrap(module, input_shape=(1, 8, 8), max_batch=1).reconstruct(x)
+    assert torch.allclose(found, whole(x)[0], atol=1e-6)
+
+
+def test_torchscript_has_its_gradient_in_pieces_too() -> None:
+    """Its second run, once it is optimised, remembers other tensors than its first."""
+    whole = Whole().eval()
+    module = torch.jit.trace(whole, torch.rand(2, 1, 8, 8))
+    x, gradients = torch.rand(5, 1, 8, 8, requires_grad=True), []
+    for one, most in ((whole, None), (module, 2)):
+        model = genrobust.wrap(one, input_shape=(1, 8, 8), max_batch=most)
+        gradients += torch.autograd.grad(model.surrogate(x, "deployed").square().sum(), x)
+    assert torch.allclose(*gradients, atol=1e-6)

@@ -19,7 +19,7 @@ from genrobust.arguments import whole
 from genrobust.errors import GenrobustError
 from genrobust.foreign import Call
 from genrobust.models.passes import count
-from genrobust.models.reading.modules import part_called
+from genrobust.models.reading.modules import is_scripted, part_called
 from genrobust.models.reading.typed import Typed
 from genrobust.models.straight import straight_through
 from genrobust.posterior import Posterior
@@ -223,6 +223,7 @@ class GenerativeModel:
             function = straight_through(function, self.module, self.straight)
         # A gradient computes each piece once more in place of remembering all of them.
         again = len(pieces) > 1 and self.draws == 1 and batch.requires_grad
+        again = again and not is_scripted(self.module)
         for piece in pieces:
             with Call(self.name, what, piece):
                 if again and torch.is_grad_enabled():

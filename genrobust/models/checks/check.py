@@ -18,6 +18,7 @@ from genrobust.models.checks.edges import with_edges
 from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.checks.handed import handed_apart, handed_laid_out, handed_whole
 from genrobust.models.checks.lines import line_that_reads
+from genrobust.models.checks.sizes import size_taken
 from genrobust.models.checks.state import check_history
 from genrobust.models.inputs import probe_images
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
@@ -206,8 +207,10 @@ def _run(
         reason = _lacking(model, problem.__cause__, what)
         if model.condition is not None and _is_given_too_much(problem.__cause__):
             reason = _without_labels(model, what)
-        line = None
-        if what == "decode":
+        line = size_taken(model, what, x, given)
+        if line is not None:
+            pass
+        elif what == "decode":
             line = handed_apart(model, x) or line_that_reads(model, x)
         elif what == "encode":
             line = handed_laid_out(model, x)

@@ -121,6 +121,11 @@ def unwrapped(module: nn.Module) -> nn.Module:
         module = held
 
 
+def is_scripted(module: nn.Module) -> bool:
+    """Whether a part is TorchScript's, whose second run remembers other tensors than its first."""
+    return any(isinstance(part, torch.jit.ScriptModule) for part in module.modules())
+
+
 def freeze(module: nn.Module) -> None:
     """Put a module in eval mode, and its weights beyond gradients."""
     with suppress(NotImplementedError):  # an exported program has one mode alone

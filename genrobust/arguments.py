@@ -246,9 +246,10 @@ def images(name: str, value: Any, shape: tuple[int, ...] | None = None) -> Tenso
     if not found.numel():
         raise GenrobustError(f"{name} holds no images; pass at least one")
     if not found.is_floating_point():
-        raise GenrobustError(
-            f"{name} is {found.dtype}; pass floats in [0, 1], such as {name} / 255 for bytes"
-        )
+        such = f"{name} / 255 for bytes"
+        if found.dtype == torch.bool:
+            such = f"{name}.float(), or {name}.astype('float32') of an array"
+        raise GenrobustError(f"{name} is {found.dtype}; pass floats in [0, 1], such as {such}")
     found = floats(name, found)
     if not bool(found.isfinite().all()):
         raise GenrobustError(f"{name} has NaN or infinite pixels; pass floats in [0, 1]")
@@ -269,12 +270,17 @@ def require_pixels(name: str, images: Tensor) -> None:
     if not (low >= 0 and high <= 1):
         hidden = float(f"{low:.4g}") >= 0 and float(f"{high:.4g}") <= 1
         places = ".9g" if hidden else ".4g"
+        # Whatever made them negative, these alone lead back to [0, 1].
+        centred, normalised = f"({name} + 1) / 2", f"{name} * std + mean"
+        undo = f"leave out what normalised them by a mean and a std, or undo it by {normalised}"
         if low > -SLIP and high < 1 + SLIP:
             advice = f"clip what resizing or rounding left outside, such as by {name}.clip(0, 1)"
+        elif low < -1 - SLIP or (low < 0 and high > 1 + SLIP):
+            advice = undo
         elif low < 0:
-            advice = f"undo what made them negative, such as by ({name} + 1) / 2"
+            advice = f"give {centred} of pixels from -1 to 1; else {undo}"
         else:
-            advice = "divide bytes by 255"
+            advice = "divide them by what white is in them, which is 255 in bytes"
         raise GenrobustError(
             f"{name} has pixels from {low:{places}} to {high:{places}}; [0, 1] is allowed: "
             f"{advice}; the range that a model works with is given to wrap() as value_range, and "

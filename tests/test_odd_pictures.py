@@ -275,6 +275,12 @@ def test_what_is_no_picture_is_one_sentence(given: Any, words: str) -> None:
         pictures_in(given, "test").read(4)
 
 
+def test_pictures_of_two_colours_are_black_and_white() -> None:
+    bits = np.eye(8, dtype=bool)[None].repeat(3, 0)
+    for given in (bits, torch.from_numpy(bits), list(bits)):
+        assert torch.equal(pictures_in(given, "test").read(0), torch.eye(8)[None])
+
+
 def test_arrays_of_any_bytes_order_and_strides(tmp_path: Path) -> None:
     readonly = ARRAY.copy()
     readonly.flags.writeable = False

@@ -134,11 +134,23 @@ ZERO = torch.zeros(3, 1, 32, 32)
     ("given", "words"),
     [
         ({"x": (255 * X).byte()}, r"x is torch.uint8; pass floats in \[0, 1\], such as x / 255"),
-        ({"x": X > 0.5}, "x is torch.bool; pass floats"),
+        ({"x": X > 0.5}, r"x is torch.bool; pass floats in \[0, 1\], such as x.float\(\)"),
         ({"x": X * torch.nan}, "x has NaN or infinite pixels"),
         ({"x": torch.where(X > 0.5, torch.inf, X)}, "x has NaN or infinite pixels"),
-        ({"x": 2 * X - 1}, r"x has pixels from -1 to .* such as by \(x \+ 1\) / 2; the range"),
-        ({"x": 255 * X}, "x has pixels from .* is allowed: divide bytes by 255; the range"),
+        (
+            {"x": 2 * X - 1},
+            r"x has pixels from -1 to 0.9\d*; .*give \(x \+ 1\) / 2 of pixels from -1 to 1; .* "
+            r"undo it by x \* std \+ mean; the range",
+        ),
+        (
+            {"x": (X - 0.1307) / 0.3081},
+            r"from -0.42\d* to 2.7\d*; \[0, 1\] is allowed: leave out what normalised .* undo it "
+            r"by x \* std \+ mean; the range",
+        ),
+        (
+            {"x": 255 * X},
+            "pixels from .* by what white is in them, which is 255 in bytes; the range",
+        ),
         (
             {"x": (X > 0.5) * (1 + 2e-7)},
             r"to 1\.0000002\d*; .* by x.clip\(0, 1\); the range",
@@ -235,6 +247,13 @@ BENCH = [
     ),
     ({"attacks": "fgsm"}, r"attacks is 'fgsm'; give a list, such as attacks=\['latent'\]"),
     ({"attacks": [3]}, r"attacks\[0\] is 3; give a string"),
+    (
+        {"attacks": []},
+        r"attacks is empty; give at least one, such as attacks=\['latent'\], or leave",
+    ),
+    ({"eps": []}, r"eps is empty; give at least one, such as eps=\[0.1\], or leave it out"),
+    ({"eps": np.array([])}, "eps is empty; give at least one"),
+    ({"judge": []}, "judge is empty; give at least one"),
     ({"judge": 3}, "judge is 3; give a list"),
     ({"judge": ["lenet", "d\udce9j.py:judge"]}, r"judge\[1\] 'd\\xe9j.py:judge' is not in UTF-8"),
 ]

@@ -227,7 +227,7 @@ def with_channels(images: Tensor) -> Tensor:
     """(N, H, W), which are grey, (N, H, W, C) or (N, C, H, W) as one of the last two.
 
     Raises:
-        GenrobustError: they are of another shape, or no bytes or floats in [0, 1].
+        GenrobustError: they are of another shape, or no bytes, bools or floats in [0, 1].
     """
     if images.ndim == 3:
         images = images[:, None]
@@ -239,6 +239,8 @@ def with_channels(images: Tensor) -> Tensor:
         raise GenrobustError("the data holds no images; give at least one, of at least one pixel")
     if images.dtype == torch.uint8:
         return images
+    if images.dtype == torch.bool:
+        return images.cpu().float()
     if not images.is_floating_point():
         raise GenrobustError(
             f"images are {images.dtype}; give bytes, such as by images.astype('uint8') where they "

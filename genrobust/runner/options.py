@@ -173,7 +173,7 @@ class Options:
         for name, option, declared in declared_options():
             value = getattr(self, name)
             if option.example is not None and not (value is None and declared.default is None):
-                object.__setattr__(self, name, _read(name, value, option))
+                object.__setattr__(self, name, _read(name, value, option, declared))
         if self.name is not None and not self.name.strip():
             raise GenrobustError(
                 "the name of a run is empty; give what it and its model are called, or leave it out"
@@ -218,7 +218,7 @@ def kind_of(name: str) -> tuple[type, bool]:
     return kind, several
 
 
-def _read(name: str, value: Any, option: Option) -> Any:
+def _read(name: str, value: Any, option: Option, declared: Field[Any]) -> Any:
     from genrobust import arguments  # which has torch; a command's --help does without
 
     readers: dict[type, Callable[[str, Any, Any], Any]] = {
@@ -230,7 +230,13 @@ def _read(name: str, value: Any, option: Option) -> Any:
     }
     kind, several = kind_of(name)
     if several:
-        return arguments.several(name, value, readers[kind], option.example)
+        found = arguments.several(name, value, readers[kind], option.example)
+        if not found and value is not declared.default:  # such as a list that a filter emptied
+            raise GenrobustError(
+                f"{name} is empty; give at least one, such as {name}=[{option.example!r}], or "
+                "leave it out for the suite's own"
+            )
+        return found
     found = readers[kind](name, str(value) if name == "device" else value, option.example)
     if option.least is None or option.most is None:
         return found

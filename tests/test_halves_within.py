@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import genrobust
 from genrobust.errors import GenrobustError, GenrobustWarning
+from genrobust.models.checks.fidelity import fidelity
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -100,6 +101,61 @@ class Spread(Network):
     def forward(self, x: Tensor) -> Tensor:
         mean, std = self.encode(x)
         return self.decode(mean + std * torch.randn_like(mean))
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_functions_through_the_halves_of_a_part_are_told_what_its_forward_draws(far: bool) -> None:
+    """Also where the part lies in a part, and the functions are the module's own methods."""
+
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vae = Spread()
+
+        def encode(self, x: Tensor) -> Any:
+            return self.vae.encode(x)
+
+        def decode(self, z: Tensor) -> Tensor:
+            return self.vae.decode(z)
+
+    module = nn.ModuleDict({"holder": Holder()}) if far else Holder()
+    given = {} if not far else {"encode": lambda x: module["holder"].vae.encode(x)}
+    if far:
+        given["decode"] = lambda z: module["holder"].vae.decode(z)
+    with pytest.warns(GenrobustWarning, match=r"a standard deviation.*2 \* s\.log\(\)"):
+        genrobust.wrap(module, input_shape=SHAPE, **given)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_scale_that_is_left_out_shows_beside_the_forward_of_a_part(scaled: bool) -> None:
+    class Exact(nn.Module):
+        """Its own inverse, as one that is well trained nearly is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            turned = torch.linalg.qr(torch.randn(64, 64))[0]
+            self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 64, bias=False))
+            self.decoder = nn.Sequential(nn.Linear(64, 64, bias=False), nn.Unflatten(1, SHAPE))
+            self.encoder[1].weight.data, self.decoder[0].weight.data = turned, turned.T.clone()
+
+        def forward(self, x: Tensor) -> Any:
+            return self.decoder(self.encoder(x))
+
+    class Latent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vae = Exact()
+
+        def encode(self, x: Tensor) -> Any:
+            return 0.18 * self.vae.encoder(x)
+
+        def decode(self, z: Tensor) -> Any:
+            return self.vae.decoder(z / 0.18 if scaled else z)
+
+    model, x = genrobust.wrap(Latent(), input_shape=SHAPE, clamp=True), torch.rand(6, *SHAPE)
+    found = fidelity(model, x)
+    assert (found.status == "differs") != scaled
+    assert ("forward of its part 'vae'" in str(found)) != scaled
 
 
 class Tokens(Network):

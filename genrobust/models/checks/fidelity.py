@@ -31,7 +31,7 @@ from genrobust.models.checks.unlikely import unlikely
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import approximated
 from genrobust.models.reading.held_noise import HeldNoise
-from genrobust.models.reading.modules import place_of
+from genrobust.models.reading.modules import halves_of_parts, place_of
 from genrobust.models.reading.typed import Typed
 from genrobust.models.reading.views import UNITS
 from genrobust.models.reading.ways import FORWARD, ways_of
@@ -105,14 +105,22 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
     """
     if model.part:  # what holds it may normalise on the way to it
         typed = Typed("your_encode", "your_decode", model.typed.given)
-        whole = fidelity(replace(model, part="", typed=typed), x, real)
+        whole = _asked(replace(model, part="", typed=typed), x, real)
         if whole.difference is not None:
             return whole
+        return _asked(model, x, real)
+    return _asked(model, x, real, parts=True)
+
+
+def _asked(model: GenerativeModel, x: Tensor, real: bool, parts: bool = False) -> Fidelity:
+    """The comparison with the forward of what is read, or of its parts where it has none."""
     x = x[:IMAGES].to(model.device)
     with seeded(model.device, "fidelity"):
         # Unclipped, as of an untrained model clipping may leave little.
         free, clamp = replace(model, clamp=False), model.clamp
         compared, findings = _compared(free, x, real, clamp=clamp)
+        if parts and compared.status == "no forward":
+            compared, findings = _of_parts(free, x, real, clamp) or (compared, findings)
         asked = compared.status in ("equal", "declared")  # and of its spread
         if not asked and not any(finding.differs for finding in findings):
             findings += [f for f in (_unlikely(model, x), _left_out(model, x)) if f]
@@ -195,6 +203,42 @@ def _compared(
     if own.exists:
         return Fidelity("not compared", what=own.why), _untold(own)
     return Fidelity("no forward"), []
+
+
+def _of_parts(
+    model: GenerativeModel, x: Tensor, real: bool, clamp: bool
+) -> tuple[Fidelity, list[Finding]] | None:
+    """What the forward of a part says, of functions of the user's that lead through its halves.
+
+    It speaks where it gives what is scored, or, of real pictures, such as are much nearer: some
+    scale or normalise round a part what others do within.
+    """
+    for name, *_ in halves_of_parts(model.network):
+        own = OwnForward(replace(model, part=name), clamp=clamp)
+        if model.condition is not None or model.draws > 1 or not own.exists:
+            continue
+        with HeldNoise(0.0):
+            ours = model.reconstruct(x).double()
+        found = own.nearest(x, ours)
+        if found is None:
+            continue
+        if apart(found.pixels, ours) <= found.allowed:
+            return _beside(model, x, own, found, ours, real, mends=True)
+        error, least, most = map(_error, (ours, found.pixels, x.mean(0).expand_as(x)), [x] * 3)
+        if real and model.deploy is None and least < min(BETTER * error, LEARNED * most):
+            what = (
+                f"the squared error of its pictures is {error:.4g}, and of those that the forward "
+                f"of its part '{name}' gives {least:.4g}: between the halves it may scale, shift "
+                "or quantise"
+            )
+            difference = float((found.pixels - ours).square().mean().sqrt())
+            mend = "do in encode= and decode= all that it does"
+            return Fidelity("differs", difference), [Finding(what, mend)]
+    return None
+
+
+def _error(image: Tensor, x: Tensor) -> float:
+    return float((image - x).flatten(1).square().sum(1).mean())
 
 
 def _is_of_images(model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture) -> bool:
@@ -323,12 +367,9 @@ def _nearer(
     if model.deploy is not None:
         return None
 
-    def error(image: Tensor) -> float:
-        return float((image - x).flatten(1).square().sum(1).mean())
-
-    ours, constant = error(found.pixels), error(x.mean(0, keepdim=True).expand_as(x))
+    ours, constant = _error(found.pixels, x), _error(x.mean(0).expand_as(x), x)
     given = own.pictures(x, found.view.call)
-    others = {v: error(i) for v, i in given if v.scale == found.view.scale and v != found.view}
+    others = {v: _error(i, x) for v, i in given if v.scale == found.view.scale and v != found.view}
     best = min(others, key=lambda view: others[view], default=found.view)
     if others.get(best, torch.inf) >= min(BETTER * ours, LEARNED * constant):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
@@ -129,7 +130,10 @@ UNTOLD: dict[str, tuple[Form, str]] = {
         lambda t, x: (t.mean(x), t.logvar(x), 7 * t.mean(x)),
         r"cannot tell.*encode=lambda x: your_encode\(x\)\[1:\].*your_encode\(x\)\[:2\]",
     ),
-    "a standard deviation": (lambda t, x: (t.sample(x), t.mean(x), t.std(x)), "cannot tell"),
+    "a standard deviation": (
+        lambda t, x: (t.sample(x), t.mean(x), t.std(x)),
+        r"\(o\[1\], 2 \* o\[2\].log\(\)\)",
+    ),
     "mean and log-variance swapped": (
         lambda t, x: (t.sample(x), t.logvar(x), t.mean(x) + 3),
         "cannot tell",
@@ -516,7 +520,45 @@ def test_a_sample_is_none_the_less_where_noise_is_held_still() -> None:
             return self.decode(code), *rest
 
     (words,) = warned(Drawn())
-    assert "cannot tell which are the mean and the log-variance" in words
+    assert "draws its code about o[1] of its output o with o[2] as a standard deviation" in words
+
+
+DRAWN: dict[str, Form] = {
+    "log-variances": lambda t, x: {"qz_m": t.mean(x), "qz_v": t.logvar(x), "z": t.sample(x)},
+    "variances": lambda t, x: {"qz_m": t.mean(x), "qz_v": t.std(x) ** 2, "z": t.sample(x)},
+    "logarithms": lambda t, x: (t.mean(x), 0.5 * t.logvar(x), t.sample(x)),
+    "the other way round": lambda t, x: {"z": t.sample(x), "a": t.logvar(x), "b": t.mean(x)},
+    "attributes": lambda t, x: SimpleNamespace(z=t.sample(x), m=t.mean(x), s=t.std(x)),
+}
+
+
+@pytest.mark.parametrize("case", DRAWN)
+def test_what_is_drawn_tells_what_lies_beside_it(case: str) -> None:
+    form, x = DRAWN[case], x_of(2)
+    toy = Toy()
+    vars(toy).update(encode=lambda x: form(toy, x), decode=toy.image)
+    if case == "log-variances":
+        with pytest.warns(GenrobustWarning, match="'qz_m' is read as the mean and 'qz_v' as the"):
+            model = genrobust.wrap(toy)
+    else:
+        with pytest.raises(GenrobustError, match="the encoder draws its code about") as raised:
+            genrobust.wrap(toy)
+        (line,) = re.findall(r"pass encode=(.*)", str(raised.value))
+        model = genrobust.wrap(toy, encode=eval(line, {"module": toy}))
+    (part,) = model.encode(x).parts
+    torch.testing.assert_close(part.tensors(), (toy.mean(x), toy.logvar(x)))
+
+
+def test_two_beside_a_code_that_is_not_drawn_are_named_together() -> None:
+    toy = Toy()
+    beside = {"features": toy.logvar, "other": toy.std}
+    vars(toy).update(
+        encode=lambda x: {"z": toy.mean(x), **{n: f(x) for n, f in beside.items()}},
+        decode=toy.image,
+    )
+    (words,) = warned(toy)
+    assert "'z' is read as a point, and 'features' and 'other' beside it are left out" in words
+    assert "(lambda o: (o['features'], o['other']))(module.encode(x))" in words
 
 
 def test_what_is_to_be_typed_works() -> None:

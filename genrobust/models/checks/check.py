@@ -22,7 +22,7 @@ from genrobust.models.checks.sizes import size_taken
 from genrobust.models.checks.state import check_history
 from genrobust.models.inputs import probe_images
 from genrobust.models.model import FORWARD_ALONE, GenerativeModel
-from genrobust.models.reading.adapters import SeveralCodesError
+from genrobust.models.reading.adapters import DrawnError, SeveralCodesError
 from genrobust.models.reading.kept import kept
 from genrobust.models.reading.modules import by_name_alone, halves_within, method, require_numbers
 from genrobust.models.reading.outputs import describe
@@ -169,7 +169,7 @@ def _handed(model: GenerativeModel, x: Tensor) -> Iterator[None]:
         yield
     except GenrobustError as problem:
         cause = problem.__cause__
-        if cause is not None and is_out_of_memory(cause):
+        if isinstance(problem, DrawnError) or (cause is not None and is_out_of_memory(cause)):
             raise
         told = handed_whole(model, x)
         if told is None and cause is None:

@@ -26,11 +26,12 @@ from genrobust.models.checks.halves import encoded, held_in
 from genrobust.models.checks.heads import between_halves, heads_of
 from genrobust.models.checks.lines import Seen, line_through_heads, line_to
 from genrobust.models.checks.own_forward import OwnForward, OwnPicture, apart, is_clipped
-from genrobust.models.checks.spreads import SPREADS, reading_of
+from genrobust.models.checks.spreads import reading_of
 from genrobust.models.checks.unlikely import unlikely
 from genrobust.models.model import GenerativeModel
 from genrobust.models.reading.adapters import approximated
 from genrobust.models.reading.held_noise import HeldNoise
+from genrobust.models.reading.kinds import SPREADS
 from genrobust.models.reading.modules import halves_of_parts, place_of
 from genrobust.models.reading.typed import Typed
 from genrobust.models.reading.views import UNITS

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genrobust.models.checks.finding import Finding
-from genrobust.models.checks.spreads import LOG_STD, LOGVAR, STD, Reading
+from genrobust.models.checks.spreads import Reading
+from genrobust.models.reading.kinds import LOG_STD, LOGVAR, STD
 from genrobust.posterior import Gaussian
 
 #: The least numbers in a code that are not all positive by chance.

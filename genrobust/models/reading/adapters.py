@@ -18,6 +18,7 @@ from torch import distributions as D
 
 from genrobust.errors import GenrobustError
 from genrobust.models.reading.distributions import approximation, mean_of, part_of
+from genrobust.models.reading.kinds import SPREADS, Spread
 from genrobust.models.reading.outputs import at, describe, fields, get, plain
 from genrobust.posterior import Categorical, Gaussian, Part, Point, Posterior
 
@@ -50,12 +51,19 @@ _SUMS = 0.02
 
 #: By what factor the spread of its samples may be off, over all trials together.
 _SPREAD = 4 / 3
+#: How many times what chance makes of it the squared error of the logarithms of spreads may be,
+#: and how many times the least of several.
+_FITS, _ALIKE = 3, 1.2
 #: How many standard errors the mean of its samples may be off, as root mean square.
 _ERRORS = 3
 
 
 class SeveralCodesError(GenrobustError):
     """The encoder gave several tensors, of which no two are a mean and a log-variance."""
+
+
+class DrawnError(GenrobustError):
+    """What the encoder draws says what of its output is what, and it is no log-variance."""
 
 
 class Reader:
@@ -81,6 +89,7 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
     def __init__(self, try_once: Callable[[], Any], say: Callable[[str], None]) -> None:
         self._try_once, self._say, self._told = try_once, say, False
         self._shapes: list[torch.Size] | None = None
+        self._named: tuple[str, str] | tuple[()] | None = None
 
     def __call__(self, output: Any) -> Posterior:
         """The posterior in what the encoder returned.
@@ -102,6 +111,8 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         if isinstance(output, (tuple, list)) and len(output) > 2:
             i, j = self._places
             return Posterior((_gaussian(output[i], output[j]),))
+        if (pair := self._drawn_beside(output)) is not None:
+            return Posterior((_gaussian(*(get(output, name) for name in pair)),))
         posterior = posterior_of(output)
         if not self._told:
             self._require_its_code(output)
@@ -169,19 +180,44 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
             return 0, 1
         outputs += [self._try_once() for _ in range(TRIALS - 1)]
         mean, logvar = places_of(outputs)
-        self._say(
-            f"of the {len(outputs[0])} that the encoder returns, number {mean + 1} is read as the "
-            f"mean and number {logvar + 1} as the log-variance; if that is wrong, pass encode=, a "
-            "function that returns (mean, logvar)"
-        )
+        self._say_which(len(outputs[0]), f"number {mean + 1}", f"number {logvar + 1}")
         return mean, logvar
 
+    def _drawn_beside(self, output: Any) -> tuple[str, str] | None:
+        """Under which names the mean and the log-variance are from which the code there is drawn.
 
-def places_of(outputs: Sequence[Sequence[Any]]) -> tuple[int, int]:
+        None where it is not drawn, or of names that say what they are.
+        """
+        if self._named is None:
+            names = _unnamed_beside(output)
+            self._named = self._drawn_from(output, names) if len(names) > 2 else ()
+        return self._named or None
+
+    def _drawn_from(self, output: Any, names: list[str]) -> tuple[str, str] | tuple[()]:
+        rows = [[get(o, n) for n in names] for o in (self._try_once() for _ in range(TRIALS))]
+        if torch.equal(rows[0][0], rows[1][0]):  # nothing says which are what
+            return ()
+        mean, logvar = places_of(rows, [at(output, name) for name in names])
+        pair = names[mean], names[logvar]
+        self._say_which(len(names), *map(repr, pair))
+        return pair
+
+    def _say_which(self, count: int, mean: str, logvar: str) -> None:
+        self._say(
+            f"of the {count} that the encoder returns, {mean} is read as the mean and {logvar} as "
+            "the log-variance; if that is wrong, pass encode=, a function that returns (mean, "
+            "logvar)"
+        )
+
+
+def places_of(
+    outputs: Sequence[Sequence[Any]], written: Sequence[str] | None = None
+) -> tuple[int, int]:
     """Where the mean and the log-variance are in what an encoder returned for the same images.
 
     Args:
         outputs: of several calls.
+        written: how each place is written behind the output; default by its number.
 
     Raises:
         GenrobustError: that cannot be told.
@@ -199,11 +235,43 @@ def places_of(outputs: Sequence[Sequence[Any]]) -> tuple[int, int]:
     mean, logvar = kinds
     if len(twins[logvar]) > 1:  # the sample is the mean, so what there is two of is the mean
         mean, logvar = logvar, mean
-    alone = len(twins[logvar]) == 1
-    told = len(twins[mean]) > 1 or bool(moving)
-    if not (alone and told and all(_drawn_from(outputs, z, mean, logvar) for z in moving)):
+    if len(twins[logvar]) > 1 or not (len(twins[mean]) > 1 or moving):
+        raise _untold(first)
+    if moving and (wrong := _drawn_otherwise(outputs, moving[0], mean, logvar)):
+        i, j, kind = wrong
+        one, other = (f"o{written[k] if written else f'[{k}]'}" for k in (i, j))
+        raise DrawnError(
+            f"the encoder draws its code about {one} of its output o with {other} as {kind.name}, "
+            f"and genrobust takes (mean, logvar); pass encode=lambda x: (lambda o: ({one}, "
+            f"{kind.logvar.format(other)}))(module.encode(x))"
+        )
+    if not all(_drawn_from(outputs, z, mean, logvar) for z in moving):
         raise _untold(first)
     return mean, logvar
+
+
+def _drawn_otherwise(
+    outputs: Sequence[Sequence[Any]], z: int, one: int, other: int
+) -> tuple[int, int, Spread] | None:
+    """About which of two samples lie, and of what kind the other is; None of (mean, logvar), or
+    where nothing fits."""
+    samples = torch.stack([o[z].double() for o in outputs])
+    drawn = samples.std(0).log()
+
+    def misfit(mean: int, spread: int, kind: Spread) -> float:
+        if not _is_about(samples, outputs[0][mean].double()):
+            return torch.inf
+        apart = drawn - kind.std(outputs[0][spread].double()).log()
+        return float(apart.square().mean().nan_to_num(torch.inf))
+
+    ways = [(i, j, kind) for i, j in ((one, other), (other, one)) for kind in SPREADS]
+    errors = [misfit(*way) for way in ways]
+    least, chance = min(errors), 0.5 / (len(outputs) - 1)
+    # The first way is how it is read.
+    if least > _FITS * chance or errors[0] <= _FITS * least:
+        return None
+    # Of kinds that are as one where numbers are small, the likelier stands first.
+    return next(w for w, error in zip(ways, errors, strict=True) if error <= _ALIKE * least)
 
 
 def posterior_of(output: Any) -> Posterior:
@@ -606,16 +674,30 @@ def approximated(output: Any) -> str | None:
 
 def _left_out(output: Any, name: str) -> str | None:
     """What lies beside a code read as a point, with its shape and a name that says nothing."""
-    if name not in _POINTS:
-        return None
-    code, known = get(output, name), (*_MEANS, *_SPREADS)  # refused
-    beside = fields(output).items()
-    others = [str(k) for k, value in beside if k not in known and _is_beside(code, value)]
+    _, *others = _unnamed_beside(output) or [name]
     if not others:
         return None
-    pair = f"(o{at(output, name)}, o{at(output, others[0])})"
+    # Of two beside it the code is a sample, or the mean once more.
+    likely = others[:2] if len(others) > 1 else [name, others[0]]
+    pair = ", ".join(f"o{at(output, one)}" for one in likely)
+    left, two = (" and ".join(map(repr, some)) for some in (others[:2], likely))
     return (
-        f"of what the encoder returns, '{name}' is read as a point, and '{others[0]}' beside it is "
-        f"left out; if these are a mean and a log-variance, pass encode=lambda x: "
-        f"(lambda o: {pair})(module.encode(x))"
+        f"of what the encoder returns, '{name}' is read as a point, and {left} beside it "
+        f"{'are' if others[1:] else 'is'} left out; if {two} are a mean and a log-variance, pass "
+        f"encode=lambda x: (lambda o: ({pair}))(module.encode(x))"
     )
+
+
+def _unnamed_beside(output: Any) -> list[str]:
+    """The name of a code, and those of what lies beside it with its shape and a name that says
+    nothing; none of anything else."""
+    if isinstance(output, (Part, Posterior, Tensor, D.Distribution)):
+        return []
+    marks, known = _marks(output), (*_MEANS, *_SPREADS)
+    if len(marks) != 1 or marks[0] not in _POINTS:
+        return []
+    code, beside = get(output, marks[0]), fields(output).items()
+    return [
+        marks[0],
+        *(str(k) for k, value in beside if k not in known and _is_beside(code, value)),
+    ]

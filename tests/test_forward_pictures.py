@@ -315,3 +315,83 @@ def test_a_forward_that_fails_too_is_no_way_out() -> None:
     with pytest.raises(GenrobustError, match="takes 5 numbers") as raised:
         genrobust.wrap(module)
     assert "Identity" not in str(raised.value)
+
+
+class Alone(nn.Module):
+    """Its halves are lists of layers, its forward gives losses or pictures, and a method others."""
+
+    input_shape = SHAPE
+
+    def __init__(self, pictures: bool, draws: bool = False) -> None:
+        super().__init__()
+        self.encoder, self.decoder = (nn.ModuleList([nn.Linear(64, 64)]) for _ in range(2))
+        self.pictures, self.draws = pictures, draws
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        code = self.encoder[0](x.flatten(1))
+        if self.draws:
+            code = code + torch.randn_like(code)
+        return self.decoder[0](code).sigmoid().view(-1, *SHAPE)
+
+    def forward(self, x: Tensor) -> Any:
+        image = 1 - self.reconstruct(x)
+        return image if self.pictures else {"elbo": (image - x).square().mean()}
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_a_method_that_gives_other_pictures_than_a_forward_alone_is_named(pictures: bool) -> None:
+    module, x = Alone(pictures), torch.rand(2, *SHAPE)
+    (told,) = said(module)
+    assert ("its reconstruct gives other pictures" in told) == pictures
+    line = told.split("pass encode=torch.nn.Identity() and ")[1].split(" if those")[0]
+    line = line.split(", the pictures")[0]
+    given = eval(f"dict({line})", {"module": module})
+    model = genrobust.wrap(module, encode=nn.Identity(), **given)
+    torch.testing.assert_close(model.reconstruct(x), module.reconstruct(x))
+    assert said(module, encode=nn.Identity(), **given) == []
+    if pictures:  # it was asked for
+        assert said(module, encode=nn.Identity()) == []
+    assert "module.reconstruct" not in "".join(said(Alone(pictures, draws=True)))
+
+
+def test_of_a_forward_alone_that_takes_channels_last_the_line_is_named() -> None:
+    class Last(nn.Module):
+        input_shape = (3, 8, 8)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix, self.code = nn.Linear(3, 3), nn.Linear(192, 192)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.code(self.mix(x).flatten(1)).sigmoid().view(-1, 8, 8, 3)
+
+    module, x = Last(), torch.rand(2, 3, 8, 8)
+    (told,) = said(module)
+    assert "it takes images with their channels last" in told
+    line = told.split("pass encode=torch.nn.Identity() and ")[1]
+    model = genrobust.wrap(
+        module, encode=nn.Identity(), **eval(f"dict({line})", {"module": module})
+    )
+    torch.testing.assert_close(
+        model.reconstruct(x), module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    )
+
+
+@pytest.mark.parametrize("labels", [None, lambda x: x.mean((1, 2, 3))])
+def test_of_a_decoder_that_gives_a_mean_and_a_scale_the_mean_is_named(labels: Any) -> None:
+    class Scaled(Toy):
+        def encode(self, x: Tensor, *labels: Tensor) -> Tensor:
+            return super().encode(x)
+
+        def decode(self, z: Tensor, *labels: Tensor) -> Any:
+            image = super().decode(z)
+            return {"scale": torch.ones_like(image), "mean": image}
+
+        forward = nn.Module.forward
+
+    module, x = Scaled(lambda image: image), torch.rand(2, *SHAPE)
+    (told,) = said(module, labels=labels)
+    line = told.split("; pass ")[1].split(" if that is the picture")[0]
+    given = eval(f"dict({line})", {"module": module})
+    model = genrobust.wrap(module, labels=labels, **given)
+    torch.testing.assert_close(model.reconstruct(x), module.decode(module.encode(x))["mean"])

@@ -15,7 +15,7 @@ from genrobust.errors import GenrobustError, is_out_of_memory
 from genrobust.foreign import Call, explain
 from genrobust.models.checks.batches import check_batches, check_draws, check_gradients
 from genrobust.models.checks.edges import with_edges
-from genrobust.models.checks.fidelity import reads_alone
+from genrobust.models.checks.fidelity import pictures_of_methods, reads_alone
 from genrobust.models.checks.handed import handed_apart, handed_laid_out, handed_whole
 from genrobust.models.checks.lines import line_that_reads
 from genrobust.models.checks.sizes import size_taken
@@ -95,7 +95,7 @@ def check_model(model: GenerativeModel, x: Tensor | None = None) -> ModelCheck:
     x = probe_images(model.input_shape) if x is None else x
     _check_given(x, model)
     # Not for the draws of a random model alone: nothing that is drawn here is the user's loss.
-    with generators_kept(model.device), kept(model.module), _halves_named(model):
+    with generators_kept(model.device), kept(model.module), _halves_named(model, x):
         return _checked(model, x.to(model.device))
 
 
@@ -151,15 +151,23 @@ def _checked(model: GenerativeModel, x: Tensor) -> ModelCheck:
 
 
 @contextmanager
-def _halves_named(model: GenerativeModel) -> Iterator[None]:
-    """Where a module that is read by its forward alone fails, say which part of it has halves."""
+def _halves_named(model: GenerativeModel, x: Tensor) -> Iterator[None]:
+    """Where a module that is read by its forward alone fails, say which part of it has halves, or
+    which method gives pictures."""
     try:
         yield
     except GenrobustError as problem:
-        line = halves_within(model.module) if model.spec.get(FORWARD_ALONE) else None
+        alone = model.spec.get(FORWARD_ALONE)
+        line = (halves_within(model.module) or _by_method(model, x)) if alone else None
         if line is None or (problem.__cause__ and is_out_of_memory(problem.__cause__)):
             raise
         raise GenrobustError(f"{problem}; or {line}") from problem.__cause__
+
+
+def _by_method(model: GenerativeModel, x: Tensor) -> str | None:
+    """The line that takes the pictures of a method such as ``reconstruct``."""
+    found = next(pictures_of_methods(model, x), None)
+    return found and f"{found.line}, the pictures that its {found.name} gives"
 
 
 @contextmanager
@@ -210,10 +218,10 @@ def _run(
         line = size_taken(model, what, x, given)
         if line is not None:
             pass
+        elif what == "encode" or model.spec.get(FORWARD_ALONE):
+            line = handed_laid_out(model, x)
         elif what == "decode":
             line = handed_apart(model, x) or line_that_reads(model, x)
-        elif what == "encode":
-            line = handed_laid_out(model, x)
         if line is not None:
             reason = line
         elif what != "deploy" and reads_alone(model, x):

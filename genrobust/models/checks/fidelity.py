@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,12 +28,12 @@ from genrobust.models.checks.lines import Seen, line_through_heads, line_to
 from genrobust.models.checks.own_forward import OwnForward, OwnPicture, apart, is_clipped
 from genrobust.models.checks.spreads import reading_of
 from genrobust.models.checks.unlikely import unlikely
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.reading.adapters import approximated
 from genrobust.models.reading.held_noise import HeldNoise
 from genrobust.models.reading.kinds import SPREADS
 from genrobust.models.reading.modules import halves_of_parts, place_of
-from genrobust.models.reading.typed import Typed
+from genrobust.models.reading.typed import GIVEN_DECODE, GIVEN_ENCODE, Typed
 from genrobust.models.reading.views import UNITS
 from genrobust.models.reading.ways import FORWARD, ways_of
 from genrobust.posterior import Gaussian, Point
@@ -105,7 +105,7 @@ def fidelity(model: GenerativeModel, x: Tensor, real: bool = True) -> Fidelity:
         'equal'
     """
     if model.part:  # what holds it may normalise on the way to it
-        typed = Typed("your_encode", "your_decode", model.typed.given)
+        typed = Typed(GIVEN_ENCODE, GIVEN_DECODE, model.typed.given)
         whole = _asked(replace(model, part="", typed=typed), x, real)
         if whole.difference is not None:
             return whole
@@ -126,6 +126,7 @@ def _asked(model: GenerativeModel, x: Tensor, real: bool, parts: bool = False) -
         if not asked and not any(finding.differs for finding in findings):
             findings += [f for f in (_unlikely(model, x), _left_out(model, x)) if f]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
+        findings += [f for f in (_told_by_method(free, x),) if f]
     if not findings:
         return compared
     told = ("; ".join(getattr(f, name) for f in findings) for name in ("what", "mend"))
@@ -206,6 +207,49 @@ def _compared(
     return Fidelity("no forward"), []
 
 
+class MethodPictures(NamedTuple):
+    """What a method such as ``reconstruct`` gives of images, each time anew.
+
+    Args:
+        name: its own.
+        line: what to type for it.
+        pixels: (B, C, H, W).
+    """
+
+    name: str
+    line: str
+    pixels: Tensor
+
+
+@torch.no_grad()
+def pictures_of_methods(model: GenerativeModel, x: Tensor) -> Iterator[MethodPictures]:
+    """Of a model that is read by its forward alone, what its methods give of images.
+
+    Not of such as draw, or give one picture whatever they are given.
+    """
+    for way in ways_of(model.network):
+        own = OwnForward(replace(model, clamp=False), way=way)
+        for call in own.calls if way.name != FORWARD.name else ():
+            for view, image in own.pictures(x, call):
+                again, allowed = own.at(x, view, None), own.allowed(view)
+                steady = again is not None and apart(again, image) <= allowed
+                if steady and (len(x) == 1 or apart(image, image[:1]) > allowed):
+                    line = f"encode=torch.nn.Identity() and decode=lambda x: {own.source(view)}"
+                    yield MethodPictures(way.name, f"pass {line}", image)
+
+
+def _told_by_method(model: GenerativeModel, x: Tensor) -> Finding | None:
+    """Where a module that is read by its forward, unasked, has a method that gives others."""
+    alone = model.spec.get(FORWARD_ALONE) and model.typed.encode != GIVEN_ENCODE
+    if not alone or model.deploy is not None or model.condition is not None or model.draws > 1:
+        return None
+    ours, others = model.reconstruct(x).double(), [*pictures_of_methods(model, x)]
+    if not others or any(apart(o.pixels, ours) <= tolerance_of(model) for o in others):
+        return None
+    what = f"its {others[0].name} gives other pictures than its forward, which is scored"
+    return Finding(what, f"{others[0].line} if those are what people get", differs=False)
+
+
 def _of_parts(
     model: GenerativeModel, x: Tensor, real: bool, clamp: bool
 ) -> tuple[Fidelity, list[Finding]] | None:
@@ -273,8 +317,11 @@ def _beside(
         return Fidelity("equal", difference, what), [f for f in findings if f]
     if not mends:
         return Fidelity("differs", difference), []
-    if model.deploy is not None or model.draws > 1:
-        what = f"deploy= or draws= says what is scored, which is not what {own.name} gives"
+    # A function of the user's that leads from images to images says so as deploy= does.
+    whole = model.spec.get(FORWARD_ALONE) and model.typed.decode == GIVEN_DECODE
+    if model.deploy is not None or model.draws > 1 or whole:
+        which = "decode=" if whole else "deploy= or draws="
+        what = f"{which} says what is scored, which is not what {own.name} gives"
         spread = _spread(model, x, own, found, ours)
         return Fidelity("declared", difference, what), [spread] if spread else []
     clips = is_clipped(found.pixels, ours, found.allowed)

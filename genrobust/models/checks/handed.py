@@ -17,7 +17,7 @@ from torch import Tensor
 from genrobust.errors import GenrobustError
 from genrobust.models.checks.fidelity import reads_alone
 from genrobust.models.checks.halves import held_in, own_half, own_halves
-from genrobust.models.model import GenerativeModel
+from genrobust.models.model import FORWARD_ALONE, GenerativeModel
 from genrobust.models.reading.adapters import is_batch, posterior_of
 from genrobust.models.reading.forward import Forward, pictures_in
 from genrobust.models.reading.outputs import ENTRIES, describe, members
@@ -76,24 +76,29 @@ def handed_laid_out(model: GenerativeModel, x: Tensor) -> str | None:
     """What to type of a module whose halves take videos, or channels last; None of others.
 
     Args:
-        model: one whose encode fails on images.
+        model: one whose encode fails on images, or its forward, where that is all there is.
         x: images (B, C, H, W) in [0, 1].
     """
-    halves = own_halves(model)
-    if halves is None:
+    alone, halves = bool(model.spec.get(FORWARD_ALONE)), own_halves(model)
+    if not alone and halves is None:
         return None
-    encode, decode = halves
+    encode, decode = halves or (None, None)
     own = own_images(model, x[: model.max_batch], encode)
     for what, there, back, lay in _LAID_OUT:
+        line = (
+            f"encode=lambda x: module.encode(x{there}) and decode=lambda z: module.decode(z)"
+            if encode
+            else f"encode=torch.nn.Identity() and decode=lambda x: module(x{there})"
+        )
         with suppress(Exception), torch.no_grad():  # other people's code
             given = lay(own)
-            shown = decode(_code_in(encode(given)).to(own.dtype))
+            if encode and decode:
+                shown = decode(_code_in(encode(given)).to(own.dtype))
+            else:
+                shown = model.network(given)
             for where, held in held_in([shown]).items():
                 if held.shape == given.shape:
-                    return model.typed.put(
-                        f"it takes {what}: pass encode=lambda x: module.encode(x{there}) and "
-                        f"decode=lambda z: module.decode(z){where}{back}"
-                    )
+                    return model.typed.put(f"it takes {what}: pass {line}{where}{back}")
     return None
 
 

@@ -194,9 +194,14 @@ log-variance; if that is wrong, pass encode=, a function that returns (mean, log
         return self._named or None
 
     def _drawn_from(self, output: Any, names: list[str]) -> tuple[str, str] | tuple[()]:
-        rows = [[get(o, n) for n in names] for o in (self._try_once() for _ in range(TRIALS))]
+        def once() -> list[Any]:
+            tried = self._try_once()
+            return [get(tried, name) for name in names]
+
+        rows = [once(), once()]
         if torch.equal(rows[0][0], rows[1][0]):  # nothing says which are what
             return ()
+        rows += [once() for _ in range(TRIALS - len(rows))]
         mean, logvar = places_of(rows, [at(output, name) for name in names])
         pair = names[mean], names[logvar]
         self._say_which(len(names), *map(repr, pair))

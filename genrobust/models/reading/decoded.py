@@ -9,19 +9,28 @@ from torch import distributions as D
 
 from genrobust.errors import GenrobustError
 from genrobust.models.reading.distributions import base_of, mean_of, way_to_show
-from genrobust.models.reading.outputs import describe, get, plain
+from genrobust.models.reading.forward import pictures_in
+from genrobust.models.reading.outputs import at, describe, get, plain
 
+#: The names under which a decoder's mean is held, beside its spread.
+_MEANS = ("mean", "mu", "loc", "x_mean", "px", "image", "images", "x")
 #: The names under which an image is held.
 _IMAGES = ("reconstruction", "sample", "recon_x", "x_recon", "recon", "x_hat", "reconstructions")
 
 
-def image_of(output: Any, who: str = "the decoder", argument: str = "decode") -> Tensor:
+def image_of(
+    output: Any,
+    who: str = "the decoder",
+    argument: str = "decode",
+    shape: tuple[int, ...] | None = None,
+) -> Tensor:
     """The image in what a decoder returned: of a distribution, its mean.
 
     Args:
         output: what was returned.
         who: what returned it, for errors.
         argument: of wrap, for errors.
+        shape: (B, C, H, W), by which errors name what may be the image.
 
     Raises:
         GenrobustError: there is none, or more than one.
@@ -40,6 +49,8 @@ def image_of(output: Any, who: str = "the decoder", argument: str = "decode") ->
             f"pass {argument}=, a function that returns it alone, such as one that ends in [0], or "
             "in [-1] for the last of steps"
         )
+    if not found and (line := _line(output, argument, shape)):
+        raise GenrobustError(f"{who} returned {describe(output)}; pass {line}")
     if not found:
         raise GenrobustError(
             f"{who} returned {describe(output)}; known are a tensor, a torch.distributions "
@@ -47,6 +58,17 @@ def image_of(output: Any, who: str = "the decoder", argument: str = "decode") ->
             f"{argument}=, a function that gives one of these"
         )
     return plain(found[0], who)
+
+
+def _line(output: Any, argument: str, shape: tuple[int, ...] | None) -> str | None:
+    """What to type to take what may be the image of an output: its mean where it has one."""
+    if argument != "decode" or shape is None:
+        return None
+    paths = [path for path, _ in pictures_in(output, shape, "module.decode(z)")]
+    means = (f"module.decode(z){at(output, name)}" for name in _MEANS)
+    likely = next((path for mean in means for path in paths if path.startswith(mean)), None)
+    path = likely or next(iter(paths), None)
+    return None if path is None else f"decode=lambda z: {path} if that is the picture"
 
 
 def _images_in(output: Any) -> list[Tensor]:

@@ -16,6 +16,10 @@ from genrobust.models.reading.modules import Pair, half_of, part_called, place_o
 _OF_CODES = re.compile(r"(lambda (?:z|codes)): (module\.decode\((?:[^()]|\([^()]*\))*)\)")
 
 
+#: What functions of the user's are called in such a line.
+GIVEN_ENCODE, GIVEN_DECODE = "your_encode", "your_decode"
+
+
 class Typed(NamedTuple):
     """How a model's halves are written, and what its ``encode`` is given.
 
@@ -67,8 +71,8 @@ def typed_of(
     place = place_of(module, part) if part else "module"
     network = part_called(module, part)
     return Typed(
-        "your_encode" if encode is not None else _written(network, "encode", place),
-        "your_decode" if decode is not None else _written(network, "decode", place),
+        GIVEN_ENCODE if encode is not None else _written(network, "encode", place),
+        GIVEN_DECODE if decode is not None else _written(network, "decode", place),
         "x" if labels is None else "x, y",
         place,
     )

@@ -154,7 +154,9 @@ class Within:
         return Passage(inside, precision_of(function, self._module, "encoder"))
 
     def _image(self, output: Any, passage: Passage, given: Tensor, who: str, key: str) -> Tensor:
-        (image,) = passage.leave(_beside(given, image_of(output, who, key), who))
+        with self._typed.spoken():
+            found = image_of(output, who, key, (len(given), *self._shape))
+        (image,) = passage.leave(_beside(given, found, who))
         image = image.clone() if self._is_unit else (image - self._low) / (self._high - self._low)
         return image.reshape(-1, *self._shape) if image.shape[1:] in self._flat else image
 

@@ -819,12 +819,41 @@ def test_columns_of_files_names_are_told_what_holds_pictures() -> None:
         pictures_in(rows, "test")
 
 
-def test_whole_numbers_of_more_bits_are_told_how_to_be_bytes() -> None:
-    images = np.arange(256).reshape(4, 8, 8)  # as Hugging Face's data sets give arrays of bytes
-    with pytest.raises(GenrobustError, match=r"images are torch.int64; give bytes, such") as caught:
+@pytest.mark.parametrize("white", [1, 255, 4095, 65535])
+def test_whole_numbers_of_more_bits_are_told_what_to_make_of_them(white: int) -> None:
+    """As Hugging Face's data sets give arrays of bytes, and detectors their counts."""
+    images = (np.linspace(0, 1, 256) * white).round().astype("int64").reshape(4, 8, 8)
+    with pytest.raises(GenrobustError, match=rf"torch.int64 from 0 to {white}; give ") as caught:
         pictures_in(images, "test")
-    line = str(caught.value).partition("such as by ")[2].partition(" where")[0]
-    assert pictures_in(eval(line, {"images": images}), "test").read(3).max() == 255
+    line = str(caught.value).partition("such as ")[2].partition(" if ")[0]
+    found = pictures_in(eval(line, {"images": images}), "test").read(3)
+    assert found.max() == (255 if white == 255 else 1)
+
+
+def test_a_mapping_of_arrays_is_read_as_a_file_of_them() -> None:
+    images, labels = np.zeros((6, 8, 8), "uint8"), np.arange(6) % 3
+    for given in (
+        {"images": images, "labels": labels},
+        {"x_train": images[:2], "y_train": labels[:2], "x_test": images, "y_test": labels},
+    ):
+        found = pictures_in(given, "test", labelled=True)
+        assert (found.count, found.classes) == (6, 3)
+
+
+def test_an_array_of_another_library_is_read_though_it_says_no_length() -> None:
+    class Stored:  # as zarr's
+        shape, dtype = (6, 8, 8), np.dtype("uint8")
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            return np.arange(384, dtype="uint8").reshape(self.shape)
+
+    assert pictures_in(Stored(), "test").read(1)[0, 0, 0] == 64
+
+
+def test_pictures_that_are_not_decoded_are_told_so() -> None:
+    rows = [{"image": {"bytes": b"", "path": "1.png"}, "label": 0}] * 2
+    with pytest.raises(GenrobustError, match=r"not decoded.*cast_column|not their files' names"):
+        pictures_in(rows, "test").read(0)
 
 
 @pytest.mark.parametrize("name", ["targets", "labels", "classes"])

@@ -117,6 +117,8 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
         whole = pictures_in(given.load(split, None), split, labelled)
         return replace(whole, classes=len(given.classes), named=True)
     if isinstance(given, Mapping):
+        if (found := _of_names(given, split, labelled)) is not None:
+            return found
         return pictures_in(_of_splits(given, split), split, labelled)
     if isinstance(given, (Tensor, np.ndarray)):
         return _of_arrays(given, None, labelled)
@@ -124,6 +126,8 @@ def pictures_in(given: Any, split: Split, labelled: bool = False) -> Pictures:
         return _of_arrays(given[0], given[1], labelled)
     if told := _told_apart(given):
         raise GenrobustError(told)
+    if len(getattr(given, "shape", ())) in (3, 4) and not _count(given):  # such as of zarr
+        return _of_arrays(given, None, labelled)
     if not hasattr(given, "__getitem__") or not _count(given):
         raise GenrobustError(
             f"a {type(given).__name__} holds no pictures; give tensors (N, C, H, W) and labels, a "
@@ -198,17 +202,25 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
             f"'{path}' cannot be read ({in_a_line(problem)}); write it with numpy.savez or "
             "numpy.save, from arrays of numbers"
         ) from problem
-    by_name = {name.lower(): array for name, array in arrays.items() if array is not None}
-    of_split = _arrays_of_splits(by_name)
-    if of_split and not any(name in by_name for name in IMAGES):
-        by_name = _of_splits(of_split, split)
-    images = next((by_name[name] for name in IMAGES if name in by_name), None)
-    if images is None:
+    held = _of_names(arrays, split, labelled)
+    if held is None:
         raise GenrobustError(
             f"'{path}' has the arrays {', '.join(arrays) or 'none'}; call one 'images', and the "
             "classes, if there are any, 'labels', or, of splits, 'train_images' and so on"
         )
-    labels = next((by_name[name] for name in LABELS if name in by_name), None)
+    return held
+
+
+def _of_names(given: Mapping[str, Any], split: Split, labelled: bool) -> Pictures | None:
+    """Of arrays that are called images, and labels, or so beside a split; None without such."""
+    named = {str(name).lower(): array for name, array in given.items() if hasattr(array, "shape")}
+    of_split = _arrays_of_splits(named)
+    if of_split and not any(name in named for name in IMAGES):
+        named = _of_splits(of_split, split)
+    images = next((named[name] for name in IMAGES if name in named), None)
+    if images is None:
+        return None
+    labels = next((named[name] for name in LABELS if name in named), None)
     return _of_arrays(images, labels, labelled)
 
 

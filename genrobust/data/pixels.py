@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,11 @@ def pixels_of(picture: Any, shape: Shape | None = None) -> Tensor:
         grey = picture.mode in ("1", "L", "LA", "La")
         found = torch.from_numpy(np.array(picture.convert("L" if grey else "RGB")))
         return found[None] if grey else found.permute(2, 0, 1)
+    if isinstance(picture, Mapping) and {*picture} & {"bytes", "path"}:  # as Hugging Face's
+        raise GenrobustError(
+            "the picture is not decoded; let the data set give PIL's, such as by "
+            "cast_column('image', datasets.Image())"
+        )
     found = numbers("the picture", picture)
     if found.ndim not in (2, 3):
         raise GenrobustError(
@@ -242,13 +248,25 @@ def with_channels(images: Tensor) -> Tensor:
     if images.dtype == torch.bool:
         return images.cpu().float()
     if not images.is_floating_point():
-        raise GenrobustError(
-            f"images are {images.dtype}; give bytes, such as by images.astype('uint8') where they "
-            "go from 0 to 255, or floats in [0, 1]"
-        )
+        raise GenrobustError(f"images are {images.dtype}{_of_whole(images)}")
     images = images.detach().cpu().float()
     require_pixels("images", images)
     return images
+
+
+def _of_whole(images: Tensor) -> str:
+    """In which range whole numbers that are no bytes are, and what to make of them."""
+    if images.is_complex():
+        return "; give bytes, or floats in [0, 1]"
+    low, high = int(images.long().min()), int(images.long().max())
+    white = next((white for white in (1, 255, 1023, 4095, 65535) if high <= white), high)
+    if low < 0 or white not in (1, 255):
+        given = f"floats in [0, 1], such as images / {white} if that is white"
+    elif white == 1:
+        given = "floats, such as images.astype('float32') if 1 is white"
+    else:
+        given = "bytes, such as images.astype('uint8')"
+    return f" from {low} to {high}; give {given}"
 
 
 def channels_first(picture: Tensor, shape: Shape | None = None) -> Tensor:

@@ -103,8 +103,9 @@ def _check_given(x: Tensor, model: GenerativeModel) -> None:
     if tuple(x.shape[1:]) != model.input_shape:
         raise GenrobustError(
             f"the model takes images of shape {model.input_shape} and these are of shape "
-            f"{tuple(x.shape[1:])}; choose a data set of the model's shape, or convert in encode= "
-            "and decode= when you wrap it"
+            f"{tuple(x.shape[1:])}; choose a data set of the model's shape, or pictures of your "
+            "own, which are resized to it (--data), or convert in encode= and decode= when you "
+            "wrap it"
         )
     low, high = float(x.min()), float(x.max())
     if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # also NaN

@@ -9,7 +9,7 @@ import torch
 from linear_problems import COUNT, Plain
 from torch import Tensor, nn
 
-from genrobust.batch import Context
+from genrobust.batch import Batch, Context
 from genrobust.optimizers import Minimum, Penalty, Problem, adam, lbfgsb, pgd, sgd, tanh
 from genrobust.optimizers.plateau import Plateau
 from genrobust.seeding import generator
@@ -105,10 +105,30 @@ def test_sgd_steps_along_the_gradient_and_stops_when_its_rate_is_spent(plain: Pl
     wanted = threat.project(plain.x - 1.5 * row.view(1, 1, 4, 4), plain.x)
     torch.testing.assert_close(found.x, wanted)
     flat = Problem.of(lambda x_adv, _: 0 * x_adv.flatten(1).sum(1) + 1, context)
-    found = sgd(flat, plain.x, threat, 100, 1.0, patience=0, smallest=0.1)
+    found = sgd(flat, plain.x, threat, 100, 1.0, patience=0, smallest=0.125)
     # 1, then 1/2, 1/4, 1/8 and 1/16 after a step each without gain.
     assert flat.backwards.tolist() == [5] * COUNT
     assert torch.equal(found.x, plain.x)
+
+
+def test_a_sample_whose_rate_is_spent_leaves_the_others_to_go_on(plain: Plain) -> None:
+    def flat_for_the_first(x_adv: Tensor, context: Context) -> Tensor:
+        falls = torch.tensor([float(i > 0) for i in context.batch.sample_ids])
+        return falls * x_adv.flatten(1).sum(1)
+
+    problem = Problem.of(flat_for_the_first, Context(plain.model, plain.batch))
+    sgd(problem, plain.x, ThreatModel("linf", 0.3), 9, 0.01, patience=0, smallest=0.004)
+    assert problem.backwards.tolist() == [3, *[9] * (COUNT - 1)]
+
+
+def test_sgd_can_keep_pixels_between_a_sources_darkest_and_brightest(plain: Plain) -> None:
+    x = 0.2 + 0.6 * torch.rand(2, 2, 4, 4, generator=generator("colours"))
+    darkest = x.amin((1, 2, 3), keepdim=True).expand_as(x)
+    problem = Problem.of(
+        lambda x_adv, _: x_adv.flatten(1).sum(1), Context(plain.model, Batch(x, (0, 1)))
+    )
+    found = sgd(problem, x, ThreatModel("linf", 1.0), 3, 1.0, patience=9, in_range=True)
+    assert torch.equal(found.x, darkest)
 
 
 def test_adam_with_patience_is_torchs_with_its_scheduler(plain: Plain) -> None:

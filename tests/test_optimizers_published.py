@@ -131,6 +131,44 @@ def test_sgd_can_keep_pixels_between_a_sources_darkest_and_brightest(plain: Plai
     assert torch.equal(found.x, darkest)
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("in_tanh", [False, True])
+def test_adam_is_torchs_from_one_projected_image_to_the_next(
+    in_tanh: bool, accumulate: bool, plain: Plain
+) -> None:
+    """It turns at the ball's edge as soon as the gradient does."""
+    context, eps = Context(plain.model, plain.batch), 0.1
+    goal = plain.x + 0.12 * torch.randn(plain.x.shape, generator=generator("goal"))
+    swings = torch.tensor([1.0, 1, 1, 1, -1, -1, 1, -1, 1, 1, -1, -1])
+    calls: list[Tensor] = []
+
+    def loss(x: Tensor) -> Tensor:
+        calls.append(x)
+        return swings[len(calls) - 1] * (x - goal).square().flatten(1).sum(1)
+
+    low, high = (plain.x - eps).clamp(0, 1), (plain.x + eps).clamp(0, 1)
+    image = (lambda w: (torch.tanh(w) + 1) / 2) if in_tanh else lambda w: w
+    variable = (torch.atanh(2 * plain.x - 1) if in_tanh else plain.x).clone().requires_grad_()
+    optimizer = torch.optim.Adam([variable], lr=0.2 if in_tanh else 0.05)
+    for _ in swings:
+        if not accumulate:
+            optimizer.zero_grad()
+        loss(image(variable)).sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            x = image(variable).clamp(low, high)
+            moved = (x - image(variable)).abs() > 1e-6
+            variable[moved] = (torch.atanh(2 * x - 1) if in_tanh else x)[moved]
+    assert (x == low).any(), "the ball was left"
+    assert (x != low).any()
+    calls.clear()
+    problem = Problem.of(lambda x_adv, _: loss(x_adv), context)
+    how = {"in_tanh": in_tanh, "accumulate": accumulate, "last": True}
+    swings = torch.cat([swings, torch.ones(1)])  # of the last look
+    found = adam(problem, plain.x, ThreatModel("linf", eps), 12, 0.2 if in_tanh else 0.05, **how)
+    torch.testing.assert_close(found.x, x, atol=1e-5, rtol=0)
+
+
 def test_adam_with_patience_is_torchs_with_its_scheduler(plain: Plain) -> None:
     only = torch.tensor([0])
     context = Context(plain.model, plain.batch)[only]

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import genrobust
 from genrobust.board.board import contender, make_board
-from genrobust.board.submit import SubmitOptions, slug_of, submit
+from genrobust.board.submit import SubmitOptions, _move, slug_of, submit
 from genrobust.cli.app import app
 from genrobust.errors import GenrobustError
 from genrobust.evidence.bundle import EVIDENCE, RECORD, read_evidence
@@ -207,6 +207,17 @@ def test_a_slug_that_is_taken_is_refused(tiny_run: Path, entries: Path) -> None:
     code, output = cli(tiny_run, *WORDS, "--entries", entries, "--yes")
     assert (code, "choose another name with --slug" in output) == (2, True)
     assert tree(entries) == before
+
+
+def test_a_slug_that_is_taken_meanwhile_is_refused_too(tmp_path: Path) -> None:
+    """Of two that submit at once, to a folder that both can write to."""
+    staged, folder = tmp_path / "staged", tmp_path / BOARD / "mine"
+    for place in (staged, folder):
+        place.mkdir(parents=True)
+        (place / "entry.json").write_text(place.name)
+    with pytest.raises(GenrobustError, match=r"mine' is there already; choose .* --slug"):
+        _move(staged, folder)
+    assert (folder / "entry.json").read_text() == "mine"
 
 
 def test_what_is_missing_is_named_where_nobody_can_be_asked(tiny_run: Path, tmp_path: Path) -> None:

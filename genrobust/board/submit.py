@@ -140,9 +140,7 @@ def submit(
     place = Path(board, slug) if on is None else Path(board, on.entry.slug, ATTACKS, slug)
     folder = options.entries / place
     if folder.exists():
-        raise GenrobustError(
-            f"'{folder}' is there already; choose another name with --slug, or remove it first"
-        )
+        raise _taken(folder)
     model, evidence, kind = _what_was_scored(run, record, options, on)
     with _stage(options.entries, dry_run) as stage:
         if on is not None:
@@ -376,4 +374,15 @@ def _board(entries: Path, with_it: LoadedEntry) -> Board:
 
 def _move(staged: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(staged, folder)  # noqa: PTH104 - fails if another took the place meanwhile
+    try:
+        os.rename(staged, folder)  # noqa: PTH104 - fails if another took the place meanwhile
+    except OSError as problem:
+        if folder.exists():
+            raise _taken(folder) from problem
+        raise
+
+
+def _taken(folder: Path) -> GenrobustError:
+    return GenrobustError(
+        f"'{folder}' is there already; choose another name with --slug, or remove it first"
+    )

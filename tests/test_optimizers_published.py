@@ -169,24 +169,29 @@ def test_adam_is_torchs_from_one_projected_image_to_the_next(
     torch.testing.assert_close(found.x, x, atol=1e-5, rtol=0)
 
 
-def test_adam_with_patience_is_torchs_with_its_scheduler(plain: Plain) -> None:
-    only = torch.tensor([0])
-    context = Context(plain.model, plain.batch)[only]
+def test_adam_with_patience_is_torchs_with_its_scheduler_for_each_sample(plain: Plain) -> None:
+    both = torch.tensor([0, 1])
+    context = Context(plain.model, plain.batch)[both]
     row = torch.randn(16, generator=generator("row"))
     loss = lambda x: (3 * (x.flatten(1) @ row) - 1).abs()  # noqa: E731
-    x = plain.x[:1].clone().requires_grad_()
-    optimizer = torch.optim.Adam([x], lr=0.02)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.5)
-    for _ in range(15):
-        optimizer.zero_grad()
-        value = loss(x).sum()
-        value.backward()
-        optimizer.step()
-        scheduler.step(value.detach())
-    assert optimizer.param_groups[0]["lr"] < 0.01
+    wanted, rates = [], []
+    for i in both:
+        x = plain.x[i][None].clone().requires_grad_()
+        optimizer = torch.optim.Adam([x], lr=0.02)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.5)
+        for _ in range(15):
+            optimizer.zero_grad()
+            value = loss(x).sum()
+            value.backward()
+            optimizer.step()
+            scheduler.step(value.detach())
+        wanted.append(x.detach().clamp(0, 1))
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert min(rates) < 0.01
+    assert rates[0] != rates[1], "each has its own"
     problem = Problem.of(lambda x_adv, _: loss(x_adv), context)
-    found = adam(problem, plain.x[:1], ThreatModel("linf", 5.0), 15, 0.02, patience=1, free=True)
-    torch.testing.assert_close(found.x, x.detach().clamp(0, 1), atol=1e-5, rtol=0)
+    found = adam(problem, plain.x[both], ThreatModel("linf", 5.0), 15, 0.02, patience=1, free=True)
+    torch.testing.assert_close(found.x, torch.cat(wanted), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("norm", "each"), [("linf", 1.0), ("l2", 0.25)])  # of 16 pixels

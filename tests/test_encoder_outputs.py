@@ -874,3 +874,30 @@ def test_the_steps_of_a_picture_are_told_how_to_give_the_last(place: int, line: 
 
     with pytest.raises(GenrobustError, match=rf"your_decode\(z\){line} for the last of them"):
         wrapped(Toy.mean, steps)
+
+
+def test_names_that_are_nearly_known_are_told_as_what_they_end_in() -> None:
+    toy, x = Toy(), x_of(2)
+    vars(toy).update(
+        encode=lambda x: {"q_mu": toy.mean(x), "q_log_sigma": 0.5 * toy.logvar(x)},
+        decode=toy.image,
+    )
+    (words,) = warned(toy)
+    line = words.split("pass encode=")[1].split(" if they are such")[0]
+    (part,) = genrobust.wrap(toy, encode=eval(line, {"module": toy})).encode(x).parts
+    torch.testing.assert_close(part.tensors(), (toy.mean(x), toy.logvar(x)))
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 3), (3, 1)])
+def test_a_decoder_in_colour_or_grey_alone_is_told_how_it_is_turned(ours: int, theirs: int) -> None:
+    toy = Toy()
+    vars(toy).update(
+        encode=lambda x: toy.mean(x[:, :1]),
+        decode=lambda z: toy.image(z).expand(-1, theirs, -1, -1),
+    )
+    (words,) = warned(toy, input_shape=(ours, 8, 8))
+    line = words.split("such as ")[1]
+    model = genrobust.wrap(toy, input_shape=(ours, 8, 8), decode=eval(line, {"module": toy}))
+    x = torch.rand(2, ours, 8, 8)
+    image = toy.image(toy.mean(x[:, :1])).expand(-1, ours, -1, -1)
+    torch.testing.assert_close(model.reconstruct(x), image)

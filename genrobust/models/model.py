@@ -208,6 +208,11 @@ class GenerativeModel:
     def _last(self, what: str, image: Tensor, wanted: tuple[int, ...]) -> str:
         """What to type where several images are given in place of one, such as steps."""
         shape = tuple(image.shape)
+        grey = {(3, 1): ".mean(1, keepdim=True)", (1, 3): ".expand(-1, 3, -1, -1)"}
+        if what == "decode" and len(shape) == 4 and shape[2:] == wanted[2:]:
+            turned = grey.get((shape[1], wanted[1]))
+            if turned is not None:
+                return self.typed.put(f", such as lambda z: module.decode(z){turned}")
         places = {"[-1]": shape[1:], "[:, -1]": (*shape[:1], *shape[2:])}
         place = next((place for place, one in places.items() if one == wanted), None)
         if what != "decode" or place is None:

@@ -11,7 +11,7 @@ from genrobust.models.reading.kinds import LOG_STD, LOGVAR, STD
 from genrobust.posterior import Gaussian
 
 #: The least numbers in a code that are not all positive by chance.
-MANY = 20
+MANY = 10
 #: The least of a code's numbers that must move, and are not all one function of others by chance.
 FEW = 4
 #: The least of them that do not move as others by chance, and the cosine above which they do.

@@ -309,7 +309,7 @@ def posterior_of(output: Any) -> Posterior:
     held = [value for value in _but_priors(output).values() if _is_posterior(value)]
     if len(held) == 1:
         return posterior_of(held[0])
-    line = _of_layers(output)
+    line = _of_layers(output) or _of_pair(output)
     raise GenrobustError(
         f"the encoder returned {describe(output)}; "
         + (f"pass {line}" if line else f"known are {FORMS}; {_DO}")
@@ -338,6 +338,20 @@ def _of_layers(output: Any) -> str | None:
         f"encode=lambda x: {line} if these are the means and the {spreads} of the layers of a "
         "hierarchy, whose codes decode then takes as a list"
     )
+
+
+def _of_pair(output: Any) -> str | None:
+    """What to type of two tensors of one shape whose names are nearly known; None of others."""
+    held = {str(name): value for name, value in _but_priors(output).items() if is_batch(value)}
+    mean, spread = (
+        next((n for n in held for word in known if n.lower().endswith(word)), None)
+        for known in (_MEANS, tuple(_SPREADS))
+    )
+    if mean is None or spread is None or held[mean].shape != held[spread].shape:
+        return None
+    known = max((word for word in _SPREADS if spread.lower().endswith(word)), key=len)
+    pair = f"{{'mean': o{at(output, mean)}, '{known}': o{at(output, spread)}}}"
+    return f"encode=lambda x: (lambda o: {pair})(module.encode(x)) if they are such"
 
 
 def _by_names(output: Any) -> Any:
@@ -603,7 +617,8 @@ def _untold(output: Sequence[Any]) -> GenrobustError:
     if _is_spread_over(output):
         remedy = (
             "encode=lambda x: (lambda m, s: (m, s.expand_as(m)))(*module.encode(x)) if the second "
-            "is one log-variance for several numbers of the first"
+            "is one log-variance for several numbers of the first, or encode=lambda x: "
+            "module.encode(x)[0] if that alone is the code"
         )
     elif rivals:
         remedy = f"encode=lambda x: {_picked(output, rivals[-2:])}"

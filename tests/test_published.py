@@ -71,7 +71,7 @@ def test_a_folder_of_diffusers_is_benched_by_name(kind: str, tmp_path: Path) -> 
     assert record.fidelity.status == "equal", "what is scored is what its forward gives"
     assert f"--model {folder}" in record.provenance.command
     pipeline = tmp_path / "pipeline"
-    shutil.copytree(folder, pipeline / "vae")
+    shutil.copytree(folder, pipeline / {"VQModel": "movq"}.get(kind, "vae"))
     again = genrobust.load_model(str(pipeline))
     assert again.fingerprint() == record.model.fingerprint
 

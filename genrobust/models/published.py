@@ -1,9 +1,10 @@
 """Published models: a folder in one of a few layouts, on this machine or on Hugging Face's hub.
 
 A folder is one of three: diffusers' (``config.json`` and ``diffusion_pytorch_model.safetensors``,
-or these in the ``vae`` folder of a pipeline), a model as data (``spec.json``, as evidence holds
-it), or what ``genrobust train`` wrote (weights beside their card), which either of these two files
-names as well. Only data is read: no pickle, and no code that lies in the folder.
+or these in the ``vae``, ``movq`` or ``vqvae`` folder of a pipeline), a model as data
+(``spec.json``, as evidence holds it), or what ``genrobust train`` wrote (weights beside their
+card), which either of these two files names as well. Only data is read: no pickle, and no code
+that lies in the folder.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ _WEIGHTS_OF_DIFFUSERS = re.compile(
     r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.safetensors", re.ASCII
 )
 _SPEC, _CONFIG, _PIPELINE = "spec.json", "config.json", "model_index.json"
+#: In which folder a pipeline has its autoencoder; the first there counts.
+_PARTS = ("vae", "movq", "vqvae")
 
 #: diffusers' autoencoders whose forward gives something else than decode(encode(x)): there the
 #: code is rounded to 8 bits.
@@ -91,8 +94,8 @@ class HubPlace:
         try:
             if not folder:
                 try:
-                    hf_hub_download(self.repository, _PIPELINE, revision=self.revision)
-                    folder = "vae"
+                    index = hf_hub_download(self.repository, _PIPELINE, revision=self.revision)
+                    folder = next((part for part in _PARTS if part in _table(Path(index))), "vae")
                 except EntryNotFoundError:  # it is no pipeline, or not known to be one offline
                     pass
             below = f"{folder}/" if folder else ""
@@ -166,8 +169,9 @@ def load_published(
         folder, name = on_hub.fetch(), Path(on_hub.repository).name
     else:
         folder, name = Path(reference), lies_in(reference).name
-    if not (folder / _CONFIG).is_file() and (folder / "vae" / _CONFIG).is_file():
-        folder = folder / "vae"
+    parts = [folder / part for part in _PARTS if (folder / part / _CONFIG).is_file()]
+    if not (folder / _CONFIG).is_file() and parts:
+        folder = parts[0]
     if not folder.is_dir():
         model = adapt(_of_card(folder), name=name)
     elif (folder / _SPEC).is_file():

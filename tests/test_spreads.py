@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch import distributions as D
 
 import genrobust
+from genrobust.models.checks.fidelity import fidelity
 from genrobust.models.inputs import probe_images
 
 pytestmark = pytest.mark.usefixtures("brief")
@@ -301,3 +302,26 @@ def test_a_mean_that_does_not_follow_the_second_leaves_it_a_log_variance(
 
 def test_few_numbers_may_rise_together_by_chance() -> None:
     assert not said(Coder(torch.sigmoid, latents=2))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_of_a_trained_model_few_positive_numbers_are_no_log_variance(trained: bool) -> None:
+    """Two latents, the brightness of either half, with what may be chance in an untrained model."""
+
+    class Halves(nn.Module):
+        input_shape = SHAPE
+
+        def encode(self, x: Tensor) -> Any:
+            mean = x.unflatten(3, (2, 4)).mean((1, 2, 4))
+            return mean, 0.1 + 0.2 * (1 - mean).square()
+
+        def decode(self, z: Tensor) -> Tensor:
+            z = z if trained else 1 - z
+            return z.repeat_interleave(4, 1)[:, None, None].expand(-1, 1, 8, -1)
+
+    module = Halves()
+    assert said(module) == []  # of images that are no pictures nothing is known
+    model = genrobust.wrap(module)
+    x = module.decode(torch.rand(6, 2)) if trained else torch.rand(6, *SHAPE)
+    found = str(fidelity(model, x))
+    assert ("positive for all images and latents" in found) == trained

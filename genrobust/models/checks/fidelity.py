@@ -124,7 +124,7 @@ def _asked(model: GenerativeModel, x: Tensor, real: bool, parts: bool = False) -
             compared, findings = _of_parts(free, x, real, clamp) or (compared, findings)
         asked = compared.status in ("equal", "declared")  # and of its spread
         if not asked and not any(finding.differs for finding in findings):
-            findings += [f for f in (_unlikely(model, x), _left_out(model, x)) if f]
+            findings += [f for f in (_unlikely(model, x, real), _left_out(model, x)) if f]
         findings += [f for f in (_other_units(model, x) if real else None,) if f]
         findings += [f for f in (_told_by_method(free, x),) if f]
     if not findings:
@@ -312,7 +312,7 @@ def _beside(
     findings: list[Finding | None] = [_written(own)]
     if apart(found.pixels, ours) <= found.allowed or _is_alike(model, own, x, found):
         findings += [_nearer(model, x, own, found)] if real else []
-        findings.append(_spread(model, x, own, found, ours))
+        findings.append(_spread(model, x, own, found, ours, real))
         what = "" if own.name == FORWARD.name else f"its {own.name} gives what is scored"
         return Fidelity("equal", difference, what), [f for f in findings if f]
     if not mends:
@@ -322,7 +322,7 @@ def _beside(
     if model.deploy is not None or model.draws > 1 or whole:
         which = "decode=" if whole else "deploy= or draws="
         what = f"{which} says what is scored, which is not what {own.name} gives"
-        spread = _spread(model, x, own, found, ours)
+        spread = _spread(model, x, own, found, ours, real)
         return Fidelity("declared", difference, what), [spread] if spread else []
     clips = is_clipped(found.pixels, ours, found.allowed)
     findings.append(_clips(own) if clips else _path(model, x, own, found, difference))
@@ -429,7 +429,12 @@ def _nearer(
 
 
 def _spread(
-    model: GenerativeModel, x: Tensor, own: OwnForward, found: OwnPicture, ours: Tensor
+    model: GenerativeModel,
+    x: Tensor,
+    own: OwnForward,
+    found: OwnPicture,
+    ours: Tensor,
+    real: bool,
 ) -> Finding | None:
     """Whether forward's draws have the spread that the log-variance says, and what if none do."""
     if model.deploy is not None or model.draws > 1:  # which say what is scored, and of no spread
@@ -438,7 +443,7 @@ def _spread(
             ours = model.reconstruct(x).double()
         decoded = own.nearest(x, ours)
         if decoded is None or apart(decoded.pixels, ours) > decoded.allowed:
-            return _unlikely(model, x)
+            return _unlikely(model, x, real)
         found = decoded
     told = _normal_spread(model, x, own, found)
     if told is None:  # many draw in training alone
@@ -447,7 +452,7 @@ def _spread(
         told = None if loud is None else _normal_spread(model, x, trained, loud)
     if told is None:
         told = _drawn_spread(model, x, own, found)
-    return _unlikely(model, x) if told is None else next(iter(told), None)
+    return _unlikely(model, x, real) if told is None else next(iter(told), None)
 
 
 def _normal_spread(
@@ -554,12 +559,14 @@ def _halves(
     )
 
 
-def _unlikely(model: GenerativeModel, x: Tensor) -> Finding | None:
+def _unlikely(model: GenerativeModel, x: Tensor, real: bool) -> Finding | None:
     """What the code's numbers alone say against their reading."""
     gaussian = _gaussian(model, x)
     if gaussian is None:
         return None
-    return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model))
+    error, constant = _error(model.reconstruct(x), x), _error(x.mean(0).expand_as(x), x)
+    learned = real and len(x) > 1 and error < LEARNED * constant
+    return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model), learned)
 
 
 def _left_out(model: GenerativeModel, x: Tensor) -> Finding | None:

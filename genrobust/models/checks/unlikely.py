@@ -10,7 +10,8 @@ from genrobust.models.checks.spreads import Reading
 from genrobust.models.reading.kinds import LOG_STD, LOGVAR, STD
 from genrobust.posterior import Gaussian
 
-#: The least numbers in a code that are not all positive by chance.
+#: The least numbers in a code that are not all positive by chance, of a model of which nobody knows
+#: whether it is trained.
 MANY = 10
 #: The least of a code's numbers that must move, and are not all one function of others by chance.
 FEW = 4
@@ -18,20 +19,26 @@ FEW = 4
 SEVERAL, ALIKE = 8, 0.9
 
 
-def unlikely(gaussian: Gaussian, reading: Reading, tolerance: float) -> Finding | None:
+def unlikely(
+    gaussian: Gaussian, reading: Reading, tolerance: float, learned: bool = False
+) -> Finding | None:
     """Whether what was read as a spread hardly is one.
 
     Args:
         gaussian: of several images.
         reading: what its log-variance was read from.
         tolerance: within which numbers of the model count as equal.
+        learned: the pictures of its codes are like the images, so that no log-variance is positive
+            for all of them by chance.
     """
-    return _positive(gaussian, reading) or _origin(gaussian, reading, tolerance)
+    return _positive(gaussian, reading, 1 if learned else MANY) or _origin(
+        gaussian, reading, tolerance
+    )
 
 
-def _positive(gaussian: Gaussian, reading: Reading) -> Finding | None:
+def _positive(gaussian: Gaussian, reading: Reading, least: int) -> Finding | None:
     """A trained log-variance is below 0 where a code says something."""
-    if gaussian.logvar[0].numel() < MANY or not (gaussian.logvar > 0).all():
+    if gaussian.logvar[0].numel() < least or not (gaussian.logvar > 0).all():
         return None
     what = f"what is read as {reading.kind.name} is "
     if reading.kind in (LOGVAR, LOG_STD):

@@ -834,6 +834,7 @@ def test_a_mapping_of_arrays_is_read_as_a_file_of_them() -> None:
     images, labels = np.zeros((6, 8, 8), "uint8"), np.arange(6) % 3
     for given in (
         {"images": images, "labels": labels},
+        {"images": images, "labels": list(labels)},
         {"x_train": images[:2], "y_train": labels[:2], "x_test": images, "y_test": labels},
     ):
         found = pictures_in(given, "test", labelled=True)

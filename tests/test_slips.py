@@ -251,7 +251,7 @@ X = torch.zeros(2, 1, 4, 4)
         (X[:0], "holds no images"),
         (X * torch.nan, "has NaN or infinite pixels"),
         (Table(), r"item 0 of a Table cannot be read \(KeyError: 0"),
-        ({"images": X, "labels": [0, 1]}, r"call one 'test', or give \(images, labels\)"),
+        ({"pictures": X, "labels": [0, 1]}, r"call one 'test', or give \(images, labels\)"),
     ],
 )
 def test_what_holds_no_pictures(given: Any, words: str) -> None:

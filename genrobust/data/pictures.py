@@ -213,12 +213,12 @@ def _of_path(path: Path, split: Split, labelled: bool) -> Pictures:
 
 def _of_names(given: Mapping[str, Any], split: Split, labelled: bool) -> Pictures | None:
     """Of arrays that are called images, and labels, or so beside a split; None without such."""
-    named = {str(name).lower(): array for name, array in given.items() if hasattr(array, "shape")}
+    named = {str(name).lower(): array for name, array in given.items() if array is not None}
     of_split = _arrays_of_splits(named)
     if of_split and not any(name in named for name in IMAGES):
         named = _of_splits(of_split, split)
     images = next((named[name] for name in IMAGES if name in named), None)
-    if images is None:
+    if not hasattr(images, "shape"):  # such as a split that is called so
         return None
     labels = next((named[name] for name in LABELS if name in named), None)
     return _of_arrays(images, labels, labelled)

@@ -131,7 +131,8 @@ def test_a_gradient_that_is_0_is_passed_as_one_that_is_cut(max_batch: int | None
     assert model.straight == ("layers.2.grid",)
     x = probe_images(model.input_shape, 5).requires_grad_()
     image = model.surrogate(x, "softmax")
-    assert torch.equal(image.detach(), module(x.detach()))
+    # Of one image at a time a processor may round otherwise than of five.
+    assert torch.allclose(image.detach(), module(x.detach()), atol=1e-6)
     (found,) = torch.autograd.grad(image.square().sum(), x)
     wanted = 2 * image.detach().flatten(1) @ slope(module)
     assert torch.allclose(found.flatten(1), wanted, atol=1e-6)

@@ -173,7 +173,7 @@ class Options:
         for name, option, declared in declared_options():
             value = getattr(self, name)
             if option.example is not None and not (value is None and declared.default is None):
-                object.__setattr__(self, name, _read(name, value, option, declared))
+                object.__setattr__(self, name, _read(name, value, option))
         if self.name is not None and not self.name.strip():
             raise GenrobustError(
                 "the name of a run is empty; give what it and its model are called, or leave it out"
@@ -181,10 +181,21 @@ class Options:
 
     @classmethod
     def given(cls, command: str, values: Mapping[str, Any]) -> Options:
-        """Those among a function's arguments that are options of a command."""
-        return cls(
-            **{name: values[name] for name, *_ in declared_options(command) if name in values}
-        )
+        """Those among a function's arguments that are options of a command.
+
+        Raises:
+            GenrobustError: as of the class, or a list is empty, such as one that a filter emptied.
+        """
+        given = {name: values[name] for name, *_ in declared_options(command) if name in values}
+        options = cls(**given)
+        for name, option, declared in declared_options(command):
+            empty = name in given and kind_of(name)[1] and not getattr(options, name)
+            if empty and given[name] is not declared.default:
+                raise GenrobustError(
+                    f"{name} is empty; give at least one, such as {name}=[{option.example!r}], or "
+                    "leave it out for the suite's own"
+                )
+        return options
 
     def words(self, written: str = "record") -> dict[str, list[str]]:
         """By option, what is typed for it; options that have their default are left out."""
@@ -218,7 +229,7 @@ def kind_of(name: str) -> tuple[type, bool]:
     return kind, several
 
 
-def _read(name: str, value: Any, option: Option, declared: Field[Any]) -> Any:
+def _read(name: str, value: Any, option: Option) -> Any:
     from genrobust import arguments  # which has torch; a command's --help does without
 
     readers: dict[type, Callable[[str, Any, Any], Any]] = {
@@ -230,13 +241,7 @@ def _read(name: str, value: Any, option: Option, declared: Field[Any]) -> Any:
     }
     kind, several = kind_of(name)
     if several:
-        found = arguments.several(name, value, readers[kind], option.example)
-        if not found and value is not declared.default:  # such as a list that a filter emptied
-            raise GenrobustError(
-                f"{name} is empty; give at least one, such as {name}=[{option.example!r}], or "
-                "leave it out for the suite's own"
-            )
-        return found
+        return arguments.several(name, value, readers[kind], option.example)
     found = readers[kind](name, str(value) if name == "device" else value, option.example)
     if option.least is None or option.most is None:
         return found

@@ -158,6 +158,36 @@ def test_a_scale_that_is_left_out_shows_beside_the_forward_of_a_part(scaled: boo
     assert ("forward of its part 'vae'" in str(found)) != scaled
 
 
+@pytest.mark.parametrize(("off", "told"), [(0.0398, False), (0.0402, True)])
+def test_pictures_with_four_times_the_error_of_a_parts_forward_are_told(
+    off: float, told: bool
+) -> None:
+    class Lighter(nn.Module):
+        """Gives images back a little lighter."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.decoder = nn.Identity(), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.decoder(self.encoder(x)) + 0.02
+
+    class Holder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vae = Lighter()
+
+        def encode(self, x: Tensor) -> Any:
+            return self.vae.encoder(x)
+
+        def decode(self, z: Tensor) -> Any:
+            return self.vae.decoder(z) + off
+
+    model = genrobust.wrap(Holder(), input_shape=SHAPE, clamp=True)
+    found = fidelity(model, 0.3 + 0.3 * torch.rand(6, *SHAPE))
+    assert (found.status == "differs") == told
+
+
 class Tokens(Network):
     """Quantises in its forward."""
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import genrobust
 from genrobust.errors import GenrobustError
+from genrobust.models.checks import batches
 from genrobust.models.checks.batches import _batches, _kept, tolerance_of
 from genrobust.models.checks.check import check_model
 from genrobust.models.inputs import probe_images
@@ -278,6 +279,26 @@ def test_a_gradient_of_the_rows_is_found() -> None:
 
     with pytest.raises(GenrobustError, match="gradient of an image changes with the others"):
         disturbed(detached, "decode")
+
+
+@pytest.mark.parametrize(("moved", "fine"), [(4.9e-4, True), (5.1e-4, False)])
+def test_of_a_gradient_a_hundredth_of_the_largest_or_less_a_twentieth_of_that_may_change(
+    moved: float, fine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounding is as large on all images, and all that some gradients of a sure softmax are."""
+
+    def gradient(model: genrobust.GenerativeModel, x: Tensor) -> Tensor:
+        found = torch.zeros_like(x)
+        found[:, 0, 0, 0] = torch.where(x[:, 0, 0, 0] > 0.5, 1.0, 1e-3)
+        found[:, 0, 0, 1] = torch.where(x[:, 0, 0, 0] > 0.5, 0.0, moved * (len(x) < 4))
+        return found
+
+    monkeypatch.setattr(batches, "_gradient", gradient)
+    x = torch.rand(4, 1, 2, 2) / 2
+    x[0, 0, 0, 0] = 1
+    known = nullcontext() if fine else pytest.raises(GenrobustError, match="the gradient of an")
+    with known:
+        batches.check_gradients(genrobust.load_model("vae"), x)
 
 
 # What a run does

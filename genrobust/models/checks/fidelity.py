@@ -53,6 +53,9 @@ SPREAD, ERRORS = 1.2, 5
 #: half the contrast back nearly as well, but none of them better. Its error must also be below a
 #: share of that of one picture for all, which a model that learned nothing may reach.
 BETTER, EVERY, LEARNED = 0.5, 0.9, 0.8
+#: The forward of a part speaks against functions of the user's that lead through its halves where
+#: its error is below this share of theirs: more contrast, or a clip, may be meant.
+OF_PART = 0.25
 #: A reading whose error is below this share of that of one picture for all is right.
 RIGHT = 0.001
 #: A choice from a list hangs on rounding where it leads by less than this many tolerances, in units
@@ -269,8 +272,9 @@ def _of_parts(
             continue
         if apart(found.pixels, ours) <= found.allowed:
             return _beside(model, x, own, found, ours, real, mends=True)
-        error, least, most = map(_error, (ours, found.pixels, x.mean(0).expand_as(x)), [x] * 3)
-        if real and model.deploy is None and least < min(BETTER * error, LEARNED * most):
+        scored = ours.clamp(0, 1) if clamp else ours
+        error, least, most = map(_error, (scored, found.pixels, x.mean(0).expand_as(x)), [x] * 3)
+        if real and model.deploy is None and least < min(OF_PART * error, LEARNED * most):
             what = (
                 f"the squared error of its pictures is {error:.4g}, and of those that the forward "
                 f"of its part '{name}' gives {least:.4g}: between the halves it may scale, shift "

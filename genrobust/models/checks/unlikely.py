@@ -12,7 +12,7 @@ from genrobust.posterior import Gaussian
 
 #: The least numbers in a code that are not all positive by chance, of a model of which nobody knows
 #: whether it is trained.
-MANY = 10
+MANY = 20
 #: The least of a code's numbers that must move, and are not all one function of others by chance.
 FEW = 4
 #: The least of them that do not move as others by chance, and the cosine above which they do.

@@ -568,8 +568,8 @@ def _unlikely(model: GenerativeModel, x: Tensor, real: bool) -> Finding | None:
     gaussian = _gaussian(model, x)
     if gaussian is None:
         return None
-    error, constant = _error(model.reconstruct(x), x), _error(x.mean(0).expand_as(x), x)
-    learned = real and len(x) > 1 and error < LEARNED * constant
+    constant = _error(x.mean(0).expand_as(x), x)
+    learned = real and len(x) > 1 and _error(model.reconstruct(x), x) < LEARNED * constant
     return unlikely(gaussian, reading_of(model, x, gaussian), tolerance_of(model), learned)
 
 
